@@ -1,0 +1,1 @@
+"""The batch layer: history becomes features, models and a report."""
