@@ -1,4 +1,4 @@
-"""What one partition's log amounts to: profiles, population and dictionary, folded event by event and saved whole."""
+"""What one partition's log amounts to: profiles, population and dictionary, resident in bounded memory, saved whole."""
 
 from __future__ import annotations
 
@@ -6,52 +6,86 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard import population as crowd
+from streamguard import profile as layout
+from streamguard.alerts import Incident, Told, incident_of
+from streamguard.calibration import RISK_PER_BIT
+from streamguard.columns import TEXTS, columns
+from streamguard.dictionary import Dictionary
+from streamguard.events import Event, Refusal, parse
+from streamguard.fold import N_COMPONENTS, N_FEATURES, fold
+from streamguard.forest import Forest
+from streamguard.grouping import ENTITY_KINDS
+from streamguard.hashing import hash_texts
 from streamguard.settings import Detection
 
 Read = Callable[[list[bytes]], list[bytes | None]]
 """Looks up stored values: keys -> value or None, in order."""
+
+TABLE_PAGES = crowd.ROWS * crowd.WIDTH // crowd.PAGE
+SOURCE_PAGES = crowd.SOURCES // crowd.SOURCES_PER_PAGE
+FOREST_SHARE = 0.25
+"""Of the forest's bits beyond `FOREST_USUAL`, what adds to the evidence: it supports a finding and rarely makes one."""
+
+FOREST_USUAL = 6.0
+_META = struct.Struct("<Iq")
 
 
 class StateError(RuntimeError):
     """Stored state that this version cannot continue from; the message says what and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An event that cannot be scored: its place in the chunk, a slug out of a fixed set, and the particulars."""
-
-    index: int
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """One entity's alerts within a window, as published: a new incident or a risen one."""
-
-    id: str
-    entity_kind: str
-    entity: str
-    severity: str
-    patterns: tuple[str, ...]
-    index: int
-    body: dict[str, object]
-
-    def encode(self) -> bytes:
-        return msgspec.json.encode(self.body)
-
-
 @dataclass(slots=True)
 class Folded:
-    """What one chunk came to."""
+    """What one chunk came to; arrays are of the n events that could be parsed.
 
-    count: int
+    Attributes
+    ----------
+    events, index
+        The events and where each stood in the chunk.
+    features
+        float32 (n, 28).
+    raw, excess
+        float32 (n, 18): bits of each component, before and after the user's own entropy is taken off.
+    score
+        float64 (n,): sum of `excess`; -1 for an event that was folded before.
+    tail
+        float64 (n,): -log2 of the share of events with such a score.
+    forest
+        float64 (n,): the forest's bits; 0 without one.
+    patterns
+        uint64 (n,): bits in the order of `streamguard.patterns.PATTERNS`.
+    evidence
+        float64 (n,): bits of the verdict.
+    alerted
+        bool (n,): whether the event belongs to an incident.
+    incidents
+        To publish: new ones and risen ones.
+    refused
+        What could not be parsed.
+    """
+
+    events: list[Event]
+    index: list[int]
+    refused: list[Refusal]
+    features: NDArray[np.float32]
+    raw: NDArray[np.float32]
+    excess: NDArray[np.float32]
+    score: NDArray[np.float64]
+    tail: NDArray[np.float64]
+    forest: NDArray[np.float64]
+    patterns: NDArray[np.uint64]
+    evidence: NDArray[np.float64]
+    alerted: NDArray[np.bool_]
     incidents: list[Incident] = field(default_factory=list)
-    refused: list[Refusal] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Events folded."""
+        return len(self.events)
 
 
 class PartitionState:
@@ -64,56 +98,270 @@ class PartitionState:
     read
         Looks up what the last checkpoint saved.
     resident
-        Profiles held in memory at the most.
+        Profiles held in memory at the most; at least four times the events of a chunk.
     detection
         What is alerted.
+
+    Raises
+    ------
+    StateError
+        If what `read` returns was written by another version.
+
+    Examples
+    --------
+    >>> saved: dict[bytes, bytes] = {}
+    >>> state = PartitionState(0, lambda keys: [saved.get(k) for k in keys], resident=100, detection=Detection())
+    >>> event = b'{"timestamp": 1700000000000, "user": "ann", "event_type": "auth_attempt"}'
+    >>> state.fold([event, b"?"], np.array([7, 8])).refused[0].reason
+    'not_json'
+    >>> saved.update(state.changes()); state.clean(); state.next_offset
+    9
     """
 
     def __init__(self, partition: int, read: Read, *, resident: int, detection: Detection) -> None:
         self.partition = partition
         self._read = read
-        self._users: dict[bytes, list[int]] = {}
-        self._dirty: set[bytes] = set()
-        (meta,) = read([b"m"])
-        self.next_offset: int | None = struct.unpack("<q", meta)[0] if meta else None
-        """The first source offset that is not in this state; None before the first event."""
+        self._alert_bits = detection.alert_risk / RISK_PER_BIT
+        self._gap_ms = int(detection.incident_gap_seconds * 1000)
+        self._profiles = np.zeros(resident, layout.PROFILE)
+        self._row: dict[str, int] = {}
+        self._user: list[str] = [""] * resident
+        self._free = list(range(resident - 1, -1, -1))
+        self._dirty = np.zeros(resident, np.bool_)
+        self._used = np.zeros(resident, np.int64)
+        self._chunk = 0
+        self._population = crowd.blank()
+        self._table = np.zeros((crowd.ROWS, crowd.WIDTH))
+        self._sources = np.zeros(crowd.SOURCES, crowd.SOURCE)
+        self._table_dirty = np.zeros(TABLE_PAGES, np.uint8)
+        self._sources_dirty = np.zeros(SOURCE_PAGES, np.uint8)
+        self.next_offset: int | None = None
+        """The first source offset that is not in this state; None before the first record."""
+        self.dictionary = Dictionary(read)
+        self._load()
 
-    def fold(self, values: Sequence[bytes | None], offsets: NDArray[np.int64], forest: object | None = None) -> Folded:
-        """Fold one chunk of consecutive records; state changes in memory only."""
-        out = Folded(0)
-        for i, (value, offset) in enumerate(zip(values, offsets.tolist(), strict=True)):
-            self.next_offset = offset + 1
-            try:
-                event = msgspec.json.decode(value or b"")
-                user = str(event["user"])
-            except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-                out.refused.append(Refusal(i, "not_json", str(error)))
-                continue
-            key = b"u" + user.encode()
-            if key not in self._users:
-                (saved,) = self._read([key])
-                self._users[key] = list(struct.unpack("<qq", saved)) if saved else [0, 0]
-            profile = self._users[key]
-            self._dirty.add(key)
-            profile[0] += 1
-            profile[1] = profile[1] + 1 if event.get("status") == "failed" else 0
-            out.count += 1
-            if profile[1] == 5:
-                body = {"id": f"{self.partition}-{offset}", "entity": {"kind": "user", "value": user}, "risk": 80.0}
-                out.incidents.append(Incident(f"{self.partition}-{offset}", "user", user, "high", ("brute_force",), i, body))
+    def _load(self) -> None:
+        meta, head = self._read([b"m", b"p"])
+        if meta is None or head is None:
+            return
+        version, self.next_offset = _META.unpack(meta)
+        if version != layout.VERSION or len(head) != crowd.POPULATION.itemsize:
+            raise StateError(
+                f"the state of partition {self.partition} has layout version {version}, this program's is "
+                f"{layout.VERSION}: delete the worker's data directory and its changelog topic to fold anew from the "
+                "source topic, or run the version that wrote it"
+            )
+        self._population[:] = np.frombuffer(head, crowd.POPULATION)
+        pages = self._table.reshape(TABLE_PAGES, crowd.PAGE)
+        for k, page in enumerate(self._read([_page_key(b"f", k) for k in range(TABLE_PAGES)])):
+            if page is not None:
+                pages[k] = np.frombuffer(page)
+        entries = self._sources.reshape(SOURCE_PAGES, crowd.SOURCES_PER_PAGE)
+        for k, page in enumerate(self._read([_page_key(b"s", k) for k in range(SOURCE_PAGES)])):
+            if page is not None:
+                entries[k] = np.frombuffer(page, crowd.SOURCE)
+
+    def fold(
+        self, values: Sequence[bytes | None], offsets: NDArray[np.int64], forest: Forest | None = None
+    ) -> Folded:
+        """Fold one chunk of records in offset order; the state changes in memory only.
+
+        Parameters
+        ----------
+        values
+            One event as JSON each.
+        offsets
+            int64, ascending.
+        forest
+            Adds its evidence to verdicts; the state does not depend on it.
+        """
+        events, index, refused = parse(values)
+        out = self.fold_events(events, index, offsets, forest)
+        out.refused = refused
+        if len(offsets):
+            self.next_offset = int(offsets[-1]) + 1
+        for incident in out.incidents:
+            incident.attach(values[index[incident.index]])
+            incident.index = index[incident.index]
         return out
+
+    def fold_events(
+        self,
+        events: list[Event],
+        index: list[int],
+        offsets: NDArray[np.int64],
+        forest: Forest | None = None,
+    ) -> Folded:
+        """Fold events that are parsed already; see `fold`."""
+        n = len(events)
+        c = columns(events)
+        rows = self._rows(c.users)
+        out = Folded(
+            events,
+            index,
+            [],
+            features=np.empty((n, N_FEATURES), np.float32),
+            raw=np.empty((n, N_COMPONENTS), np.float32),
+            excess=np.empty((n, N_COMPONENTS), np.float32),
+            score=np.empty(n),
+            tail=np.empty(n),
+            forest=np.zeros(n),
+            patterns=np.empty(n, np.uint64),
+            evidence=np.empty(n),
+            alerted=np.empty(n, np.bool_),
+        )
+        kind = np.empty(n, np.int8)
+        counts = np.empty((n, 4), np.int64)
+        snapshots = np.empty(n, layout.PROFILE)
+        context = np.empty((n, 12))
+        wanted = np.empty((n * 5, 3), np.int64)
+        user = hash_texts(c.users, 1)[0][:, 0]
+        at = offsets[index] if n else np.empty(0, np.int64)
+        told, remembered = fold(
+            self._profiles, self._population, self._table, self._sources, self.dictionary.hashes,
+            self._table_dirty, self._sources_dirty,
+            rows, at, user, c.timestamp, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
+            self._alert_bits, self._gap_ms,
+            out.features, out.raw, out.excess, out.score, out.tail, out.evidence, out.patterns,
+            kind, counts, snapshots, context, wanted,
+        )  # fmt: skip
+        out.alerted = kind != 0
+        if forest is not None and n:
+            out.forest = forest.bits(out.features)
+            out.evidence += FOREST_SHARE * np.maximum(out.forest - FOREST_USUAL, 0.0)
+        texts, width = c.texts, len(TEXTS)
+        memories = wanted[:remembered].tolist()
+        values = c.hashes[wanted[:remembered, 0], wanted[:remembered, 1]].tolist()
+        done = 0
+
+        def remember(before: int) -> None:
+            nonlocal done
+            while done < len(memories) and memories[done][0] < before:
+                i, column, place = memories[done]
+                self.dictionary.remember(place, values[done], texts[i * width + column])
+                done += 1
+
+        for k, i in enumerate(np.flatnonzero(kind > 0).tolist()):
+            remember(i)
+            told_alert = Told(
+                partition=self.partition,
+                index=i,
+                entity_kind=ENTITY_KINDS[kind[i]],
+                first_offset=int(counts[i, 0]),
+                first_ms=int(counts[i, 1]),
+                count=int(counts[i, 2]),
+                patterns=int(counts[i, 3]) & 0xFFFFFFFFFFFFFFFF,
+                event=events[i],
+                texts=texts[i * width : (i + 1) * width],
+                offset=int(at[i]),
+                evidence=float(out.evidence[i]),
+                tail=float(out.tail[i]),
+                forest=float(out.forest[i]) if forest is not None else None,
+                model=forest.version if forest is not None else None,
+                excess=out.excess[i],
+                raw=out.raw[i],
+                profile=snapshots[k],
+                context=context[k],
+            )
+            out.incidents.append(incident_of(told_alert, self.dictionary.texts))
+        remember(n)
+        return out
+
+    # ---- residence -------------------------------------------------------------------------------------------------
+
+    def _rows(self, users: list[str]) -> NDArray[np.int64]:
+        self._chunk += 1
+        known = self._row
+        try:
+            rows = np.array([known[user] for user in users], np.int64)
+        except KeyError:
+            rows = None
+        if rows is None:
+            present = [known[user] for user in users if user in known]
+            self._used[present] = self._chunk
+            self._admit(list(dict.fromkeys(user for user in users if user not in known)))
+            rows = np.array([known[user] for user in users], np.int64)
+        self._used[rows] = self._chunk
+        self._dirty[rows] = True
+        return rows
+
+    def _admit(self, users: list[str]) -> None:
+        if len(self._free) < len(users):
+            self._evict(len(users) - len(self._free))
+        saved = self._read([_user_key(user) for user in users])
+        for user, value in zip(users, saved, strict=True):
+            row = self._free.pop()
+            if value is None:
+                self._profiles[row] = _BLANK
+            else:
+                if len(value) != layout.PROFILE.itemsize:
+                    raise StateError(
+                        f"a profile in partition {self.partition} has {len(value)} bytes, layout version "
+                        f"{layout.VERSION} has {layout.PROFILE.itemsize}: delete the worker's data directory and its "
+                        "changelog topic to fold anew from the source topic, or run the version that wrote it"
+                    )
+                self._profiles[row] = np.frombuffer(value, layout.PROFILE)[0]
+            self._row[user] = row
+            self._user[row] = user
+            self._used[row] = self._chunk
+
+    def _evict(self, needed: int) -> None:
+        taken = np.zeros(len(self._user), np.bool_)
+        taken[self._free] = True
+        candidates = np.flatnonzero(~self._dirty & ~taken & (self._used < self._chunk))
+        if len(candidates) < needed:
+            raise StateError(
+                f"partition {self.partition}: {needed} more profiles do not fit beside {int(self._dirty.sum())} "
+                f"unsaved ones of {len(self._user)}: raise `worker.resident_profiles` or save more often"
+            )
+        many = min(len(candidates), max(needed, len(self._user) // 16))
+        oldest = candidates[np.argsort(self._used[candidates], kind="stable")[:many]]
+        for row in oldest.tolist():
+            del self._row[self._user[row]]
+            self._free.append(row)
+
+    @property
+    def resident(self) -> int:
+        """Profiles in memory."""
+        return len(self._row)
 
     @property
     def full(self) -> bool:
-        """Whether the next chunk may find no room: time for a checkpoint."""
-        return False
+        """Whether it is time for a checkpoint, lest the next chunk find no room."""
+        return int(np.count_nonzero(self._dirty)) * 2 >= len(self._user)
+
+    # ---- checkpoint ------------------------------------------------------------------------------------------------
 
     def changes(self) -> list[tuple[bytes, bytes]]:
         """All (key, value) that differ from the last checkpoint, the source offset they stand for included."""
-        return [(k, struct.pack("<qq", *self._users[k])) for k in sorted(self._dirty)] + [
-            (b"m", struct.pack("<q", self.next_offset or 0))
+        if self.next_offset is None:
+            return []
+        out = [
+            (_user_key(self._user[row]), self._profiles[row].tobytes()) for row in np.flatnonzero(self._dirty).tolist()
         ]
+        pages = self._table.reshape(TABLE_PAGES, crowd.PAGE)
+        out += [(_page_key(b"f", k), pages[k].tobytes()) for k in np.flatnonzero(self._table_dirty).tolist()]
+        entries = self._sources.reshape(SOURCE_PAGES, crowd.SOURCES_PER_PAGE)
+        out += [(_page_key(b"s", k), entries[k].tobytes()) for k in np.flatnonzero(self._sources_dirty).tolist()]
+        out += self.dictionary.changes()
+        out.append((b"p", self._population.tobytes()))
+        out.append((b"m", _META.pack(layout.VERSION, self.next_offset)))
+        return out
 
     def clean(self) -> None:
         """The changes are durable."""
-        self._dirty.clear()
+        self._dirty[:] = False
+        self._table_dirty[:] = 0
+        self._sources_dirty[:] = 0
+        self.dictionary.clean()
+
+
+_BLANK = layout.blank()
+
+
+def _user_key(user: str) -> bytes:
+    return b"u" + user.encode()
+
+
+def _page_key(kind: bytes, page: int) -> bytes:
+    return kind + page.to_bytes(2, "big")

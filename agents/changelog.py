@@ -1,0 +1,159 @@
+"""One partition of the changelog: written in transactions that only its owner can commit, read as committed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, KafkaError, ProducerFenced
+
+from agents.exits import FencedError
+from streamguard.testing import crash
+
+BATCH_BYTES = 900_000
+"""Bytes of a record batch: with its header it stays below the broker's default `max.message.bytes` (1,048,588)."""
+
+REQUEST_TIMEOUT = 30.0
+"""Seconds within which a broker that restarts is waited for."""
+
+_log = logging.getLogger(__name__)
+
+
+class ChangelogWriter:
+    """The right to write one changelog partition.
+
+    Kafka gives it to the last producer that registered under a transactional id. Registering aborts what a former
+    owner left open and makes every later write of that owner fail, so a worker that was stopped, lost its partition
+    and woke up cannot change the state behind the new owner's back.
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
+        self._producer = producer
+        self.topic = topic
+        self.partition = partition
+
+    @classmethod
+    async def fence(cls, bootstrap_servers: str, app_id: str, topic: str, partition: int) -> ChangelogWriter:
+        """Become the owner; returns when no transaction of a former owner is open any more."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers,
+            client_id=f"{app_id}-changelog-{partition}",
+            transactional_id=f"{app_id}-{partition}",
+            acks="all",
+            compression_type="snappy",
+            max_batch_size=BATCH_BYTES,
+            linger_ms=0,
+            request_timeout_ms=int(REQUEST_TIMEOUT * 1000),
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await _stop(producer)
+            raise
+        crash.point("recovery-fenced")
+        return cls(producer, topic, partition)
+
+    async def commit(self, changes: Sequence[tuple[bytes, bytes]]) -> int:
+        """Write all changes in one transaction.
+
+        Returns
+        -------
+        int
+            The changelog offset behind the last change.
+
+        Raises
+        ------
+        FencedError
+            If another worker has become the owner; nothing of the transaction is visible to anybody.
+        """
+        try:
+            await self._producer.begin_transaction()
+            crash.point("transaction-begun")
+            sent = [await self._send(batch) for batch in self._batches(changes)]
+            acknowledged = [((await future).offset, count) for future, count in sent]
+            crash.point("changes-sent")
+            await self._producer.commit_transaction()
+        except (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping):
+            raise FencedError(
+                f"partition {self.partition} belongs to another worker now: the broker refused this worker's "
+                f"transaction on {self.topic}, nothing of it is visible"
+            ) from None
+        crash.point("transaction-committed")
+        offset, count = acknowledged[-1]
+        return int(offset) + count
+
+    def _batches(self, changes: Iterable[tuple[bytes, bytes]]) -> Iterable[object]:
+        batch = self._producer.create_batch()
+        for key, value in changes:
+            if batch.append(key=key, value=value, timestamp=None) is None:
+                yield batch
+                batch = self._producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None)
+        yield batch
+
+    async def _send(self, batch: object) -> tuple[asyncio.Future[object], int]:
+        count = batch.record_count()  # type: ignore[attr-defined]
+        batch.close()  # type: ignore[attr-defined]
+        return await self._producer.send_batch(batch, self.topic, partition=self.partition), count
+
+    async def close(self) -> None:
+        """Disconnect; ownership ends when the next owner registers."""
+        await _stop(self._producer)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    # A fenced producer's stop waits for batches that it will never send.
+    with contextlib.suppress(TimeoutError, KafkaError):
+        await asyncio.wait_for(producer.stop(), 5.0)
+
+
+class CommittedReader:
+    """A short-lived consumer outside any group, for committed records and the offsets where logs start and end."""
+
+    def __init__(self, bootstrap_servers: str, topic: str, partition: int) -> None:
+        self._tp = TopicPartition(topic, partition)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=bootstrap_servers,
+            group_id=None,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=4 << 20,
+            fetch_max_wait_ms=50,
+        )
+
+    async def __aenter__(self) -> CommittedReader:
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await self._consumer.stop()
+            raise
+        self._consumer.assign([self._tp])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def bounds(self, topic: str | None = None) -> tuple[int, int]:
+        """First offset kept and end of what is committed, of this partition or the same one of another topic."""
+        tp = TopicPartition(topic, self._tp.partition) if topic else self._tp
+        start = await self._consumer.beginning_offsets([tp])
+        end = await self._consumer.end_offsets([tp])
+        return int(start[tp]), int(end[tp])
+
+    async def batches(self, position: int, end: int):  # type: ignore[no-untyped-def]
+        """Yield (changes, position behind them) from `position` on until the *position* reaches `end`.
+
+        Not until the last record does: an aborted transaction or a commit marker at the end of the log takes an
+        offset that no reader ever sees.
+        """
+        self._consumer.seek(self._tp, position)
+        while position < end:
+            fetched = await self._consumer.getmany(timeout_ms=100, max_records=4000)
+            changes = [(r.key, r.value) for records in fetched.values() for r in records]
+            position = await self._consumer.position(self._tp)
+            if changes:
+                yield changes, position

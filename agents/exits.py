@@ -1,0 +1,57 @@
+"""How a worker ends when it must: one exit code and one sentence per cause."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import NoReturn
+
+UNAVAILABLE = 69
+"""The brokers do not answer: try again later."""
+UNEXPECTED = 70
+"""An exception nobody foresaw: the supervisor starts the worker again, which refolds from the last checkpoint."""
+FENCED = 75
+"""Another worker owns the partition by now: start again and take whatever the group assigns."""
+REFUSED = 78
+"""Going on would skip or repeat events, or the settings do not fit: a person has to decide."""
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerError(RuntimeError):
+    """Ends the worker; the message is for a person and needs no traceback."""
+
+    code = UNEXPECTED
+
+
+class UnavailableError(WorkerError):
+    """No broker answers."""
+
+    code = UNAVAILABLE
+
+
+class FencedError(WorkerError):
+    """The broker gave this worker's partition to another one."""
+
+    code = FENCED
+
+
+class RefusedError(WorkerError):
+    """What is stored and what Kafka has do not fit together, or a setting is wrong."""
+
+    code = REFUSED
+
+
+def end(error: BaseException) -> NoReturn:
+    """Log why and leave at once, without the clean-up that would let half-done work look finished."""
+    if isinstance(error, WorkerError):
+        _log.critical("%s", error, extra={"exit_code": error.code})
+        code = error.code
+    else:
+        _log.critical("unexpected %s: the worker ends", type(error).__name__, exc_info=error)
+        code = UNEXPECTED
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,256 @@
+"""One assigned partition: recover its state, fold its chunks, save it, give it up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from agents.changelog import ChangelogWriter, CommittedReader
+from agents.checkpoint import Checkpointer
+from agents.exits import end
+from agents.lineage import SOURCE, Source, check_changelog, check_source, topic_ids
+from agents.metrics import CHUNK_EVENTS, CHUNK_SECONDS, EVENTS, RECOVERED_RECORDS
+from agents.publish import Publisher
+from agents.table import Local, Memory, PartitionTable
+from streamguard.settings import Settings
+from streamguard.state import PartitionState
+from streamguard.testing import crash
+
+if TYPE_CHECKING:
+    from aiokafka.structs import ConsumerRecord
+
+SAVE_LIMIT_SECONDS = 45.0
+"""A partition that is taken away has to be saved within this: less than the group waits for its members (60 s)."""
+
+_log = logging.getLogger(__name__)
+
+
+def changelog_topic(app_id: str) -> str:
+    """The topic that holds the state of all partitions of one application."""
+    return f"{app_id}-state-changelog"
+
+
+class HoleError(RuntimeError):
+    """Records would be skipped or folded twice: a defect in the transport, caught before it does harm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive records of one partition, cut for the `Partition` that was open when they were fetched."""
+
+    partition: Partition
+    start: int
+    """Where the chunk before ended. Not always the first record's offset: markers and aborted records leave gaps."""
+    end: int
+    records: list[ConsumerRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics a worker lives on, with Kafka's ids for them, looked up once per assignment."""
+
+    source: Source
+    changelog: str
+    changelog_id: str
+
+    @classmethod
+    async def describe(cls, settings: Settings) -> Topics:
+        source, changelog = settings.kafka.events_topic, changelog_topic(settings.worker.app_id)
+        ids = await topic_ids(settings.kafka.bootstrap_servers, [source, changelog])
+        return cls(Source(source, ids[source]), changelog, ids[changelog])
+
+
+class Partition:
+    """A partition between assignment and revocation. Made by `recover`; never reused after `close`.
+
+    Attributes
+    ----------
+    number
+        The partition.
+    handed
+        First offset not yet handed out to the agent.
+    saved
+        First offset that is not in the last durable checkpoint; None before the first one.
+    closed
+        No chunk is folded any more.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        settings: Settings,
+        publisher: Publisher,
+        table: PartitionTable,
+        writer: ChangelogWriter,
+        topics: Topics,
+        resident: int,
+    ) -> None:
+        self.number = number
+        self.table = table
+        self._settings = settings
+        self._publisher = publisher
+        self._writer = writer
+        self._checkpointer = Checkpointer(table, writer, topics.changelog_id)
+        self._source = topics.source
+        (stored,) = table.get_many([SOURCE])
+        self._stored_source = msgspec.json.decode(stored, type=Source) if stored is not None else None
+        self.state = PartitionState(
+            number, self._checkpointer.read, resident=resident, detection=settings.detection
+        )
+        self.saved = self.state.next_offset
+        self.folded = self.handed = 0
+        self.closed = False
+        self._unsaved = 0
+        self._published: list[asyncio.Future[None]] = []
+        self._save_lock = asyncio.Lock()
+        self._save_soon = asyncio.Event()
+        self._timer: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def recover(
+        cls, number: int, settings: Settings, topics: Topics, memory: Memory, publisher: Publisher, resident: int
+    ) -> Partition:
+        """Fence former owners, bring the local copy up to date, and find where to go on in the source.
+
+        Fencing comes first: only when nobody else can commit does "the end of the changelog" mean anything.
+
+        Raises
+        ------
+        RefusedError
+            If stored state and topics do not fit together.
+        """
+        started = time.perf_counter()
+        bootstrap, app_id = settings.kafka.bootstrap_servers, settings.worker.app_id
+        writer = await ChangelogWriter.fence(bootstrap, app_id, topics.changelog, number)
+        table = None
+        try:
+            table = PartitionTable(Path(settings.worker.data_dir) / app_id / f"partition-{number:04d}", memory)
+            count = 0
+            async with CommittedReader(bootstrap, topics.changelog, number) as reader:
+                start, last = await reader.bounds()
+                position = check_changelog(
+                    topics.changelog, number, topics.changelog_id, start, last, table.local, table.path
+                )
+                async for changes, position in reader.batches(position, last):
+                    table.write(changes, Local(topics.changelog_id, position))
+                    count += len(changes)
+                    crash.point("recovery-batch-written")
+                source_start, source_end = await reader.bounds(topics.source.topic)
+            partition = cls(number, settings, publisher, table, writer, topics, resident)
+            partition.folded = partition.handed = check_source(
+                topics.source,
+                number,
+                source_start,
+                source_end,
+                partition._stored_source,
+                partition.state.next_offset,
+            )
+        except BaseException:
+            if table is not None:
+                table.close()
+            await writer.close()
+            raise
+        crash.point("recovery-done")
+        RECOVERED_RECORDS.inc(count)
+        _log.info(
+            "partition %d recovered",
+            number,
+            extra={
+                "records": count,
+                "offset": partition.folded,
+                "seconds": round(time.perf_counter() - started, 3),
+            },
+        )
+        partition._timer = asyncio.get_running_loop().create_task(partition._save_regularly())
+        return partition
+
+    def cut(self, records: list[ConsumerRecord], size: int) -> list[Chunk]:
+        """Cut fetched records into chunks of at most `size`, linked end to start."""
+        chunks = []
+        for i in range(0, len(records), size):
+            part = records[i : i + size]
+            chunks.append(Chunk(self, self.handed, part[-1].offset + 1, part))
+            self.handed = part[-1].offset + 1
+        return chunks
+
+    def fold(self, chunk: Chunk, forest: object | None) -> None:
+        """Fold one chunk and publish what it came to. Nothing is awaited in here: a chunk is in the state or is not.
+
+        Raises
+        ------
+        HoleError
+            If the chunk does not continue what was folded last.
+        """
+        if chunk.start != self.folded or chunk.records[0].offset < chunk.start:
+            raise HoleError(
+                f"partition {self.number} stands at offset {self.folded}, but was handed a chunk that continues "
+                f"{chunk.start} with offset {chunk.records[0].offset}"
+            )
+        started = time.perf_counter()
+        records = chunk.records
+        offsets = np.fromiter((r.offset for r in records), np.int64, len(records))
+        folded = self.state.fold([r.value for r in records], offsets, forest)
+        self.folded = chunk.end
+        self._unsaved += len(records)
+        published = self._publisher.publish(records, folded)
+        if published is not None:
+            self._published.append(published)
+        crash.point("chunk-folded")
+        CHUNK_SECONDS.observe(time.perf_counter() - started)
+        CHUNK_EVENTS.observe(len(records))
+        EVENTS.labels(self.number).inc(folded.count)
+        if self._unsaved >= self._settings.worker.checkpoint_events:
+            self._save_soon.set()
+
+    async def make_room(self) -> None:
+        """Save now if the next chunk may find no room."""
+        if self.state.full or self._unsaved >= 2 * self._settings.worker.checkpoint_events:
+            await self.checkpoint()
+
+    async def checkpoint(self) -> None:
+        """Save everything that was folded until now; further chunks may be folded meanwhile."""
+        async with self._save_lock:
+            if not self._unsaved:
+                return
+            reached = self.folded
+            changes = self.state.changes()
+            if self._stored_source is None:
+                changes.append((SOURCE, msgspec.json.encode(self._source)))
+                self._stored_source = self._source
+            published, self._published = self._published, []
+            self._unsaved = 0
+            self._save_soon.clear()
+            # From here on the state may forget these values, so they have to be readable from the checkpointer
+            # before anything else runs: `save` holds them before it first waits.
+            self.state.clean()
+            await self._checkpointer.save(changes, published)
+            self.saved = reached
+
+    async def _save_regularly(self) -> None:
+        interval = self._settings.worker.checkpoint_seconds
+        try:
+            while True:
+                try:
+                    await asyncio.wait_for(self._save_soon.wait(), interval)
+                except TimeoutError:
+                    pass
+                await self.checkpoint()
+        except Exception as error:  # noqa: BLE001 - a checkpoint that failed half-way is not to be lived with
+            end(error)
+
+    async def close(self) -> None:
+        """Fold nothing more, save, and let go of everything. The state is then whole for the next owner."""
+        self.closed = True
+        async with asyncio.timeout(SAVE_LIMIT_SECONDS):
+            await self.checkpoint()
+        if self._timer is not None:
+            self._timer.cancel()
+        self.table.close()
+        await self._writer.close()

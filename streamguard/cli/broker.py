@@ -1,0 +1,41 @@
+"""`streamguard broker`: a one-node Apache Kafka until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import click
+
+from streamguard.testing import jars
+from streamguard.testing.broker import BrokerError, LocalKafka
+from streamguard.testing.java import JavaNotFoundError
+
+
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=9092, show_default=True, help="0: any free one."
+)
+@click.option(
+    "--data", type=click.Path(file_okay=False, path_type=Path), help="Keep data here; temporary by default."
+)
+@click.option("--print-servers", is_flag=True, help="Print nothing but the bootstrap servers.")
+def command(port: int, data: Path | None, print_servers: bool) -> None:
+    """Run a one-node Apache Kafka on this machine until Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if not jars.jars_directory().is_dir():
+        click.echo(f"Fetching Apache Kafka {jars.KAFKA_VERSION} (44 MB, this once) ...", err=True)
+    try:
+        with LocalKafka(data, port or None) as kafka:
+            ready = (
+                f"Apache Kafka {jars.KAFKA_VERSION} is ready at {kafka.bootstrap_servers}; Ctrl-C ends it."
+            )
+            click.echo(kafka.bootstrap_servers if print_servers else ready)
+            while True:
+                kafka.check()
+                time.sleep(0.5)
+    except KeyboardInterrupt:
+        return
+    except (BrokerError, JavaNotFoundError, jars.JarsUnavailableError) as error:
+        raise click.ClickException(str(error)) from None

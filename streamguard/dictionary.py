@@ -1,0 +1,64 @@
+"""A partition's dictionary: the texts behind the hashes that sketches hold, bounded, so that an alert can name them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+SIZE = 65_536
+PER_PAGE = 256
+MAX_CHARACTERS = 96
+_decode = msgspec.msgpack.Decoder(tuple[list[int], list[str]]).decode
+
+
+class Dictionary:
+    """Hash -> text for values seen at least twice by a user; each has two possible places, the later comer wins.
+
+    Parameters
+    ----------
+    read
+        Looks up saved pages: keys -> value or None.
+    """
+
+    def __init__(self, read: Callable[[list[bytes]], list[bytes | None]]) -> None:
+        self.hashes = np.zeros(SIZE, np.uint64)
+        """uint64 (65536,): where the fold put each hash; it is a chunk ahead of the texts while one is told."""
+        self._values = [0] * SIZE
+        self._texts = [""] * SIZE
+        self._dirty: set[int] = set()
+        for page, saved in enumerate(read([_key(page) for page in range(SIZE // PER_PAGE)])):
+            if saved is not None:
+                place = slice(page * PER_PAGE, (page + 1) * PER_PAGE)
+                self._values[place], self._texts[place] = _decode(saved)
+                self.hashes[place] = self._values[place]
+
+    def remember(self, place: int, value: int, text: str) -> None:
+        """Put the text of a hash at the place that the fold chose."""
+        self._values[place] = value
+        self._texts[place] = text[:MAX_CHARACTERS]
+        self._dirty.add(place // PER_PAGE)
+
+    def texts(self, value: int) -> str | None:
+        """The text of a hash, or None if it is not kept."""
+        for place in (value % SIZE, (value >> 32) % SIZE):
+            if self._values[place] == value:
+                return self._texts[place]
+        return None
+
+    def changes(self) -> list[tuple[bytes, bytes]]:
+        """Pages that differ from the last checkpoint."""
+        out = []
+        for page in sorted(self._dirty):
+            place = slice(page * PER_PAGE, (page + 1) * PER_PAGE)
+            out.append((_key(page), msgspec.msgpack.encode((self._values[place], self._texts[place]))))
+        return out
+
+    def clean(self) -> None:
+        """The changes are durable."""
+        self._dirty.clear()
+
+
+def _key(page: int) -> bytes:
+    return b"w" + page.to_bytes(2, "big")

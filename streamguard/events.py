@@ -1,0 +1,222 @@
+"""A security event: the part of its JSON that is scored, and what is refused and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+MAX_EVENT_BYTES = 1_000_000
+MAX_USER_CHARACTERS = 256
+MAX_BRACKETS = 200
+"""A bound on nesting that, unlike the interpreter's, does not depend on who calls."""
+EARLIEST_MS = 946_684_800_000
+"""2000-01-01; an event before it is refused."""
+LATEST_MS = 4_102_444_800_000
+"""2100-01-01; an event from it on is refused."""
+
+REASONS = {
+    "empty": "the record has no value",
+    "too_large": f"the record is over {MAX_EVENT_BYTES:,} bytes",
+    "not_json": "the record is not valid JSON in UTF-8",
+    "wrong_type": "a field has a value of the wrong type",
+    "too_nested": f"the record has over {MAX_BRACKETS} opening brackets",
+    "missing_field": "a field that every event needs is missing",
+    "missing_user": "the event names no user",
+    "user_too_long": f"the user's name is over {MAX_USER_CHARACTERS} characters",
+    "bad_timestamp": "the timestamp is neither a number nor RFC 3339",
+    "timestamp_out_of_range": "the timestamp is outside the years 2000 to 2099",
+}
+"""Every reason for a refusal; each is also a label of the dead-letter metric."""
+
+
+class _Part(msgspec.Struct, gc=False, frozen=True):
+    pass
+
+
+class Metadata(_Part):
+    hostname: str | None = None
+    geo_location: str | None = None
+    user_agent: str | None = None
+
+
+class AuthDetails(_Part):
+    auth_type: str | None = None
+    failure_reason: str | None = None
+
+
+class NetworkDetails(_Part):
+    bytes_sent: float | None = 0.0
+    bytes_received: float | None = 0.0
+    destination_hostname: str | None = None
+
+
+class FileDetails(_Part):
+    file_path: str | None = None
+    operation: str | None = None
+    file_size_bytes: float | None = 0.0
+    is_encrypted: bool | None = False
+
+
+class ProcessDetails(_Part):
+    process_name: str | None = None
+    command_line: str | None = None
+
+
+class DnsDetails(_Part):
+    query_name: str | None = None
+    response_code: str | int | None = None
+
+
+class Event(msgspec.Struct, gc=False):
+    """The scored fields of an event; all others are ignored."""
+
+    timestamp: int | float | str
+    user: str
+    event_type: str
+    source_ip: str | None = None
+    destination_ip: str | None = None
+    threat_score: float | None = None
+    status: str | None = None
+    failure_reason: str | None = None
+    metadata: Metadata | None = None
+    auth_details: AuthDetails | None = None
+    network_details: NetworkDetails | None = None
+    file_details: FileDetails | None = None
+    process_details: ProcessDetails | None = None
+    dns_details: DnsDetails | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An event that cannot be scored.
+
+    Attributes
+    ----------
+    index
+        Its place in the chunk.
+    reason
+        A key of `REASONS`.
+    detail
+        What exactly was wrong, without the event's content.
+    """
+
+    index: int
+    reason: str
+    detail: str
+
+
+_decode = msgspec.json.Decoder(Event).decode
+
+
+def parse(values: Sequence[bytes | None]) -> tuple[list[Event], list[int], list[Refusal]]:
+    """Decode a chunk; what cannot be scored becomes a refusal, never an exception.
+
+    Parameters
+    ----------
+    values
+        One JSON document each.
+
+    Returns
+    -------
+    events
+        The good ones, `timestamp` normalised to epoch milliseconds.
+    index
+        Where each stood in `values`, ascending.
+    refused
+        The others.
+
+    Examples
+    --------
+    >>> events, index, refused = parse([b"{}", b'{"timestamp": 1700000000, "user": "a", "event_type": "t"}'])
+    >>> events[0].timestamp, index, refused[0].reason
+    (1700000000000, [1], 'missing_field')
+    """
+    events: list[Event] = []
+    index: list[int] = []
+    refused: list[Refusal] = []
+    for i, value in enumerate(values):
+        try:
+            if value.count(b"[") + value.count(b"{") > MAX_BRACKETS:  # type: ignore[union-attr]
+                refused.append(Refusal(i, "too_nested", REASONS["too_nested"]))
+                continue
+            event = _decode(value)  # type: ignore[arg-type]
+        except (msgspec.DecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
+            refused.append(_refusal(i, value, error))
+            continue
+        stamp = event.timestamp
+        if not (type(stamp) is int and 100_000_000_000 <= stamp < LATEST_MS):
+            stamp = epoch_ms(stamp)
+            if stamp is None:
+                refused.append(Refusal(i, "bad_timestamp", REASONS["bad_timestamp"]))
+                continue
+            event.timestamp = stamp
+        user = event.user
+        if not EARLIEST_MS <= stamp < LATEST_MS:
+            refused.append(Refusal(i, "timestamp_out_of_range", f"{stamp} ms since 1970"))
+        elif not user:
+            refused.append(Refusal(i, "missing_user", REASONS["missing_user"]))
+        elif len(user) > MAX_USER_CHARACTERS:
+            refused.append(Refusal(i, "user_too_long", f"{len(user)} characters"))
+        elif len(value) > MAX_EVENT_BYTES:  # type: ignore[arg-type]
+            refused.append(Refusal(i, "too_large", f"{len(value)} bytes"))  # type: ignore[arg-type]
+        else:
+            events.append(event)
+            index.append(i)
+    return events, index, refused
+
+
+def _refusal(index: int, value: bytes | None, error: Exception) -> Refusal:
+    if not value:
+        return Refusal(index, "empty", REASONS["empty"])
+    if len(value) > MAX_EVENT_BYTES:
+        return Refusal(index, "too_large", f"{len(value)} bytes")
+    detail = str(error)[:200]
+    if isinstance(error, msgspec.ValidationError):
+        missing = "missing required field" in detail
+        return Refusal(index, "missing_field" if missing else "wrong_type", detail)
+    return Refusal(index, "not_json", detail)
+
+
+def epoch_ms(stamp: int | float | str) -> int | None:
+    """Epoch milliseconds of a timestamp in any usual unit.
+
+    A number below 1e11 is seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds: each unit's
+    years 2000 to 2099 fall into its own range. A text is RFC 3339 or such a number; without an offset it is UTC.
+
+    Examples
+    --------
+    >>> epoch_ms(1.7e9) == epoch_ms("2023-11-14T22:13:20Z") == epoch_ms(1_700_000_000_000_000) == 1_700_000_000_000
+    True
+    >>> epoch_ms("yesterday") is None
+    True
+    """
+    if isinstance(stamp, str):
+        try:
+            stamp = float(stamp) if "-" not in stamp[1:] else stamp
+        except ValueError:
+            return None
+    if isinstance(stamp, str):
+        try:
+            moment = datetime.fromisoformat(stamp)
+        except ValueError:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1000)
+    if not math.isfinite(stamp):
+        return None
+    magnitude = abs(stamp)
+    for limit, factor in ((1e11, 1000), (1e14, 1), (1e17, 1e-3), (math.inf, 1e-6)):
+        if magnitude < limit:
+            return round(stamp * factor) if magnitude < 1e25 else None
+    return None
+
+
+def as_document(value: bytes) -> Any:
+    """The whole event as JSON for an incident: what is ignored in scoring is kept for the reader."""
+    return msgspec.json.decode(value)

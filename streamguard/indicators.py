@@ -1,0 +1,83 @@
+"""What a single event's text gives away: exact flags, each a known trick of an attacker."""
+
+from __future__ import annotations
+
+import math
+import re
+
+FAILED = 1
+SUCCEEDED = 2
+AUTHENTICATION = 4
+FILE_READ = 8
+FILE_CHANGE = 16
+ENCRYPTED = 32
+ENCODED_COMMAND = 64
+CREDENTIAL_DUMP = 128
+TUNNEL_QUERY = 256
+GENERATED_NAME = 512
+HAS_VOLUME = 1024
+HAS_THREAT = 2048
+
+READS = frozenset({"read", "download", "copy", "open", "view"})
+CHANGES = frozenset({"write", "modify", "rename", "delete", "encrypt", "overwrite", "update"})
+
+_ENCODED = re.compile(
+    r"(?:powershell|pwsh)\S*\s.*?-e(?:c|n|nc|nco|ncodedcommand)?\s+[a-z0-9+/=]{16,}|frombase64string|"
+    r"-enc(?:odedcommand)?\s+[a-z0-9+/=]{16,}|base64\s+(?:-d|--decode).*\|\s*(?:ba|z|da)?sh\b|certutil\S*\s.*-decode",
+    re.IGNORECASE,
+)
+_DUMP = re.compile(
+    r"mimikatz|sekurlsa|lsadump|procdump\S*\s.*lsass|comsvcs\.dll.*minidump|reg(?:\.exe)?\s+save\s+hklm.(?:sam|security|system)\b|"
+    r"ntdsutil.*ifm|ntds\.dit|/etc/shadow\b|gsecdump|secretsdump",
+    re.IGNORECASE,
+)
+
+
+def of_process(name: str, command_line: str) -> int:
+    """Flags of a started process.
+
+    Examples
+    --------
+    >>> of_process("powershell.exe", "powershell -nop -enc SQBFAFgAIAAoAE4AZQB3AC0=") == ENCODED_COMMAND
+    True
+    >>> of_process("reg.exe", r"reg save HKLM\\SAM sam.hive") == CREDENTIAL_DUMP
+    True
+    """
+    text = f"{name} {command_line[:2000]}"
+    return (ENCODED_COMMAND if _ENCODED.search(text) else 0) | (CREDENTIAL_DUMP if _DUMP.search(text) else 0)
+
+
+def of_query(name: str, failed: bool) -> int:
+    """Flags of a DNS query: data carried in a name, a name made by an algorithm.
+
+    Examples
+    --------
+    >>> of_query("dGhpcyBpcyBzdG9sZW4gZGF0YSBpbiBhIG5hbWU0.t.example.com", False) == TUNNEL_QUERY
+    True
+    >>> of_query("xkqzjvwpqhtrw.biz", True) == GENERATED_NAME
+    True
+    >>> of_query("www.example.com", False)
+    0
+    """
+    labels = name[:255].rstrip(".").split(".")
+    host = labels[:-2]
+    longest = max(host, key=len, default="")
+    if len(longest) >= 32 or (sum(map(len, host)) >= 40 and entropy("".join(host)) > 3.5):
+        return TUNNEL_QUERY
+    domain = labels[-2] if len(labels) > 1 else labels[0]
+    if failed and len(domain) >= 8 and domain.isalnum() and entropy(domain) >= 2.8 and _unpronounceable(domain):
+        return GENERATED_NAME
+    return 0
+
+
+def entropy(text: str) -> float:
+    """Shannon entropy of a text's characters in bits per character."""
+    n = len(text)
+    return -sum(c / n * math.log2(c / n) for c in map(text.count, sorted(set(text))))
+
+
+def _unpronounceable(text: str) -> bool:
+    vowels = sum(map(text.count, "aeiou"))
+    digits = sum(map(str.isdigit, text))
+    run = max(map(len, re.split("[aeiou0-9]", text)))
+    return digits >= 3 or run >= 5 or vowels / len(text) < 0.2

@@ -1,0 +1,178 @@
+"""A directory of versions and one pointer to the current one, moved in a single step."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from streamguard.forest import Forest
+from streamguard.models import artifact
+from streamguard.models.artifact import ArtifactError, Manifest, Origin
+
+_VERSION = re.compile(r"[0-9a-f]{12}")
+_POINTER_BYTES = 64
+
+
+class Registry:
+    """Published forests: `versions/<version>/` and a file `current` that names one of them.
+
+    Parameters
+    ----------
+    directory
+        Made by the first publication; a missing one is an empty registry.
+    feature_names
+        What the columns are in this program.
+    key
+        If given, publications are signed with it, and what is not signed with it is refused.
+
+    Notes
+    -----
+    Readers and writers may be different processes: a version appears whole or not at all and never changes, the
+    pointer is replaced in one step, and both are on the disk before a call returns.
+    """
+
+    def __init__(
+        self, directory: str | Path, *, feature_names: Sequence[str], key: bytes | None = None
+    ) -> None:
+        self._versions = Path(directory) / "versions"
+        self._pointer = Path(directory) / "current"
+        self._feature_names = list(feature_names)
+        self._key = key
+
+    def versions(self) -> list[str]:
+        """All published versions, sorted by name."""
+        if not self._versions.is_dir():
+            return []
+        return sorted(entry.name for entry in self._versions.iterdir() if _VERSION.fullmatch(entry.name))
+
+    def current(self) -> str | None:
+        """The version that the pointer names; None before the first promotion.
+
+        Raises
+        ------
+        ArtifactError
+            If the pointer's content is not the name of a version.
+        """
+        try:
+            with self._pointer.open("rb") as file:
+                content = file.read(_POINTER_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ArtifactError(f"{self._pointer}: {error.strerror}") from None
+        return self._checked(content.decode("ascii", "replace").removesuffix("\n"), self._pointer)
+
+    def publish(
+        self, forest: Forest, *, origin: Origin | None = None, metrics: dict[str, Any] | None = None
+    ) -> str:
+        """Add a forest under its version, without promoting it.
+
+        A version that is there already stays as it is, provided that it loads.
+
+        Returns
+        -------
+        str
+            Its version.
+
+        Raises
+        ------
+        ArtifactError
+            If this version is there already but does not load; remove its directory and publish again.
+        """
+        target = self._versions / forest.version
+        if not target.exists():
+            self._versions.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=".publishing-", dir=self._versions))
+            try:
+                aside.chmod(0o755)
+                artifact.save(
+                    forest,
+                    aside,
+                    feature_names=self._feature_names,
+                    origin=origin,
+                    metrics=metrics,
+                    key=self._key,
+                )
+                _sync(aside)
+                try:
+                    aside.rename(target)
+                except OSError:
+                    if not target.exists():  # otherwise another process was faster with the same version
+                        raise
+                _sync(self._versions)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+        self.load(forest.version)
+        return forest.version
+
+    def promote(self, version: str) -> None:
+        """Move the pointer to a version, after it has been loaded with every check.
+
+        Raises
+        ------
+        ArtifactError
+            If it is not there or not to be trusted; the pointer stays where it is.
+        """
+        self.load(version)
+        handle, name = tempfile.mkstemp(prefix=".current-", dir=self._pointer.parent)
+        aside = Path(name)
+        try:
+            with open(handle, "w", encoding="ascii") as file:
+                file.write(version + "\n")
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+            aside.replace(self._pointer)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        _sync(self._pointer.parent)
+
+    def manifest(self, version: str) -> Manifest:
+        """What a version says of itself.
+
+        Raises
+        ------
+        ArtifactError
+            As `artifact.read_manifest` does.
+        """
+        return artifact.read_manifest(self._directory(version), key=self._key)
+
+    def load(self, version: str) -> Forest:
+        """Read a version with every check of `artifact.load`.
+
+        Raises
+        ------
+        ArtifactError
+            If it is not there or not to be trusted.
+        """
+        directory = self._directory(version)
+        forest = artifact.load(directory, feature_names=self._feature_names, key=self._key)
+        if forest.version != version:
+            raise ArtifactError(f"{directory}: holds version {forest.version}")
+        return forest
+
+    def _directory(self, version: str) -> Path:
+        directory = self._versions / self._checked(version, self._versions)
+        if not directory.is_dir():
+            raise ArtifactError(f"{self._versions}: no version {version}")
+        return directory
+
+    @staticmethod
+    def _checked(version: str, where: Path) -> str:
+        if not _VERSION.fullmatch(version):
+            raise ArtifactError(f"{where}: {version!r} is not the name of a version (12 hexadecimal digits)")
+        return version
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,115 @@
+"""Training: scikit-learn grows the trees, and what comes back needs no scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard import tail
+from streamguard.forest import Forest, Packed, finite_rows
+from streamguard.trees import MAX_DEPTH, Trees
+
+GOLDEN = 16
+"""Training rows kept with their scores, from the least to the most abnormal."""
+
+
+def train(rows: NDArray[np.float32], *, seed: int = 0, trees: int = 300, samples: int = 256) -> Forest:
+    """Train an Isolation Forest; the same rows and parameters give the same forest to the bit.
+
+    Parameters
+    ----------
+    rows : (n, features) float32
+        Finite, two rows at least; leave out what looks like an attack, or the forest learns it as normal.
+    seed
+        Of the random splits.
+    trees
+        How many.
+    samples
+        Rows that each tree sees, 2 to 256; all of them if there are fewer.
+
+    Raises
+    ------
+    ValueError
+        If a parameter or the rows do not fit; the message says which and where.
+    """
+    from sklearn.ensemble import IsolationForest
+
+    rows = finite_rows(rows)
+    if len(rows) < 2 or not rows.shape[1]:
+        raise ValueError(f"a forest needs 2 rows and 1 feature at least, got {rows.shape}")
+    if not 2 <= samples <= 2**MAX_DEPTH:
+        raise ValueError(f"samples must be from 2 to {2**MAX_DEPTH}, not {samples}")
+    if trees < 1:
+        raise ValueError(f"trees must be 1 at least, not {trees}")
+    samples = min(samples, len(rows))
+    model = IsolationForest(
+        n_estimators=trees, max_samples=samples, contamination="auto", random_state=seed
+    ).fit(rows)
+    grown = flatten(model)
+    scores = Packed(grown).score_samples(rows)
+    golden = rows[np.argsort(-scores, kind="stable")[np.linspace(0, len(rows) - 1, GOLDEN).astype(int)]]
+    forest = Forest(grown, tail.measure(-scores), golden, model.score_samples(golden))
+    if not np.array_equal(forest.score_samples(golden), forest.golden_scores):
+        raise RuntimeError(
+            "packed trees and scikit-learn disagree: this version of scikit-learn is not supported"
+        )
+    return forest
+
+
+def flatten(model: Any) -> Trees:
+    """The trees of a fitted `IsolationForest`.
+
+    Thresholds are rounded down to float32: no float32 lies between the two, so every row goes the same way.
+    """
+    parts: list[tuple[NDArray[Any], ...]] = []
+    start = 0
+    roots = []
+    for estimator, columns in zip(model.estimators_, model.estimators_features_, strict=True):
+        tree = estimator.tree_
+        leaf = tree.children_left == -1
+        path = tree.compute_node_depths() + mean_path(tree.n_node_samples) - 1.0
+        parts.append(
+            (
+                np.where(leaf, -1, columns[np.maximum(tree.feature, 0)]),
+                np.where(leaf, np.float32(0), _round_down(tree.threshold)),
+                np.where(leaf, -1, tree.children_left + start),
+                np.where(leaf, -1, tree.children_right + start),
+                np.where(leaf, path, 0.0),
+            )
+        )
+        roots.append(start)
+        start += tree.node_count
+    feature, threshold, left, right, path = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Trees(
+        features=model.n_features_in_,
+        normaliser=len(roots) * float(mean_path(np.array([model.max_samples_]))[0]),
+        roots=np.array(roots, np.int32),
+        feature=feature.astype(np.int32),
+        threshold=threshold,
+        left=left.astype(np.int32),
+        right=right.astype(np.int32),
+        path=path,
+    )
+
+
+def mean_path(samples: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean path length of an unsuccessful search among so many samples, computed in scikit-learn's order.
+
+    Examples
+    --------
+    >>> mean_path(np.array([1, 2, 256])).round(3).tolist()
+    [0.0, 1.0, 10.245]
+    """
+    length = np.zeros(samples.shape)
+    length[samples == 2] = 1.0
+    many = samples > 2
+    some = samples[many]
+    length[many] = 2.0 * (np.log(some - 1.0) + np.euler_gamma) - 2.0 * (some - 1.0) / some
+    return length
+
+
+def _round_down(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    rounded = values.astype(np.float32)
+    return np.where(rounded > values, np.nextafter(rounded, np.float32(-np.inf)), rounded)

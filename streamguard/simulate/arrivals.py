@@ -1,0 +1,151 @@
+"""The benign stream as columns: who does what, when, from where and with what outcome, block by block in time order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.simulate.activity import SLOT_MS
+from streamguard.simulate.drift import DAY_MS
+from streamguard.simulate.habits import KINDS, type_mixes
+from streamguard.simulate.population import SPOT_SHARES, Population
+
+BURST_EVENTS = 3.0
+"""Mean number of events that follow each other from one place."""
+BURST_GAP_MS = 15_000.0
+"""Mean time between two of them, at the pace of a person."""
+BLOCK_EVENTS = 8192
+"""Events drawn at once at the most."""
+PACED_BLOCK_SECONDS = 0.2
+"""Time drawn at once at a given rate: short, so that drawing never delays an event that is due."""
+_WARM_UP_EVENTS = 100_000
+
+ARRIVAL = np.dtype(
+    [("time", "i8"), ("user", "i8"), ("spot", "i8"), ("type", "i8"), ("outcome", "i8"), ("tries", "i8")]
+)
+"""One benign event to be: epoch ms, account, `Spot`, index into `TYPES`, `Outcome`, sign-in tries before it."""
+
+
+class Outcome(IntEnum):
+    """The `status` of an event."""
+
+    SUCCESS = 0
+    FAILED = 1
+    BLOCKED = 2
+    PENDING = 3
+
+
+_OUTCOMES = np.array([[0.0, 0.0, 0.004], [0.014, 0.006, 0.0], [0.004, 0.008, 0.0], [0.006, 0.001, 0.0], [0.03, 0.002, 0.0]])
+"""Share of failed, blocked, pending by type; the failures of sign-ins are the account's own."""
+
+
+class Arrivals:
+    """Draws the benign stream of a population.
+
+    Parameters
+    ----------
+    population
+        Whose stream it is.
+    events_per_day
+        Of the average account over a week; the total follows the hours of the day.
+    rate
+        Events a second of all accounts together, at any hour; instead of `events_per_day`. Who makes them still
+        follows the hours of the day.
+    """
+
+    def __init__(self, population: Population, *, events_per_day: float, rate: float | None) -> None:
+        self._population = population
+        self._habits = population.habits
+        self._per_day = events_per_day
+        self._rate = rate
+        habits = self._habits
+        shares = np.bincount(habits.kind[: habits.count], habits.rate[: habits.count], len(KINDS))
+        self._mixes = np.cumsum(type_mixes(shares / shares.sum()), axis=1)
+        self._spots = np.cumsum(SPOT_SHARES, axis=1)
+        self._slot = -1
+        self._cumulated = np.zeros(0)
+        self._whereabouts = np.zeros(0, dtype=np.int64)
+        total = rate or events_per_day * habits.count / 86_400
+        own = 1000 * habits.count / total  # ms between two events of one account
+        self._gap = min(BURST_GAP_MS, own / 5, _WARM_UP_EVENTS / total * 1000 / 8)
+
+    def blocks(self, start: int, end: int | None) -> Iterator[NDArray[np.void]]:
+        """`ARRIVAL` records in time order from `start` to before `end` (ms; None: without end)."""
+        rng = np.random.default_rng([self._population.seed, 5, start & 0xFFFFFFFF, start >> 32])
+        pending = np.zeros(0, ARRIVAL)
+        # Bursts that began before the start reach into it: without them the stream would begin too thin.
+        time = start - int(8 * self._gap) if self._rate else start
+        while end is None or time < end:
+            until, expected = self._block(time)
+            if time < start:
+                until = min(until, start)
+            drawn = np.concatenate((pending, self._draw(rng, time, until, expected * (until - time))))
+            if end is not None:
+                until = min(until, end)
+            now = drawn["time"] < until
+            pending = drawn[~now]
+            block = drawn[now]
+            block = block[np.argsort(block["time"], kind="stable")]
+            time = until
+            if time > start:
+                yield block[block["time"] >= start]
+            elif len(block):
+                pending = np.concatenate((pending, block[block["time"] >= start]))
+
+    def _block(self, time: int) -> tuple[int, float]:
+        """End of the block that begins at `time`, and events a millisecond within it."""
+        slot = time // SLOT_MS
+        if slot != self._slot:
+            activity, self._whereabouts = self._population.calendar.at(slot)
+            self._cumulated = np.cumsum(activity)
+            self._slot = slot
+            if self._rate:
+                shares = np.bincount(self._habits.kind, activity, len(KINDS))
+                self._mixes = np.cumsum(type_mixes(shares / shares.sum()), axis=1)
+        per_ms = self._rate / 1000 if self._rate else self._cumulated[-1] * self._per_day / DAY_MS
+        length = BLOCK_EVENTS / per_ms
+        if self._rate:
+            length = min(length, max(PACED_BLOCK_SECONDS * 1000, 64 / per_ms))
+        return min((slot + 1) * SLOT_MS, time + max(1, int(length))), per_ms
+
+    def _draw(self, rng: np.random.Generator, time: int, until: int, expected: float) -> NDArray[np.void]:
+        bursts = int(rng.poisson(expected / BURST_EVENTS))
+        sizes = rng.geometric(1 / BURST_EVENTS, bursts)
+        users = np.searchsorted(self._cumulated, rng.random(bursts) * self._cumulated[-1], side="right")
+        spots = (rng.random(bursts)[:, None] > self._spots[self._whereabouts[users], :-1]).sum(axis=1)
+        begins = time + rng.random(bursts) * (until - time)
+        n = int(sizes.sum())
+        gaps = rng.exponential(self._gap, n)
+        first = np.cumsum(sizes) - sizes
+        gaps[first] = 0.0
+        elapsed = np.cumsum(gaps)
+        out = np.zeros(n, ARRIVAL)
+        out["time"] = np.repeat(begins, sizes) + elapsed - np.repeat(elapsed[first], sizes)
+        out["user"] = np.repeat(users, sizes)
+        out["spot"] = np.repeat(spots, sizes)
+        out["type"] = (rng.random(n)[:, None] > self._mixes[self._habits.kind[out["user"]], :-1]).sum(axis=1)
+        shares = _OUTCOMES[out["type"]]
+        shares[:, 0] = np.where(out["type"] == 0, self._habits.failure[out["user"]], shares[:, 0])
+        out["outcome"] = _choose(rng.random(n), np.cumsum(shares, axis=1))
+        return np.concatenate((out, *self._retries(rng, out)))
+
+    def _retries(self, rng: np.random.Generator, events: NDArray[np.void]) -> Iterator[NDArray[np.void]]:
+        """People who mistyped their password type it again, most of them right."""
+        tried = events[(events["type"] == 0) & (events["outcome"] == Outcome.FAILED)]
+        for tries in range(1, 4):
+            tried = tried.copy()
+            tried["time"] += (min(1.0, self._gap / 6000) * rng.uniform(1500, 14_000, len(tried))).astype(np.int64)
+            tried["tries"] = tries
+            tried["outcome"] = np.where(rng.random(len(tried)) < 0.2, Outcome.FAILED, Outcome.SUCCESS)
+            yield tried
+            tried = tried[tried["outcome"] == Outcome.FAILED]
+
+
+def _choose(draws: NDArray[np.float64], cumulated: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Outcome 1, 2 or 3 with the cumulated shares of a row, else 0."""
+    chosen = (draws[:, None] >= cumulated).sum(axis=1) + 1
+    out: NDArray[np.int64] = np.where(chosen > 3, 0, chosen)
+    return out

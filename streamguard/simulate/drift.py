@@ -1,0 +1,54 @@
+"""What changes in a life: a new laptop, phone or office, a home line that gets another address."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+DAY_MS = 86_400_000
+
+
+class Thing(IntEnum):
+    """What can be replaced."""
+
+    LAPTOP = 0
+    PHONE = 1
+    OFFICE = 2
+    HOME = 3
+
+
+LIFE_DAYS = (400, 330, 700, 30)
+"""How long each `Thing` lasts before the next one."""
+
+
+class Drift:
+    """Which laptop, phone, office and home address a user has at a time; a function of absolute time, so that a
+    back-fill and the live run after it agree.
+
+    Parameters
+    ----------
+    count
+        Accounts.
+    seed
+        Of the phases: not everybody changes on the same day.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        rng = np.random.default_rng([seed, 2])
+        self._life = np.array(LIFE_DAYS, dtype=np.int64) * DAY_MS
+        self._phase = (rng.random((count, len(Thing))) * self._life).astype(np.int64)
+
+    def generation(
+        self, things: NDArray[np.int64], users: NDArray[np.int64], times: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Serial number of what is in use (arrays of one length; a negative thing never changes: 0)."""
+        life = self._life[things]
+        number = (times + self._phase[users, things]) // life
+        out: NDArray[np.int64] = np.where(things < 0, 0, number)
+        return out
+
+    def since_change_days(self, thing: Thing, user: int, time: int) -> float:
+        """Days since the user's thing was replaced."""
+        return float((time + self._phase[user, thing]) % self._life[thing] / DAY_MS)

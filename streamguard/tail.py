@@ -1,0 +1,101 @@
+"""How unusual a forest's score is, in bits: the tail of the training scores, with an end that stays open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SUPPORT = 32
+"""Training rows that must lie beyond a quantile for it to count."""
+
+_STEP = 0.5
+_OCTAVES = 2.0
+_SLOPE_OF_ONE = 100.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tail:
+    """From an anomaly to -log2 of the share of training rows at least as abnormal.
+
+    An anomaly is a forest's score with its sign turned. Between the knots run straight lines; below the first it
+    is 0 bits; beyond the last the tail goes on as an exponential.
+
+    Attributes
+    ----------
+    anomaly : (knots,) float64
+        Rising; the first is the median.
+    level : (knots,) float64
+        Bits at each, rising from 0.
+    slope : float
+        Bits per unit of anomaly beyond the last knot.
+
+    Raises
+    ------
+    ValueError
+        If a knot is not finite or not above the one before it, or the slope is not positive.
+
+    Examples
+    --------
+    >>> Tail(np.array([0.4, 0.5]), np.array([0.0, 2.0]), 30.0).bits(np.array([0.3, 0.45, 0.5, 0.6]))
+    array([0., 1., 2., 5.])
+    """
+
+    anomaly: NDArray[np.float64]
+    level: NDArray[np.float64]
+    slope: float
+
+    def __post_init__(self) -> None:
+        if not len(self.anomaly) or len(self.anomaly) != len(self.level):
+            raise ValueError(
+                f"{len(self.anomaly)} quantiles for {len(self.level)} levels: as many, and one at least"
+            )
+        for name, knots in (("quantiles", self.anomaly), ("levels", self.level)):
+            if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
+                raise ValueError(f"{name} must be finite and rise")
+        if self.level[0] != 0:
+            raise ValueError(f"levels must start at 0 bits, not {self.level[0]}")
+        if not (np.isfinite(self.slope) and self.slope > 0):
+            raise ValueError(
+                f"the slope beyond the last quantile must be finite and positive, not {self.slope}"
+            )
+
+    def bits(self, anomaly: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Bits of each anomaly, monotone to the last place."""
+        knot = np.maximum(np.searchsorted(self.anomaly, anomaly, side="right") - 1, 0)
+        slopes = np.append(np.diff(self.level) / np.diff(self.anomaly), self.slope)
+        above = np.maximum(anomaly - self.anomaly[knot], 0.0)
+        ceiling = np.append(self.level[1:], np.inf)
+        bits: NDArray[np.float64] = np.minimum(self.level[knot] + above * slopes[knot], ceiling[knot])
+        return bits
+
+
+def measure(anomaly: NDArray[np.float64]) -> Tail:
+    """The tail of a sample of anomalies.
+
+    Knots are the median, then every half bit from 2 (the upper quarter) to the last quantile with `SUPPORT`
+    rows beyond it. At the median 1 bit would be exact; it is drawn to 0, and the line to the upper quarter with
+    it, so that what is usual counts nothing. The slope beyond is that of the last two bits, which a few attacks
+    among the rows do not move. Anomalies that many rows share get the bits of the share that reaches them.
+
+    Parameters
+    ----------
+    anomaly : (rows,) float64
+        Finite, at least one.
+    """
+    ordered = np.sort(anomaly)
+    last = max(2.0, np.floor(np.log2(len(ordered) / SUPPORT) / _STEP) * _STEP)
+    levels = np.concatenate([[0.0], np.arange(2.0, last + _STEP / 2, _STEP)])
+    shares = np.concatenate([[0.5], 2.0 ** -levels[1:]])
+    quantiles = np.quantile(ordered, 1.0 - shares)
+    first = np.concatenate([[True], np.diff(quantiles) > 0])
+    quantiles, levels = quantiles[first], levels[first]
+    start = int(np.searchsorted(levels, levels[-1] - _OCTAVES, side="right")) - 1
+    if len(levels) > 1:
+        slope = (levels[-1] - levels[start]) / (quantiles[-1] - quantiles[start])
+    elif ordered[-1] > quantiles[0]:
+        slope = np.log2(len(ordered)) / (ordered[-1] - quantiles[0])
+    else:
+        slope = _SLOPE_OF_ONE
+    return Tail(quantiles, levels, float(slope))
