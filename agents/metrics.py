@@ -9,15 +9,40 @@ import streamguard
 REGISTRY = CollectorRegistry()
 """The worker's own; not the global one, which belongs to whoever embeds this code."""
 
-_MILLISECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.04, 0.064, 0.1, 0.25, 1.0, 4.0, 30.0, 300.0)
+_MILLISECONDS = (
+    0.001,
+    0.002,
+    0.004,
+    0.006,
+    0.008,
+    0.012,
+    0.016,
+    0.024,
+    0.04,
+    0.064,
+    0.1,
+    0.25,
+    1.0,
+    4.0,
+    30.0,
+    300.0,
+)
 
 EVENTS = Counter("streamguard_events", "Events scored.", ["partition"], registry=REGISTRY)
-LAG = Gauge("streamguard_lag_records", "Offsets between the last scored event and the log's end.", ["partition"], registry=REGISTRY)
+LAG = Gauge(
+    "streamguard_lag_records",
+    "Offsets between the last scored event and the log's end.",
+    ["partition"],
+    registry=REGISTRY,
+)
 CHUNK_SECONDS = Histogram(
     "streamguard_chunk_seconds", "Folding and scoring one chunk.", buckets=_MILLISECONDS, registry=REGISTRY
 )
 CHUNK_EVENTS = Histogram(
-    "streamguard_chunk_events", "Events in a chunk.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000), registry=REGISTRY
+    "streamguard_chunk_events",
+    "Events in a chunk.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
+    registry=REGISTRY,
 )
 EVENT_TO_ALERT_SECONDS = Histogram(
     "streamguard_event_to_alert_seconds",
@@ -26,25 +51,51 @@ EVENT_TO_ALERT_SECONDS = Histogram(
     registry=REGISTRY,
 )
 ALERTS = Counter("streamguard_alerts", "Incidents published, new or risen.", ["severity"], registry=REGISTRY)
-ALERT_PATTERNS = Counter("streamguard_alert_patterns", "Patterns named in published incidents.", ["pattern"], registry=REGISTRY)
-DEAD_LETTERS = Counter("streamguard_dead_letters", "Records that could not be scored.", ["reason"], registry=REGISTRY)
-PROFILES_RESIDENT = Gauge("streamguard_profiles_resident", "Profiles in memory.", ["partition"], registry=REGISTRY)
-PROFILES_STORED = Gauge("streamguard_profiles_stored", "Stored keys, estimated.", ["partition"], registry=REGISTRY)
-CHECKPOINT_SECONDS = Histogram(
-    "streamguard_checkpoint_seconds", "Making one checkpoint durable.", buckets=_MILLISECONDS, registry=REGISTRY
+ALERT_PATTERNS = Counter(
+    "streamguard_alert_patterns", "Patterns named in published incidents.", ["pattern"], registry=REGISTRY
 )
-CHECKPOINT_RECORDS = Counter("streamguard_checkpoint_records", "Changelog records written.", registry=REGISTRY)
-REBALANCES = Counter("streamguard_rebalances", "Times the group took this worker's partitions.", registry=REGISTRY)
+DEAD_LETTERS = Counter(
+    "streamguard_dead_letters", "Records that could not be scored.", ["reason"], registry=REGISTRY
+)
+PROFILES_RESIDENT = Gauge(
+    "streamguard_profiles_resident", "Profiles in memory.", ["partition"], registry=REGISTRY
+)
+PROFILES_STORED = Gauge(
+    "streamguard_profiles_stored", "Stored keys, estimated.", ["partition"], registry=REGISTRY
+)
+CHECKPOINT_SECONDS = Histogram(
+    "streamguard_checkpoint_seconds",
+    "Making one checkpoint durable.",
+    buckets=_MILLISECONDS,
+    registry=REGISTRY,
+)
+CHECKPOINT_RECORDS = Counter(
+    "streamguard_checkpoint_records", "Changelog records written.", registry=REGISTRY
+)
+REBALANCES = Counter(
+    "streamguard_rebalances", "Times the group took this worker's partitions.", registry=REGISTRY
+)
 PARTITIONS = Gauge("streamguard_partitions", "Partitions of this worker.", ["state"], registry=REGISTRY)
 RECOVERY_SECONDS = Histogram(
-    "streamguard_recovery_seconds", "From assignment to the first fetch of a partition.", buckets=_MILLISECONDS, registry=REGISTRY
+    "streamguard_recovery_seconds",
+    "From assignment to the first fetch of a partition.",
+    buckets=_MILLISECONDS,
+    registry=REGISTRY,
 )
-RECOVERED_RECORDS = Counter("streamguard_recovered_records", "Changelog records read into local state.", registry=REGISTRY)
-MODEL_INFO = Gauge("streamguard_model_info", "1 for the version of the forest in use.", ["version"], registry=REGISTRY)
+RECOVERED_RECORDS = Counter(
+    "streamguard_recovered_records", "Changelog records read into local state.", registry=REGISTRY
+)
+MODEL_INFO = Gauge(
+    "streamguard_model_info", "1 for the version of the forest in use.", ["version"], registry=REGISTRY
+)
 MODEL_LOADED = Gauge(
-    "streamguard_model_loaded_timestamp_seconds", "When the forest in use was loaded; its age is time() minus this.", registry=REGISTRY
+    "streamguard_model_loaded_timestamp_seconds",
+    "When the forest in use was loaded; its age is time() minus this.",
+    registry=REGISTRY,
 )
-MODEL_FAILURES = Counter("streamguard_model_load_failures", "Forests that were refused; the old one stays.", registry=REGISTRY)
+MODEL_FAILURES = Counter(
+    "streamguard_model_load_failures", "Forests that were refused; the old one stays.", registry=REGISTRY
+)
 READY = Gauge("streamguard_ready", "1 while /readyz answers 200.", registry=REGISTRY)
 _BUILD = Gauge("streamguard_build_info", "1; the version is in the label.", ["version"], registry=REGISTRY)
 _BUILD.labels(streamguard.__version__).set(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from agents.lineage import SOURCE, Source, check_changelog, check_source, topic_
 from agents.metrics import CHUNK_EVENTS, CHUNK_SECONDS, EVENTS, RECOVERED_RECORDS
 from agents.publish import Publisher
 from agents.table import Local, Memory, PartitionTable
+from agents.topics import names
 from streamguard.settings import Settings
 from streamguard.state import PartitionState
 from streamguard.testing import crash
@@ -30,11 +32,6 @@ SAVE_LIMIT_SECONDS = 45.0
 """A partition that is taken away has to be saved within this: less than the group waits for its members (60 s)."""
 
 _log = logging.getLogger(__name__)
-
-
-def changelog_topic(app_id: str) -> str:
-    """The topic that holds the state of all partitions of one application."""
-    return f"{app_id}-state-changelog"
 
 
 class HoleError(RuntimeError):
@@ -62,7 +59,8 @@ class Topics:
 
     @classmethod
     async def describe(cls, settings: Settings) -> Topics:
-        source, changelog = settings.kafka.events_topic, changelog_topic(settings.worker.app_id)
+        named = names(settings)
+        source, changelog = named["events"], named["changelog"]
         ids = await topic_ids(settings.kafka.bootstrap_servers, [source, changelog])
         return cls(Source(source, ids[source]), changelog, ids[changelog])
 
@@ -115,7 +113,13 @@ class Partition:
 
     @classmethod
     async def recover(
-        cls, number: int, settings: Settings, topics: Topics, memory: Memory, publisher: Publisher, resident: int
+        cls,
+        number: int,
+        settings: Settings,
+        topics: Topics,
+        memory: Memory,
+        publisher: Publisher,
+        resident: int,
     ) -> Partition:
         """Fence former owners, bring the local copy up to date, and find where to go on in the source.
 
@@ -131,7 +135,9 @@ class Partition:
         writer = await ChangelogWriter.fence(bootstrap, app_id, topics.changelog, number)
         table = None
         try:
-            table = PartitionTable(Path(settings.worker.data_dir) / app_id / f"partition-{number:04d}", memory)
+            table = PartitionTable(
+                Path(settings.worker.data_dir) / app_id / f"partition-{number:04d}", memory
+            )
             count = 0
             async with CommittedReader(bootstrap, topics.changelog, number) as reader:
                 start, last = await reader.bounds()
@@ -209,41 +215,51 @@ class Partition:
         if self._unsaved >= self._settings.worker.checkpoint_events:
             self._save_soon.set()
 
+    @property
+    def unsaved(self) -> bool:
+        """Whether anything was folded since the last snapshot, or the last snapshot is not durable yet."""
+        return self.folded != self.saved and (self._unsaved > 0 or self._save_lock.locked())
+
     async def make_room(self) -> None:
         """Save now if the next chunk may find no room."""
         if self.state.full or self._unsaved >= 2 * self._settings.worker.checkpoint_events:
             await self.checkpoint()
 
     async def checkpoint(self) -> None:
-        """Save everything that was folded until now; further chunks may be folded meanwhile."""
-        async with self._save_lock:
-            if not self._unsaved:
-                return
-            reached = self.folded
-            changes = self.state.changes()
-            if self._stored_source is None:
-                changes.append((SOURCE, msgspec.json.encode(self._source)))
-                self._stored_source = self._source
-            published, self._published = self._published, []
-            self._unsaved = 0
-            self._save_soon.clear()
-            # From here on the state may forget these values, so they have to be readable from the checkpointer
-            # before anything else runs: `save` holds them before it first waits.
-            self.state.clean()
-            await self._checkpointer.save(changes, published)
-            self.saved = reached
+        """Save everything that was folded until now; further chunks may be folded meanwhile.
+
+        The work is a task of its own: a caller that is cancelled half-way, as an agent is when the worker stops, must
+        not leave a snapshot taken but unsaved.
+        """
+        await asyncio.shield(asyncio.get_running_loop().create_task(self._checkpoint()))
+
+    async def _checkpoint(self) -> None:
+        try:
+            async with self._save_lock:
+                if not self._unsaved:
+                    return
+                reached = self.folded
+                changes = self.state.changes()
+                if self._stored_source is None:
+                    changes.append((SOURCE, msgspec.json.encode(self._source)))
+                    self._stored_source = self._source
+                published, self._published = self._published, []
+                self._unsaved = 0
+                self._save_soon.clear()
+                # From here on the state may forget these values, so they have to be readable from the checkpointer
+                # before anything else runs: `save` holds them before it first waits.
+                self.state.clean()
+                await self._checkpointer.save(changes, published)
+                self.saved = reached
+        except Exception as error:  # noqa: BLE001 - a checkpoint that failed half-way is not to be lived with
+            end(error)
 
     async def _save_regularly(self) -> None:
         interval = self._settings.worker.checkpoint_seconds
-        try:
-            while True:
-                try:
-                    await asyncio.wait_for(self._save_soon.wait(), interval)
-                except TimeoutError:
-                    pass
-                await self.checkpoint()
-        except Exception as error:  # noqa: BLE001 - a checkpoint that failed half-way is not to be lived with
-            end(error)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._save_soon.wait(), interval)
+            await self.checkpoint()
 
     async def close(self) -> None:
         """Fold nothing more, save, and let go of everything. The state is then whole for the next owner."""

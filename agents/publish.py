@@ -70,7 +70,9 @@ class Publisher:
             dead = [await self._send_refused(records[r.index], r) for r in folded.refused]
             for future, incident in zip(sent, folded.incidents, strict=True):
                 await future
-                EVENT_TO_ALERT_SECONDS.observe(max(0.0, time.time() - records[incident.index].timestamp / 1000))
+                EVENT_TO_ALERT_SECONDS.observe(
+                    max(0.0, time.time() - records[incident.index].timestamp / 1000)
+                )
                 ALERTS.labels(incident.severity).inc()
                 for pattern in incident.patterns:
                     ALERT_PATTERNS.labels(pattern).inc()

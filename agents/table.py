@@ -43,7 +43,9 @@ class Memory:
 
     def __init__(self, cache: int) -> None:
         self.cache = rocksdict.Cache(cache)
-        self.writes = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(cache // 2, False, self.cache)
+        self.writes = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
+            cache // 2, False, self.cache
+        )
 
 
 def _options(memory: Memory) -> rocksdict.Options:

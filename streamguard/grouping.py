@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamguard import surprise
 from streamguard.numeric import inline
 
 NONE, USER, SOURCE, CROWD = 0, 1, 2, 3
@@ -12,6 +13,41 @@ NONE, USER, SOURCE, CROWD = 0, 1, 2, 3
 ENTITY_KINDS = ("", "user", "source", "crowd")
 RISE_BITS = 1.5
 """Evidence must rise by this much to be told again: about 11 points of risk."""
+
+
+CAMPAIGN_GAP_MS = 86_400_000
+"""A source or a crowd that tries again within a day is still at the same thing."""
+
+MANY_USERS = 3.0
+MANY_FAILURES = 10.0
+AT_HOME = 5.0
+"""Weight from which an address is the user's own, however often it fails."""
+
+
+@inline
+def owner(s, source, sources, spread, slot, bits, user, address, failed):  # type: ignore[no-untyped-def]
+    """Whose incident an alert belongs to.
+
+    The source's, where it fails at many users, or often at a user whose own it is not, or where there is no user;
+    the crowd's, where a failure's evidence is mostly that everybody fails at once; else the user's.
+    """
+    if user == 0 and address != 0:
+        return SOURCE
+    if source >= 0:
+        if spread > MANY_USERS - 0.5 and bits[surprise.SPREAD] >= 3.0:
+            return SOURCE
+        if sources[source].failures >= MANY_FAILURES and (slot < 0 or s.sketch_weight[0, slot] < AT_HOME):
+            return SOURCE
+    of_crowd = 0.0
+    own = 0.0
+    for c in range(surprise.CARRIED):
+        if c >= surprise.CROWD and c < surprise.SPREAD:
+            of_crowd += bits[c]
+        else:
+            own += bits[c]
+    if failed and of_crowd > own:
+        return CROWD
+    return USER
 
 
 @inline
@@ -43,7 +79,7 @@ def join(entity, offset, ts, bits, patterns, gap_ms):  # type: ignore[no-untyped
     count = entity.incident_count
     risen = bits >= entity.incident_bits + RISE_BITS
     named = (patterns & ~entity.incident_patterns) != np.uint64(0)
-    grown = count in (10, 100, 1000, 10_000, 100_000)
+    grown = count >= 8 and count & (count - 1) == 0
     if bits > entity.incident_bits:
         entity.incident_bits = bits
     entity.incident_patterns |= patterns

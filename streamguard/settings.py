@@ -28,6 +28,8 @@ class Kafka(_Section):
     models_topic: str = "streamguard-models"
     partitions: int = 4
     replication_factor: int = 1
+    events_retention_days: float = 7.0
+    """How long Kafka keeps events: the longest that a worker may be down, and what a back-test can reach."""
 
 
 class Worker(_Section):
@@ -42,6 +44,8 @@ class Worker(_Section):
     checkpoint_events: int = 20_000
     resident_profiles: int = 65_536
     """Profiles held in memory by this worker, shared among its partitions (about 3 KB each)."""
+    block_cache_mb: int = 64
+    """Memory of RocksDB in this worker, shared among its partitions: block cache and write buffers."""
     session_timeout_seconds: float = 10.0
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 9464

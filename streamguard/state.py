@@ -60,8 +60,10 @@ class Folded:
         uint64 (n,): bits in the order of `streamguard.patterns.PATTERNS`.
     evidence
         float64 (n,): bits of the verdict.
-    alerted
-        bool (n,): whether the event belongs to an incident.
+    kind
+        int8 (n,): whose alert the event is, `streamguard.grouping`; 0 none, negative: it is not told again.
+    incident
+        int64 (n, 4), where `kind` is not 0: the incident's first offset, first ms, count so far and patterns.
     incidents
         To publish: new ones and risen ones.
     refused
@@ -79,7 +81,8 @@ class Folded:
     forest: NDArray[np.float64]
     patterns: NDArray[np.uint64]
     evidence: NDArray[np.float64]
-    alerted: NDArray[np.bool_]
+    kind: NDArray[np.int8]
+    incident: NDArray[np.int64]
     incidents: list[Incident] = field(default_factory=list)
 
     @property
@@ -208,10 +211,9 @@ class PartitionState:
             forest=np.zeros(n),
             patterns=np.empty(n, np.uint64),
             evidence=np.empty(n),
-            alerted=np.empty(n, np.bool_),
+            kind=np.empty(n, np.int8),
+            incident=np.empty((n, 4), np.int64),
         )
-        kind = np.empty(n, np.int8)
-        counts = np.empty((n, 4), np.int64)
         snapshots = np.empty(n, layout.PROFILE)
         context = np.empty((n, 12))
         wanted = np.empty((n * 5, 3), np.int64)
@@ -223,9 +225,8 @@ class PartitionState:
             rows, at, user, c.timestamp, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
             self._alert_bits, self._gap_ms,
             out.features, out.raw, out.excess, out.score, out.tail, out.evidence, out.patterns,
-            kind, counts, snapshots, context, wanted,
+            out.kind, out.incident, snapshots, context, wanted,
         )  # fmt: skip
-        out.alerted = kind != 0
         if forest is not None and n:
             out.forest = forest.bits(out.features)
             out.evidence += FOREST_SHARE * np.maximum(out.forest - FOREST_USUAL, 0.0)
@@ -241,16 +242,16 @@ class PartitionState:
                 self.dictionary.remember(place, values[done], texts[i * width + column])
                 done += 1
 
-        for k, i in enumerate(np.flatnonzero(kind > 0).tolist()):
+        for k, i in enumerate(np.flatnonzero(out.kind > 0).tolist()):
             remember(i)
             told_alert = Told(
                 partition=self.partition,
                 index=i,
-                entity_kind=ENTITY_KINDS[kind[i]],
-                first_offset=int(counts[i, 0]),
-                first_ms=int(counts[i, 1]),
-                count=int(counts[i, 2]),
-                patterns=int(counts[i, 3]) & 0xFFFFFFFFFFFFFFFF,
+                entity_kind=ENTITY_KINDS[out.kind[i]],
+                first_offset=int(out.incident[i, 0]),
+                first_ms=int(out.incident[i, 1]),
+                count=int(out.incident[i, 2]),
+                patterns=int(out.incident[i, 3]) & 0xFFFFFFFFFFFFFFFF,
                 event=events[i],
                 texts=texts[i * width : (i + 1) * width],
                 offset=int(at[i]),

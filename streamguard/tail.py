@@ -19,8 +19,8 @@ _SLOPE_OF_ONE = 100.0
 class Tail:
     """From an anomaly to -log2 of the share of training rows at least as abnormal.
 
-    An anomaly is a forest's score with its sign turned. Between the knots run straight lines; below the first it
-    is 0 bits; beyond the last the tail goes on as an exponential.
+    An anomaly is a forest's score with its sign turned. Between the knots run straight lines; below the first
+    it is 0 bits; beyond the last the tail goes on as an exponential.
 
     Attributes
     ----------
@@ -75,9 +75,9 @@ def measure(anomaly: NDArray[np.float64]) -> Tail:
     """The tail of a sample of anomalies.
 
     Knots are the median, then every half bit from 2 (the upper quarter) to the last quantile with `SUPPORT`
-    rows beyond it. At the median 1 bit would be exact; it is drawn to 0, and the line to the upper quarter with
-    it, so that what is usual counts nothing. The slope beyond is that of the last two bits, which a few attacks
-    among the rows do not move. Anomalies that many rows share get the bits of the share that reaches them.
+    rows beyond it. At the median 1 bit would be exact; it is drawn to 0, and the line to the upper quarter
+    with it, so that what is usual counts nothing. The slope beyond is that of the last two bits, which a few
+    attacks among the rows do not move. An anomaly that many rows share gets the bits of all that reach it.
 
     Parameters
     ----------

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 MAX_DEPTH = 8
 """Splits on the longest path. Isolation trees grown on at most 256 rows have no more."""
 
+MAX_TREES = 10_000
+"""More would take more than 40 MB when packed."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trees:
@@ -43,7 +46,7 @@ class Trees:
     path: NDArray[np.float64]
 
     def depths(self) -> NDArray[np.int64]:
-        """Depth of every node, a root's being 0, after a check of all that a walk through the trees relies on.
+        """Depth of every node, a root's being 0, after a check of all that a walk through them relies on.
 
         Returns
         -------
@@ -53,7 +56,7 @@ class Trees:
         ------
         ValueError
             Naming what is wrong, with the first node at fault: a child out of range, a cycle, two parents or
-            none, no such feature, a threshold or path length that is not finite, more than `MAX_DEPTH` splits.
+            none, no such feature, a threshold or path length that is not finite, over `MAX_DEPTH` splits.
         """
         nodes = len(self.feature)
         for name in ("threshold", "left", "right", "path"):
@@ -64,6 +67,8 @@ class Trees:
         roots = self.roots
         if not len(roots) or roots[0] != 0 or (roots[1:] <= roots[:-1]).any() or roots[-1] >= nodes:
             raise ValueError("roots must start at 0 and rise within the nodes")
+        if len(roots) > MAX_TREES:
+            raise ValueError(f"{len(roots)} trees, but {MAX_TREES} at most are packed")
         ends = np.append(roots[1:], nodes)
         end = np.repeat(ends, ends - roots)
         leaf = self.left == -1

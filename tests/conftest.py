@@ -16,7 +16,7 @@ CreateTopic = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[str]:
-    """Bootstrap servers of a Kafka that all tests use; one that kills a broker starts a `LocalKafka` of its own."""
+    """Bootstrap servers of the Kafka that tests share. To kill a broker, start a `LocalKafka` of your own."""
     with LocalKafka() as broker:
         yield broker.bootstrap_servers
 

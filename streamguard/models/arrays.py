@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
+import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00.."
+    rb"\{'descr': '([^']{1,8})', 'fortran_order': False, 'shape': \(([0-9, ]{0,40})\), \} *\n",
+    re.DOTALL,
+)
+"""What numpy writes before an array; matched, not evaluated."""
 
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -69,24 +78,26 @@ def unpack(
                 name: _array(name, archive.read(f"{name}.npy"), kind, dimensions.get(name, 1))
                 for name, kind in kinds.items()
             }
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        OverflowError,
+        RuntimeError,
+        struct.error,
+    ) as error:
         raise ValueError(f"is not a whole npz file: {error}") from None
 
 
 def _array(name: str, member: bytes, kind: np.dtype[Any], dimensions: int) -> NDArray[Any]:
-    stream = io.BytesIO(member)
-    try:
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError("unknown npy version")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    except ValueError as error:
-        raise ValueError(f"{name}: {str(error).splitlines()[0]}") from None
-    if dtype != kind or len(shape) != dimensions or fortran:
-        raise ValueError(f"{name} is {dtype} with {len(shape)} axes, expected {kind} with {dimensions}")
-    body = member[stream.tell() :]
-    count = 1
-    for axis in shape:
-        count *= axis
-    if min(shape, default=1) < 0 or count * kind.itemsize != len(body):
-        raise ValueError(f"{name} has {len(body)} bytes for shape {shape}")
-    return np.frombuffer(body, kind).reshape(shape).copy()
+    header = _HEADER.match(member)
+    if header is None:
+        raise ValueError(f"{name} is not a plain array in C order")
+    descr = header[1].decode("ascii", "replace")
+    shape = tuple(int(axis) for axis in re.findall(rb"[0-9]+", header[2]))
+    if descr != kind.str or len(shape) != dimensions:
+        raise ValueError(f"{name} is {descr} with {len(shape)} axes, expected {kind.str} with {dimensions}")
+    size = len(member) - header.end()
+    if math.prod(shape) * kind.itemsize != size:
+        raise ValueError(f"{name} has {size} bytes for shape {shape}")
+    return np.frombuffer(member, kind, offset=header.end()).reshape(shape).copy()

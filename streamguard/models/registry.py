@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from streamguard.forest import Forest
-from streamguard.models import artifact
-from streamguard.models.artifact import ArtifactError, Manifest, Origin
+from streamguard.models import artifact, manifest
+from streamguard.models.manifest import ArtifactError, Manifest, Origin
 
 _VERSION = re.compile(r"[0-9a-f]{12}")
 _POINTER_BYTES = 64
@@ -32,8 +32,8 @@ class Registry:
 
     Notes
     -----
-    Readers and writers may be different processes: a version appears whole or not at all and never changes, the
-    pointer is replaced in one step, and both are on the disk before a call returns.
+    Readers and writers may be different processes: a version appears whole or not at all and never changes,
+    the pointer is replaced in one step, and both are on the disk before a call returns.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Registry:
         handle, name = tempfile.mkstemp(prefix=".current-", dir=self._pointer.parent)
         aside = Path(name)
         try:
-            with open(handle, "w", encoding="ascii") as file:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
                 file.write(version + "\n")
                 file.flush()
                 os.fchmod(file.fileno(), 0o644)
@@ -139,9 +139,9 @@ class Registry:
         Raises
         ------
         ArtifactError
-            As `artifact.read_manifest` does.
+            As `manifest.read` does.
         """
-        return artifact.read_manifest(self._directory(version), key=self._key)
+        return manifest.read(self._directory(version), key=self._key)
 
     def load(self, version: str) -> Forest:
         """Read a version with every check of `artifact.load`.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamguard import tail
 from streamguard.forest import Forest, Packed, finite_rows
-from streamguard.trees import MAX_DEPTH, Trees
+from streamguard.trees import MAX_DEPTH, MAX_TREES, Trees
 
 GOLDEN = 16
 """Training rows kept with their scores, from the least to the most abnormal."""
@@ -25,7 +25,7 @@ def train(rows: NDArray[np.float32], *, seed: int = 0, trees: int = 300, samples
     seed
         Of the random splits.
     trees
-        How many.
+        How many, 1 to 10,000.
     samples
         Rows that each tree sees, 2 to 256; all of them if there are fewer.
 
@@ -41,8 +41,8 @@ def train(rows: NDArray[np.float32], *, seed: int = 0, trees: int = 300, samples
         raise ValueError(f"a forest needs 2 rows and 1 feature at least, got {rows.shape}")
     if not 2 <= samples <= 2**MAX_DEPTH:
         raise ValueError(f"samples must be from 2 to {2**MAX_DEPTH}, not {samples}")
-    if trees < 1:
-        raise ValueError(f"trees must be 1 at least, not {trees}")
+    if not 1 <= trees <= MAX_TREES:
+        raise ValueError(f"trees must be from 1 to {MAX_TREES}, not {trees}")
     samples = min(samples, len(rows))
     model = IsolationForest(
         n_estimators=trees, max_samples=samples, contamination="auto", random_state=seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 from functools import lru_cache
 
@@ -69,7 +70,9 @@ class Calendar:
         called = on_call.astype(bool) & ~in_shift
         level = np.where(called, np.maximum(level, 0.05), level)
         level = level * factor * (1 + h.month_end * month_end)
-        where = np.where(in_shift, np.where(home.astype(bool), Whereabouts.HOME, Whereabouts.OFFICE), Whereabouts.OFF_HOURS)
+        where = np.where(
+            in_shift, np.where(home.astype(bool), Whereabouts.HOME, Whereabouts.OFFICE), Whereabouts.OFF_HOURS
+        )
         where = np.where(travel.astype(bool), Whereabouts.TRAVEL, where)
         where = np.where(called, Whereabouts.ON_CALL, where)
         where = np.where(h.person, where, Whereabouts.SERVER)
@@ -89,7 +92,7 @@ class Calendar:
         day = (time // 60_000 + int(h.utc_minutes[user]) - int(h.start_minute[user])) // 1440
         return bool(self._week((day + _EPOCH_WEEKDAY) // 7)[1][user])
 
-    def _by(self, dates: NDArray[np.int64], draw: lru_cache[NDArray[np.float64]]) -> NDArray[np.float64]:  # type: ignore[type-arg]
+    def _by(self, dates: NDArray[np.int64], draw: Callable[[int], NDArray[np.float64]]) -> NDArray[np.float64]:
         """Rows of `draw(date)`, each account's of its own date: time zones make it two or three dates at once."""
         present = np.unique(dates)
         out: NDArray[np.float64] = draw(int(present[0]))
@@ -144,7 +147,8 @@ def _weekly_mean() -> NDArray[np.float64]:
         person = np.full(len(minutes), kind.name != "service")
         length = np.full(len(minutes), kind.work_minutes)
         free, busy = (
-            float(_level(minutes, np.full(len(minutes), day), length, levels, person)[0].mean()) for day in (False, True)
+            float(_level(minutes, np.full(len(minutes), day), length, levels, person)[0].mean())
+            for day in (False, True)
         )
         days = kind.workdays.bit_count() / 7 * (0.9 if kind.name != "service" else 1.0)
         means.append(busy * days + free * (1 - days))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamguard.simulate.activity import SLOT_MS
 from streamguard.simulate.drift import DAY_MS
-from streamguard.simulate.habits import KINDS, type_mixes
+from streamguard.simulate.habits import KINDS, TYPE_MIX, type_mixes
 from streamguard.simulate.population import SPOT_SHARES, Population
 
 BURST_EVENTS = 3.0
@@ -19,9 +19,10 @@ BURST_GAP_MS = 15_000.0
 """Mean time between two of them, at the pace of a person."""
 BLOCK_EVENTS = 8192
 """Events drawn at once at the most."""
-PACED_BLOCK_SECONDS = 0.2
+PACED_BLOCK_SECONDS = 0.02
 """Time drawn at once at a given rate: short, so that drawing never delays an event that is due."""
 _WARM_UP_EVENTS = 100_000
+_LEFT_DAYS, _LEAVER_DAYS, _LEAVER_EVENTS = 70, 28, 30
 
 ARRIVAL = np.dtype(
     [("time", "i8"), ("user", "i8"), ("spot", "i8"), ("type", "i8"), ("outcome", "i8"), ("tries", "i8")]
@@ -38,7 +39,9 @@ class Outcome(IntEnum):
     PENDING = 3
 
 
-_OUTCOMES = np.array([[0.0, 0.0, 0.004], [0.014, 0.006, 0.0], [0.004, 0.008, 0.0], [0.006, 0.001, 0.0], [0.03, 0.002, 0.0]])
+_OUTCOMES = np.array(
+    [[0.0, 0.0, 0.004], [0.014, 0.006, 0.0], [0.004, 0.008, 0.0], [0.006, 0.001, 0.0], [0.03, 0.002, 0.0]]
+)
 """Share of failed, blocked, pending by type; the failures of sign-ins are the account's own."""
 
 
@@ -72,8 +75,9 @@ class Arrivals:
         own = 1000 * habits.count / total  # ms between two events of one account
         self._gap = min(BURST_GAP_MS, own / 5, _WARM_UP_EVENTS / total * 1000 / 8)
 
-    def blocks(self, start: int, end: int | None) -> Iterator[NDArray[np.void]]:
-        """`ARRIVAL` records in time order from `start` to before `end` (ms; None: without end)."""
+    def blocks(self, start: int, end: int | None) -> Iterator[tuple[int, NDArray[np.void]]]:
+        """`ARRIVAL` records in time order from `start` to before `end` (ms; None: without end), each block with the
+        time at which it ends."""
         rng = np.random.default_rng([self._population.seed, 5, start & 0xFFFFFFFF, start >> 32])
         pending = np.zeros(0, ARRIVAL)
         # Bursts that began before the start reach into it: without them the stream would begin too thin.
@@ -91,9 +95,26 @@ class Arrivals:
             block = block[np.argsort(block["time"], kind="stable")]
             time = until
             if time > start:
-                yield block[block["time"] >= start]
+                yield time, block[block["time"] >= start]
             elif len(block):
                 pending = np.concatenate((pending, block[block["time"] >= start]))
+
+    def leaver_history(self, start: int) -> NDArray[np.void]:
+        """Four ordinary weeks of the account whose owner left 70 days before `start`."""
+        habits = self._habits
+        rng = np.random.default_rng([self._population.seed, 8])
+        begin = start // DAY_MS - _LEFT_DAYS - _LEAVER_DAYS
+        local = int(habits.start_minute[habits.leaver] - habits.utc_minutes[habits.leaver]) * 60_000
+        days = [day for day in range(begin, begin + _LEAVER_DAYS) if (day + 3) % 7 < 5]
+        sizes = rng.poisson(_LEAVER_EVENTS, len(days))
+        n = int(sizes.sum())
+        out = np.zeros(n, ARRIVAL)
+        out["time"] = np.repeat(days, sizes) * DAY_MS + local + np.sort(rng.integers(0, 8 * 3_600_000, n))
+        out["time"].sort()
+        out["user"] = habits.leaver
+        out["type"] = rng.choice(len(TYPE_MIX), n, p=TYPE_MIX)
+        out["outcome"] = (out["type"] == 0) & (rng.random(n) < 0.03)
+        return out
 
     def _block(self, time: int) -> tuple[int, float]:
         """End of the block that begins at `time`, and events a millisecond within it."""
@@ -137,7 +158,9 @@ class Arrivals:
         tried = events[(events["type"] == 0) & (events["outcome"] == Outcome.FAILED)]
         for tries in range(1, 4):
             tried = tried.copy()
-            tried["time"] += (min(1.0, self._gap / 6000) * rng.uniform(1500, 14_000, len(tried))).astype(np.int64)
+            tried["time"] += (min(1.0, self._gap / 6000) * rng.uniform(1500, 14_000, len(tried))).astype(
+                np.int64
+            )
             tried["tries"] = tries
             tried["outcome"] = np.where(rng.random(len(tried)) < 0.2, Outcome.FAILED, Outcome.SUCCESS)
             yield tried

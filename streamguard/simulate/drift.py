@@ -1,4 +1,4 @@
-"""What changes in a life: a new laptop, phone or office, a home line that gets another address."""
+"""What changes in a life: a new laptop, phone or office, another address at home, the browser's next version."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class Thing(IntEnum):
     PHONE = 1
     OFFICE = 2
     HOME = 3
+    BROWSER = 4
 
 
-LIFE_DAYS = (400, 330, 700, 30)
+LIFE_DAYS = (400, 330, 700, 30, 28)
 """How long each `Thing` lasts before the next one."""
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.simulate.habits import KINDS, TYPES
-from streamguard.simulate.places import Place
 from streamguard.simulate.population import Population
+from streamguard.simulate.scenarios import Step
 from streamguard.simulate.shared import FILES, NAMES, PROGRAMS, SITES, TEAMS, escape, make_pools
 
 STATUS = ("success", "failed", "blocked", "pending")
@@ -61,11 +59,12 @@ class Encoder:
         self._rng = np.random.default_rng([population.seed, 6, start & 0xFFFFFFFF, start >> 32])
         rng = np.random.default_rng([population.seed, 7])
         upstream = np.where(rng.random(_RANKS) < 0.03, rng.beta(3, 5, _RANKS), rng.beta(1.2, 12, _RANKS))
-        self._threats = [f"{value:.4f}" for value in upstream]
+        self._threats = [str(round(float(value), 4)) for value in upstream]
         self._places: dict[int, tuple[str, str, str]] = {}
         self._names: dict[int, str] = {}
         self._zipf = {
-            size: rng.choice(size, _RANKS, p=_zipf_shares(size)).astype(np.int64) for size in (SITES, NAMES, FILES, PROGRAMS)
+            size: rng.choice(size, _RANKS, p=_zipf_shares(size)).astype(np.int64)
+            for size in (SITES, NAMES, FILES, PROGRAMS)
         }
 
     def name(self, user: int) -> str:
@@ -92,7 +91,9 @@ class Encoder:
         threats = rng.integers(0, _RANKS, n).tolist()
         keys = self._population.place_keys(users, arrivals["spot"], arrivals["time"])
         # A session lasts six hours at one place.
-        mixed = (keys.view(np.uint64) + (arrivals["time"] // 21_600_000).astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (keys.view(np.uint64) + (arrivals["time"] // 21_600_000).astype(np.uint64)) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
         sessions = (mixed ^ mixed >> np.uint64(31)) >> np.uint64(16)
         details: list[tuple[str, str]] = [("", "")] * n
         for number, render in enumerate((self._auth, self._network, self._file, self._process, self._dns)):
@@ -108,7 +109,10 @@ class Encoder:
             f'{{"event_id":"{event_id}","timestamp":{time},"event_type":"{TYPES[kind]}","source_ip":"{source}",'
             f'"destination_ip":"{target or source}",{user}{scores[threat]},"status":"{STATUS[outcome]}",'
             f'{metadata}{session:012x}"}},{detail}}}'.encode()
-            for event_id, time, kind, (source, user, metadata), (target, detail), threat, outcome, session in zip(
+            for event_id, time, kind, (source, user, metadata), (
+                target,
+                detail,
+            ), threat, outcome, session in zip(
                 ids,
                 arrivals["time"].tolist(),
                 types.tolist(),
@@ -123,7 +127,7 @@ class Encoder:
 
     def _place(self, key: int) -> tuple[str, str, str]:
         place = self._population.place_of(key)
-        name = self.name((key >> 32) // 8)
+        name = self.name(self._population.account_of(key))
         fragments = (
             place.address,
             f'"user":"{name}","threat_score":',
@@ -192,7 +196,9 @@ class Encoder:
 
     def _file(self, rows: NDArray[np.void]) -> list[tuple[str, str]]:
         users, n, habits = rows["user"], len(rows), self._population.habits
-        teams = np.where(self._rng.random(n) < 0.93, habits.team[users], self._rng.integers(0, TEAMS, n)) % TEAMS
+        teams = (
+            np.where(self._rng.random(n) < 0.93, habits.team[users], self._rng.integers(0, TEAMS, n)) % TEAMS
+        )
         private = (self._rng.random(n) < 0.15).tolist()
         out = []
         for user, team, file, own, operation, size, chance, outcome in zip(
@@ -223,7 +229,10 @@ class Encoder:
         users, n = rows["user"], len(rows)
         programs = self._pools.programs
         return [
-            ("", f'{programs[kind][program][0]}{pid},"parent_process_id":{parent}{programs[kind][program][1]}')
+            (
+                "",
+                f'{programs[kind][program][0]}{pid},"parent_process_id":{parent}{programs[kind][program][1]}',
+            )
             for kind, program, pid, parent in zip(
                 self._population.habits.kind[users].tolist(),
                 self._favourites(users, PROGRAMS, 15),
@@ -279,40 +288,34 @@ def _zipf_shares(size: int) -> NDArray[np.float64]:
     return out
 
 
-def encode_step(
-    event_id: str,
-    timestamp: int,
-    event_type: str,
-    user: str,
-    place: Place,
-    destination: str,
-    threat: float,
-    status: str,
-    session: int,
-    details: Mapping[str, Any],
-) -> bytes:
+def encode_step(event_id: str, step: Step) -> bytes:
     """One attack step's JSON, field for field as the benign stream writes it."""
+    place = step.place
     return msgspec.json.encode(
         {
             "event_id": event_id,
-            "timestamp": timestamp,
-            "event_type": event_type,
+            "timestamp": step.timestamp,
+            "event_type": step.event_type,
             "source_ip": place.address,
-            "destination_ip": destination,
-            "user": user,
-            "threat_score": round(threat, 4),
-            "status": status,
+            "destination_ip": step.destination,
+            "user": step.user,
+            "threat_score": round(step.threat, 4),
+            "status": step.status,
             "metadata": {
                 "hostname": place.hostname,
                 "geo_location": place.city,
                 "user_agent": place.agent,
-                "session_id": f"{session:012x}",
+                "session_id": f"{step.session:012x}",
             },
-            DETAILS[event_type]: details,
+            DETAILS[step.event_type]: step.details,
         }
     )
 
 
 DETAILS = dict(
-    zip(TYPES, ("auth_details", "network_details", "file_details", "process_details", "dns_details"), strict=True)
+    zip(
+        TYPES,
+        ("auth_details", "network_details", "file_details", "process_details", "dns_details"),
+        strict=True,
+    )
 )

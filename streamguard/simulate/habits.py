@@ -120,7 +120,9 @@ class Habits:
         self.utc_minutes: NDArray[np.int64] = np.array([city.utc_minutes for city in OFFICES])[self.office]
         jitter = np.where(people, rng.normal(0, 40, n), rng.uniform(-60, 360, n))
         self.start_minute: NDArray[np.int64] = (column("start_minute") + jitter).astype(np.int64) % 1440
-        self.work_minutes: NDArray[np.int64] = (column("work_minutes") + rng.normal(0, 20, n)).astype(np.int64)
+        self.work_minutes: NDArray[np.int64] = (column("work_minutes") + rng.normal(0, 20, n)).astype(
+            np.int64
+        )
         self.levels: NDArray[np.float64] = np.stack(
             [column(level) for level in ("working", "evening", "night", "free_day")], axis=1
         )

@@ -79,7 +79,11 @@ class Place:
 
 
 _SYSTEMS = ("Windows NT 10.0; Win64; x64", "Macintosh; Intel Mac OS X 10_15_7", "X11; Linux x86_64")
-_PHONES = ("Linux; Android 14; Pixel 8", "Linux; Android 13; SM-G991B", "iPhone; CPU iPhone OS 17_4 like Mac OS X")
+_PHONES = (
+    "Linux; Android 14; Pixel 8",
+    "Linux; Android 13; SM-G991B",
+    "iPhone; CPU iPhone OS 17_4 like Mac OS X",
+)
 ATTACK_TOOLS = (
     "python-requests/2.31.0",
     "Go-http-client/1.1",
@@ -89,24 +93,24 @@ ATTACK_TOOLS = (
 )
 
 
-def browser(draw: Random, *, phone: bool = False) -> str:
-    """A browser's user agent; versions lie a year apart, so two people often share one."""
+def browser(draw: Random, *, phone: bool = False, version: int | None = None) -> str:
+    """A browser's user agent, by default of any version of the last year."""
     system = draw.choice(_PHONES if phone else _SYSTEMS)
-    version = draw.randint(114, 126)
+    version = draw.randint(112, 124) if version is None else version
     if "iPhone" in system:
         return f"Mozilla/5.0 ({system}) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.4 Mobile/15E148 Safari/604.1"
     if "Linux x86" in system and draw.random() < 0.5:
         return f"Mozilla/5.0 ({system}; rv:{version}.0) Gecko/20100101 Firefox/{version}.0"
     mobile = " Mobile" if phone else ""
-    return (
-        f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{version}.0.0.0{mobile} Safari/537.36"
-    )
+    return f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{version}.0.0.0{mobile} Safari/537.36"
 
 
 def public_address(draw: Random, network: str) -> str:
     """An address out of one of three /16 of a network, e.g. the lines of one provider in one city."""
     prefix = Random(f"{network}:{draw.randrange(3)}")  # a str seed: the same in every process
-    first = prefix.choice([octet for octet in range(23, 217) if octet not in (100, 127, 169, 172, 192, 198, 203)])
+    first = prefix.choice(
+        [octet for octet in range(23, 217) if octet not in (100, 127, 169, 172, 192, 198, 203)]
+    )
     return f"{first}.{prefix.randrange(256)}.{draw.randrange(256)}.{draw.randrange(1, 255)}"
 
 

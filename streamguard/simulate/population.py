@@ -41,10 +41,19 @@ SPOT_SHARES = np.array(
 """Share of each spot by whereabouts."""
 
 _NETWORK = np.array([Thing.OFFICE, Thing.OFFICE, Thing.HOME, -1, -1, -1, -1, Thing.OFFICE])
-_DEVICE = np.array([Thing.LAPTOP, Thing.LAPTOP, Thing.LAPTOP, Thing.PHONE, Thing.LAPTOP, Thing.LAPTOP, Thing.LAPTOP, -1])
+_DEVICE = np.array(
+    [Thing.LAPTOP, Thing.LAPTOP, Thing.LAPTOP, Thing.PHONE, Thing.LAPTOP, Thing.LAPTOP, Thing.LAPTOP, -1]
+)
+_FIRST_VERSION = -595  # a browser of 2025-01-01 is version 122
 _WEEK_MS = 7 * 86_400_000
 _SERVICE = KIND_NAMES.index("service")
-_SERVICE_AGENTS = ("backup-agent/4.2", "ci-runner/16.9", "node-exporter/1.8", "python-requests/2.31.0", "Go-http-client/1.1")
+_SERVICE_AGENTS = (
+    "backup-agent/4.2",
+    "ci-runner/16.9",
+    "node-exporter/1.8",
+    "python-requests/2.31.0",
+    "Go-http-client/1.1",
+)
 
 
 class Population:
@@ -72,28 +81,32 @@ class Population:
         device = self.drift.generation(_DEVICE[spots], users, times)
         roaming = (spots == Spot.TRAVEL) | (spots == Spot.WIFI_ELSEWHERE)
         network = np.where(roaming, times // _WEEK_MS, network)
-        keys: NDArray[np.int64] = ((users * len(Spot) + spots) << 32) | (network & 0xFFFF) << 16 | (device & 0xFFFF)
-        return keys
+        browser_age = self.drift.generation(np.full_like(users, Thing.BROWSER), users, times)
+        keys: NDArray[np.int64] = (
+            (users << 43) | (spots << 40) | (network & 0xFFFF) << 24 | (device & 0x3FF) << 14
+        )
+        return keys | browser_age
 
     def place(self, user: int, spot: Spot, time: int) -> Place:
-        """Where `user` is when at `spot` at a time (ms)."""
+        """What the events of `user` show at `spot` at a time (ms)."""
         one = np.array([user]), np.array([int(spot)]), np.array([time])
         return self.place_of(int(self.place_keys(*one)[0]))
 
     def place_of(self, key: int) -> Place:
         """The place behind a number of `place_keys`."""
-        account, network, device = key >> 32, key >> 16 & 0xFFFF, key & 0xFFFF
-        user, spot = divmod(account, len(Spot))
-        spot = Spot(spot)
+        user, spot = self.account_of(key), Spot(key >> 40 & 7)
+        network, device, version = key >> 24 & 0xFFFF, key >> 14 & 0x3FF, (key & 0x3FFF) + _FIRST_VERSION
         if self.habits.kind[user] == _SERVICE:
             return self._server(user, spot)
         about = f"{self.seed}:{user}"
-        host, agent = self._device(about, spot, device)
+        host, agent = self._device(about, spot, device, version)
         office = OFFICES[self.habits.office[user]]
         draw = Random(f"{about}:{spot.name}:{network}")
         if spot in (Spot.DESK, Spot.DESK_OTHER_LEASE, Spot.SECOND_MACHINE):
             building = CITIES.index(office) * 4 + network % 2
-            return Place(f"10.{16 + building}.{draw.randrange(8)}.{draw.randrange(2, 255)}", office.name, host, agent)
+            return Place(
+                f"10.{16 + building}.{draw.randrange(8)}.{draw.randrange(2, 255)}", office.name, host, agent
+            )
         if spot is Spot.VPN:
             return Place(f"10.8.{user // 250 % 256}.{user % 250 + 2}", office.name, host, agent)
         if spot is Spot.PHONE:
@@ -105,17 +118,26 @@ class Population:
         network_name = f"isp:{city.name}" if spot is Spot.HOME else f"hotel:{city.name}"
         return Place(public_address(draw, network_name), city.name, host, agent)
 
-    def _device(self, about: str, spot: Spot, number: int) -> tuple[str, str]:
-        draw = Random(f"{about}:device:{'second' if spot is Spot.SECOND_MACHINE else spot is Spot.PHONE}:{number}")
+    @staticmethod
+    def account_of(key: int) -> int:
+        """The account in a number of `place_keys`."""
+        return key >> 43
+
+    def _device(self, about: str, spot: Spot, number: int, version: int) -> tuple[str, str]:
+        draw = Random(
+            f"{about}:device:{'second' if spot is Spot.SECOND_MACHINE else spot is Spot.PHONE}:{number}"
+        )
         if spot is Spot.PHONE:
-            return f"phone-{draw.getrandbits(24):06x}", browser(draw, phone=True)
+            return f"phone-{draw.getrandbits(24):06x}", browser(draw, phone=True, version=version)
         if spot is Spot.SECOND_MACHINE:
-            return f"shared-{draw.randrange(40):02d}", browser(draw)
-        return f"ws-{draw.getrandbits(24):06x}", browser(draw)
+            return f"shared-{draw.randrange(40):02d}", browser(draw, version=version)
+        return f"ws-{draw.getrandbits(24):06x}", browser(draw, version=version)
 
     def _server(self, user: int, spot: Spot) -> Place:
         draw = Random(f"{self.seed}:{user}:server")
         agent = draw.choice(_SERVICE_AGENTS)
         number = draw.randrange(200) + (spot != Spot.DESK) * (1 + spot)
         host = f"srv-{draw.choice(('app', 'db', 'job', 'ci'))}-{number:03d}"
-        return Place(f"10.200.{user % 200}.{number % 250 + 2}", OFFICES[self.habits.office[user]].name, host, agent)
+        return Place(
+            f"10.200.{user % 200}.{number % 250 + 2}", OFFICES[self.habits.office[user]].name, host, agent
+        )

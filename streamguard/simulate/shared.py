@@ -140,9 +140,11 @@ def _program(draw: Random, kind: str, privileges: str, number: int) -> tuple[str
     name, path, command = pool[number % len(pool)]
     command = command.format(word=draw.choice(_WORDS), number=f"{draw.randrange(200):03d}")
     signer = "Corporate Code Signing" if kind == "service" else "Publisher of " + name.removesuffix(".exe")
-    signed = '"is_signed":true,"signer":"' + signer + '"' if draw.random() < 0.95 else '"is_signed":false,"signer":null'
-    before = f'"process_details":{{"process_name":"{name}","process_id":'
-    after = (
-        f',"command_line":"{escape(command)}","executable_path":"{escape(path)}","user_privileges":"{privileges}",{signed}}}'
+    signed = (
+        '"is_signed":true,"signer":"' + signer + '"'
+        if draw.random() < 0.95
+        else '"is_signed":false,"signer":null'
     )
+    before = f'"process_details":{{"process_name":"{name}","process_id":'
+    after = f',"command_line":"{escape(command)}","executable_path":"{escape(path)}","user_privileges":"{privileges}",{signed}}}'
     return before, after

@@ -1,4 +1,4 @@
-"""A real one-node Apache Kafka on loopback, without Docker: start, stop, kill, start again on the same data."""
+"""A real one-node Apache Kafka on loopback, without Docker: start, stop, kill, start again with its data."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class LocalKafka:
         ------
         BrokerError
             If the broker already runs, a port is taken, or it ends or stays silent for `timeout` seconds.
-        JavaNotFound, JarsUnavailable
+        JavaNotFoundError, JarsUnavailableError
             If this machine has nothing to run it with.
         """
         if self.pid:

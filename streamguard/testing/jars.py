@@ -28,7 +28,7 @@ class JarsUnavailableError(RuntimeError):
 
 
 def jars_directory() -> Path:
-    """Where the jars are or will be: `streamguard/kafka-<version>` in `$XDG_CACHE_HOME`, or else `~/.cache`."""
+    """Where the jars are or will be: `streamguard/kafka-<version>` in `$XDG_CACHE_HOME` or `~/.cache`."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "streamguard", f"kafka-{KAFKA_VERSION}")
 

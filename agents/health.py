@@ -1,0 +1,159 @@
+"""Whether the worker lives and gets on: /metrics, /healthz and /readyz on a port of their own, from a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import msgspec
+from prometheus_client import generate_latest
+
+from agents.exits import RefusedError
+from agents.metrics import PARTITIONS, READY, REGISTRY
+
+BEAT_SECONDS = 10.0
+"""The main thread reports twice a second; silent for this long it hangs."""
+
+
+class Progress:
+    """What the main thread reports and the health thread judges.
+
+    Parameters
+    ----------
+    stall_seconds
+        A partition whose saved offset stands still for this long while records wait is stalled.
+    clock
+        Monotonic seconds.
+
+    Examples
+    --------
+    >>> from streamguard.testing.clock import ManualClock
+    >>> clock = ManualClock()
+    >>> progress = Progress(stall_seconds=30, clock=clock)
+    >>> progress.not_ready()
+    {'reason': 'no_partition', 'detail': 'the group has assigned no partition to this worker'}
+    >>> progress.assigned([0]); progress.ready(0); progress.not_ready() is None
+    True
+    """
+
+    def __init__(self, stall_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stall_seconds = stall_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._beat = clock()
+        self._recovering: set[int] = set()
+        self._moved: dict[int, tuple[int | None, float]] = {}
+
+    def assigned(self, partitions: list[int]) -> None:
+        """These partitions are ours now, none of them ready yet."""
+        with self._lock:
+            self._recovering = set(partitions)
+            self._moved = {}
+        self._gauge()
+
+    def ready(self, partition: int) -> None:
+        """A partition's state is recovered."""
+        with self._lock:
+            self._recovering.discard(partition)
+            self._moved[partition] = (None, self._clock())
+        self._gauge()
+
+    def _gauge(self) -> None:
+        PARTITIONS.labels("recovering").set(len(self._recovering))
+        PARTITIONS.labels("ready").set(len(self._moved))
+
+    def observe(self, partition: int, saved: int | None, *, waiting: bool) -> None:
+        """How far a partition's checkpoints are, and whether there is anything to do."""
+        with self._lock:
+            before = self._moved.get(partition)
+            if before is not None and (before[0] != saved or not waiting):
+                self._moved[partition] = (saved, self._clock())
+
+    def beat(self) -> None:
+        """The main thread runs."""
+        self._beat = self._clock()
+
+    def hangs(self) -> float | None:
+        """Seconds since the main thread was last seen, if that is too long ago."""
+        silent = self._clock() - self._beat
+        return silent if silent > BEAT_SECONDS else None
+
+    def not_ready(self) -> dict[str, object] | None:
+        """Why the worker makes no progress; None if it does."""
+        with self._lock:
+            recovering, moved = sorted(self._recovering), dict(self._moved)
+        silent = self.hangs()
+        if silent is not None and moved:
+            return {"reason": "hangs", "detail": f"the main thread has not been seen for {silent:.0f} s"}
+        if recovering:
+            return {"reason": "recovering", "detail": f"reading the state of partitions {recovering}"}
+        if not moved:
+            return {"reason": "no_partition", "detail": "the group has assigned no partition to this worker"}
+        now = self._clock()
+        stalled = {p: now - at for p, (_, at) in moved.items() if now - at > self._stall_seconds}
+        if stalled:
+            return {
+                "reason": "stalled",
+                "detail": f"records wait, but no checkpoint of partitions {sorted(stalled)} for "
+                f"{max(stalled.values()):.0f} s",
+            }
+        return None
+
+
+class HealthServer:
+    """Serves metrics and health on one port.
+
+    Raises
+    ------
+    RefusedError
+        If the port cannot be bound; the message names it and the setting.
+    """
+
+    def __init__(self, progress: Progress, host: str, port: int) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                problem = progress.not_ready()
+                READY.set(problem is None)
+                if path == "/metrics":
+                    self._answer(200, "text/plain; version=0.0.4; charset=utf-8", generate_latest(REGISTRY))
+                elif path == "/healthz":
+                    self._json(200, {"status": "alive"})
+                elif path == "/readyz":
+                    self._json(503 if problem else 200, problem or {"status": "ready"})
+                else:
+                    self._json(404, {"detail": "there are /metrics, /healthz and /readyz"})
+
+            def _json(self, status: int, body: dict[str, object]) -> None:
+                self._answer(status, "application/json", msgspec.json.encode(body))
+
+            def _answer(self, status: int, kind: str, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Requests are not logged."""
+
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except OSError as error:
+            raise RefusedError(
+                f"cannot serve metrics on {host}:{port}: {error.strerror}; choose another --metrics-port"
+            ) from None
+        self._server.daemon_threads = True
+
+    @property
+    def port(self) -> int:
+        """The port in use; a free one was chosen if 0 was asked for."""
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Serve from a thread of its own."""
+        threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()

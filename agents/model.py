@@ -1,0 +1,77 @@
+"""The forest in use: a registry directory is polled in a thread and one reference is swapped between two chunks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from agents.metrics import MODEL_FAILURES, MODEL_INFO, MODEL_LOADED
+
+POLL_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class ModelWatch:
+    """Follows a model registry.
+
+    State never depends on the forest, so a new one may come at any moment: only verdicts change.
+
+    Parameters
+    ----------
+    directory
+        The registry; empty for none.
+
+    Attributes
+    ----------
+    forest
+        What to score with now; None while there is no model. Read it once per chunk.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._version: str | None = None
+        self._refused: str | None = None
+        self._stop = threading.Event()
+        self.forest: object | None = None
+
+    def start(self) -> None:
+        """Load the current model, then look for another one from time to time."""
+        if not self._directory:
+            return
+        self.poll()
+        threading.Thread(target=self._watch, name="model-watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            self.poll()
+
+    def poll(self) -> None:
+        """Load the registry's current version if it is another one; on any doubt the old one stays."""
+        from streamguard.models.registry import Registry
+
+        version = None
+        try:
+            registry = Registry(self._directory)
+            version = registry.current()
+            if version is None or version in (self._version, self._refused):
+                return
+            forest = registry.load(version)
+        except Exception as error:  # noqa: BLE001 - a bad model must not stop the worker
+            if version is None or version != self._refused:
+                MODEL_FAILURES.inc()
+                _log.error("model %s refused, version %s stays: %s", version, self._version, error)
+            self._refused = version
+            return
+        self.forest = forest
+        if self._version is not None:
+            MODEL_INFO.remove(self._version)
+        self._version, self._refused = version, None
+        MODEL_INFO.labels(version).set(1)
+        MODEL_LOADED.set(time.time())
+        _log.info("model %s in use", version)

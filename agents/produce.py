@@ -1,0 +1,124 @@
+"""Sends events to Kafka: idempotent, keyed by user, spread over partitions as Kafka's own clients do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+
+class ProduceError(RuntimeError):
+    """Events could not be delivered; the message says to where, why and how many."""
+
+
+class EventProducer:
+    """A producer of (user, value) records for one topic; a context manager whose exit waits for every acknowledgement.
+
+    Parameters
+    ----------
+    bootstrap_servers
+        `host:port`, several with commas.
+    topic
+        An existing topic.
+    linger_ms
+        How long a record may wait for company: 0 for events that are waited for, more for a back-fill.
+
+    Raises
+    ------
+    ProduceError
+        From `send` or at the end, if the broker does not answer, does not know the topic, or refuses a record.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str, *, linger_ms: float = 5.0) -> None:
+        self._topic = topic
+        self._servers = bootstrap_servers
+        self._failed = 0
+        self._error: KafkaError | None = None
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "compression.type": "lz4",
+                "linger.ms": linger_ms,
+                "batch.size": 524_288,
+                "queue.buffering.max.messages": 200_000,
+                "delivery.report.only.error": True,
+                "on_delivery": self._delivered,
+                "message.timeout.ms": 60_000,
+                "allow.auto.create.topics": False,
+            }
+        )
+
+    def check(self, timeout: float = 10.0) -> None:
+        """See that the broker answers and has the topic.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait for the broker.
+        """
+        try:
+            found = self._producer.list_topics(self._topic, timeout=timeout).topics[self._topic]
+        except KafkaException as error:
+            raise ProduceError(
+                f"no Kafka at {self._servers} ({error.args[0].str()}): start one with `streamguard broker` or name "
+                "another with --bootstrap-servers"
+            ) from None
+        if found.error is not None:
+            raise ProduceError(
+                f"{self._servers} has no topic {self._topic!r}: make it with `streamguard topics create`"
+            )
+
+    def send(self, events: Iterable[tuple[str, bytes]]) -> None:
+        """Queue events; blocks while the queue is full.
+
+        Parameters
+        ----------
+        events
+            (user, value) in order.
+        """
+        produce, poll, topic = self._producer.produce, self._producer.poll, self._topic
+        for user, value in events:
+            while True:
+                try:
+                    produce(topic, value, user)
+                except BufferError:
+                    poll(0.05)
+                    self._raise_failed()
+                else:
+                    break
+        poll(0)
+        self._raise_failed()
+
+    def flush(self, timeout: float = 70.0) -> None:
+        """Wait until every event is acknowledged, `timeout` seconds at the most."""
+        left = self._producer.flush(timeout)
+        self._raise_failed()
+        if left:
+            raise ProduceError(f"{left} events for {self._topic} at {self._servers} were not acknowledged in time")
+
+    def _raise_failed(self) -> None:
+        if self._error is not None:
+            raise ProduceError(
+                f"{self._failed} events were not taken by {self._topic} at {self._servers}: {self._error.str()}"
+            )
+
+    def _delivered(self, error: KafkaError | None, message: Any) -> None:
+        del message
+        if error is not None:
+            self._failed += 1
+            self._error = error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            self.flush()
+        else:
+            self._producer.purge()

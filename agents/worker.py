@@ -1,0 +1,93 @@
+"""One worker process from settings to exit code."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from agents import topics
+from agents.app import WorkerApp
+from agents.exits import RefusedError, UnavailableError, WorkerError
+from agents.health import HealthServer
+from streamguard.settings import Settings
+from streamguard.state import PartitionState
+
+_log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Run a worker until SIGTERM or SIGINT; the exit code says how it ended (`agents.exits`).
+
+    Everything that can be refused is refused before the group is joined, and the kernels are compiled: a worker that
+    joins has to be able to work.
+    """
+    try:
+        lock = _lock(Path(settings.worker.data_dir))
+        _check_topics(settings)
+        _compile(settings)
+        app = WorkerApp(settings)
+        health = HealthServer(app.progress, settings.worker.metrics_host, settings.worker.metrics_port)
+    except WorkerError as error:
+        _log.critical("%s", error, extra={"exit_code": error.code})
+        return error.code
+    health.start()
+    app.model.start()
+    _log.info(
+        "worker %s starts", settings.worker.app_id, extra={"metrics_port": health.port, "pid": os.getpid()}
+    )
+    try:
+        return _run_faust(app)
+    finally:
+        app.model.stop()
+        lock.close()
+
+
+def _run_faust(app: WorkerApp) -> int:
+    import faust
+
+    # Our logging, no banner, no capture of standard output.
+    worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="WARN")
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as ended:
+        if not ended.code:
+            _log.info("worker %s ended", app.settings.worker.app_id)
+            return 0
+    return UnavailableError.code
+
+
+def _lock(directory: Path) -> IO[str]:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / "LOCK").open("w")
+    except OSError as error:
+        raise RefusedError(f"cannot write to the data directory {directory}: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise RefusedError(
+            f"another worker uses the data directory {directory}; give each its own --data-dir"
+        ) from None
+    return lock
+
+
+def _check_topics(settings: Settings) -> None:
+    try:
+        problems = topics.check(settings)
+    except topics.TopicsError as error:
+        raise UnavailableError(str(error)) from None
+    if problems:
+        raise RefusedError("; ".join(problems))
+
+
+def _compile(settings: Settings) -> None:
+    """Fold one made-up event over nothing, so that no chunk of a real partition waits for the compiler."""
+    event = b'{"event_id":"0","timestamp":0,"event_type":"auth_attempt","source_ip":"192.0.2.1","user":"-","status":"failed"}'
+    state = PartitionState(0, lambda keys: [None] * len(keys), resident=1024, detection=settings.detection)
+    state.fold([event], np.zeros(1, np.int64))
+    state.changes()

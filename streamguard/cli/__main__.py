@@ -1,0 +1,5 @@
+"""`python -m streamguard.cli`, where the `streamguard` script is not on the path."""
+
+from streamguard.cli import main
+
+main(prog_name="streamguard")

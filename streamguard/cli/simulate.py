@@ -1,0 +1,163 @@
+"""`streamguard simulate`: security events to Kafka or to a file."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamguard.settings import SettingsError, load
+from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
+from streamguard.simulate.output import Labels, open_file
+from streamguard.simulate.pace import paced
+from streamguard.simulate.simulation import START_MS
+
+DAY_MS = 86_400_000
+LIVE_RATE = 100.0
+_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
+
+Sink = Callable[[Sequence[SimulatedEvent]], object]
+
+
+class Duration(click.ParamType):
+    """`90`, `90s`, `5m`, `2h`, `30d` as milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", value)
+        if not found or not float(found[1]):
+            self.fail(f"{value!r} is not a duration: write 90s, 5m, 2h or 30d", param, ctx)
+        return max(1, int(float(found[1]) * _UNITS[found[2] or "s"]))
+
+
+class Instant(click.ParamType):
+    """RFC 3339 or a date as epoch milliseconds; without an offset it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time: write 2025-01-06 or 2025-01-06T08:00:00Z", param, ctx)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+@click.command()
+@click.option("--users", type=click.IntRange(1), default=14, show_default=True, help="Accounts; the first 14 are named.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same people, same bytes.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True),
+              help=f"Events a second of all accounts together; to Kafka in real time. [Kafka without --days, --start "
+                   f"or --events: {LIVE_RATE:g}]")
+@click.option("--events-per-day", type=click.FloatRange(0, min_open=True), default=200.0, show_default=True,
+              help="Of an average account, when there is no --rate.")
+@click.option("--events", type=click.IntRange(1), help="Stop after so many events.")
+@click.option("--duration", type=Duration(), help="Stop after this much time of the events' clock: 90s, 5m, 2h.")
+@click.option("--days", type=click.FloatRange(0, min_open=True), help="The same in days: 30 is a month of habits.")
+@click.option("--start", type=Instant(),
+              help="Time of the first event. [Kafka: now with --rate, else so that the last is now; file: 2025-01-06]")
+@click.option("--attack", "attacks", multiple=True, metavar="NAME",
+              help="Weave in a campaign (see --list); repeat for more, `all` for one of each.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A .jsonl, .parquet or .csv file instead of Kafka.")
+@click.option("--with-labels", is_flag=True, help="Columns is_attack and attack_id in --output (.parquet, .csv).")
+@click.option("--labels", type=click.Path(dir_okay=False, path_type=Path), help="A file for the labels: id, campaign, technique.")
+@click.option("--bootstrap-servers", help="Instead of those in the settings.")
+@click.option("--topic", help="Instead of the one in the settings.")
+@click.option("--settings", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file of settings.")
+@click.option("--list", "listing", is_flag=True, help="Name the attacks and end.")
+def command(
+    users: int, seed: int, rate: float | None, events_per_day: float, events: int | None, duration: int | None,
+    days: float | None, start: int | None, attacks: tuple[str, ...], output: Path | None, with_labels: bool,
+    labels: Path | None, bootstrap_servers: str | None, topic: str | None, settings: Path | None, listing: bool,
+) -> None:  # fmt: skip
+    """Make security events: habits, drift and named attacks, to Kafka or to a file.
+
+    Without --rate the accounts keep their hours and the events come as fast as they can be made.
+    """
+    if listing:
+        _list()
+        return
+    if days is not None:
+        if duration is not None:
+            raise click.UsageError("--days and --duration say the same: give one of them")
+        duration = int(days * DAY_MS)
+    if output is None and rate is None and (events, duration, start) == (None, None, None):
+        rate = LIVE_RATE
+    if (output is not None or rate is None) and events is None and duration is None:
+        raise click.UsageError("say how much: --events, --duration or --days")
+    if with_labels and output is None:
+        raise click.UsageError("--with-labels belongs to --output; events in Kafka have their labels in --labels FILE")
+    live = output is None and rate is not None
+    now = int(time.time() * 1000)
+    if start is None:
+        if live:
+            start = now
+        elif output is None:
+            start = now - (duration or int((events or 0) / (events_per_day * users) * DAY_MS))
+        else:
+            start = START_MS
+    try:
+        simulation = Simulation(
+            users, seed, start, duration_ms=duration, events=events, events_per_day=events_per_day, rate=rate,
+            scenarios=[name for given in attacks for name in (SCENARIOS if given == "all" else (given,))],
+        )  # fmt: skip
+        with ExitStack() as stack:
+            sinks: list[Sink] = [stack.enter_context(Labels(labels)).write] if labels else []
+            if output is not None:
+                sinks.append(stack.enter_context(open_file(output, with_labels=with_labels)).write)
+            else:
+                kafka = load(settings).kafka
+                servers, topic = bootstrap_servers or kafka.bootstrap_servers, topic or kafka.events_topic
+                sinks.append(stack.enter_context(_to_kafka(servers, topic, rate)))
+            blocks = simulation.blocks()
+            _run(paced(blocks, shift_seconds=(now - start) / 1000) if live else blocks, sinks)
+    except (ValueError, SettingsError) as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from None
+    for campaign in simulation.campaigns:
+        begun = datetime.fromtimestamp(campaign.start / 1000, UTC).isoformat(" ", "seconds")
+        click.echo(f"{campaign.id} ({campaign.technique}): {campaign.events} events from {begun}", err=True)
+
+
+def _list() -> None:
+    for scenario in SCENARIOS.values():
+        slow = " (slow)" if scenario.slow else ""
+        click.echo(f"{scenario.name:20} {scenario.technique:10} {scenario.description}{slow}")
+
+
+@contextmanager
+def _to_kafka(servers: str, topic: str, rate: float | None) -> Iterator[Sink]:
+    from agents.produce import EventProducer, ProduceError
+
+    try:
+        with EventProducer(servers, topic, linger_ms=0.0 if rate is not None and rate <= 5000 else 5.0) as producer:
+            producer.check()
+            yield lambda events: producer.send((event.user, event.value) for event in events)
+    except ProduceError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _run(blocks: Iterator[Sequence[SimulatedEvent]], sinks: Sequence[Sink]) -> None:
+    """Hand every block to every sink; say at the end how many and how fast."""
+    count, begun = 0, time.perf_counter()
+    try:
+        for block in blocks:
+            for sink in sinks:
+                sink(block)
+            count += len(block)
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+    seconds = time.perf_counter() - begun
+    click.echo(f"{count:,} events in {seconds:.1f} s ({count / max(seconds, 1e-9):,.0f} a second)", err=True)

@@ -1,0 +1,50 @@
+"""`streamguard worker`: score events from Kafka and publish incidents."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML).")
+@click.option("--bootstrap-servers", help="Kafka brokers, host:port[,host:port].")
+@click.option("--data-dir", help="Where this worker keeps its state; each worker needs its own.")
+@click.option("--metrics-port", type=int, help="Port of /metrics, /healthz and /readyz; 0 chooses one.")
+@click.option("--registry", help="Directory of the model registry.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="json", show_default=True)
+def command(
+    config: Path | None,
+    bootstrap_servers: str | None,
+    data_dir: str | None,
+    metrics_port: int | None,
+    registry: str | None,
+    log_format: str,
+) -> None:
+    """Score events from Kafka and publish incidents, until SIGTERM.
+
+    Ends with 0 after SIGTERM (everything saved), 69 if no broker answers, 70 on an unexpected error, 75 if another
+    worker has taken over, 78 if settings, topics and stored state do not fit together.
+    """
+    import msgspec
+
+    from agents import logs, worker
+    from streamguard.settings import SettingsError, load
+
+    try:
+        settings = load(config)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    given: dict[str, Any] = {"data_dir": data_dir, "metrics_port": metrics_port, "registry": registry}
+    settings = msgspec.structs.replace(
+        settings,
+        worker=msgspec.structs.replace(settings.worker, **{k: v for k, v in given.items() if v is not None}),
+        kafka=msgspec.structs.replace(
+            settings.kafka, **({"bootstrap_servers": bootstrap_servers} if bootstrap_servers else {})
+        ),
+    )
+    logs.configure(log_format)
+    sys.exit(worker.run(settings))

@@ -1,0 +1,239 @@
+"""Simulated events as a file: JSON lines, Parquet or CSV, and their labels as a file of its own."""
+
+from __future__ import annotations
+
+import csv
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import msgspec
+
+from streamguard.simulate.scenarios import SCENARIOS
+from streamguard.simulate.simulation import SimulatedEvent
+
+EVENT_FIELDS: dict[str, Any] = {
+    "event_id": "string",
+    "timestamp": "int64",
+    "event_type": "string",
+    "source_ip": "string",
+    "destination_ip": "string",
+    "user": "string",
+    "threat_score": "float64",
+    "status": "string",
+    "metadata": {"hostname": "string", "geo_location": "string", "user_agent": "string", "session_id": "string"},
+    "auth_details": {"auth_type": "string", "failure_reason": "string", "attempts_count": "int64"},
+    "network_details": {
+        "protocol": "string",
+        "source_port": "int64",
+        "destination_port": "int64",
+        "bytes_sent": "int64",
+        "bytes_received": "int64",
+        "duration_ms": "int64",
+        "destination_hostname": "string",
+        "connection_state": "string",
+    },
+    "file_details": {
+        "file_path": "string",
+        "operation": "string",
+        "file_size_bytes": "int64",
+        "file_hash": "string",
+        "is_encrypted": "bool",
+        "permissions_changed": "bool",
+        "access_denied": "bool",
+    },
+    "process_details": {
+        "process_name": "string",
+        "process_id": "int64",
+        "parent_process_id": "int64",
+        "command_line": "string",
+        "executable_path": "string",
+        "user_privileges": "string",
+        "is_signed": "bool",
+        "signer": "string",
+    },
+    "dns_details": {
+        "query_name": "string",
+        "query_type": "string",
+        "response_code": "string",
+        "resolved_ips": "list<string>",
+        "ttl": "int64",
+        "is_cached": "bool",
+        "dns_server": "string",
+    },
+}
+"""The event's fields and their Arrow types; a nested group is a struct in Parquet, and plain columns in CSV."""
+
+LABEL_FIELDS = {"is_attack": "int64", "attack_id": "string"}
+
+
+class EventFile(ABC):
+    """A file of events; a context manager that completes it."""
+
+    @abstractmethod
+    def write(self, events: Sequence[SimulatedEvent]) -> None:
+        """Append events."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Complete the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_file(path: str | Path, *, with_labels: bool = False) -> EventFile:
+    """A new file of the format that the name's ending says.
+
+    Parameters
+    ----------
+    path
+        `.jsonl`, `.parquet` or `.csv`.
+    with_labels
+        Whether columns `is_attack` (0 or 1) and `attack_id` (campaign) stand beside the event's; not in JSON lines,
+        which hold the events' own bytes and nothing else.
+
+    Raises
+    ------
+    ValueError
+        If the ending is another, or labels are asked for in JSON lines.
+    """
+    path = Path(path)
+    match path.suffix:
+        case ".jsonl":
+            if with_labels:
+                raise ValueError(f"{path}: JSON lines hold no labels; write .parquet or .csv, or labels to their own file")
+            return JsonLines(path)
+        case ".parquet":
+            return Parquet(path, with_labels)
+        case ".csv":
+            return Csv(path, with_labels)
+    raise ValueError(f"{path}: the name must end in .jsonl, .parquet or .csv")
+
+
+class JsonLines(EventFile):
+    """One event's bytes a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+
+    def write(self, events: Sequence[SimulatedEvent]) -> None:
+        self._file.writelines(event.value + b"\n" for event in events)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Parquet(EventFile):
+    """Columns as the event's fields, details as structs that are null in events of another type."""
+
+    _GROUP = 16_384
+
+    def __init__(self, path: Path, with_labels: bool) -> None:
+        try:
+            import pyarrow as arrow
+            import pyarrow.parquet as parquet
+        except ImportError:
+            raise ValueError(
+                f"{path}: Parquet needs pyarrow: pip install 'streamguard[batch]', or write .jsonl"
+            ) from None
+        self._arrow = arrow
+        fields = EVENT_FIELDS | (LABEL_FIELDS if with_labels else {})
+        self._schema = arrow.schema([(name, _arrow_type(arrow, kind)) for name, kind in fields.items()])
+        self._file = parquet.ParquetWriter(path, self._schema, compression="zstd")
+        self._with_labels = with_labels
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, events: Sequence[SimulatedEvent]) -> None:
+        self._rows += [_row(event, self._with_labels) for event in events]
+        if len(self._rows) >= self._GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._file.write_table(self._arrow.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows = []
+
+    def close(self) -> None:
+        self._flush()
+        self._file.close()
+
+
+class Csv(EventFile):
+    """A column for every field, those of the groups under their own names; lists as JSON."""
+
+    def __init__(self, path: Path, with_labels: bool) -> None:
+        self._file: IO[str] = path.open("w", newline="", encoding="utf-8")
+        self._with_labels = with_labels
+        columns: list[str] = []
+        for name, kind in EVENT_FIELDS.items():
+            columns += kind if isinstance(kind, dict) else (name,)
+        self._csv = csv.DictWriter(self._file, columns + list(LABEL_FIELDS) * with_labels)
+        self._csv.writeheader()
+
+    def write(self, events: Sequence[SimulatedEvent]) -> None:
+        self._csv.writerows(_flat(_row(event, self._with_labels)) for event in events)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Labels:
+    """The labels file: a JSON line for each event of an attack; a context manager that completes it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = Path(path).open("wb")
+
+    def write(self, events: Sequence[SimulatedEvent]) -> None:
+        """Append the labels of those events that have one."""
+        for event in events:
+            if event.scenario is not None:
+                label = {
+                    "event_id": event.event_id,
+                    "scenario": event.scenario,
+                    "campaign": event.campaign,
+                    "technique": SCENARIOS[event.scenario].technique,
+                }
+                self._file.write(msgspec.json.encode(label) + b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _row(event: SimulatedEvent, with_labels: bool) -> dict[str, Any]:
+    row: dict[str, Any] = msgspec.json.decode(event.value)
+    if with_labels:
+        row["is_attack"], row["attack_id"] = int(event.scenario is not None), event.campaign
+    return row
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        flat.update(value if isinstance(value, dict) else {name: value})
+    for name, value in flat.items():
+        if isinstance(value, bool):
+            flat[name] = "true" if value else "false"
+        elif isinstance(value, list):
+            flat[name] = msgspec.json.encode(value).decode()
+    return flat
+
+
+def _arrow_type(arrow: Any, kind: Any) -> Any:
+    if isinstance(kind, dict):
+        return arrow.struct([(name, _arrow_type(arrow, inner)) for name, inner in kind.items()])
+    if kind == "list<string>":
+        return arrow.list_(arrow.string())
+    return arrow.type_for_alias(kind)

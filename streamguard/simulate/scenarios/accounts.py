@@ -1,0 +1,130 @@
+"""Attacks that own an account: taken over after phishing, used from two continents, revived after its owner left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamguard.simulate.habits import LEAVER
+from streamguard.simulate.places import CITIES, Place, attacker_place, browser, public_address
+from streamguard.simulate.population import Spot
+from streamguard.simulate.scenarios.stage import DAY, HOUR, MINUTE, Actor, Scenario, Stage, Step
+from streamguard.simulate.shared import domain
+
+_FOLDERS = ("finance", "hr", "board", "contracts", "customers", "it-passwords", "payroll", "strategy")
+
+
+def account_takeover(stage: Stage, start: int) -> Iterator[Step]:
+    """A click on a lookalike page at work; soon after, the thief signs in from elsewhere and reads what he finds."""
+    draw = stage.draw
+    user = stage.staff()
+    time = stage.next_working_time(user, start)
+    victim = Actor(stage, user, stage.own_place(user, time), noticed=0.2)
+    lookalike = f"login-{draw.choice(('sso', 'mail', 'portal'))}-{domain(draw)}"
+    address = public_address(draw, "hosting:phish")
+    yield victim.resolve(time, lookalike, addresses=(address,), ttl=draw.choice((60, 300)))
+    yield victim.connect(
+        time + draw.randint(80, 900), address, lookalike, sent=stage.gap(2500), received=stage.gap(150_000)
+    )
+    time += draw.randint(2 * MINUTE, 50 * MINUTE)
+    thief = Actor(stage, user, attacker_place(draw, residential=True))
+    for _ in range(draw.choice((0, 0, 1, 2, 4))):
+        yield thief.sign_in(time, "pending", "mfa_pending", way="sso")
+        time += stage.gap(25_000)
+    yield thief.sign_in(time, way="sso")
+    for visit in range(draw.randint(1, 3)):
+        for _ in range(draw.randint(12, 45)):
+            time += stage.gap(25_000, 1.0)
+            yield from _rummage(stage, thief, time)
+        if visit == 0:
+            folder = f"/home/{thief.user}/mail/rules"
+            yield thief.touch(
+                time + 4000,
+                f"{folder}/{draw.getrandbits(32):08x}.json",
+                "create",
+                size=draw.randint(200, 900),
+            )
+        time += int(draw.uniform(2 * HOUR, 14 * HOUR))
+        yield thief.sign_in(time, way="sso")
+
+
+def impossible_travel(stage: Stage, start: int) -> Iterator[Step]:
+    """While the owner works at home or at the desk, the same account signs in on another continent."""
+    draw = stage.draw
+    user = stage.staff()
+    time = stage.next_working_time(user, start)
+    here = next(city for city in CITIES if city.name == stage.population.place(user, Spot.DESK, time).city)
+    far = draw.choice([city for city in CITIES if city.distance_km(here) > 4500])
+    place = Place(
+        public_address(draw, f"isp:{far.name}"), far.name, f"laptop-{draw.getrandbits(24):06x}", browser(draw)
+    )
+    thief = Actor(stage, user, place)
+    yield thief.sign_in(time, way="sso")
+    for _ in range(draw.randint(6, 30)):
+        time += stage.gap(40_000, 1.0)
+        yield from _rummage(stage, thief, time)
+
+
+def dormant_account(stage: Stage, start: int) -> Iterator[Step]:
+    """The account of someone who left more than two months ago signs in again and looks around."""
+    draw = stage.draw
+    intruder = Actor(stage, LEAVER, attacker_place(draw, residential=draw.random() < 0.7))
+    time = start
+    for _ in range(draw.randint(0, 3)):
+        yield intruder.sign_in(time, "failed", "wrong_password")
+        time += stage.gap(15_000)
+    yield intruder.sign_in(time)
+    for command in draw.sample(
+        ("whoami /all", "net user /domain", "net group \"domain admins\" /domain", "ipconfig /all", "nltest /dclist:",
+         "systeminfo", "quser"), draw.randint(2, 5),
+    ):  # fmt: skip
+        time += stage.gap(30_000)
+        name = command.partition(" ")[0] + ".exe"
+        yield intruder.run(time, name, command)
+    for _ in range(draw.randint(1, 3)):
+        for _ in range(draw.randint(8, 30)):
+            time += stage.gap(45_000, 1.0)
+            yield from _rummage(stage, intruder, time)
+        time += int(draw.uniform(1 * HOUR, 0.8 * DAY))
+        yield intruder.sign_in(time)
+
+
+def _rummage(stage: Stage, actor: Actor, time: int) -> Iterator[Step]:
+    """One look around: a page of the intranet, a document, sometimes one that is refused."""
+    draw = stage.draw
+    if draw.random() < 0.45:
+        number = draw.randrange(40)
+        yield actor.connect(
+            time,
+            f"10.204.{number % 8}.{40 + number}",
+            f"intra-{number:03d}.corp.example",
+            sent=stage.gap(2500),
+            received=stage.gap(90_000, 1.2),
+        )
+        return
+    path = f"/srv/share/team-{draw.randrange(40):02d}/{draw.choice(_FOLDERS)}/overview-{draw.randrange(400)}.xlsx"
+    yield actor.touch(time, path, status="blocked" if draw.random() < 0.12 else "success")
+
+
+SCENARIOS = (
+    Scenario(
+        "account_takeover",
+        "T1078",
+        "A phished account is used from the thief's own place.",
+        False,
+        account_takeover,
+    ),
+    Scenario(
+        "impossible_travel",
+        "T1078.004",
+        "One account on two continents within an hour.",
+        False,
+        impossible_travel,
+    ),
+    Scenario(
+        "dormant_account",
+        "T1078.002",
+        "An account unused for over 60 days is revived.",
+        False,
+        dormant_account,
+    ),
+)

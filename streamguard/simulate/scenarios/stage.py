@@ -1,0 +1,255 @@
+"""What a scenario plays with: the stage (people, clock, chance) and actors whose steps become events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from streamguard.simulate.habits import KIND_NAMES, KINDS
+from streamguard.simulate.places import Place
+from streamguard.simulate.population import Population, Spot
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event of an attack, not yet numbered and encoded."""
+
+    timestamp: int
+    event_type: str
+    user: str
+    place: Place
+    destination: str
+    threat: float
+    status: str
+    session: int
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A named attack."""
+
+    name: str
+    technique: str
+    """MITRE ATT&CK id."""
+    description: str
+    slow: bool
+    """Few events over days: hard to see by nature."""
+    generate: Callable[[Stage, int], Iterator[Step]]
+    """Plays it once from about a time (ms) on; steps need not be in order."""
+
+
+class Stage:
+    """The population as one campaign sees it.
+
+    Parameters
+    ----------
+    population
+        The people.
+    draw
+        The campaign's own chance.
+    end
+        When the run ends (ms), None if it does not: what waits for a night waits no longer than that.
+    """
+
+    def __init__(self, population: Population, draw: Random, end: int | None) -> None:
+        self.population = population
+        self.draw = draw
+        self.end = end
+
+    def pick(self, *kinds: str) -> int:
+        """An account of one of these kinds (of any, if there is none)."""
+        return self.draw.choice(self.population.habits.of_kind(*kinds))
+
+    def staff(self) -> int:
+        """A person's account."""
+        return self.pick("office", "developer", "sales", "finance", "support")
+
+    def name(self, user: int) -> str:
+        return self.population.habits.name(user)
+
+    def accounts(self, most: int) -> list[int]:
+        """Up to `most` different accounts in random order."""
+        count = self.population.habits.count
+        return self.draw.sample(range(count), min(most, count))
+
+    def own_place(self, user: int, time: int, *, remote: bool = False) -> Place:
+        """Where the account's owner sits at this time: at the desk in working hours, else at home or on the VPN."""
+        calendar = self.population.calendar
+        if KIND_NAMES[self.population.habits.kind[user]] == "service":
+            return self.population.place(user, Spot.DESK, time)
+        if remote or not calendar.in_hours(user, time):
+            return self.population.place(user, self.draw.choice((Spot.VPN, Spot.HOME)), time)
+        return self.population.place(user, Spot.TRAVEL if calendar.travels(user, time) else Spot.DESK, time)
+
+    def next_working_time(self, user: int, time: int) -> int:
+        """The first working hour of the user from `time` on, or `time` itself if the run ends before."""
+        return self._first(time, lambda t: self.population.calendar.in_hours(user, t))
+
+    def next_night(self, user: int, time: int) -> int:
+        """The first time from `time` on between 1 and 4 at the user's, out of working hours; or `time` itself."""
+        offset = int(self.population.habits.utc_minutes[user])
+        calendar = self.population.calendar
+        return self._first(
+            time, lambda t: 60 <= (t // MINUTE + offset) % 1440 < 240 and not calendar.in_hours(user, t)
+        )
+
+    def _first(self, time: int, fits: Callable[[int], bool]) -> int:
+        for quarter in range(4 * 24 * 7):
+            candidate = time + quarter * 15 * MINUTE
+            if self.end is not None and candidate >= self.end:
+                break
+            if fits(candidate):
+                return candidate
+        return time
+
+    def gap(self, median_ms: float, spread: float = 0.6) -> int:
+        """A pause, log-normal around a median."""
+        return max(1, int(median_ms * self.draw.lognormvariate(0, spread)))
+
+    def gateway(self) -> str:
+        return f"10.203.0.{10 + self.draw.randrange(5)}"
+
+
+class Actor:
+    """Someone acting under an account from one place: each method is one event.
+
+    Parameters
+    ----------
+    stage
+        Where.
+    user
+        Account name.
+    place
+        From where.
+    noticed
+        Share of the steps for which the upstream threat score is somewhat raised.
+    """
+
+    def __init__(self, stage: Stage, user: int | str, place: Place, noticed: float = 0.3) -> None:
+        self._draw = stage.draw
+        self._stage = stage
+        self._privileges = "user"
+        if isinstance(user, int):
+            self._privileges = KINDS[stage.population.habits.kind[user]].privileges
+            user = stage.name(user)
+        self.user = user
+        self.place = place
+        self._noticed = noticed
+        self._session = stage.draw.getrandbits(48)
+
+    def sign_in(
+        self,
+        time: int,
+        status: str = "success",
+        reason: str | None = None,
+        *,
+        tries: int = 1,
+        way: str = "password",
+    ) -> Step:
+        details = {"auth_type": way, "failure_reason": reason, "attempts_count": tries}
+        return self._step(time, "auth_attempt", self._stage.gateway(), status, details)
+
+    def connect(
+        self,
+        time: int,
+        address: str,
+        host: str | None,
+        *,
+        port: int = 443,
+        sent: int,
+        received: int,
+        duration_ms: int | None = None,
+        status: str = "success",
+    ) -> Step:
+        details = {
+            "protocol": "tcp",
+            "source_port": self._draw.randrange(1024, 65536),
+            "destination_port": port,
+            "bytes_sent": sent if status == "success" else 60,
+            "bytes_received": received if status == "success" else 0,
+            "duration_ms": self._stage.gap(700, 1.2) if duration_ms is None else duration_ms,
+            "destination_hostname": host,
+            "connection_state": {"success": "established", "failed": "reset"}.get(status, "refused"),
+        }
+        return self._step(time, "network_connection", address, status, details)
+
+    def touch(
+        self,
+        time: int,
+        path: str,
+        operation: str = "read",
+        *,
+        size: int | None = None,
+        encrypted: bool = False,
+        permissions_changed: bool = False,
+        status: str = "success",
+    ) -> Step:
+        details = {
+            "file_path": path,
+            "operation": operation,
+            "file_size_bytes": self._stage.gap(60_000, 1.6) if size is None else size,
+            "file_hash": f"{self._draw.getrandbits(128):032x}",
+            "is_encrypted": encrypted,
+            "permissions_changed": permissions_changed,
+            "access_denied": status == "blocked",
+        }
+        return self._step(time, "file_access", f"10.201.1.{10 + self._draw.randrange(8)}", status, details)
+
+    def run(
+        self,
+        time: int,
+        name: str,
+        command: str,
+        *,
+        path: str | None = None,
+        privileges: str | None = None,
+        signer: str | None = "Publisher of Windows",
+        status: str = "success",
+    ) -> Step:
+        details = {
+            "process_name": name,
+            "process_id": self._draw.randrange(800, 32768),
+            "parent_process_id": self._draw.randrange(300, 8000),
+            "command_line": command,
+            "executable_path": path or f"C:\\Windows\\System32\\{name}",
+            "user_privileges": privileges or self._privileges,
+            "is_signed": signer is not None,
+            "signer": signer,
+        }
+        return self._step(time, "process_execution", self.place.address, status, details)
+
+    def resolve(
+        self,
+        time: int,
+        name: str,
+        *,
+        kind: str = "A",
+        code: str = "NOERROR",
+        addresses: tuple[str, ...] = (),
+        ttl: int = 60,
+    ) -> Step:
+        server = f"10.202.0.{53 + self._draw.randrange(4)}"
+        details = {
+            "query_name": name,
+            "query_type": kind,
+            "response_code": code,
+            "resolved_ips": addresses,
+            "ttl": ttl if code == "NOERROR" else 0,
+            "is_cached": False,
+            "dns_server": server,
+        }
+        return self._step(time, "dns_query", server, "success" if code == "NOERROR" else "failed", details)
+
+    def _step(
+        self, time: int, event_type: str, destination: str, status: str, details: dict[str, Any]
+    ) -> Step:
+        raised = self._draw.random() < self._noticed
+        threat = self._draw.betavariate(2.5, 6) if raised else self._draw.betavariate(1.2, 12)
+        return Step(
+            time, event_type, self.user, self.place, destination, threat, status, self._session, details
+        )

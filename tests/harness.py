@@ -1,0 +1,418 @@
+"""Workers as real processes on a real Kafka, and the oracle they are held against: a fold of the topic from scratch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from agents import topics
+from agents.table import RESERVED, Memory, PartitionTable
+from streamguard.settings import Detection, Kafka, Settings, Worker
+from streamguard.state import PartitionState
+from streamguard.testing import crash
+
+
+T = TypeVar("T")
+
+
+def eventually(what: str, probe: Callable[[], T], timeout: float = 60.0) -> T:
+    """The first truthy answer of `probe`; AssertionError if there is none in time."""
+    deadline = time.monotonic() + timeout
+    while not (answer := probe()):
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        time.sleep(0.05)
+    return answer
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was read from Kafka."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+
+
+class WorkerProcess:
+    """One `streamguard worker`."""
+
+    def __init__(self, site: Site, name: str, environ: dict[str, str]) -> None:
+        self.name = name
+        self.data_dir = site.directory / name
+        self.log = site.directory / f"{name}-{len(site.started)}.log"
+        config = site.directory / "streamguard.toml"
+        command = [str(Path(sys.executable).with_name("streamguard")), "worker", "--config", str(config)]
+        command += ["--data-dir", str(self.data_dir), "--metrics-port", "0", "--log-format", "json"]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env={**os.environ, "NUMBA_NUM_THREADS": "1", **environ}
+            )
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What it logged, as far as it is JSON."""
+        found = []
+        for line in self.log.read_text(errors="replace").splitlines():
+            if line.startswith("{"):
+                try:
+                    found.append(json.loads(line))
+                except json.JSONDecodeError:  # half written
+                    continue
+        return found
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def get(self, path: str) -> tuple[int, str]:
+        """(status, body) of its metrics port; (0, "") while there is none."""
+        port = next((line["metrics_port"] for line in self.lines() if "metrics_port" in line), None)
+        if port is None:
+            return 0, ""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def await_ready(self, timeout: float = 60.0) -> WorkerProcess:
+        def ready() -> bool:
+            assert self.alive, f"{self.name} ended with {self.process.returncode}:\n{self.tail()}"
+            return self.get("/readyz")[0] == 200
+
+        eventually(f"{self.name} is ready", ready, timeout)
+        return self
+
+    def await_exit(self, timeout: float = 60.0) -> int:
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} does not end:\n{self.tail()}") from None
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.alive:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self.process.wait()
+
+    def terminate(self, timeout: float = 60.0) -> int:
+        self.signal(signal.SIGTERM)
+        return self.await_exit(timeout)
+
+    def tail(self, lines: int = 30) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+@dataclass
+class Truth:
+    """What the topic amounts to, by partition."""
+
+    state: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
+    next_offset: dict[int, int] = field(default_factory=dict)
+    incidents: set[str] = field(default_factory=set)
+    refused: set[tuple[int, int]] = field(default_factory=set)
+
+
+class Site:
+    """Topics of their own, a directory, and the workers on them.
+
+    Parameters
+    ----------
+    bootstrap_servers
+        A running Kafka.
+    directory
+        For settings, data directories and logs.
+    partitions
+        Of the events topic.
+    worker
+        Settings that differ from the quick ones used here.
+    """
+
+    def __init__(self, bootstrap_servers: str, directory: Path, partitions: int = 2, **worker: Any) -> None:
+        suffix = uuid.uuid4().hex[:8]
+        quick: dict[str, Any] = {
+            "app_id": f"app-{suffix}",
+            "chunk_events": 50,
+            "checkpoint_seconds": 0.2,
+            "session_timeout_seconds": 4.0,
+            "resident_profiles": 4096,
+        }
+        self.settings = Settings(
+            kafka=Kafka(
+                bootstrap_servers=bootstrap_servers,
+                events_topic=f"events-{suffix}",
+                alerts_topic=f"alerts-{suffix}",
+                dead_letter_topic=f"dead-{suffix}",
+                models_topic=f"models-{suffix}",
+                partitions=partitions,
+            ),
+            worker=Worker(**{**quick, **worker}),
+            detection=Detection(),
+        )
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "streamguard.toml").write_text(_toml(self.settings))
+        self.started: list[WorkerProcess] = []
+        topics.create(self.settings)
+        self.names = topics.names(self.settings)
+
+    # Workers
+
+    def start(self, name: str = "a", *, crash_point: str = "", **environ: str) -> WorkerProcess:
+        """Start a worker in the directory of its name."""
+        if crash_point:
+            environ[crash.VARIABLE] = crash_point
+        worker = WorkerProcess(self, name, environ)
+        self.started.append(worker)
+        return worker
+
+    def wipe(self, name: str) -> None:
+        """Delete a worker's local state."""
+        shutil.rmtree(self.directory / name, ignore_errors=True)
+
+    def close(self) -> None:
+        """End every worker that still runs."""
+        for worker in self.started:
+            if worker.alive:
+                worker.signal(signal.SIGCONT)
+                worker.kill()
+
+    # Events
+
+    def produce(self, values: Iterable[tuple[int, bytes | None]], **settings: Any) -> None:
+        """Write (partition, value) records, in order."""
+        producer = Producer(
+            {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "enable.idempotence": True, "linger.ms": 5}
+            | settings
+        )
+        for partition, value in values:
+            producer.produce(self.names["events"], value, key=b"k", partition=partition, headers={"trace": b"1"})
+            producer.poll(0)
+        assert producer.flush(60) == 0
+
+    def produce_in_transactions(self, batches: Iterable[tuple[bool, list[tuple[int, bytes]]]]) -> None:
+        """Write batches as one transaction each; those marked False are aborted."""
+        producer = Producer(
+            {
+                "bootstrap.servers": self.settings.kafka.bootstrap_servers,
+                "transactional.id": f"producer-{uuid.uuid4().hex[:8]}",
+            }
+        )
+        producer.init_transactions(30)
+        for committed, values in batches:
+            producer.begin_transaction()
+            for partition, value in values:
+                producer.produce(self.names["events"], value, partition=partition)
+            producer.flush(30)
+            producer.commit_transaction(30) if committed else producer.abort_transaction(30)
+
+    def read(self, role: str, isolation: str = "read_committed") -> list[Record]:
+        """Every record of a topic that a reader of committed records sees."""
+        topic = self.names[role]
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.settings.kafka.bootstrap_servers,
+                "group.id": "harness",
+                "enable.auto.commit": False,
+                "isolation.level": isolation,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+            }
+        )
+        try:
+            count = len(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+            consumer.assign([TopicPartition(topic, p, 0) for p in range(count)])
+            records, ended = [], set()
+            while len(ended) < count:
+                for message in consumer.consume(5000, 1.0):
+                    if message.error():
+                        ended.add(message.partition())
+                    else:
+                        headers = dict(message.headers() or [])
+                        records.append(
+                            Record(
+                                message.partition(), message.offset(), message.key(), message.value(), headers
+                            )
+                        )
+            return records
+        finally:
+            consumer.close()
+
+    def committed(self) -> dict[int, int]:
+        """The group's offsets, which follow the checkpoints."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.settings.kafka.bootstrap_servers,
+                "group.id": self.settings.worker.app_id,
+            }
+        )
+        try:
+            asked = [TopicPartition(self.names["events"], p) for p in range(self.settings.kafka.partitions)]
+            return {t.partition: t.offset for t in consumer.committed(asked, timeout=30) if t.offset >= 0}
+        finally:
+            consumer.close()
+
+    def await_caught_up(self, timeout: float = 120.0, workers: Iterable[WorkerProcess] = ()) -> None:
+        """Wait until checkpoints stand behind the last visible event of every partition."""
+        goal: dict[int, int] = {}
+        for record in self.read("events"):
+            goal[record.partition] = record.offset + 1
+
+        def done() -> bool:
+            for worker in workers:
+                assert worker.alive, f"{worker.name} ended with {worker.process.returncode}:\n{worker.tail()}"
+            return self.committed() == goal
+
+        eventually(f"checkpoints stand at {goal}", done, timeout)
+
+    # Truth
+
+    def truth(self, chunk: int = 113) -> Truth:
+        """Fold the topic from scratch, in chunks of another size, over a dictionary."""
+        by_partition: dict[int, list[Record]] = {}
+        for record in self.read("events"):
+            by_partition.setdefault(record.partition, []).append(record)
+        truth = Truth()
+        for partition, records in sorted(by_partition.items()):
+            stored: dict[bytes, bytes] = {}
+            state = PartitionState(
+                partition,
+                lambda keys, stored=stored: [stored.get(k) for k in keys],
+                resident=self.settings.worker.resident_profiles,
+                detection=self.settings.detection,
+            )
+            for i in range(0, len(records), chunk):
+                part = records[i : i + chunk]
+                folded = state.fold([r.value for r in part], np.array([r.offset for r in part], np.int64))
+                truth.incidents |= {incident.id for incident in folded.incidents}
+                truth.refused |= {(partition, part[refusal.index].offset) for refusal in folded.refused}
+                if state.full:
+                    stored.update(state.changes())
+                    state.clean()
+            stored.update(state.changes())
+            truth.state[partition] = stored
+            truth.next_offset[partition] = records[-1].offset + 1
+        return truth
+
+    def changelog(self) -> dict[int, list[Record]]:
+        """Committed changelog records by partition."""
+        by_partition: dict[int, list[Record]] = {}
+        for record in self.read("changelog"):
+            by_partition.setdefault(record.partition, []).append(record)
+        return by_partition
+
+    def differences(self, names: Iterable[str] = ("a",)) -> list[str]:
+        """What is not exactly as it has to be, a line each; all workers have to be stopped."""
+        truth, changelog = self.truth(), self.changelog()
+        wrong = []
+        for partition, state in truth.state.items():
+            records = changelog.get(partition, [])
+            final = _last_values(records)
+            wrong += _compare(f"changelog of partition {partition}", state, final)
+            newest = 0
+            for name in names:
+                path = self.directory / name / self.settings.worker.app_id / f"partition-{partition:04d}"
+                if not path.exists():
+                    continue
+                table = PartitionTable(path, Memory(8 << 20))
+                position = table.local.position if table.local is not None else 0
+                newest = max(newest, position)
+                wrong += _compare(
+                    f"{path.parent.parent.name}'s copy of partition {partition} at changelog offset {position}",
+                    _last_values([r for r in records if r.offset < position]),
+                    table.items(),
+                )
+                table.close()
+            if newest <= records[-1].offset:
+                wrong.append(f"no local copy of partition {partition} is complete: {newest} of {records[-1].offset}")
+            backwards = _backwards(records)
+            if backwards:
+                wrong.append(f"changelog of partition {partition}: {backwards} writes of an older state")
+        incidents = {r.headers["sg.incident"].decode() for r in self.read("alerts")}
+        if incidents != truth.incidents:
+            wrong.append(
+                f"incidents: {len(truth.incidents - incidents)} missing, {len(incidents - truth.incidents)} made up "
+                f"of {len(truth.incidents)}"
+            )
+        dead = {(int(r.headers["sg.partition"]), int(r.headers["sg.offset"])) for r in self.read("dead_letter")}
+        if dead != truth.refused:
+            wrong.append(
+                f"dead letters: {len(truth.refused - dead)} missing, {len(dead - truth.refused)} made up "
+                f"of {len(truth.refused)}"
+            )
+        if self.committed() != truth.next_offset:
+            wrong.append(f"group offsets {self.committed()}, not {truth.next_offset}")
+        return wrong
+
+
+def _toml(settings: Settings) -> str:
+    sections = msgspec.to_builtins(settings)
+    return "".join(
+        f"[{section}]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+        for section, values in sections.items()
+    )
+
+
+def _last_values(records: Iterable[Record]) -> dict[bytes, bytes]:
+    return {r.key: r.value for r in records if not r.key.startswith(RESERVED)}  # type: ignore[union-attr, misc]
+
+
+def _compare(what: str, wanted: dict[bytes, bytes], found: dict[bytes, bytes]) -> list[str]:
+    if wanted == found:
+        return []
+    missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
+    differ = sorted(k for k in wanted.keys() & found.keys() if wanted[k] != found[k])
+    return [f"{what}: {len(missing)} missing, {len(extra)} too many, {len(differ)} differ {differ[:3]} of {len(wanted)}"]
+
+
+def _backwards(records: list[Record]) -> int:
+    """Checkpoints that stand for an earlier source offset than the one before them."""
+    count, reached = 0, -1
+    for record in records:
+        if record.key == b"m":
+            offset = PartitionState(0, lambda keys, r=record: [r.value if k == b"m" else None for k in keys], resident=1024, detection=Detection()).next_offset or 0
+            count += offset < reached
+            reached = max(reached, offset)
+    return count
+
+
+def events(count: int, partitions: int, users: int = 40, seed: int = 1, start: int = 0) -> list[tuple[int, bytes]]:
+    """Made-up (partition, event) pairs: some users fail often, some records are no events."""
+    random = np.random.default_rng(seed)
+    made = []
+    for i in range(start, start + count):
+        user = int(random.integers(users))
+        event = {
+            "event_id": str(i),
+            "timestamp": 1_700_000_000_000 + i * 1000,
+            "event_type": "auth_attempt",
+            "source_ip": f"10.0.{user}.{int(random.integers(3))}",
+            "user": f"user-{user}",
+            "status": "failed" if random.random() < (0.75 if user % 7 == 0 else 0.1) else "success",
+        }
+        value = json.dumps(event).encode()
+        if random.random() < 0.01:
+            value = value[: len(value) // 2]
+        made.append((user % partitions, value))
+    return made

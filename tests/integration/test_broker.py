@@ -1,0 +1,175 @@
+"""The local Kafka: it serves, survives kills with its data, and never outlives its owner."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from streamguard.testing.broker import BrokerError, LocalKafka, free_port
+from tests.conftest import CreateTopic
+
+pytestmark = pytest.mark.integration
+
+QUIET = {"log_level": 0}
+
+
+def until(true: Callable[[], bool], seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def produce(servers: str, topic: str, *values: str) -> None:
+    producer = Producer({"bootstrap.servers": servers, **QUIET})
+    for value in values:
+        producer.produce(topic, value)
+    assert producer.flush(60) == 0
+
+
+def read(servers: str, topic: str, count: int) -> list[str]:
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "reader", **QUIET})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    values = [message.value().decode() for message in consumer.consume(count, timeout=60)]
+    consumer.close()
+    return values
+
+
+def create_topic(servers: str, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": servers, **QUIET})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(60)
+
+
+def test_the_shared_broker_carries_records(kafka: str, topics: CreateTopic) -> None:
+    topic = topics("records")
+    produce(kafka, topic, "a", "b")
+    assert read(kafka, topic, 2) == ["a", "b"]
+
+
+def test_no_topic_comes_into_being_by_being_asked_for(kafka: str) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.list_topics("never-created", timeout=30)
+    assert "never-created" not in admin.list_topics(timeout=30).topics
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    with LocalKafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+def test_a_killed_and_a_stopped_broker_go_on_with_port_and_data(own: LocalKafka) -> None:
+    servers = own.bootstrap_servers
+    create_topic(servers, "kept")
+    produce(servers, "kept", "before")
+    own.kill()
+    assert own.pid is None
+    own.start()
+    produce(servers, "kept", "between")
+    own.stop()
+    own.start()
+    assert own.bootstrap_servers == servers
+    assert read(servers, "kept", 2) == ["before", "between"]
+
+
+def test_a_directory_is_continued_by_another_owner(own: LocalKafka) -> None:
+    create_topic(own.bootstrap_servers, "inherited")
+    own.stop()
+    with LocalKafka(own.directory) as heir:
+        assert heir.port == own.port
+        assert (
+            "inherited"
+            in AdminClient({"bootstrap.servers": heir.bootstrap_servers}).list_topics(timeout=30).topics
+        )
+    own.start()
+
+
+def test_a_second_start_is_refused(own: LocalKafka) -> None:
+    with pytest.raises(BrokerError, match="already runs"):
+        own.start()
+
+
+def test_a_taken_port_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(BrokerError, match=f"port {port} on 127.0.0.1 is in use"):
+            LocalKafka(port=port).__enter__()
+
+
+def test_a_broker_that_cannot_start_tells_its_last_words(tmp_path: Path) -> None:
+    broker = LocalKafka(tmp_path, heap_megabytes=2)
+    with pytest.raises(BrokerError, match=r"the end of .*broker\.log:\n(.*\n)*.*Java heap space"):
+        broker.start()
+    assert broker.pid is None
+
+
+def test_a_broker_that_ends_by_itself_is_noticed_and_can_be_started_again(own: LocalKafka) -> None:
+    assert own.pid
+    os.kill(own.pid, signal.SIGKILL)
+    assert until(lambda: own.pid is None)
+    with pytest.raises(BrokerError, match="ended by itself with code -9"):
+        own.check()
+    own.start()
+    own.check()
+
+
+OWNER = """
+import os
+from streamguard.testing.broker import LocalKafka
+broker = LocalKafka()
+broker.start()
+print(broker.pid, broker.directory, flush=True)
+os.read(0, 1)
+"""
+
+
+def test_it_ends_with_an_owner_that_is_killed_and_leaves_nothing_behind() -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout
+    pid, directory = owner.stdout.readline().split(maxsplit=1)
+    assert running(int(pid))
+    owner.kill()
+    owner.communicate()
+    assert until(lambda: not running(int(pid)))
+    assert until(lambda: not Path(directory.strip()).exists())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_runs_until_it_is_told_to_end(number: signal.Signals, tmp_path: Path) -> None:
+    port = free_port()
+    arguments = ["broker", "--port", str(port), "--data", str(tmp_path / "data"), "--print-servers"]
+    command = subprocess.Popen(
+        [sys.executable, "-m", "streamguard.cli", *arguments], stdout=subprocess.PIPE, text=True
+    )
+    assert command.stdout
+    assert command.stdout.readline() == f"127.0.0.1:{port}\n"
+    create_topic(f"127.0.0.1:{port}", "made")
+    command.send_signal(number)
+    assert command.communicate(timeout=60)[0] == ""
+    assert command.returncode == 0
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0

@@ -1,0 +1,146 @@
+"""`agents.topics` and `streamguard topics` against a real Kafka."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from agents import topics
+from streamguard.cli import main
+from streamguard.settings import Kafka, Settings, Worker
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def settings(kafka: str) -> Settings:
+    own = uuid.uuid4().hex[:8]
+    return Settings(
+        kafka=Kafka(
+            bootstrap_servers=kafka,
+            events_topic=f"events-{own}",
+            alerts_topic=f"alerts-{own}",
+            dead_letter_topic=f"dead-{own}",
+            models_topic=f"models-{own}",
+            partitions=3,
+        ),
+        worker=Worker(app_id=f"app-{own}"),
+    )
+
+
+def make(settings: Settings, role: str, partitions: int = 3, **config: str) -> str:
+    """Create the topic of one role by hand, as somebody who has not read the manual."""
+    name = topics.names(settings)[role]
+    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    config = {key.replace("_", "."): value for key, value in config.items()}
+    admin.create_topics([NewTopic(name, partitions, 1, config=config)])[name].result(30)
+    return name
+
+
+def described(settings: Settings, name: str) -> tuple[int, dict[str, str]]:
+    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    (answer,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
+    config = {key: entry.value for key, entry in answer.result(30).items()}
+    return len(admin.list_topics(name, timeout=30).topics[name].partitions), config
+
+
+def test_created_topics_pass_the_check_and_have_the_settings_that_exactness_rests_on(
+    settings: Settings,
+) -> None:
+    assert sorted(topics.create(settings)) == sorted(topics.names(settings).values())
+    assert topics.check(settings) == []
+    assert topics.create(settings) == []
+
+    name = topics.names(settings)
+    partitions, events = described(settings, name["events"])
+    assert (partitions, events["cleanup.policy"], events["message.timestamp.type"]) == (
+        3,
+        "delete",
+        "CreateTime",
+    )
+    assert int(events["retention.ms"]) == 7 * 24 * 3600 * 1000
+    partitions, changelog = described(settings, name["changelog"])
+    assert (partitions, changelog["cleanup.policy"]) == (3, "compact")
+    assert float(changelog["min.cleanable.dirty.ratio"]) == 0.2
+    assert described(settings, name["models"])[1]["cleanup.policy"] == "compact"
+    _, dead_letter = described(settings, name["dead_letter"])
+    assert int(dead_letter["max.message.bytes"]) > int(events["max.message.bytes"])
+
+
+def test_check_names_every_missing_topic_and_the_remedy(settings: Settings) -> None:
+    problems = topics.check(settings)
+    assert len(problems) == 5
+    for name, problem in zip(topics.names(settings).values(), problems, strict=True):
+        assert problem == f"{name} does not exist: run `streamguard topics create`"
+
+
+def test_check_says_which_setting_is_wrong_what_was_found_and_wanted(settings: Settings) -> None:
+    events = make(settings, "events", 5, retention_ms="3600000")
+    changelog = make(settings, "changelog", cleanup_policy="compact,delete")
+    assert set(topics.create(settings)) == set(topics.names(settings).values()) - {events, changelog}
+
+    problems = topics.check(settings)
+    by_topic = {
+        name: [line for line in problems if line.startswith(f"{name} ")] for name in (events, changelog)
+    }
+    assert "has 5 partitions, wanted 3" in by_topic[events][0]
+    assert "retention.ms=3600000, wanted at least 604800000" in by_topic[events][1]
+    assert "cleanup.policy=compact,delete, wanted compact" in by_topic[changelog][0]
+    assert sum(map(len, by_topic.values())) == len(problems)
+
+
+def test_alter_corrects_settings_but_never_partitions(settings: Settings) -> None:
+    events = make(settings, "events", 5, retention_ms="3600000", segment_ms="1234567")
+    make(settings, "changelog", cleanup_policy="delete")
+    topics.create(settings, alter=True)
+    (problem,) = topics.check(settings)
+    assert problem.startswith(f"{events} has 5 partitions, wanted 3")
+    assert described(settings, events)[1]["segment.ms"] == "1234567"
+
+
+def test_a_longer_retention_than_wanted_is_fine(settings: Settings) -> None:
+    make(settings, "events", retention_ms="-1")
+    topics.create(settings)
+    assert topics.check(settings) == []
+
+
+@pytest.fixture
+def settings_file(settings: Settings, tmp_path: Path) -> str:
+    path = tmp_path / "streamguard.toml"
+    sections = msgspec.to_builtins(settings)
+    path.write_text(
+        "".join(
+            f"[{section}]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+            for section, values in sections.items()
+        )
+    )
+    return str(path)
+
+
+def test_the_command_reports_by_exit_code(settings: Settings, settings_file: str) -> None:
+    run = CliRunner().invoke(main, ["topics", "--settings", settings_file, "check"])
+    assert run.exit_code == 1
+    assert topics.names(settings)["changelog"] in run.output
+
+    run = CliRunner().invoke(main, ["topics", "--settings", settings_file, "create"])
+    assert run.exit_code == 0
+    assert f"created {topics.names(settings)['events']}" in run.output
+
+    run = CliRunner().invoke(main, ["topics", "--settings", settings_file, "check"])
+    assert run.exit_code == 0
+
+
+def test_no_broker_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "_PATIENCE", 0.5)
+    run = CliRunner().invoke(
+        main, ["topics", "check"], env={"STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    )
+    assert run.exit_code == 1
+    assert "no Kafka answers at 127.0.0.1:1" in run.output
+    assert "streamguard broker" in run.output

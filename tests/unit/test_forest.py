@@ -1,0 +1,267 @@
+"""The packed forest against scikit-learn and against a walk through its trees in plain Python."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streamguard.forest import Forest, Packed
+from streamguard.models.train import flatten, train
+from streamguard.tail import Tail, measure
+from streamguard.trees import Trees
+
+
+def sample(count: int, features: int = 28, seed: int = 0) -> NDArray[np.float32]:
+    """Rows as the features are: some counts, some heavy-tailed, some constant."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(count, features)).astype(np.float32)
+    rows[:, ::3] = np.round(rows[:, ::3] * 3)
+    rows[:, 1::5] = np.exp(3 * rows[:, 1::5])
+    rows[:, 4::9] = 0
+    return rows
+
+
+def walk(forest: Forest, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Scores by the flat trees, node by node."""
+    trees = forest.trees
+    sums = np.zeros(len(rows))
+    for number, row in enumerate(rows):
+        for root in trees.roots:
+            node = root
+            while trees.left[node] != -1:
+                goes_left = row[trees.feature[node]] <= trees.threshold[node]
+                node = trees.left[node] if goes_left else trees.right[node]
+            sums[number] += trees.path[node]
+    return -(2 ** -(sums / trees.normaliser))
+
+
+@pytest.fixture(scope="module")
+def rows() -> NDArray[np.float32]:
+    return sample(1500)
+
+
+@pytest.fixture(scope="module")
+def forest(rows: NDArray[np.float32]) -> Forest:
+    return train(rows, trees=50)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7, 8, 63, 64, 65, 128, 1000])
+def test_scores_are_those_of_scikit_learn_to_the_bit(count: int, rows: NDArray[np.float32]) -> None:
+    from sklearn.ensemble import IsolationForest
+
+    model = IsolationForest(n_estimators=300, max_samples=256, random_state=7).fit(rows)
+    forest = train(rows, seed=7)
+    fresh = sample(1000, seed=1)
+    assert np.array_equal(forest.score_samples(fresh[:count]), model.score_samples(fresh)[:count])
+
+
+def test_scores_are_those_of_a_plain_walk(forest: Forest) -> None:
+    fresh = sample(70, seed=2)
+    assert np.array_equal(forest.score_samples(fresh), walk(forest, fresh))
+
+
+def test_a_row_on_a_threshold_goes_left(forest: Forest) -> None:
+    trees = forest.trees
+    inner = np.flatnonzero(trees.left != -1)[:400]
+    on_them = np.zeros((len(inner), forest.features), np.float32)
+    on_them[np.arange(len(inner)), trees.feature[inner]] = trees.threshold[inner]
+    beyond = np.nextafter(on_them, np.float32(np.inf))
+    for batch in (on_them, beyond):
+        assert np.array_equal(forest.score_samples(batch), walk(forest, batch))
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_both_zeros_are_one_value(zero: float) -> None:
+    trees = Trees(
+        features=1,
+        normaliser=1.0,
+        roots=np.array([0], np.int32),
+        feature=np.array([0, -1, -1], np.int32),
+        threshold=np.array([zero, 0, 0], np.float32),
+        left=np.array([1, -1, -1], np.int32),
+        right=np.array([2, -1, -1], np.int32),
+        path=np.array([0.0, 1.0, 2.0]),
+    )
+    values = np.array([[-0.0], [0.0], [-1e-45], [1e-45]], np.float32)
+    assert Packed(trees).score_samples(values).tolist() == [-0.5, -0.5, -0.5, -0.25]
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_wider_floats_are_rounded_as_scikit_learn_does(count: int, forest: Forest) -> None:
+    wide = np.random.default_rng(3).normal(size=(count, forest.features))
+    assert np.array_equal(forest.score_samples(wide), forest.score_samples(wide.astype(np.float32)))
+    assert np.array_equal(forest.score_samples(np.asfortranarray(wide)), forest.score_samples(wide))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("count", [6, 200])
+def test_a_value_that_is_not_finite_is_refused_by_row_and_column(
+    value: float, count: int, forest: Forest
+) -> None:
+    bad = sample(count)
+    bad[5, 3] = value
+    for call in (forest.score_samples, forest.bits, train):
+        with pytest.raises(ValueError, match="row 5, column 3"):
+            call(bad)
+
+
+def test_another_width_is_refused(forest: Forest) -> None:
+    with pytest.raises(ValueError, match=r"\(n, 28\) expected, got \(5, 27\)"):
+        forest.score_samples(np.zeros((5, 27), np.float32))
+
+
+def test_one_row_alone_is_refused_if_it_is_no_matrix(forest: Forest) -> None:
+    with pytest.raises(ValueError, match=r"got \(28,\)"):
+        forest.score_samples(np.zeros(28, np.float32))
+
+
+def test_training_twice_gives_the_same_forest(rows: NDArray[np.float32], forest: Forest) -> None:
+    again = train(rows.copy(), trees=50)
+    assert again.version == forest.version
+    for name in ("roots", "feature", "threshold", "left", "right", "path"):
+        assert getattr(again.trees, name).tobytes() == getattr(forest.trees, name).tobytes()
+    assert train(rows, seed=1, trees=50).version != forest.version
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [sample(2), sample(3, features=1), np.ones((300, 4), np.float32), np.eye(40, dtype=np.float32)],
+    ids=["two rows", "one feature", "all the same", "one of each"],
+)
+def test_small_and_degenerate_training_sets(rows: NDArray[np.float32]) -> None:
+    from sklearn.ensemble import IsolationForest
+
+    forest = train(rows, trees=20)
+    model = IsolationForest(n_estimators=20, max_samples=min(256, len(rows)), random_state=0).fit(rows)
+    assert np.array_equal(forest.score_samples(rows), model.score_samples(rows))
+    assert np.isfinite(forest.bits(rows)).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: train(sample(1)), "2 rows"),
+        (lambda: train(np.zeros((5, 0), np.float32)), "1 feature"),
+        (lambda: train(sample(9), samples=257), "samples must be from 2 to 256"),
+        (lambda: train(sample(9), trees=0), "trees must be"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(call: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()  # type: ignore[operator]
+
+
+def test_a_deeper_forest_is_refused_by_name(rows: NDArray[np.float32]) -> None:
+    from sklearn.ensemble import IsolationForest
+
+    model = IsolationForest(n_estimators=5, max_samples=1000, random_state=0).fit(rows)
+    with pytest.raises(ValueError, match="below 8 splits: train with at most 256 samples"):
+        Packed(flatten(model))
+
+
+def test_bits_follow_the_shares_of_the_training_rows(rows: NDArray[np.float32], forest: Forest) -> None:
+    bits = forest.bits(rows)
+    for level in (2, 3, 4, 5):
+        assert np.mean(bits >= level) == pytest.approx(2.0**-level, rel=0.1)
+    assert np.mean(bits == 0) == pytest.approx(0.5, abs=0.01)
+
+
+def test_bits_are_open_ended() -> None:
+    normal = np.random.default_rng(0).normal(size=(4000, 5)).astype(np.float32)
+    forest = train(normal)
+    far = forest.bits(np.full((1, 5), 50, np.float32))
+    assert far > forest.bits(normal).max() > 10
+    tail = forest.tail
+    beyond = tail.bits(tail.anomaly[-1] + np.array([0.1, 0.2, 0.3]))
+    assert np.diff(beyond) == pytest.approx(tail.slope * 0.1)
+
+
+def test_a_few_attacks_among_the_training_rows_do_not_flatten_the_tail() -> None:
+    quiet = np.random.default_rng(0).normal(0.4, 0.02, 20_000)
+    attacks = np.full(10, 0.8)
+    clean, dirty = (
+        measure(quiet).bits(attacks[:1]),
+        measure(np.concatenate([quiet, attacks])).bits(attacks[:1]),
+    )
+    assert dirty == pytest.approx(clean, rel=0.1)
+
+
+def test_an_anomaly_that_many_share_gets_the_bits_of_all_that_reach_it() -> None:
+    tail = measure(np.repeat([0.4, 0.5, 0.6], [600, 300, 100]))
+    assert tail.bits(np.array([0.4, 0.5, 0.6])) == pytest.approx([0, 2, np.log2(10)], abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("anomaly", "level", "slope", "message"),
+    [
+        ([], [], 1.0, "one at least"),
+        ([0.1, 0.2], [0.0], 1.0, "2 quantiles for 1 levels"),
+        ([0.1, np.nan], [0.0, 2.0], 1.0, "quantiles must be finite"),
+        ([0.2, 0.1], [0.0, 2.0], 1.0, "quantiles must be finite and rise"),
+        ([0.1, 0.2], [0.0, 0.0], 1.0, "levels must be finite and rise"),
+        ([0.1, 0.2], [1.0, 2.0], 1.0, "start at 0 bits"),
+        ([0.1, 0.2], [0.0, 2.0], np.nan, "slope"),
+        ([0.1, 0.2], [0.0, 2.0], 0.0, "slope"),
+    ],
+)
+def test_a_tail_that_is_none_is_refused(
+    anomaly: list[float], level: list[float], slope: float, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Tail(np.array(anomaly), np.array(level), slope)
+
+
+def first_inner(trees: Trees) -> int:
+    return int(np.flatnonzero(trees.left != -1)[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("left", 0, "leads back"),
+        ("right", 10**6, "child out of range"),
+        ("right", -7, "leads back"),
+        ("left", -1, "one child"),
+        ("feature", 28, "feature that does not exist"),
+        ("feature", -1, "feature that does not exist"),
+        ("threshold", np.nan, "threshold that is not finite"),
+        ("threshold", np.inf, "threshold that is not finite"),
+        ("path", -1.0, "path length"),
+        ("path", np.nan, "path length"),
+    ],
+)
+def test_trees_that_are_none_are_refused_by_node(
+    name: str, value: float, message: str, forest: Forest
+) -> None:
+    node = first_inner(forest.trees)
+    wrong = getattr(forest.trees, name).copy()
+    wrong[node] = value
+    with pytest.raises(ValueError, match=f"node {node} .*{message}"):
+        Packed(dataclasses.replace(forest.trees, **{name: wrong}))
+
+
+def test_two_parents_are_refused(forest: Forest) -> None:
+    node = first_inner(forest.trees)
+    left = forest.trees.left.copy()
+    left[node] = forest.trees.right[node]
+    with pytest.raises(ValueError, match="two parents or none"):
+        Packed(dataclasses.replace(forest.trees, left=left))
+
+
+@pytest.mark.parametrize("roots", [[], [1], [0, 0], [0, -5], [0, 10**7]])
+def test_roots_out_of_order_are_refused(roots: list[int], forest: Forest) -> None:
+    with pytest.raises(ValueError, match="roots must start at 0"):
+        Packed(dataclasses.replace(forest.trees, roots=np.array(roots, np.int32)))
+
+
+def test_the_scoring_side_does_not_import_scikit_learn() -> None:
+    program = (
+        "import sys, streamguard.forest, streamguard.models.artifact, streamguard.models.registry;"
+        "sys.exit(any(name.split('.')[0] in ('sklearn', 'scipy', 'pandas') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
