@@ -41,6 +41,7 @@ class WorkerApp(faust.App):
     """Faust's application with what a worker shares: settings, publisher, memory, model, progress."""
 
     BootStrategy = _Boot
+    logger = logging.getLogger("faust.app")
     consumer: ChunkConsumer
 
     def __init__(self, settings: Settings) -> None:

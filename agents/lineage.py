@@ -29,7 +29,7 @@ def _topic_ids(bootstrap_servers: str, topics: list[str]) -> dict[str, str]:
     from confluent_kafka import TopicCollection
     from confluent_kafka.admin import AdminClient
 
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     described = admin.describe_topics(TopicCollection(topics), request_timeout=30)
     return {topic: str(future.result().topic_id) for topic, future in described.items()}
 

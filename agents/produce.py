@@ -24,6 +24,8 @@ class EventProducer:
         An existing topic.
     linger_ms
         How long a record may wait for company: 0 for events that are waited for, more for a back-fill.
+    timeout_seconds
+        How long an event may wait for its acknowledgement.
 
     Raises
     ------
@@ -31,7 +33,9 @@ class EventProducer:
         From `send` or at the end, if the broker does not answer, does not know the topic, or refuses a record.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, *, linger_ms: float = 5.0) -> None:
+    def __init__(
+        self, bootstrap_servers: str, topic: str, *, linger_ms: float = 5.0, timeout_seconds: float = 60.0
+    ) -> None:
         self._topic = topic
         self._servers = bootstrap_servers
         self._failed = 0
@@ -47,7 +51,8 @@ class EventProducer:
                 "queue.buffering.max.messages": 200_000,
                 "delivery.report.only.error": True,
                 "on_delivery": self._delivered,
-                "message.timeout.ms": 60_000,
+                "message.timeout.ms": int(timeout_seconds * 1000),
+                "log_level": 2,
                 "allow.auto.create.topics": False,
             }
         )
@@ -88,17 +93,19 @@ class EventProducer:
                 except BufferError:
                     poll(0.05)
                     self._raise_failed()
+                except KafkaException as error:
+                    raise ProduceError(
+                        f"{topic} at {self._servers} takes no event: {error.args[0].str()}"
+                    ) from None
                 else:
                     break
         poll(0)
         self._raise_failed()
 
-    def flush(self, timeout: float = 70.0) -> None:
-        """Wait until every event is acknowledged, `timeout` seconds at the most."""
-        left = self._producer.flush(timeout)
+    def flush(self) -> None:
+        """Wait until every event is acknowledged or has waited too long."""
+        self._producer.flush()
         self._raise_failed()
-        if left:
-            raise ProduceError(f"{left} events for {self._topic} at {self._servers} were not acknowledged in time")
 
     def _raise_failed(self) -> None:
         if self._error is not None:

@@ -98,7 +98,7 @@ class PartitionTable:
                 f"own --data-dir; if the files are damaged, delete the directory: it is read again from the changelog"
             ) from None
         without_log = rocksdict.WriteOptions()
-        without_log.disable_wal(True)
+        without_log.disable_wal = True
         self._db.set_write_options(without_log)
         stored = self._db.get(LOCAL)
         self.local: Local | None = msgspec.json.decode(stored, type=Local) if stored is not None else None

@@ -51,6 +51,8 @@ class Fetch(list[Chunk]):
 class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread in which aiokafka lives: heartbeats go on while the main thread folds."""
 
+    logger = logging.getLogger("faust.consumer")
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
@@ -99,6 +101,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
 class ChunkConsumer(driver.Consumer):
     """The consumer of one worker: opens partitions when they are assigned, closes them when they are revoked."""
 
+    logger = logging.getLogger("faust.consumer")
     app: WorkerApp
     _thread: ChunkConsumerThread
 

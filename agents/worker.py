@@ -52,6 +52,7 @@ def _run_faust(app: WorkerApp) -> int:
 
     # Our logging, no banner, no capture of standard output.
     worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="WARN")
+    worker.spinner = None
     try:
         worker.execute_from_commandline()
     except SystemExit as ended:

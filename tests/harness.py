@@ -245,7 +245,7 @@ class Site:
             consumer.assign([TopicPartition(topic, p, 0) for p in range(count)])
             records, ended = [], set()
             while len(ended) < count:
-                for message in consumer.consume(5000, 1.0):
+                for message in consumer.consume(1000, 0.05):
                     if message.error():
                         ended.add(message.partition())
                     else:

@@ -55,23 +55,57 @@ class Instant(click.ParamType):
 
 
 @click.command()
-@click.option("--users", type=click.IntRange(1), default=14, show_default=True, help="Accounts; the first 14 are named.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same people, same bytes.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True),
-              help=f"Events a second of all accounts together; to Kafka in real time. [Kafka without --days, --start "
-                   f"or --events: {LIVE_RATE:g}]")
-@click.option("--events-per-day", type=click.FloatRange(0, min_open=True), default=200.0, show_default=True,
-              help="Of an average account, when there is no --rate.")
+@click.option(
+    "--users", type=click.IntRange(1), default=14, show_default=True, help="Accounts; the first 14 are named."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same people, same bytes."
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    help=f"Events a second of all accounts together; to Kafka in real time. [Kafka without --days, --start "
+    f"or --events: {LIVE_RATE:g}]",
+)
+@click.option(
+    "--events-per-day",
+    type=click.FloatRange(0, min_open=True),
+    default=200.0,
+    show_default=True,
+    help="Of an average account, when there is no --rate.",
+)
 @click.option("--events", type=click.IntRange(1), help="Stop after so many events.")
-@click.option("--duration", type=Duration(), help="Stop after this much time of the events' clock: 90s, 5m, 2h.")
-@click.option("--days", type=click.FloatRange(0, min_open=True), help="The same in days: 30 is a month of habits.")
-@click.option("--start", type=Instant(),
-              help="Time of the first event. [Kafka: now with --rate, else so that the last is now; file: 2025-01-06]")
-@click.option("--attack", "attacks", multiple=True, metavar="NAME",
-              help="Weave in a campaign (see --list); repeat for more, `all` for one of each.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A .jsonl, .parquet or .csv file instead of Kafka.")
-@click.option("--with-labels", is_flag=True, help="Columns is_attack and attack_id in --output (.parquet, .csv).")
-@click.option("--labels", type=click.Path(dir_okay=False, path_type=Path), help="A file for the labels: id, campaign, technique.")
+@click.option(
+    "--duration", type=Duration(), help="Stop after this much time of the events' clock: 90s, 5m, 2h."
+)
+@click.option(
+    "--days", type=click.FloatRange(0, min_open=True), help="The same in days: 30 is a month of habits."
+)
+@click.option(
+    "--start",
+    type=Instant(),
+    help="Time of the first event. [Kafka: now with --rate, else so that the last is now; file: 2025-01-06]",
+)
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    metavar="NAME",
+    help="Weave in a campaign (see --list); repeat for more, `all` for one of each.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A .jsonl, .parquet or .csv file instead of Kafka.",
+)
+@click.option(
+    "--with-labels", is_flag=True, help="Columns is_attack and attack_id in --output (.parquet, .csv)."
+)
+@click.option(
+    "--labels",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file for the labels: id, campaign, technique.",
+)
 @click.option("--bootstrap-servers", help="Instead of those in the settings.")
 @click.option("--topic", help="Instead of the one in the settings.")
 @click.option("--settings", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file of settings.")
@@ -97,7 +131,9 @@ def command(
     if (output is not None or rate is None) and events is None and duration is None:
         raise click.UsageError("say how much: --events, --duration or --days")
     if with_labels and output is None:
-        raise click.UsageError("--with-labels belongs to --output; events in Kafka have their labels in --labels FILE")
+        raise click.UsageError(
+            "--with-labels belongs to --output; events in Kafka have their labels in --labels FILE"
+        )
     live = output is None and rate is not None
     now = int(time.time() * 1000)
     if start is None:
@@ -142,7 +178,9 @@ def _to_kafka(servers: str, topic: str, rate: float | None) -> Iterator[Sink]:
     from agents.produce import EventProducer, ProduceError
 
     try:
-        with EventProducer(servers, topic, linger_ms=0.0 if rate is not None and rate <= 5000 else 5.0) as producer:
+        with EventProducer(
+            servers, topic, linger_ms=0.0 if rate is not None and rate <= 5000 else 5.0
+        ) as producer:
             producer.check()
             yield lambda events: producer.send((event.user, event.value) for event in events)
     except ProduceError as error:

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
+import msgspec
 
 from agents import topics
 from streamguard.settings import Settings, SettingsError, load
 
 
 @click.group()
-@click.option(
-    "--settings", "path", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file of settings."
-)
-@click.pass_context
-def command(context: click.Context, path: Path | None) -> None:
+def command() -> None:
     """Create or check StreamGuard's topics."""
-    try:
-        context.obj = load(path)
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from None
+
+
+def _of_settings(function: Callable[..., None]) -> Callable[..., None]:
+    function = click.option("--bootstrap-servers", help="Kafka brokers, host:port[,host:port].")(function)
+    return click.option(
+        "--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML)."
+    )(function)
 
 
 @command.command()
+@_of_settings
 @click.option("--alter", is_flag=True, help="Also correct the settings of topics that are there.")
-@click.pass_obj
-def create(settings: Settings, alter: bool) -> None:
+def create(config: Path | None, bootstrap_servers: str | None, alter: bool) -> None:
     """Create the topics that are missing."""
+    settings = _settings(config, bootstrap_servers)
     try:
         for name in topics.create(settings, alter=alter):
             click.echo(f"created {name}")
@@ -37,10 +39,21 @@ def create(settings: Settings, alter: bool) -> None:
 
 
 @command.command()
-@click.pass_obj
-def check(settings: Settings) -> None:
+@_of_settings
+def check(config: Path | None, bootstrap_servers: str | None) -> None:
     """Compare the topics with what StreamGuard needs; exit code 1 if one of them will not do."""
-    _report(settings)
+    _report(_settings(config, bootstrap_servers))
+
+
+def _settings(config: Path | None, bootstrap_servers: str | None) -> Settings:
+    try:
+        settings = load(config)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    if bootstrap_servers:
+        kafka = msgspec.structs.replace(settings.kafka, bootstrap_servers=bootstrap_servers)
+        settings = msgspec.structs.replace(settings, kafka=kafka)
+    return settings
 
 
 def _report(settings: Settings) -> None:

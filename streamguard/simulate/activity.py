@@ -81,10 +81,12 @@ class Calendar:
         return activity, where
 
     def in_hours(self, user: int, time: int) -> bool:
-        """Whether the clock on the user's wall shows working hours of a working day."""
+        """Whether the user is at work at this time (ms): in the shift, and not on leave or sick."""
         h = self._habits
         day, minute = divmod(time // 60_000 + int(h.utc_minutes[user]) - int(h.start_minute[user]), 1440)
-        return bool(h.workdays[user] >> (day + _EPOCH_WEEKDAY) % 7 & 1) and minute < int(h.work_minutes[user])
+        if minute >= int(h.work_minutes[user]) or not h.workdays[user] >> (day + _EPOCH_WEEKDAY) % 7 & 1:
+            return False
+        return not (self._day(day)[0][user] or self._week((day + _EPOCH_WEEKDAY) // 7)[0][user])
 
     def travels(self, user: int, time: int) -> bool:
         """Whether the user spends this week in another city."""
@@ -92,7 +94,9 @@ class Calendar:
         day = (time // 60_000 + int(h.utc_minutes[user]) - int(h.start_minute[user])) // 1440
         return bool(self._week((day + _EPOCH_WEEKDAY) // 7)[1][user])
 
-    def _by(self, dates: NDArray[np.int64], draw: Callable[[int], NDArray[np.float64]]) -> NDArray[np.float64]:
+    def _by(
+        self, dates: NDArray[np.int64], draw: Callable[[int], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
         """Rows of `draw(date)`, each account's of its own date: time zones make it two or three dates at once."""
         present = np.unique(dates)
         out: NDArray[np.float64] = draw(int(present[0]))

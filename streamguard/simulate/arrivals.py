@@ -73,6 +73,11 @@ class Arrivals:
         self._whereabouts = np.zeros(0, dtype=np.int64)
         total = rate or events_per_day * habits.count / 86_400
         own = 1000 * habits.count / total  # ms between two events of one account
+        # Each mistyped password brings 1.24 further tries; without this the rate would be exceeded by them.
+        failure = np.bincount(
+            habits.kind[: habits.count], (habits.rate * habits.failure)[: habits.count], len(KINDS)
+        )
+        self._per_burst = BURST_EVENTS * (1 + 1.24 * TYPE_MIX[0] * float(failure.sum() / shares.sum()))
         self._gap = min(BURST_GAP_MS, own / 5, _WARM_UP_EVENTS / total * 1000 / 8)
 
     def blocks(self, start: int, end: int | None) -> Iterator[tuple[int, NDArray[np.void]]]:
@@ -133,7 +138,7 @@ class Arrivals:
         return min((slot + 1) * SLOT_MS, time + max(1, int(length))), per_ms
 
     def _draw(self, rng: np.random.Generator, time: int, until: int, expected: float) -> NDArray[np.void]:
-        bursts = int(rng.poisson(expected / BURST_EVENTS))
+        bursts = int(rng.poisson(expected / self._per_burst))
         sizes = rng.geometric(1 / BURST_EVENTS, bursts)
         users = np.searchsorted(self._cumulated, rng.random(bursts) * self._cumulated[-1], side="right")
         spots = (rng.random(bursts)[:, None] > self._spots[self._whereabouts[users], :-1]).sum(axis=1)

@@ -23,7 +23,12 @@ EVENT_FIELDS: dict[str, Any] = {
     "user": "string",
     "threat_score": "float64",
     "status": "string",
-    "metadata": {"hostname": "string", "geo_location": "string", "user_agent": "string", "session_id": "string"},
+    "metadata": {
+        "hostname": "string",
+        "geo_location": "string",
+        "user_agent": "string",
+        "session_id": "string",
+    },
     "auth_details": {"auth_type": "string", "failure_reason": "string", "attempts_count": "int64"},
     "network_details": {
         "protocol": "string",
@@ -109,7 +114,9 @@ def open_file(path: str | Path, *, with_labels: bool = False) -> EventFile:
     match path.suffix:
         case ".jsonl":
             if with_labels:
-                raise ValueError(f"{path}: JSON lines hold no labels; write .parquet or .csv, or labels to their own file")
+                raise ValueError(
+                    f"{path}: JSON lines hold no labels; write .parquet or .csv, or labels to their own file"
+                )
             return JsonLines(path)
         case ".parquet":
             return Parquet(path, with_labels)

@@ -54,4 +54,6 @@ def paced(
         elif not waiting and not more:
             return
         else:
-            sleep(max(SLICE_SECONDS, min(waiting[0].timestamp / 1000 - at, 1.0)) if waiting else SLICE_SECONDS)
+            sleep(
+                max(SLICE_SECONDS, min(waiting[0].timestamp / 1000 - at, 1.0)) if waiting else SLICE_SECONDS
+            )

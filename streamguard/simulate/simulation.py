@@ -75,6 +75,9 @@ class Simulation:
         Names out of `SCENARIOS`, one campaign each; a name may be repeated.
     window
         Share of the run in which campaigns begin. The default leaves a quiet beginning to learn from.
+    leaver
+        Whether the run begins with four weeks of the account whose owner left 70 days before the start, as
+        `dormant_account` needs. None: if that scenario is among the `scenarios`.
 
     Raises
     ------
@@ -100,6 +103,7 @@ class Simulation:
         rate: float | None = None,
         scenarios: Sequence[str] = (),
         window: tuple[float, float] = (0.4, 1.0),
+        leaver: bool | None = None,
     ) -> None:
         for name, value in (("events_per_day", events_per_day), ("rate", 1.0 if rate is None else rate)):
             if not value > 0:
@@ -121,6 +125,7 @@ class Simulation:
             per_ms = rate / 1000 if rate else events_per_day * users / 86_400_000
             duration_ms = int(events / per_ms)
         self._window = window
+        self._leaver = "dormant_account" in scenarios if leaver is None else leaver
         self._names = tuple(scenarios)
         self._steps, self.campaigns = self._stage(duration_ms)
 
@@ -138,7 +143,7 @@ class Simulation:
         steps = iter(self._steps)
         step = next(steps, None)
         benign = arrivals.blocks(self.start_ms, self._end)
-        if "dormant_account" in self._names:
+        if self._leaver:
             benign = chain([(self.start_ms, arrivals.leaver_history(self.start_ms))], benign)
         for until, block in benign:
             times = block["time"]

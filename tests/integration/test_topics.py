@@ -124,23 +124,21 @@ def settings_file(settings: Settings, tmp_path: Path) -> str:
 
 
 def test_the_command_reports_by_exit_code(settings: Settings, settings_file: str) -> None:
-    run = CliRunner().invoke(main, ["topics", "--settings", settings_file, "check"])
+    run = CliRunner().invoke(main, ["topics", "check", "--config", settings_file])
     assert run.exit_code == 1
     assert topics.names(settings)["changelog"] in run.output
 
-    run = CliRunner().invoke(main, ["topics", "--settings", settings_file, "create"])
+    run = CliRunner().invoke(main, ["topics", "create", "--config", settings_file])
     assert run.exit_code == 0
     assert f"created {topics.names(settings)['events']}" in run.output
 
-    run = CliRunner().invoke(main, ["topics", "--settings", settings_file, "check"])
+    run = CliRunner().invoke(main, ["topics", "check", "--config", settings_file])
     assert run.exit_code == 0
 
 
 def test_no_broker_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topics, "_PATIENCE", 0.5)
-    run = CliRunner().invoke(
-        main, ["topics", "check"], env={"STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
-    )
+    run = CliRunner().invoke(main, ["topics", "check", "--bootstrap-servers", "127.0.0.1:1"])
     assert run.exit_code == 1
     assert "no Kafka answers at 127.0.0.1:1" in run.output
     assert "streamguard broker" in run.output

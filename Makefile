@@ -1,0 +1,36 @@
+# StreamGuard's errands. The first one makes .venv and installs everything into it.
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: help demo test lint bench chaos
+
+help:  ## say what can be made
+	@echo "make TARGET [ARGS='...'] [PYTHON=python3.12]"
+	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile
+
+demo: $(INSTALLED)  ## Kafka, a month of habits, live traffic with attacks, a worker, its incidents
+	$(BIN)/streamguard demo $(ARGS)
+
+test: $(INSTALLED)  ## every test, real Kafka included
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED)  ## style, types and the arrows between packages
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)  ## the figures in the README
+	$(BIN)/python -m bench $(ARGS)
+
+chaos: $(INSTALLED)  ## kill -9, zombies and a dead broker, then the proof that nothing was lost
+	$(BIN)/python -m bench.chaos $(ARGS)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "StreamGuard needs Python 3.11, 3.12 or 3.13: install one, or name it with PYTHON=..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

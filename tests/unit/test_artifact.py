@@ -1,0 +1,386 @@
+"""An artifact: the same bytes each time, the same forest back, and whatever is not one refused by name."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import random
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streamguard.forest import Forest
+from streamguard.models.artifact import ArtifactError, Origin, load, save
+from streamguard.models.manifest import LIMITS
+from streamguard.models.train import train
+
+NAMES = [f"feature_{number}" for number in range(5)]
+ROWS = np.random.default_rng(0).normal(size=(600, 5)).astype(np.float32)
+KEY = b"a key of the operator"
+
+
+@pytest.fixture(scope="module")
+def forest() -> Forest:
+    return train(ROWS, trees=20)
+
+
+@pytest.fixture
+def directory(tmp_path: Path, forest: Forest) -> Path:
+    save(forest, tmp_path / "model", feature_names=NAMES)
+    return tmp_path / "model"
+
+
+def seal(directory: Path) -> None:
+    """Make the manifest describe the files as they are, as whoever made a hostile artifact would."""
+    path = directory / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    for name in manifest["files"]:
+        data = (directory / name).read_bytes()
+        manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    path.write_text(json.dumps(manifest))
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(path.read_bytes())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def rewrite(directory: Path, change: Callable[[dict[str, NDArray[Any]]], None]) -> None:
+    """Change the arrays of a forest and seal the result."""
+    path = directory / "forest.npz"
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    change(arrays)
+    np.savez(path, **arrays)
+    seal(directory)
+
+
+def test_a_forest_comes_back_as_it_was(directory: Path, forest: Forest) -> None:
+    again = load(directory, feature_names=NAMES)
+    assert again.version == forest.version
+    assert again.features == 5
+    assert np.array_equal(again.score_samples(ROWS), forest.score_samples(ROWS))
+    assert np.array_equal(again.bits(ROWS), forest.bits(ROWS))
+
+
+def test_two_savings_are_the_same_bytes(tmp_path: Path, directory: Path) -> None:
+    save(train(ROWS.copy(), trees=20), tmp_path / "again", feature_names=NAMES)
+    assert sorted(path.name for path in directory.iterdir()) == sorted(LIMITS)
+    for path in directory.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
+
+
+def test_numpy_reads_the_arrays(directory: Path, forest: Forest) -> None:
+    with np.load(directory / "forest.npz", allow_pickle=False) as archive:
+        assert np.array_equal(archive["threshold"], forest.trees.threshold)
+        assert archive["golden_rows"].shape == (16, 5)
+
+
+def test_the_manifest_says_where_the_forest_comes_from(tmp_path: Path, forest: Forest) -> None:
+    origin = Origin(
+        rows=600,
+        parameters={"seed": 0, "trees": 20},
+        offsets={"0": [0, 599]},
+        created="2026-01-02T03:04:05Z",
+    )
+    save(forest, tmp_path, feature_names=NAMES, origin=origin, metrics={"alert_rate": 0.001})
+    manifest = json.loads((tmp_path / "manifest.json").read_bytes())
+    assert manifest["version"] == forest.version
+    assert manifest["origin"]["offsets"] == {"0": [0, 599]}
+    assert json.loads((tmp_path / "metrics.json").read_bytes()) == {"alert_rate": 0.001}
+    assert load(tmp_path, feature_names=NAMES).version == forest.version
+
+
+def test_names_that_do_not_fit_are_not_saved(tmp_path: Path, forest: Forest) -> None:
+    with pytest.raises(ValueError, match="4 feature names for a forest of 5"):
+        save(forest, tmp_path, feature_names=NAMES[:4])
+
+
+# What is damaged: the manifest knows.
+
+
+@pytest.mark.parametrize("name", sorted(LIMITS))
+def test_a_missing_file(name: str, directory: Path) -> None:
+    (directory / name).unlink()
+    with pytest.raises(ArtifactError, match=f"{name}: No such file"):
+        load(directory, feature_names=NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(LIMITS.keys() - {"manifest.json"}))
+def test_a_truncated_file(name: str, directory: Path) -> None:
+    path = directory / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match=f"{name}: not the file that manifest.json describes"):
+        load(directory, feature_names=NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(LIMITS.keys() - {"manifest.json"}))
+def test_a_wrong_digest(name: str, directory: Path) -> None:
+    path = directory / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArtifactError, match=f"{name}: not the file"):
+        load(directory, feature_names=NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(LIMITS))
+def test_an_oversize_file_is_refused_unread(name: str, directory: Path) -> None:
+    os.truncate(directory / name, 2 * 2**30)
+    with pytest.raises(ArtifactError, match=f"{name}: 2147483648 bytes, but at most"):
+        load(directory, feature_names=NAMES)
+
+
+def test_a_pipe_in_place_of_a_file_does_not_block(directory: Path) -> None:
+    (directory / "forest.npz").unlink()
+    os.mkfifo(directory / "forest.npz")
+    with pytest.raises(ArtifactError, match=r"forest\.npz: not a regular file"):
+        load(directory, feature_names=NAMES)
+
+
+def test_a_directory_in_place_of_a_file(directory: Path) -> None:
+    (directory / "forest.npz").unlink()
+    (directory / "forest.npz").mkdir()
+    with pytest.raises(ArtifactError, match=r"forest\.npz: (not a regular file|Is a directory)"):
+        load(directory, feature_names=NAMES)
+
+
+# What the manifest says.
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(format=2), "format 2, but this version reads 1"),
+        (lambda m: m.update(version="0" * 12), "says version 000000000000, the files are"),
+        (lambda m: m.pop("version"), "missing required field `version`"),
+        (lambda m: m["files"].pop("forest.npz"), "are not those of an artifact"),
+        (lambda m: m["files"].update({"../../secret": {"sha256": "", "size": 0}}), "are not those of"),
+        (lambda m: m.update(extra=1), "unknown field `extra`"),
+    ],
+)
+def test_a_manifest_that_does_not_fit(
+    change: Callable[[dict[str, Any]], None], message: str, directory: Path
+) -> None:
+    edit(directory / "manifest.json", change)
+    with pytest.raises(ArtifactError, match=message):
+        load(directory, feature_names=NAMES)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b"pickled"])
+@pytest.mark.parametrize("name", ["manifest.json", "calibration.json", "features.json", "metrics.json"])
+def test_what_is_not_json_of_the_right_kind(content: bytes, name: str, directory: Path) -> None:
+    (directory / name).write_bytes(content)
+    if name != "manifest.json":
+        seal(directory)
+    with pytest.raises(ArtifactError, match=name):
+        load(directory, feature_names=NAMES)
+
+
+def test_a_signed_artifact_needs_its_key(tmp_path: Path, forest: Forest) -> None:
+    save(forest, tmp_path, feature_names=NAMES, key=KEY)
+    assert load(tmp_path, feature_names=NAMES, key=KEY).version == forest.version
+    assert load(tmp_path, feature_names=NAMES).version == forest.version
+    with pytest.raises(ArtifactError, match=r"manifest\.json: the signature does not fit"):
+        load(tmp_path, feature_names=NAMES, key=b"another")
+
+
+def test_an_unsigned_artifact_is_refused_where_a_key_is_set(directory: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"manifest\.json: not signed"):
+        load(directory, feature_names=NAMES, key=KEY)
+
+
+@pytest.mark.parametrize("signature", ["", "0" * 64, "ä"])
+def test_a_wrong_signature(signature: str, tmp_path: Path, forest: Forest) -> None:
+    save(forest, tmp_path, feature_names=NAMES, key=KEY)
+    edit(tmp_path / "manifest.json", lambda manifest: manifest.update(hmac=signature))
+    with pytest.raises(ArtifactError, match="signature does not fit"):
+        load(tmp_path, feature_names=NAMES, key=KEY)
+
+
+def test_a_signature_covers_every_file(tmp_path: Path, forest: Forest) -> None:
+    save(forest, tmp_path, feature_names=NAMES, key=KEY)
+    edit(tmp_path / "metrics.json", lambda metrics: metrics.update(alert_rate=0))
+    seal(tmp_path)
+    with pytest.raises(ArtifactError, match="signature does not fit"):
+        load(tmp_path, feature_names=NAMES, key=KEY)
+
+
+# What fits its manifest and is hostile all the same.
+
+
+def test_other_features(directory: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"features\.json: .*feature 4 = 'feature_4', which is 'new' now"):
+        load(directory, feature_names=[*NAMES[:4], "new"])
+    with pytest.raises(ArtifactError, match=r"features\.json: trained on 5 features, but there are 6 now"):
+        load(directory, feature_names=[*NAMES, "new"])
+
+
+def test_a_wrong_feature_hash(directory: Path) -> None:
+    edit(directory / "features.json", lambda features: features.update(sha256="0" * 64))
+    seal(directory)
+    with pytest.raises(ArtifactError, match=r"features\.json: the hash is not that of the names"):
+        load(directory, feature_names=NAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"anomaly": [NaN, 0.5], "level": [0, 2], "slope": 1}', "malformed"),
+        ('{"anomaly": [null, 0.5], "level": [0, 2], "slope": 1}', "Expected `float`"),
+        ('{"anomaly": [0.4, 1e999], "level": [0, 2], "slope": 1}', "finite|out of range"),
+        ('{"anomaly": [0.5, 0.4], "level": [0, 2], "slope": 1}', "must be finite and rise"),
+        ('{"anomaly": [0.4, 0.5], "level": [0, 2], "slope": -1}', "slope"),
+    ],
+)
+def test_a_calibration_that_is_none(text: str, message: str, directory: Path) -> None:
+    (directory / "calibration.json").write_text(text)
+    seal(directory)
+    with pytest.raises(ArtifactError, match=rf"calibration\.json: .*({message})"):
+        load(directory, feature_names=NAMES)
+
+
+def set_at(name: str, index: int, value: float) -> Callable[[dict[str, NDArray[Any]]], None]:
+    def change(arrays: dict[str, NDArray[Any]]) -> None:
+        arrays[name][index] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_at("left", 0, 0), "node 0 .*leads back"),
+        (set_at("right", 0, 10**8), "node 0 .*out of range"),
+        (set_at("right", 0, -9), "node 0 .*leads back"),
+        (set_at("feature", 0, 5), "node 0 .*feature that does not exist"),
+        (set_at("threshold", 0, np.nan), "node 0 .*threshold that is not finite"),
+        (set_at("path", 0, np.inf), "node 0 .*path length"),
+        (set_at("roots", 1, 0), "roots must start at 0"),
+        (set_at("golden_scores", 3, -0.5), "golden row 3 does not score -0.5 again"),
+        (set_at("golden_scores", 3, np.nan), "golden row 3 does not score nan again"),
+        (set_at("golden_rows", 2, np.nan), "row 2, column 0 is nan"),
+        (lambda a: a.update(normaliser=np.float64(np.nan)), "normaliser must be finite"),
+        (lambda a: a.update(features=np.int64(2**40)), "trees over 1099511627776 features"),
+        (lambda a: a.update(path=a["path"][:-1]), "path has .* entries for"),
+        (lambda a: a.update(path=a["path"].astype(np.float32)), "path is <f4"),
+        (lambda a: a.update(path=a["path"].reshape(1, -1)), "path is <f8 with 2 axes"),
+        (lambda a: a.update(golden_rows=np.asfortranarray(a["golden_rows"])), "golden_rows is not a plain"),
+        (lambda a: a.update(golden_rows=a["golden_rows"][:0], golden_scores=np.zeros(0)), "golden rows"),
+        (lambda a: a.update(roots=a["roots"][:0]), "roots must start at 0"),
+        (lambda a: a.update(extra=np.zeros(1)), "holds .*extra"),
+        (lambda a: a.pop("left"), "holds .*, expected"),
+    ],
+)
+def test_hostile_arrays(
+    change: Callable[[dict[str, NDArray[Any]]], None], message: str, directory: Path
+) -> None:
+    rewrite(directory, change)
+    with pytest.raises(ArtifactError, match=rf"forest\.npz: .*{message}"):
+        load(directory, feature_names=NAMES)
+
+
+def test_a_chain_of_nodes_is_too_deep(directory: Path) -> None:
+    def chain(arrays: dict[str, NDArray[Any]]) -> None:
+        inner = np.arange(40) % 2 == 0
+        arrays["left"] = np.where(inner, np.arange(40) + 1, -1).astype(np.int32)
+        arrays["right"] = np.where(inner, np.arange(40) + 2, -1).astype(np.int32)
+        for name in ("left", "right"):
+            arrays[name] = np.append(arrays[name], np.int32(-1))
+        arrays["feature"] = np.append(np.where(inner, 0, -1), -1).astype(np.int32)
+        arrays["threshold"], arrays["path"] = np.zeros(41, np.float32), np.ones(41)
+        arrays["roots"] = np.zeros(1, np.int32)
+
+    rewrite(directory, chain)
+    with pytest.raises(ArtifactError, match=r"forest\.npz: node \d+ lies below 8 splits"):
+        load(directory, feature_names=NAMES)
+
+
+def test_a_million_stumps_are_not_packed(directory: Path) -> None:
+    def stumps(arrays: dict[str, NDArray[Any]]) -> None:
+        count = 1_000_000
+        arrays["roots"] = np.arange(count, dtype=np.int32)
+        arrays["left"] = arrays["right"] = arrays["feature"] = np.full(count, -1, np.int32)
+        arrays["threshold"], arrays["path"] = np.zeros(count, np.float32), np.ones(count)
+
+    rewrite(directory, stumps)
+    with pytest.raises(ArtifactError, match=r"forest\.npz: 1000000 trees, but 10000 at most"):
+        load(directory, feature_names=NAMES)
+
+
+class Bomb:
+    """Leaves a trace if anybody unpickles it."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.trace,))
+
+
+def test_a_pickle_inside_the_npz_is_never_opened(directory: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "opened"
+    rewrite(directory, lambda arrays: arrays.update(left=np.array([Bomb(trace)], dtype=object)))
+    with pytest.raises(ArtifactError, match=r"forest\.npz: left is \|O"):
+        load(directory, feature_names=NAMES)
+    (directory / "forest.npz").write_bytes(pickle.dumps(Bomb(trace)))
+    seal(directory)
+    with pytest.raises(ArtifactError, match=r"forest\.npz: is not a whole npz file"):
+        load(directory, feature_names=NAMES)
+    assert not trace.exists()
+
+
+def test_a_compressed_bomb_is_not_expanded(directory: Path) -> None:
+    path = directory / "forest.npz"
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, bytes(2**24))
+    seal(directory)
+    with pytest.raises(ArtifactError, match=r"forest\.npz: is compressed"):
+        load(directory, feature_names=NAMES)
+
+
+def test_a_member_that_claims_more_than_it_has(directory: Path) -> None:
+    path = directory / "forest.npz"
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["path.npy"] = buffer.getvalue() + bytes(8)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    seal(directory)
+    with pytest.raises(ArtifactError, match=r"forest\.npz: path has 8 bytes for shape \(1000000000000,\)"):
+        load(directory, feature_names=NAMES)
+
+
+def test_any_damage_under_a_fitting_manifest_is_an_artifact_error_or_harmless(directory: Path) -> None:
+    chance = random.Random(0)
+    originals = {name: (directory / name).read_bytes() for name in LIMITS}
+    refused = 0
+    for _ in range(300):
+        name = chance.choice(sorted(originals.keys() - {"manifest.json"}))
+        data = bytearray(originals[name])
+        for _ in range(chance.randint(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        (directory / name).write_bytes(data)
+        seal(directory)
+        try:
+            load(directory, feature_names=NAMES)
+        except ArtifactError:
+            refused += 1
+        for file, content in originals.items():
+            (directory / file).write_bytes(content)
+    assert refused > 200

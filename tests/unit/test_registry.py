@@ -1,0 +1,156 @@
+"""The registry: versions appear whole, one pointer moves in one step, and nothing doubtful is promoted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streamguard.forest import Forest
+from streamguard.models.artifact import ArtifactError, Origin
+from streamguard.models.registry import Registry
+from streamguard.models.train import train
+
+NAMES = ["a", "b", "c"]
+ROWS = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def forests() -> list[Forest]:
+    return [train(ROWS, seed=seed, trees=10) for seed in range(2)]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry", feature_names=NAMES)
+
+
+def test_a_missing_or_empty_registry_has_no_current_version(tmp_path: Path) -> None:
+    for directory in (tmp_path / "missing", tmp_path):
+        registry = Registry(directory, feature_names=NAMES)
+        assert registry.current() is None
+        assert registry.versions() == []
+
+
+def test_publishing_does_not_promote(registry: Registry, forests: list[Forest]) -> None:
+    version = registry.publish(forests[0])
+    assert version == forests[0].version
+    assert registry.versions() == [version]
+    assert registry.current() is None
+
+
+def test_the_pointer_moves_there_and_back(registry: Registry, forests: list[Forest]) -> None:
+    first, second = (registry.publish(forest) for forest in forests)
+    assert registry.versions() == sorted([first, second])
+    for version in (first, second, first):
+        registry.promote(version)
+        assert registry.current() == version
+        assert registry.load(version).version == version
+
+
+def test_nothing_is_left_aside(tmp_path: Path, registry: Registry, forests: list[Forest]) -> None:
+    for _ in range(2):
+        registry.promote(registry.publish(forests[0]))
+    assert sorted(path.name for path in (tmp_path / "registry").iterdir()) == ["current", "versions"]
+    assert [path.name for path in (tmp_path / "registry" / "versions").iterdir()] == [forests[0].version]
+
+
+def test_a_published_version_does_not_change(registry: Registry, forests: list[Forest]) -> None:
+    version = registry.publish(forests[0], origin=Origin(rows=400))
+    assert registry.publish(forests[0], origin=Origin(rows=1)) == version
+    assert registry.manifest(version).origin.rows == 400
+
+
+def test_a_damaged_version_is_neither_promoted_nor_published_over(
+    tmp_path: Path, registry: Registry, forests: list[Forest]
+) -> None:
+    good, bad = (registry.publish(forest) for forest in forests)
+    registry.promote(good)
+    os.truncate(tmp_path / "registry" / "versions" / bad / "forest.npz", 100)
+    for call in (lambda: registry.promote(bad), lambda: registry.publish(forests[1])):
+        with pytest.raises(ArtifactError, match=rf"{bad}/forest\.npz: not the file"):
+            call()
+    assert registry.current() == good
+
+
+def test_a_version_under_another_name_is_refused(
+    tmp_path: Path, registry: Registry, forests: list[Forest]
+) -> None:
+    version = registry.publish(forests[0])
+    other = "0123456789ab"
+    shutil.copytree(tmp_path / "registry" / "versions" / version, tmp_path / "registry" / "versions" / other)
+    with pytest.raises(ArtifactError, match=f"{other}: holds version {version}"):
+        registry.promote(other)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"../../etc", b"/etc/passwd", b"0123456789ab/../x", b"0123456789AB", b"\xff" * 12, b"0" * 10_000],
+)
+def test_a_pointer_that_names_no_version_is_refused(
+    content: bytes, tmp_path: Path, registry: Registry, forests: list[Forest]
+) -> None:
+    registry.promote(registry.publish(forests[0]))
+    (tmp_path / "registry" / "current").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"current: .* is not the name of a version"):
+        registry.current()
+
+
+@pytest.mark.parametrize("version", ["..", "../versions", "", "0123456789ab\n", "/"])
+def test_a_path_is_no_version(version: str, registry: Registry) -> None:
+    for call in (registry.load, registry.promote, registry.manifest):
+        with pytest.raises(ArtifactError, match="is not the name of a version"):
+            call(version)
+
+
+def test_a_version_that_is_not_there(registry: Registry) -> None:
+    with pytest.raises(ArtifactError, match="no version 0123456789ab"):
+        registry.promote("0123456789ab")
+
+
+def test_a_key_signs_and_is_asked_for(tmp_path: Path, forests: list[Forest]) -> None:
+    signing = Registry(tmp_path, feature_names=NAMES, key=b"key")
+    version = signing.publish(forests[0])
+    signing.promote(version)
+    assert json.loads((tmp_path / "versions" / version / "manifest.json").read_bytes())["hmac"]
+    with pytest.raises(ArtifactError, match="signature"):
+        Registry(tmp_path, feature_names=NAMES, key=b"other").load(version)
+
+
+def test_readers_never_see_half_a_promotion(registry: Registry, forests: list[Forest]) -> None:
+    versions = [registry.publish(forest) for forest in forests]
+    registry.promote(versions[0])
+    seen: list[str | None] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(registry.current())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for turn in range(20):
+            registry.promote(versions[turn % 2])
+    finally:
+        done.set()
+        reader.join()
+    assert set(seen) <= set(versions)
+
+
+def test_publishers_of_one_version_at_once_agree(registry: Registry, forests: list[Forest]) -> None:
+    results: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(registry.publish(forests[0]))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [forests[0].version] * 4
+    assert registry.versions() == [forests[0].version]
