@@ -15,14 +15,14 @@ import numpy as np
 
 from agents.changelog import ChangelogWriter, CommittedReader
 from agents.checkpoint import Checkpointer
-from agents.exits import end
+from agents.exits import RefusedError, end
 from agents.lineage import SOURCE, Source, check_changelog, check_source, topic_ids
 from agents.metrics import CHUNK_EVENTS, CHUNK_SECONDS, EVENTS, RECOVERED_RECORDS
 from agents.publish import Publisher
 from agents.table import Local, Memory, PartitionTable
 from agents.topics import names
 from streamguard.settings import Settings
-from streamguard.state import PartitionState
+from streamguard.state import PartitionState, StateError
 from streamguard.testing import crash
 
 if TYPE_CHECKING:
@@ -99,9 +99,12 @@ class Partition:
         self._source = topics.source
         (stored,) = table.get_many([SOURCE])
         self._stored_source = msgspec.json.decode(stored, type=Source) if stored is not None else None
-        self.state = PartitionState(
-            number, self._checkpointer.read, resident=resident, detection=settings.detection
-        )
+        try:
+            self.state = PartitionState(
+                number, self._checkpointer.read, resident=resident, detection=settings.detection
+            )
+        except StateError as error:
+            raise RefusedError(str(error)) from None
         self.saved = self.state.next_offset
         self.folded = self.handed = 0
         self.closed = False

@@ -14,7 +14,7 @@ class ProduceError(RuntimeError):
 
 
 class EventProducer:
-    """A producer of (user, value) records for one topic; a context manager whose exit waits for every acknowledgement.
+    """Produces (user, value) records to one topic; leaving its context waits for the acknowledgements.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class EventProducer:
     Raises
     ------
     ProduceError
-        From `send` or at the end, if the broker does not answer, does not know the topic, or refuses a record.
+        If the broker does not answer, does not have the topic, or refuses a record.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class EventProducer:
             found = self._producer.list_topics(self._topic, timeout=timeout).topics[self._topic]
         except KafkaException as error:
             raise ProduceError(
-                f"no Kafka at {self._servers} ({error.args[0].str()}): start one with `streamguard broker` or name "
-                "another with --bootstrap-servers"
+                f"no Kafka at {self._servers} ({error.args[0].str()}): start one with `streamguard broker` "
+                "or name another with --bootstrap-servers"
             ) from None
         if found.error is not None:
             raise ProduceError(
@@ -110,7 +110,7 @@ class EventProducer:
     def _raise_failed(self) -> None:
         if self._error is not None:
             raise ProduceError(
-                f"{self._failed} events were not taken by {self._topic} at {self._servers}: {self._error.str()}"
+                f"{self._topic} at {self._servers} did not take {self._failed} events: {self._error.str()}"
             )
 
     def _delivered(self, error: KafkaError | None, message: Any) -> None:

@@ -264,6 +264,7 @@ class ChunkConsumer(driver.Consumer):
                     tp.partition, partition.saved, waiting=waiting > 0 or partition.unsaved
                 )
                 metrics.LAG.labels(tp.partition).set(waiting)
+                metrics.PROFILES_RESIDENT.labels(tp.partition).set(partition.state.resident)
                 metrics.PROFILES_STORED.labels(tp.partition).set(partition.table.estimated_keys)
             self.app.progress.beat()
             await self.sleep(0.5)

@@ -1,4 +1,4 @@
-"""What a row costs in the forest: 300 trees and 28 features, packed kernels beside scikit-learn, in one run."""
+"""A row's cost in the forest: 300 trees and 28 features, packed kernels beside scikit-learn, in one run."""
 
 from __future__ import annotations
 

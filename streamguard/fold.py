@@ -25,10 +25,10 @@ MONTH_SECONDS = 2_592_000.0
 FAR_MS = DAY_MS
 """A time this far ahead of the partition's clock moves it only when the next event agrees."""
 
-QUIET_BITS = 16.0
-LEARN_BITS = 4.0
+QUIET_BITS = 5.0
+LEARN_BITS = 1.5
 LEAST_WEIGHT = 0.02
-"""An event learns with weight 2**-((bits - 16) / 4), between 0.02 and 1: poisoned slowly, locked never."""
+"""An event learns with weight 2**-((tail bits - 5) / 1.5), between 0.02 and 1: poisoned slowly, locked never."""
 
 MEMORY = 200.0
 """Events that means and variances remember."""
@@ -75,6 +75,8 @@ def age_population(p, table, seconds):  # type: ignore[no-untyped-def]
     p.aged_ts = p.clock
     for k in range(crowd.FIELDS):
         p.field_total[k] *= g
+        p.novel[k] *= g
+        p.novel_total[k] *= g
     for k in range(168):
         p.hours[k] *= g
     p.hours_total *= g
@@ -114,6 +116,7 @@ def age_profile(s, now, seconds):  # type: ignore[no-untyped-def]
     s.aged_ts = now
     for c in range(N_SKETCHES):
         s.sketch_total[c] *= g
+        s.novel[c] *= g
         for q in range(SLOTS):
             s.sketch_weight[c, q] *= g
     s.hours_total *= g
@@ -176,7 +179,7 @@ def learn_moment(s, k, x, weight):  # type: ignore[no-untyped-def]
 
 
 @inline
-def learn_profile(s, raw, total, values, slot, flags, ts, gap, hour, day, area, volume, threat, hit, weight):  # type: ignore[no-untyped-def]
+def learn_profile(s, raw, tail, values, slot, flags, ts, gap, hour, day, area, volume, threat, hit, weight):  # type: ignore[no-untyped-def]
     """Let a user's profile learn one event with a weight."""
     failed = 1.0 if flags & flag.FAILED else 0.0
     for j in range(4):
@@ -203,13 +206,14 @@ def learn_profile(s, raw, total, values, slot, flags, ts, gap, hour, day, area, 
                 if s.sketch_weight[c, q] < s.sketch_weight[c, k]:
                     k = q
             s.sketch_total[c] -= s.sketch_weight[c, k]
+            s.novel[c] += weight
             s.sketch_hash[c, k] = values[c]
             s.sketch_weight[c, k] = weight
         else:
             s.sketch_weight[c, k] += weight
         s.sketch_total[c] += weight
         if c == surprise.SOURCE:
-            s.suspicion[k] = total
+            s.suspicion[k] = tail
             s.suspicion_ts[k] = ts
         slot[c] = k
     s.hours[hour] += weight
@@ -246,26 +250,30 @@ def learn_profile(s, raw, total, values, slot, flags, ts, gap, hour, day, area, 
 
 @inline
 def learn_value(table, dirty, field, value):  # type: ignore[no-untyped-def]
-    """Count a value in the frequency table, conservatively (Estan and Varghese 2002)."""
+    """Count a value in the frequency table, conservatively (Estan and Varghese 2002); whether it was new."""
     a, b = surprise.cells(field, value)
-    new = min(table[0, a], table[1, b]) + 1.0
+    old = min(table[0, a], table[1, b])
+    new = old + 1.0
     table[0, a] = max(table[0, a], new)
     table[1, b] = max(table[1, b], new)
     dirty[a // crowd.PAGE] = 1
     dirty[(crowd.WIDTH + b) // crowd.PAGE] = 1
+    return old == 0.0
 
 
 @inline
-def learn_population(p, table, dirty, values, fresh, known, flags, hour, weight):  # type: ignore[no-untyped-def]
+def learn_population(p, table, dirty, values, fresh, learned, events, flags, hour, weight):  # type: ignore[no-untyped-def]
     """Let the population learn one event: all of it for the crowd, weighted for what is usual."""
     failed = flags & flag.FAILED
     for k in range(N_CLASSES):
-        if surprise.belongs(k, fresh, failed, known):
+        if surprise.belongs(k, fresh, failed, learned, events):
             p.fast[k] += 1.0
             p.slow[k] += 1.0
     for c in range(crowd.FIELDS):
         if values[c] != 0 and c != surprise.NETWORK:
-            learn_value(table, dirty, c, values[c])
+            p.novel_total[c] += weight
+            if learn_value(table, dirty, c, values[c]):
+                p.novel[c] += weight
             p.field_total[c] += 1.0
     p.hours[hour] += 1.0
     p.hours_total += 1.0
@@ -346,7 +354,7 @@ def fold(  # type: ignore[no-untyped-def]
     kind
         int8 (n,), out: whose alert (`streamguard.grouping`), 0 none; negative: it is not told again.
     incident
-        int64 (n, 4), out, of each alert's incident: first offset, first ms, count, patterns.
+        float64 (n, 5), out, of each alert's incident: first offset, first ms, count, patterns, evidence.
     snapshots
         `PROFILE` (n,), out: profiles of told alerts as they were before the event.
     context
@@ -441,25 +449,25 @@ def fold(  # type: ignore[no-untyped-def]
             if tell:
                 for k in range(N_CLASSES):
                     context[told, k] = p.fast[k]
-                    context[told, N_CLASSES + k] = surprise.usual_count(p, k)
+                    context[told, N_CLASSES + k] = surprise.usual_count(p, k, hour)
                 context[told, 8] = spread
                 context[told, 9] = sources[source].failures if source >= 0 else 0.0
                 context[told, 10] = gap
                 context[told, 11] = hour
                 told += 1
-        weight = min(max(exp2(-(total - QUIET_BITS) / LEARN_BITS), LEAST_WEIGHT), 1.0)
+        weight = min(max(exp2(-(tail_bits - QUIET_BITS) / LEARN_BITS), LEAST_WEIGHT), 1.0)
         shared = less[surprise.CARRIED] + less[surprise.SPREAD] + patterns.evidence(s, hit)
         for k in range(N_CLASSES):
             shared += less[surprise.CROWD + k]
         calibration.record(p, total, min(exp2(-(shared - 6.0) / 3.0), 1.0))
         fresh = values[0] != 0 and slot[0] < 0
-        known = s.learned
+        learned, events = s.learned, s.events
         learn_profile(
-            s, bits, total, values, slot, flags[i], now, gap, hour, day, area[i], volume[i], threat[i], hit, weight
+            s, bits, tail_bits, values, slot, flags[i], now, gap, hour, day, area[i], volume[i], threat[i], hit, weight
         )
         s.last_type = state
         s.last_offset = offset[i]
-        learn_population(p, table, table_dirty, values, fresh, known, flags[i], hour, weight)
+        learn_population(p, table, table_dirty, values, fresh, learned, events, flags[i], hour, weight)
         for c in range(5):
             value = values[c]
             if value != 0 and s.sketch_weight[c, slot[c]] >= RECALLED:

@@ -115,7 +115,7 @@ class Forest:
         self.features = trees.features
         self._packed = Packed(trees)
         digest = hashlib.sha256()
-        for part in (*astuple(trees), *astuple(tail), golden_rows, golden_scores):
+        for part in (*astuple(trees), tail.anomaly, tail.level, tail.slope, golden_rows, golden_scores):
             array = np.asarray(part)
             digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
         self.version = digest.hexdigest()[:12]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamguard import surprise
-from streamguard.numeric import inline
+from streamguard.numeric import inline, log2
 
 NONE, USER, SOURCE, CROWD = 0, 1, 2, 3
 """Whose incident an alert belongs to; the crowd's is a wave of attempts that is no one user's and no one source's."""
@@ -88,8 +88,12 @@ def join(entity, offset, ts, bits, patterns, gap_ms):  # type: ignore[no-untyped
 
 @inline
 def report(entity, out):  # type: ignore[no-untyped-def]
-    """Fill `out` with first offset, first ms, count and patterns of an entity's open incident."""
+    """Fill `out` with first offset, first ms, count, patterns and evidence of an entity's open incident.
+
+    Its evidence is the strongest alert's and half a bit for each doubling of their number.
+    """
     out[0] = entity.incident_offset
     out[1] = entity.incident_first_ts
     out[2] = entity.incident_count
-    out[3] = np.int64(entity.incident_patterns)
+    out[3] = entity.incident_patterns
+    out[4] = entity.incident_bits + 0.5 * log2(np.float64(entity.incident_count))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from streamguard import indicators as flag
-from streamguard.numeric import inline
+from streamguard.numeric import inline, log2
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def found(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
         and slot[0] < 0
     ):
         out |= one << np.uint64(TRAVEL)
-    if known and gap >= DORMANT_SECONDS and s.active_days >= 5.0:
+    if known and gap >= DORMANT_SECONDS and log2(gap) > s.mean[0] + 3.0 * math.sqrt(s.variance[0] + 1.0):
         out |= one << np.uint64(DORMANT)
     if flags & flag.FILE_READ and s.reads[0] >= 60.0 and s.reads[0] > 0.3 * s.reads[1]:
         out |= one << np.uint64(DOWNLOAD)

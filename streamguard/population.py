@@ -40,6 +40,8 @@ POPULATION = np.dtype(
         ("failures", "<f8"),  # weight of failures among `learned`
         ("learned", "<f8"),
         ("field_total", "<f8", FIELDS),
+        ("novel", "<f8", FIELDS),  # weight of values new to everybody
+        ("novel_total", "<f8", FIELDS),  # weight of all values, as `novel` counts it
         ("hours_total", "<f8"),
         ("hours", "<f8", 168),
         ("scores_total", "<f8"),

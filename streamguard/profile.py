@@ -77,6 +77,7 @@ PROFILE = np.dtype(
         ("incident_patterns", "<u8"),
         ("hours_total", "<f8"),
         ("sketch_total", "<f8", len(SKETCHES)),
+        ("novel", "<f8", len(SKETCHES)),  # weight of values that were new to the sketch when they came
         ("sketch_hash", "<u8", (len(SKETCHES), SLOTS)),
         ("suspicion_ts", "<i8", SLOTS),  # of each source: when it was last seen
         ("suspicion", "<f4", SLOTS),  # of each source: bits of its last event

@@ -63,7 +63,7 @@ class Folded:
     kind
         int8 (n,): whose alert the event is, `streamguard.grouping`; 0 none, negative: it is not told again.
     incident
-        int64 (n, 4), where `kind` is not 0: the incident's first offset, first ms, count so far and patterns.
+        float64 (n, 5), where `kind` is not 0: the incident's first offset, first ms, count, patterns, evidence.
     incidents
         To publish: new ones and risen ones.
     refused
@@ -82,13 +82,18 @@ class Folded:
     patterns: NDArray[np.uint64]
     evidence: NDArray[np.float64]
     kind: NDArray[np.int8]
-    incident: NDArray[np.int64]
+    incident: NDArray[np.float64]
     incidents: list[Incident] = field(default_factory=list)
 
     @property
     def count(self) -> int:
         """Events folded."""
         return len(self.events)
+
+
+def verdict(strength: NDArray[np.float64], forest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Evidence of score and patterns together with the forest's, in bits."""
+    return strength + FOREST_SHARE * np.maximum(forest - FOREST_USUAL, 0.0)
 
 
 class PartitionState:
@@ -199,6 +204,7 @@ class PartitionState:
         n = len(events)
         c = columns(events)
         rows = self._rows(c.users)
+        strength = np.empty(n)
         out = Folded(
             events,
             index,
@@ -210,9 +216,9 @@ class PartitionState:
             tail=np.empty(n),
             forest=np.zeros(n),
             patterns=np.empty(n, np.uint64),
-            evidence=np.empty(n),
+            evidence=strength,
             kind=np.empty(n, np.int8),
-            incident=np.empty((n, 4), np.int64),
+            incident=np.empty((n, 5)),
         )
         snapshots = np.empty(n, layout.PROFILE)
         context = np.empty((n, 12))
@@ -224,12 +230,12 @@ class PartitionState:
             self._table_dirty, self._sources_dirty,
             rows, at, user, c.timestamp, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
             self._alert_bits, self._gap_ms,
-            out.features, out.raw, out.excess, out.score, out.tail, out.evidence, out.patterns,
+            out.features, out.raw, out.excess, out.score, out.tail, strength, out.patterns,
             out.kind, out.incident, snapshots, context, wanted,
         )  # fmt: skip
         if forest is not None and n:
             out.forest = forest.bits(out.features)
-            out.evidence += FOREST_SHARE * np.maximum(out.forest - FOREST_USUAL, 0.0)
+            out.evidence = verdict(strength, out.forest)
         texts, width = c.texts, len(TEXTS)
         memories = wanted[:remembered].tolist()
         values = c.hashes[wanted[:remembered, 0], wanted[:remembered, 1]].tolist()
@@ -251,11 +257,11 @@ class PartitionState:
                 first_offset=int(out.incident[i, 0]),
                 first_ms=int(out.incident[i, 1]),
                 count=int(out.incident[i, 2]),
-                patterns=int(out.incident[i, 3]) & 0xFFFFFFFFFFFFFFFF,
+                patterns=int(out.incident[i, 3]),
                 event=events[i],
                 texts=texts[i * width : (i + 1) * width],
                 offset=int(at[i]),
-                evidence=float(out.evidence[i]),
+                evidence=float(out.incident[i, 4] + out.evidence[i] - strength[i]),
                 tail=float(out.tail[i]),
                 forest=float(out.forest[i]) if forest is not None else None,
                 model=forest.version if forest is not None else None,

@@ -17,9 +17,6 @@ SLOTS = layout.SLOTS
 SOURCE, LOCATION, HOST, AGENT, RESOURCE, TRANSITION, NETWORK = range(SKETCHED)
 (FAILURE, OUTCOME, HOUR, INTERVAL, VOLUME, THREAT, CROWD) = range(6, 13)
 SPREAD, CARRIED = 16, 17
-BACKOFF = 2.0
-"""Events that the population's opinion is worth against the user's own."""
-
 WIDTH_MASK = np.uint64(crowd.WIDTH - 1)
 FIELD_OUTCOME = 7
 CARRY = 0.5
@@ -40,6 +37,15 @@ def cells(field, value):  # type: ignore[no-untyped-def]
 def frequency(table, field, value):  # type: ignore[no-untyped-def]
     a, b = cells(field, value)
     return min(table[0, a], table[1, b])
+
+
+@inline
+def popularity(p, table, field, value):  # type: ignore[no-untyped-def]
+    """Share of a value among everybody's; one never seen has the share of all such together (Witten and Bell 1991)."""
+    seen = frequency(table, field, value)
+    total = p.field_total[field] + 1.0
+    fresh = (p.novel[field] + 1.0) / (p.novel_total[field] + 20.0)
+    return (1.0 - fresh) * seen / total if seen > 0.0 else fresh
 
 
 @inline
@@ -95,20 +101,19 @@ def components(s, p, table, sources, values, source, flags, ts, gap, hour, threa
         if value == 0:
             continue
         slot[c] = slot_of(s.sketch_hash[c], value)
-    total = s.sketch_total[NETWORK]
     near = 0.0
     if values[NETWORK] != 0 and slot[NETWORK] >= 0:
-        near = s.sketch_weight[NETWORK, slot[NETWORK]] / (total + BACKOFF)
+        near = s.sketch_weight[NETWORK, slot[NETWORK]] / (s.sketch_total[NETWORK] + 1.0 + s.novel[NETWORK])
     for c in range(6):
         value = values[c]
         if value == 0:
             continue
-        everybody = (frequency(table, c, value) + 0.1) / (p.field_total[c] + 1000.0)
+        everybody = popularity(p, table, c, value)
         if c == SOURCE:
-            everybody = max(everybody, near / 64.0)
+            everybody = max(everybody, near / 8.0)
         weight = s.sketch_weight[c, slot[c]] if slot[c] >= 0 else 0.0
-        own = (weight + BACKOFF * everybody) / (s.sketch_total[c] + BACKOFF)
-        bits[c] = max(-log2(own), 0.0)
+        escape = 1.0 + s.novel[c]
+        bits[c] = max(-log2((weight + escape * everybody) / (s.sketch_total[c] + escape)), 0.0)
 
     usual_failures = (p.failures + 0.5) / (p.learned + 10.0)
     bits[FAILURE] = 0.0
@@ -130,8 +135,8 @@ def components(s, p, table, sources, values, source, flags, ts, gap, hour, threa
     fresh = values[SOURCE] != 0 and slot[SOURCE] < 0
     for k in range(CLASSES):
         bits[CROWD + k] = 0.0
-        if belongs(k, fresh, failed, s.learned):
-            bits[CROWD + k] = poisson_bits(p.fast[k] + 1.0, usual_count(p, k))
+        if belongs(k, fresh, failed, s.learned, s.events):
+            bits[CROWD + k] = poisson_bits(p.fast[k] + 1.0, usual_count(p, k, hour))
 
     bits[SPREAD] = 0.0
     if source >= 0:
@@ -147,20 +152,22 @@ def components(s, p, table, sources, values, source, flags, ts, gap, hour, threa
 
 
 @inline
-def usual_count(p, k):  # type: ignore[no-untyped-def]
-    """Events of class k that the fast counter holds at the long-run rate."""
-    return max((p.slow[k] + 0.5) / (p.age + 3600.0) * (crowd.FAST_HALF_LIFE / LN2), 0.02)
+def usual_count(p, k, hour):  # type: ignore[no-untyped-def]
+    """Events of class k that the fast counter holds at the long-run rate, in an hour of the week as busy as this."""
+    usual = (p.slow[k] + 0.5) / (p.age + 3600.0) * (crowd.FAST_HALF_LIFE / LN2)
+    busy = (p.hours[hour] + 1.0) * 168.0 / (p.hours_total + 168.0)
+    return max(usual * max(busy, 1.0), 0.02)
 
 
 @inline
-def belongs(k, fresh, failed, learned):  # type: ignore[no-untyped-def]
+def belongs(k, fresh, failed, learned, events):  # type: ignore[no-untyped-def]
     """Whether an event is of the population's class k."""
     if k == 0:
         return fresh
     if k == 1:
         return failed != 0
     if k == 2:
-        return learned < 3.0
+        return learned < 3.0 and events < 20.0
     return fresh and failed != 0
 
 

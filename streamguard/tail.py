@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,18 +9,20 @@ SUPPORT = 32
 """Training rows that must lie beyond a quantile for it to count."""
 
 _STEP = 0.5
-_OCTAVES = 2.0
-_SLOPE_OF_ONE = 100.0
+"""Bits from knot to knot."""
+_REACH = 2.0
+"""Bits below the last knot that its slope is taken over."""
+_DEFAULT_SLOPE = 100.0
+"""Bits per unit of anomaly where all training rows are equally abnormal."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Tail:
     """From an anomaly to -log2 of the share of training rows at least as abnormal.
 
     An anomaly is a forest's score with its sign turned. Between the knots run straight lines; below the first
     it is 0 bits; beyond the last the tail goes on as an exponential.
 
-    Attributes
+    Parameters
     ----------
     anomaly : (knots,) float64
         Rising; the first is the median.
@@ -42,32 +42,33 @@ class Tail:
     array([0., 1., 2., 5.])
     """
 
-    anomaly: NDArray[np.float64]
-    level: NDArray[np.float64]
-    slope: float
-
-    def __post_init__(self) -> None:
-        if not len(self.anomaly) or len(self.anomaly) != len(self.level):
-            raise ValueError(
-                f"{len(self.anomaly)} quantiles for {len(self.level)} levels: as many, and one at least"
-            )
-        for name, knots in (("quantiles", self.anomaly), ("levels", self.level)):
+    def __init__(self, anomaly: NDArray[np.float64], level: NDArray[np.float64], slope: float) -> None:
+        if not len(anomaly) or len(anomaly) != len(level):
+            raise ValueError(f"{len(anomaly)} quantiles for {len(level)} levels: as many, and one at least")
+        for name, knots in (("quantiles", anomaly), ("levels", level)):
             if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
                 raise ValueError(f"{name} must be finite and rise")
-        if self.level[0] != 0:
-            raise ValueError(f"levels must start at 0 bits, not {self.level[0]}")
-        if not (np.isfinite(self.slope) and self.slope > 0):
-            raise ValueError(
-                f"the slope beyond the last quantile must be finite and positive, not {self.slope}"
-            )
+        if level[0] != 0:
+            raise ValueError(f"levels must start at 0 bits, not {level[0]}")
+        if not (np.isfinite(slope) and slope > 0):
+            raise ValueError(f"the slope beyond the last quantile must be finite and positive, not {slope}")
+        with np.errstate(over="ignore"):
+            slopes = np.append(np.diff(level) / np.diff(anomaly), slope)
+        if not np.isfinite(slopes).all():
+            raise ValueError("quantiles must not lie so close that the line between two is upright")
+        self.anomaly = anomaly
+        self.level = level
+        self.slope = slope
+        self._slopes = slopes
+        self._ceiling = np.append(level[1:], np.inf)
 
     def bits(self, anomaly: NDArray[np.float64]) -> NDArray[np.float64]:
         """Bits of each anomaly, monotone to the last place."""
         knot = np.maximum(np.searchsorted(self.anomaly, anomaly, side="right") - 1, 0)
-        slopes = np.append(np.diff(self.level) / np.diff(self.anomaly), self.slope)
         above = np.maximum(anomaly - self.anomaly[knot], 0.0)
-        ceiling = np.append(self.level[1:], np.inf)
-        bits: NDArray[np.float64] = np.minimum(self.level[knot] + above * slopes[knot], ceiling[knot])
+        bits: NDArray[np.float64] = np.minimum(
+            self.level[knot] + above * self._slopes[knot], self._ceiling[knot]
+        )
         return bits
 
 
@@ -91,11 +92,11 @@ def measure(anomaly: NDArray[np.float64]) -> Tail:
     quantiles = np.quantile(ordered, 1.0 - shares)
     first = np.concatenate([[True], np.diff(quantiles) > 0])
     quantiles, levels = quantiles[first], levels[first]
-    start = int(np.searchsorted(levels, levels[-1] - _OCTAVES, side="right")) - 1
+    start = int(np.searchsorted(levels, levels[-1] - _REACH, side="right")) - 1
     if len(levels) > 1:
         slope = (levels[-1] - levels[start]) / (quantiles[-1] - quantiles[start])
     elif ordered[-1] > quantiles[0]:
         slope = np.log2(len(ordered)) / (ordered[-1] - quantiles[0])
     else:
-        slope = _SLOPE_OF_ONE
+        slope = _DEFAULT_SLOPE
     return Tail(quantiles, levels, float(slope))

@@ -155,6 +155,7 @@ class Site:
             "app_id": f"app-{suffix}",
             "chunk_events": 50,
             "checkpoint_seconds": 0.2,
+            "checkpoint_events": 200,
             "session_timeout_seconds": 4.0,
             "resident_profiles": 4096,
         }
@@ -203,7 +204,7 @@ class Site:
     def produce(self, values: Iterable[tuple[int, bytes | None]], **settings: Any) -> None:
         """Write (partition, value) records, in order."""
         producer = Producer(
-            {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "enable.idempotence": True, "linger.ms": 5}
+            {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
             | settings
         )
         for partition, value in values:

@@ -111,9 +111,10 @@ class Instant(click.ParamType):
 @click.option("--settings", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file of settings.")
 @click.option("--list", "listing", is_flag=True, help="Name the attacks and end.")
 def command(
-    users: int, seed: int, rate: float | None, events_per_day: float, events: int | None, duration: int | None,
-    days: float | None, start: int | None, attacks: tuple[str, ...], output: Path | None, with_labels: bool,
-    labels: Path | None, bootstrap_servers: str | None, topic: str | None, settings: Path | None, listing: bool,
+    users: int, seed: int, rate: float | None, events_per_day: float, events: int | None,
+    duration: int | None, days: float | None, start: int | None, attacks: tuple[str, ...], output: Path | None, with_labels: bool,
+    labels: Path | None, bootstrap_servers: str | None, topic: str | None, settings: Path | None,
+    listing: bool,
 ) -> None:  # fmt: skip
     """Make security events: habits, drift and named attacks, to Kafka or to a file.
 

@@ -28,7 +28,7 @@ class Whereabouts(IntEnum):
 
 
 class Calendar:
-    """Turns habits into activity: shifts in local time, lunch, free days, leave, travel, on-call weeks, month-ends.
+    """Turns habits into activity: shifts in local time, lunch, free days, leave, travel, on-call, month-ends.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class Calendar:
     def _by(
         self, dates: NDArray[np.int64], draw: Callable[[int], NDArray[np.float64]]
     ) -> NDArray[np.float64]:
-        """Rows of `draw(date)`, each account's of its own date: time zones make it two or three dates at once."""
+        """Rows of `draw(date)`, each account's of its own date (time zones make it several at once)."""
         present = np.unique(dates)
         out: NDArray[np.float64] = draw(int(present[0]))
         for date in present[1:].tolist():

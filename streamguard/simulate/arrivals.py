@@ -1,4 +1,4 @@
-"""The benign stream as columns: who does what, when, from where and with what outcome, block by block in time order."""
+"""The benign stream as columns: who does what, when, from where and with what outcome, in time order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEFT_DAYS, _LEAVER_DAYS, _LEAVER_EVENTS = 70, 28, 30
 ARRIVAL = np.dtype(
     [("time", "i8"), ("user", "i8"), ("spot", "i8"), ("type", "i8"), ("outcome", "i8"), ("tries", "i8")]
 )
-"""One benign event to be: epoch ms, account, `Spot`, index into `TYPES`, `Outcome`, sign-in tries before it."""
+"""A benign event to be: epoch ms, account, `Spot`, index into `TYPES`, `Outcome`, sign-in tries before it."""
 
 
 class Outcome(IntEnum):
@@ -55,8 +55,8 @@ class Arrivals:
     events_per_day
         Of the average account over a week; the total follows the hours of the day.
     rate
-        Events a second of all accounts together, at any hour; instead of `events_per_day`. Who makes them still
-        follows the hours of the day.
+        Events a second of all accounts together, at any hour, instead of `events_per_day`. Who makes them
+        still follows the hours of the day.
     """
 
     def __init__(self, population: Population, *, events_per_day: float, rate: float | None) -> None:
@@ -81,8 +81,13 @@ class Arrivals:
         self._gap = min(BURST_GAP_MS, own / 5, _WARM_UP_EVENTS / total * 1000 / 8)
 
     def blocks(self, start: int, end: int | None) -> Iterator[tuple[int, NDArray[np.void]]]:
-        """`ARRIVAL` records in time order from `start` to before `end` (ms; None: without end), each block with the
-        time at which it ends."""
+        """`ARRIVAL` records in time order, in blocks, each with the time at which it ends.
+
+        Parameters
+        ----------
+        start, end
+            Epoch ms of the beginning, and of the end (excluded; None: there is none).
+        """
         rng = np.random.default_rng([self._population.seed, 5, start & 0xFFFFFFFF, start >> 32])
         pending = np.zeros(0, ARRIVAL)
         # Bursts that began before the start reach into it: without them the stream would begin too thin.

@@ -1,4 +1,4 @@
-"""The details of benign events as JSON text, from ready-made fragments and numbers drawn a block at a time."""
+"""The details of benign events as JSON text: ready-made fragments, and numbers drawn a block at a time."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ class Details:
                 (
                     address,
                     f'"network_details":{{"protocol":"{"udp" if udp and target_port == "443" else "tcp"}",'
-                    f'"source_port":{port},"destination_port":{target_port},"bytes_sent":{sent if done else 60},'
-                    f'"bytes_received":{received if done else 0},"duration_ms":{duration},'
+                    f'"source_port":{port},"destination_port":{target_port},'
+                    f'"bytes_sent":{sent if done else 60},"bytes_received":{received if done else 0},"duration_ms":{duration},'
                     f'"destination_hostname":"{host}","connection_state":"{_STATES[outcome]}"}}',
                 )
             )
@@ -185,8 +185,8 @@ class Details:
                 (
                     server,
                     f'"dns_details":{{"query_name":"{query}","query_type":"{_QUERIES[chance]}",'
-                    f'"response_code":"{_CODES[outcome]}","resolved_ips":{addresses},"ttl":{0 if outcome else ttl},'
-                    f'"is_cached":{_BOOL[chance % 3 == 0]},"dns_server":"{server}"}}',
+                    f'"response_code":"{_CODES[outcome]}","resolved_ips":{addresses},'
+                    f'"ttl":{0 if outcome else ttl},"is_cached":{_BOOL[chance % 3 == 0]},"dns_server":"{server}"}}',
                 )
             )
         return out

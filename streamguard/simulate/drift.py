@@ -1,4 +1,4 @@
-"""What changes in a life: a new laptop, phone or office, another address at home, the browser's next version."""
+"""What changes in a life: a new laptop, phone or office, a new address at home, the next browser."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ LIFE_DAYS = (400, 330, 700, 30, 28)
 
 
 class Drift:
-    """Which laptop, phone, office and home address a user has at a time; a function of absolute time, so that a
-    back-fill and the live run after it agree.
+    """Which laptop, phone, office, home address and browser a user has at a time.
+
+    A function of absolute time, so that a back-fill and the live run after it agree.
 
     Parameters
     ----------

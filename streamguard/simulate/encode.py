@@ -1,4 +1,4 @@
-"""Events as JSON: the benign stream from ready-made fragments, a microsecond or two an event; attack steps one by one."""
+"""Events as JSON: the benign stream from ready-made fragments, attack steps one by one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from streamguard.simulate.scenarios import Step
 from streamguard.simulate.shared import escape
 
 STATUS = ("success", "failed", "blocked", "pending")
+_GROUPS = {
+    "auth_attempt": "auth_details",
+    "network_connection": "network_details",
+    "file_access": "file_details",
+    "process_execution": "process_details",
+    "dns_query": "dns_details",
+}
 _PLACES_KEPT = 300_000
+_SESSION_MS = 21_600_000
+_MIXER = np.uint64(0x9E3779B97F4A7C15)
 
 
 class EventIds:
@@ -83,34 +92,33 @@ class Encoder:
         rng, users, types = self._rng, arrivals["user"], arrivals["type"]
         threats = rng.integers(0, RANKS, n).tolist()
         keys = self._population.place_keys(users, arrivals["spot"], arrivals["time"])
-        # A session lasts six hours at one place.
-        mixed = (keys.view(np.uint64) + (arrivals["time"] // 21_600_000).astype(np.uint64)) * np.uint64(
-            0x9E3779B97F4A7C15
-        )
+        periods = (arrivals["time"] // _SESSION_MS).astype(np.uint64)
+        mixed = (keys.view(np.uint64) + periods) * _MIXER
         sessions = (mixed ^ mixed >> np.uint64(31)) >> np.uint64(16)
         details = self._details.render(arrivals)
         if len(self._places) > _PLACES_KEPT:
             self._places.clear()
         known, make, scores = self._places.get, self._place, self._threats
         places = [known(key) or make(key) for key in keys.tolist()]
+        columns = zip(
+            ids,
+            arrivals["time"].tolist(),
+            types.tolist(),
+            places,
+            details,
+            threats,
+            arrivals["outcome"].tolist(),
+            sessions.tolist(),
+            strict=True,
+        )
         return [
-            f'{{"event_id":"{event_id}","timestamp":{time},"event_type":"{TYPES[kind]}","source_ip":"{source}",'
-            f'"destination_ip":"{target or source}",{user}{scores[threat]},"status":"{STATUS[outcome]}",'
-            f'{metadata}{session:012x}"}},{detail}}}'.encode()
+            f'{{"event_id":"{event_id}","timestamp":{time},"event_type":"{TYPES[kind]}",'
+            f'"source_ip":"{source}","destination_ip":"{target or source}",{user}{scores[threat]},'
+            f'"status":"{STATUS[outcome]}",{metadata}{session:012x}"}},{detail}}}'.encode()
             for event_id, time, kind, (source, user, metadata), (
                 target,
                 detail,
-            ), threat, outcome, session in zip(
-                ids,
-                arrivals["time"].tolist(),
-                types.tolist(),
-                places,
-                details,
-                threats,
-                arrivals["outcome"].tolist(),
-                sessions.tolist(),
-                strict=True,
-            )
+            ), threat, outcome, session in columns
         ]
 
     def _place(self, key: int) -> tuple[str, str, str]:
@@ -125,12 +133,13 @@ class Encoder:
         self._places[key] = fragments
         return fragments
 
-    def _favourites(self, users: NDArray[np.int64], size: int, salt: int) -> list[int]:
-        """Indices into a pool of `size`, each account's own favourites most often."""
-        ranks = self._zipf[size][self._rng.integers(0,
 
-
-_id,
+def encode_step(event_id: str, step: Step) -> bytes:
+    """One attack step's JSON, field for field as the benign stream writes it."""
+    place = step.place
+    return msgspec.json.encode(
+        {
+            "event_id": event_id,
             "timestamp": step.timestamp,
             "event_type": step.event_type,
             "source_ip": place.address,
@@ -144,15 +153,6 @@ _id,
                 "user_agent": place.agent,
                 "session_id": f"{step.session:012x}",
             },
-            DETAILS[step.event_type]: step.details,
+            _GROUPS[step.event_type]: step.details,
         }
     )
-
-
-DETAILS = dict(
-    zip(
-        TYPES,
-        ("auth_details", "network_details", "file_details", "process_details", "dns_details"),
-        strict=True,
-    )
-)

@@ -69,7 +69,7 @@ EVENT_FIELDS: dict[str, Any] = {
         "dns_server": "string",
     },
 }
-"""The event's fields and their Arrow types; a nested group is a struct in Parquet, and plain columns in CSV."""
+"""The event's fields and their Arrow types; a group is a struct in Parquet, plain columns in CSV."""
 
 LABEL_FIELDS = {"is_attack": "int64", "attack_id": "string"}
 
@@ -102,8 +102,8 @@ def open_file(path: str | Path, *, with_labels: bool = False) -> EventFile:
     path
         `.jsonl`, `.parquet` or `.csv`.
     with_labels
-        Whether columns `is_attack` (0 or 1) and `attack_id` (campaign) stand beside the event's; not in JSON lines,
-        which hold the events' own bytes and nothing else.
+        Whether columns `is_attack` (0 or 1) and `attack_id` (campaign) stand beside the event's; not in
+        JSON lines, which hold the events' own bytes and nothing else.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Where people and attackers sit: cities, networks, machines and the agents they show, all drawn from a seed."""
+"""Where people and attackers sit: cities, networks and user agents, all drawn from a seed."""
 
 from __future__ import annotations
 
@@ -98,11 +98,13 @@ def browser(draw: Random, *, phone: bool = False, version: int | None = None) ->
     system = draw.choice(_PHONES if phone else _SYSTEMS)
     version = draw.randint(112, 124) if version is None else version
     if "iPhone" in system:
-        return f"Mozilla/5.0 ({system}) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.4 Mobile/15E148 Safari/604.1"
+        engine = "AppleWebKit/605.1.15 (KHTML, like Gecko)"
+        return f"Mozilla/5.0 ({system}) {engine} Version/17.4 Mobile/15E148 Safari/604.1"
     if "Linux x86" in system and draw.random() < 0.5:
         return f"Mozilla/5.0 ({system}; rv:{version}.0) Gecko/20100101 Firefox/{version}.0"
     mobile = " Mobile" if phone else ""
-    return f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{version}.0.0.0{mobile} Safari/537.36"
+    engine = "AppleWebKit/537.36 (KHTML, like Gecko)"
+    return f"Mozilla/5.0 ({system}) {engine} Chrome/{version}.0.0.0{mobile} Safari/537.36"
 
 
 def public_address(draw: Random, network: str) -> str:

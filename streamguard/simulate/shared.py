@@ -1,6 +1,6 @@
 """What everybody works with: sites, host names, folders and programs, as JSON fragments made once per run.
 
-Each pool is ordered; an account's `taste` says where in a pool its favourites begin, so nothing is kept per account.
+An account's `taste` says where in a pool its favourites begin, so nothing is kept per account.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ PROGRAMS = 24
 class Pools:
     """Fragments of details, to be completed with the event's own numbers.
 
-    A *site* is (destination address, text from the host name on, port as text); a *name* is (query text, answer
-    text); a *file* is (path text, digest text); a *program* is (text up to the process id, text after it).
+    A *site* is (destination address, host name, port); a *name* is (query, JSON list of addresses); a *file* is
+    (path, digest); a *program* is (text up to the process id, text after the parent's).
     """
 
     sites: list[tuple[str, str, str]]
@@ -146,5 +146,8 @@ def _program(draw: Random, kind: str, privileges: str, number: int) -> tuple[str
         else '"is_signed":false,"signer":null'
     )
     before = f'"process_details":{{"process_name":"{name}","process_id":'
-    after = f',"command_line":"{escape(command)}","executable_path":"{escape(path)}","user_privileges":"{privileges}",{signed}}}'
+    after = (
+        f',"command_line":"{escape(command)}","executable_path":"{escape(path)}",'
+        f'"user_privileges":"{privileges}",{signed}}}'
+    )
     return before, after

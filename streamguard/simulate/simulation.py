@@ -59,8 +59,8 @@ class Simulation:
     users
         Accounts; the first 14 are named.
     seed
-        Equal arguments give equal bytes. The people depend on seed and users alone, so that a back-fill and a later
-        live run have the same.
+        Equal arguments give equal bytes. The people depend on seed and users alone, so that a back-fill and
+        a later live run have the same.
     start_ms
         Epoch ms at which the virtual clock begins.
     duration_ms
@@ -193,7 +193,7 @@ class Simulation:
             played = self._play(SCENARIOS[name], count, length, end)
             if not played:
                 raise ValueError(
-                    f"the campaign {name}-{count} finds no room in a run of {length / 1000:.0f} s: make it longer"
+                    f"{name}-{count} finds no room in a run of {length / 1000:.0f} s: make it longer"
                 )
             campaign = Campaign(
                 f"{name}-{count}",

@@ -205,6 +205,7 @@ def test_an_anomaly_that_many_share_gets_the_bits_of_all_that_reach_it() -> None
         ([0.2, 0.1], [0.0, 2.0], 1.0, "quantiles must be finite and rise"),
         ([0.1, 0.2], [0.0, 0.0], 1.0, "levels must be finite and rise"),
         ([0.1, 0.2], [1.0, 2.0], 1.0, "start at 0 bits"),
+        ([0.0, 1e-300], [0.0, 1e300], 1.0, "upright"),
         ([0.1, 0.2], [0.0, 2.0], np.nan, "slope"),
         ([0.1, 0.2], [0.0, 2.0], 0.0, "slope"),
     ],

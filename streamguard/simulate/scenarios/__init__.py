@@ -1,4 +1,4 @@
-"""Named attacks, each with its ATT&CK technique; how they look is taken from such attacks, not from any detector."""
+"""Named attacks with their ATT&CK techniques, made to look like such attacks and not to suit a detector."""
 
 from streamguard.simulate.scenarios import accounts, data, endpoint, guessing, naming
 from streamguard.simulate.scenarios.stage import Actor, Scenario, Stage, Step

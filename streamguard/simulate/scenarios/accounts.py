@@ -1,4 +1,4 @@
-"""Attacks that own an account: taken over after phishing, used from two continents, revived after its owner left."""
+"""Attacks that own an account: phished, used on two continents, revived after its owner left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOLDERS = ("finance", "hr", "board", "contracts", "customers", "it-passwords", 
 
 
 def account_takeover(stage: Stage, start: int) -> Iterator[Step]:
-    """A click on a lookalike page at work; soon after, the thief signs in from elsewhere and reads what he finds."""
+    """A click on a lookalike page at work; soon the thief signs in from elsewhere and reads what is there."""
     draw = stage.draw
     user = stage.staff()
     time = stage.next_working_time(user, start)
@@ -74,7 +74,8 @@ def dormant_account(stage: Stage, start: int) -> Iterator[Step]:
         time += stage.gap(15_000)
     yield intruder.sign_in(time)
     for command in draw.sample(
-        ("whoami /all", "net user /domain", "net group \"domain admins\" /domain", "ipconfig /all", "nltest /dclist:",
+        ("whoami /all",
+         "net user /domain", "net group \"domain admins\" /domain", "ipconfig /all", "nltest /dclist:",
          "systeminfo", "quser"), draw.randint(2, 5),
     ):  # fmt: skip
         time += stage.gap(30_000)
@@ -101,7 +102,8 @@ def _rummage(stage: Stage, actor: Actor, time: int) -> Iterator[Step]:
             received=stage.gap(90_000, 1.2),
         )
         return
-    path = f"/srv/share/team-{draw.randrange(40):02d}/{draw.choice(_FOLDERS)}/overview-{draw.randrange(400)}.xlsx"
+    folder = f"/srv/share/team-{draw.randrange(40):02d}/{draw.choice(_FOLDERS)}"
+    path = f"{folder}/overview-{draw.randrange(400)}.xlsx"
     yield actor.touch(time, path, status="blocked" if draw.random() < 0.12 else "success")
 
 

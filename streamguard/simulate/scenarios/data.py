@@ -100,7 +100,7 @@ def ransomware(stage: Stage, start: int) -> Iterator[Step]:
 
 
 def low_and_slow(stage: Stage, start: int) -> Iterator[Step]:
-    """A stolen account reads a few documents a day and sends them out in drips, for days, mostly in working hours."""
+    """A stolen account reads a few documents a day and sends them out in drips, for days, at work hours."""
     draw = stage.draw
     user = stage.pick("office", "developer", "sales", "finance")
     place = attacker_place(draw, residential=True)

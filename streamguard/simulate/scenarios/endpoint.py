@@ -42,7 +42,7 @@ def encoded_powershell(stage: Stage, start: int) -> Iterator[Step]:
 
 
 def credential_dumping(stage: Stage, start: int) -> Iterator[Step]:
-    """The memory of the sign-in service is written to a file; what it holds is tried on the servers near by."""
+    """The memory of the sign-in service is written to a file; what it holds is tried on other servers."""
     draw = stage.draw
     user = stage.pick("admin", "developer", "office")
     time = start

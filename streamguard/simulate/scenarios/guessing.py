@@ -26,7 +26,7 @@ _MAIL_NAMES = (
 
 
 def brute_force(stage: Stage, start: int) -> Iterator[Step]:
-    """One tool on one rented server guesses one account's password until it is locked out, gives up or gets in."""
+    """A tool on a rented server guesses one account's password until it is locked, gives up or gets in."""
     draw = stage.draw
     user = stage.pick("admin", "service") if draw.random() < 0.4 else stage.staff()
     actor = Actor(stage, user, attacker_place(draw), noticed=0.4)
@@ -55,7 +55,7 @@ def brute_force(stage: Stage, start: int) -> Iterator[Step]:
 
 
 def credential_stuffing(stage: Stage, start: int) -> Iterator[Step]:
-    """Leaked name and password pairs, one or two tries a name, through proxies on home lines; most names are unknown."""
+    """Leaked name and password pairs, a try or two each, through proxies on home lines."""
     draw = stage.draw
     known = [stage.name(user) for user in stage.accounts(draw.randint(20, 150))]
     strangers = [
@@ -86,7 +86,7 @@ def credential_stuffing(stage: Stage, start: int) -> Iterator[Step]:
 
 
 def password_spray(stage: Stage, start: int) -> Iterator[Step]:
-    """A season's favourite password on every account, slowly enough for no lock-out, each try from another address."""
+    """One password on every account, too slowly for a lock-out, most tries from another address."""
     draw = stage.draw
     users = stage.accounts(draw.randint(60, 400))
     agent = draw.choice(ATTACK_TOOLS)

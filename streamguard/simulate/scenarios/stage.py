@@ -78,7 +78,7 @@ class Stage:
         return self.draw.sample(range(count), min(most, count))
 
     def own_place(self, user: int, time: int, *, remote: bool = False) -> Place:
-        """Where the account's owner sits at this time: at the desk in working hours, else at home or on the VPN."""
+        """Where the account's owner sits at this time: at work in working hours, else home or on the VPN."""
         calendar = self.population.calendar
         if KIND_NAMES[self.population.habits.kind[user]] == "service":
             return self.population.place(user, Spot.DESK, time)
@@ -91,7 +91,7 @@ class Stage:
         return self._first(time, lambda t: self.population.calendar.in_hours(user, t))
 
     def next_night(self, user: int, time: int) -> int:
-        """The first time from `time` on between 1 and 4 at the user's, out of working hours; or `time` itself."""
+        """The first time from `time` on at which the user should be asleep, or `time` itself."""
         offset = int(self.population.habits.utc_minutes[user])
         calendar = self.population.calendar
         return self._first(
