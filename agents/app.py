@@ -61,7 +61,7 @@ class WorkerApp(faust.App):
             topic_allow_declare=False,
             topic_disable_leader=True,
             stream_wait_empty=False,
-            stream_buffer_maxsize=1,  # a deeper buffer makes chunks queue: 17-31 ms at 1,000 events/s against 5-12
+            stream_buffer_maxsize=1,  # deeper, chunks queue: p50 17-31 ms at 1,000 events/s against 5-12
             stream_recovery_delay=0.0,
             consumer_group_instance_id=worker.instance_id or None,
             broker_commit_interval=1.0,
@@ -69,7 +69,8 @@ class WorkerApp(faust.App):
             broker_heartbeat_interval=min(3.0, worker.session_timeout_seconds / 4),
             broker_rebalance_timeout=60.0,
             broker_request_timeout=90.0,
-            # A recovery may take longer than any interval between fetches; /readyz watches for stand-still instead.
+            # A recovery may take longer than any interval between fetches; /readyz watches for stand-still
+            # instead.
             broker_max_poll_interval=86_400.0,
         )
         self.agent(self.topic(settings.kafka.events_topic, schema=_AsFetched()), name="fold")(self._fold)

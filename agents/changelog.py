@@ -1,11 +1,12 @@
-"""One partition of the changelog: written in transactions that only its owner can commit, read as committed."""
+"""One partition of the changelog: its owner writes it in transactions, others read what is committed."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, KafkaError, ProducerFenced
@@ -14,7 +15,7 @@ from agents.exits import FencedError
 from streamguard.testing import crash
 
 BATCH_BYTES = 900_000
-"""Bytes of a record batch: with its header it stays below the broker's default `max.message.bytes` (1,048,588)."""
+"""Bytes of a record batch: below Kafka's default `max.message.bytes` (1,048,588) by more than its header."""
 
 REQUEST_TIMEOUT = 30.0
 """Seconds within which a broker that restarts is waited for."""
@@ -25,9 +26,9 @@ _log = logging.getLogger(__name__)
 class ChangelogWriter:
     """The right to write one changelog partition.
 
-    Kafka gives it to the last producer that registered under a transactional id. Registering aborts what a former
-    owner left open and makes every later write of that owner fail, so a worker that was stopped, lost its partition
-    and woke up cannot change the state behind the new owner's back.
+    Kafka gives it to the last producer that registered under a transactional id. Registering aborts what a
+    former owner left open and makes every later write of that owner fail, so a worker that was stopped, lost
+    its partition and woke up cannot change the state behind the new owner's back.
     """
 
     def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
@@ -85,7 +86,7 @@ class ChangelogWriter:
         offset, count = acknowledged[-1]
         return int(offset) + count
 
-    def _batches(self, changes: Iterable[tuple[bytes, bytes]]) -> Iterable[object]:
+    def _batches(self, changes: Iterable[tuple[bytes, bytes]]) -> Iterable[Any]:
         batch = self._producer.create_batch()
         for key, value in changes:
             if batch.append(key=key, value=value, timestamp=None) is None:
@@ -94,9 +95,9 @@ class ChangelogWriter:
                 batch.append(key=key, value=value, timestamp=None)
         yield batch
 
-    async def _send(self, batch: object) -> tuple[asyncio.Future[object], int]:
-        count = batch.record_count()  # type: ignore[attr-defined]
-        batch.close()  # type: ignore[attr-defined]
+    async def _send(self, batch: Any) -> tuple[asyncio.Future[Any], int]:
+        count = batch.record_count()
+        batch.close()
         return await self._producer.send_batch(batch, self.topic, partition=self.partition), count
 
     async def close(self) -> None:
@@ -111,7 +112,7 @@ async def _stop(producer: AIOKafkaProducer) -> None:
 
 
 class CommittedReader:
-    """A short-lived consumer outside any group, for committed records and the offsets where logs start and end."""
+    """A short-lived consumer outside any group: committed records, and where logs start and end."""
 
     def __init__(self, bootstrap_servers: str, topic: str, partition: int) -> None:
         self._tp = TopicPartition(topic, partition)
@@ -138,17 +139,17 @@ class CommittedReader:
         await self._consumer.stop()
 
     async def bounds(self, topic: str | None = None) -> tuple[int, int]:
-        """First offset kept and end of what is committed, of this partition or the same one of another topic."""
+        """First offset kept and end of what is committed; of the same partition of `topic`, if given."""
         tp = TopicPartition(topic, self._tp.partition) if topic else self._tp
         start = await self._consumer.beginning_offsets([tp])
         end = await self._consumer.end_offsets([tp])
         return int(start[tp]), int(end[tp])
 
-    async def batches(self, position: int, end: int):  # type: ignore[no-untyped-def]
+    async def batches(self, position: int, end: int) -> AsyncIterator[tuple[list[tuple[bytes, bytes]], int]]:
         """Yield (changes, position behind them) from `position` on until the *position* reaches `end`.
 
-        Not until the last record does: an aborted transaction or a commit marker at the end of the log takes an
-        offset that no reader ever sees.
+        Not until the last record does: an aborted transaction or a commit marker at the end of the log takes
+        an offset that no reader ever sees.
         """
         self._consumer.seek(self._tp, position)
         while position < end:

@@ -1,4 +1,4 @@
-"""How a partition's state becomes durable: one Kafka transaction, then one RocksDB write, whole or not at all."""
+"""How a partition's state becomes durable: one Kafka transaction, then one RocksDB write."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Change = tuple[bytes, bytes]
 class Checkpointer:
     """Saves snapshots of one partition's state, one at a time.
 
-    A snapshot is taken between two chunks and saved while the next ones are folded. Until it is on disk its values
-    are read from here: the state may have dropped them from memory already.
+    A snapshot is taken between two chunks and saved while the next ones are folded. Until it is on disk its
+    values are read from here: the state may have dropped them from memory already.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ class Checkpointer:
         changes
             All that differs from the last snapshot.
         published
-            Done when every incident and dead letter of the events in the snapshot is acknowledged; awaited first,
-            because a restart continues behind these events.
+            Done when every incident and dead letter of the events in the snapshot is acknowledged; awaited
+            first, because a restart continues behind these events.
         """
         started = time.perf_counter()
         crash.point("checkpoint-begun")

@@ -10,7 +10,7 @@ from typing import NoReturn
 UNAVAILABLE = 69
 """The brokers do not answer: try again later."""
 UNEXPECTED = 70
-"""An exception nobody foresaw: the supervisor starts the worker again, which refolds from the last checkpoint."""
+"""An exception nobody foresaw: started again, the worker refolds from its last checkpoint."""
 FENCED = 75
 """Another worker owns the partition by now: start again and take whatever the group assigns."""
 REFUSED = 78

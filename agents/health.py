@@ -1,4 +1,4 @@
-"""Whether the worker lives and gets on: /metrics, /healthz and /readyz on a port of their own, from a thread."""
+"""Whether the worker lives and gets on: /metrics, /healthz and /readyz on a port of their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether stored state and the topics it came from still belong together; if not, the worker refuses to go on."""
+"""Whether stored state and its topics still belong together; if not, the worker refuses to go on."""
 
 from __future__ import annotations
 
@@ -57,24 +57,26 @@ def check_changelog(
     70
     """
     remedy = (
-        f"to start over, stop all workers, delete {directory} on each and the topic {topic}, create it again with "
-        f"`streamguard topics create`, and start them: they learn again from the first event that is still kept"
+        f"to start over, stop all workers, delete {directory} on each and the topic {topic}, create it again "
+        "with `streamguard topics create`, and start them: they learn again from the first event that is kept"
     )
     if local is not None and local.changelog_id != topic_id:
         raise RefusedError(
-            f"the changelog {topic} was deleted and made again (id {local.changelog_id}, now {topic_id}) while the "
-            f"local state of partition {partition} had read it up to offset {local.position}; {remedy}"
+            f"the changelog {topic} was deleted and made again (id {local.changelog_id}, now {topic_id}) "
+            f"while the local state of partition {partition} had read it up to offset {local.position}; "
+            f"{remedy}"
         )
     position = local.position if local is not None else 0
+    where = f"partition {partition} of the changelog {topic}"
     if position > end:
         raise RefusedError(
-            f"partition {partition} of the changelog {topic} ends at offset {end}, but the local state has read it up "
-            f"to {position}: committed records were lost; {remedy}"
+            f"{where} ends at offset {end}, but the local state has "
+            f"read it up to {position}: committed records were lost; {remedy}"
         )
     if position < start:
         raise RefusedError(
-            f"partition {partition} of the changelog {topic} starts at offset {start}, but the local state has read it "
-            f"up to {position}: records between were deleted (cleanup.policy has to be `compact`); {remedy}"
+            f"{where} starts at offset {start}, but the local state has read it up to {position}: records "
+            f"between were deleted (cleanup.policy has to be `compact`); {remedy}"
         )
     return position
 
@@ -106,9 +108,11 @@ def check_source(
     if next_offset is None:
         return start
     topic = source.topic
+    where = f"partition {partition} of {topic}"
+    stands = f"its state stands at offset {next_offset}"
     remedy = (
-        "to start over, use another app_id (setting worker.app_id), run `streamguard topics create` and start the "
-        "workers: they learn again from the first event that is still kept"
+        "to start over, set another worker.app_id, run `streamguard topics create` and start "
+        "the workers: they learn again from the first event that is kept"
     )
     if stored is not None and stored != source:
         what = (
@@ -117,17 +121,17 @@ def check_source(
             else f"is not the topic of the stored state ({stored.topic})"
         )
         raise RefusedError(
-            f"the topic {topic} {what}; the state of partition {partition} stands at offset {next_offset} of the old "
-            f"one, the new one has offsets {start} to {end}; {remedy}"
+            f"the topic {topic} {what}; for partition {partition}, {stands} of the old one, the new one has "
+            f"offsets {start} to {end}; {remedy}"
         )
     if end < next_offset:
         raise RefusedError(
-            f"partition {partition} of {topic} ends at offset {end}, but its state stands at {next_offset}: events that "
-            f"were scored are gone from the topic (was it truncated or restored?); {remedy}"
+            f"{where} ends at offset {end}, but {stands}: events that were scored are gone from the topic "
+            f"(was it truncated or restored?); {remedy}"
         )
     if start > next_offset:
         raise RefusedError(
-            f"partition {partition} of {topic} starts at offset {start}, but its state stands at {next_offset}: "
-            f"{start - next_offset} offsets expired before they were read (raise retention.ms); {remedy}"
+            f"{where} starts at offset {start}, but {stands}: {start - next_offset} offsets expired before "
+            f"they were read (raise retention.ms); {remedy}"
         )
     return next_offset

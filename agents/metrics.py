@@ -1,4 +1,8 @@
-"""Every Prometheus metric of a worker. Labels have few values; none holds a user, an address or anything from an event."""
+"""Every Prometheus metric of a worker.
+
+Labels have few values: partitions, severities, patterns, reasons, versions. None holds a user, an address or
+anything else from an event.
+"""
 
 from __future__ import annotations
 

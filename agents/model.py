@@ -1,4 +1,4 @@
-"""The forest in use: a registry directory is polled in a thread and one reference is swapped between two chunks."""
+"""The forest in use: a thread polls the registry and swaps one reference between two chunks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import threading
 import time
 
 from agents.metrics import MODEL_FAILURES, MODEL_INFO, MODEL_LOADED
+from streamguard.features import NAMES
+from streamguard.forest import Forest
+from streamguard.models.registry import Registry
 
 POLL_SECONDS = 5.0
 
@@ -34,7 +37,7 @@ class ModelWatch:
         self._version: str | None = None
         self._refused: str | None = None
         self._stop = threading.Event()
-        self.forest: object | None = None
+        self.forest: Forest | None = None
 
     def start(self) -> None:
         """Load the current model, then look for another one from time to time."""
@@ -53,11 +56,9 @@ class ModelWatch:
 
     def poll(self) -> None:
         """Load the registry's current version if it is another one; on any doubt the old one stays."""
-        from streamguard.models.registry import Registry
-
         version = None
         try:
-            registry = Registry(self._directory)
+            registry = Registry(self._directory, feature_names=NAMES)
             version = registry.current()
             if version is None or version in (self._version, self._refused):
                 return

@@ -21,6 +21,7 @@ from agents.metrics import CHUNK_EVENTS, CHUNK_SECONDS, EVENTS, RECOVERED_RECORD
 from agents.publish import Publisher
 from agents.table import Local, Memory, PartitionTable
 from agents.topics import names
+from streamguard.forest import Forest
 from streamguard.settings import Settings
 from streamguard.state import PartitionState, StateError
 from streamguard.testing import crash
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
 SAVE_LIMIT_SECONDS = 45.0
-"""A partition that is taken away has to be saved within this: less than the group waits for its members (60 s)."""
+"""Within this a partition has to be saved when it is taken away; the group waits for its members for 60 s."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Chunk:
 
     partition: Partition
     start: int
-    """Where the chunk before ended. Not always the first record's offset: markers and aborted records leave gaps."""
+    """Where the chunk before ended. Markers and aborted records may leave a gap before the first record."""
     end: int
     records: list[ConsumerRecord]
 
@@ -147,8 +148,8 @@ class Partition:
                 position = check_changelog(
                     topics.changelog, number, topics.changelog_id, start, last, table.local, table.path
                 )
-                async for changes, position in reader.batches(position, last):
-                    table.write(changes, Local(topics.changelog_id, position))
+                async for changes, reached in reader.batches(position, last):
+                    table.write(changes, Local(topics.changelog_id, reached))
                     count += len(changes)
                     crash.point("recovery-batch-written")
                 source_start, source_end = await reader.bounds(topics.source.topic)
@@ -189,23 +190,28 @@ class Partition:
             self.handed = part[-1].offset + 1
         return chunks
 
-    def fold(self, chunk: Chunk, forest: object | None) -> None:
-        """Fold one chunk and publish what it came to. Nothing is awaited in here: a chunk is in the state or is not.
+    def fold(self, chunk: Chunk, forest: Forest | None) -> None:
+        """Fold one chunk and publish what it came to. Nothing is awaited: a chunk is in the state or is not.
 
         Raises
         ------
         HoleError
             If the chunk does not continue what was folded last.
+        RefusedError
+            If a stored profile was written by another version.
         """
         if chunk.start != self.folded or chunk.records[0].offset < chunk.start:
             raise HoleError(
-                f"partition {self.number} stands at offset {self.folded}, but was handed a chunk that continues "
-                f"{chunk.start} with offset {chunk.records[0].offset}"
+                f"partition {self.number} stands at offset {self.folded}, but was handed a chunk that "
+                f"continues {chunk.start} with offset {chunk.records[0].offset}"
             )
         started = time.perf_counter()
         records = chunk.records
         offsets = np.fromiter((r.offset for r in records), np.int64, len(records))
-        folded = self.state.fold([r.value for r in records], offsets, forest)
+        try:
+            folded = self.state.fold([r.value for r in records], offsets, forest)
+        except StateError as error:
+            raise RefusedError(str(error)) from None
         self.folded = chunk.end
         self._unsaved += len(records)
         published = self._publisher.publish(records, folded)
@@ -231,8 +237,8 @@ class Partition:
     async def checkpoint(self) -> None:
         """Save everything that was folded until now; further chunks may be folded meanwhile.
 
-        The work is a task of its own: a caller that is cancelled half-way, as an agent is when the worker stops, must
-        not leave a snapshot taken but unsaved.
+        The work is a task of its own: a caller that is cancelled half-way, as an agent is when the worker
+        stops, must not leave a snapshot taken but unsaved.
         """
         await asyncio.shield(asyncio.get_running_loop().create_task(self._checkpoint()))
 
@@ -249,8 +255,8 @@ class Partition:
                 published, self._published = self._published, []
                 self._unsaved = 0
                 self._save_soon.clear()
-                # From here on the state may forget these values, so they have to be readable from the checkpointer
-                # before anything else runs: `save` holds them before it first waits.
+                # From here on the state may forget these values, so they have to be readable from the
+                # checkpointer before anything else runs: `save` holds them before it first waits.
                 self.state.clean()
                 await self._checkpointer.save(changes, published)
                 self.saved = reached

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaProducer
 
 from agents.changelog import REQUEST_TIMEOUT
 from agents.exits import end
 from agents.metrics import ALERT_PATTERNS, ALERTS, DEAD_LETTERS, EVENT_TO_ALERT_SECONDS
+from streamguard.alerts import Incident
+from streamguard.events import Refusal
 from streamguard.settings import Kafka
-from streamguard.state import Folded, Incident, Refusal
+from streamguard.state import Folded
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
@@ -25,13 +27,14 @@ DETAIL_CHARACTERS = 500
 class Publisher:
     """An idempotent producer that is told what a chunk came to.
 
-    Incidents go out before the checkpoint of their chunk: after a crash the chunk is folded again and gives the same
-    incidents with the same ids, so a reader that keeps one of each id sees each incident once.
+    Incidents go out before the checkpoint of their chunk: after a crash the chunk is folded again and gives
+    the same incidents with the same ids, so a reader that keeps one of each id sees each incident once.
     """
 
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
         self._producer: AIOKafkaProducer | None = None
+        self._in_order = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect."""
@@ -57,8 +60,8 @@ class Publisher:
         Returns
         -------
         asyncio.Future or None
-            Done when all are acknowledged; a failure ends the process. None if there is nothing to send. It outlives
-            the caller: a cancelled agent must not lose an incident whose events are in the state.
+            Done when all are acknowledged; a failure ends the process. None if there is nothing to send. It
+            outlives the caller: a cancelled agent must not lose an incident whose events are in the state.
         """
         if not folded.incidents and not folded.refused:
             return None
@@ -66,8 +69,9 @@ class Publisher:
 
     async def _publish(self, records: Sequence[ConsumerRecord], folded: Folded) -> None:
         try:
-            sent = [await self._send_incident(records[i.index], i) for i in folded.incidents]
-            dead = [await self._send_refused(records[r.index], r) for r in folded.refused]
+            async with self._in_order:  # an incident's rise must not overtake its beginning
+                sent = [await self._send_incident(records[i.index], i) for i in folded.incidents]
+                dead = [await self._send_refused(records[r.index], r) for r in folded.refused]
             for future, incident in zip(sent, folded.incidents, strict=True):
                 await future
                 EVENT_TO_ALERT_SECONDS.observe(
@@ -82,14 +86,14 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - whatever it is, the checkpoint must not follow
             end(error)
 
-    async def _send_incident(self, record: ConsumerRecord, incident: Incident) -> asyncio.Future[object]:
+    async def _send_incident(self, record: ConsumerRecord, incident: Incident) -> Any:
         assert self._producer is not None
         headers = [("sg.incident", incident.id.encode()), *_origin(record)]
         return await self._producer.send(
             self._kafka.alerts_topic, incident.encode(), key=incident.entity.encode(), headers=headers
         )
 
-    async def _send_refused(self, record: ConsumerRecord, refusal: Refusal) -> asyncio.Future[object]:
+    async def _send_refused(self, record: ConsumerRecord, refusal: Refusal) -> Any:
         assert self._producer is not None
         headers = [
             *record.headers,

@@ -1,8 +1,9 @@
 """Where one partition's state lies on disk: a RocksDB that knows up to where it has read its changelog.
 
-Not a `faust.Table`. Faust's recovery compares offsets with the end of the log and never ends when the last offsets
-are transaction markers; it reads uncommitted records; it leaves RocksDB open when a partition is revoked; and its
-tables count an event twice after a crash, because a record and the source offset it stands for are not one write.
+Not a `faust.Table`. Faust's recovery compares offsets with the end of the log and never ends when the last
+offsets are transaction markers; it reads uncommitted records; it leaves RocksDB open when a partition is
+revoked; and its tables count an event twice after a crash, because a record and the source offset it stands
+for are not one write.
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ def _options(memory: Memory) -> rocksdict.Options:
 class PartitionTable:
     """The stored state of one partition.
 
-    The write-ahead log is off: the changelog is the log. What a crash loses from memory is a suffix of whole batches,
-    and each batch carries the changelog position it reaches, so the position on disk always fits the data on disk and
-    the rest is read again.
+    The write-ahead log is off: the changelog is the log. What a crash loses from memory is a suffix of whole
+    batches, and each batch carries the changelog position it reaches, so the position on disk always fits the
+    data on disk and the rest is read again.
 
     Parameters
     ----------
@@ -92,10 +93,11 @@ class PartitionTable:
         self.path = path
         try:
             self._db = rocksdict.Rdict(str(path), _options(memory))
-        except Exception as error:  # rocksdict raises plain Exception
+        except Exception as error:  # noqa: BLE001 - rocksdict raises nothing narrower
             raise RefusedError(
-                f"cannot open the local state in {path}: {error}. If another worker uses this directory, give each its "
-                f"own --data-dir; if the files are damaged, delete the directory: it is read again from the changelog"
+                f"cannot open the local state in {path}: {error}. If another worker uses this directory, "
+                "give each its own --data-dir; if the files are damaged, delete the directory: it is read "
+                "again from the changelog"
             ) from None
         without_log = rocksdict.WriteOptions()
         without_log.disable_wal = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -115,11 +116,10 @@ def create(settings: Settings, *, alter: bool = False) -> list[str]:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise TopicsError(f"Kafka did not create the topic {name}: {error.args[0].str()}") from None
-    deadline = time.monotonic() + _PATIENCE
-    while unseen := {topic.name for topic in wanted} - set(_existing(admin, settings)):
-        if time.monotonic() > deadline:
-            raise TopicsError(f"Kafka created but does not show {sorted(unseen)}: look into the broker's log")
-        time.sleep(0.05)
+    _await(
+        lambda: {topic.name for topic in wanted} <= set(_existing(admin, settings)),
+        "Kafka has created the topics but does not show them: look into the broker's log",
+    )
     if alter:
         _alter(admin, [topic for topic in wanted if topic.name in existing])
     return created
@@ -275,3 +275,16 @@ def _alter(admin: Any, topics: list[Topic]) -> None:
             answer.result(_PATIENCE)
         except KafkaException as error:
             raise TopicsError(f"Kafka did not change {resource.name}: {error.args[0].str()}") from None
+    _await(
+        lambda: not _deviations(admin, topics),
+        f"Kafka has changed {sorted(changes)} but does not show it: look into the broker's log",
+    )
+
+
+def _await(shown: Callable[[], bool], otherwise: str) -> None:
+    """Wait for the brokers to have heard what the controller has confirmed."""
+    deadline = time.monotonic() + _PATIENCE
+    while not shown():
+        if time.monotonic() > deadline:
+            raise TopicsError(otherwise)
+        time.sleep(0.05)

@@ -1,16 +1,17 @@
 """Faust's Kafka consumer, made to hand over chunks: one Faust message is one fetch, cut by partition.
 
-A Faust message costs 0.65 ms of CPU, so it carries a fetch and not a record. Private names of faust-streaming 0.15.3
-and aiokafka 0.14.0 are used where there is no other way; the versions are pinned, and tests/integration holds this to
-what it promises:
+A Faust message costs 0.65 ms of CPU, so it carries a fetch and not a record. Private names of faust-streaming
+0.15.3 and aiokafka 0.14.0 are used where there is no other way; the versions are pinned, and
+tests/integration holds this to what it promises:
 
 * *hold*: nothing is fetched from a partition before its state is recovered, however long that takes;
-* *epoch*: a fetch belongs to the `Partition` objects that were open when it began; after a rebalance there are others;
+* *epoch*: a fetch belongs to the `Partition` objects that were open when it began; after a rebalance there
+  are others, and no fetch spans the seek that starts one;
 * *link*: every chunk continues the one before it, or the process ends (`Partition.fold`);
-* *position*: the source is read from the offset inside the state. The group's committed offset follows it for those
-  who watch lag, and is never read back;
-* *committed*: records of open or aborted transactions are not seen, and an offset that the log does not have any more
-  ends the worker instead of moving it silently.
+* *position*: the source is read from the offset inside the state. The group's committed offset follows it for
+  those who watch lag, and is never read back;
+* *committed*: records of open or aborted transactions are not seen, and an offset that the log does not have
+  any more ends the worker instead of moving it silently.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from agents.app import WorkerApp
 
 FETCH_WAIT_MS = 6
-"""How long the broker collects events for one fetch: half of it is the price in latency, a fetch a price in CPU."""
+"""How long the broker collects events for one fetch: waiting costs latency, more fetches cost CPU."""
 FETCH_MIN_BYTES = 64 << 10
 """A fetch that has this much is not held back."""
 POLL_SECONDS = 0.2
@@ -53,6 +54,11 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
 
     logger = logging.getLogger("faust.consumer")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._fetch_lock = asyncio.Lock()
+        self._fetched_for: dict[TP, Partition] = {}
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
@@ -68,14 +74,28 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned))
         await super().on_partitions_assigned(assigned, generation_id)
 
-    async def start_at(self, tp: TP, offset: int) -> None:
-        """Begin to fetch a partition."""
-        await self.call_thread(self._start_at, TopicPartition(*tp), offset)
+    async def start_fetching(self, tp: TP, partition: Partition) -> None:
+        """Begin to fetch a partition where its state stands."""
+        await self.call_thread(self._start_fetching, tp, partition)
 
-    async def _start_at(self, tp: TopicPartition, offset: int) -> None:
+    async def _start_fetching(self, tp: TP, partition: Partition) -> None:
         consumer = self._ensure_consumer()
-        consumer.seek(tp, offset)
-        consumer.resume(tp)
+        async with self._fetch_lock:
+            consumer.seek(TopicPartition(*tp), partition.folded)
+            consumer.resume(TopicPartition(*tp))
+            self._fetched_for[tp] = partition
+
+    async def fetch(self, partitions: dict[TP, Partition]) -> dict[TP, list[Any]]:
+        """Records of these partitions, if they are still the ones that are fetched."""
+        fetched: dict[TP, list[Any]] = await self.call_thread(self._fetch, partitions)
+        return fetched
+
+    async def _fetch(self, partitions: dict[TP, Partition]) -> Any:
+        async with self._fetch_lock:
+            active = {tp for tp, partition in partitions.items() if self._fetched_for.get(tp) is partition}
+            if not active:
+                return {}
+            return await self._fetch_records(self._ensure_consumer(), active, timeout=POLL_SECONDS)
 
     async def commit_for_monitoring(self, offsets: dict[TP, int]) -> None:
         """Tell the group how far the checkpoints are; nobody depends on it, so a failure is only logged."""
@@ -99,7 +119,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class ChunkConsumer(driver.Consumer):
-    """The consumer of one worker: opens partitions when they are assigned, closes them when they are revoked."""
+    """The consumer of one worker: recovers partitions that are assigned, closes those that are revoked."""
 
     logger = logging.getLogger("faust.consumer")
     app: WorkerApp
@@ -152,7 +172,7 @@ class ChunkConsumer(driver.Consumer):
                 tp.partition, app.settings, topics, app.memory, app.publisher, resident
             )
         try:
-            await self._thread.start_at(tp, partition.folded)
+            await self._thread.start_fetching(tp, partition)
         except BaseException:
             await partition.close()
             raise
@@ -160,7 +180,7 @@ class ChunkConsumer(driver.Consumer):
         app.progress.ready(tp.partition)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Save and close everything before the group goes on: the eager protocol takes all partitions at once."""
+        """Save and close everything: the group's eager protocol takes all partitions at once."""
         metrics.REBALANCES.inc()
         try:
             await self.release()
@@ -204,14 +224,14 @@ class ChunkConsumer(driver.Consumer):
             await asyncio.sleep(0.02)
             return
         try:
-            fetched = await self._thread.getmany(set(before), POLL_SECONDS)
+            fetched = await self._thread.fetch(before)
         except OffsetOutOfRangeError as error:
             end(_out_of_range(error))
         size = self.app.settings.worker.chunk_events
         fetch = Fetch()
         for tp, records in fetched.items():
-            partition = self.open.get(tp)
-            if partition is not None and partition is before.get(tp) and records:
+            partition = before[tp]
+            if records and not partition.closed:
                 fetch.extend(partition.cut(records, size))
         if fetch:
             tp = TP(self.app.settings.kafka.events_topic, fetch[0].partition.number)
@@ -270,7 +290,7 @@ class ChunkConsumer(driver.Consumer):
             await self.sleep(0.5)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Nothing: Faust's warnings about slow streams read offsets that are not kept here; /readyz does this."""
+        """Nothing: Faust judges by offsets that are not kept here; /readyz watches instead."""
 
 
 class ChunkTransport(driver.Transport):
@@ -284,6 +304,6 @@ def _out_of_range(error: OffsetOutOfRangeError) -> RefusedError:
         f"partition {tp.partition} of {tp.topic} at offset {o}" for tp, o in error.args[0].items()
     )
     return RefusedError(
-        f"Kafka does not have {where} any more: the records expired before they were read, or the log was truncated; "
-        f"start the worker again, it will say which and what can be done"
+        f"Kafka does not have {where} any more: the records expired before they were read, or the log was "
+        f"truncated; start the worker again, it will say which and what can be done"
     )

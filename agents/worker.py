@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 def run(settings: Settings) -> int:
     """Run a worker until SIGTERM or SIGINT; the exit code says how it ended (`agents.exits`).
 
-    Everything that can be refused is refused before the group is joined, and the kernels are compiled: a worker that
-    joins has to be able to work.
+    Everything that can be refused is refused before the group is joined, and the kernels are compiled: a
+    worker that joins has to be able to work.
     """
     try:
         lock = _lock(Path(settings.worker.data_dir))
@@ -88,7 +88,7 @@ def _check_topics(settings: Settings) -> None:
 
 def _compile(settings: Settings) -> None:
     """Fold one made-up event over nothing, so that no chunk of a real partition waits for the compiler."""
-    event = b'{"event_id":"0","timestamp":0,"event_type":"auth_attempt","source_ip":"192.0.2.1","user":"-","status":"failed"}'
+    event = b'{"timestamp": 0, "event_type": "auth_attempt", "source_ip": "192.0.2.1", "user": "-"}'
     state = PartitionState(0, lambda keys: [None] * len(keys), resident=1024, detection=settings.detection)
     state.fold([event], np.zeros(1, np.int64))
     state.changes()

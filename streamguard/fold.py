@@ -30,6 +30,10 @@ LEARN_BITS = 1.5
 LEAST_WEIGHT = 0.02
 """An event learns with weight 2**-((tail bits - 5) / 1.5), between 0.02 and 1: poisoned slowly, locked never."""
 
+UNREMARKABLE = 3.0
+KEPT = 0.9
+"""Suspicion of a source grows by an event's bits beyond 4 and keeps nine tenths from one event to the next."""
+
 MEMORY = 200.0
 """Events that means and variances remember."""
 
@@ -179,7 +183,7 @@ def learn_moment(s, k, x, weight):  # type: ignore[no-untyped-def]
 
 
 @inline
-def learn_profile(s, raw, tail, values, slot, flags, ts, gap, hour, day, area, volume, threat, hit, weight):  # type: ignore[no-untyped-def]
+def learn_profile(s, raw, own, values, slot, flags, ts, gap, hour, day, area, volume, threat, hit, weight):  # type: ignore[no-untyped-def]
     """Let a user's profile learn one event with a weight."""
     failed = 1.0 if flags & flag.FAILED else 0.0
     for j in range(4):
@@ -213,11 +217,15 @@ def learn_profile(s, raw, tail, values, slot, flags, ts, gap, hour, day, area, v
             s.sketch_weight[c, k] += weight
         s.sketch_total[c] += weight
         if c == surprise.SOURCE:
-            s.suspicion[k] = tail
+            s.suspicion[k] = surprise.suspicion(s, slot[c], ts) * KEPT + max(own - UNREMARKABLE, 0.0)
             s.suspicion_ts[k] = ts
         slot[c] = k
-    s.hours[hour] += weight
-    s.hours_total += weight
+    if ts // HOUR_MS != s.last_hour:
+        if s.last_hour >= 0:
+            s.hours[(s.last_hour + 72) % 168] += s.hour_weight
+            s.hours_total += s.hour_weight
+        s.last_hour = ts // HOUR_MS
+        s.hour_weight = weight
     s.learned += weight
     s.learned_failures += weight * failed
     share = weight / min(s.learned, MEMORY)
@@ -393,6 +401,7 @@ def fold(  # type: ignore[no-untyped-def]
             s.last_ts = now
             s.aged_ts = now
             s.last_day = -1
+            s.last_hour = -1
         else:
             gap = max(np.float64(now - s.last_ts), 0.0) * 1e-3
         age_profile(s, now, gap)
@@ -416,6 +425,7 @@ def fold(  # type: ignore[no-untyped-def]
         )
         total = surprise.discounted(s, bits, less)
         tail_bits = calibration.tail_bits(p, total)
+        own_bits = calibration.tail_bits(p, total - less[surprise.CARRIED])
         spread = surprise.distinct(sources[source].users) if source >= 0 else 0.0
         hit = patterns.found(s, less, slot, flags[i], now, gap, area[i], volume[i], spread)
         describe(s, p, bits, slot, flags[i], now, gap, hour, volume[i], threat[i], x)
@@ -463,7 +473,7 @@ def fold(  # type: ignore[no-untyped-def]
         fresh = values[0] != 0 and slot[0] < 0
         learned, events = s.learned, s.events
         learn_profile(
-            s, bits, tail_bits, values, slot, flags[i], now, gap, hour, day, area[i], volume[i], threat[i], hit, weight
+            s, bits, own_bits, values, slot, flags[i], now, gap, hour, day, area[i], volume[i], threat[i], hit, weight
         )
         s.last_type = state
         s.last_offset = offset[i]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamguard import indicators as flag
-from streamguard.numeric import inline, log2
+from streamguard.numeric import LN2, exp2, inline, log2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,26 @@ COUNT = len(PATTERNS)
 HABIT_DAYS = 3.0
 """A pattern seen on this many days of the last month is this user's way of working, not an alarm."""
 
+RUSH = 30.0
+"""Times the long-run rate, nights and weekends included, that no working day reaches."""
+
 MEGABYTE = 1e6
 TRAVEL_MS = 2 * 3_600_000
 DORMANT_SECONDS = 30 * 86_400.0
+
+
+@inline
+def usual(s, month, ts):  # type: ignore[no-untyped-def]
+    """What a 5-minute counter would hold at `RUSH` times the user's long-run rate.
+
+    Parameters
+    ----------
+    month
+        The same counter with the half-life of 30 days.
+    """
+    age = max(np.float64(ts - s.first_ts), 0.0) * 1e-3
+    lived = 2_592_000.0 / LN2 * (1.0 - exp2(-age / 2_592_000.0)) + 3600.0
+    return RUSH * month / lived * (300.0 / LN2)
 
 
 @inline
@@ -102,13 +119,13 @@ def found(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
         out |= one << np.uint64(TRAVEL)
     if known and gap >= DORMANT_SECONDS and log2(gap) > s.mean[0] + 3.0 * math.sqrt(s.variance[0] + 1.0):
         out |= one << np.uint64(DORMANT)
-    if flags & flag.FILE_READ and s.reads[0] >= 60.0 and s.reads[0] > 0.3 * s.reads[1]:
+    if flags & flag.FILE_READ and s.reads[0] >= 60.0 and s.reads[0] > usual(s, s.reads[1], ts):
         out |= one << np.uint64(DOWNLOAD)
     moved = s.volume[1] + volume
     if known and volume > 0.0 and moved > 200.0 * MEGABYTE and moved > 0.5 * s.volume[3] and bits[10] >= 4.0:
         out |= one << np.uint64(EXFILTRATION)
     if flags & flag.FILE_CHANGE and (
-        s.encrypted >= 15.0 or (s.changes[0] >= 60.0 and s.changes[0] > 0.3 * s.changes[1])
+        s.encrypted >= 15.0 or (s.changes[0] >= 60.0 and s.changes[0] > usual(s, s.changes[1], ts))
     ):
         out |= one << np.uint64(RANSOMWARE)
     if flags & flag.ENCODED_COMMAND:

@@ -49,6 +49,8 @@ PROFILE = np.dtype(
         ("aged_ts", "<i8"),  # ms, when sketches and hours were last decayed
         ("last_failure_ts", "<i8"),  # ms
         ("last_day", "<i8"),  # days since 1970
+        ("last_hour", "<i8"),  # hours since 1970; learned when it is over
+        ("hour_weight", "<f8"),  # with this weight
         ("last_area_ts", "<i8"),  # ms
         ("last_area", "<u8"),
         ("last_type", "<u8"),
@@ -82,7 +84,7 @@ PROFILE = np.dtype(
         ("suspicion_ts", "<i8", SLOTS),  # of each source: when it was last seen
         ("suspicion", "<f4", SLOTS),  # of each source: bits of its last event
         ("sketch_weight", "<f4", (len(SKETCHES), SLOTS)),
-        ("hours", "<f4", HOURS),  # weight by hour of the week, UTC, Monday 0 h first
+        ("hours", "<f4", HOURS),  # hours with events, by hour of the week, UTC, Monday 0 h first
     ]
 )
 

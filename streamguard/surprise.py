@@ -19,7 +19,7 @@ SOURCE, LOCATION, HOST, AGENT, RESOURCE, TRANSITION, NETWORK = range(SKETCHED)
 SPREAD, CARRIED = 16, 17
 WIDTH_MASK = np.uint64(crowd.WIDTH - 1)
 FIELD_OUTCOME = 7
-CARRY = 0.5
+CARRY = 0.8
 CARRY_HALF_LIFE = 900.0
 MANY_USERS = 3
 CLASSES = len(crowd.CLASSES)
@@ -145,10 +145,16 @@ def components(s, p, table, sources, values, source, flags, ts, gap, hour, threa
             share = (frequency(table, SOURCE, values[SOURCE]) + 0.1) / (p.field_total[SOURCE] + 1000.0)
             usual = (p.slow[1] + 0.5) / (p.age + 3600.0) * (3600.0 / LN2) * share
             bits[SPREAD] = min(poisson_bits(min(sources[source].failures, users) + 1.0, max(usual, 0.5)), 30.0)
-    bits[CARRIED] = 0.0
-    if slot[SOURCE] >= 0:
-        rest = max(np.float64(ts - s.suspicion_ts[slot[SOURCE]]), 0.0) * 1e-3
-        bits[CARRIED] = CARRY * s.suspicion[slot[SOURCE]] * exp2(-rest / CARRY_HALF_LIFE)
+    bits[CARRIED] = CARRY * suspicion(s, slot[SOURCE], ts)
+
+
+@inline
+def suspicion(s, slot, ts):  # type: ignore[no-untyped-def]
+    """What is left of the suspicion that earlier events of a source raised; -1: a source not known."""
+    if slot < 0:
+        return 0.0
+    rest = max(np.float64(ts - s.suspicion_ts[slot]), 0.0) * 1e-3
+    return s.suspicion[slot] * exp2(-rest / CARRY_HALF_LIFE)
 
 
 @inline

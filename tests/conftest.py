@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
+from typing import TypeVar
 
 import pytest
 
 from streamguard.testing.broker import LocalKafka
-
-CreateTopic = Callable[..., str]
-"""`topics("events", partitions=4, **topic_settings)` -> the unique name of a new topic."""
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +20,8 @@ def kafka() -> Iterator[str]:
 
 
 @pytest.fixture
-def topics(kafka: str) -> CreateTopic:
-    """Creates topics whose names nobody else uses; underscores in settings stand for dots."""
+def topics(kafka: str) -> Callable[..., str]:
+    """Creates a topic and returns its unique name: `topics("events", partitions=4, retention_ms=-1)`."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
     admin = AdminClient({"bootstrap.servers": kafka})
@@ -38,12 +36,21 @@ def topics(kafka: str) -> CreateTopic:
     return create
 
 
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _not_skipped_in_ci((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _not_skipped_in_ci((yield))
+
+
+def _not_skipped_in_ci(report: Report) -> Report:
     """In CI a skipped test has failed: what is not run there is not known to work."""
-    report = yield
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI") == "true":
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not accept: {report.longrepr}"

@@ -1,4 +1,4 @@
-"""Workers as real processes on a real Kafka, and the oracle they are held against: a fold of the topic from scratch."""
+"""Workers as real processes on a real Kafka, and the oracle: a fold of the topic from scratch."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from agents import topics
 from agents.table import RESERVED, Memory, PartitionTable
 from streamguard.settings import Detection, Kafka, Settings, Worker
 from streamguard.state import PartitionState
 from streamguard.testing import crash
-
 
 T = TypeVar("T")
 
@@ -93,6 +93,20 @@ class WorkerProcess:
             return error.code, error.read().decode()
         except OSError:
             return 0, ""
+
+    def metrics(self) -> dict[str, float]:
+        """Its samples, by name and labels as in the text format."""
+        lines = [line for line in self.get("/metrics")[1].splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+    def metric(self, name: str) -> float | None:
+        return self.metrics().get(name)
+
+    def frozen(self) -> bool:
+        """Whether the process is stopped by a signal."""
+        assert self.alive, f"{self.name} ended with {self.process.returncode}:\n{self.tail()}"
+        status = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] == "T"
 
     def await_ready(self, timeout: float = 60.0) -> WorkerProcess:
         def ready() -> bool:
@@ -174,6 +188,7 @@ class Site:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "streamguard.toml").write_text(_toml(self.settings))
+        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
         self.started: list[WorkerProcess] = []
         topics.create(self.settings)
         self.names = topics.names(self.settings)
@@ -204,11 +219,18 @@ class Site:
     def produce(self, values: Iterable[tuple[int, bytes | None]], **settings: Any) -> None:
         """Write (partition, value) records, in order."""
         producer = Producer(
-            {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
+            {
+                "bootstrap.servers": self.settings.kafka.bootstrap_servers,
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "log_level": 0,
+            }
             | settings
         )
         for partition, value in values:
-            producer.produce(self.names["events"], value, key=b"k", partition=partition, headers={"trace": b"1"})
+            producer.produce(
+                self.names["events"], value, key=b"k", partition=partition, headers={"trace": b"1"}
+            )
             producer.poll(0)
         assert producer.flush(60) == 0
 
@@ -227,6 +249,18 @@ class Site:
                 producer.produce(self.names["events"], value, partition=partition)
             producer.flush(30)
             producer.commit_transaction(30) if committed else producer.abort_transaction(30)
+
+    def delete_topic(self, role: str) -> None:
+        """Delete a topic and wait until it is gone."""
+        name = self.names[role]
+        self._admin.delete_topics([name])[name].result(30)
+        eventually(f"{name} is gone", lambda: name not in self._admin.list_topics(timeout=30).topics)
+
+    def expire(self, role: str, partition: int) -> None:
+        """Delete all records of a partition, as retention would."""
+        end = 1 + max(r.offset for r in self.read(role) if r.partition == partition)
+        asked = TopicPartition(self.names[role], partition, end)
+        self._admin.delete_records([asked])[asked].result(30)
 
     def read(self, role: str, isolation: str = "read_committed") -> list[Record]:
         """Every record of a topic that a reader of committed records sees."""
@@ -340,23 +374,25 @@ class Site:
                 position = table.local.position if table.local is not None else 0
                 newest = max(newest, position)
                 wrong += _compare(
-                    f"{path.parent.parent.name}'s copy of partition {partition} at changelog offset {position}",
+                    f"{name}'s copy of partition {partition} at changelog offset {position}",
                     _last_values([r for r in records if r.offset < position]),
                     table.items(),
                 )
                 table.close()
             if newest <= records[-1].offset:
-                wrong.append(f"no local copy of partition {partition} is complete: {newest} of {records[-1].offset}")
+                wrong.append(
+                    f"no local copy of partition {partition} is complete: {newest} of {records[-1].offset}"
+                )
             backwards = _backwards(records)
             if backwards:
                 wrong.append(f"changelog of partition {partition}: {backwards} writes of an older state")
         incidents = {r.headers["sg.incident"].decode() for r in self.read("alerts")}
         if incidents != truth.incidents:
-            wrong.append(
-                f"incidents: {len(truth.incidents - incidents)} missing, {len(incidents - truth.incidents)} made up "
-                f"of {len(truth.incidents)}"
-            )
-        dead = {(int(r.headers["sg.partition"]), int(r.headers["sg.offset"])) for r in self.read("dead_letter")}
+            missing, extra = truth.incidents - incidents, incidents - truth.incidents
+            wrong.append(f"incidents: {len(missing)} missing, {len(extra)} made up of {len(truth.incidents)}")
+        dead = {
+            (int(r.headers["sg.partition"]), int(r.headers["sg.offset"])) for r in self.read("dead_letter")
+        }
         if dead != truth.refused:
             wrong.append(
                 f"dead letters: {len(truth.refused - dead)} missing, {len(dead - truth.refused)} made up "
@@ -376,7 +412,7 @@ def _toml(settings: Settings) -> str:
 
 
 def _last_values(records: Iterable[Record]) -> dict[bytes, bytes]:
-    return {r.key: r.value for r in records if not r.key.startswith(RESERVED)}  # type: ignore[union-attr, misc]
+    return {r.key: r.value for r in records if r.key and r.value and not r.key.startswith(RESERVED)}
 
 
 def _compare(what: str, wanted: dict[bytes, bytes], found: dict[bytes, bytes]) -> list[str]:
@@ -384,7 +420,10 @@ def _compare(what: str, wanted: dict[bytes, bytes], found: dict[bytes, bytes]) -
         return []
     missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     differ = sorted(k for k in wanted.keys() & found.keys() if wanted[k] != found[k])
-    return [f"{what}: {len(missing)} missing, {len(extra)} too many, {len(differ)} differ {differ[:3]} of {len(wanted)}"]
+    return [
+        f"{what}: {len(missing)} missing, {len(extra)} too many, {len(differ)} differ {differ[:3]} of "
+        f"{len(wanted)}"
+    ]
 
 
 def _backwards(records: list[Record]) -> int:
@@ -392,13 +431,23 @@ def _backwards(records: list[Record]) -> int:
     count, reached = 0, -1
     for record in records:
         if record.key == b"m":
-            offset = PartitionState(0, lambda keys, r=record: [r.value if k == b"m" else None for k in keys], resident=1024, detection=Detection()).next_offset or 0
+            offset = (
+                PartitionState(
+                    0,
+                    lambda keys, r=record: [r.value if k == b"m" else None for k in keys],
+                    resident=1024,
+                    detection=Detection(),
+                ).next_offset
+                or 0
+            )
             count += offset < reached
             reached = max(reached, offset)
     return count
 
 
-def events(count: int, partitions: int, users: int = 40, seed: int = 1, start: int = 0) -> list[tuple[int, bytes]]:
+def events(
+    count: int, partitions: int, users: int = 40, seed: int = 1, start: int = 0
+) -> list[tuple[int, bytes]]:
     """Made-up (partition, event) pairs: some users fail often, some records are no events."""
     random = np.random.default_rng(seed)
     made = []

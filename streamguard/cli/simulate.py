@@ -20,6 +20,8 @@ from streamguard.simulate.simulation import START_MS
 
 DAY_MS = 86_400_000
 LIVE_RATE = 100.0
+LEAD_MS = 500
+"""A live run begins this much from now: by then its people are drawn, and no first event is late."""
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
 
 Sink = Callable[[Sequence[SimulatedEvent]], object]
@@ -94,6 +96,14 @@ class Instant(click.ParamType):
     help="Weave in a campaign (see --list); repeat for more, `all` for one of each.",
 )
 @click.option(
+    "--window",
+    type=(float, float),
+    default=(0.4, 1.0),
+    show_default=True,
+    metavar="FROM TO",
+    help="Share of the run in which attacks begin.",
+)
+@click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     help="A .jsonl, .parquet or .csv file instead of Kafka.",
@@ -112,9 +122,9 @@ class Instant(click.ParamType):
 @click.option("--list", "listing", is_flag=True, help="Name the attacks and end.")
 def command(
     users: int, seed: int, rate: float | None, events_per_day: float, events: int | None,
-    duration: int | None, days: float | None, start: int | None, attacks: tuple[str, ...], output: Path | None, with_labels: bool,
-    labels: Path | None, bootstrap_servers: str | None, topic: str | None, settings: Path | None,
-    listing: bool,
+    duration: int | None, days: float | None, start: int | None, attacks: tuple[str, ...],
+    output: Path | None, with_labels: bool, labels: Path | None, bootstrap_servers: str | None,
+    topic: str | None, settings: Path | None, listing: bool, window: tuple[float, float],
 ) -> None:  # fmt: skip
     """Make security events: habits, drift and named attacks, to Kafka or to a file.
 
@@ -137,9 +147,10 @@ def command(
         )
     live = output is None and rate is not None
     now = int(time.time() * 1000)
+    begin = now + LEAD_MS
     if start is None:
         if live:
-            start = now
+            start = begin
         elif output is None:
             start = now - (duration or int((events or 0) / (events_per_day * users) * DAY_MS))
         else:
@@ -147,6 +158,7 @@ def command(
     try:
         simulation = Simulation(
             users, seed, start, duration_ms=duration, events=events, events_per_day=events_per_day, rate=rate,
+            window=window,
             scenarios=[name for given in attacks for name in (SCENARIOS if given == "all" else (given,))],
         )  # fmt: skip
         with ExitStack() as stack:
@@ -157,21 +169,25 @@ def command(
                 kafka = load(settings).kafka
                 servers, topic = bootstrap_servers or kafka.bootstrap_servers, topic or kafka.events_topic
                 sinks.append(stack.enter_context(_to_kafka(servers, topic, rate)))
+            _announce(simulation)
             blocks = simulation.blocks()
-            _run(paced(blocks, shift_seconds=(now - start) / 1000) if live else blocks, sinks)
+            _run(paced(blocks, shift_seconds=(begin - start) / 1000) if live else blocks, sinks)
     except (ValueError, SettingsError) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from None
-    for campaign in simulation.campaigns:
-        begun = datetime.fromtimestamp(campaign.start / 1000, UTC).isoformat(" ", "seconds")
-        click.echo(f"{campaign.id} ({campaign.technique}): {campaign.events} events from {begun}", err=True)
 
 
 def _list() -> None:
     for scenario in SCENARIOS.values():
         slow = " (slow)" if scenario.slow else ""
         click.echo(f"{scenario.name:20} {scenario.technique:10} {scenario.description}{slow}")
+
+
+def _announce(simulation: Simulation) -> None:
+    for campaign in simulation.campaigns:
+        begins = datetime.fromtimestamp(campaign.start / 1000, UTC).isoformat(" ", "seconds")
+        click.echo(f"{campaign.id} ({campaign.technique}): {campaign.events} events from {begins}", err=True)
 
 
 @contextmanager
@@ -189,10 +205,11 @@ def _to_kafka(servers: str, topic: str, rate: float | None) -> Iterator[Sink]:
 
 
 def _run(blocks: Iterator[Sequence[SimulatedEvent]], sinks: Sequence[Sink]) -> None:
-    """Hand every block to every sink; say at the end how many and how fast."""
+    """Hand every block to every sink; say at the end how many and, from the first on, how fast."""
     count, begun = 0, time.perf_counter()
     try:
         for block in blocks:
+            begun = begun if count else time.perf_counter()
             for sink in sinks:
                 sink(block)
             count += len(block)

@@ -26,8 +26,8 @@ def command(
 ) -> None:
     """Score events from Kafka and publish incidents, until SIGTERM.
 
-    Ends with 0 after SIGTERM (everything saved), 69 if no broker answers, 70 on an unexpected error, 75 if another
-    worker has taken over, 78 if settings, topics and stored state do not fit together.
+    Ends with 0 after SIGTERM (everything saved), 69 if no broker answers, 70 on an unexpected error, 75 if
+    another worker has taken over, 78 if settings, topics and stored state do not fit together.
     """
     import msgspec
 

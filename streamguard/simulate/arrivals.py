@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ BLOCK_EVENTS = 8192
 """Events drawn at once at the most."""
 PACED_BLOCK_SECONDS = 0.02
 """Time drawn at once at a given rate: short, so that drawing never delays an event that is due."""
+_RETRIES = 1.24
+"""Further tries that a mistyped password brings: one in five of them fails again, three at the most."""
 _WARM_UP_EVENTS = 100_000
 _LEFT_DAYS, _LEAVER_DAYS, _LEAVER_EVENTS = 70, 28, 30
 
@@ -65,19 +68,17 @@ class Arrivals:
         self._per_day = events_per_day
         self._rate = rate
         habits = self._habits
-        shares = np.bincount(habits.kind[: habits.count], habits.rate[: habits.count], len(KINDS))
-        self._mixes = np.cumsum(type_mixes(shares / shares.sum()), axis=1)
+        kinds, rates = habits.kind[: habits.count], habits.rate[: habits.count]
+        total_rates = np.bincount(kinds, rates, len(KINDS))
+        failures = np.bincount(kinds, rates * habits.failure[: habits.count], len(KINDS))
+        self._tries = 1 + _RETRIES * failures / np.maximum(total_rates, 1e-9)
+        self._mix(total_rates)
         self._spots = np.cumsum(SPOT_SHARES, axis=1)
         self._slot = -1
         self._cumulated = np.zeros(0)
         self._whereabouts = np.zeros(0, dtype=np.int64)
         total = rate or events_per_day * habits.count / 86_400
         own = 1000 * habits.count / total  # ms between two events of one account
-        # Each mistyped password brings 1.24 further tries; without this the rate would be exceeded by them.
-        failure = np.bincount(
-            habits.kind[: habits.count], (habits.rate * habits.failure)[: habits.count], len(KINDS)
-        )
-        self._per_burst = BURST_EVENTS * (1 + 1.24 * TYPE_MIX[0] * float(failure.sum() / shares.sum()))
         self._gap = min(BURST_GAP_MS, own / 5, _WARM_UP_EVENTS / total * 1000 / 8)
 
     def blocks(self, start: int, end: int | None) -> Iterator[tuple[int, NDArray[np.void]]]:
@@ -126,6 +127,15 @@ class Arrivals:
         out["outcome"] = (out["type"] == 0) & (rng.random(n) < 0.03)
         return out
 
+    def _mix(self, weights: NDArray[Any]) -> None:
+        """Set what each kind does, by the weights of the kinds; retries count as the sign-ins they are."""
+        shares = weights / weights.sum()
+        mixes = type_mixes(shares)
+        mixes[:, 0] /= self._tries
+        first_tries = mixes.sum(axis=1, keepdims=True)
+        self._mixes = np.cumsum(mixes / first_tries, axis=1)
+        self._per_burst = BURST_EVENTS / float(shares @ first_tries[:, 0])
+
     def _block(self, time: int) -> tuple[int, float]:
         """End of the block that begins at `time`, and events a millisecond within it."""
         slot = time // SLOT_MS
@@ -134,8 +144,7 @@ class Arrivals:
             self._cumulated = np.cumsum(activity)
             self._slot = slot
             if self._rate:
-                shares = np.bincount(self._habits.kind, activity, len(KINDS))
-                self._mixes = np.cumsum(type_mixes(shares / shares.sum()), axis=1)
+                self._mix(np.bincount(self._habits.kind, activity, len(KINDS)))
         per_ms = self._rate / 1000 if self._rate else self._cumulated[-1] * self._per_day / DAY_MS
         length = BLOCK_EVENTS / per_ms
         if self._rate:

@@ -19,7 +19,9 @@ _BOOL = ("false", "true")
 _STATES = ("established", "reset", "refused", "opening")
 _CODES = ("NOERROR", "NXDOMAIN", "REFUSED", "SERVFAIL")
 _QUERIES = ("A",) * 68 + ("AAAA",) * 24 + ("PTR",) * 3 + ("TXT",) * 2 + ("MX",) + ("SRV",) * 2
-
+_SERVICE_FAVOURITES = 12
+_BACKUP, _BIG, _BIG_SHARE, _LARGEST = 6.0, 4.5, 0.004, 24.0
+"""Added to the logarithm of a size in a service's nightly job, or of a rare big one; the largest is 26 GB."""
 
 Detail = tuple[str, str]
 """Destination address (empty: the source's own) and the text of the details."""
@@ -63,12 +65,22 @@ class Details:
     def _favourites(self, users: NDArray[np.int64], size: int, salt: int) -> list[int]:
         """Indices into a pool of `size`, each account's own favourites most often."""
         ranks = self._zipf[size][self._rng.integers(0, RANKS, len(users))]
+        ranks = np.where(self._habits.person[users], ranks, ranks % _SERVICE_FAVOURITES)
         out: list[int] = (((self._habits.taste[users] >> salt) + ranks * 7) % size).tolist()
         return out
 
-    def _lognormal(self, users: NDArray[np.int64], mean: float, sigma: float) -> list[int]:
-        normal = mean + self._habits.volume[users] + sigma * self._rng.standard_normal(len(users))
-        out: list[int] = np.exp(np.minimum(normal, 27.0)).astype(np.int64).tolist()
+    def _sizes(self, rows: NDArray[np.void], mean: float, sigma: float) -> list[int]:
+        """Log-normal around the account's volume; now and then a big one, from services a nightly backup."""
+        habits, users, n = self._habits, rows["user"], len(rows)
+        since_start = rows["time"] // 60_000 + habits.utc_minutes[users] - habits.start_minute[users]
+        backup = ~habits.person[users] & (since_start % 1440 < habits.work_minutes[users])
+        shift = habits.volume[users] + _BACKUP * backup + _BIG * (self._rng.random(n) < _BIG_SHARE)
+        normal = mean + shift + sigma * self._rng.standard_normal(n)
+        out: list[int] = np.exp(np.minimum(normal, _LARGEST)).astype(np.int64).tolist()
+        return out
+
+    def _durations(self, n: int) -> list[int]:
+        out: list[int] = self._rng.lognormal(6.5, 1.4, n).astype(np.int64).tolist()
         return out
 
     def _integers(self, low: int, high: int, n: int) -> list[int]:
@@ -97,9 +109,9 @@ class Details:
         for site, port, sent, received, duration, outcome, udp in zip(
             self._favourites(users, SITES, 3),
             self._integers(1024, 65536, n),
-            self._lognormal(users, 7.6, 1.5),
-            self._lognormal(users, 9.2, 1.7),
-            self._lognormal(users, 6.5, 1.3),
+            self._sizes(rows, 7.6, 1.5),
+            self._sizes(rows, 9.2, 1.7),
+            self._durations(n),
             rows["outcome"].tolist(),
             (self._rng.random(n) < 0.12).tolist(),
             strict=True,
@@ -111,8 +123,8 @@ class Details:
                     address,
                     f'"network_details":{{"protocol":"{"udp" if udp and target_port == "443" else "tcp"}",'
                     f'"source_port":{port},"destination_port":{target_port},'
-                    f'"bytes_sent":{sent if done else 60},"bytes_received":{received if done else 0},"duration_ms":{duration},'
-                    f'"destination_hostname":"{host}","connection_state":"{_STATES[outcome]}"}}',
+                    f'"bytes_sent":{sent if done else 60},"bytes_received":{received if done else 0},'
+                    f'"duration_ms":{duration},"destination_hostname":"{host}","connection_state":"{_STATES[outcome]}"}}',
                 )
             )
         return out
@@ -130,7 +142,7 @@ class Details:
             self._favourites(users, FILES, 9),
             private,
             self._integers(0, len(_OPERATIONS), n),
-            self._lognormal(users, 10.6, 1.8),
+            self._sizes(rows, 10.6, 1.8),
             self._integers(0, 1000, n),
             rows["outcome"].tolist(),
             strict=True,
@@ -186,7 +198,8 @@ class Details:
                     server,
                     f'"dns_details":{{"query_name":"{query}","query_type":"{_QUERIES[chance]}",'
                     f'"response_code":"{_CODES[outcome]}","resolved_ips":{addresses},'
-                    f'"ttl":{0 if outcome else ttl},"is_cached":{_BOOL[chance % 3 == 0]},"dns_server":"{server}"}}',
+                    f'"ttl":{0 if outcome else ttl},"is_cached":{_BOOL[chance % 3 == 0]},'
+                    f'"dns_server":"{server}"}}',
                 )
             )
         return out

@@ -196,7 +196,8 @@ class Labels:
     """The labels file: a JSON line for each event of an attack; a context manager that completes it."""
 
     def __init__(self, path: str | Path) -> None:
-        self._file = Path(path).open("wb")
+        path = Path(path)
+        self._file = path.open("wb")
 
     def write(self, events: Sequence[SimulatedEvent]) -> None:
         """Append the labels of those events that have one."""

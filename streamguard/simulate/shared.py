@@ -65,8 +65,8 @@ PROGRAMS = 24
 class Pools:
     """Fragments of details, to be completed with the event's own numbers.
 
-    A *site* is (destination address, host name, port); a *name* is (query, JSON list of addresses); a *file* is
-    (path, digest); a *program* is (text up to the process id, text after the parent's).
+    A *site* is (destination address, host name, port); a *name* is (query, JSON list of addresses); a *file*
+    is (path, digest); a *program* is (text up to the process id, text after the parent's).
     """
 
     sites: list[tuple[str, str, str]]

@@ -83,13 +83,14 @@ class LocalKafka:
     heap_megabytes
         Java heap.
 
-    Examples
-    --------
-    >>> with LocalKafka() as kafka:  # doctest: +SKIP
-    ...     kafka.kill()             # as if the power went
-    ...     kafka.start()            # same port, same data
-    ...     print(kafka.bootstrap_servers)
-    127.0.0.1:21044
+    Notes
+    -----
+    ::
+
+        with LocalKafka() as kafka:
+            kafka.kill()             # as if the process had crashed
+            kafka.start()            # same port, same data
+            kafka.bootstrap_servers  # "127.0.0.1:21044"
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Named points at which a process can be made to die or to hang: how every step of a checkpoint is tested."""
+"""Named points at which a process can be made to die, hang or freeze."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 import time
 
 VARIABLE = "STREAMGUARD_CRASH_POINT"
-"""Names the point, `name`, `name:3` (at the third arrival) or `name:3:hang` (sleep for ever there)."""
+"""The point: `name`, `name:3` (at the third arrival), `name:3:hang` (sleep for ever there) or `name:3:freeze`
+(SIGSTOP, until somebody sends SIGCONT)."""
 
 POINTS = (
     "chunk-folded",
@@ -26,21 +27,22 @@ POINTS = (
 """Every point in the worker, in the order of a checkpoint, then of a recovery."""
 
 
-def _parse(value: str) -> tuple[str, int, bool]:
+def _parse(value: str) -> tuple[str, int, str]:
     name, _, rest = value.partition(":")
     count, _, action = rest.partition(":")
-    if name not in POINTS or (count and not count.isdigit()) or action not in ("", "hang"):
+    if name not in POINTS or (count and not count.isdigit()) or action not in ("", "hang", "freeze"):
         raise ValueError(
-            f"{VARIABLE}={value!r}: use one of {', '.join(POINTS)}, then `:COUNT` or `:COUNT:hang`"
+            f"{VARIABLE}={value!r}: use one of {', '.join(POINTS)}, then `:COUNT`, `:COUNT:hang` or "
+            "`:COUNT:freeze`"
         )
-    return name, int(count or 1), action == "hang"
+    return name, int(count or 1), action or "die"
 
 
-_armed, _remaining, _hang = _parse(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else ("", 0, False)
+_armed, _remaining, _action = _parse(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else ("", 0, "die")
 
 
 def point(name: str) -> None:
-    """Die by SIGKILL, or hang, if this point is the one named in the environment.
+    """Die by SIGKILL, or hang or freeze, if this point is the one named in the environment.
 
     Examples
     --------
@@ -54,7 +56,7 @@ def point(name: str) -> None:
         return
     sys.stderr.write(f"crash point {name} reached\n")
     sys.stderr.flush()
-    if _hang:
+    if _action == "hang":
         while True:
             time.sleep(3600)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGSTOP if _action == "freeze" else signal.SIGKILL)

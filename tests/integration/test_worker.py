@@ -1,13 +1,18 @@
-"""A worker from start to stop: what it scores, saves, publishes and refuses."""
+"""Workers as they live: started, stopped, joined, killed, frozen; and what they refuse."""
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness import Site, events
+from agents import topics
+from agents.exits import FENCED, REFUSED
+from streamguard.testing.broker import LocalKafka
+from tests.harness import Site, WorkerProcess, events, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -19,12 +24,173 @@ def site(kafka: str, tmp_path: Path) -> Iterator[Site]:
     site.close()
 
 
-def test_sigterm_saves_everything(site: Site) -> None:
-    site.produce(events(2000, 2))
+def finish(site: Site, *workers: WorkerProcess) -> None:
+    """Let the workers catch up, stop them, and hold what they left against the oracle."""
+    site.await_caught_up(workers=workers)
+    for worker in workers:
+        assert worker.terminate() == 0, worker.tail()
+    assert site.differences({worker.name for worker in site.started}) == []
+
+
+def test_sigterm_saves_everything_and_bad_records_become_dead_letters(site: Site) -> None:
+    site.produce(events(1000, 2))
+    bad = [None, b"", b"[1]", b"\xff\xfe", b'{"user": "a"}', b"\x00" * 2_000_000, b"[" * 100_000]
+    site.produce([(0, value) for value in bad], **{"message.max.bytes": 4_000_000})
+    site.produce(events(500, 2, seed=2, start=1000))
+    worker = site.start().await_ready()
+    finish(site, worker)
+    dead = {(r.value, r.key, r.headers["trace"]) for r in site.read("dead_letter")}
+    assert {(value, b"k", b"1") for value in bad} <= dead
+    one = next(r for r in site.read("dead_letter") if r.value == b"[1]")
+    assert one.headers.keys() >= {"sg.reason", "sg.detail", "sg.topic", "sg.partition", "sg.offset"}
+    assert one.headers["sg.topic"].decode() == site.names["events"]
+
+
+def test_state_is_read_again_when_the_data_directory_is_lost(site: Site) -> None:
+    site.produce(events(1000, 2))
+    worker = site.start().await_ready()
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0
+    site.wipe("a")
+    site.produce(events(500, 2, seed=2, start=1000))
+    finish(site, site.start())
+
+
+def test_aborted_transactions_in_the_input_are_not_seen(site: Site) -> None:
+    made = events(1200, 2)
+    batches = [(i % 3 != 1, made[i * 40 : (i + 1) * 40]) for i in range(30)]
     worker = site.start()
-    worker.await_ready()
+    site.produce_in_transactions([*batches, (False, made[:10])])  # the log ends with what nobody may read
+    finish(site, worker)
+
+
+def test_two_workers_join_leave_and_are_killed(site: Site) -> None:
+    site.produce(events(800, 2))
+    a = site.start("a").await_ready()
+    b = site.start("b")
+    eventually("each has a partition", lambda: a.metric(READY) == 1.0 and b.metric(READY) == 1.0)
+    site.produce(events(800, 2, seed=2, start=800))
+    site.await_caught_up(workers=[a, b])
+    assert b.terminate() == 0, b.tail()
+    eventually("a has both partitions", lambda: a.metric(READY) == 2.0)
+    site.produce(events(400, 2, seed=3, start=1600))
+    b = site.start("b")
+    eventually("each has a partition again", lambda: a.metric(READY) == 1.0 and b.metric(READY) == 1.0)
+    site.produce(events(400, 2, seed=4, start=2000))
+    a.kill()
+    site.produce(events(400, 2, seed=5, start=2400))
+    finish(site, b)
+
+
+READY = 'streamguard_partitions{state="ready"}'
+
+
+def test_a_frozen_worker_is_fenced_and_ends(site: Site) -> None:
+    site.produce(events(800, 2))
+    # It freezes in the middle of a checkpoint: its open transaction has to be aborted by the next owner.
+    a = site.start("a", crash_point="changes-sent:3:freeze")
+    eventually("a is frozen", a.frozen)
+    b = site.start("b").await_ready(90)
+    site.produce(events(800, 2, seed=2, start=800))
+    site.await_caught_up(workers=[b])
+    a.signal(signal.SIGCONT)
+    assert a.await_exit() == FENCED, a.tail()
+    assert "belongs to another worker" in a.lines()[-1]["message"]
+    finish(site, b)
+
+
+def test_static_members_restart_without_a_rebalance(kafka: str, tmp_path: Path) -> None:
+    site = Site(kafka, tmp_path, session_timeout_seconds=20.0)
+    try:
+        site.produce(events(800, 2))
+        a = site.start("a", STREAMGUARD_WORKER_INSTANCE_ID="a")
+        b = site.start("b", STREAMGUARD_WORKER_INSTANCE_ID="b")
+        eventually("each has a partition", lambda: a.metric(READY) == 1.0 and b.metric(READY) == 1.0)
+        before = a.metric("streamguard_rebalances_total")
+        b.kill()
+        b = site.start("b", STREAMGUARD_WORKER_INSTANCE_ID="b").await_ready(15)
+        assert b.metric(READY) == a.metric(READY) == 1.0
+        assert a.metric("streamguard_rebalances_total") == before
+        finish(site, a, b)
+    finally:
+        site.close()
+
+
+def test_readiness_turns_red_when_checkpoints_stand_still(kafka: str, tmp_path: Path) -> None:
+    site = Site(kafka, tmp_path)
+    try:
+        worker = site.start(crash_point="checkpoint-begun:1:hang")
+        worker.await_ready()
+        site.produce(events(300, 2))
+        eventually("not ready", lambda: worker.get("/readyz")[0] == 503)
+        assert json.loads(worker.get("/readyz")[1])["reason"] in ("hangs", "stalled")
+        assert worker.get("/healthz")[0] == 200
+    finally:
+        site.close()
+
+
+def test_metrics_name_no_user(site: Site) -> None:
+    site.produce(events(600, 2))
+    worker = site.start().await_ready()
     site.await_caught_up(workers=[worker])
-    site.produce(events(500, 2, seed=2, start=2000))
+    status, text = worker.get("/metrics")
+    assert status == 200
+    assert "user-" not in text and "10.0." not in text
+    assert sum(v for k, v in worker.metrics().items() if k.startswith("streamguard_events_total")) > 500
+    assert worker.metric("streamguard_event_to_alert_seconds_count") > 0
+    assert any(k.startswith("streamguard_dead_letters_total{reason=") for k in worker.metrics())
+
+
+@pytest.mark.parametrize("role", ["events", "changelog"])
+def test_a_topic_made_again_is_refused(site: Site, role: str) -> None:
+    site.produce(events(600, 2))
+    worker = site.start().await_ready()
     site.await_caught_up(workers=[worker])
-    assert worker.terminate() == 0, worker.tail()
-    assert site.differences() == []
+    assert worker.terminate() == 0
+    site.delete_topic(role)
+    topics.create(site.settings)
+    site.produce(events(900, 2))  # offsets alone would look right
+    worker = site.start()
+    assert worker.await_exit() == REFUSED, worker.tail()
+    message = worker.lines()[-1]["message"]
+    assert site.names[role] in message and "made again" in message and "offset" in message
+
+
+def test_events_that_expired_unread_are_refused(site: Site) -> None:
+    site.produce(events(600, 2))
+    worker = site.start().await_ready()
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0
+    site.produce(events(600, 2, seed=2, start=600))
+    site.expire("events", partition=1)
+    worker = site.start()
+    assert worker.await_exit() == REFUSED, worker.tail()
+    assert "expired before they were read" in worker.lines()[-1]["message"]
+
+
+def test_what_cannot_work_is_refused_before_joining(site: Site, kafka: str) -> None:
+    a = site.start("a").await_ready()
+    second = site.start("a")
+    assert second.await_exit() == REFUSED
+    assert "data directory" in second.lines()[-1]["message"]
+    assert a.alive
+    site.delete_topic("alerts")
+    other = site.start("b")
+    assert other.await_exit() == REFUSED
+    assert "streamguard topics create" in other.lines()[-1]["message"]
+
+
+def test_a_broker_killed_and_restarted(tmp_path: Path) -> None:
+    with LocalKafka() as broker:
+        site = Site(broker.bootstrap_servers, tmp_path)
+        try:
+            site.produce(events(600, 2))
+            worker = site.start().await_ready()
+            site.await_caught_up(workers=[worker])
+            broker.kill()
+            broker.start()
+            site.produce(events(600, 2, seed=2, start=600))
+            worker = worker if worker.alive else site.start()
+            finish(site, worker)
+        finally:
+            site.close()

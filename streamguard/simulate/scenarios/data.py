@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamguard.simulate.places import attacker_place, public_address
-from streamguard.simulate.scenarios.stage import DAY, HOUR, MINUTE, Actor, Scenario, Stage, Step
+from streamguard.simulate.scenarios.stage import HOUR, MINUTE, Actor, Scenario, Stage, Step
 from streamguard.simulate.shared import domain
 
 _FOLDERS = (
@@ -105,8 +105,8 @@ def low_and_slow(stage: Stage, start: int) -> Iterator[Step]:
     user = stage.pick("office", "developer", "sales", "finance")
     place = attacker_place(draw, residential=True)
     address, host = public_address(draw, "hosting:slow"), f"sync.{domain(draw)}"
-    time, until = start, start + int(draw.uniform(3, 8) * DAY)
-    while time < until:
+    time = start
+    for _ in range(draw.randint(9, 22)):
         thief = Actor(stage, user, place, noticed=0.1)
         if draw.random() < 0.25:
             yield thief.sign_in(time - draw.randint(3000, 30_000), "failed", "wrong_password")
@@ -117,7 +117,7 @@ def low_and_slow(stage: Stage, start: int) -> Iterator[Step]:
         yield thief.connect(
             time + stage.gap(20_000), address, host, sent=stage.gap(5 * MEGABYTE), received=stage.gap(4000)
         )
-        time = stage.next_working_time(user, time + int(draw.uniform(3, 14) * HOUR))
+        time = stage.next_working_time(user, time + int(draw.uniform(3, 14) * HOUR)) + stage.gap(5 * MINUTE)
 
 
 def _document(stage: Stage, team: int) -> str:

@@ -1,0 +1,92 @@
+"""`streamguard evaluate`: measures detection on a file of labelled events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from streamguard.cli import source
+from streamguard.evaluate import evaluate
+from streamguard.labels import ColumnLabels, FileLabels
+
+CAMPAIGN = "attack_id"
+
+
+@click.command()
+@source.options
+@click.option("--label", help="Column that says whether an event is an attack: 1 or 0.  [default: is_attack]")
+@click.option("--campaign", help=f"Column that names an attack's campaign.  [default: {CAMPAIGN}, if there]")
+@click.option(
+    "--labels",
+    "labels_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Labels in a file of their own, as `simulate --labels` writes it: event_id and campaign a line.",
+)
+@click.option(
+    "--train-share",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.3,
+    show_default=True,
+    help="First events, which are learned from and not measured.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def command(
+    file: str, format: str | None, mapped: tuple[tuple[str, str], ...], partitions: int, config: Path | None,
+    label: str | None, campaign: str | None, labels_file: Path | None, train_share: float, as_json: bool,
+) -> None:  # fmt: skip
+    """Replay the events of FILE, and measure scores, incidents and campaigns by their labels.
+
+    FILE is as for `replay`. Labels are never an input of detection. Scores: `statistical` is without patterns
+    and forest; `forest` is trained, without labels, on the first events; `verdict` is all of them together.
+    """
+    if labels_file is not None and (label or campaign):
+        raise click.UsageError("--labels brings labels and campaigns: leave out --label and --campaign")
+    with source.failures():
+        labels: ColumnLabels | FileLabels
+        if labels_file is not None:
+            labels = FileLabels(labels_file, dict(mapped).get("event_id", "event_id"))
+            rows = source.Source(file, format, mapped, labels.columns)
+        else:
+            labels = ColumnLabels(label or "is_attack", campaign or CAMPAIGN)
+            optional = [] if campaign else [CAMPAIGN]
+            extra = [name for name in labels.columns if name not in optional]
+            rows = source.Source(file, format, mapped, extra, optional)
+        result = evaluate(
+            rows, labels, partitions=partitions, train_share=train_share, detection=source.detection(config)
+        )
+    click.echo(msgspec.json.encode(result).decode() if as_json else table(result, rows.refused()))
+
+
+def table(result: dict[str, Any], refused: str) -> str:
+    """The result for a reader."""
+    columns = {
+        "roc_auc": "ROC-AUC", "average_precision": "avg. precision", "precision_at_100": "precision @100",
+        "recall_at_fpr_0.01": "recall @1% FPR", "recall_at_fpr_0.001": "recall @0.1% FPR",
+    }  # fmt: skip
+    lines = [f"{'':12}" + "".join(f"{name:>18}" for name in columns.values())]
+    for score, measures in result["scores"].items():
+        cells = [f"{score:12}"]
+        if measures is None:
+            cells.append(f"   none: {result['forest_missing']}")
+        else:
+            cells += [f"{_number(measures[name], '.4f'):>18}" for name in columns]
+        lines.append("".join(cells))
+    caught = result["campaigns"]
+    lines += [
+        "",
+        f"events      {result['events']:,}, of them {result['measured']:,} measured, "
+        f"of these {result['attacks']:,} attacks; {refused}",
+        f"incidents   {result['incidents']:,}; {_number(result['incidents_per_benign_day'], '.3f')} a day without "
+        f"any attack; {_number(result['alerted_benign_share'], '.3%')} of benign events alerted",
+        f"campaigns   {caught['caught']} of {caught['total']} caught, the first alert after "
+        f"{_number(caught['median_delay_seconds'], ',.0f')} s (median)",
+        f"CPU         {result['cpu_seconds']:.2f} s",
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,121 @@
+"""`streamguard replay`: scores a file of events and prints the incidents."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from streamguard import features
+from streamguard.alerts import SEVERITIES
+from streamguard.cli import source
+from streamguard.forest import Forest
+from streamguard.models import artifact
+from streamguard.models.registry import Registry
+from streamguard.replay import Replay
+
+
+@click.command()
+@source.options
+@click.option("--json", "as_json", is_flag=True, help="An incident a line, as JSON, all of them.")
+@click.option(
+    "--top", type=click.IntRange(0), default=20, show_default=True, help="Incidents in the table; 0: all."
+)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file instead of standard output."
+)
+@click.option(
+    "--fail-on", type=click.Choice(SEVERITIES), help="Exit code 1 if an incident is as severe or worse."
+)
+@click.option("--model", type=click.Path(file_okay=False), help="Directory of one forest.")
+@click.option(
+    "--registry",
+    type=click.Path(file_okay=False),
+    help="Directory of a registry, whose current forest is used.",
+)
+def command(
+    file: str, format: str | None, mapped: tuple[tuple[str, str], ...], partitions: int, config: Path | None,
+    as_json: bool, top: int, output: Path | None, fail_on: str | None,
+    model: str | None, registry: str | None,
+) -> None:  # fmt: skip
+    """Score the events of FILE as a topic's, and print the incidents, worst first.
+
+    FILE is JSON lines (.jsonl), CSV with a line of column names, or Parquet; - is standard input. Events are
+    taken in the file's order. Rows that are no events are counted, the first of them named, on standard error.
+
+    Ends with 0; 1 with --fail-on if there is such an incident; 2 if the input cannot be used.
+    """
+    if model and registry:
+        raise click.UsageError("--model and --registry both name a forest: give one of them")
+    with source.failures():
+        replay = Replay(partitions, detection=source.detection(config), forest=_forest(model, registry))
+        rows = source.Source(file, format, mapped)
+        for batch in rows:
+            replay.feed(batch)
+    incidents = replay.incidents()
+    text = _lines(incidents) if as_json else table(incidents[: top or None], len(incidents))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise source.Failure(f"cannot write {output}: {error.strerror}") from None
+    click.echo(f"{replay.events:,} events, {len(incidents):,} incidents, {rows.refused()}", err=True)
+    if fail_on and any(SEVERITIES.index(i["severity"]) >= SEVERITIES.index(fail_on) for i in incidents):
+        sys.exit(1)
+
+
+def _forest(model: str | None, registry: str | None) -> Forest | None:
+    if model:
+        return artifact.load(model, feature_names=features.NAMES)
+    if registry:
+        versions = Registry(registry, feature_names=features.NAMES)
+        current = versions.current()
+        if current is None:
+            raise artifact.ArtifactError(f"{registry}: no forest is current there: train and promote one")
+        return versions.load(current)
+    return None
+
+
+def _lines(incidents: Sequence[dict[str, Any]]) -> str:
+    return "".join(msgspec.json.encode(incident).decode() + "\n" for incident in incidents)
+
+
+def table(incidents: Sequence[dict[str, Any]], total: int) -> str:
+    """Incidents for a reader: a line each, with patterns and reasons beneath."""
+    if not total:
+        return "no incidents\n"
+    who = [f"{i['entity']['kind']} {i['entity']['value']}" for i in incidents]
+    width = max(len("WHO"), *(min(len(name), 40) for name in who))
+    lines = [
+        f"{'RISK':>5}  {'SEVERITY':8}  {'EVENTS':>6}  {'FIRST SEEN':19}  {'LAST SEEN':19}  "
+        f"{'WHO':{width}}  TECHNIQUE"
+    ]
+    for incident, name in zip(incidents, who, strict=True):
+        seen = [incident[key][:19].replace("T", " ") for key in ("first_seen", "last_seen")]
+        lines.append(
+            f"{incident['risk']:5.1f}  {incident['severity']:8}  {incident['count']:6,}  "
+            f"{seen[0]}  {seen[1]}  {name:{width}}  {incident['technique'] or '-'}"
+        )
+        lines += [
+            f"         {pattern['name'].replace('_', ' ')}: {pattern['says']}"
+            for pattern in incident["patterns"]
+        ]
+        lines += [
+            f"         {reason['feature'].replace('_', ' ')}: {reason['actual']}; usual: {reason['typical']} "
+            f"({reason['bits']:.0f} bits, {reason['share']:.0%})"
+            for reason in incident["reasons"]
+        ]
+    if total > len(incidents):
+        lines.append(f"... and {total - len(incidents):,} more: --top 0 shows all, --json too")
+    return "".join(_printable(line) + "\n" for line in lines)
+
+
+def _printable(text: str) -> str:
+    """Text without control characters, with which an event could otherwise command the reader's terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,208 @@
+"""The fold over a history without Kafka: events in file order into partitions, incidents at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.alerts import rfc3339, risk, severity
+from streamguard.fold import N_FEATURES
+from streamguard.forest import Forest
+from streamguard.history import BATCH_ROWS, Batch
+from streamguard.partitioner import partition_of
+from streamguard.settings import Detection
+from streamguard.state import Folded, PartitionState, verdict
+
+RESIDENT = 4 * BATCH_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a batch came to; arrays are of its n events, in their order.
+
+    Attributes
+    ----------
+    features
+        float32 (n, 28).
+    score, tail, forest, evidence
+        float64 (n,), bits; see `streamguard.state.Folded`.
+    patterns
+        uint64 (n,).
+    incident
+        int64 (n,): a number that the alerted events of one incident share; -1 where not alerted.
+    """
+
+    features: NDArray[np.float32]
+    score: NDArray[np.float64]
+    tail: NDArray[np.float64]
+    forest: NDArray[np.float64]
+    evidence: NDArray[np.float64]
+    patterns: NDArray[np.uint64]
+    incident: NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class _Course:
+    """An incident so far: as it was told last, and what has come since."""
+
+    body: dict[str, Any]
+    first_ms: int = 0
+    last_ms: int = 0
+    count: int = 0
+    evidence: float = 0.0
+
+
+class Replay:
+    """Folds batches of events as a topic of some partitions would be.
+
+    Parameters
+    ----------
+    partitions
+        Users are spread over them as Kafka's default partitioner does; events without one have the empty key.
+    detection
+        What is alerted.
+    forest
+        Adds its evidence to verdicts.
+
+    Attributes
+    ----------
+    events : int
+        Folded so far.
+    refused : Counter
+        Rows that are no events, by reason.
+
+    Notes
+    -----
+    How rows are grouped into batches does not matter. Memory holds 3 KB for each user of the history, and the
+    incidents.
+
+    Examples
+    --------
+    >>> from streamguard.history import read
+    >>> replay = Replay(partitions=2)
+    >>> for batch in read("events.jsonl"):  # doctest: +SKIP
+    ...     replay.feed(batch)
+    >>> replay.incidents()
+    []
+    """
+
+    def __init__(
+        self, partitions: int = 4, *, detection: Detection | None = None, forest: Forest | None = None
+    ) -> None:
+        self._forest = forest
+        self._saved: list[dict[bytes, bytes]] = [{} for _ in range(partitions)]
+        self._states = [
+            PartitionState(
+                partition,
+                lambda keys, saved=saved: [saved.get(key) for key in keys],  # type: ignore[misc]
+                resident=RESIDENT,
+                detection=detection or Detection(),
+            )
+            for partition, saved in enumerate(self._saved)
+        ]
+        self._partition_of = lru_cache(65_536)(lambda user: partition_of(user.encode(), partitions))
+        self._courses: dict[int, _Course] = {}
+        self.events = 0
+        self.refused: Counter[str] = Counter()
+
+    def feed(self, batch: Batch) -> Scored:
+        """Fold the next rows."""
+        events = batch.events
+        self.events += len(events)
+        self.refused.update(refusal.reason for refusal in batch.refused)
+        users = [""] * len(batch.values)
+        for event, row in zip(events, batch.index, strict=True):
+            users[row] = event.user or ""
+        for refusal in batch.refused:
+            users[refusal.index] = _named_user(batch.values[refusal.index])
+        partition = np.array([self._partition_of(user) for user in users], np.int64)
+        position = np.full(len(batch.values), -1)
+        position[batch.index] = np.arange(len(events))
+        n = len(events)
+        out = Scored(
+            features=np.empty((n, N_FEATURES), np.float32),
+            score=np.empty(n),
+            tail=np.empty(n),
+            forest=np.empty(n),
+            evidence=np.empty(n),
+            patterns=np.empty(n, np.uint64),
+            incident=np.full(n, -1, np.int64),
+        )
+        for p, state in enumerate(self._states):
+            for rows in _chunks(np.flatnonzero(partition == p)):
+                first = state.next_offset or 0
+                offsets = np.arange(first, first + len(rows))
+                good = np.flatnonzero(position[rows] >= 0)
+                at = position[rows[good]]
+                folded = state.fold_events([events[i] for i in at], good.tolist(), offsets, self._forest)
+                state.next_offset = first + len(rows)
+                for incident in folded.incidents:
+                    incident.attach(batch.values[batch.index[at[incident.index]]])
+                for name in ("features", "score", "tail", "forest", "evidence", "patterns"):
+                    getattr(out, name)[at] = getattr(folded, name)
+                alerted = np.flatnonzero(folded.kind)
+                numbers = self._number(p, folded.incident[alerted, 0])
+                out.incident[at[alerted]] = numbers
+                self._follow(folded, alerted, numbers)
+                if state.full:
+                    self._saved[p].update(state.changes())
+                    state.clean()
+        return out
+
+    def _number(self, partition: int, first_offset: NDArray[np.float64]) -> NDArray[np.int64]:
+        return first_offset.astype(np.int64) * len(self._states) + partition
+
+    def _follow(self, folded: Folded, alerted: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
+        """Bring incidents up to date with a chunk's alerts."""
+        told = {incident.index: incident.body for incident in folded.incidents}
+        evidence = verdict(folded.incident[alerted, 4], folded.forest[alerted])
+        for i, number, bits in zip(alerted.tolist(), numbers.tolist(), evidence.tolist(), strict=True):
+            if number not in self._courses:
+                self._courses[number] = _Course(told[i])
+            course = self._courses[number]
+            course.body = told.get(i, course.body)
+            course.first_ms, course.count = (int(x) for x in folded.incident[i, 1:3])
+            course.last_ms = max(course.last_ms, int(folded.events[i].timestamp))
+            course.evidence = max(course.evidence, bits)
+
+    def incidents(self) -> list[dict[str, Any]]:
+        """Incidents as they stand now, worst first: by risk, then events, then age.
+
+        Returns
+        -------
+        list of dict
+                As published last, with the count, the times and the risk that they have come to.
+        """
+        out = []
+        for course in self._courses.values():
+            body = dict(course.body)
+            body["first_seen"] = rfc3339(course.first_ms)
+            body["last_seen"] = rfc3339(course.last_ms)
+            body["count"] = course.count
+            body["risk"] = risk(course.evidence)
+            body["severity"] = severity(course.evidence)
+            body["evidence_bits"] = round(course.evidence, 2)
+            out.append(body)
+        return sorted(out, key=lambda body: (-body["risk"], -body["count"], body["first_seen"], body["id"]))
+
+
+def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[a : a + BATCH_ROWS] for a in range(0, len(rows), BATCH_ROWS)]
+
+
+class _Keyed(msgspec.Struct):
+    user: str | None = None
+
+
+def _named_user(value: bytes | None) -> str:
+    """The user that a refused row names, whose key it would have in a topic."""
+    try:
+        return msgspec.json.decode(value or b"", type=_Keyed).user or ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""

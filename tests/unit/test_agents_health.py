@@ -1,0 +1,96 @@
+"""What /readyz answers, with time moved by hand; what the port serves."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+from agents.exits import RefusedError
+from agents.health import BEAT_SECONDS, HealthServer, Progress
+from streamguard.testing.clock import ManualClock
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(1000.0)
+
+
+@pytest.fixture
+def progress(clock: ManualClock) -> Progress:
+    progress = Progress(stall_seconds=30, clock=clock)
+    progress.assigned([0, 3])
+    progress.ready(0)
+    progress.ready(3)
+    return progress
+
+
+def reason(progress: Progress) -> object:
+    problem = progress.not_ready()
+    return problem and problem["reason"]
+
+
+def test_recovering_until_the_last_partition_is_ready(clock: ManualClock) -> None:
+    progress = Progress(stall_seconds=30, clock=clock)
+    progress.assigned([1, 2])
+    progress.ready(1)
+    assert reason(progress) == "recovering"
+    progress.ready(2)
+    assert reason(progress) is None
+    progress.assigned([])
+    assert reason(progress) == "no_partition"
+
+
+def test_stalled_only_while_records_wait(progress: Progress, clock: ManualClock) -> None:
+    for second in range(100):
+        clock.advance(1)
+        progress.beat()
+        progress.observe(0, 500 + second, waiting=True)
+        progress.observe(3, 70, waiting=False)
+        assert reason(progress) is None
+    for _ in range(31):
+        clock.advance(1)
+        progress.beat()
+        progress.observe(0, 600, waiting=True)
+        progress.observe(3, 70, waiting=False)
+    assert reason(progress) == "stalled"
+    assert "[0]" in str(progress.not_ready())
+    progress.observe(0, 601, waiting=True)
+    assert reason(progress) is None
+
+
+def test_a_main_thread_that_hangs_is_noticed(progress: Progress, clock: ManualClock) -> None:
+    progress.beat()
+    clock.advance(BEAT_SECONDS)
+    assert reason(progress) is None
+    clock.advance(1)
+    assert reason(progress) == "hangs"
+
+
+def fetch(port: int, path: str) -> tuple[int, str, bytes]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.headers["Content-Type"], answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers["Content-Type"], error.read()
+
+
+def test_the_port_serves_metrics_and_both_answers(progress: Progress, clock: ManualClock) -> None:
+    server = HealthServer(progress, "127.0.0.1", 0)
+    server.start()
+    status, kind, body = fetch(server.port, "/metrics")
+    assert (status, kind.split(";")[0]) == (200, "text/plain")
+    assert b"streamguard_build_info" in body
+    assert fetch(server.port, "/readyz")[0] == 200
+    assert b"streamguard_ready 1.0" in fetch(server.port, "/metrics")[2]
+    clock.advance(100)
+    status, _, body = fetch(server.port, "/readyz")
+    assert status == 503
+    assert json.loads(body)["reason"] == "hangs"
+    assert b"streamguard_ready 0.0" in fetch(server.port, "/metrics")[2]
+    assert fetch(server.port, "/healthz")[0] == 200
+    assert fetch(server.port, "/state")[0] == 404
+    with pytest.raises(RefusedError, match="--metrics-port"):
+        HealthServer(progress, "127.0.0.1", server.port)

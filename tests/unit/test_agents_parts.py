@@ -1,0 +1,152 @@
+"""The worker's parts that need no Kafka: lineage, the table, snapshots in flight, logs, crash points, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents import topics, worker
+from agents.checkpoint import Checkpointer
+from agents.exits import UNAVAILABLE, RefusedError
+from agents.lineage import Source, check_changelog, check_source
+from agents.logs import JsonFormatter, TextFormatter
+from agents.table import Local, Memory, PartitionTable
+from streamguard.settings import Settings, Worker
+
+NOW = Source("events", "id-2")
+
+
+@pytest.mark.parametrize(
+    ("stored", "start", "end", "next_offset", "said"),
+    [
+        (Source("events", "id-1"), 0, 900, 500, "made again (id id-1, now id-2)"),
+        (Source("other", "id-2"), 0, 900, 500, "not the topic of the stored state (other)"),
+        (NOW, 0, 400, 500, "ends at offset 400"),
+        (NOW, 600, 900, 500, "100 offsets expired before they were read"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_refused(
+    stored: Source, start: int, end: int, next_offset: int, said: str
+) -> None:
+    with pytest.raises(RefusedError) as refused:
+        check_source(NOW, 3, start, end, stored, next_offset)
+    message = str(refused.value)
+    assert said in message
+    assert "events" in message and "partition 3" in message and "500" in message
+    assert "streamguard topics create" in message
+
+
+def test_a_new_application_starts_at_the_first_event_kept() -> None:
+    assert check_source(NOW, 0, 70, 900, None, None) == 70
+
+
+@pytest.mark.parametrize(
+    ("local", "start", "end", "said"),
+    [
+        (Local("id-1", 50), 0, 90, "made again"),
+        (Local("id-2", 91), 0, 90, "committed records were lost"),
+        (Local("id-2", 5), 6, 90, "cleanup.policy"),
+        (None, 6, 90, "cleanup.policy"),
+    ],
+)
+def test_a_changelog_that_does_not_fit_is_refused(
+    local: Local | None, start: int, end: int, said: str
+) -> None:
+    with pytest.raises(RefusedError, match=said):
+        check_changelog("state", 1, "id-2", start, end, local, "data")
+
+
+def test_a_table_keeps_values_and_position_together(tmp_path: Path) -> None:
+    table = PartitionTable(tmp_path / "t", Memory(8 << 20))
+    assert table.local is None
+    table.write([(b"a", b"1"), (b"b", b"2")], Local("id", 7))
+    table.write([(b"a", b"3")], Local("id", 9))
+    table.close()
+    again = PartitionTable(tmp_path / "t", Memory(8 << 20))
+    assert again.local == Local("id", 9)
+    assert again.get_many([b"a", b"x", b"b"]) == [b"3", None, b"2"]
+    assert again.items() == {b"a": b"3", b"b": b"2"}
+    with pytest.raises(RefusedError, match="--data-dir"):
+        PartitionTable(tmp_path / "t", Memory(8 << 20))
+    again.close()
+
+
+class SlowWriter:
+    """Commits when told to."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def commit(self, changes: Any) -> int:
+        await self.go.wait()
+        return len(changes)
+
+
+def test_a_snapshot_is_readable_before_it_is_durable(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        table = PartitionTable(tmp_path / "t", Memory(8 << 20))
+        table.write([(b"a", b"old"), (b"b", b"kept")], Local("id", 1))
+        writer = SlowWriter()
+        checkpointer = Checkpointer(table, writer, "id")  # type: ignore[arg-type]
+        saving = asyncio.create_task(checkpointer.save([(b"a", b"new")], []))
+        await asyncio.sleep(0)
+        assert checkpointer.read([b"a", b"b", b"c"]) == [b"new", b"kept", None]
+        assert table.get_many([b"a"]) == [b"old"]
+        writer.go.set()
+        await saving
+        assert checkpointer.read([b"a"]) == table.get_many([b"a"]) == [b"new"]
+        table.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_log_line_is_one_json_object() -> None:
+    record = logging.makeLogRecord(
+        {"name": "agents.x", "levelname": "INFO", "msg": "two\nlines %d", "args": (7,), "created": 0.25}
+    )
+    record.partition = 3
+    record.msecs = 250.0
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert json.loads(line) == {
+        "time": "1970-01-01T00:00:00.250Z",
+        "level": "info",
+        "logger": "agents.x",
+        "message": "two\nlines 7",
+        "partition": 3,
+    }
+    assert "partition=3" in TextFormatter().format(record)
+
+
+def point(value: str) -> subprocess.CompletedProcess[str]:
+    code = "from streamguard.testing import crash\nfor _ in range(3): crash.point('table-written'); print('alive')"
+    return subprocess.run(
+        [sys.executable, "-c", code], env={"STREAMGUARD_CRASH_POINT": value}, capture_output=True, text=True
+    )
+
+
+def test_crash_points_die_at_the_arrival_named() -> None:
+    died = point("table-written:2")
+    assert died.returncode == -9
+    assert died.stderr == "crash point table-written reached\n"
+    assert point("changes-sent").returncode == 0
+    wrong = point("no-such-point")
+    assert wrong.returncode == 1 and "table-written" in wrong.stderr
+
+
+def test_no_kafka_is_an_exit_code_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def check(_: Settings) -> list[str]:
+        raise topics.TopicsError("no Kafka answers at nowhere:1")
+
+    monkeypatch.setattr(topics, "check", check)
+    assert worker.run(Settings(worker=Worker(data_dir=str(tmp_path)))) == UNAVAILABLE
+    assert "nowhere:1" in caplog.text
