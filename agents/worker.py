@@ -88,7 +88,7 @@ def _check_topics(settings: Settings) -> None:
 
 def _compile(settings: Settings) -> None:
     """Fold one made-up event over nothing, so that no chunk of a real partition waits for the compiler."""
-    event = b'{"timestamp": 0, "event_type": "auth_attempt", "source_ip": "192.0.2.1", "user": "-"}'
+    event = b'{"timestamp": 1700000000000, "event_type": "auth_attempt", "source_ip": "192.0.2.1", "user": "-"}'
     state = PartitionState(0, lambda keys: [None] * len(keys), resident=1024, detection=settings.detection)
     state.fold([event], np.zeros(1, np.int64))
     state.changes()

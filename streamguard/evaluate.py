@@ -109,8 +109,6 @@ def evaluate(
     first = math.ceil(train_share * n)
     if first == n:
         raise EvaluationError("no event is left to measure: the file holds too few")
-    if not judged.attack[first:].any():
-        raise EvaluationError(f"none of the {n - first:,} measured events is labelled as an attack")
     scored, attack = judged.scored, judged.attack[first:]
     forest, missing = forest_bits(judged, first)
     evidence = scored.evidence[first:]

@@ -42,6 +42,7 @@ class ColumnLabels:
                 )
         self._label = label
         self._campaign = campaign
+        self._given = False
         self.columns = [label] if campaign is None else [label, campaign]
 
     def __call__(self, batch: Batch) -> tuple[list[bool], list[str | None]]:
@@ -60,11 +61,24 @@ class ColumnLabels:
                 raise HistoryError(
                     f"row {batch.first + i}: {self._label} is {cells[i]!r}: labels are 1 or 0, true or false"
                 )
+            self._given = self._given or text != ""
             attack.append(text in _ATTACK)
         if self._campaign is None:
             return attack, [None] * len(attack)
         names = batch.extra[self._campaign]
         return attack, [None if names[i] is None else str(names[i]) for i in batch.index]
+
+    def check(self) -> None:
+        """Complain if no event had a label.
+
+        Raises
+        ------
+        HistoryError
+        """
+        if not self._given:
+            raise HistoryError(
+                f"no event has a {self._label}: name the column with --label, or a file with --labels"
+            )
 
 
 class FileLabels:
@@ -86,7 +100,9 @@ class FileLabels:
     def __init__(self, path: Path, column: str = "event_id") -> None:
         decode = msgspec.json.Decoder(_Label).decode
         number = 0
+        self._path = path
         self._column = column
+        self._found = False
         self.columns = [column]
         self._campaign: dict[str, str | None] = {}
         try:
@@ -104,7 +120,19 @@ class FileLabels:
     def __call__(self, batch: Batch) -> tuple[list[bool], list[str | None]]:
         """For each event of a batch: whether it is an attack, and of which campaign."""
         ids = [str(batch.extra[self._column][i]) for i in batch.index]
-        return [name in self._campaign for name in ids], [self._campaign.get(name) for name in ids]
+        attack = [name in self._campaign for name in ids]
+        self._found = self._found or any(attack)
+        return attack, [self._campaign.get(name) for name in ids]
+
+    def check(self) -> None:
+        """Complain if there are labels, and none is of an event that was seen.
+
+        Raises
+        ------
+        HistoryError
+        """
+        if self._campaign and not self._found:
+            raise HistoryError(f"no event has an id of {self._path}: these are other events' labels")
 
 
 class _Label(msgspec.Struct):

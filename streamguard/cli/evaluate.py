@@ -57,6 +57,9 @@ def command(
         result = evaluate(
             rows, labels, partitions=partitions, train_share=train_share, detection=source.detection(config)
         )
+        labels.check()
+    if not result["attacks"]:
+        click.echo("no measured event is an attack: scores have no measures", err=True)
     click.echo(msgspec.json.encode(result).decode() if as_json else table(result, rows.refused()))
 
 
@@ -79,8 +82,8 @@ def table(result: dict[str, Any], refused: str) -> str:
         "",
         f"events      {result['events']:,}, of them {result['measured']:,} measured, "
         f"of these {result['attacks']:,} attacks; {refused}",
-        f"incidents   {result['incidents']:,}; {_number(result['incidents_per_benign_day'], '.3f')} a day without "
-        f"any attack; {_number(result['alerted_benign_share'], '.3%')} of benign events alerted",
+        f"incidents   {result['incidents']:,}; without any attack "
+        f"{_number(result['incidents_per_benign_day'], '.3f')} a day; {_number(result['alerted_benign_share'], '.3%')} of benign events alerted",
         f"campaigns   {caught['caught']} of {caught['total']} caught, the first alert after "
         f"{_number(caught['median_delay_seconds'], ',.0f')} s (median)",
         f"CPU         {result['cpu_seconds']:.2f} s",

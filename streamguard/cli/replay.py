@@ -45,7 +45,7 @@ def command(
     """Score the events of FILE as a topic's, and print the incidents, worst first.
 
     FILE is JSON lines (.jsonl), CSV with a line of column names, or Parquet; - is standard input. Events are
-    taken in the file's order. Rows that are no events are counted, the first of them named, on standard error.
+    taken in the file's order. Rows that are no events are counted, and the first named, on standard error.
 
     Ends with 0; 1 with --fail-on if there is such an incident; 2 if the input cannot be used.
     """

@@ -50,7 +50,7 @@ def test_stalled_only_while_records_wait(progress: Progress, clock: ManualClock)
         progress.observe(0, 500 + second, waiting=True)
         progress.observe(3, 70, waiting=False)
         assert reason(progress) is None
-    for _ in range(31):
+    for _ in range(32):
         clock.advance(1)
         progress.beat()
         progress.observe(0, 600, waiting=True)

@@ -1,4 +1,4 @@
-"""The worker's parts that need no Kafka: lineage, the table, snapshots in flight, logs, crash points, exit codes."""
+"""The parts of a worker that need no Kafka."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_log_line_is_one_json_object() -> None:
 
 
 def point(value: str) -> subprocess.CompletedProcess[str]:
-    code = "from streamguard.testing import crash\nfor _ in range(3): crash.point('table-written'); print('alive')"
+    code = "from streamguard.testing import crash\nfor _ in range(3): crash.point('table-written')"
     return subprocess.run(
         [sys.executable, "-c", code], env={"STREAMGUARD_CRASH_POINT": value}, capture_output=True, text=True
     )
