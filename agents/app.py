@@ -9,6 +9,7 @@ from typing import Any
 import faust
 from faust.app.base import BootStrategy
 from faust.serializers.schemas import Schema
+from faust.tables.manager import TableManager
 from yarl import URL
 
 from agents.exits import end
@@ -25,6 +26,14 @@ _log = logging.getLogger(__name__)
 class _Boot(BootStrategy):
     enable_kafka_producer = False
     enable_web = False
+
+
+class _NoTables(TableManager):
+    """Faust's table manager runs the rebalance; without tables there is nothing to wait a second for."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class _AsFetched(Schema):
@@ -57,6 +66,7 @@ class WorkerApp(faust.App):
                 URL(f"kafka://{server.strip()}") for server in settings.kafka.bootstrap_servers.split(",")
             ],
             datadir=worker.data_dir,
+            TableManager=_NoTables,
             web_enabled=False,
             topic_allow_declare=False,
             topic_disable_leader=True,

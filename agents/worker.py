@@ -5,9 +5,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import IO
 
+import faust
 import numpy as np
 
 from agents import topics
@@ -26,6 +29,7 @@ def run(settings: Settings) -> int:
     Everything that can be refused is refused before the group is joined, and the kernels are compiled: a
     worker that joins has to be able to work.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Faust takes over there is nothing to save
     try:
         lock = _lock(Path(settings.worker.data_dir))
         _check_topics(settings)
@@ -47,11 +51,16 @@ def run(settings: Settings) -> int:
         lock.close()
 
 
-def _run_faust(app: WorkerApp) -> int:
-    import faust
+class _Process(faust.Worker):
+    """Faust's process: signals, and services stopped in order."""
 
+    async def _sentinel_task(self) -> None:
+        """Nothing: mode sleeps for a second here, after everything has ended."""
+
+
+def _run_faust(app: WorkerApp) -> int:
     # Our logging, no banner, no capture of standard output.
-    worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="WARN")
+    worker = _Process(app, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="WARN")
     worker.spinner = None
     try:
         worker.execute_from_commandline()
@@ -88,7 +97,9 @@ def _check_topics(settings: Settings) -> None:
 
 def _compile(settings: Settings) -> None:
     """Fold one made-up event over nothing, so that no chunk of a real partition waits for the compiler."""
-    event = b'{"timestamp": 1700000000000, "event_type": "auth_attempt", "source_ip": "192.0.2.1", "user": "-"}'
+    event = (
+        b'{"timestamp": 1700000000000, "event_type": "auth_attempt", "source_ip": "192.0.2.1", "user": "-"}'
+    )
     state = PartitionState(0, lambda keys: [None] * len(keys), resident=1024, detection=settings.detection)
     state.fold([event], np.zeros(1, np.int64))
     state.changes()

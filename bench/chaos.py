@@ -25,8 +25,9 @@ from tests.harness import Site, WorkerProcess, events
 
 NAMES = ("a", "b")
 ACTIONS = ("kill", "kill and wipe", "stop", "freeze")
-RESTARTABLE = {0, -9, UNAVAILABLE, UNEXPECTED, FENCED}
-"""Exit codes after which a supervisor starts a worker again; any other one is a failure of the run."""
+RESTARTABLE = {0, -9, -15, UNAVAILABLE, UNEXPECTED, FENCED}
+"""Exit codes after which a supervisor starts a worker again; any other one is a failure of the run. -15: SIGTERM came
+while Python was still importing."""
 
 
 class Chaos:
@@ -63,7 +64,7 @@ class Chaos:
         try:
             self.start("a")
             while self.done["kill"] + self.done["kill and wipe"] < kills:
-                self.pause(0.5, 5.0)
+                self.pause(1.0, 8.0)
                 self.supervise()
                 self.act()
                 if (

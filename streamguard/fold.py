@@ -72,6 +72,8 @@ def age_population(p, table, seconds):  # type: ignore[no-untyped-def]
         for k in range(N_CLASSES):
             p.fast[k] *= fast
             p.slow[k] *= slow
+        p.fast_plain *= fast
+        p.slow_plain *= slow
         p.age = p.age * slow + seconds
     if p.clock - p.aged_ts < DAY_MS:
         return False
@@ -273,10 +275,15 @@ def learn_value(table, dirty, field, value):  # type: ignore[no-untyped-def]
 def learn_population(p, table, dirty, values, fresh, learned, events, flags, hour, weight):  # type: ignore[no-untyped-def]
     """Let the population learn one event: all of it for the crowd, weighted for what is usual."""
     failed = flags & flag.FAILED
+    plain = True
     for k in range(N_CLASSES):
         if surprise.belongs(k, fresh, failed, learned, events):
             p.fast[k] += 1.0
             p.slow[k] += 1.0
+            plain = False
+    if plain:
+        p.fast_plain += 1.0
+        p.slow_plain += 1.0
     for c in range(crowd.FIELDS):
         if values[c] != 0 and c != surprise.NETWORK:
             p.novel_total[c] += weight

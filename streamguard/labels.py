@@ -77,7 +77,7 @@ class ColumnLabels:
         """
         if not self._given:
             raise HistoryError(
-                f"no event has a {self._label}: name the column with --label, or a file with --labels"
+                f"no event has a label {self._label!r}: name another with --label, or a file with --labels"
             )
 
 

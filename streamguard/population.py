@@ -37,6 +37,8 @@ POPULATION = np.dtype(
         ("age", "<f8"),  # s, decayed by 30 days: how much time the slow counters stand for
         ("fast", "<f8", len(CLASSES)),  # events of each class, 5 minutes
         ("slow", "<f8", len(CLASSES)),  # likewise, 30 days
+        ("fast_plain", "<f8"),  # events of no class, 5 minutes
+        ("slow_plain", "<f8"),  # likewise, 30 days
         ("failures", "<f8"),  # weight of failures among `learned`
         ("learned", "<f8"),
         ("field_total", "<f8", FIELDS),

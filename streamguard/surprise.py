@@ -17,6 +17,9 @@ SLOTS = layout.SLOTS
 SOURCE, LOCATION, HOST, AGENT, RESOURCE, TRANSITION, NETWORK = range(SKETCHED)
 (FAILURE, OUTCOME, HOUR, INTERVAL, VOLUME, THREAT, CROWD) = range(6, 13)
 SPREAD, CARRIED = 16, 17
+PLAIN_PRIOR = 10.0
+"""Plain events that a surge is measured against at the least."""
+
 WIDTH_MASK = np.uint64(crowd.WIDTH - 1)
 FIELD_OUTCOME = 7
 CARRY = 0.8
@@ -125,7 +128,7 @@ def components(s, p, table, sources, values, source, flags, ts, gap, hour, threa
     weight = 0.5 * s.hours[hour] + 0.25 * (s.hours[before] + s.hours[after])
     bits[HOUR] = max(-log2((weight + 8.0 * everybody) / (s.hours_total + 8.0)), 0.0)
 
-    z = deviation(s, 0, log2(gap + 1e-3), 1.0)
+    z = deviation(s, 0, log2(gap * surge(p) + 1e-3), 1.0)
     bits[INTERVAL] = student_bits(z) if z < 0.0 else 0.0
     z = deviation(s, 1, log2(volume + 1.0), 1.0)
     bits[VOLUME] = student_bits(z) if z > 0.0 and flags & flag.HAS_VOLUME else 0.0
@@ -159,10 +162,22 @@ def suspicion(s, slot, ts):  # type: ignore[no-untyped-def]
 
 @inline
 def usual_count(p, k, hour):  # type: ignore[no-untyped-def]
-    """Events of class k that the fast counter holds at the long-run rate, in an hour of the week as busy as this."""
-    usual = (p.slow[k] + 0.5) / (p.age + 3600.0) * (crowd.FAST_HALF_LIFE / LN2)
+    """Events of class k that the fast counter would hold at the long-run rate.
+
+    In an hour of the week as busy as this, or with as many plain events as now, whichever is more: a new source of
+    logs or a back-fill makes everything more frequent and is no attack.
+    """
+    mean_life = crowd.FAST_HALF_LIFE / LN2
+    usual = (p.slow[k] + 0.5) / (p.age + 3600.0) * mean_life
     busy = (p.hours[hour] + 1.0) * 168.0 / (p.hours_total + 168.0)
-    return max(usual * max(busy, 1.0), 0.02)
+    return max(usual * max(busy, surge(p)), 0.02)
+
+
+@inline
+def surge(p):  # type: ignore[no-untyped-def]
+    """How many times the usual number of plain events the last minutes hold; at least 1."""
+    plain = p.slow_plain / (p.age + 3600.0) * (crowd.FAST_HALF_LIFE / LN2)
+    return max((p.fast_plain + PLAIN_PRIOR) / (plain + PLAIN_PRIOR), 1.0)
 
 
 @inline

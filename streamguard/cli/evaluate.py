@@ -78,14 +78,16 @@ def table(result: dict[str, Any], refused: str) -> str:
             cells += [f"{_number(measures[name], '.4f'):>18}" for name in columns]
         lines.append("".join(cells))
     caught = result["campaigns"]
+    false_incidents = _number(result["incidents_per_benign_day"], ".3f")
+    false_events = _number(result["alerted_benign_share"], ".3%")
+    delay = _number(caught["median_delay_seconds"], ",.0f")
     lines += [
         "",
         f"events      {result['events']:,}, of them {result['measured']:,} measured, "
         f"of these {result['attacks']:,} attacks; {refused}",
-        f"incidents   {result['incidents']:,}; without any attack "
-        f"{_number(result['incidents_per_benign_day'], '.3f')} a day; {_number(result['alerted_benign_share'], '.3%')} of benign events alerted",
-        f"campaigns   {caught['caught']} of {caught['total']} caught, the first alert after "
-        f"{_number(caught['median_delay_seconds'], ',.0f')} s (median)",
+        f"incidents   {result['incidents']:,}; without any attack {false_incidents} a day; "
+        f"{false_events} of benign events alerted",
+        f"campaigns   {caught['caught']} of {caught['total']} caught, first alert after {delay} s (median)",
         f"CPU         {result['cpu_seconds']:.2f} s",
     ]
     return "\n".join(lines)

@@ -18,6 +18,9 @@ from streamguard.models import artifact
 from streamguard.models.registry import Registry
 from streamguard.replay import Replay
 
+LONGEST = 100
+"""Characters of a value in the table; --json has all."""
+
 
 @click.command()
 @source.options
@@ -26,7 +29,9 @@ from streamguard.replay import Replay
     "--top", type=click.IntRange(0), default=20, show_default=True, help="Incidents in the table; 0: all."
 )
 @click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="A file instead of standard output."
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file instead of standard output; .jsonl means --json.",
 )
 @click.option(
     "--fail-on", type=click.Choice(SEVERITIES), help="Exit code 1 if an incident is as severe or worse."
@@ -57,6 +62,7 @@ def command(
         for batch in rows:
             replay.feed(batch)
     incidents = replay.incidents()
+    as_json = as_json or (output is not None and output.suffix in (".json", ".jsonl"))
     text = _lines(incidents) if as_json else table(incidents[: top or None], len(incidents))
     if output is None:
         click.echo(text, nl=False)
@@ -107,13 +113,17 @@ def table(incidents: Sequence[dict[str, Any]], total: int) -> str:
             for pattern in incident["patterns"]
         ]
         lines += [
-            f"         {reason['feature'].replace('_', ' ')}: {reason['actual']}; usual: {reason['typical']} "
-            f"({reason['bits']:.0f} bits, {reason['share']:.0%})"
+            f"         {reason['feature'].replace('_', ' ')}: {_cut(reason['actual'])}; "
+            f"usual: {_cut(reason['typical'])} ({reason['bits']:.0f} bits, {reason['share']:.0%})"
             for reason in incident["reasons"]
         ]
     if total > len(incidents):
         lines.append(f"... and {total - len(incidents):,} more: --top 0 shows all, --json too")
     return "".join(_printable(line) + "\n" for line in lines)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _printable(text: str) -> str:

@@ -1,0 +1,275 @@
+"""Files of events: formats, column maps, what is refused and how it is named."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamguard.events import MAX_EVENT_BYTES, Event
+from streamguard.history import Batch, HistoryError, read
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def to(name: str, content: str | bytes) -> str:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return to
+
+
+def events(*args: Any, **options: Any) -> list[Event]:
+    return [event for batch in read(*args, **options) for event in batch.events]
+
+
+def only(*args: Any, **options: Any) -> Batch:
+    (batch,) = read(*args, **options)
+    return batch
+
+
+def refusals(batch: Batch) -> list[tuple[str, str]]:
+    return [(batch.where(refusal), refusal.reason) for refusal in batch.refused]
+
+
+LINE = b'{"timestamp": 1700000000000, "user": "ann", "event_type": "login"}\n'
+
+
+# JSON lines
+
+
+def test_a_json_line_is_the_record_of_a_topic(write: Write) -> None:
+    batch = only(write("a.jsonl", b"\xef\xbb\xbf" + LINE + b"\n  \r\n" + LINE.replace(b"\n", b"\r\n")))
+    assert batch.values == [LINE.strip(), LINE.strip()]
+    assert batch.lines == [1, 4]
+    assert [event.user for event in batch.events] == ["ann", "ann"]
+
+
+def test_refused_lines_keep_their_place_and_reason(write: Write) -> None:
+    batch = only(write("a.jsonl", b"\n" + LINE + b"{broken\n" + LINE + b'{"user": "bob"}\n\xff\n'))
+    assert batch.index == [0, 2]
+    assert refusals(batch) == [
+        ("row 2 (line 3)", "not_json"),
+        ("row 4 (line 5)", "missing_field"),
+        ("row 5 (line 6)", "not_json"),
+    ]
+
+
+def test_an_endless_line_is_refused_without_being_read_whole(write: Write) -> None:
+    batch = only(write("a.jsonl", b'"' + b"x" * (5 * MAX_EVENT_BYTES) + b'"\n' + LINE))
+    assert refusals(batch) == [("row 1", "too_large")]
+    assert batch.index == [1]
+    assert max(len(value or b"") for value in batch.values) <= MAX_EVENT_BYTES + 2
+
+
+def test_batches_are_bounded_and_numbered_on(write: Write) -> None:
+    path = write("a.jsonl", LINE * 5)
+    assert [(batch.first, len(batch.values)) for batch in read(path, rows=2)] == [(1, 2), (3, 2), (5, 1)]
+
+
+def test_standard_input_is_json_lines_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    given(LINE)
+    assert len(events("-")) == 1
+    given(b"timestamp,user,event_type\n1700000000,ann,login\n")
+    assert len(events("-", format="csv")) == 1
+
+
+def test_fields_beside_the_events_are_handed_over(write: Write) -> None:
+    batch = only(write("a.jsonl", b'{"is_attack": 1}\n3\n{\n' + LINE), extra=["is_attack"])
+    assert batch.extra == {"is_attack": [1, None, None, None]}
+
+
+# CSV
+
+
+def test_columns_of_a_fields_name_need_no_map_and_others_are_ignored(write: Write) -> None:
+    path = write(
+        "a.csv",
+        "timestamp,user,event_type,status,hostname,network_details.bytes_sent,bytes_received,is_encrypted,junk\n"
+        "2023-11-14T22:13:20,ann,flow,failure,srv,12.5,7,,x\n"
+        "1700000000,ann,file,success,,,,TRUE,x\n",
+    )
+    flow, file = events(path)
+    assert flow.timestamp == file.timestamp == 1_700_000_000_000
+    assert flow.status == "failed"
+    assert flow.metadata is not None and flow.metadata.hostname == "srv"
+    assert flow.network_details is not None
+    assert (flow.network_details.bytes_sent, flow.network_details.bytes_received) == (12.5, 7.0)
+    assert flow.file_details is None and file.network_details is None and file.metadata is None
+    assert file.file_details is not None and file.file_details.is_encrypted is True
+    assert b"junk" not in (only(path).values[0] or b"")
+
+
+def test_a_column_map_names_fields_dotted_or_bare(write: Write) -> None:
+    path = write("a.csv", "when,account,kind,host,user\n1700000000,ann,login,srv,other\n")
+    mapped = {"timestamp": "when", "user": "account", "event_type": "kind", "hostname": "host"}
+    (event,) = events(path, columns=mapped)
+    assert event.user == "ann"
+    assert event.metadata is not None and event.metadata.hostname == "srv"
+
+
+def test_a_reason_for_failure_stands_at_the_event_itself(write: Write) -> None:
+    path = write("a.csv", "timestamp,user,event_type,failure_reason\n1700000000,ann,login,expired\n")
+    (event,) = events(path)
+    assert (event.failure_reason, event.auth_details) == ("expired", None)
+
+
+def test_quotes_commas_and_line_ends_within_cells(write: Write) -> None:
+    path = write(
+        "a.csv",
+        "\ufefftimestamp,user,event_type,command_line\r\n"
+        '1700000000,"a ""b"", c",run,"one\r\ntwo"\r\n'
+        "\r\n1700000000,d,,\r\n",
+    )
+    batch = only(path)
+    assert batch.events[0].user == 'a "b", c'
+    assert batch.events[0].process_details is not None
+    assert batch.events[0].process_details.command_line == "one\r\ntwo"
+    assert refusals(batch) == [("row 2 (line 5)", "missing_field")]
+
+
+def test_a_user_may_be_missing_where_a_source_is_there(write: Write) -> None:
+    path = write(
+        "a.csv", "timestamp,user,source_ip,event_type\n1700000000,,10.0.0.1,login\n1700000000,,,login\n"
+    )
+    batch = only(path)
+    assert [event.user or "" for event in batch.events] == [""]
+    assert refusals(batch) == [("row 2 (line 3)", "missing_user")]
+
+
+def test_bad_rows_are_refused_one_by_one(write: Write) -> None:
+    path = write(
+        "a.csv",
+        b"timestamp,user,event_type,threat_score\n"
+        b"1700000000,ann,login,much\n"
+        b"1700000000,ann,login\n"
+        b"1700000000,\xff\xfe,login,\n"
+        b'1700000000,"ann"x,login,\n'
+        b"yesterday,ann,login,\n"
+        b"1700000000,ann,login,inf\n"
+        b"1700000000," + b"u" * (MAX_EVENT_BYTES + 10) + b",login,\n"
+        b"1700000000,null,login,0.5\n"
+        b'1700000000,"never closed,login,',
+    )
+    batch = only(path)
+    assert [reason for _, reason in refusals(batch)] == [
+        *("wrong_type", "not_csv", "not_csv", "not_csv", "bad_timestamp", "wrong_type", "not_csv", "not_csv"),
+    ]
+    assert [event.user for event in batch.events] == ["null"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "says"),
+    [
+        ("a.csv", "", {}, "is empty"),
+        ("a.csv", "user,event_type\n", {}, "--map timestamp=COLUMN; its columns are user, event_type"),
+        ("a.csv", "timestamp,event_type\n", {}, "--map user=COLUMN"),
+        ("a.csv", "timestamp,event_type,user,user\n", {}, r"columns 3 \(user\) and 4 \(user\) are both"),
+        ("a.csv", "timestamp,event_type,user\n", {"columns": {"user": "account"}}, "no column 'account'"),
+        ("a.csv", "timestamp,event_type,user\n", {"columns": {"usr": "user"}}, "'usr' is not an event field"),
+        ("a.csv", "timestamp,event_type,user\n", {"extra": ["is_attack"]}, "no column 'is_attack'"),
+        ("a.csv", "timestamp,event_type,x\n", {"extra": ["x"], "columns": {"user": "x"}}, "'x' is a label"),
+        ("a.jsonl", "", {"columns": {"user": "account"}}, "--map is for CSV and Parquet"),
+        ("a.txt", "", {}, "must end in .jsonl"),
+        ("a.parquet", "PAR1", {}, "cannot be read as Parquet"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_a_sentence(
+    write: Write, name: str, content: str, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(HistoryError, match=says):
+        list(read(write(name, content), **options))
+
+
+def test_missing_files_and_parquet_from_standard_input(tmp_path: Path) -> None:
+    with pytest.raises(HistoryError, match=r"cannot read .*gone\.csv: No such file"):
+        list(read(str(tmp_path / "gone.csv")))
+    with pytest.raises(HistoryError, match="cannot read"):
+        list(read(str(tmp_path), format="jsonl"))
+    with pytest.raises(HistoryError, match="standard input"):
+        list(read("-", format="parquet"))
+
+
+def test_optional_columns_may_be_absent(write: Write) -> None:
+    batch = only(write("a.csv", "timestamp,user,event_type\n1700000000,ann,login\n"), optional=["attack_id"])
+    assert batch.extra == {"attack_id": [None]}
+
+
+# Parquet
+
+
+def write_parquet(path: Path, **columns: Any) -> str:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    parquet.write_table(arrow.table(columns), path)
+    return str(path)
+
+
+def test_parquet_with_groups_as_structs(tmp_path: Path) -> None:
+    path = write_parquet(
+        tmp_path / "a.parquet",
+        timestamp=[1_700_000_000_000, 1_700_000_000_000],
+        event_type=["flow", "login"],
+        user=["ann", None],
+        source_ip=[None, "10.0.0.1"],
+        network_details=[{"bytes_sent": 5, "protocol": "tcp"}, None],
+        is_attack=[True, False],
+    )
+    batch = only(path, extra=["is_attack"])
+    flow, login = batch.events
+    assert flow.network_details is not None and flow.network_details.bytes_sent == 5
+    assert login.network_details is None and login.source_ip == "10.0.0.1"
+    assert batch.extra == {"is_attack": [True, False]}
+    assert b"is_attack" not in (batch.values[0] or b"")
+
+
+def test_parquet_times_of_every_kind_are_the_same_moment(tmp_path: Path) -> None:
+    import pyarrow as arrow
+
+    moment = datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)
+    east = moment.astimezone(timezone(timedelta(hours=2)))
+    for number, column in enumerate(
+        [
+            arrow.array([moment.replace(tzinfo=None)], arrow.timestamp("ms")),
+            arrow.array([moment.replace(tzinfo=None)], arrow.timestamp("ns")),
+            arrow.array([east], arrow.timestamp("us", "+02:00")),
+            arrow.array(["2023-11-14T22:13:20.123Z"]),
+            arrow.array([1_700_000_000_123_456_789]),
+        ]
+    ):
+        path = write_parquet(
+            tmp_path / f"{number}.parquet", timestamp=column, user=["ann"], event_type=["login"]
+        )
+        assert [event.timestamp for event in events(path)] == [1_700_000_000_123]
+
+
+def test_parquet_with_a_map_numbers_as_names_and_bytes_as_text(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", t=[1_700_000_000], uid=[1001], event_type=[b"login"])
+    (event,) = events(path, columns={"timestamp": "t", "user": "uid"})
+    assert (event.user, event.event_type) == ("1001", "login")
+
+
+def test_all_formats_give_the_same_events(tmp_path: Path, write: Write) -> None:
+    rows = [
+        {"timestamp": 1_700_000_000_000 + k, "user": f"u{k % 3}", "event_type": "login", "status": "success"}
+        for k in range(20)
+    ]
+    lines = write("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    table = write(
+        "a.csv", "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)])
+    )
+    parquet = write_parquet(tmp_path / "a.parquet", **{key: [row[key] for row in rows] for key in rows[0]})
+    assert events(lines) == events(table, rows=7) == events(parquet, rows=3)

@@ -1,0 +1,157 @@
+"""A file is judged as the topic would be, and its incidents are told as they ended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamguard.features import NAMES
+from streamguard.forest import Forest
+from streamguard.history import Batch, read
+from streamguard.partitioner import partition_of
+from streamguard.replay import Replay, Scored
+from streamguard.settings import Detection
+from streamguard.state import PartitionState
+from tests import logins
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    return logins.rows()
+
+
+@pytest.fixture(scope="module")
+def file(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(logins.write_jsonl(tmp_path_factory.mktemp("history") / "logins.jsonl", rows))
+
+
+def replayed(file: str, batch_rows: int = 4096, **options: Any) -> tuple[Replay, Scored]:
+    replay = Replay(**options)
+    parts = [replay.feed(batch) for batch in read(file, rows=batch_rows)]
+    together = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Scored)}
+    return replay, Scored(**together)
+
+
+@pytest.mark.parametrize("batch_rows", [1, 7, 500])
+def test_the_size_of_batches_does_not_matter(file: str, batch_rows: int) -> None:
+    whole, expected = replayed(file)
+    replay, scored = replayed(file, batch_rows)
+    for field in fields(Scored):
+        np.testing.assert_array_equal(getattr(scored, field.name), getattr(expected, field.name), field.name)
+    assert replay.incidents() == whole.incidents()
+
+
+def test_each_partition_is_the_fold_of_its_users_rows(file: str) -> None:
+    _, scored = replayed(file, partitions=3)
+    lines = Path(file).read_bytes().splitlines()
+    of = np.array([partition_of(json.loads(line)["user"].encode(), 3) for line in lines])
+    assert set(of) == {0, 1, 2}
+    for partition in range(3):
+        (own,) = np.nonzero(of == partition)
+        state = PartitionState(
+            partition, lambda keys: [None] * len(keys), resident=8192, detection=Detection()
+        )
+        folded = state.fold([lines[i] for i in own], np.arange(len(own)))
+        np.testing.assert_array_equal(scored.score[own], folded.score)
+        np.testing.assert_array_equal(scored.incident[own] >= 0, folded.kind != 0)
+
+
+def test_the_attacks_are_the_incidents_and_nothing_else_is(file: str, rows: list[dict[str, Any]]) -> None:
+    replay, scored = replayed(file)
+    attack = np.array([row["is_attack"] for row in rows], bool)
+    alerted = scored.incident >= 0
+    assert alerted[attack].mean() > 0.8
+    assert alerted[~attack].mean() < 0.01
+    worst = replay.incidents()[0]
+    assert worst["entity"]["value"] in (logins.ATTACKER, "user1", "user2")
+    assert worst["reasons"]
+    assert worst["event"]["source_ip"] == logins.ATTACKER
+
+
+def test_an_incident_ends_with_its_last_alert_though_that_was_not_told(
+    file: str, rows: list[dict[str, Any]]
+) -> None:
+    replay, scored = replayed(file, partitions=2)
+    stamps = np.array([row["timestamp"] for row in rows])
+    for incident in replay.incidents():
+        partition, offset, _ = incident["id"].split("-")
+        own = scored.incident == int(offset) * 2 + int(partition)
+        assert incident["count"] == own.sum()
+        assert incident["last_seen"] == _moment(stamps[own].max())
+        assert incident["first_seen"] == _moment(stamps[own].min())
+
+
+def _moment(ms: int) -> str:
+    return str(np.datetime64(int(ms), "ms")) + "Z"
+
+
+def test_incidents_come_worst_first_with_ids_of_their_own(file: str) -> None:
+    replay, _ = replayed(file)
+    incidents = replay.incidents()
+    assert len(incidents) > 1
+    keys = [(-i["risk"], -i["count"], i["first_seen"]) for i in incidents]
+    assert keys == sorted(keys)
+    assert len({i["id"] for i in incidents}) == len(incidents)
+
+
+def test_refused_rows_are_counted_and_have_offsets() -> None:
+    def batch(*values: bytes) -> Batch:
+        from streamguard.events import parse
+
+        return Batch(1, range(1, len(values) + 1), list(values), *parse(list(values)), {})
+
+    def event(user: str, stamp: object = 1_700_000_000_000) -> bytes:
+        return json.dumps(
+            {"timestamp": stamp, "user": user, "event_type": "login", "source_ip": "1.2.3.4"}
+        ).encode()
+
+    replay = Replay(1, detection=Detection(alert_risk=0.0))
+    replay.feed(batch(b"?", event("a", "never"), event("b")))
+    assert replay.events == 1
+    assert replay.refused == {"not_json": 1, "bad_timestamp": 1}
+    assert replay.incidents()[0]["origin"]["offset"] == 2
+
+    spread = Replay(4, detection=Detection(alert_risk=0.0))
+    spread.feed(batch(event("b", "never"), event("b")))
+    assert spread.incidents()[0]["origin"] == {"topic": None, "partition": partition_of(b"b", 4), "offset": 1}
+
+
+def test_events_without_user_have_the_partition_of_the_empty_key(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("timestamp,source_ip,event_type,status\n1700000000,10.0.0.1,login,failure\n")
+    replay, _ = replayed(str(path), detection=Detection(alert_risk=0.0))
+    (incident,) = replay.incidents()
+    assert incident["entity"] == {"kind": "source", "value": "10.0.0.1"}
+    assert incident["origin"]["partition"] == partition_of(b"", 4)
+
+
+def test_profiles_beyond_those_in_memory_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "many.csv"
+    path.write_text(
+        "timestamp,user,source_ip,event_type\n"
+        + "".join(f"{1_700_000_000 + k},u{k % 300},10.0.0.{k % 250},login\n" for k in range(1500))
+    )
+    _, expected = replayed(str(path), 10, partitions=1)
+    monkeypatch.setattr("streamguard.replay.RESIDENT", 50)
+    _, scored = replayed(str(path), 10, partitions=1)
+    np.testing.assert_array_equal(scored.score, expected.score)
+
+
+def test_a_forest_adds_to_the_verdict_and_changes_no_state(file: str) -> None:
+    from streamguard.models.train import train
+
+    without, plain = replayed(file)
+    forest: Forest = train(plain.features[:600], trees=20)
+    assert forest.features == len(NAMES)
+    with_forest, scored = replayed(file, forest=forest)
+    np.testing.assert_array_equal(scored.score, plain.score)
+    np.testing.assert_array_equal(scored.forest, forest.bits(plain.features))
+    assert (scored.evidence >= plain.evidence).all()
+    assert [i["id"] for i in with_forest.incidents()] != []
+    assert {i["id"] for i in with_forest.incidents()} == {i["id"] for i in without.incidents()}
+    assert with_forest.incidents()[0]["model"]["version"] == forest.version
