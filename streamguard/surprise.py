@@ -17,6 +17,9 @@ SLOTS = layout.SLOTS
 SOURCE, LOCATION, HOST, AGENT, RESOURCE, TRANSITION, NETWORK = range(SKETCHED)
 (FAILURE, OUTCOME, HOUR, INTERVAL, VOLUME, THREAT, CROWD) = range(6, 13)
 SPREAD, CARRIED = 16, 17
+LEEWAY = 1.5
+"""Half as many again as usual is no news, however many events stand behind it: rates vary more than Poisson's law says."""
+
 PLAIN_PRIOR = 10.0
 """Plain events that a surge is measured against at the least."""
 
@@ -170,7 +173,7 @@ def usual_count(p, k, hour):  # type: ignore[no-untyped-def]
     mean_life = crowd.FAST_HALF_LIFE / LN2
     usual = (p.slow[k] + 0.5) / (p.age + 3600.0) * mean_life
     busy = (p.hours[hour] + 1.0) * 168.0 / (p.hours_total + 168.0)
-    return max(usual * max(busy, surge(p)), 0.02)
+    return max(usual * max(busy, surge(p)) * LEEWAY, 0.02)
 
 
 @inline
