@@ -35,7 +35,7 @@ from streamguard.testing import crash
 if TYPE_CHECKING:
     from agents.app import WorkerApp
 
-FETCH_WAIT_MS = 6
+FETCH_WAIT_MS = 4
 """How long the broker collects events for one fetch: waiting costs latency, more fetches cost CPU."""
 FETCH_MIN_BYTES = 64 << 10
 """A fetch that has this much is not held back."""
@@ -156,7 +156,8 @@ class ChunkConsumer(driver.Consumer):
             return
         try:
             topics = await Topics.describe(self.app.settings)
-            resident = max(1024, self.app.settings.worker.resident_profiles // len(assigned))
+            worker = self.app.settings.worker
+            resident = max(8 * worker.chunk_events, worker.resident_profiles // len(assigned))
             async with asyncio.TaskGroup() as group:
                 for tp in assigned:
                     group.create_task(self._recover_one(tp, topics, resident))

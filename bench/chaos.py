@@ -26,7 +26,7 @@ from tests.harness import Site, WorkerProcess, events
 NAMES = ("a", "b")
 ACTIONS = ("kill", "kill and wipe", "stop", "freeze")
 RESTARTABLE = {0, -9, -15, UNAVAILABLE, UNEXPECTED, FENCED}
-"""Exit codes after which a supervisor starts a worker again; any other one is a failure of the run. -15: SIGTERM came
+"""Exit codes after which a supervisor starts a worker again; others fail the run. -15: SIGTERM came
 while Python was still importing."""
 
 
@@ -149,7 +149,7 @@ class Chaos:
         partitions = self.site.settings.kafka.partitions
         while not self._quiet.is_set():
             began = time.monotonic()
-            made = events(rate, partitions, users=400, seed=self._produced, start=self._produced)
+            made = events(rate, partitions, users=4000, seed=self._produced, start=self._produced)
             try:
                 self.site.produce_in_transactions(
                     [(True, made[: rate // 2]), (False, made[:50]), (True, made[rate // 2 :])]
@@ -170,7 +170,13 @@ def main() -> int:
     options = parser.parse_args()
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory(prefix="streamguard-chaos-") as directory, LocalKafka() as broker:
-        site = Site(broker.bootstrap_servers, Path(directory), partitions=4, checkpoint_events=2000)
+        site = Site(
+            broker.bootstrap_servers,
+            Path(directory),
+            partitions=4,
+            checkpoint_events=2000,
+            resident_profiles=1600,
+        )
         chaos = Chaos(site, broker, options.seed)
         try:
             wrong = chaos.run(options.kills, options.rate)

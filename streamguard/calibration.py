@@ -9,14 +9,14 @@ from streamguard.numeric import exp2, inline, log2
 
 BINS = crowd.BINS
 PER_BIT = crowd.BINS_PER_BIT
-PRIOR_EVENTS = 200.0
+PRIOR_EVENTS = 25.0
 """What the prior distribution of scores is worth in events."""
 
 PRIOR_START = 12.0
 PRIOR_SLOPE = 3.0
 """Prior: no score below 12 bits is unusual; above, each further 3 bits halve the probability."""
 
-YOUNG_EVENTS = 100.0
+YOUNG_EVENTS = 50.0
 """A partition that has seen n events claims only n / (n + 100) of its bits."""
 
 EVENTS_FOR_TAIL = 30_000.0

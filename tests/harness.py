@@ -171,7 +171,7 @@ class Site:
             "checkpoint_seconds": 0.2,
             "checkpoint_events": 200,
             "session_timeout_seconds": 4.0,
-            "resident_profiles": 4096,
+            "resident_profiles": 800,  # fewer than users: profiles come and go
         }
         self.settings = Settings(
             kafka=Kafka(
@@ -446,7 +446,7 @@ def _backwards(records: list[Record]) -> int:
 
 
 def events(
-    count: int, partitions: int, users: int = 40, seed: int = 1, start: int = 0
+    count: int, partitions: int, users: int = 900, seed: int = 1, start: int = 0
 ) -> list[tuple[int, bytes]]:
     """Made-up (partition, event) pairs: some users fail often, some records are no events."""
     random = np.random.default_rng(seed)
