@@ -6,12 +6,14 @@ anything else from an event.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
 
 import streamguard
 
 REGISTRY = CollectorRegistry()
 """The worker's own; not the global one, which belongs to whoever embeds this code."""
+ProcessCollector(registry=REGISTRY)
+GCCollector(registry=REGISTRY)
 
 _MILLISECONDS = (
     0.001,

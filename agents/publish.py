@@ -88,6 +88,7 @@ class Publisher:
 
     async def _send_incident(self, record: ConsumerRecord, incident: Incident) -> Any:
         assert self._producer is not None
+        incident.locate(record.topic)
         headers = [("sg.incident", incident.id.encode()), *_origin(record)]
         return await self._producer.send(
             self._kafka.alerts_topic, incident.encode(), key=incident.entity.encode(), headers=headers

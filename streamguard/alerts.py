@@ -156,14 +156,15 @@ def reasons(told: Told, text_of: Callable[[int], str | None]) -> list[dict[str, 
     Returns
     -------
     list of dict
-        `feature`, `actual`, `typical`, `bits` and `share` of all bits.
+        `feature`, `actual`, `typical`, `bits` and `share` of all bits. What was carried over from earlier events
+        stands last: it only repeats their reasons.
     """
     bits = told.excess.astype(np.float64)
     total = float(bits.sum()) or 1.0
     out = []
-    for c in np.argsort(-bits, kind="stable")[:MOST_REASONS].tolist():
-        if bits[c] < LEAST_REASON_BITS:
-            break
+    order = np.argsort(-bits, kind="stable").tolist()
+    order.append(order.pop(order.index(COMPONENTS.index("carried"))))
+    for c in [c for c in order if bits[c] >= LEAST_REASON_BITS][:MOST_REASONS]:
         actual, typical = _words(COMPONENTS[c], told, text_of)
         out.append(
             {
@@ -182,13 +183,13 @@ def _words(component: str, told: Told, text_of: Callable[[int], str | None]) -> 
     if component in ("source", "location", "host", "agent", "resource"):
         return told.texts[TEXTS.index(component)], usual_values(profile, SKETCHES.index(component), text_of)
     if component == "transition":
-        return f"{event.event_type} after the event before", "this order is rare for the user"
+        return f"{event.event_type} follows here", "seldom comes next for this user"
     if component == "failure":
         reason = told.texts[TEXTS.index("reason")]
         share = float(profile["learned_failures"]) / max(float(profile["learned"]), 1.0)
         return f"{event.status}{f' ({reason})' if reason else ''}", f"{share:.1%} of the user's events fail"
     if component == "outcome":
-        return f"{event.event_type}, {event.status}", "rare among all users of this partition"
+        return f"{event.event_type}, {event.status}", "rare among all users"
     if component == "hour":
         return hour_name(int(context[11])), usual_hours(profile["hours"])
     if component == "interval":
@@ -203,7 +204,7 @@ def _words(component: str, told: Told, text_of: Callable[[int], str | None]) -> 
             "a source fails at one user",
         )
     if component == "carried":
-        return "the same source was suspicious minutes ago", "nothing before"
+        return "the same source was suspicious minutes ago", "no suspicion"
     k = crowd.CLASSES.index(component.removeprefix("crowd_"))
     what = _CROWD_WORDS[k]
     return f"{context[k] + 1:.0f} {what} in 5 minutes among all users", f"{context[4 + k]:.2g}"

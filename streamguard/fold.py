@@ -37,9 +37,6 @@ KEPT = 0.9
 MEMORY = 200.0
 """Events that means and variances remember."""
 
-RECALLED = 2.0
-"""A value's text is worth keeping once a user's sketch weighs it this much."""
-
 
 @inline
 def advance(p, ts):  # type: ignore[no-untyped-def]
@@ -335,6 +332,13 @@ def forget_source(e):  # type: ignore[no-untyped-def]
     e.incident_count = 0
 
 
+@inline
+def recalled(s, c, slot):  # type: ignore[no-untyped-def]
+    """Whether a value weighs enough in a sketch for its text to be kept: one seen once never does."""
+    weight = s.sketch_weight[c, slot]
+    return weight >= 2.0 or (s.events >= 5.0 and weight >= 0.1 * s.sketch_total[c])
+
+
 @kernel
 def fold(  # type: ignore[no-untyped-def]
     profiles, population, table, sources, words, table_dirty, sources_dirty,
@@ -487,7 +491,7 @@ def fold(  # type: ignore[no-untyped-def]
         learn_population(p, table, table_dirty, values, fresh, learned, events, flags[i], hour, weight)
         for c in range(5):
             value = values[c]
-            if value != 0 and s.sketch_weight[c, slot[c]] >= RECALLED:
+            if value != 0 and recalled(s, c, slot[c]):
                 a = np.int64(value & word_mask)
                 if words[a] != value:
                     b = np.int64((value >> np.uint64(32)) & word_mask)

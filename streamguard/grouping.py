@@ -73,7 +73,6 @@ def join(entity, offset, ts, bits, patterns, gap_ms):  # type: ignore[no-untyped
         entity.incident_bits = bits
         entity.incident_patterns = patterns
         return True
-    entity.incident_first_ts = min(entity.incident_first_ts, ts)
     entity.incident_last_ts = max(entity.incident_last_ts, ts)
     entity.incident_count += 1
     count = entity.incident_count

@@ -9,6 +9,7 @@ import click
 import streamguard
 
 COMMANDS = {
+    "demo": "Show the main job on a real Kafka, in three minutes.",
     "broker": "Run a one-node Apache Kafka on this machine.",
     "topics": "Create or check StreamGuard's topics.",
     "simulate": "Make security events: habits, drift and named attacks.",

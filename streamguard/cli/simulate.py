@@ -118,13 +118,13 @@ class Instant(click.ParamType):
 )
 @click.option("--bootstrap-servers", help="Instead of those in the settings.")
 @click.option("--topic", help="Instead of the one in the settings.")
-@click.option("--settings", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file of settings.")
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file of settings.")
 @click.option("--list", "listing", is_flag=True, help="Name the attacks and end.")
 def command(
     users: int, seed: int, rate: float | None, events_per_day: float, events: int | None,
     duration: int | None, days: float | None, start: int | None, attacks: tuple[str, ...],
     output: Path | None, with_labels: bool, labels: Path | None, bootstrap_servers: str | None,
-    topic: str | None, settings: Path | None, listing: bool, window: tuple[float, float],
+    topic: str | None, config: Path | None, listing: bool, window: tuple[float, float],
 ) -> None:  # fmt: skip
     """Make security events: habits, drift and named attacks, to Kafka or to a file.
 
@@ -166,7 +166,7 @@ def command(
             if output is not None:
                 sinks.append(stack.enter_context(open_file(output, with_labels=with_labels)).write)
             else:
-                kafka = load(settings).kafka
+                kafka = load(config).kafka
                 servers, topic = bootstrap_servers or kafka.bootstrap_servers, topic or kafka.events_topic
                 sinks.append(stack.enter_context(_to_kafka(servers, topic, rate)))
             _announce(simulation)

@@ -1,0 +1,225 @@
+"""The demo's play: stage, a month of habits, live traffic with attacks, the closing table."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+from agents import topics
+from agents.produce import EventProducer
+from streamguard.cli.demo.watch import Seen, Watch
+from streamguard.settings import Kafka, Settings, Worker
+from streamguard.simulate import Simulation
+from streamguard.simulate.pace import paced
+from streamguard.testing.broker import LocalKafka, free_port
+
+ATTACKS = ("brute_force", "ransomware", "dns_tunnel")
+MONTH_MS = 30 * 86_400_000
+HABITS_PER_DAY = 4.0
+"""Events of a user and day in the back-filled month: enough to know them, few enough to be folded in seconds."""
+
+PATIENCE = 120.0
+
+
+@dataclass
+class Reading:
+    """The worker's own counters at a moment."""
+
+    events: float
+    cpu: float
+    lag: float
+
+
+class RunningWorker:
+    """A `streamguard worker` process and what its metrics say."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.url = f"http://127.0.0.1:{port}"
+        self._log = log
+
+    def read(self) -> Reading:
+        """Scrape /metrics."""
+        text = self._get("/metrics") or ""
+        return Reading(
+            _sum(text, "streamguard_events_total"),
+            _sum(text, "process_cpu_seconds_total"),
+            _sum(text, "streamguard_lag_records"),
+        )
+
+    def await_ready(self) -> None:
+        """Wait for /readyz."""
+        self._await("the worker is ready", lambda: self._get("/readyz") is not None)
+
+    def await_events(self, count: int) -> Reading:
+        """Wait until this many events were folded."""
+        self._await(f"{count:,} events are folded", lambda: self.read().events >= count)
+        return self.read()
+
+    def _await(self, what: str, probe: object) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not probe():  # type: ignore[operator]
+            if self.process.poll() is not None:
+                raise click.ClickException(
+                    f"the worker ended with code {self.process.returncode}; it said:\n{self._tail()}"
+                )
+            if time.monotonic() > deadline:
+                raise click.ClickException(f"not within {PATIENCE:.0f} s: {what}; the worker said:\n{self._tail()}")
+            time.sleep(0.1)
+
+    def _tail(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
+
+    def _get(self, path: str) -> str | None:
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:  # noqa: S310 - loopback only
+                return str(answer.read().decode())
+        except (urllib.error.URLError, OSError):
+            return None
+
+
+def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
+    """Run the demo; 0 if every attack was caught."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamguard-demo-")))
+        began = time.perf_counter()
+        kafka = stack.enter_context(LocalKafka())
+        click.echo(f"Apache Kafka on {kafka.bootstrap_servers} ({time.perf_counter() - began:.1f} s)")
+        settings = Settings(
+            kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers), worker=Worker(data_dir=str(directory / "data"))
+        )
+        topics.create(settings)
+        worker = stack.enter_context(_worker(settings, directory))
+        click.echo(f"worker ready; metrics, /healthz and /readyz on {worker.url}")
+
+        now = int(time.time() * 1000)
+        history = Simulation(
+            users, seed, now - MONTH_MS, duration_ms=MONTH_MS, events_per_day=HABITS_PER_DAY
+        )
+        first, began = worker.read(), time.perf_counter()
+        count = _produce_history(settings, history)
+        learned = worker.await_events(count)
+        taken = time.perf_counter() - began
+        backlog_us = (learned.cpu - first.cpu) / count * 1e6
+        click.echo(
+            f"a month of habits of {users:,} users: {count:,} events folded in {taken:.1f} s "
+            f"({count / taken:,.0f} a second, {backlog_us:.1f} us CPU an event)"
+        )
+
+        watch = Watch(kafka.bootstrap_servers, settings.kafka.alerts_topic)
+        watch.start()
+        live = Simulation(
+            users, seed, int(time.time() * 1000) + 500, duration_ms=seconds * 1000, rate=rate,
+            scenarios=ATTACKS, window=(0.1, 0.3),
+        )  # fmt: skip
+        click.echo(f"live traffic, {rate:,} events a second for {seconds} s, with {', '.join(ATTACKS)} in it:")
+        labels = _produce_live(settings, live)
+        final = worker.await_events(count + len(labels))
+        seen = watch.finish()
+        live_us = (final.cpu - learned.cpu) / max(len(labels), 1) * 1e6
+        caught = _table(seen, labels, live, seconds=seconds, live_us=live_us, backlog=(count / taken, backlog_us))
+        if keep:
+            _keep(settings, users, seed, rate, worker)
+        return 0 if caught else 1
+
+
+@contextmanager
+def _worker(settings: Settings, directory: Path) -> Iterator[RunningWorker]:
+    port = free_port()
+    log = directory / "worker.log"
+    command = [
+        sys.executable, "-m", "streamguard.cli", "worker", "--bootstrap-servers", settings.kafka.bootstrap_servers,
+        "--data-dir", settings.worker.data_dir, "--metrics-port", str(port),
+    ]  # fmt: skip
+    click.echo("worker starts (the first start on a machine compiles its kernels: about 20 s)")
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+    worker = RunningWorker(process, port, log)
+    try:
+        worker.await_ready()
+        yield worker
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _produce_history(settings: Settings, history: Simulation) -> int:
+    count = 0
+    kafka = settings.kafka
+    with EventProducer(kafka.bootstrap_servers, kafka.events_topic, linger_ms=5.0) as producer:
+        for block in history.blocks():
+            producer.send((event.user, event.value) for event in block)
+            count += len(block)
+    return count
+
+
+def _produce_live(settings: Settings, live: Simulation) -> dict[str, str | None]:
+    """Send events when they are due; event id -> campaign, for the closing table only."""
+    labels: dict[str, str | None] = {}
+    kafka = settings.kafka
+    with EventProducer(kafka.bootstrap_servers, kafka.events_topic, linger_ms=0.0) as producer:
+        for due in paced(live.blocks()):
+            producer.send((event.user, event.value) for event in due)
+            labels.update((event.event_id, event.campaign) for event in due)
+    return labels
+
+
+def _table(
+    seen: Seen,
+    labels: dict[str, str | None],
+    live: Simulation,
+    *,
+    seconds: int,
+    live_us: float,
+    backlog: tuple[float, float],
+) -> bool:
+    """Print how it went; whether every attack was caught."""
+    campaigns = {campaign.id for campaign in live.campaigns}
+    by_incident = {
+        name: {labels[event] for event in events if labels.get(event)} for name, events in seen.events.items()
+    }
+    caught = set().union(*by_incident.values()) & campaigns if by_incident else set()
+    false = [name for name, found in by_incident.items() if not found]
+    grave = [name for name in false if seen.incidents[name]["severity"] in ("high", "critical")]
+    p50, p99 = np.percentile(seen.latencies, [50, 99]) if seen.latencies else (float("nan"), float("nan"))
+    rows = [
+        ("attacks injected / caught", f"{len(campaigns)} / {len(caught)}"),
+        ("incidents of attacks", f"{len(by_incident) - len(false)}"),
+        ("false incidents", f"{len(false)} among {len(labels):,} live events, {len(grave)} of them high or critical"),
+        ("event to alert", f"p50 {p50:.0f} ms, p99 {p99:.0f} ms over {len(seen.latencies)} alerts"),
+        ("backlog", f"{backlog[0]:,.0f} events a second, {backlog[1]:.1f} us CPU an event"),
+        ("live", f"{len(labels) / seconds:,.0f} events a second, {live_us:.0f} us CPU an event"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    click.echo()
+    for name, value in rows:
+        click.echo(f"  {name:{width}}  {value}")
+    for missed in sorted(campaigns - caught):
+        click.echo(f"  missed: {missed}")
+    return caught == campaigns
+
+
+def _keep(settings: Settings, users: int, seed: int, rate: int, worker: RunningWorker) -> None:
+    click.echo(f"\nstays: Kafka {settings.kafka.bootstrap_servers}, metrics {worker.url}/metrics; Ctrl-C ends it")
+    _produce_live(settings, Simulation(users, seed + 1, int(time.time() * 1000) + 500, rate=rate))
+
+
+def _sum(text: str, metric: str) -> float:
+    return sum(float(value) for value in re.findall(rf"^{metric}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))

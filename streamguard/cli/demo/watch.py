@@ -1,0 +1,99 @@
+"""Reads incidents from the alerts topic as they come, prints the grave ones, and remembers what it saw."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+
+SHOWN = ("high", "critical")
+_COLOURS = {"low": "white", "medium": "yellow", "high": "magenta", "critical": "red"}
+
+
+@dataclass
+class Seen:
+    """What was published since the watch began.
+
+    Attributes
+    ----------
+    incidents
+        id -> the latest telling.
+    events
+        id -> ids of the events that were told with it.
+    latencies
+        Milliseconds from each told event to its incident's record.
+    """
+
+    incidents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    events: dict[str, set[str]] = field(default_factory=dict)
+    latencies: list[float] = field(default_factory=list)
+
+
+class Watch(threading.Thread):
+    """A consumer of the alerts topic in a thread of its own.
+
+    Parameters
+    ----------
+    bootstrap_servers, topic
+        Where incidents are published; watching begins at the end of what is there.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        super().__init__(daemon=True)
+        self.seen = Seen()
+        self._stop_watching = threading.Event()
+        self._consumer = Consumer(
+            {"bootstrap.servers": bootstrap_servers, "group.id": "streamguard-demo", "enable.auto.commit": False, "log_level": 2}
+        )
+        partitions = self._consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        ends = [
+            TopicPartition(topic, p, self._consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1])
+            for p in partitions
+        ]
+        self._consumer.assign(ends or [TopicPartition(topic, 0, OFFSET_END)])
+
+    def run(self) -> None:
+        """Read until told to stop and nothing more comes."""
+        while True:
+            message = self._consumer.poll(0.2)
+            if message is None:
+                if self._stop_watching.is_set():
+                    break
+                continue
+            if message.error() is None:
+                self._take(json.loads(message.value()), message.timestamp()[1])
+        self._consumer.close()
+
+    def finish(self) -> Seen:
+        """Read what is left and stop."""
+        self._stop_watching.set()
+        self.join()
+        return self.seen
+
+    def _take(self, incident: dict[str, Any], published_ms: int) -> None:
+        name = incident["id"]
+        before = self.seen.incidents.get(name)
+        self.seen.incidents[name] = incident
+        event = incident["event"]
+        self.seen.events.setdefault(name, set()).add(event["event_id"])
+        self.seen.latencies.append(published_ms - event["timestamp"])
+        if incident["severity"] in SHOWN and (before is None or before["severity"] not in SHOWN):
+            click.echo(in_words(incident))
+
+
+def in_words(incident: dict[str, Any]) -> str:
+    """An incident as a person reads it: who, how bad, what it looks like, and the three strongest reasons."""
+    entity = incident["entity"]
+    head = click.style(f"{incident['severity'].upper():8}", fg=_COLOURS[incident["severity"]], bold=True)
+    what = "; ".join(f"{p['says']} ({p['technique']})" for p in incident["patterns"]) or "unlike this user"
+    lines = [f"  {head} risk {incident['risk']:.0f}  {entity['kind']} {entity['value']}: {what}"]
+    lines += [
+        f"           {reason['feature'].replace('_', ' ')}: {reason['actual']}; usual: {reason['typical']} "
+        f"({reason['bits']:.1f} bits)"
+        for reason in incident["reasons"][:3]
+    ]
+    return "\n".join(lines)
