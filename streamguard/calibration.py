@@ -52,7 +52,7 @@ def tail_bits(p, score):  # type: ignore[no-untyped-def]
     prior = max(score - PRIOR_START, 0.0) / PRIOR_SLOPE
     rare = 1e-3 if total >= EVENTS_FOR_TAIL else 1e-2
     position = score * PER_BIT
-    b = min(np.int64(position), BINS - 1)
+    b = int(min(position, BINS - 1.0))
     below = 0.0
     for q in range(b):
         below += p.scores[q]

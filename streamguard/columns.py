@@ -65,14 +65,16 @@ def columns(events: Sequence[Event]) -> Columns:
     add, extend, position = users.append, texts.extend, 0
     for event in events:
         status = event.status
-        flags = flag.FAILED if status in _FAILED else flag.SUCCEEDED if status == "success" or not status else 0
+        flags = (
+            flag.FAILED if status in _FAILED else flag.SUCCEEDED if status == "success" or not status else 0
+        )
         volume, resource, reason = 0.0, event.destination_ip, event.failure_reason
         if (auth := event.auth_details) is not None:
             resource = auth.auth_type
             reason = auth.failure_reason or reason
-        elif (network := event.network_details) is not None:
-            volume = (network.bytes_sent or 0.0) + (network.bytes_received or 0.0)
-            resource = network.destination_hostname or resource
+        elif (net := event.network_details) is not None:
+            volume = (net.bytes_sent or 0.0) + (net.bytes_received or 0.0)
+            resource = net.destination_hostname or resource
         elif (file := event.file_details) is not None:
             volume = file.file_size_bytes or 0.0
             resource = (file.file_path or "").replace("\\", "/").rpartition("/")[0]
@@ -101,7 +103,14 @@ def columns(events: Sequence[Event]) -> Columns:
             threat = 0.0
         else:
             flags |= flag.HAS_THREAT
-        _pack(rows, position, event.timestamp, min(max(threat, 0.0), 1e6), min(max(volume, 0.0), MAX_QUANTITY), flags)
+        _pack(
+            rows,
+            position,
+            event.timestamp,
+            min(max(threat, 0.0), 1e6),
+            min(max(volume, 0.0), MAX_QUANTITY),
+            flags,
+        )
         position += _ROW.itemsize
         if (meta := event.metadata) is not None:
             extend(

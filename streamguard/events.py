@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,9 @@ import msgspec
 
 MAX_EVENT_BYTES = 1_000_000
 MAX_USER_CHARACTERS = 256
+MAX_DOCUMENT_BYTES = 100_000
+"""Of an event in an incident: a message that the broker refuses would stop the worker."""
+
 MAX_BRACKETS = 200
 """A bound on nesting that, unlike the interpreter's, does not depend on who calls; shorter records cannot exceed it."""
 EARLIEST_MS = 946_684_800_000
@@ -38,36 +40,36 @@ class _Part(msgspec.Struct, gc=False, frozen=True):
     pass
 
 
-class Metadata(_Part):
+class Metadata(_Part, gc=False, frozen=True):
     hostname: str | None = None
     geo_location: str | None = None
     user_agent: str | None = None
 
 
-class AuthDetails(_Part):
+class AuthDetails(_Part, gc=False, frozen=True):
     auth_type: str | None = None
     failure_reason: str | None = None
 
 
-class NetworkDetails(_Part):
+class NetworkDetails(_Part, gc=False, frozen=True):
     bytes_sent: float | None = 0.0
     bytes_received: float | None = 0.0
     destination_hostname: str | None = None
 
 
-class FileDetails(_Part):
+class FileDetails(_Part, gc=False, frozen=True):
     file_path: str | None = None
     operation: str | None = None
     file_size_bytes: float | None = 0.0
     is_encrypted: bool | None = False
 
 
-class ProcessDetails(_Part):
+class ProcessDetails(_Part, gc=False, frozen=True):
     process_name: str | None = None
     command_line: str | None = None
 
 
-class DnsDetails(_Part):
+class DnsDetails(_Part, gc=False, frozen=True):
     query_name: str | None = None
     response_code: str | int | None = None
 
@@ -145,16 +147,14 @@ def parse(values: Sequence[bytes | None]) -> tuple[list[Event], list[int], list[
                 refused.append(Refusal(i, "too_nested", REASONS["too_nested"]))
                 continue
             event = _decode(value)  # type: ignore[arg-type]
-        except (msgspec.DecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, AttributeError) as error:
             refused.append(_refusal(i, value, error))
             continue
-        stamp = event.timestamp
-        if not (type(stamp) is int and 100_000_000_000 <= stamp < LATEST_MS):
-            stamp = epoch_ms(stamp)
-            if stamp is None:
-                refused.append(Refusal(i, "bad_timestamp", REASONS["bad_timestamp"]))
-                continue
-            event.timestamp = stamp
+        stamp = epoch_ms(event.timestamp)
+        if stamp is None:
+            refused.append(Refusal(i, "bad_timestamp", REASONS["bad_timestamp"]))
+            continue
+        event.timestamp = stamp
         user = event.user
         if not EARLIEST_MS <= stamp < LATEST_MS:
             refused.append(Refusal(i, "timestamp_out_of_range", f"{stamp} ms since 1970"))
@@ -175,6 +175,8 @@ def _refusal(index: int, value: bytes | None, error: Exception) -> Refusal:
         return Refusal(index, "empty", REASONS["empty"])
     if len(value) > MAX_EVENT_BYTES:
         return Refusal(index, "too_large", f"{len(value)} bytes")
+    if isinstance(error, RecursionError) or value.count(b"[") + value.count(b"{") > MAX_BRACKETS:
+        return Refusal(index, "too_nested", REASONS["too_nested"])
     detail = str(error)[:200]
     if isinstance(error, msgspec.ValidationError):
         missing = "missing required field" in detail
@@ -195,6 +197,8 @@ def epoch_ms(stamp: int | float | str) -> int | None:
     >>> epoch_ms("yesterday") is None
     True
     """
+    if type(stamp) is int and 100_000_000_000 <= stamp < 100_000_000_000_000:
+        return stamp
     if isinstance(stamp, str):
         try:
             stamp = float(stamp) if "-" not in stamp[1:] else stamp
@@ -208,15 +212,27 @@ def epoch_ms(stamp: int | float | str) -> int | None:
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return round(moment.timestamp() * 1000)
-    if not math.isfinite(stamp):
-        return None
     magnitude = abs(stamp)
-    for limit, factor in ((1e11, 1000), (1e14, 1), (1e17, 1e-3), (math.inf, 1e-6)):
+    for limit, factor in ((1e11, 1000), (1e14, 1), (1e17, 1e-3), (1e25, 1e-6)):
         if magnitude < limit:
-            return round(stamp * factor) if magnitude < 1e25 else None
+            return round(stamp * factor)
     return None
 
 
 def as_document(value: bytes) -> Any:
-    """The whole event as JSON for an incident: what is ignored in scoring is kept for the reader."""
-    return msgspec.json.decode(value)
+    """The whole event for an incident: what is ignored in scoring is kept for the reader.
+
+    Its text, where a field that is ignored in scoring cannot be read (bad UTF-8, a number out of range) or where it
+    is long.
+
+    Examples
+    --------
+    >>> as_document(b'{"x": 1}'), as_document(b'{"x": 1e999}')
+    ({'x': 1}, '{"x": 1e999}')
+    """
+    if len(value) <= MAX_DOCUMENT_BYTES:
+        try:
+            return msgspec.json.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
+    return value[:MAX_DOCUMENT_BYTES].decode("utf-8", "replace")

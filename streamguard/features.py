@@ -39,22 +39,80 @@ FEATURES = (
     Feature("host_bits", "user behaviour", "bits", "-log2 p(host | user)", _SURPRISAL),
     Feature("agent_bits", "user behaviour", "bits", "-log2 p(agent | user)", _SURPRISAL),
     Feature("resource_bits", "user behaviour", "bits", "-log2 p(resource | user)", _SURPRISAL),
-    Feature("volume_z", "user behaviour", "deviations", "(log2(1 + bytes) - mean) / sd, shrunk", "standard score"),
+    Feature(
+        "volume_z", "user behaviour", "deviations", "(log2(1 + bytes) - mean) / sd, shrunk", "standard score"
+    ),
     Feature("hour_bits", "temporal", "bits", "-log2 p(hour of week | user)", _SURPRISAL),
-    Feature("off_hours_share", "temporal", "0 to 1", "share of the crowd's hours busier than this one", "UEBA practice"),
-    Feature("dormancy", "temporal", "log2(1 + days)", "log2(1 + days since the last event)", "dormant accounts: T1078"),
-    Feature("active_days", "temporal", "log2(1 + days)", "log2(1 + days with events)", "how well the user is known"),
-    Feature("interval_z", "temporal", "deviations", "(log2 seconds since the last event - mean) / sd, shrunk", "standard score"),
+    Feature(
+        "off_hours_share",
+        "temporal",
+        "0 to 1",
+        "share of the crowd's hours busier than this one",
+        "UEBA practice",
+    ),
+    Feature(
+        "dormancy",
+        "temporal",
+        "log2(1 + days)",
+        "log2(1 + days since the last event)",
+        "dormant accounts: T1078",
+    ),
+    Feature(
+        "active_days",
+        "temporal",
+        "log2(1 + days)",
+        "log2(1 + days with events)",
+        "how well the user is known",
+    ),
+    Feature(
+        "interval_z",
+        "temporal",
+        "deviations",
+        "(log2 seconds since the last event - mean) / sd, shrunk",
+        "standard score",
+    ),
     Feature("burst", "temporal", "log2 ratio", "log2((12 count[5 min] + 1) / (count[1 d] / 24 + 1))", _RATES),
     Feature("source_bits", "IP and location", "bits", "-log2 p(source address | user)", _SURPRISAL),
     Feature("network_bits", "IP and location", "bits", "-log2 p(source network | user)", _SURPRISAL),
     Feature("location_bits", "IP and location", "bits", "-log2 p(location | user)", _SURPRISAL),
-    Feature("source_diversity", "IP and location", "log2 addresses", "log2 of the inverse Simpson index of the user's addresses", "Simpson 1949"),
-    Feature("crowd_new_sources", "IP and location", "bits", "-log2 P(so many new addresses in 5 min), for events of that class", "Poisson tail"),
-    Feature("transition_bits", "sequence", "bits", "-log2 p(type after the type before | user)", "Markov chain of types"),
-    Feature("repeat_interval", "sequence", "log2(1 + hours)", "log2(1 + hours since this source was last seen)", "recurrence"),
-    Feature("failure_streak", "sequence", "log2(1 + events)", "log2(1 + failures in a row)", "brute force: T1110"),
-    Feature("success_after_failures", "sequence", "log2(1 + events)", "log2(1 + streak) if this event succeeded", "T1110, then T1078"),
+    Feature(
+        "source_diversity",
+        "IP and location",
+        "log2 addresses",
+        "log2 of the inverse Simpson index of the user's addresses",
+        "Simpson 1949",
+    ),
+    Feature(
+        "crowd_new_sources",
+        "IP and location",
+        "bits",
+        "-log2 P(so many new addresses in 5 min), for events of that class",
+        "Poisson tail",
+    ),
+    Feature(
+        "transition_bits",
+        "sequence",
+        "bits",
+        "-log2 p(type after the type before | user)",
+        "Markov chain of types",
+    ),
+    Feature(
+        "repeat_interval",
+        "sequence",
+        "log2(1 + hours)",
+        "log2(1 + hours since this source was last seen)",
+        "recurrence",
+    ),
+    Feature(
+        "failure_streak", "sequence", "log2(1 + events)", "log2(1 + failures in a row)", "brute force: T1110"
+    ),
+    Feature(
+        "success_after_failures",
+        "sequence",
+        "log2(1 + events)",
+        "log2(1 + streak) if this event succeeded",
+        "T1110, then T1078",
+    ),
     Feature("threat_score", "threat", "score", "as sent", "upstream"),
     Feature("threat_z", "threat", "deviations", "(score - mean) / sd, shrunk", "standard score"),
     Feature("threat_mean", "threat", "score", "exponentially weighted mean", "upstream"),
@@ -65,7 +123,9 @@ FEATURES = (
 
 NAMES = tuple(feature.name for feature in FEATURES)
 
-DIGEST = hashlib.sha256(json.dumps([asdict(feature) for feature in FEATURES], sort_keys=True).encode()).hexdigest()
+DIGEST = hashlib.sha256(
+    json.dumps([asdict(feature) for feature in FEATURES], sort_keys=True).encode()
+).hexdigest()
 """Changes with any feature: a model of another digest is refused."""
 
 
@@ -73,6 +133,7 @@ def as_markdown() -> str:
     """The table of docs/features.md."""
     rows = ["| # | feature | group | unit | formula | source |", "|---|---|---|---|---|---|"]
     rows += [
-        f"| {i} | `{f.name}` | {f.group} | {f.unit} | {f.formula} | {f.source} |" for i, f in enumerate(FEATURES)
+        f"| {i} | `{f.name}` | {f.group} | {f.unit} | {f.formula} | {f.source} |"
+        for i, f in enumerate(FEATURES)
     ]
     return "\n".join(rows) + "\n"

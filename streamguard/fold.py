@@ -182,7 +182,7 @@ def learn_moment(s, k, x, weight):  # type: ignore[no-untyped-def]
 
 
 @inline
-def learn_profile(s, raw, own, values, slot, flags, ts, gap, hour, day, area, volume, threat, hit, weight):  # type: ignore[no-untyped-def]
+def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, threat, hit, weight):  # type: ignore[no-untyped-def]
     """Let a user's profile learn one event with a weight."""
     failed = 1.0 if flags & flag.FAILED else 0.0
     for j in range(4):
@@ -217,7 +217,7 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, hour, day, area, vo
         s.sketch_total[c] += weight
         if c == surprise.SOURCE:
             s.suspicion[k] = surprise.suspicion(s, slot[c], ts) * KEPT + max(own - UNREMARKABLE, 0.0)
-            s.suspicion_ts[k] = ts
+            s.suspicion_ts[k] = max(ts, s.suspicion_ts[k]) if slot[c] >= 0 else ts
         slot[c] = k
     if ts // HOUR_MS != s.last_hour:
         if s.last_hour >= 0:
@@ -237,18 +237,18 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, hour, day, area, vo
     if flags & flag.HAS_THREAT:
         learn_moment(s, 2, threat, weight)
     for k in range(patterns.COUNT):
-        if (hit >> np.uint64(k)) & np.uint64(1) and s.pattern_last_day[k] != day:
+        if (hit >> np.uint64(k)) & np.uint64(1) and s.pattern_last_day[k] < day:
             s.pattern_last_day[k] = day
             s.pattern_days[k] += 1.0
     if failed > 0.0:
         s.streak += np.uint32(1)
-        s.last_failure_ts = ts
+        s.last_failure_ts = max(ts, s.last_failure_ts)
     elif flags & flag.SUCCEEDED and flags & flag.AUTHENTICATION:
         s.streak = np.uint32(0)
-    if s.last_day != day:
+    if s.last_day < day:
         s.last_day = day
         s.active_days += 1.0
-    if area != 0:
+    if area != 0 and ts >= s.last_area_ts:
         s.last_area = area
         s.last_area_ts = ts
     s.last_ts = max(s.last_ts, ts)
@@ -400,15 +400,16 @@ def fold(  # type: ignore[no-untyped-def]
         s = profiles[row[i]]
         t = ts[i]
         if offset[i] <= s.last_offset:
-            score[i] = -1.0
+            features[i], raw[i], excess[i] = 0.0, 0.0, 0.0
+            score[i], tail[i], strength[i], found[i], kind[i] = -1.0, 0.0, 0.0, np.uint64(0), grouping.NONE
             continue
         seconds = advance(p, t)
         if age_population(p, table, seconds):
             table_dirty[:] = 1
-        now = min(t, p.clock) if p.ahead else t
+        now = t if t <= p.clock + FAR_MS else p.clock
         gap = 0.0
         if s.events == 0.0:
-            s.first_ts = t
+            s.first_ts = now
             s.last_ts = now
             s.aged_ts = now
             s.last_day = -1
@@ -417,7 +418,7 @@ def fold(  # type: ignore[no-untyped-def]
             gap = max(np.float64(now - s.last_ts), 0.0) * 1e-3
         age_profile(s, now, gap)
         hour = (t // HOUR_MS + 72) % 168
-        day = t // DAY_MS
+        day = now // DAY_MS
         what = np.uint64(flags[i] & (flag.FAILED | flag.SUCCEEDED))
         for c in range(5):
             values[c] = hashes[i, c]
@@ -453,7 +454,9 @@ def fold(  # type: ignore[no-untyped-def]
         kind[i] = grouping.NONE
         if proof >= alert_bits:
             snapshots[told] = s
-            whose = grouping.owner(s, source, sources, spread, slot[0], less, user[i], values[0], flags[i] & flag.FAILED)
+            whose = grouping.owner(
+                s, source, sources, spread, slot[0], less, user[i], values[0], flags[i] & flag.FAILED
+            )
             if whose == grouping.SOURCE:
                 if source < 0:
                     source = track_source(sources, sources_dirty, values[0], user[i], now)
@@ -484,7 +487,20 @@ def fold(  # type: ignore[no-untyped-def]
         fresh = values[0] != 0 and slot[0] < 0
         learned, events = s.learned, s.events
         learn_profile(
-            s, bits, own_bits, values, slot, flags[i], now, gap, hour, day, area[i], volume[i], threat[i], hit, weight
+            s,
+            bits,
+            own_bits,
+            values,
+            slot,
+            flags[i],
+            now,
+            gap,
+            day,
+            area[i],
+            volume[i],
+            threat[i],
+            hit,
+            weight,
         )
         s.last_type = state
         s.last_offset = offset[i]

@@ -43,7 +43,7 @@ def of_process(name: str, command_line: str) -> int:
     >>> of_process("reg.exe", r"reg save HKLM\\SAM sam.hive") == CREDENTIAL_DUMP
     True
     """
-    text = f"{name} {command_line[:2000]}"
+    text = f"{name[:256]} {command_line[:2000]}"
     return (ENCODED_COMMAND if _ENCODED.search(text) else 0) | (CREDENTIAL_DUMP if _DUMP.search(text) else 0)
 
 
@@ -65,7 +65,13 @@ def of_query(name: str, failed: bool) -> int:
     if len(longest) >= 32 or (sum(map(len, host)) >= 40 and entropy("".join(host)) > 3.5):
         return TUNNEL_QUERY
     domain = labels[-2] if len(labels) > 1 else labels[0]
-    if failed and len(domain) >= 8 and domain.isalnum() and entropy(domain) >= 2.8 and _unpronounceable(domain):
+    if (
+        failed
+        and len(domain) >= 8
+        and domain.isalnum()
+        and entropy(domain) >= 2.8
+        and _unpronounceable(domain)
+    ):
         return GENERATED_NAME
     return 0
 

@@ -38,17 +38,21 @@ inline: Callable[..., Any] = numba.njit(nogil=True, fastmath=False, error_model=
 """Compiles a part of a kernel; LLVM inlines it where that pays."""
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _float_bits(typing_context: Any, x: Any) -> Any:
-    return types.int64(types.float64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.IntType(64))
+    return types.int64(types.float64), lambda context, builder, sig, args: builder.bitcast(
+        args[0], ir.IntType(64)
+    )
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _bits_float(typing_context: Any, x: Any) -> Any:
-    return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(args[0], ir.DoubleType())
+    return types.float64(types.int64), lambda context, builder, sig, args: builder.bitcast(
+        args[0], ir.DoubleType()
+    )
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def popcount(typing_context: Any, x: Any) -> Any:
     """Number of set bits of a uint64."""
     return types.uint64(types.uint64), lambda context, builder, sig, args: builder.ctpop(args[0])

@@ -37,7 +37,9 @@ PATTERNS = (
     Pattern("brute_force", "T1110.001", 10.0, "many failed logins in a row within minutes"),
     Pattern("success_after_failures", "T1110", 10.0, "a login that succeeds right after a row of failures"),
     Pattern("password_spray", "T1110.003", 10.0, "one source fails at many users"),
-    Pattern("distributed_guessing", "T1110.004", 6.0, "a wave of failures from new addresses over many users"),
+    Pattern(
+        "distributed_guessing", "T1110.004", 6.0, "a wave of failures from new addresses over many users"
+    ),
     Pattern("impossible_travel", "T1078", 10.0, "another country sooner than anybody can travel"),
     Pattern("dormant_account", "T1078", 10.0, "an account comes alive after weeks of silence"),
     Pattern("mass_download", "T1039", 10.0, "far more files read in minutes than this user ever does"),
@@ -100,7 +102,13 @@ def found(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
     login = flags & flag.AUTHENTICATION
     if login and flags & flag.FAILED and s.streak >= 7 and s.failures[0] >= 6.0:
         out |= one << np.uint64(BRUTE_FORCE)
-    if login and flags & flag.SUCCEEDED and s.streak >= 5 and s.failures[1] >= 3.0 and ts - s.last_failure_ts < 900_000:
+    if (
+        login
+        and flags & flag.SUCCEEDED
+        and s.streak >= 5
+        and s.failures[1] >= 3.0
+        and ts - s.last_failure_ts < 900_000
+    ):
         out |= one << np.uint64(SUCCESS_AFTER_FAILURES)
     if spread >= 8.0 and bits[16] >= 12.0:
         out |= one << np.uint64(SPRAY)
@@ -112,7 +120,7 @@ def found(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
         and area != 0
         and s.last_area != 0
         and area != s.last_area
-        and ts - s.last_area_ts < TRAVEL_MS
+        and abs(ts - s.last_area_ts) < TRAVEL_MS
         and slot[1] < 0
         and slot[0] < 0
     ):

@@ -68,7 +68,11 @@ PROFILE = np.dtype(
         ("moments", "<f8", 3),  # weight behind mean and variance of: interval, volume, threat
         ("mean", "<f8", 3),  # log2 s, log2 bytes, score
         ("variance", "<f8", 3),
-        ("typical", "<f8", len(COMPONENTS)),  # mean bits of each component: what this user's own entropy makes usual
+        (
+            "typical",
+            "<f8",
+            len(COMPONENTS),
+        ),  # mean bits of each component: what this user's own entropy makes usual
         ("pattern_days", "<f8", 16),  # days on which each pattern was seen, 30 days
         ("pattern_last_day", "<i8", 16),
         ("incident_offset", "<i8"),  # where the open incident began; -1: none was

@@ -18,7 +18,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class Kafka(_Section):
+class Kafka(_Section, frozen=True):
     """Where events come from and incidents go to."""
 
     bootstrap_servers: str = "127.0.0.1:9092"
@@ -32,7 +32,7 @@ class Kafka(_Section):
     """How long Kafka keeps events: the longest that a worker may be down, and what a back-test can reach."""
 
 
-class Worker(_Section):
+class Worker(_Section, frozen=True):
     """One worker process of the speed layer."""
 
     app_id: str = "streamguard"
@@ -53,7 +53,7 @@ class Worker(_Section):
     """Directory of the model registry. Empty: the statistical score stands alone."""
 
 
-class Detection(_Section):
+class Detection(_Section, frozen=True):
     """What is alerted. Everything else about the score is learned."""
 
     alert_risk: float = 75.0
@@ -62,7 +62,7 @@ class Detection(_Section):
     """An entity's alert this long after its last one opens a new incident."""
 
 
-class Settings(_Section):
+class Settings(_Section, frozen=True):
     """Every section of the settings file."""
 
     kafka: Kafka = Kafka()

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from streamguard import population as crowd
 from streamguard import profile as layout
-from streamguard.alerts import Incident, Told, incident_of
+from streamguard.alerts import Incident, incident_of
 from streamguard.calibration import RISK_PER_BIT
 from streamguard.columns import TEXTS, columns
 from streamguard.dictionary import Dictionary
 from streamguard.events import Event, Refusal, parse
+from streamguard.explain import Told
 from streamguard.fold import N_COMPONENTS, N_FEATURES, fold
 from streamguard.forest import Forest
 from streamguard.grouping import ENTITY_KINDS
@@ -225,7 +226,7 @@ class PartitionState:
         wanted = np.empty((n * 5, 3), np.int64)
         user = hash_texts(c.users, 1)[0][:, 0]
         at = offsets[index] if n else np.empty(0, np.int64)
-        told, remembered = fold(
+        _, remembered = fold(
             self._profiles, self._population, self._table, self._sources, self.dictionary.hashes,
             self._table_dirty, self._sources_dirty,
             rows, at, user, c.timestamp, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
@@ -258,6 +259,7 @@ class PartitionState:
                 first_ms=int(out.incident[i, 1]),
                 count=int(out.incident[i, 2]),
                 patterns=int(out.incident[i, 3]),
+                found=int(out.patterns[i]),
                 event=events[i],
                 texts=texts[i * width : (i + 1) * width],
                 offset=int(at[i]),
@@ -344,12 +346,15 @@ class PartitionState:
         if self.next_offset is None:
             return []
         out = [
-            (_user_key(self._user[row]), self._profiles[row].tobytes()) for row in np.flatnonzero(self._dirty).tolist()
+            (_user_key(self._user[row]), self._profiles[row].tobytes())
+            for row in np.flatnonzero(self._dirty).tolist()
         ]
         pages = self._table.reshape(TABLE_PAGES, crowd.PAGE)
         out += [(_page_key(b"f", k), pages[k].tobytes()) for k in np.flatnonzero(self._table_dirty).tolist()]
         entries = self._sources.reshape(SOURCE_PAGES, crowd.SOURCES_PER_PAGE)
-        out += [(_page_key(b"s", k), entries[k].tobytes()) for k in np.flatnonzero(self._sources_dirty).tolist()]
+        out += [
+            (_page_key(b"s", k), entries[k].tobytes()) for k in np.flatnonzero(self._sources_dirty).tolist()
+        ]
         out += self.dictionary.changes()
         out.append((b"p", self._population.tobytes()))
         out.append((b"m", _META.pack(layout.VERSION, self.next_offset)))

@@ -18,7 +18,7 @@ SOURCE, LOCATION, HOST, AGENT, RESOURCE, TRANSITION, NETWORK = range(SKETCHED)
 (FAILURE, OUTCOME, HOUR, INTERVAL, VOLUME, THREAT, CROWD) = range(6, 13)
 SPREAD, CARRIED = 16, 17
 LEEWAY = 1.5
-"""Half as many again as usual is no news, however many events stand behind it: rates vary more than Poisson's law says."""
+"""Half as many again as usual is no news, however many stand behind it: rates vary more than Poisson says."""
 
 PLAIN_PRIOR = 10.0
 """Plain events that a surge is measured against at the least."""
@@ -125,7 +125,9 @@ def components(s, p, table, sources, values, source, flags, ts, gap, hour, threa
     bits[FAILURE] = 0.0
     if failed:
         bits[FAILURE] = -log2((s.learned_failures + 4.0 * usual_failures) / (s.learned + 4.0))
-    bits[OUTCOME] = -log2((frequency(table, FIELD_OUTCOME, values[7]) + 0.5) / (p.field_total[FIELD_OUTCOME] + 5.0))
+    bits[OUTCOME] = -log2(
+        (frequency(table, FIELD_OUTCOME, values[7]) + 0.5) / (p.field_total[FIELD_OUTCOME] + 5.0)
+    )
     before, after = (hour + 167) % 168, (hour + 1) % 168
     everybody = (p.hours[hour] + 1.0) / (p.hours_total + 168.0)
     weight = 0.5 * s.hours[hour] + 0.25 * (s.hours[before] + s.hours[after])
@@ -150,7 +152,9 @@ def components(s, p, table, sources, values, source, flags, ts, gap, hour, threa
         if users > MANY_USERS - 0.5:
             share = (frequency(table, SOURCE, values[SOURCE]) + 0.1) / (p.field_total[SOURCE] + 1000.0)
             usual = (p.slow[1] + 0.5) / (p.age + 3600.0) * (3600.0 / LN2) * share
-            bits[SPREAD] = min(poisson_bits(min(sources[source].failures, users) + 1.0, max(usual, 0.5)), 30.0)
+            bits[SPREAD] = min(
+                poisson_bits(min(sources[source].failures, users) + 1.0, max(usual, 0.5)), 30.0
+            )
     bits[CARRIED] = CARRY * suspicion(s, slot[SOURCE], ts)
 
 

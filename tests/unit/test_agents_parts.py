@@ -83,9 +83,11 @@ class SlowWriter:
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
+        self.committed: list[Any] = []
 
     async def commit(self, changes: Any) -> int:
         await self.go.wait()
+        self.committed.append(changes)
         return len(changes)
 
 
@@ -102,6 +104,26 @@ def test_a_snapshot_is_readable_before_it_is_durable(tmp_path: Path) -> None:
         writer.go.set()
         await saving
         assert checkpointer.read([b"a"]) == table.get_many([b"a"]) == [b"new"]
+        table.close()
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_committed_before_incidents_are_acknowledged(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        table = PartitionTable(tmp_path / "t", Memory(8 << 20))
+        writer = SlowWriter()
+        writer.go.set()
+        acknowledged = asyncio.get_running_loop().create_future()
+        saving = asyncio.create_task(
+            Checkpointer(table, writer, "id").save([(b"a", b"new")], [acknowledged])  # type: ignore[arg-type]
+        )
+        await asyncio.wait([saving], timeout=0.1)
+        assert writer.committed == [] and table.local is None
+        acknowledged.set_result(None)
+        await saving
+        assert writer.committed == [[(b"a", b"new")]]
+        assert table.local == Local("id", 1)
         table.close()
 
     asyncio.run(scenario())

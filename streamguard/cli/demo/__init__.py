@@ -9,7 +9,9 @@ import click
 
 @click.command()
 @click.option("--seconds", type=click.IntRange(30, 3600), default=75, show_default=True, help="Live traffic.")
-@click.option("--rate", type=click.IntRange(100, 20_000), default=1000, show_default=True, help="Live events a second.")
+@click.option(
+    "--rate", type=click.IntRange(100, 20_000), default=1000, show_default=True, help="Live events a second."
+)
 @click.option("--users", type=click.IntRange(100, 100_000), default=5000, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--keep", is_flag=True, help="Leave broker, worker and traffic running until Ctrl-C.")

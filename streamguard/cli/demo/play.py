@@ -77,7 +77,9 @@ class RunningWorker:
                     f"the worker ended with code {self.process.returncode}; it said:\n{self._tail()}"
                 )
             if time.monotonic() > deadline:
-                raise click.ClickException(f"not within {PATIENCE:.0f} s: {what}; the worker said:\n{self._tail()}")
+                raise click.ClickException(
+                    f"not within {PATIENCE:.0f} s: {what}; the worker said:\n{self._tail()}"
+                )
             time.sleep(0.1)
 
     def _tail(self) -> str:
@@ -99,16 +101,15 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         kafka = stack.enter_context(LocalKafka())
         click.echo(f"Apache Kafka on {kafka.bootstrap_servers} ({time.perf_counter() - began:.1f} s)")
         settings = Settings(
-            kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers), worker=Worker(data_dir=str(directory / "data"))
+            kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers),
+            worker=Worker(data_dir=str(directory / "data")),
         )
         topics.create(settings)
         worker = stack.enter_context(_worker(settings, directory))
         click.echo(f"worker ready; metrics, /healthz and /readyz on {worker.url}")
 
         now = int(time.time() * 1000)
-        history = Simulation(
-            users, seed, now - MONTH_MS, duration_ms=MONTH_MS, events_per_day=HABITS_PER_DAY
-        )
+        history = Simulation(users, seed, now - MONTH_MS, duration_ms=MONTH_MS, events_per_day=HABITS_PER_DAY)
         first, began = worker.read(), time.perf_counter()
         count = _produce_history(settings, history)
         learned = worker.await_events(count)
@@ -125,12 +126,16 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
             users, seed, int(time.time() * 1000) + 500, duration_ms=seconds * 1000, rate=rate,
             scenarios=ATTACKS, window=(0.1, 0.3),
         )  # fmt: skip
-        click.echo(f"live traffic, {rate:,} events a second for {seconds} s, with {', '.join(ATTACKS)} in it:")
+        click.echo(
+            f"live traffic, {rate:,} events a second for {seconds} s, with {', '.join(ATTACKS)} in it:"
+        )
         labels = _produce_live(settings, live)
         final = worker.await_events(count + len(labels))
         seen = watch.finish()
         live_us = (final.cpu - learned.cpu) / max(len(labels), 1) * 1e6
-        caught = _table(seen, labels, live, seconds=seconds, live_us=live_us, backlog=(count / taken, backlog_us))
+        caught = _table(
+            seen, labels, live, seconds=seconds, live_us=live_us, backlog=(count / taken, backlog_us)
+        )
         if keep:
             _keep(settings, users, seed, rate, worker)
         return 0 if caught else 1
@@ -202,7 +207,10 @@ def _table(
     rows = [
         ("attacks injected / caught", f"{len(campaigns)} / {len(caught)}"),
         ("incidents of attacks", f"{len(by_incident) - len(false)}"),
-        ("false incidents", f"{len(false)} among {len(labels):,} live events, {len(grave)} of them high or critical"),
+        (
+            "false incidents",
+            f"{len(false)} among {len(labels):,} live events, {len(grave)} of them high or critical",
+        ),
         ("event to alert", f"p50 {p50:.0f} ms, p99 {p99:.0f} ms over {len(seen.latencies)} alerts"),
         ("backlog", f"{backlog[0]:,.0f} events a second, {backlog[1]:.1f} us CPU an event"),
         ("live", f"{len(labels) / seconds:,.0f} events a second, {live_us:.0f} us CPU an event"),
@@ -217,7 +225,9 @@ def _table(
 
 
 def _keep(settings: Settings, users: int, seed: int, rate: int, worker: RunningWorker) -> None:
-    click.echo(f"\nstays: Kafka {settings.kafka.bootstrap_servers}, metrics {worker.url}/metrics; Ctrl-C ends it")
+    click.echo(
+        f"\nstays: Kafka {settings.kafka.bootstrap_servers}, metrics {worker.url}/metrics; Ctrl-C ends it"
+    )
     _produce_live(settings, Simulation(users, seed + 1, int(time.time() * 1000) + 500, rate=rate))
 
 

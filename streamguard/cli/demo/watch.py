@@ -47,11 +47,18 @@ class Watch(threading.Thread):
         self.seen = Seen()
         self._stop_watching = threading.Event()
         self._consumer = Consumer(
-            {"bootstrap.servers": bootstrap_servers, "group.id": "streamguard-demo", "enable.auto.commit": False, "log_level": 2}
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "streamguard-demo",
+                "enable.auto.commit": False,
+                "log_level": 2,
+            }
         )
         partitions = self._consumer.list_topics(topic, timeout=10).topics[topic].partitions
         ends = [
-            TopicPartition(topic, p, self._consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1])
+            TopicPartition(
+                topic, p, self._consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1]
+            )
             for p in partitions
         ]
         self._consumer.assign(ends or [TopicPartition(topic, 0, OFFSET_END)])
