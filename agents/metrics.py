@@ -42,7 +42,16 @@ LAG = Gauge(
     registry=REGISTRY,
 )
 CHUNK_SECONDS = Histogram(
-    "streamguard_chunk_seconds", "Folding and scoring one chunk.", buckets=_MILLISECONDS, registry=REGISTRY
+    "streamguard_chunk_seconds",
+    "From a chunk of records to its verdicts handed to the publisher.",
+    buckets=_MILLISECONDS,
+    registry=REGISTRY,
+)
+SCORING_SECONDS = Histogram(
+    "streamguard_scoring_seconds",
+    "Decoding, folding and scoring one chunk.",
+    buckets=_MILLISECONDS,
+    registry=REGISTRY,
 )
 CHUNK_EVENTS = Histogram(
     "streamguard_chunk_events",

@@ -17,7 +17,7 @@ from agents.changelog import ChangelogWriter, CommittedReader
 from agents.checkpoint import Checkpointer
 from agents.exits import RefusedError, end
 from agents.lineage import SOURCE, Source, check_changelog, check_source, topic_ids
-from agents.metrics import CHUNK_EVENTS, CHUNK_SECONDS, EVENTS, RECOVERED_RECORDS
+from agents.metrics import CHUNK_EVENTS, CHUNK_SECONDS, EVENTS, RECOVERED_RECORDS, SCORING_SECONDS
 from agents.publish import Publisher
 from agents.table import Local, Memory, PartitionTable
 from agents.topics import names
@@ -209,7 +209,8 @@ class Partition:
         records = chunk.records
         offsets = np.fromiter((r.offset for r in records), np.int64, len(records))
         try:
-            folded = self.state.fold([r.value for r in records], offsets, forest)
+            with SCORING_SECONDS.time():
+                folded = self.state.fold([r.value for r in records], offsets, forest)
         except StateError as error:
             raise RefusedError(str(error)) from None
         self.folded = chunk.end

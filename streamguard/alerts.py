@@ -10,7 +10,7 @@ import msgspec
 
 from streamguard.calibration import RISK_PER_BIT
 from streamguard.events import as_document
-from streamguard.explain import TextOf, Told, reasons
+from streamguard.explain import MOST_CHARACTERS, TextOf, Told, reasons
 from streamguard.patterns import PATTERNS
 
 SEVERITIES = ("low", "medium", "high", "critical")
@@ -29,9 +29,9 @@ class Incident:
     index: int
     body: dict[str, Any]
 
-    def attach(self, value: bytes | None) -> None:
+    def attach(self, value: bytes) -> None:
         """Put the event itself into the incident."""
-        self.body["event"] = as_document(value or b"null")
+        self.body["event"] = as_document(value)
 
     def locate(self, topic: str) -> None:
         """Say which topic the event came from."""
@@ -77,7 +77,9 @@ def incident_of(told: Told, text_of: TextOf) -> Incident:
     names = [pattern for k, pattern in enumerate(PATTERNS) if told.patterns >> k & 1]
     name = f"{told.partition}-{told.first_offset}-{told.first_ms:x}"
     crowd_name = f"partition {told.partition}"
-    entity = {"user": told.event.user or "", "source": told.texts[0], "crowd": crowd_name}[told.entity_kind]
+    entity = {"user": told.event.user or "", "source": told.texts[0][:MOST_CHARACTERS], "crowd": crowd_name}[
+        told.entity_kind
+    ]
     level = severity(told.evidence)
     body: dict[str, Any] = {
         "id": name,

@@ -190,7 +190,7 @@ class PartitionState:
         if len(offsets):
             self.next_offset = int(offsets[-1]) + 1
         for incident in out.incidents:
-            incident.attach(values[index[incident.index]])
+            incident.attach(values[index[incident.index]] or b"null")
             incident.index = index[incident.index]
         return out
 

@@ -1,0 +1,705 @@
+"""The fold again in plain Python: dictionaries, lists and `math`, an event at a time, to check the kernels against.
+
+It shares with the package the columns of a chunk, hashes included, and the constants; nothing that computes.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from streamguard import calibration, grouping, surprise
+from streamguard import fold as kernel
+from streamguard import indicators as flag
+from streamguard import population as crowd
+from streamguard import profile as layout
+from streamguard.columns import Columns
+from streamguard.patterns import DORMANT_SECONDS, HABIT_DAYS, MEGABYTE, PATTERNS, RUSH, TRAVEL_MS
+from streamguard.settings import Detection
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+MONTH = 30 * 86_400.0
+WORD = 2**64 - 1
+
+
+def f32(x: float) -> float:
+    """What a float32 keeps of a number."""
+    kept: float = struct.unpack("<f", struct.pack("<f", x))[0]
+    return kept
+
+
+def decay(seconds: float, half_life: float) -> float:
+    return 2.0 ** (-seconds / half_life)
+
+
+def mix(x: int) -> int:
+    """SplitMix64's finalizer."""
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & WORD
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & WORD
+    return x ^ (x >> 31)
+
+
+def poisson_bits(k: float, rate: float) -> float:
+    """-log2 of the geometric bound of P(X >= k), with Stirling's ln k!."""
+    if k < 1 or k <= rate:
+        return 0.0
+    ln_factorial = k * math.log(k) - k + 0.5 * math.log(2 * math.pi * k) + 1 / (12 * k)
+    nats = rate - k * math.log(rate) + ln_factorial + math.log(1 - rate / (k + 1))
+    return min(max(nats / math.log(2), 0.0), 60.0)
+
+
+def student_bits(z: float) -> float:
+    return 3 * math.log2(1 + z * z / 5)
+
+
+@dataclass
+class Incident:
+    """The open incident of a user, a source or the crowd."""
+
+    offset: int = -1
+    first: int = 0
+    last: int = 0
+    count: int = 0
+    bits: float = 0.0
+    patterns: int = 0
+
+    def join(self, offset: int, ts: int, bits: float, patterns: int, gap_ms: int) -> bool:
+        """Add an alert; whether it is told."""
+        if self.offset < 0 or ts - self.last > gap_ms:
+            self.offset, self.first, self.last, self.count = offset, ts, ts, 1
+            self.bits, self.patterns = bits, patterns
+            return True
+        self.last = max(self.last, ts)
+        self.count += 1
+        told = bits >= self.bits + grouping.RISE_BITS or bool(patterns & ~self.patterns)
+        told = told or (self.count >= 8 and math.log2(self.count).is_integer())
+        self.bits = max(self.bits, bits)
+        self.patterns |= patterns
+        return told
+
+    def report(self) -> tuple[float, ...]:
+        return self.offset, self.first, self.count, self.patterns, self.bits + 0.5 * math.log2(self.count)
+
+
+@dataclass
+class Sketch:
+    """A user's 16 weightiest values of one field."""
+
+    hashes: list[int] = field(default_factory=lambda: [0] * 16)
+    weights: list[float] = field(default_factory=lambda: [0.0] * 16)
+    suspicion: list[float] = field(default_factory=lambda: [0.0] * 16)
+    suspicion_ts: list[int] = field(default_factory=lambda: [0] * 16)
+    total: float = 0.0
+    novel: float = 0.0
+
+    def find(self, value: int) -> int | None:
+        return self.hashes.index(value) if value and value in self.hashes else None
+
+    def weight(self, value: int) -> float:
+        at = self.find(value)
+        return 0.0 if at is None else self.weights[at]
+
+    def learn(self, value: int, weight: float) -> tuple[int, bool]:
+        """Put the value in, in the place of the lightest if it is new; where, and whether it was new."""
+        at = self.find(value)
+        fresh = at is None
+        if at is None:
+            at = self.weights.index(min(self.weights))
+            self.total -= self.weights[at]
+            self.novel += weight
+            self.hashes[at] = value
+            self.weights[at] = 0.0
+        self.weights[at] = f32(self.weights[at] + weight)
+        self.total += weight
+        return at, fresh
+
+    def age(self, g: float) -> None:
+        self.total *= g
+        self.novel *= g
+        self.weights = [f32(w * g) for w in self.weights]
+
+
+@dataclass
+class Moments:
+    """Exponentially weighted mean and variance."""
+
+    weight: float = 0.0
+    mean: float = 0.0
+    variance: float = 0.0
+
+    def deviation(self, x: float, floor: float) -> float:
+        return (x - self.mean) / math.sqrt(self.variance + floor) * self.weight / (self.weight + 5)
+
+    def learn(self, x: float, weight: float) -> None:
+        self.weight = min(self.weight + weight, kernel.MEMORY)
+        share, d = weight / self.weight, x - self.mean
+        self.mean += share * d
+        self.variance = (1 - share) * (self.variance + share * d * d)
+
+
+def four() -> list[float]:
+    return [0.0] * 4
+
+
+@dataclass
+class Profile:
+    """One user."""
+
+    events: float = 0.0
+    first: int = 0
+    last: int = 0
+    aged: int = 0
+    offset: int = -1
+    streak: int = 0
+    last_failure: int = 0
+    last_day: int = -1
+    active_days: float = 0.0
+    last_hour: int = -1
+    hour_weight: float = 0.0
+    last_area: int = 0
+    last_area_ts: int = 0
+    last_type: int = 0
+    count: list[float] = field(default_factory=four)
+    failures: list[float] = field(default_factory=four)
+    volume: list[float] = field(default_factory=four)
+    reads: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    changes: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    encrypted: float = 0.0
+    queries: float = 0.0
+    learned: float = 0.0
+    learned_failures: float = 0.0
+    interval: Moments = field(default_factory=Moments)
+    bytes: Moments = field(default_factory=Moments)
+    threat: Moments = field(default_factory=Moments)
+    typical: list[float] = field(default_factory=lambda: [0.0] * len(layout.COMPONENTS))
+    pattern_days: list[float] = field(default_factory=lambda: [0.0] * len(PATTERNS))
+    pattern_last_day: list[int] = field(default_factory=lambda: [0] * len(PATTERNS))
+    hours: list[float] = field(default_factory=lambda: [0.0] * 168)
+    hours_total: float = 0.0
+    sketches: dict[str, Sketch] = field(default_factory=lambda: {name: Sketch() for name in layout.SKETCHES})
+    incident: Incident = field(default_factory=Incident)
+
+    def age(self, now: int, gap: float) -> None:
+        for j, half_life in enumerate(layout.HALF_LIVES):
+            g = decay(gap, half_life)
+            self.count[j] *= g
+            self.failures[j] *= g
+            self.volume[j] *= g
+        minutes, month = decay(gap, layout.HALF_LIVES[0]), decay(gap, layout.HALF_LIVES[3])
+        for counter in (self.reads, self.changes):
+            counter[0] *= minutes
+            counter[1] *= month
+        self.encrypted *= minutes
+        self.queries *= minutes
+        self.learned *= month
+        self.learned_failures *= month
+        if now - self.aged < HOUR_MS:
+            return
+        g = decay((now - self.aged) / 1000, MONTH)
+        self.aged = now
+        for sketch in self.sketches.values():
+            sketch.age(g)
+        self.hours_total *= g
+        self.hours = [f32(w * g) for w in self.hours]
+        self.pattern_days = [d * g for d in self.pattern_days]
+
+    def suspicion(self, source: int, now: int) -> float:
+        sketch = self.sketches["source"]
+        at = sketch.find(source)
+        if at is None:
+            return 0.0
+        rest = max(now - sketch.suspicion_ts[at], 0) / 1000
+        return sketch.suspicion[at] * decay(rest, surprise.CARRY_HALF_LIFE)
+
+    def habit_bits(self, names: set[str]) -> float:
+        return max(
+            (
+                p.bits
+                for k, p in enumerate(PATTERNS)
+                if p.name in names and self.pattern_days[k] < HABIT_DAYS
+            ),
+            default=0.0,
+        )
+
+
+@dataclass
+class Source:
+    """One failing address."""
+
+    hash: int = 0
+    last: int = 0
+    failures: float = 0.0
+    users: set[int] = field(default_factory=set)
+    incident: Incident = field(default_factory=Incident)
+
+    @property
+    def spread(self) -> float:
+        """Users by linear counting over 256 cells."""
+        return -256 * math.log(1 - min(len(self.users), 255) / 256)
+
+
+@dataclass
+class Crowd:
+    """A partition's population."""
+
+    events: float = 0.0
+    clock: int = 0
+    aged: int = 0
+    ahead: int | None = None
+    age_seconds: float = 0.0
+    fast: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*crowd.CLASSES, "plain"), 0.0))
+    slow: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*crowd.CLASSES, "plain"), 0.0))
+    failures: float = 0.0
+    learned: float = 0.0
+    table: defaultdict[tuple[int, int], float] = field(default_factory=lambda: defaultdict(float))
+    total: list[float] = field(default_factory=lambda: [0.0] * crowd.FIELDS)
+    novel: list[float] = field(default_factory=lambda: [0.0] * crowd.FIELDS)
+    novel_total: list[float] = field(default_factory=lambda: [0.0] * crowd.FIELDS)
+    hours: list[float] = field(default_factory=lambda: [0.0] * 168)
+    hours_total: float = 0.0
+    scores: list[float] = field(default_factory=lambda: [0.0] * crowd.BINS)
+    scores_total: float = 0.0
+    sources: dict[int, list[Source]] = field(default_factory=dict)
+    incident: Incident = field(default_factory=Incident)
+
+    def advance(self, ts: int) -> None:
+        if self.events == 0:
+            self.clock = self.aged = ts
+            return
+        target = ts
+        if ts > self.clock + kernel.FAR_MS:
+            if self.ahead is None:
+                self.ahead = ts
+                return
+            target = min(ts, self.ahead)
+        self.ahead = None
+        if target <= self.clock:
+            return
+        seconds = (target - self.clock) / 1000
+        self.clock = target
+        for name in self.fast:
+            self.fast[name] *= decay(seconds, crowd.FAST_HALF_LIFE)
+            self.slow[name] *= decay(seconds, crowd.SLOW_HALF_LIFE)
+        self.age_seconds = self.age_seconds * decay(seconds, crowd.SLOW_HALF_LIFE) + seconds
+        if self.clock - self.aged < DAY_MS:
+            return
+        g = decay((self.clock - self.aged) / 1000, MONTH)
+        self.aged = self.clock
+        for numbers in (self.total, self.novel, self.novel_total, self.hours, self.scores):
+            numbers[:] = [x * g for x in numbers]
+        for cell in self.table:
+            self.table[cell] *= g
+        self.hours_total *= g
+        self.scores_total *= g
+        self.learned *= g
+        self.failures *= g
+
+    def cells(self, column: int, value: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        h = mix((value + column) & WORD)
+        return (0, h % crowd.WIDTH), (1, (h >> 32) % crowd.WIDTH)
+
+    def frequency(self, column: int, value: int) -> float:
+        a, b = self.cells(column, value)
+        return min(self.table[a], self.table[b])
+
+    def popularity(self, column: int, value: int) -> float:
+        fresh = (self.novel[column] + 1) / (self.novel_total[column] + 20)
+        seen = self.frequency(column, value)
+        return (1 - fresh) * seen / (self.total[column] + 1) if seen > 0 else fresh
+
+    def usual(self, name: str, hour: int) -> float:
+        """Events of a class that the fast counter holds at the long-run rate."""
+        life = crowd.FAST_HALF_LIFE / math.log(2)
+        lived = self.age_seconds + 3600
+        plain = self.slow["plain"] / lived * life
+        surge = (self.fast["plain"] + surprise.PLAIN_PRIOR) / (plain + surprise.PLAIN_PRIOR)
+        busy = (self.hours[hour] + 1) * 168 / (self.hours_total + 168)
+        return max(
+            (self.slow[name] + 0.5) / lived * life * max(busy, surge, 1.0) * surprise.LEEWAY, 0.02
+        )
+
+    def source(self, value: int) -> Source | None:
+        return next((e for e in self._ways(value) if e.hash == value), None) if value else None
+
+    def _ways(self, value: int) -> list[Source]:
+        base = mix(value) % (crowd.SOURCES // crowd.WAYS)
+        return self.sources.setdefault(base, [Source() for _ in range(crowd.WAYS)])
+
+    def failed_at(self, value: int, user: int, ts: int) -> Source:
+        entry = self.source(value)
+        if entry is None:
+            ways = self._ways(value)
+            at = min(range(crowd.WAYS), key=lambda w: ways[w].last)
+            entry = ways[at] = Source(hash=value, last=ts)
+        entry.failures *= decay(max(ts - entry.last, 0) / 1000, 3600)
+        if entry.failures < 0.25:
+            entry.users = set()
+        entry.failures += 1
+        entry.last = max(entry.last, ts)
+        entry.users.add(user >> 56)
+        return entry
+
+    def level(self, tail: float) -> float:
+        """The score that this share of events exceeds."""
+        left = self.scores_total * tail
+        for b in reversed(range(crowd.BINS)):
+            if self.scores[b] > left:
+                return (b + 1 - left / self.scores[b]) / crowd.BINS_PER_BIT
+            left -= self.scores[b]
+        return 0.0
+
+    def tail_bits(self, score: float) -> float:
+        total = self.scores_total
+        if total <= 0:
+            return 0.0
+        position = score * crowd.BINS_PER_BIT
+        b = min(int(position), crowd.BINS - 1)
+        above = (total - sum(self.scores[:b]) - self.scores[b] * min(position - b, 1.0)) / total
+        rare = 1e-3 if total >= calibration.EVENTS_FOR_TAIL else 1e-2
+        if above > rare:
+            seen = -math.log2(min(above, 1.0))
+        else:
+            edge = self.level(rare)
+            slope = max((edge - self.level(10 * rare)) / math.log2(10), 0.5)
+            seen = -math.log2(rare) + max(score - edge, 0.0) / slope
+        prior = max(score - calibration.PRIOR_START, 0.0) / calibration.PRIOR_SLOPE
+        trust = total / (total + calibration.PRIOR_EVENTS)
+        # log2 of the mixture trust * 2**-seen + (1 - trust) * 2**-prior, without underflow
+        low = min(seen, prior)
+        bits = low - math.log2(trust * 2.0 ** (low - seen) + (1 - trust) * 2.0 ** (low - prior))
+        return max(bits, 0.0) * total / (total + calibration.YOUNG_EVENTS)
+
+    def record(self, score: float, weight: float) -> None:
+        self.scores[min(int(score * crowd.BINS_PER_BIT), crowd.BINS - 1)] += weight
+        self.scores_total += weight
+
+
+@dataclass
+class Outcome:
+    """What one event came to; fields as in `streamguard.state.Folded`."""
+
+    features: list[float]
+    raw: list[float]
+    excess: list[float]
+    score: float
+    tail: float
+    patterns: int
+    strength: float
+    kind: int
+    incident: tuple[float, ...] | None
+
+
+class Reference:
+    """A partition's fold."""
+
+    def __init__(self, detection: Detection) -> None:
+        self.profiles: dict[str, Profile] = {}
+        self.crowd = Crowd()
+        self._alert_bits = detection.alert_risk / (25 * math.log10(2))
+        self._gap_ms = int(detection.incident_gap_seconds * 1000)
+
+    def fold(self, columns: Columns, user_hashes: list[int], offsets: list[int]) -> list[Outcome | None]:
+        """Fold a chunk; None for an event that was folded before."""
+        return [self._event(columns, i, user_hashes[i], offsets[i]) for i in range(len(columns.users))]
+
+    def _event(self, columns: Columns, i: int, user_hash: int, offset: int) -> Outcome | None:
+        s = self.profiles.setdefault(columns.users[i], Profile())
+        p = self.crowd
+        if offset <= s.offset:
+            return None
+        t, flags = int(columns.timestamp[i]), int(columns.flags[i])
+        threat, volume = float(columns.threat[i]), float(columns.volume[i])
+        failed = bool(flags & flag.FAILED)
+        p.advance(t)
+        now = p.clock if t > p.clock + kernel.FAR_MS else t
+        gap = 0.0
+        if s.events == 0:
+            s.first = s.last = s.aged = now
+        else:
+            gap = max(now - s.last, 0) / 1000
+        s.age(now, gap)
+        hour, day = (t // HOUR_MS + 72) % 168, now // DAY_MS
+
+        hashes = [int(h) for h in columns.hashes[i]]
+        state = mix((hashes[5] + (flags & (flag.FAILED | flag.SUCCEEDED))) & WORD)
+        values = dict(zip(layout.SKETCHES[:5], hashes[:5], strict=True))
+        values["transition"] = mix(s.last_type ^ (state << 1 & WORD))
+        values["network"] = int(columns.network[i])
+        outcome = mix((state + hashes[6]) & WORD)
+        address = values["source"]
+        source = p.failed_at(address, user_hash, now) if address and failed else p.source(address)
+
+        raw = self._components(s, values, outcome, source, flags, now, gap, hour, threat, volume)
+        excess = [
+            max(raw[name] - s.typical[c], 0.0) if c < 12 and name not in ("source", "failure") else raw[name]
+            for c, name in enumerate(layout.COMPONENTS)
+        ]
+        less = dict(zip(layout.COMPONENTS, excess, strict=True))
+        score = sum(excess)
+        tail = p.tail_bits(score)
+        own_tail = p.tail_bits(score - less["carried"])
+        spread = source.spread if source else 0.0
+        found = self._patterns(s, values, less, flags, now, gap, int(columns.area[i]), volume, spread)
+        names = {PATTERNS[k].name for k in range(len(PATTERNS)) if found >> k & 1}
+        features = self._features(s, values, raw, flags, now, gap, hour, volume, threat)
+        strength = tail + s.habit_bits(names)
+
+        kind, told_incident = grouping.NONE, None
+        if strength >= self._alert_bits:
+            kind = self._owner(s, source, spread, address, less, user_hash, failed)
+            gap_ms = self._gap_ms if kind == grouping.USER else grouping.CAMPAIGN_GAP_MS
+            if kind == grouping.SOURCE:
+                source = source or p.failed_at(address, user_hash, now)
+                entity = source.incident
+            else:
+                entity = s.incident if kind == grouping.USER else p.incident
+            told = entity.join(offset, now, strength, found, gap_ms)
+            told_incident = entity.report()
+            kind = kind if told else -kind
+
+        weight = min(max(2.0 ** (-(tail - kernel.QUIET_BITS) / kernel.LEARN_BITS), kernel.LEAST_WEIGHT), 1.0)
+        shared = less["carried"] + less["source_spread"] + s.habit_bits(names)
+        shared += sum(less[f"crowd_{name}"] for name in crowd.CLASSES)
+        p.record(score, min(2.0 ** (-(shared - 6) / 3), 1.0))
+        fresh = bool(address) and s.sketches["source"].find(address) is None
+        classes = self._classes(s, fresh, failed)
+        self._learn_profile(s, raw, own_tail, values, flags, now, gap, day, int(columns.area[i]), volume,
+                            threat, found, weight)  # fmt: skip
+        s.last_type, s.offset = state, offset
+        self._learn_crowd(classes, values, outcome, failed, hour, weight)
+        return Outcome(features, [raw[n] for n in layout.COMPONENTS], excess, score, tail, found, strength, kind,
+                       told_incident)  # fmt: skip
+
+    def _classes(self, s: Profile, fresh: bool, failed: bool) -> set[str]:
+        member = {
+            "new_source": fresh,
+            "failure": failed,
+            "new_user": s.learned < 3 and s.events < 20,
+            "new_source_failure": fresh and failed,
+        }
+        return {name for name, belongs in member.items() if belongs}
+
+    def _components(self, s: Profile, values: dict[str, int], outcome: int, source: Source | None, flags: int,
+                    now: int, gap: float, hour: int, threat: float, volume: float) -> dict[str, float]:  # fmt: skip
+        p = self.crowd
+        bits = dict.fromkeys(layout.COMPONENTS, 0.0)
+        for c, name in enumerate(layout.SKETCHES[:6]):
+            if not values[name]:
+                continue
+            sketch, everybody = s.sketches[name], p.popularity(c, values[name])
+            if name == "source":
+                network = s.sketches["network"]
+                near = network.weight(values["network"]) / (network.total + 1 + network.novel)
+                everybody = max(everybody, near / 8)
+            escape = 1 + sketch.novel
+            share = (sketch.weight(values[name]) + escape * everybody) / (sketch.total + escape)
+            bits[name] = max(-math.log2(share), 0.0)
+        if flags & flag.FAILED:
+            usual = (p.failures + 0.5) / (p.learned + 10)
+            bits["failure"] = -math.log2((s.learned_failures + 4 * usual) / (s.learned + 4))
+        bits["outcome"] = -math.log2((p.frequency(7, outcome) + 0.5) / (p.total[7] + 5))
+        around = 0.5 * s.hours[hour] + 0.25 * (s.hours[hour - 1] + s.hours[(hour + 1) % 168])
+        everybody = (p.hours[hour] + 1) / (p.hours_total + 168)
+        bits["hour"] = max(-math.log2((around + 8 * everybody) / (s.hours_total + 8)), 0.0)
+        z = s.interval.deviation(math.log2(gap + 1e-3), 1.0)
+        bits["interval"] = student_bits(min(z, 0.0))
+        if flags & flag.HAS_VOLUME:
+            bits["volume"] = student_bits(max(s.bytes.deviation(math.log2(volume + 1), 1.0), 0.0))
+        if flags & flag.HAS_THREAT:
+            bits["threat"] = student_bits(max(s.threat.deviation(threat, 0.0025), 0.0))
+        fresh = bool(values["source"]) and s.sketches["source"].find(values["source"]) is None
+        for name in self._classes(s, fresh, bool(flags & flag.FAILED)):
+            bits[f"crowd_{name}"] = poisson_bits(p.fast[name] + 1, p.usual(name, hour))
+        if source and source.spread > 2.5:
+            share = (p.frequency(0, values["source"]) + 0.1) / (p.total[0] + 1000)
+            usual = (p.slow["failure"] + 0.5) / (p.age_seconds + 3600) * 3600 / math.log(2) * share
+            tries = min(source.failures, source.spread)
+            bits["source_spread"] = min(poisson_bits(tries + 1, max(usual, 0.5)), 30.0)
+        bits["carried"] = surprise.CARRY * s.suspicion(values["source"], now)
+        return bits
+
+    def _patterns(self, s: Profile, values: dict[str, int], less: dict[str, float], flags: int, now: int,
+                  gap: float, area: int, volume: float, spread: float) -> int:  # fmt: skip
+        login = bool(flags & flag.AUTHENTICATION)
+        failed_login = login and bool(flags & flag.FAILED)
+        known = s.events >= 20
+        lived = MONTH / math.log(2) * (1 - decay(max(now - s.first, 0) / 1000, MONTH)) + 3600
+
+        def rushes(counter: list[float]) -> bool:
+            return counter[0] >= 60 and counter[0] > RUSH * counter[1] / lived * 300 / math.log(2)
+
+        moved = s.volume[1] + volume
+        unheard = s.sketches["location"].find(values["location"]) is None
+        unheard = unheard and s.sketches["source"].find(values["source"]) is None
+        hits = {
+            "brute_force": failed_login and s.streak >= 7 and s.failures[0] >= 6,
+            "success_after_failures": login
+            and bool(flags & flag.SUCCEEDED)
+            and s.streak >= 5
+            and s.failures[1] >= 3
+            and now - s.last_failure < 900_000,
+            "password_spray": spread >= 8 and less["source_spread"] >= 12,
+            "distributed_guessing": failed_login
+            and less["crowd_new_source_failure"] >= 20
+            and less["source"] >= 6,
+            "impossible_travel": known
+            and bool(area and s.last_area)
+            and area != s.last_area
+            and abs(now - s.last_area_ts) < TRAVEL_MS
+            and unheard,
+            "dormant_account": known
+            and gap >= DORMANT_SECONDS
+            and math.log2(gap) > s.interval.mean + 3 * math.sqrt(s.interval.variance + 1),
+            "mass_download": bool(flags & flag.FILE_READ) and rushes(s.reads),
+            "exfiltration": known
+            and volume > 0
+            and moved > 200 * MEGABYTE
+            and moved > 0.5 * s.volume[3]
+            and less["volume"] >= 4,
+            "ransomware": bool(flags & flag.FILE_CHANGE) and (s.encrypted >= 15 or rushes(s.changes)),
+            "encoded_command": bool(flags & flag.ENCODED_COMMAND),
+            "credential_dumping": bool(flags & flag.CREDENTIAL_DUMP),
+            "dns_tunnel": bool(flags & flag.TUNNEL_QUERY) and s.queries >= 8,
+            "generated_names": bool(flags & flag.GENERATED_NAME) and s.queries >= 8,
+        }
+        return sum(1 << k for k, pattern in enumerate(PATTERNS) if hits[pattern.name])
+
+    def _features(self, s: Profile, values: dict[str, int], bits: dict[str, float], flags: int, now: int,
+                  gap: float, hour: int, volume: float, threat: float) -> list[float]:  # fmt: skip
+        sources, networks = s.sketches["source"], s.sketches["network"]
+        squares = sum(w * w for w in sources.weights)
+        at = sources.find(values["source"])
+        streak = math.log2(1 + s.streak)
+        return [
+            math.log2(1 + 12 * s.count[0]),
+            math.log2(1 + s.count[1]),
+            math.log2(1 + s.count[2] / 24),
+            math.log2(1 + s.count[3] / 720),
+            bits["host"],
+            bits["agent"],
+            bits["resource"],
+            s.bytes.deviation(math.log2(volume + 1), 1.0) if flags & flag.HAS_VOLUME else 0.0,
+            bits["hour"],
+            sum(busy > self.crowd.hours[hour] for busy in self.crowd.hours) / 168,
+            math.log2(1 + gap / 86_400),
+            math.log2(1 + s.active_days),
+            s.interval.deviation(math.log2(gap + 1e-3), 1.0),
+            math.log2((12 * s.count[0] + 1) / (s.count[2] / 24 + 1)),
+            bits["source"],
+            -math.log2((networks.weight(values["network"]) + 0.5) / (networks.total + 1)),
+            bits["location"],
+            math.log2(max(sources.total**2 / squares, 1.0)) if squares > 0 else 0.0,
+            bits["crowd_new_source"],
+            bits["transition"],
+            0.0 if at is None else math.log2(1 + max(now - sources.suspicion_ts[at], 0) / HOUR_MS),
+            streak,
+            streak if flags & flag.SUCCEEDED else 0.0,
+            threat,
+            s.threat.deviation(threat, 0.0025) if flags & flag.HAS_THREAT else 0.0,
+            s.threat.mean,
+            (s.failures[1] + 0.05) / (s.count[1] + 1),
+            (s.failures[2] + 0.05) / (s.count[2] + 1),
+        ]
+
+    def _owner(self, s: Profile, source: Source | None, spread: float, address: int, less: dict[str, float],
+               user_hash: int, failed: bool) -> int:  # fmt: skip
+        if not user_hash and address:
+            return grouping.SOURCE
+        if source:
+            at_home = s.sketches["source"].weight(address) >= grouping.AT_HOME
+            if spread > 2.5 and less["source_spread"] >= 3:
+                return grouping.SOURCE
+            if source.failures >= grouping.MANY_FAILURES and not at_home:
+                return grouping.SOURCE
+        of_crowd = sum(bits for name, bits in less.items() if name.startswith("crowd_"))
+        of_user = sum(
+            bits
+            for name, bits in less.items()
+            if not name.startswith("crowd_") and name not in ("carried", "source_spread")
+        )
+        of_user += less["source_spread"]
+        return grouping.CROWD if failed and of_crowd > of_user else grouping.USER
+
+    def _learn_profile(self, s: Profile, raw: dict[str, float], own_tail: float, values: dict[str, int], flags: int,
+                       now: int, gap: float, day: int, area: int, volume: float, threat: float, found: int,
+                       weight: float) -> None:  # fmt: skip
+        failed = bool(flags & flag.FAILED)
+        for j in range(4):
+            s.count[j] += 1
+            s.failures[j] += failed
+            s.volume[j] += volume
+        for bit, counter in ((flag.FILE_READ, s.reads), (flag.FILE_CHANGE, s.changes)):
+            if flags & bit:
+                counter[0] += 1
+                counter[1] += 1
+        s.encrypted += bool(flags & flag.FILE_CHANGE and flags & flag.ENCRYPTED)
+        s.queries += bool(flags & (flag.TUNNEL_QUERY | flag.GENERATED_NAME))
+        left = s.suspicion(values["source"], now)
+        for name, sketch in s.sketches.items():
+            if not values[name]:
+                continue
+            at, fresh = sketch.learn(values[name], weight)
+            if name == "source":
+                sketch.suspicion[at] = f32(
+                    left * kernel.KEPT + max(own_tail - kernel.UNREMARKABLE, 0.0)
+                )
+                sketch.suspicion_ts[at] = now if fresh else max(now, sketch.suspicion_ts[at])
+        if now // HOUR_MS != s.last_hour:
+            if s.last_hour >= 0:
+                over = (s.last_hour + 72) % 168
+                s.hours[over] = f32(s.hours[over] + s.hour_weight)
+                s.hours_total += s.hour_weight
+            s.last_hour, s.hour_weight = now // HOUR_MS, weight
+        s.learned += weight
+        s.learned_failures += weight * failed
+        share = weight / min(s.learned, kernel.MEMORY)
+        s.typical = [
+            usual + share * (min(raw[name], 20.0) - usual)
+            for name, usual in zip(layout.COMPONENTS, s.typical, strict=True)
+        ]
+        if s.events > 0:
+            s.interval.learn(math.log2(gap + 1e-3), weight)
+        if flags & flag.HAS_VOLUME:
+            s.bytes.learn(math.log2(volume + 1), weight)
+        if flags & flag.HAS_THREAT:
+            s.threat.learn(threat, weight)
+        for k in range(len(PATTERNS)):
+            if found >> k & 1 and day > s.pattern_last_day[k]:
+                s.pattern_last_day[k] = day
+                s.pattern_days[k] += 1
+        if failed:
+            s.streak += 1
+            s.last_failure = max(now, s.last_failure)
+        elif flags & flag.SUCCEEDED and flags & flag.AUTHENTICATION:
+            s.streak = 0
+        if day > s.last_day:
+            s.last_day = day
+            s.active_days += 1
+        if area and now >= s.last_area_ts:
+            s.last_area, s.last_area_ts = area, now
+        s.last = max(s.last, now)
+        s.events += 1
+
+    def _learn_crowd(self, classes: set[str], values: dict[str, int], outcome: int, failed: bool, hour: int,
+                     weight: float) -> None:  # fmt: skip
+        p = self.crowd
+        for name in classes or {"plain"}:
+            p.fast[name] += 1
+            p.slow[name] += 1
+        for c, value in [*((c, values[layout.SKETCHES[c]]) for c in range(6)), (7, outcome)]:
+            if not value:
+                continue
+            a, b = p.cells(c, value)
+            old = min(p.table[a], p.table[b])
+            p.table[a], p.table[b] = max(p.table[a], old + 1), max(p.table[b], old + 1)
+            p.novel_total[c] += weight
+            p.novel[c] += weight if old == 0 else 0
+            p.total[c] += 1
+        p.hours[hour] += 1
+        p.hours_total += 1
+        p.learned += weight
+        p.failures += weight * failed
+        p.events += 1
