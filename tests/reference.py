@@ -216,11 +216,7 @@ class Profile:
 
     def habit_bits(self, names: set[str]) -> float:
         return max(
-            (
-                p.bits
-                for k, p in enumerate(PATTERNS)
-                if p.name in names and self.pattern_days[k] < HABIT_DAYS
-            ),
+            (p.bits for k, p in enumerate(PATTERNS) if p.name in names and self.pattern_days[k] < HABIT_DAYS),
             default=0.0,
         )
 
@@ -317,9 +313,7 @@ class Crowd:
         plain = self.slow["plain"] / lived * life
         surge = (self.fast["plain"] + surprise.PLAIN_PRIOR) / (plain + surprise.PLAIN_PRIOR)
         busy = (self.hours[hour] + 1) * 168 / (self.hours_total + 168)
-        return max(
-            (self.slow[name] + 0.5) / lived * life * max(busy, surge, 1.0) * surprise.LEEWAY, 0.02
-        )
+        return max((self.slow[name] + 0.5) / lived * life * max(busy, surge, 1.0) * surprise.LEEWAY, 0.02)
 
     def source(self, value: int) -> Source | None:
         return next((e for e in self._ways(value) if e.hash == value), None) if value else None
@@ -643,9 +637,7 @@ class Reference:
                 continue
             at, fresh = sketch.learn(values[name], weight)
             if name == "source":
-                sketch.suspicion[at] = f32(
-                    left * kernel.KEPT + max(own_tail - kernel.UNREMARKABLE, 0.0)
-                )
+                sketch.suspicion[at] = f32(left * kernel.KEPT + max(own_tail - kernel.UNREMARKABLE, 0.0))
                 sketch.suspicion_ts[at] = now if fresh else max(now, sketch.suspicion_ts[at])
         if now // HOUR_MS != s.last_hour:
             if s.last_hour >= 0:
