@@ -246,7 +246,7 @@ def hour_name(hour: int) -> str:
 
     Examples
     --------
-    >>> hour_name(HOURS - 1)
+    >>> hour_name(167)
     'Sun 23 h UTC'
     """
     return f"{_DAYS[hour // 24 % 7]} {hour % 24} h UTC"

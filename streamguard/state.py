@@ -139,6 +139,7 @@ class PartitionState:
         self._dirty = np.zeros(resident, np.bool_)
         self._used = np.zeros(resident, np.int64)
         self._chunk = 0
+        self._snapshots = np.empty(0, layout.PROFILE)
         self._population = crowd.blank()
         self._table = np.zeros((crowd.ROWS, crowd.WIDTH))
         self._sources = np.zeros(crowd.SOURCES, crowd.SOURCE)
@@ -155,11 +156,7 @@ class PartitionState:
             return
         version, self.next_offset = _META.unpack(meta)
         if version != layout.VERSION or len(head) != crowd.POPULATION.itemsize:
-            raise StateError(
-                f"the state of partition {self.partition} has layout version {version}, this program's is "
-                f"{layout.VERSION}: delete the worker's data directory and its changelog topic to fold anew from the "
-                "source topic, or run the version that wrote it"
-            )
+            raise StateError(_other_layout(self.partition, f"layout {version}"))
         self._population[:] = np.frombuffer(head, crowd.POPULATION)
         pages = self._table.reshape(TABLE_PAGES, crowd.PAGE)
         for k, page in enumerate(self._read([_page_key(b"f", k) for k in range(TABLE_PAGES)])):
@@ -221,22 +218,25 @@ class PartitionState:
             kind=np.empty(n, np.int8),
             incident=np.empty((n, 5)),
         )
-        snapshots = np.empty(n, layout.PROFILE)
+        if len(self._snapshots) < n:
+            self._snapshots = np.empty(n, layout.PROFILE)
         context = np.empty((n, 12))
         wanted = np.empty((n * 5, 3), np.int64)
         user = hash_texts(c.users, 1)[0][:, 0]
         at = offsets[index] if n else np.empty(0, np.int64)
-        _, remembered = fold(
+        told, remembered = fold(
             self._profiles, self._population, self._table, self._sources, self.dictionary.hashes,
             self._table_dirty, self._sources_dirty,
             rows, at, user, c.timestamp, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
             self._alert_bits, self._gap_ms,
             out.features, out.raw, out.excess, out.score, out.tail, strength, out.patterns,
-            out.kind, out.incident, snapshots, context, wanted,
+            out.kind, out.incident, self._snapshots, context, wanted,
         )  # fmt: skip
         if forest is not None and n:
             out.forest = forest.bits(out.features)
             out.evidence = verdict(strength, out.forest)
+        if not told and not remembered:
+            return out
         texts, width = c.texts, len(TEXTS)
         memories = wanted[:remembered].tolist()
         values = c.hashes[wanted[:remembered, 0], wanted[:remembered, 1]].tolist()
@@ -269,7 +269,7 @@ class PartitionState:
                 model=forest.version if forest is not None else None,
                 excess=out.excess[i],
                 raw=out.raw[i],
-                profile=snapshots[k],
+                profile=self._snapshots[k],
                 context=context[k],
             )
             out.incidents.append(incident_of(told_alert, self.dictionary.texts))
@@ -303,12 +303,9 @@ class PartitionState:
             if value is None:
                 self._profiles[row] = _BLANK
             else:
-                if len(value) != layout.PROFILE.itemsize:
-                    raise StateError(
-                        f"a profile in partition {self.partition} has {len(value)} bytes, layout version "
-                        f"{layout.VERSION} has {layout.PROFILE.itemsize}: delete the worker's data directory and its "
-                        "changelog topic to fold anew from the source topic, or run the version that wrote it"
-                    )
+                version = int.from_bytes(value[:4], "little")
+                if version != layout.VERSION or len(value) != layout.PROFILE.itemsize:
+                    raise StateError(_other_layout(self.partition, f"profile layout {version}"))
                 self._profiles[row] = np.frombuffer(value, layout.PROFILE)[0]
             self._row[user] = row
             self._user[row] = user
@@ -377,3 +374,10 @@ def _user_key(user: str) -> bytes:
 
 def _page_key(kind: bytes, page: int) -> bytes:
     return kind + page.to_bytes(2, "big")
+
+
+def _other_layout(partition: int, found: str) -> str:
+    return (
+        f"the state of partition {partition} has {found}, this program has {layout.VERSION}: delete the worker's "
+        "data directory and its changelog topic to fold anew from the source topic, or run the version that wrote it"
+    )

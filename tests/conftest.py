@@ -8,8 +8,19 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from streamguard.testing.broker import LocalKafka
+
+settings.register_profile(
+    "suite",
+    derandomize=True,  # the same examples in every run: a red build is this change's
+    database=None,
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

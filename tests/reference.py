@@ -306,14 +306,19 @@ class Crowd:
         seen = self.frequency(column, value)
         return (1 - fresh) * seen / (self.total[column] + 1) if seen > 0 else fresh
 
+    @property
+    def surge(self) -> float:
+        """How many times the usual number of plain events there are now."""
+        plain = self._usual_rate("plain", 0.0)
+        return max((self.fast["plain"] + surprise.PLAIN_PRIOR) / (plain + surprise.PLAIN_PRIOR), 1.0)
+
+    def _usual_rate(self, name: str, prior: float) -> float:
+        return (self.slow[name] + prior) / (self.age_seconds + 3600) * crowd.FAST_HALF_LIFE / math.log(2)
+
     def usual(self, name: str, hour: int) -> float:
         """Events of a class that the fast counter holds at the long-run rate."""
-        life = crowd.FAST_HALF_LIFE / math.log(2)
-        lived = self.age_seconds + 3600
-        plain = self.slow["plain"] / lived * life
-        surge = (self.fast["plain"] + surprise.PLAIN_PRIOR) / (plain + surprise.PLAIN_PRIOR)
         busy = (self.hours[hour] + 1) * 168 / (self.hours_total + 168)
-        return max((self.slow[name] + 0.5) / lived * life * max(busy, surge, 1.0) * surprise.LEEWAY, 0.02)
+        return max(self._usual_rate(name, 0.5) * max(busy, self.surge) * surprise.LEEWAY, 0.02)
 
     def source(self, value: int) -> Source | None:
         return next((e for e in self._ways(value) if e.hash == value), None) if value else None
@@ -498,7 +503,7 @@ class Reference:
         around = 0.5 * s.hours[hour] + 0.25 * (s.hours[hour - 1] + s.hours[(hour + 1) % 168])
         everybody = (p.hours[hour] + 1) / (p.hours_total + 168)
         bits["hour"] = max(-math.log2((around + 8 * everybody) / (s.hours_total + 8)), 0.0)
-        z = s.interval.deviation(math.log2(gap + 1e-3), 1.0)
+        z = s.interval.deviation(math.log2(gap * p.surge + 1e-3), 1.0)
         bits["interval"] = student_bits(min(z, 0.0))
         if flags & flag.HAS_VOLUME:
             bits["volume"] = student_bits(max(s.bytes.deviation(math.log2(volume + 1), 1.0), 0.0))
@@ -609,12 +614,7 @@ class Reference:
             if source.failures >= grouping.MANY_FAILURES and not at_home:
                 return grouping.SOURCE
         of_crowd = sum(bits for name, bits in less.items() if name.startswith("crowd_"))
-        of_user = sum(
-            bits
-            for name, bits in less.items()
-            if not name.startswith("crowd_") and name not in ("carried", "source_spread")
-        )
-        of_user += less["source_spread"]
+        of_user = sum(less.values()) - of_crowd - less["carried"]
         return grouping.CROWD if failed and of_crowd > of_user else grouping.USER
 
     def _learn_profile(self, s: Profile, raw: dict[str, float], own_tail: float, values: dict[str, int], flags: int,

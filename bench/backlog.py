@@ -1,0 +1,107 @@
+"""CPU per event on a backlog: the whole worker with 300 trees, beside stock Faust and Quix Streams on the same topic.
+
+Each is measured over its own process, all threads, from its first events to its last; the least of some rounds,
+taken in turn, counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+from agents import topics
+from agents.produce import EventProducer
+from bench.figures import Figure
+from bench.traffic import habits, learn, publish, values
+from bench.worker import CPU, EVENTS, running, settings
+from streamguard.testing.broker import LocalKafka
+
+USERS = 10_000
+QUIX = "quixstreams==3.28.1"
+RIVALS = Path(__file__).parent / "rivals"
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    events, rounds = (40_000, 1) if quick else (500_000, 3)
+    few = events // 10
+    with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as name, LocalKafka() as kafka:
+        directory = Path(name)
+        simulation = habits(events, USERS)
+        publish(learn(values(habits(20_000, USERS, seed=2)))[1], directory / "registry")
+        chosen = settings(kafka.bootstrap_servers, directory)
+        topics.create(chosen)
+        bootstrap, topic, partitions = (
+            kafka.bootstrap_servers,
+            chosen.kafka.events_topic,
+            chosen.kafka.partitions,
+        )
+        with EventProducer(bootstrap, topic) as producer:
+            for block in simulation.blocks():
+                producer.send((event.user, event.value) for event in block)
+        made = iter(range(100))
+
+        def place() -> Path:
+            return directory / f"run-{next(made)}"
+
+        def faust(mode: str, count: int) -> float:
+            script = RIVALS / "faust_table.py"
+            return _cpu(sys.executable, script, bootstrap, topic, partitions, count, place(), mode)
+
+        runs: dict[str, Callable[[], float]] = {
+            "worker": lambda: _worker(bootstrap, place(), directory / "registry", events),
+            "table": lambda: faust("table", few),
+            "empty": lambda: faust("empty", few),
+            "quix": lambda: _cpu(_quix_python(), RIVALS / "quix_state.py", bootstrap, topic, events, place()),
+        }  # fmt: skip
+        costs: dict[str, list[float]] = {name: [] for name in runs}
+        for _ in range(rounds):
+            for name, run in runs.items():
+                costs[name].append(run())
+    least = {name: min(found) for name, found in costs.items()}
+    return [
+        Figure(f"worker, {USERS:,} users, 28 features, 300 trees, saved", least["worker"], "us", "<= 15"),
+        Figure("Faust, one RocksDB table get and set", least["table"], "us"),
+        Figure("Faust, an agent that does nothing", least["empty"], "us"),
+        Figure("Quix Streams, one state get and set", least["quix"], "us"),
+        Figure("Faust with a table, by the worker", least["table"] / least["worker"], "x", ">= 15"),
+        Figure("worker, by Quix Streams", least["worker"] / least["quix"], "x", "< 1"),
+    ]
+
+
+def _worker(bootstrap: str, directory: Path, registry: Path, events: int) -> float:
+    """Microseconds an event; what the worker did before its first events is not counted, its last save is."""
+    chosen = settings(bootstrap, directory, app_id=directory.name, registry=str(registry))
+    with running(chosen) as worker:
+        first = worker.until_events(1)
+        worker.until_events(events)
+        last = worker.until_saved(chosen.worker.checkpoint_seconds)
+    return (last[CPU] - first[CPU]) / (last[EVENTS] - first[EVENTS]) * 1e6
+
+
+def _cpu(*command: object) -> float:
+    """Microseconds an event that a rival's script says."""
+    ran = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=300, check=False
+    )
+    if ran.returncode or not ran.stdout.strip():
+        raise RuntimeError(f"{command[1]} ended with {ran.returncode}; it said:\n{ran.stderr[-2000:]}")
+    return float(json.loads(ran.stdout.splitlines()[-1])["us"])
+
+
+def _quix_python() -> Path:
+    """An interpreter with Quix Streams: an environment of its own in the user's cache, made once."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(cache, "streamguard", "rivals", QUIX.replace("==", "-"))
+    python = directory / "bin" / "python"
+    done = directory / "installed"
+    if not done.exists():
+        venv.create(directory, with_pip=True, clear=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", QUIX], check=True)
+        done.touch()
+    return python

@@ -1,0 +1,95 @@
+"""From an event to its alert, and CPU an event, at 1,000 events a second through the whole worker, attacks included."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from confluent_kafka import Consumer, TopicPartition
+
+from agents.produce import EventProducer
+from bench.figures import Figure
+from bench.traffic import habits, learn, publish, values
+from bench.worker import CPU, EVENTS, running, settings
+from streamguard.settings import Settings
+from streamguard.simulate import Simulation
+from streamguard.simulate.pace import paced
+from streamguard.testing.broker import LocalKafka
+
+USERS = 2000
+RATE = 1000
+ATTACKS = ("brute_force", "password_spray", "credential_stuffing", "ransomware", "dns_tunnel")
+DAY_MS = 86_400_000
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    seconds, warm, history = (6, 2, 10_000) if quick else (75, 10, 200_000)
+    with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as name, LocalKafka() as kafka:
+        directory = Path(name)
+        publish(learn(values(habits(20_000, USERS)))[1], directory / "registry")
+        chosen = settings(kafka.bootstrap_servers, directory, registry=str(directory / "registry"))
+        topic = chosen.kafka.events_topic
+        with running(chosen) as worker:
+            now = int(time.time() * 1000)
+            past = Simulation(
+                USERS, 1, now - 30 * DAY_MS, events=history, events_per_day=history / USERS / 30
+            )
+            with EventProducer(kafka.bootstrap_servers, topic) as producer:
+                producer.send((event.user, event.value) for event in past)
+            worker.until_events(history)
+            worker.until_saved(chosen.worker.checkpoint_seconds)
+
+            start = int(time.time() * 1000) + 1000
+            live = Simulation(
+                USERS, 1, start, duration_ms=seconds * 1000, rate=RATE, scenarios=ATTACKS * (1 if quick else 6),
+                window=(0.1, 0.7),
+            )  # fmt: skip
+            sent, first = 0, {}
+            with EventProducer(kafka.bootstrap_servers, topic, linger_ms=0.0) as producer:
+                for due in paced(live.blocks()):
+                    producer.send((event.user, event.value) for event in due)
+                    sent += len(due)
+                    if not first and due[-1].timestamp >= start + warm * 1000:
+                        first = worker.metrics()
+            last = worker.until_events(history + sent)
+            worker.until_saved(chosen.worker.checkpoint_seconds)
+        waits = np.array([wait for at, wait in _alerts(chosen) if at >= start + warm * 1000])
+    p50, p99 = np.percentile(waits, [50, 99]) if len(waits) else (np.inf, np.inf)
+    return [
+        Figure("event to alert, p50", float(p50), "ms", "<= 8"),
+        Figure("event to alert, p99", float(p99), "ms", "<= 40"),
+        Figure("alerts among them", len(waits)),
+        Figure("events a second", sent / seconds, "/s"),
+        Figure(
+            "CPU an event", (last[CPU] - first[CPU]) / (last[EVENTS] - first[EVENTS]) * 1e6, "us", "<= 300"
+        ),
+    ]
+
+
+def _alerts(chosen: Settings) -> Iterator[tuple[int, int]]:
+    """(time of the event, ms until its alert was produced) for each published telling of an incident."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": chosen.kafka.bootstrap_servers,
+            "group.id": "bench",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    topic = chosen.kafka.alerts_topic
+    partitions = list(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    ended: set[int] = set()
+    while len(ended) < len(partitions):
+        for message in consumer.consume(1000, 0.1):
+            if message.error():
+                ended.add(message.partition())
+            else:
+                at = json.loads(message.value())["event"]["timestamp"]
+                yield at, message.timestamp()[1] - at
+    consumer.close()

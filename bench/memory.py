@@ -1,0 +1,80 @@
+"""Memory of a worker in a flood of users and addresses that were never seen before: a bound that its settings give."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from agents.produce import EventProducer
+from bench.figures import Figure
+from bench.traffic import Invented
+from bench.worker import RESIDENT, RunningWorker, running, settings
+from streamguard.dictionary import MAX_CHARACTERS
+from streamguard.dictionary import SIZE as DICTIONARY
+from streamguard.population import ROWS, SOURCE, SOURCES, WIDTH
+from streamguard.profile import PROFILE
+from streamguard.settings import Settings
+from streamguard.testing.broker import LocalKafka
+
+MB = 1 << 20
+PROFILES = 20_000
+
+
+def bound(chosen: Settings) -> float:
+    """Bytes that the settings allow beyond a worker that has just started.
+
+    A profile takes its layout, its name and its places in the index. A checkpoint holds the changed ones, half
+    of them at the most, four times for a moment: as values, as changelog records, and in two batches. A
+    partition takes its tables and a full dictionary. What was fetched ahead and the heap's own slack get 64 MB.
+    """
+    worker, partitions = chosen.worker, chosen.kafka.partitions
+    resident = partitions * max(8 * worker.chunk_events, worker.resident_profiles // partitions)
+    profiles = resident * (PROFILE.itemsize + 300) + resident / 2 * 4 * PROFILE.itemsize
+    tables = partitions * (8 * ROWS * WIDTH + SOURCES * SOURCE.itemsize + DICTIONARY * (MAX_CHARACTERS + 100))
+    return profiles + tables + (worker.block_cache_mb + 64) * MB
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    events, step = (20_000, 10_000) if quick else (1_000_000, 100_000)
+    random = np.random.default_rng(0)
+    users = random.permutation(events).tolist()
+    addresses = random.integers(0, 1 << 24, events).tolist()
+    with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as directory, LocalKafka() as kafka:
+        chosen = settings(kafka.bootstrap_servers, Path(directory), resident_profiles=PROFILES)
+        with running(chosen) as worker:
+            worker.until("become ready", lambda _: worker.ready())
+            start = worker.metrics()[RESIDENT]
+            with EventProducer(kafka.bootstrap_servers, chosen.kafka.events_topic) as producer:
+                made = Invented().events(users, addresses)
+                series = [(0, start)]
+                for reached in range(step, events + 1, step):
+                    producer.send(pair for pair, _ in zip(made, range(step), strict=False))
+                    series.append((reached, _peak(worker, reached)))
+            worker.until_saved(chosen.worker.checkpoint_seconds)
+            end = worker.metrics()[RESIDENT]
+    figures = [
+        Figure(f"resident after {count:,} events" if count else "resident at start", size / MB, "MB")
+        for count, size in series
+    ]
+    limit = round((start + bound(chosen)) / MB)
+    most = max(size for _, size in series)
+    return [
+        *figures,
+        Figure("resident at the end", end / MB, "MB"),
+        Figure("most, beside start and settings", most / MB, "MB", f"<= {limit}"),
+    ]
+
+
+def _peak(worker: RunningWorker, count: int) -> float:
+    """The most that was seen in use until so many events were folded."""
+    peak = 0.0
+
+    def watched(metrics: dict[str, float]) -> bool:
+        nonlocal peak
+        peak = max(peak, metrics[RESIDENT])
+        return metrics.get("streamguard_events_total", 0.0) >= count
+
+    worker.until(f"folded {count} events", watched)
+    return peak

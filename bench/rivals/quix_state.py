@@ -1,0 +1,38 @@
+"""Quix Streams on a topic: one state get and set an event, nothing else; prints its CPU as JSON.
+
+Run by `bench.backlog` in an environment of its own: quix_state.py BOOTSTRAP TOPIC EVENTS DIRECTORY
+"""
+
+import json
+import sys
+import time
+import uuid
+
+from quixstreams import Application
+
+bootstrap, topic, events, directory = sys.argv[1:]
+last = int(events)
+first = last // 10  # until then it starts and fills its buffers
+seen, begun = 0, 0.0
+
+app = Application(
+    broker_address=bootstrap,
+    consumer_group=f"quix-{uuid.uuid4().hex[:8]}",
+    auto_offset_reset="earliest",
+    state_dir=directory,
+    loglevel="ERROR",
+)
+
+
+def count(_, state):
+    global seen, begun
+    if seen == first:
+        begun = time.process_time()
+    state.set("seen", state.get("seen", 0) + 1)
+    seen += 1
+
+
+frame = app.dataframe(app.topic(topic, key_deserializer="bytes", value_deserializer="bytes"))
+frame.update(count, stateful=True)
+app.run(count=last)  # returns when all is committed: state is written at commits, not at each event
+print(json.dumps({"us": (time.process_time() - begun) / (seen - first) * 1e6}), flush=True)

@@ -1,0 +1,101 @@
+"""Events as arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamguard import indicators as flag
+from streamguard.columns import MAX_QUANTITY, TEXTS, Columns, columns
+from streamguard.events import parse
+from tests.streams import START, event
+
+
+def of(kind: str = "auth_attempt", **fields: Any) -> Columns:
+    events, _, refused = parse([event(START, "ann", kind, **fields)])
+    assert not refused
+    return columns(events)
+
+
+def texts(c: Columns) -> dict[str, str]:
+    return dict(zip(TEXTS, c.texts, strict=True))
+
+
+def test_the_texts_of_an_event_and_their_hashes() -> None:
+    c = of(
+        source_ip="10.0.0.1",
+        status="failed",
+        metadata={"geo_location": "DE-Berlin", "hostname": "laptop", "user_agent": "curl"},
+        auth_details={"auth_type": "password", "failure_reason": "bad_password"},
+    )
+    assert texts(c) == {
+        "source": "10.0.0.1", "location": "DE-Berlin", "host": "laptop", "agent": "curl", "resource": "password",
+        "type": "auth_attempt", "reason": "bad_password",
+    }  # fmt: skip
+    assert c.hashes.shape == (1, len(TEXTS))
+    assert (c.hashes != 0).all()
+    assert c.users == ["ann"]
+    assert c.timestamp.tolist() == [START]
+
+
+def test_what_is_absent_hashes_to_zero() -> None:
+    c = of("other")
+    assert c.hashes[0, :5].tolist() == [0] * 5
+    assert c.network[0] == c.area[0] == 0
+    assert (c.threat[0], c.volume[0]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "details", "resource"),
+    [
+        ("network_connection", {"network_details": {"destination_hostname": "db.example"}}, "db.example"),
+        ("network_connection", {"destination_ip": "10.9.9.9", "network_details": {}}, "10.9.9.9"),
+        ("file_access", {"file_details": {"file_path": "C:\\Users\\ann\\x.txt"}}, "C:/Users/ann"),
+        ("file_access", {"file_details": {"file_path": "/srv/share/x.txt"}}, "/srv/share"),
+        ("process_execution", {"process_details": {"process_name": "cmd.exe"}}, "cmd.exe"),
+        ("dns_query", {"dns_details": {"query_name": "a.b.example.com."}}, "example.com"),
+        ("anything", {"destination_ip": "10.9.9.9"}, "10.9.9.9"),
+    ],
+)
+def test_the_resource_of_each_type(kind: str, details: dict[str, Any], resource: str) -> None:
+    assert texts(of(kind, **details))["resource"] == resource
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("success", flag.SUCCEEDED), ("", flag.SUCCEEDED), (None, flag.SUCCEEDED), ("failed", flag.FAILED),
+        ("failure", flag.FAILED), ("blocked", flag.FAILED), ("denied", flag.FAILED), ("pending", 0), ("odd", 0),
+    ],
+)  # fmt: skip
+def test_status(status: str | None, expected: int) -> None:
+    assert of(status=status).flags[0] & (flag.FAILED | flag.SUCCEEDED) == expected
+
+
+def test_quantities_are_bounded() -> None:
+    sent = {"bytes_sent": 1e308, "bytes_received": 1e308}
+    assert of("network_connection", network_details=sent).volume[0] == MAX_QUANTITY
+    assert of("network_connection", network_details={"bytes_sent": -5}).volume[0] == 0.0
+    assert of(threat_score=1e300).threat[0] == 1e6
+    assert of(threat_score=-3).threat[0] == 0.0
+
+
+def test_flags_of_details() -> None:
+    read = of("file_access", file_details={"operation": "Download", "file_size_bytes": 9}).flags[0]
+    assert read & flag.FILE_READ
+    assert read & flag.HAS_VOLUME
+    written = of("file_access", file_details={"operation": "write", "is_encrypted": True}).flags[0]
+    assert written & flag.FILE_CHANGE
+    assert written & flag.ENCRYPTED
+    for code in ("NXDOMAIN", 3, "3"):
+        dns = {"query_name": "xkqzjvwpqhtrw.biz", "response_code": code}
+        assert of("dns_query", dns_details=dns).flags[0] & flag.GENERATED_NAME
+    assert of(threat_score=0.0).flags[0] & flag.HAS_THREAT
+    assert not of().flags[0] & flag.HAS_THREAT
+    assert of("user_login").flags[0] & flag.AUTHENTICATION
+
+
+def test_no_events() -> None:
+    c = columns([])
+    assert len(c.users) == len(c.timestamp) == len(c.hashes) == 0

@@ -1,0 +1,49 @@
+"""Texts behind hashes."""
+
+from __future__ import annotations
+
+from streamguard.dictionary import MAX_CHARACTERS, PER_PAGE, SIZE, Dictionary
+
+
+def empty() -> Dictionary:
+    return Dictionary(lambda keys: [None] * len(keys))
+
+
+def test_a_text_comes_back_and_survives_saving() -> None:
+    words, value = empty(), (7 << 32) + 5
+    words.remember(5, value, "10.0.0.1")
+    assert words.texts(value) == "10.0.0.1"
+    saved = dict(words.changes())
+    assert len(saved) == 1
+    again = Dictionary(lambda keys: [saved.get(key) for key in keys])
+    assert again.texts(value) == "10.0.0.1"
+    assert again.hashes[5] == value
+    assert again.changes() == []
+
+
+def test_either_place_will_do_and_the_later_comer_wins() -> None:
+    words, value = empty(), (7 << 32) + 5
+    words.remember(7, value, "a")
+    assert words.texts(value) == "a"
+    words.remember(7, (7 << 32) + 6, "b")
+    assert words.texts(value) is None
+    assert words.texts((7 << 32) + 6) == "b"
+
+
+def test_only_what_changed_is_saved_and_long_texts_are_cut() -> None:
+    words = empty()
+    words.remember(0, SIZE, "x" * 1000)
+    assert words.texts(SIZE) == "x" * MAX_CHARACTERS
+    assert len(words.changes()) == 1
+    words.clean()
+    assert words.changes() == []
+    words.remember(PER_PAGE, PER_PAGE, "y")
+    words.remember(PER_PAGE + 1, PER_PAGE + 1, "z")
+    assert len(words.changes()) == 1
+
+
+def test_the_fullest_page_stays_below_a_message() -> None:
+    words = empty()
+    for place in range(PER_PAGE):
+        words.remember(place, 2**64 - SIZE + place, "☃" * MAX_CHARACTERS)
+    assert len(words.changes()[0][1]) < 1_000_000

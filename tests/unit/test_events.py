@@ -1,0 +1,59 @@
+"""What an event may leave out, and what its timestamp may be."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamguard.events import EARLIEST_MS, LATEST_MS, epoch_ms, parse
+from tests.streams import START, event
+
+
+def test_a_user_or_a_source_is_enough() -> None:
+    events, index, refused = parse([event(START, None, source_ip="10.0.0.1"), event(START, "ann")])
+    assert [e.user for e in events] == [None, "ann"]
+    assert index == [0, 1]
+    assert refused == []
+
+
+def test_unknown_types_and_fields_are_no_fault() -> None:
+    events, _, refused = parse([event(START, "ann", "coffee_made", strength=[1, {"x": None}])])
+    assert refused == []
+    assert events[0].event_type == "coffee_made"
+
+
+def test_null_stands_for_absent() -> None:
+    values = dict.fromkeys(
+        ("source_ip", "threat_score", "status", "metadata", "auth_details", "network_details", "dns_details")
+    )
+    assert len(parse([event(START, "ann", **values)])[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("stamp", "ms"),
+    [
+        (1_700_000_000, 1_700_000_000_000),
+        (1_700_000_000.25, 1_700_000_000_250),
+        ("1700000000.25", 1_700_000_000_250),
+        (1_700_000_000_123, 1_700_000_000_123),
+        (1_700_000_000_123_456_789, 1_700_000_000_123),
+        ("2023-11-14T22:13:20", 1_700_000_000_000),
+        ("2023-11-14 22:13:20+00:00", 1_700_000_000_000),
+        ("2023-11-14T23:13:20+01:00", 1_700_000_000_000),
+        ("2023-11-14T22:13:20.123456Z", 1_700_000_000_123),
+        ("", None),
+        ("tomorrow", None),
+        (float("nan"), None),
+        (float("inf"), None),
+        (10**400, None),
+        (-(10**400), None),
+    ],
+)
+def test_timestamps(stamp: int | float | str, ms: int | None) -> None:
+    assert epoch_ms(stamp) == ms
+
+
+def test_the_years_that_are_accepted() -> None:
+    stamps = (EARLIEST_MS - 1, EARLIEST_MS, LATEST_MS - 1, LATEST_MS)
+    _, index, refused = parse([event(stamp) for stamp in stamps])
+    assert index == [1, 2]
+    assert {r.reason for r in refused} == {"timestamp_out_of_range"}

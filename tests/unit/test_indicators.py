@@ -1,0 +1,77 @@
+"""What a single event's text gives away."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamguard import indicators as flag
+
+
+@pytest.mark.parametrize(
+    ("name", "command", "expected"),
+    [
+        (
+            "powershell.exe",
+            "powershell.exe -NoProfile -EncodedCommand SQBFAFgAIAAoAE4AZQB3AC0=",
+            flag.ENCODED_COMMAND,
+        ),
+        ("pwsh", "pwsh -e SQBFAFgAIAAoAE4AZQB3AC0=", flag.ENCODED_COMMAND),
+        ("bash", "echo aGk= | base64 -d | bash", flag.ENCODED_COMMAND),
+        ("certutil.exe", "certutil.exe -decode a.txt a.exe", flag.ENCODED_COMMAND),
+        ("x.exe", "mimikatz sekurlsa::logonpasswords", flag.CREDENTIAL_DUMP),
+        (
+            "rundll32.exe",
+            r"rundll32 C:\Windows\System32\comsvcs.dll, MiniDump 624 x full",
+            flag.CREDENTIAL_DUMP,
+        ),
+        ("reg.exe", r"reg save HKLM\SAM out", flag.CREDENTIAL_DUMP),
+        ("cat", "cat /etc/shadow", flag.CREDENTIAL_DUMP),
+        ("powershell.exe", "powershell.exe Get-Process -Name explorer", 0),
+        ("powershell.exe", "powershell.exe -ExecutionPolicy Bypass -File deploy.ps1", 0),
+        ("base64", "base64 -d report.b64 > report.pdf", 0),
+        ("reg.exe", r"reg query HKLM\Software", 0),
+        ("", "", 0),
+    ],
+)
+def test_commands(name: str, command: str, expected: int) -> None:
+    assert flag.of_process(name, command) == expected
+    assert flag.of_process(name.upper(), command.upper()) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "failed", "expected"),
+    [
+        ("a" * 32 + ".t.example.com", False, flag.TUNNEL_QUERY),
+        ("www.example.com", True, 0),
+        ("mail.intranet.example.com.", True, 0),
+        ("xkqzjvwpqhtrw.biz", True, flag.GENERATED_NAME),
+        ("xkqzjvwpqhtrw.biz", False, 0),
+        ("", True, 0),
+        (".", True, 0),
+        ("." * 300, True, 0),
+    ],
+)
+def test_queries(query: str, failed: bool, expected: int) -> None:
+    assert flag.of_query(query, failed) == expected
+
+
+def test_only_the_beginning_of_a_text_is_read() -> None:
+    """The expressions take time with the square of it: a megabyte of a name once held a worker for minutes."""
+    assert flag.of_process("x" * 200 + " mimikatz", "a") == flag.CREDENTIAL_DUMP
+    assert flag.of_process("x" * 300 + " mimikatz", "a") == 0
+    assert flag.of_process("powershell " * 90_000, "powershell " * 90_000) == 0
+    assert flag.of_query("x." * 500_000, True) == 0
+
+
+@given(st.text(max_size=300), st.text(max_size=300), st.booleans())
+def test_any_text_has_flags(a: str, b: str, failed: bool) -> None:
+    assert flag.of_process(a, b) & ~(flag.ENCODED_COMMAND | flag.CREDENTIAL_DUMP) == 0
+    assert flag.of_query(a, failed) in (0, flag.TUNNEL_QUERY, flag.GENERATED_NAME)
+
+
+def test_entropy() -> None:
+    assert flag.entropy("aaaa") == 0.0
+    assert flag.entropy("abcd") == 2.0
+    assert flag.entropy("") == 0.0

@@ -1,0 +1,216 @@
+"""Named shapes of attack: each found where it is complete, not a step before, and not where it is a habit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from streamguard.patterns import HABIT_DAYS, PATTERNS
+from streamguard.settings import Detection
+from tests.streams import DAY, HOUR, MINUTE, START, Partition, event
+
+HOME = {"source_ip": "10.0.0.1", "metadata": {"geo_location": "DE-Berlin"}}
+ENCODED = {
+    "process_details": {"process_name": "powershell.exe", "command_line": "powershell -enc " + "QQBB" * 8}
+}
+
+
+def found(values: Iterable[bytes]) -> list[set[str]]:
+    """The patterns of each event."""
+    values = list(values)
+    return [
+        {p.name for k, p in enumerate(PATTERNS) if bits >> k & 1}
+        for folded in Partition(detection=Detection(alert_risk=100.0)).chunks(values)
+        for bits in folded.patterns.tolist()
+    ]
+
+
+def life(days: int = 40, **fields: Any) -> list[bytes]:
+    """Four logins a day, ending on the evening of the day before `START + days`."""
+    return [
+        event(START + d * DAY + h * HOUR, status="success", **HOME, **fields)
+        for d in range(days)
+        for h in (8, 11, 14, 17)
+    ]
+
+
+NOW = START + 40 * DAY + 9 * HOUR
+
+
+def files(n: int, operation: str, **details: Any) -> list[bytes]:
+    return [
+        event(NOW + 500 * k, kind="file_access", **HOME, file_details={"operation": operation, **details})
+        for k in range(n)
+    ]
+
+
+def logins(n: int, status: str, start: int = NOW, step: int = 2000) -> list[bytes]:
+    return [event(start + step * k, status=status, **HOME) for k in range(n)]
+
+
+def first(name: str, values: list[bytes], before: list[bytes]) -> int | None:
+    """How many of the values come before the first that completes the pattern."""
+    hits = [k for k, names in enumerate(found(before + values)) if name in names]
+    return hits[0] - len(before) if hits else None
+
+
+def test_an_ordinary_life_completes_none() -> None:
+    assert set().union(*found(life())) == set()
+
+
+def test_brute_force_needs_a_row_of_failures_within_minutes() -> None:
+    assert first("brute_force", logins(20, "failed"), life()) == 7
+    assert first("brute_force", logins(20, "failed", step=HOUR), life()) is None
+
+
+def test_success_after_failures() -> None:
+    success = logins(1, "success", NOW + MINUTE)
+    assert first("success_after_failures", logins(5, "failed") + success, life()) == 5
+    assert first("success_after_failures", logins(4, "failed") + success, life()) is None
+    assert (
+        first("success_after_failures", logins(5, "failed") + logins(1, "success", NOW + HOUR), life())
+        is None
+    )
+
+
+def test_password_spray() -> None:
+    tries = [event(NOW + 1000 * k, f"name{k}", status="failed", source_ip="203.0.113.9") for k in range(30)]
+    at = first("password_spray", tries, life())
+    assert at is not None
+    assert 7 <= at < 15
+    same = [event(NOW + 1000 * k, "ann", status="failed", source_ip="203.0.113.9") for k in range(30)]
+    assert first("password_spray", same, life()) is None
+
+
+def test_distributed_guessing() -> None:
+    # a wave is a wave against what is usual: an hour of plain traffic goes before
+    usual = [
+        event(NOW + 10_000 * k, f"u{k % 9}", status="success", source_ip=f"10.1.0.{k % 9}")
+        for k in range(360)
+    ]
+    wave = [
+        event(NOW + HOUR + 1000 * k, f"u{k % 9}", status="failed", source_ip=f"198.{k}.7.1")
+        for k in range(60)
+    ]
+    at = first("distributed_guessing", wave, life() + usual)
+    assert at is not None
+    assert at >= 3
+    one_by_one = [
+        event(NOW + HOUR + HOUR * k, f"u{k % 9}", status="failed", source_ip=f"198.{k}.7.1")
+        for k in range(60)
+    ]
+    assert first("distributed_guessing", one_by_one, life() + usual) is None
+
+
+def test_impossible_travel_is_to_an_unknown_place_at_once() -> None:
+    home = logins(1, "success")
+
+    def away(later: int, place: str = "US-Ohio", source: str = "198.51.100.1") -> list[bytes]:
+        return [
+            *home,
+            event(NOW + later, status="success", source_ip=source, metadata={"geo_location": place}),
+        ]
+
+    assert first("impossible_travel", away(HOUR), life()) == 1
+    assert first("impossible_travel", away(3 * HOUR), life()) is None
+    assert first("impossible_travel", away(HOUR, "DE-Bonn"), life()) is None
+    assert first("impossible_travel", away(HOUR, source="10.0.0.1"), life()) is None
+
+
+def test_a_late_event_from_last_week_s_journey_is_no_travel() -> None:
+    late = event(
+        NOW - 7 * DAY, status="success", source_ip="198.51.100.1", metadata={"geo_location": "US-Ohio"}
+    )
+    home = logins(1, "success", NOW + MINUTE)
+    assert first("impossible_travel", [*logins(1, "success"), late, *home], life()) is None
+
+
+def test_dormant_account() -> None:
+    def back(days: int) -> int | None:
+        colleague = [event(NOW + d * DAY // 2, "bob", status="success") for d in range(2 * days)]
+        return first("dormant_account", logins(1, "success", NOW + days * DAY), life() + colleague)
+
+    assert back(35) == 0
+    assert back(25) is None
+
+
+def test_a_monthly_account_is_not_dormant() -> None:
+    monthly = [
+        event(START + d * DAY, "job" if d % 31 == 0 else "bob", status="success", **HOME)
+        for d in range(31 * 26)
+    ]
+    assert set().union(*found(monthly)) == set()
+
+
+def test_mass_download() -> None:
+    assert first("mass_download", files(200, "read"), life()) in range(60, 70)
+    assert first("mass_download", files(59, "read"), life()) is None
+
+
+def test_a_forged_future_start_does_not_hide_a_mass_download() -> None:
+    """A new user's first event once set its birth to whatever time it claimed."""
+    ghost = event(START + 50 * 365 * DAY, "eve", status="success", source_ip="10.0.0.3")
+    eve = [
+        event(NOW + 500 * k, "eve", "file_access", source_ip="10.0.0.3", file_details={"operation": "read"})
+        for k in range(300)
+    ]
+    before = [*life(30), ghost, *life(40)[120:]]
+    assert first("mass_download", eve, before) is not None
+
+
+def test_exfiltration() -> None:
+    def moved(size: float, n: int, start: int = NOW) -> list[bytes]:
+        return [
+            event(start + 1000 * k, kind="network_connection", **HOME, network_details={"bytes_sent": size})
+            for k in range(n)
+        ]
+
+    assert first("exfiltration", moved(1.5e8, 3, NOW + HOUR), life() + moved(1e5, 30)) == 1
+    assert first("exfiltration", moved(1e6, 12, NOW + HOUR), life() + moved(1e5, 30)) is None
+    assert first("exfiltration", moved(5e7, 4, NOW + 2 * HOUR), life() + moved(5e7, 200)) is None
+
+
+def test_ransomware() -> None:
+    assert first("ransomware", files(40, "write", is_encrypted=True), life()) in range(15, 18)
+    assert first("ransomware", files(200, "rename"), life()) in range(60, 70)
+    assert first("ransomware", files(200, "list"), life()) is None
+
+
+def test_commands() -> None:
+    run = event(NOW, kind="process_execution", **HOME, **ENCODED)
+    dump = event(NOW, kind="process_execution", process_details={"command_line": "mimikatz"})
+    assert found([*life(), run, dump])[-2:] == [{"encoded_command"}, {"credential_dumping"}]
+
+
+def test_names_of_a_tunnel_and_of_an_algorithm() -> None:
+    def queries(name: str) -> list[bytes]:
+        details = {"query_name": name, "response_code": "NXDOMAIN"}
+        return [event(NOW + 1000 * k, kind="dns_query", dns_details=details) for k in range(12)]
+
+    assert first("dns_tunnel", queries("q" * 40 + ".t.example"), life()) == 9
+    assert first("generated_names", queries("xkqzjvwpqhtrw.biz"), life()) == 9
+
+
+def evidence_of_last(values: list[bytes]) -> tuple[float, float]:
+    """Bits of the last event: by score, and with its patterns."""
+    *_, folded = Partition().chunks(values)
+    return float(folded.tail[-1]), float(folded.evidence[-1])
+
+
+def encoded(at: int) -> bytes:
+    return event(at, kind="process_execution", **HOME, **ENCODED)
+
+
+def test_a_habit_of_days_is_no_evidence() -> None:
+    days = int(HABIT_DAYS) + 1
+    tail, evidence = evidence_of_last([*life(), *(encoded(NOW + d * DAY) for d in range(days + 1))])
+    assert evidence == tail
+    tail, evidence = evidence_of_last([*life(), *(encoded(NOW + 1000 * k) for k in range(50))])
+    assert evidence > tail + 9
+
+
+def test_timestamps_cannot_make_a_habit_within_minutes() -> None:
+    """Late events, and a lone one far ahead, once counted as days of their own."""
+    claimed = [NOW, NOW - DAY, NOW, NOW - 2 * DAY, NOW + 1, NOW + 9 * 365 * DAY, NOW + 2, NOW - DAY, NOW + 3]
+    tail, evidence = evidence_of_last([*life(), *map(encoded, claimed)])
+    assert evidence > tail + 9

@@ -1,0 +1,59 @@
+"""Settings from a file and the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamguard.settings import Settings, SettingsError, load
+
+
+def test_defaults() -> None:
+    assert load(environ={}) == Settings()
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('[worker]\nchunk_events = 200\napp_id = "a"\n[detection]\nalert_risk = 60\n')
+    found = load(
+        file, {"STREAMGUARD_WORKER_CHUNK_EVENTS": "300", "STREAMGUARD_KAFKA_EVENTS_TOPIC": "t", "PATH": "x"}
+    )
+    assert found.worker.chunk_events == 300
+    assert found.worker.app_id == "a"
+    assert found.kafka.events_topic == "t"
+    assert found.detection.alert_risk == 60.0
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[worker]\nchunk_event = 1\n", "chunk_event"),
+        ("[work]\n", "work"),
+        ('[worker]\nchunk_events = "many"\n', "chunk_events"),
+        ('[worker]\nchunk_events = "300"\n', "chunk_events"),
+        ("[worker\n", "TOML"),
+    ],
+)
+def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str, names: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as refused:
+        load(file, {})
+    assert names in str(refused.value)
+    assert str(file) in str(refused.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere\.toml"):
+        load(tmp_path / "nowhere.toml", {})
+
+
+def test_a_bad_variable_is_named() -> None:
+    for name in ("STREAMGUARD_WORKER_CHUNK_EVENTS", "STREAMGUARD_WORKER_NO_SUCH"):
+        with pytest.raises(SettingsError, match=name):
+            load(environ={name: "many"})
+
+
+def test_variables_of_other_programs_are_left_alone() -> None:
+    assert load(environ={"STREAMGUARD_HOME": "/x", "STREAMGUARD_": "y"}) == Settings()
