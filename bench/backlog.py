@@ -53,11 +53,16 @@ def measure(*, quick: bool) -> list[Figure]:
             script = RIVALS / "faust_table.py"
             return _cpu(sys.executable, script, bootstrap, topic, partitions, count, place(), mode)
 
+        def quix(mode: str) -> float:
+            script = RIVALS / "quix_state.py"
+            return _cpu(_quix_python(), script, bootstrap, topic, events, place(), mode)
+
         runs: dict[str, Callable[[], float]] = {
             "worker": lambda: _worker(bootstrap, place(), directory / "registry", events),
             "table": lambda: faust("table", few),
             "empty": lambda: faust("empty", few),
-            "quix": lambda: _cpu(_quix_python(), RIVALS / "quix_state.py", bootstrap, topic, events, place()),
+            "quix": lambda: quix("json"),
+            "quix-bytes": lambda: quix("bytes"),
         }  # fmt: skip
         costs: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(rounds):
@@ -69,6 +74,7 @@ def measure(*, quick: bool) -> list[Figure]:
         Figure("Faust, one RocksDB table get and set", least["table"], "us"),
         Figure("Faust, an agent that does nothing", least["empty"], "us"),
         Figure("Quix Streams, one state get and set", least["quix"], "us"),
+        Figure("Quix Streams, the same, events not even decoded", least["quix-bytes"], "us"),
         Figure("Faust with a table, by the worker", least["table"] / least["worker"], "x", ">= 15"),
         Figure("worker, by Quix Streams", least["worker"] / least["quix"], "x", "< 1"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def measure(*, quick: bool) -> list[Figure]:
                 made = Invented().events(users, addresses)
                 series = [(0, start)]
                 for reached in range(step, events + 1, step):
-                    producer.send(pair for pair, _ in zip(made, range(step), strict=False))
+                    producer.send(islice(made, step))
                     series.append((reached, _peak(worker, reached)))
             worker.until_saved(chosen.worker.checkpoint_seconds)
             end = worker.metrics()[RESIDENT]

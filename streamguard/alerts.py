@@ -75,6 +75,7 @@ def incident_of(told: Told, text_of: TextOf) -> Incident:
         The partition's dictionary: hash -> text.
     """
     names = [pattern for k, pattern in enumerate(PATTERNS) if told.patterns >> k & 1]
+    names.sort(key=lambda pattern: -pattern.bits)
     name = f"{told.partition}-{told.first_offset}-{told.first_ms:x}"
     crowd_name = f"partition {told.partition}"
     entity = {"user": told.event.user or "", "source": told.texts[0][:MOST_CHARACTERS], "crowd": crowd_name}[

@@ -22,8 +22,11 @@ SLOTS = layout.SLOTS
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 MONTH_SECONDS = 2_592_000.0
+MONTH_MS = 30 * DAY_MS
 FAR_MS = DAY_MS
-"""A time this far ahead of the partition's clock moves it only when the next event agrees."""
+FEW_AGREE = 2
+MANY_AGREE = 100
+"""How many events in a row it takes to move the partition's clock far; see `advance`."""
 
 QUIET_BITS = 5.0
 LEARN_BITS = 1.5
@@ -39,25 +42,63 @@ MEMORY = 200.0
 
 
 @inline
-def advance(p, ts):  # type: ignore[no-untyped-def]
-    """Move the partition's clock, and how far in seconds; one event alone cannot move it far ahead."""
+def advance(p, ts, user):  # type: ignore[no-untyped-def]
+    """Move the partition's clock, and how far in seconds; a few wrong clocks among the senders do not move it.
+
+    It goes more than a day ahead when the next event agrees; more than a month ahead when the next event is another
+    user's, or a hundred in a row agree; and back when a hundred in a row are more than a day behind.
+    """
     if p.events == 0.0:
         p.clock = ts
         p.aged_ts = ts
         return 0.0
     target = ts
     if ts > p.clock + FAR_MS:
+        p.behind = 0
         if p.ahead == 0:
-            p.ahead = 1
             p.ahead_ts = ts
+            p.ahead_user = user
+            p.ahead_agreed = 0
+        p.ahead_ts = min(ts, p.ahead_ts)
+        p.ahead += 1
+        if user != p.ahead_user:
+            p.ahead_agreed = 1
+        near = p.ahead_ts <= p.clock + MONTH_MS
+        if p.ahead < (FEW_AGREE if near or p.ahead_agreed else MANY_AGREE):
             return 0.0
-        target = min(ts, p.ahead_ts)
+        target = p.ahead_ts
+    elif ts < p.clock - FAR_MS:
+        p.ahead = 0
+        p.behind += 1
+        if p.behind == MANY_AGREE:
+            p.behind = 0
+            p.clock = ts
+            p.aged_ts = min(p.aged_ts, ts)
+        return 0.0
     p.ahead = 0
+    p.behind = 0
     if target <= p.clock:
         return 0.0
     seconds = (target - p.clock) * 1e-3
     p.clock = target
     return seconds
+
+
+@inline
+def set_back(s, now):  # type: ignore[no-untyped-def]
+    """Take back the times of a profile that a wrong clock had moved into the future."""
+    s.first_ts = min(s.first_ts, now)
+    s.last_ts = now
+    s.aged_ts = now
+    s.last_failure_ts = min(s.last_failure_ts, now)
+    s.last_area_ts = min(s.last_area_ts, now)
+    s.last_day = min(s.last_day, now // DAY_MS)
+    s.last_hour = min(s.last_hour, now // HOUR_MS)
+    s.incident_last_ts = min(s.incident_last_ts, now)
+    for k in range(patterns.COUNT):
+        s.pattern_last_day[k] = min(s.pattern_last_day[k], now // DAY_MS)
+    for q in range(SLOTS):
+        s.suspicion_ts[q] = min(s.suspicion_ts[q], now)
 
 
 @inline
@@ -69,6 +110,7 @@ def age_population(p, table, seconds):  # type: ignore[no-untyped-def]
         for k in range(N_CLASSES):
             p.fast[k] *= fast
             p.slow[k] *= slow
+        p.failed_users *= fast
         p.fast_plain *= fast
         p.slow_plain *= slow
         p.age = p.age * slow + seconds
@@ -230,7 +272,7 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, 
     share = weight / min(s.learned, MEMORY)
     for c in range(N_COMPONENTS):
         s.typical[c] += share * (min(raw[c], 20.0) - s.typical[c])
-    if s.events > 0.0:
+    if s.events > 0.0 and ts >= s.last_ts:
         learn_moment(s, 0, log2(gap + 1e-3), weight)
     if flags & flag.HAS_VOLUME:
         learn_moment(s, 1, log2(volume + 1.0), weight)
@@ -269,7 +311,7 @@ def learn_value(table, dirty, field, value):  # type: ignore[no-untyped-def]
 
 
 @inline
-def learn_population(p, table, dirty, values, fresh, learned, events, flags, hour, weight):  # type: ignore[no-untyped-def]
+def learn_population(p, table, dirty, values, fresh, learned, events, user, flags, hour, weight):  # type: ignore[no-untyped-def]
     """Let the population learn one event: all of it for the crowd, weighted for what is usual."""
     failed = flags & flag.FAILED
     plain = True
@@ -292,6 +334,9 @@ def learn_population(p, table, dirty, values, fresh, learned, events, flags, hou
     p.learned += weight
     if failed:
         p.failures += weight
+        if user != p.last_failed_user:
+            p.last_failed_user = user
+            p.failed_users += 1.0
     p.events += 1.0
 
 
@@ -316,7 +361,7 @@ def track_source(sources, dirty, value, user, ts):  # type: ignore[no-untyped-de
         for q in range(4):
             e.users[q] = np.uint64(0)
     e.failures += 1.0
-    e.last_ts = max(e.last_ts, ts)
+    e.last_ts = ts if e.last_ts > ts + FAR_MS else max(e.last_ts, ts)
     bit = user >> np.uint64(56)
     e.users[np.int64(bit >> np.uint64(6))] |= np.uint64(1) << (bit & np.uint64(63))
     dirty[at // crowd.SOURCES_PER_PAGE] = 1
@@ -403,10 +448,10 @@ def fold(  # type: ignore[no-untyped-def]
             features[i], raw[i], excess[i] = 0.0, 0.0, 0.0
             score[i], tail[i], strength[i], found[i], kind[i] = -1.0, 0.0, 0.0, np.uint64(0), grouping.NONE
             continue
-        seconds = advance(p, t)
+        seconds = advance(p, t, user[i])
         if age_population(p, table, seconds):
             table_dirty[:] = 1
-        now = t if t <= p.clock + FAR_MS else p.clock
+        now = min(t, p.clock)
         gap = 0.0
         if s.events == 0.0:
             s.first_ts = now
@@ -415,6 +460,8 @@ def fold(  # type: ignore[no-untyped-def]
             s.last_day = -1
             s.last_hour = -1
         else:
+            if s.last_ts > p.clock + FAR_MS:
+                set_back(s, now)
             gap = max(np.float64(now - s.last_ts), 0.0) * 1e-3
         age_profile(s, now, gap)
         hour = (t // HOUR_MS + 72) % 168
@@ -454,9 +501,7 @@ def fold(  # type: ignore[no-untyped-def]
         kind[i] = grouping.NONE
         if proof >= alert_bits:
             snapshots[told] = s
-            whose = grouping.owner(
-                s, source, sources, spread, slot[0], less, user[i], values[0], flags[i] & flag.FAILED
-            )
+            whose = grouping.owner(s, p, source, spread, less, user[i], values[0], flags[i] & flag.FAILED)
             if whose == grouping.SOURCE:
                 if source < 0:
                     source = track_source(sources, sources_dirty, values[0], user[i], now)
@@ -504,7 +549,9 @@ def fold(  # type: ignore[no-untyped-def]
         )
         s.last_type = state
         s.last_offset = offset[i]
-        learn_population(p, table, table_dirty, values, fresh, learned, events, flags[i], hour, weight)
+        learn_population(
+            p, table, table_dirty, values, fresh, learned, events, user[i], flags[i], hour, weight
+        )
         for c in range(5):
             value = values[c]
             if value != 0 and recalled(s, c, slot[c]):

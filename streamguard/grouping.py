@@ -19,25 +19,20 @@ CAMPAIGN_GAP_MS = 86_400_000
 """A source or a crowd that tries again within a day is still at the same thing."""
 
 MANY_USERS = 3.0
-MANY_FAILURES = 10.0
-AT_HOME = 5.0
-"""Weight from which an address is the user's own, however often it fails."""
+HARDLY_KNOWN = 3.0
 
 
 @inline
-def owner(s, source, sources, spread, slot, bits, user, address, failed):  # type: ignore[no-untyped-def]
+def owner(s, p, source, spread, bits, user, address, failed):  # type: ignore[no-untyped-def]
     """Whose incident an alert belongs to.
 
-    The source's, where it fails at many users, or often at a user whose own it is not, or where there is no user;
-    the crowd's, where a failure's evidence is mostly that everybody fails at once; else the user's.
+    The source's, where it fails at many users or where there is no user; the crowd's, where a failure's evidence is
+    mostly that everybody fails at once, many users or such as nobody knows; else the user's.
     """
     if user == 0 and address != 0:
         return SOURCE
-    if source >= 0:
-        if spread > MANY_USERS - 0.5 and bits[surprise.SPREAD] >= 3.0:
-            return SOURCE
-        if sources[source].failures >= MANY_FAILURES and (slot < 0 or s.sketch_weight[0, slot] < AT_HOME):
-            return SOURCE
+    if source >= 0 and spread > MANY_USERS - 0.5 and bits[surprise.SPREAD] >= 3.0:
+        return SOURCE
     of_crowd = 0.0
     own = 0.0
     for c in range(surprise.CARRIED):
@@ -45,7 +40,8 @@ def owner(s, source, sources, spread, slot, bits, user, address, failed):  # typ
             of_crowd += bits[c]
         else:
             own += bits[c]
-    if failed and of_crowd > own:
+    many = p.failed_users >= MANY_USERS and p.failed_users >= 0.1 * p.fast[1]
+    if failed and of_crowd > own and (many or s.learned < HARDLY_KNOWN):
         return CROWD
     return USER
 

@@ -33,7 +33,9 @@ def _hash_rows(buffer, columns, out, network, area):  # type: ignore[no-untyped-
             if column == 0:
                 network[row] = prefix if prefixed else whole
             elif column == 1:
-                area[row] = prefix if prefixed else whole
+                if not prefixed and length > 0:
+                    prefix = mix((h ^ word) * _STEP + length + _PREFIX)
+                area[row] = prefix
             column += 1
             if column == columns:
                 column = 0

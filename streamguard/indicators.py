@@ -21,16 +21,30 @@ HAS_THREAT = 2048
 READS = frozenset({"read", "download", "copy", "open", "view"})
 CHANGES = frozenset({"write", "modify", "rename", "delete", "encrypt", "overwrite", "update"})
 
-_ENCODED = re.compile(
-    r"(?:powershell|pwsh)\S*\s.*?-e(?:c|n|nc|nco|ncodedcommand)?\s+[a-z0-9+/=]{16,}|frombase64string|"
-    r"-enc(?:odedcommand)?\s+[a-z0-9+/=]{16,}|base64\s+(?:-d|--decode).*\|\s*(?:ba|z|da)?sh\b|certutil\S*\s.*-decode",
-    re.IGNORECASE,
+_ENCODED_ARGUMENT = re.compile(r"\s[-/]e(?:c|n|nc|nco|ncodedcommand)?\s+[a-z0-9+/=]{16}")
+_TO_SHELL = re.compile(r"\|\s*(?:ba|z|da)?sh\b")
+_ENCODED = (
+    ("powershell", _ENCODED_ARGUMENT),
+    ("pwsh", _ENCODED_ARGUMENT),
+    ("frombase64string",),
+    ("-encodedcommand",),
+    ("certutil", "-decode"),
+    ("base64", "-d", _TO_SHELL),
 )
-_DUMP = re.compile(
-    r"mimikatz|sekurlsa|lsadump|procdump\S*\s.*lsass|comsvcs\.dll.*minidump|reg(?:\.exe)?\s+save\s+hklm.(?:sam|security|system)\b|"
-    r"ntdsutil.*ifm|ntds\.dit|/etc/shadow\b|gsecdump|secretsdump",
-    re.IGNORECASE,
+_DUMP = (
+    ("mimikatz",),
+    ("sekurlsa",),
+    ("lsadump",),
+    ("procdump", "lsass"),
+    ("comsvcs.dll", "minidump"),
+    ("save", re.compile(r"\bhklm.(?:sam|security|system)\b")),
+    ("ntdsutil", "ifm"),
+    ("ntds.dit",),
+    ("/etc/shadow",),
+    ("gsecdump",),
+    ("secretsdump",),
 )
+"""Tricks, each by the marks that a command line must all have. Each mark costs time linear in the text."""
 
 
 def of_process(name: str, command_line: str) -> int:
@@ -43,8 +57,17 @@ def of_process(name: str, command_line: str) -> int:
     >>> of_process("reg.exe", r"reg save HKLM\\SAM sam.hive") == CREDENTIAL_DUMP
     True
     """
-    text = f"{name[:256]} {command_line[:2000]}"
-    return (ENCODED_COMMAND if _ENCODED.search(text) else 0) | (CREDENTIAL_DUMP if _DUMP.search(text) else 0)
+    text = f"{name[:256]} {command_line[:2000]}".lower()
+    return (ENCODED_COMMAND if _shows(text, _ENCODED) else 0) | (
+        CREDENTIAL_DUMP if _shows(text, _DUMP) else 0
+    )
+
+
+def _shows(text: str, tricks: tuple[tuple[str | re.Pattern[str], ...], ...]) -> bool:
+    return any(
+        all(mark in text if isinstance(mark, str) else mark.search(text) for mark in trick)
+        for trick in tricks
+    )
 
 
 def of_query(name: str, failed: bool) -> int:

@@ -29,9 +29,12 @@ SOURCES_PER_PAGE = 64
 POPULATION = np.dtype(
     [
         ("version", "<u4"),
-        ("ahead", "<u4"),  # whether `ahead_ts` is waiting to be confirmed
+        ("ahead", "<u4"),  # events in a row that claim a time far ahead of the clock
+        ("behind", "<u4"),  # events in a row far behind it
+        ("ahead_agreed", "<u4"),  # whether those ahead are of more than one user
         ("clock", "<i8"),  # ms, the partition's event time
-        ("ahead_ts", "<i8"),  # ms, a time far ahead of the clock that one event claimed
+        ("ahead_user", "<u8"),  # the first of them
+        ("ahead_ts", "<i8"),  # ms, the least far time claimed by those ahead
         ("aged_ts", "<i8"),  # ms, when frequencies, hours and scores were last decayed
         ("events", "<f8"),  # ever
         ("age", "<f8"),  # s, decayed by 30 days: how much time the slow counters stand for
@@ -39,6 +42,8 @@ POPULATION = np.dtype(
         ("slow", "<f8", len(CLASSES)),  # likewise, 30 days
         ("fast_plain", "<f8"),  # events of no class, 5 minutes
         ("slow_plain", "<f8"),  # likewise, 30 days
+        ("last_failed_user", "<u8"),
+        ("failed_users", "<f8"),  # times that a failure was another user's than the one before, 5 minutes
         ("failures", "<f8"),  # weight of failures among `learned`
         ("learned", "<f8"),
         ("field_total", "<f8", FIELDS),

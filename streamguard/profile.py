@@ -87,7 +87,7 @@ PROFILE = np.dtype(
         ("sketch_hash", "<u8", (len(SKETCHES), SLOTS)),
         ("suspicion_ts", "<i8", SLOTS),  # of each source: when it was last seen
         ("suspicion", "<f4", SLOTS),  # of each source: bits of its last event
-        ("sketch_weight", "<f4", (len(SKETCHES), SLOTS)),
+        ("sketch_weight", "<f8", (len(SKETCHES), SLOTS)),
         ("hours", "<f4", HOURS),  # hours with events, by hour of the week, UTC, Monday 0 h first
     ]
 )

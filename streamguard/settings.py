@@ -43,7 +43,7 @@ class Worker(_Section, frozen=True):
     checkpoint_seconds: float = 1.0
     checkpoint_events: int = 20_000
     resident_profiles: int = 65_536
-    """Profiles held in memory by this worker, shared among its partitions (about 3 KB each)."""
+    """Profiles held in memory by this worker, shared among its partitions (3.6 KB each)."""
     block_cache_mb: int = 64
     """Memory of RocksDB in this worker, shared among its partitions: block cache and write buffers."""
     session_timeout_seconds: float = 10.0

@@ -156,7 +156,7 @@ class PartitionState:
             return
         version, self.next_offset = _META.unpack(meta)
         if version != layout.VERSION or len(head) != crowd.POPULATION.itemsize:
-            raise StateError(_other_layout(self.partition, f"layout {version}"))
+            raise StateError(_other_layout(self.partition, f"layout {version}, {len(head)} bytes"))
         self._population[:] = np.frombuffer(head, crowd.POPULATION)
         pages = self._table.reshape(TABLE_PAGES, crowd.PAGE)
         for k, page in enumerate(self._read([_page_key(b"f", k) for k in range(TABLE_PAGES)])):
@@ -305,7 +305,9 @@ class PartitionState:
             else:
                 version = int.from_bytes(value[:4], "little")
                 if version != layout.VERSION or len(value) != layout.PROFILE.itemsize:
-                    raise StateError(_other_layout(self.partition, f"profile layout {version}"))
+                    raise StateError(
+                        _other_layout(self.partition, f"profiles of layout {version}, {len(value)} bytes")
+                    )
                 self._profiles[row] = np.frombuffer(value, layout.PROFILE)[0]
             self._row[user] = row
             self._user[row] = user
@@ -378,6 +380,7 @@ def _page_key(kind: bytes, page: int) -> bytes:
 
 def _other_layout(partition: int, found: str) -> str:
     return (
-        f"the state of partition {partition} has {found}, this program has {layout.VERSION}: delete the worker's "
+        f"the state of partition {partition} has {found}, this program has layout {layout.VERSION}, "
+        f"{layout.PROFILE.itemsize} and {crowd.POPULATION.itemsize} bytes: delete the worker's "
         "data directory and its changelog topic to fold anew from the source topic, or run the version that wrote it"
     )

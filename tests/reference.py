@@ -112,14 +112,14 @@ class Sketch:
             self.novel += weight
             self.hashes[at] = value
             self.weights[at] = 0.0
-        self.weights[at] = f32(self.weights[at] + weight)
+        self.weights[at] += weight
         self.total += weight
         return at, fresh
 
     def age(self, g: float) -> None:
         self.total *= g
         self.novel *= g
-        self.weights = [f32(w * g) for w in self.weights]
+        self.weights = [w * g for w in self.weights]
 
 
 @dataclass
@@ -206,6 +206,18 @@ class Profile:
         self.hours = [f32(w * g) for w in self.hours]
         self.pattern_days = [d * g for d in self.pattern_days]
 
+    def set_back(self, now: int) -> None:
+        self.last = self.aged = now
+        self.first = min(self.first, now)
+        self.last_failure = min(self.last_failure, now)
+        self.last_area_ts = min(self.last_area_ts, now)
+        self.last_day = min(self.last_day, now // DAY_MS)
+        self.last_hour = min(self.last_hour, now // HOUR_MS)
+        self.incident.last = min(self.incident.last, now)
+        self.pattern_last_day = [min(day, now // DAY_MS) for day in self.pattern_last_day]
+        sources = self.sketches["source"]
+        sources.suspicion_ts = [min(ts, now) for ts in sources.suspicion_ts]
+
     def suspicion(self, source: int, now: int) -> float:
         sketch = self.sketches["source"]
         at = sketch.find(source)
@@ -244,7 +256,10 @@ class Crowd:
     events: float = 0.0
     clock: int = 0
     aged: int = 0
-    ahead: int | None = None
+    ahead: list[tuple[int, int]] = field(default_factory=list)
+    behind: int = 0
+    last_failed_user: int = 0
+    failed_users: float = 0.0
     age_seconds: float = 0.0
     fast: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*crowd.CLASSES, "plain"), 0.0))
     slow: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*crowd.CLASSES, "plain"), 0.0))
@@ -261,17 +276,26 @@ class Crowd:
     sources: dict[int, list[Source]] = field(default_factory=dict)
     incident: Incident = field(default_factory=Incident)
 
-    def advance(self, ts: int) -> None:
+    def advance(self, ts: int, user: int) -> None:
         if self.events == 0:
             self.clock = self.aged = ts
             return
         target = ts
-        if ts > self.clock + kernel.FAR_MS:
-            if self.ahead is None:
-                self.ahead = ts
+        if ts > self.clock + DAY_MS:
+            self.behind = 0
+            self.ahead.append((ts, user))
+            target = min(ts for ts, _ in self.ahead)
+            agreed = len({user for _, user in self.ahead}) > 1
+            needed = 2 if agreed or target <= self.clock + 30 * DAY_MS else 100
+            if len(self.ahead) < needed:
                 return
-            target = min(ts, self.ahead)
-        self.ahead = None
+        elif ts < self.clock - DAY_MS:
+            self.ahead = []
+            self.behind += 1
+            if self.behind == 100:
+                self.behind, self.clock, self.aged = 0, ts, min(self.aged, ts)
+            return
+        self.ahead, self.behind = [], 0
         if target <= self.clock:
             return
         seconds = (target - self.clock) / 1000
@@ -279,6 +303,7 @@ class Crowd:
         for name in self.fast:
             self.fast[name] *= decay(seconds, crowd.FAST_HALF_LIFE)
             self.slow[name] *= decay(seconds, crowd.SLOW_HALF_LIFE)
+        self.failed_users *= decay(seconds, crowd.FAST_HALF_LIFE)
         self.age_seconds = self.age_seconds * decay(seconds, crowd.SLOW_HALF_LIFE) + seconds
         if self.clock - self.aged < DAY_MS:
             return
@@ -337,7 +362,7 @@ class Crowd:
         if entry.failures < 0.25:
             entry.users = set()
         entry.failures += 1
-        entry.last = max(entry.last, ts)
+        entry.last = ts if entry.last > ts + DAY_MS else max(entry.last, ts)
         entry.users.add(user >> 56)
         return entry
 
@@ -412,12 +437,14 @@ class Reference:
         t, flags = int(columns.timestamp[i]), int(columns.flags[i])
         threat, volume = float(columns.threat[i]), float(columns.volume[i])
         failed = bool(flags & flag.FAILED)
-        p.advance(t)
-        now = p.clock if t > p.clock + kernel.FAR_MS else t
+        p.advance(t, user_hash)
+        now = min(t, p.clock)
         gap = 0.0
         if s.events == 0:
             s.first = s.last = s.aged = now
         else:
+            if s.last > p.clock + DAY_MS:
+                s.set_back(now)
             gap = max(now - s.last, 0) / 1000
         s.age(now, gap)
         hour, day = (t // HOUR_MS + 72) % 168, now // DAY_MS
@@ -468,7 +495,7 @@ class Reference:
         self._learn_profile(s, raw, own_tail, values, flags, now, gap, day, int(columns.area[i]), volume,
                             threat, found, weight)  # fmt: skip
         s.last_type, s.offset = state, offset
-        self._learn_crowd(classes, values, outcome, failed, hour, weight)
+        self._learn_crowd(classes, values, outcome, user_hash if failed else None, hour, weight)
         return Outcome(features, [raw[n] for n in layout.COMPONENTS], excess, score, tail, found, strength, kind,
                        told_incident)  # fmt: skip
 
@@ -499,7 +526,7 @@ class Reference:
         if flags & flag.FAILED:
             usual = (p.failures + 0.5) / (p.learned + 10)
             bits["failure"] = -math.log2((s.learned_failures + 4 * usual) / (s.learned + 4))
-        bits["outcome"] = -math.log2((p.frequency(7, outcome) + 0.5) / (p.total[7] + 5))
+        bits["outcome"] = max(-math.log2((p.frequency(7, outcome) + 0.5) / (p.total[7] + 5)), 0.0)
         around = 0.5 * s.hours[hour] + 0.25 * (s.hours[hour - 1] + s.hours[(hour + 1) % 168])
         everybody = (p.hours[hour] + 1) / (p.hours_total + 168)
         bits["hour"] = max(-math.log2((around + 8 * everybody) / (s.hours_total + 8)), 0.0)
@@ -605,17 +632,19 @@ class Reference:
 
     def _owner(self, s: Profile, source: Source | None, spread: float, address: int, less: dict[str, float],
                user_hash: int, failed: bool) -> int:  # fmt: skip
+        p = self.crowd
         if not user_hash and address:
             return grouping.SOURCE
-        if source:
-            at_home = s.sketches["source"].weight(address) >= grouping.AT_HOME
-            if spread > 2.5 and less["source_spread"] >= 3:
-                return grouping.SOURCE
-            if source.failures >= grouping.MANY_FAILURES and not at_home:
-                return grouping.SOURCE
+        if source and spread > 2.5 and less["source_spread"] >= 3:
+            return grouping.SOURCE
         of_crowd = sum(bits for name, bits in less.items() if name.startswith("crowd_"))
         of_user = sum(less.values()) - of_crowd - less["carried"]
-        return grouping.CROWD if failed and of_crowd > of_user else grouping.USER
+        many_users = p.failed_users >= max(3, 0.1 * p.fast["failure"])
+        return (
+            grouping.CROWD
+            if failed and of_crowd > of_user and (many_users or s.learned < 3)
+            else grouping.USER
+        )
 
     def _learn_profile(self, s: Profile, raw: dict[str, float], own_tail: float, values: dict[str, int], flags: int,
                        now: int, gap: float, day: int, area: int, volume: float, threat: float, found: int,
@@ -652,7 +681,7 @@ class Reference:
             usual + share * (min(raw[name], 20.0) - usual)
             for name, usual in zip(layout.COMPONENTS, s.typical, strict=True)
         ]
-        if s.events > 0:
+        if s.events > 0 and now >= s.last:
             s.interval.learn(math.log2(gap + 1e-3), weight)
         if flags & flag.HAS_VOLUME:
             s.bytes.learn(math.log2(volume + 1), weight)
@@ -675,8 +704,8 @@ class Reference:
         s.last = max(s.last, now)
         s.events += 1
 
-    def _learn_crowd(self, classes: set[str], values: dict[str, int], outcome: int, failed: bool, hour: int,
-                     weight: float) -> None:  # fmt: skip
+    def _learn_crowd(self, classes: set[str], values: dict[str, int], outcome: int, failed: int | None,
+                     hour: int, weight: float) -> None:  # fmt: skip
         p = self.crowd
         for name in classes or {"plain"}:
             p.fast[name] += 1
@@ -693,5 +722,8 @@ class Reference:
         p.hours[hour] += 1
         p.hours_total += 1
         p.learned += weight
-        p.failures += weight * failed
+        if failed is not None:
+            p.failures += weight
+            p.failed_users += failed != p.last_failed_user
+            p.last_failed_user = failed
         p.events += 1

@@ -1,6 +1,7 @@
 """Quix Streams on a topic: one state get and set an event, nothing else; prints its CPU as JSON.
 
-Run by `bench.backlog` in an environment of its own: quix_state.py BOOTSTRAP TOPIC EVENTS DIRECTORY
+Run by `bench.backlog` in an environment of its own: quix_state.py BOOTSTRAP TOPIC EVENTS
+DIRECTORY json|bytes (json is what it does unless told otherwise)
 """
 
 import json
@@ -10,7 +11,7 @@ import uuid
 
 from quixstreams import Application
 
-bootstrap, topic, events, directory = sys.argv[1:]
+bootstrap, topic, events, directory, values = sys.argv[1:]
 last = int(events)
 first = last // 10  # until then it starts and fills its buffers
 seen, begun = 0, 0.0
@@ -32,7 +33,7 @@ def count(_, state):
     seen += 1
 
 
-frame = app.dataframe(app.topic(topic, key_deserializer="bytes", value_deserializer="bytes"))
+frame = app.dataframe(app.topic(topic, key_deserializer="bytes", value_deserializer=values))
 frame.update(count, stateful=True)
 app.run(count=last)  # returns when all is committed: state is written at commits, not at each event
 print(json.dumps({"us": (time.process_time() - begun) / (seen - first) * 1e6}), flush=True)

@@ -105,13 +105,13 @@ def assert_same_population(partition: Partition, reference: Reference) -> None:
     kept, p = partition.population, reference.crowd
     assert kept["clock"] == p.clock
     assert kept["aged_ts"] == p.aged
-    assert bool(kept["ahead"]) == (p.ahead is not None)
+    assert (kept["ahead"], kept["behind"]) == (len(p.ahead), p.behind)
     close = {
         "events": p.events, "age": p.age_seconds, "fast": [p.fast[k] for k in crowd.CLASSES],
         "slow": [p.slow[k] for k in crowd.CLASSES], "fast_plain": p.fast["plain"], "slow_plain": p.slow["plain"],
         "failures": p.failures, "learned": p.learned, "field_total": p.total, "novel": p.novel,
         "novel_total": p.novel_total, "hours": p.hours, "hours_total": p.hours_total, "scores": p.scores,
-        "scores_total": p.scores_total,
+        "scores_total": p.scores_total, "failed_users": p.failed_users,
     }  # fmt: skip
     for name, value in close.items():
         np.testing.assert_allclose(kept[name], value, **CLOSE, err_msg=name)

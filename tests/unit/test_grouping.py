@@ -39,9 +39,6 @@ def test_a_thousand_failed_logins_rise_in_one_place() -> None:
     assert bodies[-1]["technique"] == "T1110.001"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="once its failures have made an address the user's own, it is the crowd's"
-)
 def test_a_thousand_failed_logins_of_one_source_are_one_incident() -> None:
     bodies = told(guesses(1000, source_ip="203.0.113.9"))
     late = {b["id"] for b in bodies if b["count"] >= 16}
@@ -82,9 +79,6 @@ def test_at_home_a_failing_user_is_not_a_source() -> None:
     assert "source" not in {b["entity"]["kind"] for b in told(guesses(60))}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="many failures of one user alone raise the crowd's rate and become the crowd's"
-)
 def test_one_user_s_failures_are_the_user_s() -> None:
     assert {b["entity"]["value"] for b in told(guesses(60))} == {"user3"}
 

@@ -1,0 +1,73 @@
+"""Every bench runs, small, and yields its figures; how good they are is for a quiet machine to say."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.__main__ import NAMES
+from bench.figures import Figure, table
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """The figures of all benches but the rivals', which another environment would have to be made for."""
+    file = tmp_path_factory.mktemp("bench") / "figures.json"
+    names = [name for name in NAMES if name != "backlog"]
+    command = [sys.executable, "-m", "bench", "--quick", "--json", str(file), *names]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    figures: dict[str, list[dict[str, Any]]] = json.loads(file.read_bytes())["figures"]
+    return figures
+
+
+def test_every_bench_reports_numbers(report: dict[str, list[dict[str, Any]]]) -> None:
+    assert set(report) == set(NAMES) - {"backlog"}
+    for name, figures in report.items():
+        assert any(figure["wanted"] for figure in figures), f"{name} promises nothing"
+        for figure in figures:
+            assert figure["what"]
+            assert math.isfinite(figure["reached"]) and figure["reached"] >= 0, figure
+
+
+def test_what_takes_time_took_some(report: dict[str, list[dict[str, Any]]]) -> None:
+    for figures in report.values():
+        for figure in figures:
+            if figure["unit"] in ("us", "ms", "s", "MB") and "fetching" not in figure["what"]:
+                assert figure["reached"] > 0, figure
+
+
+def test_the_forest_scores_as_scikit_learn_does(report: dict[str, list[dict[str, Any]]]) -> None:
+    assert report["forest"][-1]["reached"] == 0
+
+
+def test_memory_is_within_what_the_settings_allow(report: dict[str, list[dict[str, Any]]]) -> None:
+    most = Figure(**report["memory"][-1])
+    assert most.met, most
+
+
+def test_an_unknown_bench_is_refused_by_name() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench", "speed"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 2
+    assert "no bench is called speed: choose among forest," in ran.stderr
+
+
+def test_a_table_says_what_was_missed() -> None:
+    lines = table([Figure("fast", 12.0, "us", "<= 15"), Figure("slow", 16.0, "us", "<= 15"), Figure("seen", 3.0)])
+    assert [line.split()[-1] for line in lines.splitlines()] == ["verdict", "reached", "MISSED", "3"]
+
+
+def test_a_labelled_file_is_measured_as_evaluate_does(tmp_path: Path) -> None:
+    from bench.detection import labelled
+    from tests.logins import write_logins  # noqa: F401
