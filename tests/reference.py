@@ -10,8 +10,7 @@ import struct
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from streamguard import calibration, grouping, surprise
-from streamguard import fold as kernel
+from streamguard import calibration, grouping, learning, surprise
 from streamguard import indicators as flag
 from streamguard import population as crowd
 from streamguard import profile as layout
@@ -134,7 +133,7 @@ class Moments:
         return (x - self.mean) / math.sqrt(self.variance + floor) * self.weight / (self.weight + 5)
 
     def learn(self, x: float, weight: float) -> None:
-        self.weight = min(self.weight + weight, kernel.MEMORY)
+        self.weight = min(self.weight + weight, learning.MEMORY)
         share, d = weight / self.weight, x - self.mean
         self.mean += share * d
         self.variance = (1 - share) * (self.variance + share * d * d)
@@ -486,7 +485,9 @@ class Reference:
             told_incident = entity.report()
             kind = kind if told else -kind
 
-        weight = min(max(2.0 ** (-(tail - kernel.QUIET_BITS) / kernel.LEARN_BITS), kernel.LEAST_WEIGHT), 1.0)
+        weight = min(
+            max(2.0 ** (-(tail - learning.QUIET_BITS) / learning.LEARN_BITS), learning.LEAST_WEIGHT), 1.0
+        )
         shared = less["carried"] + less["source_spread"] + s.habit_bits(names)
         shared += sum(less[f"crowd_{name}"] for name in crowd.CLASSES)
         p.record(score, min(2.0 ** (-(shared - 6) / 3), 1.0))
@@ -666,7 +667,7 @@ class Reference:
                 continue
             at, fresh = sketch.learn(values[name], weight)
             if name == "source":
-                sketch.suspicion[at] = f32(left * kernel.KEPT + max(own_tail - kernel.UNREMARKABLE, 0.0))
+                sketch.suspicion[at] = f32(left * learning.KEPT + max(own_tail - learning.UNREMARKABLE, 0.0))
                 sketch.suspicion_ts[at] = now if fresh else max(now, sketch.suspicion_ts[at])
         if now // HOUR_MS != s.last_hour:
             if s.last_hour >= 0:
@@ -676,7 +677,7 @@ class Reference:
             s.last_hour, s.hour_weight = now // HOUR_MS, weight
         s.learned += weight
         s.learned_failures += weight * failed
-        share = weight / min(s.learned, kernel.MEMORY)
+        share = weight / min(s.learned, learning.MEMORY)
         s.typical = [
             usual + share * (min(raw[name], 20.0) - usual)
             for name, usual in zip(layout.COMPONENTS, s.typical, strict=True)
