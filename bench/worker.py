@@ -51,14 +51,6 @@ class RunningWorker:
             sums[name] = sums.get(name, 0.0) + float(value)
         return sums
 
-    def ready(self) -> bool:
-        """Whether /readyz is green."""
-        try:
-            with urllib.request.urlopen(f"{self._url}/readyz", timeout=5):
-                return True
-        except OSError:
-            return False
-
     def until(self, what: str, probe: Callable[[dict[str, float]], bool]) -> dict[str, float]:
         """The first metrics that fulfil `probe`.
 
@@ -76,6 +68,18 @@ class RunningWorker:
                 said = "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
                 raise RuntimeError(f"waited in vain for a worker to have {what}; it said:\n{said}")
             time.sleep(0.05)
+
+    def until_ready(self) -> None:
+        """Wait until /readyz is green."""
+
+        def ready(_: dict[str, float]) -> bool:
+            try:
+                with urllib.request.urlopen(f"{self._url}/readyz", timeout=5):
+                    return True
+            except OSError:
+                return False
+
+        self.until("become ready", ready)
 
     def until_events(self, count: int) -> dict[str, float]:
         """The first metrics after so many events."""
