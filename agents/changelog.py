@@ -44,7 +44,6 @@ class ChangelogWriter:
             client_id=f"{app_id}-changelog-{partition}",
             transactional_id=f"{app_id}-{partition}",
             acks="all",
-            compression_type="snappy",
             max_batch_size=BATCH_BYTES,
             linger_ms=0,
             request_timeout_ms=int(REQUEST_TIMEOUT * 1000),

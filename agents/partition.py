@@ -23,7 +23,8 @@ from agents.table import Local, Memory, PartitionTable
 from agents.topics import names
 from streamguard.forest import Forest
 from streamguard.settings import Settings
-from streamguard.state import PartitionState, StateError
+from streamguard.packed import StateError
+from streamguard.state import PartitionState
 from streamguard.testing import crash
 
 if TYPE_CHECKING:

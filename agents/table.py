@@ -39,13 +39,14 @@ class Memory:
     Parameters
     ----------
     cache
-        Bytes of the block cache shared by all tables; write buffers count towards it.
+        Bytes of the block cache shared by all tables, indices and filters included. What is not yet flushed may take
+        half as much again; it has its own account, lest a checkpoint push the indices out.
     """
 
     def __init__(self, cache: int) -> None:
         self.cache = rocksdict.Cache(cache)
         self.writes = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
-            cache // 2, False, self.cache
+            cache // 2, False, rocksdict.Cache(cache // 2)
         )
 
 
@@ -55,8 +56,7 @@ def _options(memory: Memory) -> rocksdict.Options:
     options.set_write_buffer_size(8 << 20)
     options.set_max_write_buffer_number(2)
     options.set_write_buffer_manager(memory.writes)
-    options.set_compression_type(rocksdict.DBCompressionType.lz4())
-    options.set_bottommost_compression_type(rocksdict.DBCompressionType.zstd())
+    options.set_compression_type(rocksdict.DBCompressionType.none())  # values come compressed
     options.set_max_background_jobs(2)
     options.set_max_open_files(128)
     options.set_keep_log_file_num(2)

@@ -24,27 +24,27 @@ CHANGES = frozenset({"write", "modify", "rename", "delete", "encrypt", "overwrit
 _ENCODED_ARGUMENT = re.compile(r"\s[-/]e(?:c|n|nc|nco|ncodedcommand)?\s+[a-z0-9+/=]{16}")
 _TO_SHELL = re.compile(r"\|\s*(?:ba|z|da)?sh\b")
 _ENCODED = (
-    ("powershell", _ENCODED_ARGUMENT),
-    ("pwsh", _ENCODED_ARGUMENT),
-    ("frombase64string",),
-    ("-encodedcommand",),
-    ("certutil", "-decode"),
-    ("base64", "-d", _TO_SHELL),
+    ("powershell", (_ENCODED_ARGUMENT,)),
+    ("pwsh", (_ENCODED_ARGUMENT,)),
+    ("frombase64string", ()),
+    ("-encodedcommand", ()),
+    ("certutil", (re.compile("-decode"),)),
+    ("base64", (re.compile("-d"), _TO_SHELL)),
 )
 _DUMP = (
-    ("mimikatz",),
-    ("sekurlsa",),
-    ("lsadump",),
-    ("procdump", "lsass"),
-    ("comsvcs.dll", "minidump"),
-    ("save", re.compile(r"\bhklm.(?:sam|security|system)\b")),
-    ("ntdsutil", "ifm"),
-    ("ntds.dit",),
-    ("/etc/shadow",),
-    ("gsecdump",),
-    ("secretsdump",),
+    ("mimikatz", ()),
+    ("sekurlsa", ()),
+    ("lsadump", ()),
+    ("procdump", (re.compile("lsass"),)),
+    ("comsvcs.dll", (re.compile("minidump"),)),
+    ("hklm", (re.compile(r"\bsave\s+hklm.(?:sam|security|system)\b"),)),
+    ("ntdsutil", (re.compile("ifm"),)),
+    ("ntds.dit", ()),
+    ("/etc/shadow", ()),
+    ("gsecdump", ()),
+    ("secretsdump", ()),
 )
-"""Tricks, each by the marks that a command line must all have. Each mark costs time linear in the text."""
+"""Tricks: a word and the marks that a command line with it must have too. Each costs time linear in the text."""
 
 
 def of_process(name: str, command_line: str) -> int:
@@ -63,11 +63,8 @@ def of_process(name: str, command_line: str) -> int:
     )
 
 
-def _shows(text: str, tricks: tuple[tuple[str | re.Pattern[str], ...], ...]) -> bool:
-    return any(
-        all(mark in text if isinstance(mark, str) else mark.search(text) for mark in trick)
-        for trick in tricks
-    )
+def _shows(text: str, tricks: tuple[tuple[str, tuple[re.Pattern[str], ...]], ...]) -> bool:
+    return any(word in text and all(mark.search(text) for mark in marks) for word, marks in tricks)
 
 
 def of_query(name: str, failed: bool) -> int:

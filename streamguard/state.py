@@ -1,10 +1,11 @@
-"""What one partition's log amounts to: profiles, population and dictionary, resident in bounded memory, saved whole."""
+"""What one partition's log amounts to: profiles, population and dictionary, folded chunk by chunk, saved whole."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from streamguard import population as crowd
 from streamguard import profile as layout
 from streamguard.alerts import Incident, incident_of
+from streamguard.arena import Arena, Read
 from streamguard.calibration import RISK_PER_BIT
 from streamguard.columns import TEXTS, columns
 from streamguard.dictionary import Dictionary
@@ -21,10 +23,8 @@ from streamguard.fold import N_COMPONENTS, N_FEATURES, fold
 from streamguard.forest import Forest
 from streamguard.grouping import ENTITY_KINDS
 from streamguard.hashing import hash_texts
+from streamguard.packed import StateError, other_layout, pack, unpack
 from streamguard.settings import Detection
-
-Read = Callable[[list[bytes]], list[bytes | None]]
-"""Looks up stored values: keys -> value or None, in order."""
 
 TABLE_PAGES = crowd.ROWS * crowd.WIDTH // crowd.PAGE
 SOURCE_PAGES = crowd.SOURCES // crowd.SOURCES_PER_PAGE
@@ -33,10 +33,6 @@ FOREST_SHARE = 0.25
 
 FOREST_USUAL = 6.0
 _META = struct.Struct("<Iq")
-
-
-class StateError(RuntimeError):
-    """Stored state that this version cannot continue from; the message says what and what to do."""
 
 
 @dataclass(slots=True)
@@ -132,13 +128,7 @@ class PartitionState:
         self._read = read
         self._alert_bits = detection.alert_risk / RISK_PER_BIT
         self._gap_ms = int(detection.incident_gap_seconds * 1000)
-        self._profiles = np.zeros(resident, layout.PROFILE)
-        self._row: dict[str, int] = {}
-        self._user: list[str] = [""] * resident
-        self._free = list(range(resident - 1, -1, -1))
-        self._dirty = np.zeros(resident, np.bool_)
-        self._used = np.zeros(resident, np.int64)
-        self._chunk = 0
+        self._arena = Arena(partition, read, resident)
         self._snapshots = np.empty(0, layout.PROFILE)
         self._population = crowd.blank()
         self._table = np.zeros((crowd.ROWS, crowd.WIDTH))
@@ -155,17 +145,21 @@ class PartitionState:
         if meta is None or head is None:
             return
         version, self.next_offset = _META.unpack(meta)
-        if version != layout.VERSION or len(head) != crowd.POPULATION.itemsize:
-            raise StateError(_other_layout(self.partition, f"layout {version}, {len(head)} bytes"))
-        self._population[:] = np.frombuffer(head, crowd.POPULATION)
-        pages = self._table.reshape(TABLE_PAGES, crowd.PAGE)
-        for k, page in enumerate(self._read([_page_key(b"f", k) for k in range(TABLE_PAGES)])):
-            if page is not None:
-                pages[k] = np.frombuffer(page)
-        entries = self._sources.reshape(SOURCE_PAGES, crowd.SOURCES_PER_PAGE)
-        for k, page in enumerate(self._read([_page_key(b"s", k) for k in range(SOURCE_PAGES)])):
-            if page is not None:
-                entries[k] = np.frombuffer(page, crowd.SOURCE)
+        if version != layout.VERSION:
+            found = f"the state of partition {self.partition} has layout {version}"
+            raise StateError(other_layout(f"{found}, this program has layout {layout.VERSION}"))
+        self._population[:] = unpack(head, crowd.POPULATION, f"the population of partition {self.partition}")
+        for kind, pages in self._pages():
+            for k, value in enumerate(self._read([_page_key(kind, k) for k in range(len(pages))])):
+                if value is not None:
+                    pages[k] = unpack(value, pages.dtype, f"a page of partition {self.partition}")
+
+    def _pages(self) -> list[tuple[bytes, NDArray[Any]]]:
+        """The parts of the population that are saved page by page, as views: a row is a page."""
+        return [
+            (b"f", self._table.reshape(TABLE_PAGES, crowd.PAGE)),
+            (b"s", self._sources.reshape(SOURCE_PAGES, crowd.SOURCES_PER_PAGE)),
+        ]
 
     def fold(
         self, values: Sequence[bytes | None], offsets: NDArray[np.int64], forest: Forest | None = None
@@ -201,7 +195,7 @@ class PartitionState:
         """Fold events that are parsed already; see `fold`."""
         n = len(events)
         c = columns(events)
-        rows = self._rows(c.users)
+        rows = self._arena.rows(c.users)
         strength = np.empty(n)
         out = Folded(
             events,
@@ -225,7 +219,7 @@ class PartitionState:
         user = hash_texts(c.users, 1)[0][:, 0]
         at = offsets[index] if n else np.empty(0, np.int64)
         told, remembered = fold(
-            self._profiles, self._population, self._table, self._sources, self.dictionary.hashes,
+            self._arena.profiles, self._population, self._table, self._sources, self.dictionary.hashes,
             self._table_dirty, self._sources_dirty,
             rows, at, user, c.timestamp, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
             self._alert_bits, self._gap_ms,
@@ -276,111 +270,35 @@ class PartitionState:
         remember(n)
         return out
 
-    # ---- residence -------------------------------------------------------------------------------------------------
-
-    def _rows(self, users: list[str]) -> NDArray[np.int64]:
-        self._chunk += 1
-        known = self._row
-        try:
-            rows = np.array([known[user] for user in users], np.int64)
-        except KeyError:
-            rows = None
-        if rows is None:
-            present = [known[user] for user in users if user in known]
-            self._used[present] = self._chunk
-            self._admit(list(dict.fromkeys(user for user in users if user not in known)))
-            rows = np.array([known[user] for user in users], np.int64)
-        self._used[rows] = self._chunk
-        self._dirty[rows] = True
-        return rows
-
-    def _admit(self, users: list[str]) -> None:
-        if len(self._free) < len(users):
-            self._evict(len(users) - len(self._free))
-        saved = self._read([_user_key(user) for user in users])
-        for user, value in zip(users, saved, strict=True):
-            row = self._free.pop()
-            if value is None:
-                self._profiles[row] = _BLANK
-            else:
-                version = int.from_bytes(value[:4], "little")
-                if version != layout.VERSION or len(value) != layout.PROFILE.itemsize:
-                    raise StateError(
-                        _other_layout(self.partition, f"profiles of layout {version}, {len(value)} bytes")
-                    )
-                self._profiles[row] = np.frombuffer(value, layout.PROFILE)[0]
-            self._row[user] = row
-            self._user[row] = user
-            self._used[row] = self._chunk
-
-    def _evict(self, needed: int) -> None:
-        taken = np.zeros(len(self._user), np.bool_)
-        taken[self._free] = True
-        candidates = np.flatnonzero(~self._dirty & ~taken & (self._used < self._chunk))
-        if len(candidates) < needed:
-            raise StateError(
-                f"partition {self.partition}: {needed} more profiles do not fit beside {int(self._dirty.sum())} "
-                f"unsaved ones of {len(self._user)}: raise `worker.resident_profiles` or save more often"
-            )
-        many = min(len(candidates), max(needed, len(self._user) // 16))
-        oldest = candidates[np.argsort(self._used[candidates], kind="stable")[:many]]
-        for row in oldest.tolist():
-            del self._row[self._user[row]]
-            self._free.append(row)
-
     @property
     def resident(self) -> int:
         """Profiles in memory."""
-        return len(self._row)
+        return len(self._arena)
 
     @property
     def full(self) -> bool:
         """Whether it is time for a checkpoint, lest the next chunk find no room."""
-        return int(np.count_nonzero(self._dirty)) * 2 >= len(self._user)
-
-    # ---- checkpoint ------------------------------------------------------------------------------------------------
+        return self._arena.full
 
     def changes(self) -> list[tuple[bytes, bytes]]:
         """All (key, value) that differ from the last checkpoint, the source offset they stand for included."""
         if self.next_offset is None:
             return []
-        out = [
-            (_user_key(self._user[row]), self._profiles[row].tobytes())
-            for row in np.flatnonzero(self._dirty).tolist()
-        ]
-        pages = self._table.reshape(TABLE_PAGES, crowd.PAGE)
-        out += [(_page_key(b"f", k), pages[k].tobytes()) for k in np.flatnonzero(self._table_dirty).tolist()]
-        entries = self._sources.reshape(SOURCE_PAGES, crowd.SOURCES_PER_PAGE)
-        out += [
-            (_page_key(b"s", k), entries[k].tobytes()) for k in np.flatnonzero(self._sources_dirty).tolist()
-        ]
+        out = self._arena.changes()
+        for (kind, pages), dirty in zip(self._pages(), (self._table_dirty, self._sources_dirty), strict=True):
+            out += [(_page_key(kind, k), pack(pages[k])) for k in np.flatnonzero(dirty).tolist()]
         out += self.dictionary.changes()
-        out.append((b"p", self._population.tobytes()))
+        out.append((b"p", pack(self._population)))
         out.append((b"m", _META.pack(layout.VERSION, self.next_offset)))
         return out
 
     def clean(self) -> None:
         """The changes are durable."""
-        self._dirty[:] = False
+        self._arena.clean()
         self._table_dirty[:] = 0
         self._sources_dirty[:] = 0
         self.dictionary.clean()
 
 
-_BLANK = layout.blank()
-
-
-def _user_key(user: str) -> bytes:
-    return b"u" + user.encode()
-
-
 def _page_key(kind: bytes, page: int) -> bytes:
     return kind + page.to_bytes(2, "big")
-
-
-def _other_layout(partition: int, found: str) -> str:
-    return (
-        f"the state of partition {partition} has {found}, this program has layout {layout.VERSION}, "
-        f"{layout.PROFILE.itemsize} and {crowd.POPULATION.itemsize} bytes: delete the worker's "
-        "data directory and its changelog topic to fold anew from the source topic, or run the version that wrote it"
-    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.numeric import kernel
+
 SUPPORT = 32
 """Training rows that must lie beyond a quantile for it to count."""
 
@@ -14,6 +16,14 @@ _REACH = 2.0
 """Bits below the last knot that its slope is taken over."""
 _DEFAULT_SLOPE = 100.0
 """Bits per unit of anomaly where all training rows are equally abnormal."""
+
+
+@kernel
+def _bits(anomaly, knots, level, slopes, ceiling, bits):  # type: ignore[no-untyped-def]
+    for i in range(len(anomaly)):
+        knot = max(np.searchsorted(knots, anomaly[i], side="right") - 1, 0)
+        above = max(anomaly[i] - knots[knot], 0.0)
+        bits[i] = min(level[knot] + above * slopes[knot], ceiling[knot])
 
 
 class Tail:
@@ -64,11 +74,8 @@ class Tail:
 
     def bits(self, anomaly: NDArray[np.float64]) -> NDArray[np.float64]:
         """Bits of each anomaly, monotone to the last place."""
-        knot = np.maximum(np.searchsorted(self.anomaly, anomaly, side="right") - 1, 0)
-        above = np.maximum(anomaly - self.anomaly[knot], 0.0)
-        bits: NDArray[np.float64] = np.minimum(
-            self.level[knot] + above * self._slopes[knot], self._ceiling[knot]
-        )
+        bits = np.empty(len(anomaly))
+        _bits(anomaly, self.anomaly, self.level, self._slopes, self._ceiling, bits)
         return bits
 
 

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
+from streamguard.packed import unpack
 from streamguard.settings import Detection
 from streamguard.state import Folded, PartitionState
 
@@ -93,7 +94,7 @@ class Partition:
         """A user's saved profile."""
         from streamguard import profile
 
-        record: np.void = np.frombuffer(self.saved[b"u" + user.encode()], profile.PROFILE)[0]
+        record: np.void = unpack(self.saved[b"u" + user.encode()], profile.PROFILE, "profile")[0]
         return record
 
     @property
@@ -101,7 +102,7 @@ class Partition:
         """The saved population."""
         from streamguard import population
 
-        record: np.void = np.frombuffer(self.saved[b"p"], population.POPULATION)[0]
+        record: np.void = unpack(self.saved[b"p"], population.POPULATION, "population")[0]
         return record
 
 

@@ -14,6 +14,7 @@ from streamguard import profile as layout
 from streamguard import surprise
 from streamguard.columns import columns
 from streamguard.hashing import hash_texts
+from streamguard.packed import pack, unpack
 from streamguard.settings import Detection
 from streamguard.simulate import SCENARIOS, Simulation
 from tests.reference import Incident, Profile, Reference
@@ -116,9 +117,10 @@ def assert_same_population(partition: Partition, reference: Reference) -> None:
     for name, value in close.items():
         np.testing.assert_allclose(kept[name], value, **CLOSE, err_msg=name)
     assert_same_incident(kept, p.incident)
+    blank = pack(np.zeros(crowd.PAGE))
     table = np.concatenate(
         [
-            np.frombuffer(partition.saved.get(b"f" + k.to_bytes(2, "big"), bytes(8 * crowd.PAGE)))
+            unpack(partition.saved.get(b"f" + k.to_bytes(2, "big"), blank), np.float64, "page")
             for k in range(crowd.ROWS * crowd.WIDTH // crowd.PAGE)
         ]
     ).reshape(crowd.ROWS, crowd.WIDTH)
@@ -130,7 +132,7 @@ def assert_same_population(partition: Partition, reference: Reference) -> None:
         entry
         for k in range(crowd.SOURCES // crowd.SOURCES_PER_PAGE)
         if (page := partition.saved.get(b"s" + k.to_bytes(2, "big")))
-        for entry in np.frombuffer(page, crowd.SOURCE)
+        for entry in unpack(page, crowd.SOURCE, "page")
         if entry["hash"]
     ]
     mine = {e.hash: e for ways in p.sources.values() for e in ways if e.hash}

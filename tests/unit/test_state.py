@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from streamguard import profile as layout
+from streamguard.packed import StateError, pack, unpack
 from streamguard.settings import Detection
-from streamguard.state import PartitionState, StateError
+from streamguard.state import PartitionState
 from tests.streams import DAY, HOUR, MINUTE, START, Partition, event, fold_one, habit
 
 FAR = START + 30 * 365 * DAY
@@ -173,7 +174,7 @@ def test_another_layout_version_is_refused_by_name() -> None:
     partition = after(event(START))
     saved = {**partition.saved, b"m": struct.pack("<Iq", layout.VERSION + 1, 1)}
     with pytest.raises(
-        StateError, match=rf"layout {layout.VERSION + 1},.* layout {layout.VERSION}, .*fold anew"
+        StateError, match=rf"layout {layout.VERSION + 1}, .* layout {layout.VERSION}: .*fold anew"
     ):
         Partition(saved)
 
@@ -181,13 +182,28 @@ def test_another_layout_version_is_refused_by_name() -> None:
 def test_a_population_of_another_size_is_refused() -> None:
     partition = after(event(START))
     with pytest.raises(StateError, match=r"partition 0.*fold anew"):
-        Partition({**partition.saved, b"p": partition.saved[b"p"][:-8]})
+        Partition({**partition.saved, b"p": shortened(partition.saved[b"p"])})
+
+
+def shortened(value: bytes) -> bytes:
+    """A stored array without its last eight bytes."""
+    return pack(unpack(value, np.uint8, "value")[:-8])
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda v: v[:-3], lambda v: v[:4] + b"\xff" * 40, lambda v: b"\xff\xff\xff\x7f" + v[4:]]
+)
+def test_a_damaged_value_is_refused(damage: Callable[[bytes], bytes]) -> None:
+    saved = after(event(START)).saved
+    other = Partition({**saved, b"uann": damage(saved[b"uann"])})
+    with pytest.raises(StateError, match=r"profile in partition 0.*fold anew"):
+        fold_one(other, event(START), 1)
 
 
 def test_a_profile_of_another_size_is_refused() -> None:
     saved = after(event(START)).saved
-    other = Partition({**saved, b"uann": saved[b"uann"][:-8]})
-    with pytest.raises(StateError, match=r"partition 0.*profile.*fold anew"):
+    other = Partition({**saved, b"uann": shortened(saved[b"uann"])})
+    with pytest.raises(StateError, match=r"profile in partition 0.*fold anew"):
         fold_one(other, event(START), 1)
 
 
@@ -231,7 +247,7 @@ def test_a_flood_of_addresses_at_one_user_leaves_the_profile_s_size_and_habits()
         for k in range(20_000)
     ]
     partition = after(*flood, base=base)
-    assert len(partition.saved[b"uann"]) == layout.PROFILE.itemsize
+    assert len(partition.saved[b"uann"]) <= layout.PROFILE.itemsize
     kept = partition.profile("ann")
     assert kept["sketch_weight"][0].max() > 100
     home = fold_one(
@@ -257,9 +273,9 @@ def test_full_asks_for_a_checkpoint_in_time() -> None:
 def test_large_weights_do_not_stall() -> None:
     """Counters and totals are float64: 2**24 more events of a busy account are still counted."""
     partition = after(*[event(START + k, "job", **HOME) for k in range(10)])
-    kept = np.frombuffer(partition.saved[b"ujob"], layout.PROFILE).copy()
+    kept = unpack(partition.saved[b"ujob"], layout.PROFILE, "profile").copy()
     kept["count"], kept["sketch_total"], kept["learned"] = 2.0**25, 2.0**25, 2.0**25
-    partition.saved[b"ujob"] = kept.tobytes()
+    partition.saved[b"ujob"] = pack(kept)
     again = Partition(partition.saved)
     again.run([event(START, "job", **HOME)] * 18, start=10)
     assert again.profile("job")["count"].tolist() == [2.0**25 + 8] * 4
@@ -268,9 +284,9 @@ def test_large_weights_do_not_stall() -> None:
 
 def test_large_sketch_weights_do_not_stall() -> None:
     partition = after(*[event(START + k, "job", **HOME) for k in range(10)])
-    kept = np.frombuffer(partition.saved[b"ujob"], layout.PROFILE).copy()
+    kept = unpack(partition.saved[b"ujob"], layout.PROFILE, "profile").copy()
     kept["sketch_weight"][0, :, 0] = 2.0**24
-    partition.saved[b"ujob"] = kept.tobytes()
+    partition.saved[b"ujob"] = pack(kept)
     again = Partition(partition.saved)
     again.run([event(START + 20, "job", **HOME)] * 18, start=10)
     assert again.profile("job")["sketch_weight"][0, 0] > 2.0**24
