@@ -17,7 +17,11 @@ MONTH_MS = 30 * DAY_MS
 FAR_MS = DAY_MS
 FEW_AGREE = 2
 MANY_AGREE = 100
-"""How many events in a row it takes to move the partition's clock far; see `advance`."""
+"""How many events in a row it takes to move the partition's clock far ahead; see `advance`."""
+
+LATE_MS = 6 * HOUR_MS
+TOO_MANY_LATE = 300
+"""So many more events this late than others say that the clock is wrong, not they."""
 
 
 @inline
@@ -25,7 +29,7 @@ def advance(p, ts, user):  # type: ignore[no-untyped-def]
     """Move the partition's clock, and how far in seconds; a few wrong clocks among the senders do not move it.
 
     It goes more than a day ahead when the next event agrees; more than a month ahead when the next event is another
-    user's, or a hundred in a row agree; and back when a hundred in a row are more than a day behind.
+    user's, or a hundred in a row agree; and back when so many more events are hours behind than are not.
     """
     if p.events == 0.0:
         p.clock = ts
@@ -33,7 +37,6 @@ def advance(p, ts, user):  # type: ignore[no-untyped-def]
         return 0.0
     target = ts
     if ts > p.clock + FAR_MS:
-        p.behind = 0
         if p.ahead == 0:
             p.ahead_ts = ts
             p.ahead_user = user
@@ -46,16 +49,17 @@ def advance(p, ts, user):  # type: ignore[no-untyped-def]
         if p.ahead < (FEW_AGREE if near or p.ahead_agreed else MANY_AGREE):
             return 0.0
         target = p.ahead_ts
-    elif ts < p.clock - FAR_MS:
+    elif ts < p.clock - LATE_MS:
         p.ahead = 0
         p.behind += 1
-        if p.behind == MANY_AGREE:
+        if p.behind >= TOO_MANY_LATE:
             p.behind = 0
             p.clock = ts
             p.aged_ts = min(p.aged_ts, ts)
         return 0.0
+    elif p.behind > 0:
+        p.behind -= 1
     p.ahead = 0
-    p.behind = 0
     if target <= p.clock:
         return 0.0
     seconds = (target - p.clock) * 1e-3

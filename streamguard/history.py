@@ -201,6 +201,10 @@ def _fields(value: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+UNCLOSED = "unexpected end of data"
+"""What `csv` says when a file ends within quotes."""
+
+
 def _csv(
     file: BinaryIO,
     where: str,
@@ -232,6 +236,10 @@ def _csv(
         except StopIteration:
             break
         except csv.Error as error:
+            if records.line_num - line > 1 and str(error) == UNCLOSED:
+                raise HistoryError(
+                    f"{where}: a quote opened in line {line} is never closed, so nothing after it can be read"
+                ) from None
             pending.add_broken(line, str(error))
         except UnicodeEncodeError:
             pending.add_broken(line, "not valid UTF-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from streamguard.caches import cache_directory
+
 LN2 = 0.6931471805599453
 LOG2_E = 1.4426950408889634
 
@@ -24,8 +25,7 @@ def _kernel_cache() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return str(base / "streamguard" / "kernels" / digest.hexdigest()[:16])
+    return str(cache_directory("kernels") / digest.hexdigest()[:16])
 
 
 if not numba.config.CACHE_DIR:

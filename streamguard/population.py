@@ -30,7 +30,7 @@ POPULATION = np.dtype(
     [
         ("version", "<u4"),
         ("ahead", "<u4"),  # events in a row that claim a time far ahead of the clock
-        ("behind", "<u4"),  # events in a row far behind it
+        ("behind", "<u4"),  # events hours behind it, less those that are not
         ("ahead_agreed", "<u4"),  # whether those ahead are of more than one user
         ("clock", "<i8"),  # ms, the partition's event time
         ("ahead_user", "<u8"),  # the first of them

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=86_400.0)]
 
 
 class SettingsError(ValueError):
@@ -26,8 +30,8 @@ class Kafka(_Section, frozen=True):
     alerts_topic: str = "security-alerts"
     dead_letter_topic: str = "security-events-dead-letter"
     models_topic: str = "streamguard-models"
-    partitions: int = 4
-    replication_factor: int = 1
+    partitions: Count = 4
+    replication_factor: Count = 1
     events_retention_days: float = 7.0
     """How long Kafka keeps events: the longest that a worker may be down, and what a back-test can reach."""
 
@@ -39,16 +43,16 @@ class Worker(_Section, frozen=True):
     instance_id: str = ""
     """Static group membership: a restart within the session time-out moves no partition. Empty: dynamic."""
     data_dir: str = "streamguard-data"
-    chunk_events: int = 1000
-    checkpoint_seconds: float = 1.0
-    checkpoint_events: int = 20_000
-    resident_profiles: int = 65_536
+    chunk_events: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+    checkpoint_seconds: Seconds = 1.0
+    checkpoint_events: Count = 20_000
+    resident_profiles: Count = 65_536
     """Profiles held in memory by this worker, shared among its partitions (3.6 KB each)."""
     block_cache_mb: int = 64
-    """Memory of RocksDB in this worker, shared among its partitions: block cache and write buffers."""
-    session_timeout_seconds: float = 10.0
+    """Memory for stored profiles read from disk, shared among partitions; unflushed writes take half as much again."""
+    session_timeout_seconds: Seconds = 10.0
     metrics_host: str = "127.0.0.1"
-    metrics_port: int = 9464
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 9464
     registry: str = ""
     """Directory of the model registry. Empty: the statistical score stands alone."""
 
@@ -56,9 +60,9 @@ class Worker(_Section, frozen=True):
 class Detection(_Section, frozen=True):
     """What is alerted. Everything else about the score is learned."""
 
-    alert_risk: float = 75.0
+    alert_risk: Annotated[float, msgspec.Meta(ge=0.0, le=100.0)] = 75.0
     """Risk (0-100) from which an event is alerted; 75 is about one event in a thousand."""
-    incident_gap_seconds: float = 3600.0
+    incident_gap_seconds: Annotated[float, msgspec.Meta(gt=0.0, le=2_592_000.0)] = 3600.0
     """An entity's alert this long after its last one opens a new incident."""
 
 
@@ -104,11 +108,15 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
         if not name.startswith(prefix):
             continue
         section, _, field = name.removeprefix(prefix).lower().partition("_")
-        if section not in Settings.__struct_fields__:
+        if section not in Settings.__struct_fields__ or _SERVICE_LINK.search(name):
             continue
         tree.setdefault(section, {})[field] = value
         _convert({section: {field: value}}, f"the environment variable {name}", strict=False)
     return _convert(tree, "settings", strict=False)
+
+
+_SERVICE_LINK = re.compile(r"_SERVICE_|(?<!METRICS)_PORT(_|$)")
+"""Kubernetes sets such variables for every service: one named `streamguard-worker` must not stop a worker."""
 
 
 def _convert(tree: dict[str, Any], source: str, *, strict: bool) -> Settings:

@@ -281,20 +281,21 @@ class Crowd:
             return
         target = ts
         if ts > self.clock + DAY_MS:
-            self.behind = 0
             self.ahead.append((ts, user))
             target = min(ts for ts, _ in self.ahead)
             agreed = len({user for _, user in self.ahead}) > 1
             needed = 2 if agreed or target <= self.clock + 30 * DAY_MS else 100
             if len(self.ahead) < needed:
                 return
-        elif ts < self.clock - DAY_MS:
+        elif ts < self.clock - 6 * HOUR_MS:
             self.ahead = []
             self.behind += 1
-            if self.behind == 100:
+            if self.behind == 300:
                 self.behind, self.clock, self.aged = 0, ts, min(self.aged, ts)
             return
-        self.ahead, self.behind = [], 0
+        else:
+            self.behind = max(self.behind - 1, 0)
+        self.ahead = []
         if target <= self.clock:
             return
         seconds = (target - self.clock) / 1000

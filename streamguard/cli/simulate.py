@@ -175,7 +175,7 @@ def command(
     except (ValueError, SettingsError) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
-        raise click.ClickException(f"cannot write {error.filename}: {error.strerror}") from None
+        raise click.ClickException(f"cannot write {error.filename or output}: {error.strerror}") from None
 
 
 def _list() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+
+from streamguard.caches import cache_directory
 
 KAFKA_VERSION = "4.3.1"
 
@@ -28,9 +29,8 @@ class JarsUnavailableError(RuntimeError):
 
 
 def jars_directory() -> Path:
-    """Where the jars are or will be: `streamguard/kafka-<version>` in `$XDG_CACHE_HOME` or `~/.cache`."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "streamguard", f"kafka-{KAFKA_VERSION}")
+    """Where the jars are or will be."""
+    return cache_directory(f"kafka-{KAFKA_VERSION}")
 
 
 def kafka_jars(java: Path) -> Path:

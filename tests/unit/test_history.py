@@ -140,6 +140,14 @@ def test_quotes_commas_and_line_ends_within_cells(write: Write) -> None:
     assert refusals(batch) == [("row 2 (line 5)", "missing_field")]
 
 
+def test_a_quote_that_is_never_closed_is_named_and_nothing_goes_missing(write: Write) -> None:
+    rows = [f"1700000000,user{k},login" for k in range(20)]
+    rows[5] = '1700000000,"user5,login'
+    path = write("a.csv", "timestamp,user,event_type\n" + "\n".join(rows) + "\n")
+    with pytest.raises(HistoryError, match=r"quote opened in line 7 is never closed"):
+        events(path)
+
+
 def test_a_user_may_be_missing_where_a_source_is_there(write: Write) -> None:
     path = write(
         "a.csv", "timestamp,user,source_ip,event_type\n1700000000,,10.0.0.1,login\n1700000000,,,login\n"

@@ -57,3 +57,30 @@ def test_a_bad_variable_is_named() -> None:
 
 def test_variables_of_other_programs_are_left_alone() -> None:
     assert load(environ={"STREAMGUARD_HOME": "/x", "STREAMGUARD_": "y"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKER_CHUNK_EVENTS", "0"),
+        ("WORKER_CHECKPOINT_SECONDS", "-1"),
+        ("WORKER_RESIDENT_PROFILES", "-5"),
+        ("WORKER_METRICS_PORT", "99999"),
+        ("DETECTION_ALERT_RISK", "nan"),
+        ("DETECTION_ALERT_RISK", "101"),
+        ("KAFKA_PARTITIONS", "0"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"STREAMGUARD_{name}"):
+        load(environ={f"STREAMGUARD_{name}": value})
+
+
+def test_what_kubernetes_says_of_a_service_is_no_setting() -> None:
+    environ = {
+        "STREAMGUARD_WORKER_PORT": "tcp://10.0.0.1:9464",
+        "STREAMGUARD_WORKER_SERVICE_HOST": "10.0.0.1",
+        "STREAMGUARD_WORKER_PORT_9464_TCP_ADDR": "10.0.0.1",
+        "STREAMGUARD_WORKER_METRICS_PORT": "1234",
+    }
+    assert load(environ=environ).worker.metrics_port == 1234

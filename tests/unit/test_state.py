@@ -57,10 +57,10 @@ def test_years_ahead_are_believed_of_two_users() -> None:
 
 def test_a_clock_that_was_led_astray_comes_back_and_so_do_its_users() -> None:
     astray = [event(FAR + k, "user3", **HOME) for k in range(100)]
-    back = [event(START + HOUR + k * 1000, f"user{k % 5}", **HOME) for k in range(300)]
+    back = [event(START + HOUR + k * 1000, f"user{k % 5}", **HOME) for k in range(400)]
     partition = after(*astray, *back, base=habit(100))
-    assert partition.population["clock"] == START + HOUR + 299_000
-    assert partition.profile("user3")["last_ts"] <= START + HOUR + 299_000
+    assert partition.population["clock"] == START + HOUR + 399_000
+    assert partition.profile("user3")["last_ts"] <= START + HOUR + 399_000
 
 
 def test_a_second_far_event_does_not_carry_its_user_beyond_the_clock() -> None:
@@ -125,6 +125,18 @@ def test_a_far_future_first_event_does_not_stop_the_partition_s_time() -> None:
     partition.run([event(FAR, "mallory"), *habit(2000)])
     assert partition.population["clock"] < FAR
     assert partition.population["age"] > 0
+
+
+def test_one_sender_cannot_walk_the_clock_away() -> None:
+    """Steps of twenty hours, each within a day of where the last one led, among the events of everybody else."""
+    honest = habit(8000)
+    walk = [event(START + k * 20 * HOUR, "mallory") for k in range(1, 20)]
+    values = [
+        v for k, v in enumerate(honest) for v in ([walk[k // 400 - 1], v] if k % 400 == 0 and k else [v])
+    ]
+    partition = Partition()
+    partition.run(values)
+    assert partition.population["clock"] < START + 8000 * 20_000 + DAY
 
 
 # ---- offsets -------------------------------------------------------------------------------------------------------

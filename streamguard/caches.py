@@ -1,0 +1,24 @@
+"""Where StreamGuard keeps what it can make or fetch again: compiled kernels, Kafka's jars."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def cache_directory(name: str) -> Path:
+    """`streamguard/<name>` in `$XDG_CACHE_HOME` or `~/.cache`; without a home, in the temporary directory."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    if base:
+        return Path(base) / "streamguard" / name
+    try:
+        return Path.home() / ".cache" / "streamguard" / name
+    except RuntimeError:
+        own = Path(tempfile.gettempdir()) / f"streamguard-{os.getuid()}"
+        own.mkdir(mode=0o700, exist_ok=True)
+        if own.stat().st_uid != os.getuid():
+            raise PermissionError(
+                f"{own} is another user's: set XDG_CACHE_HOME to a directory of your own"
+            ) from None
+        return own / name
