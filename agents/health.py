@@ -15,6 +15,8 @@ from agents.metrics import PARTITIONS, READY, REGISTRY
 
 BEAT_SECONDS = 10.0
 """The main thread reports twice a second; silent for this long it hangs."""
+DEAD_SECONDS = 60.0
+"""Silent for this long it will not come back: /healthz asks whoever watches to start the worker again."""
 
 
 class Progress:
@@ -75,18 +77,20 @@ class Progress:
         """The main thread runs."""
         self._beat = self._clock()
 
-    def hangs(self) -> float | None:
-        """Seconds since the main thread was last seen, if that is too long ago."""
+    def hangs(self, limit: float = BEAT_SECONDS) -> dict[str, object] | None:
+        """What is wrong if the main thread was not seen for more than `limit` seconds; None if it was."""
         silent = self._clock() - self._beat
-        return silent if silent > BEAT_SECONDS else None
+        if silent <= limit:
+            return None
+        return {"reason": "hangs", "detail": f"the main thread has not been seen for {silent:.0f} s"}
 
     def not_ready(self) -> dict[str, object] | None:
         """Why the worker makes no progress; None if it does."""
         with self._lock:
             recovering, moved = sorted(self._recovering), dict(self._moved)
-        silent = self.hangs()
-        if silent is not None and moved:
-            return {"reason": "hangs", "detail": f"the main thread has not been seen for {silent:.0f} s"}
+        hangs = self.hangs()
+        if hangs is not None and moved:
+            return hangs
         if recovering:
             return {"reason": "recovering", "detail": f"reading the state of partitions {recovering}"}
         if not moved:
@@ -122,7 +126,8 @@ class HealthServer:
                 if path == "/metrics":
                     self._answer(200, "text/plain; version=0.0.4; charset=utf-8", generate_latest(REGISTRY))
                 elif path == "/healthz":
-                    self._json(200, {"status": "alive"})
+                    hangs = progress.hangs(DEAD_SECONDS)
+                    self._json(503 if hangs else 200, hangs or {"status": "alive"})
                 elif path == "/readyz":
                     self._json(503 if problem else 200, problem or {"status": "ready"})
                 else:

@@ -20,18 +20,19 @@ class Source(msgspec.Struct, frozen=True):
     id: str
 
 
-async def topic_ids(bootstrap_servers: str, topics: list[str]) -> dict[str, str]:
-    """Kafka's ids of `topics`: a topic that is deleted and made again gets another one."""
-    return await asyncio.to_thread(_topic_ids, bootstrap_servers, topics)
+async def describe_topics(bootstrap_servers: str, topics: list[str]) -> dict[str, tuple[str, int]]:
+    """(Kafka's id, number of partitions) of each topic: one that is deleted and made again gets another id."""
+    return await asyncio.to_thread(_describe_topics, bootstrap_servers, topics)
 
 
-def _topic_ids(bootstrap_servers: str, topics: list[str]) -> dict[str, str]:
+def _describe_topics(bootstrap_servers: str, topics: list[str]) -> dict[str, tuple[str, int]]:
     from confluent_kafka import TopicCollection
     from confluent_kafka.admin import AdminClient
 
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
     described = admin.describe_topics(TopicCollection(topics), request_timeout=30)
-    return {topic: str(future.result().topic_id) for topic, future in described.items()}
+    found = {topic: future.result() for topic, future in described.items()}
+    return {topic: (str(d.topic_id), len(d.partitions)) for topic, d in found.items()}
 
 
 def check_changelog(

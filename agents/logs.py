@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import msgspec
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_SERVICE = re.compile(r"\[\^-*[^\]]*\]: ")
+"""Where Faust's service stands in its tree, before each of its messages."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -21,7 +24,7 @@ class JsonFormatter(logging.Formatter):
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{milliseconds:03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         line.update((k, v) for k, v in vars(record).items() if k not in _STANDARD)
         if record.exc_info:
@@ -35,8 +38,14 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         head = time.strftime("%H:%M:%S", time.localtime(record.created)) + f".{int(record.msecs):03d}"
         extra = "".join(f" {k}={v}" for k, v in vars(record).items() if k not in _STANDARD)
-        text = f"{head} {record.levelname.lower()} {record.name}: {record.getMessage()}{extra}"
+        text = f"{head} {record.levelname.lower()} {record.name}: {_message(record)}{extra}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def _message(record: logging.LogRecord) -> str:
+    message = record.getMessage()
+    prefix = _SERVICE.match(message)
+    return message[prefix.end() :] if prefix else message
 
 
 def configure(form: str, level: int = logging.INFO) -> None:

@@ -6,6 +6,8 @@ anything else from an event.
 
 from __future__ import annotations
 
+import math
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, ProcessCollector
 
 import streamguard
@@ -15,7 +17,7 @@ REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 GCCollector(registry=REGISTRY)
 
-_MILLISECONDS = (
+_SECONDS = (
     0.001,
     0.002,
     0.004,
@@ -44,13 +46,13 @@ LAG = Gauge(
 CHUNK_SECONDS = Histogram(
     "streamguard_chunk_seconds",
     "From a chunk of records to its verdicts handed to the publisher.",
-    buckets=_MILLISECONDS,
+    buckets=_SECONDS,
     registry=REGISTRY,
 )
 SCORING_SECONDS = Histogram(
     "streamguard_scoring_seconds",
     "Decoding, folding and scoring one chunk.",
-    buckets=_MILLISECONDS,
+    buckets=_SECONDS,
     registry=REGISTRY,
 )
 CHUNK_EVENTS = Histogram(
@@ -62,7 +64,7 @@ CHUNK_EVENTS = Histogram(
 EVENT_TO_ALERT_SECONDS = Histogram(
     "streamguard_event_to_alert_seconds",
     "From an event's record time to the acknowledgement of its incident.",
-    buckets=_MILLISECONDS,
+    buckets=_SECONDS,
     registry=REGISTRY,
 )
 ALERTS = Counter("streamguard_alerts", "Incidents published, new or risen.", ["severity"], registry=REGISTRY)
@@ -81,7 +83,7 @@ PROFILES_STORED = Gauge(
 CHECKPOINT_SECONDS = Histogram(
     "streamguard_checkpoint_seconds",
     "Making one checkpoint durable.",
-    buckets=_MILLISECONDS,
+    buckets=_SECONDS,
     registry=REGISTRY,
 )
 CHECKPOINT_RECORDS = Counter(
@@ -94,7 +96,7 @@ PARTITIONS = Gauge("streamguard_partitions", "Partitions of this worker.", ["sta
 RECOVERY_SECONDS = Histogram(
     "streamguard_recovery_seconds",
     "From assignment to the first fetch of a partition.",
-    buckets=_MILLISECONDS,
+    buckets=_SECONDS,
     registry=REGISTRY,
 )
 RECOVERED_RECORDS = Counter(
@@ -105,9 +107,10 @@ MODEL_INFO = Gauge(
 )
 MODEL_LOADED = Gauge(
     "streamguard_model_loaded_timestamp_seconds",
-    "When the forest in use was loaded; its age is time() minus this.",
+    "When the forest in use was loaded, NaN while there is none; its age is time() minus this.",
     registry=REGISTRY,
 )
+MODEL_LOADED.set(math.nan)
 MODEL_FAILURES = Counter(
     "streamguard_model_load_failures", "Forests that were refused; the old one stays.", registry=REGISTRY
 )

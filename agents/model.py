@@ -9,6 +9,7 @@ import time
 from agents.metrics import MODEL_FAILURES, MODEL_INFO, MODEL_LOADED
 from streamguard.features import NAMES
 from streamguard.forest import Forest
+from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
 
 POLL_SECONDS = 5.0
@@ -36,6 +37,7 @@ class ModelWatch:
         self._directory = directory
         self._version: str | None = None
         self._refused: str | None = None
+        self._said = ""
         self._stop = threading.Event()
         self.forest: Forest | None = None
 
@@ -61,18 +63,27 @@ class ModelWatch:
             registry = Registry(self._directory, feature_names=NAMES)
             version = registry.current()
             if version is None or version in (self._version, self._refused):
+                self._said = ""
                 return
             forest = registry.load(version)
         except Exception as error:  # noqa: BLE001 - a bad model must not stop the worker
-            if version is None or version != self._refused:
-                MODEL_FAILURES.inc()
-                _log.error("model %s refused, version %s stays: %s", version, self._version, error)
-            self._refused = version
+            # The registry reports a disk that does not answer as an ArtifactError too.
+            if isinstance(error, ArtifactError) and not isinstance(error.__context__, OSError):
+                self._refused = version
+            self._say(f"model {version}" if version else "the registry's pointer", error)
             return
         self.forest = forest
         if self._version is not None:
             MODEL_INFO.remove(self._version)
-        self._version, self._refused = version, None
+        self._version, self._refused, self._said = version, None, ""
         MODEL_INFO.labels(version).set(1)
         MODEL_LOADED.set(time.time())
         _log.info("model %s in use", version)
+
+    def _say(self, what: str, error: Exception) -> None:
+        """Log and count a failure, but not again at every poll."""
+        said = f"{what} refused, version {self._version} stays: {error}"
+        if said != self._said:
+            MODEL_FAILURES.inc()
+            _log.error("%s", said)
+        self._said = said

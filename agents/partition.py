@@ -16,14 +16,14 @@ import numpy as np
 from agents.changelog import ChangelogWriter, CommittedReader
 from agents.checkpoint import Checkpointer
 from agents.exits import RefusedError, end
-from agents.lineage import SOURCE, Source, check_changelog, check_source, topic_ids
+from agents.lineage import SOURCE, Source, check_changelog, check_source, describe_topics
 from agents.metrics import CHUNK_EVENTS, CHUNK_SECONDS, EVENTS, RECOVERED_RECORDS, SCORING_SECONDS
 from agents.publish import Publisher
 from agents.table import Local, Memory, PartitionTable
-from agents.topics import names
+from agents.topics import check, names
 from streamguard.forest import Forest
-from streamguard.settings import Settings
 from streamguard.packed import StateError
+from streamguard.settings import Settings
 from streamguard.state import PartitionState
 from streamguard.testing import crash
 
@@ -42,11 +42,15 @@ class HoleError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive records of one partition, cut for the `Partition` that was open when they were fetched."""
+    """Consecutive records of one partition, cut for the `Partition` that was open when they were fetched.
+
+    Transaction markers and aborted records take offsets, but are no records: there may be gaps before the first
+    record and behind the last, and a chunk without records.
+    """
 
     partition: Partition
     start: int
-    """Where the chunk before ended. Markers and aborted records may leave a gap before the first record."""
+    """Where the chunk before ended."""
     end: int
     records: list[ConsumerRecord]
 
@@ -61,10 +65,12 @@ class Topics:
 
     @classmethod
     async def describe(cls, settings: Settings) -> Topics:
-        named = names(settings)
-        source, changelog = named["events"], named["changelog"]
-        ids = await topic_ids(settings.kafka.bootstrap_servers, [source, changelog])
-        return cls(Source(source, ids[source]), changelog, ids[changelog])
+        """Ask Kafka; a topic that has another number of partitions by now is refused."""
+        source, changelog = (names(settings)[role] for role in ("events", "changelog"))
+        described = await describe_topics(settings.kafka.bootstrap_servers, [source, changelog])
+        if any(count != settings.kafka.partitions for _, count in described.values()):
+            raise RefusedError("; ".join(await asyncio.to_thread(check, settings)))
+        return cls(Source(source, described[source][0]), changelog, described[changelog][0])
 
 
 class Partition:
@@ -182,13 +188,20 @@ class Partition:
         partition._timer = asyncio.get_running_loop().create_task(partition._save_regularly())
         return partition
 
-    def cut(self, records: list[ConsumerRecord], size: int) -> list[Chunk]:
-        """Cut fetched records into chunks of at most `size`, linked end to start."""
+    def cut(self, records: list[ConsumerRecord], position: int, size: int) -> list[Chunk]:
+        """Cut fetched records into chunks of at most `size`, linked end to start; the last ends at `position`.
+
+        Not at its last record + 1: when the markers behind that expire too, nothing is lost.
+        """
         chunks = []
         for i in range(0, len(records), size):
             part = records[i : i + size]
-            chunks.append(Chunk(self, self.handed, part[-1].offset + 1, part))
-            self.handed = part[-1].offset + 1
+            chunk_end = part[-1].offset + 1 if i + size < len(records) else position
+            chunks.append(Chunk(self, self.handed, chunk_end, part))
+            self.handed = chunk_end
+        if position > self.handed:
+            chunks.append(Chunk(self, self.handed, position, []))
+            self.handed = position
         return chunks
 
     def fold(self, chunk: Chunk, forest: Forest | None) -> None:
@@ -201,20 +214,24 @@ class Partition:
         RefusedError
             If a stored profile was written by another version.
         """
-        if chunk.start != self.folded or chunk.records[0].offset < chunk.start:
+        records = chunk.records
+        first, last = (records[0].offset, records[-1].offset) if records else (chunk.start, chunk.start)
+        if not self.folded == chunk.start <= first <= last <= chunk.end:
             raise HoleError(
                 f"partition {self.number} stands at offset {self.folded}, but was handed a chunk that "
-                f"continues {chunk.start} with offset {chunk.records[0].offset}"
+                f"goes from {chunk.start} to {chunk.end} with offsets {first} to {last}"
             )
+        if not records:
+            self.folded = self.state.next_offset = chunk.end
+            return
         started = time.perf_counter()
-        records = chunk.records
         offsets = np.fromiter((r.offset for r in records), np.int64, len(records))
         try:
             with SCORING_SECONDS.time():
                 folded = self.state.fold([r.value for r in records], offsets, forest)
         except StateError as error:
             raise RefusedError(str(error)) from None
-        self.folded = chunk.end
+        self.folded = self.state.next_offset = chunk.end
         self._unsaved += len(records)
         published = self._publisher.publish(records, folded)
         if published is not None:
@@ -228,8 +245,8 @@ class Partition:
 
     @property
     def unsaved(self) -> bool:
-        """Whether anything was folded since the last snapshot, or the last snapshot is not durable yet."""
-        return self.folded != self.saved and (self._unsaved > 0 or self._save_lock.locked())
+        """Whether the state has moved since the last durable checkpoint."""
+        return self.state.next_offset != self.saved
 
     async def make_room(self) -> None:
         """Save now if the next chunk may find no room."""
@@ -247,7 +264,7 @@ class Partition:
     async def _checkpoint(self) -> None:
         try:
             async with self._save_lock:
-                if not self._unsaved:
+                if not self.unsaved:
                     return
                 reached = self.folded
                 changes = self.state.changes()

@@ -5,30 +5,36 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from agents.changelog import REQUEST_TIMEOUT
-from agents.exits import end
+from agents.deadletter import Message, dead_letter, origin, without_record
+from agents.exits import RefusedError, end
 from agents.metrics import ALERT_PATTERNS, ALERTS, DEAD_LETTERS, EVENT_TO_ALERT_SECONDS
 from streamguard.alerts import Incident
-from streamguard.events import Refusal
 from streamguard.settings import Kafka
 from streamguard.state import Folded
 
 if TYPE_CHECKING:
-    from aiokafka.structs import ConsumerRecord
+    from aiokafka.structs import ConsumerRecord, RecordMetadata
 
-DETAIL_CHARACTERS = 500
-"""A header is no place for a whole event."""
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class Publisher:
-    """An idempotent producer that is told what a chunk came to.
+    """A producer that is told what a chunk came to.
 
     Incidents go out before the checkpoint of their chunk: after a crash the chunk is folded again and gives
     the same incidents with the same ids, so a reader that keeps one of each id sees each incident once.
+
+    Notes
+    -----
+    The producer is not idempotent: aiokafka counts a batch that the broker refuses for its size, and every
+    later batch of that partition would be out of sequence. It would gain nothing, as whoever reads has to
+    drop repetitions anyway; the order holds, since a partition has one batch under way at a time.
     """
 
     def __init__(self, kafka: Kafka) -> None:
@@ -41,7 +47,6 @@ class Publisher:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._kafka.bootstrap_servers,
             client_id="streamguard-publisher",
-            enable_idempotence=True,
             acks="all",
             linger_ms=0,
             max_request_size=8 << 20,
@@ -68,48 +73,51 @@ class Publisher:
         return asyncio.get_running_loop().create_task(self._publish(records, folded))
 
     async def _publish(self, records: Sequence[ConsumerRecord], folded: Folded) -> None:
+        alerts, dead_letters = self._kafka.alerts_topic, self._kafka.dead_letter_topic
         try:
             async with self._in_order:  # an incident's rise must not overtake its beginning
-                sent = [await self._send_incident(records[i.index], i) for i in folded.incidents]
-                dead = [await self._send_refused(records[r.index], r) for r in folded.refused]
+                sent = [await self._send(alerts, _of_incident(i, records[i.index])) for i in folded.incidents]
+                dead = [
+                    await self._send(dead_letters, dead_letter(records[r.index], r)) for r in folded.refused
+                ]
             for future, incident in zip(sent, folded.incidents, strict=True):
-                await future
-                EVENT_TO_ALERT_SECONDS.observe(
-                    max(0.0, time.time() - records[incident.index].timestamp / 1000)
-                )
+                record = records[incident.index]
+                try:
+                    await future
+                except _TOO_LARGE:
+                    incident.body["event"] = {"truncated": True}
+                    await self._send_smallest(alerts, _of_incident(incident, record))
+                EVENT_TO_ALERT_SECONDS.observe(max(0.0, time.time() - record.timestamp / 1000))
                 ALERTS.labels(incident.severity).inc()
                 for pattern in incident.patterns:
                     ALERT_PATTERNS.labels(pattern).inc()
             for future, refusal in zip(dead, folded.refused, strict=True):
-                await future
+                try:
+                    await future
+                except _TOO_LARGE:
+                    await self._send_smallest(dead_letters, without_record(records[refusal.index], refusal))
                 DEAD_LETTERS.labels(refusal.reason).inc()
         except Exception as error:  # noqa: BLE001 - whatever it is, the checkpoint must not follow
             end(error)
 
-    async def _send_incident(self, record: ConsumerRecord, incident: Incident) -> Any:
+    async def _send(self, topic: str, message: Message) -> asyncio.Future[RecordMetadata]:
         assert self._producer is not None
-        incident.locate(record.topic)
-        headers = [("sg.incident", incident.id.encode()), *_origin(record)]
-        return await self._producer.send(
-            self._kafka.alerts_topic, incident.encode(), key=incident.entity.encode(), headers=headers
+        sent: asyncio.Future[RecordMetadata] = await self._producer.send(
+            topic, message.value, key=message.key, headers=message.headers
         )
+        return sent
 
-    async def _send_refused(self, record: ConsumerRecord, refusal: Refusal) -> Any:
-        assert self._producer is not None
-        headers = [
-            *record.headers,
-            ("sg.reason", refusal.reason.encode()),
-            ("sg.detail", refusal.detail[:DETAIL_CHARACTERS].encode(errors="replace")),
-            *_origin(record),
-        ]
-        return await self._producer.send(
-            self._kafka.dead_letter_topic, record.value, key=record.key, headers=headers
-        )
+    async def _send_smallest(self, topic: str, message: Message) -> None:
+        try:
+            await (await self._send(topic, message))
+        except _TOO_LARGE:
+            raise RefusedError(
+                f"the topic {topic} takes no record of {message.size} bytes, the least that has to be said:"
+                " run `streamguard topics create --alter`, which raises its max.message.bytes"
+            ) from None
 
 
-def _origin(record: ConsumerRecord) -> list[tuple[str, bytes]]:
-    return [
-        ("sg.topic", record.topic.encode()),
-        ("sg.partition", str(record.partition).encode()),
-        ("sg.offset", str(record.offset).encode()),
-    ]
+def _of_incident(incident: Incident, record: ConsumerRecord) -> Message:
+    incident.locate(record.topic)
+    headers = [("sg.incident", incident.id.encode()), *origin(record)]
+    return Message(incident.encode(), incident.entity.encode(), headers)

@@ -12,6 +12,9 @@ from streamguard.settings import Settings
 LARGEST_EVENT = 4 * 1024 * 1024
 """Bytes of the largest record in the events topic; a dead letter adds its reason and origin to it."""
 
+LARGEST_INCIDENT = 1_048_588
+"""Bytes that the alerts topic has to take, Kafka's default: an incident has its event in it."""
+
 _PATIENCE = 30.0
 """Seconds that the cluster has for an answer."""
 
@@ -55,7 +58,7 @@ class Topic:
 
 
 def names(settings: Settings) -> dict[str, str]:
-    """What each topic is called, by its role: events, alerts, dead_letter, models, changelog.
+    """What each topic is called, by its role: events, alerts, dead_letter, changelog.
 
     Examples
     --------
@@ -67,7 +70,6 @@ def names(settings: Settings) -> dict[str, str]:
         "events": kafka.events_topic,
         "alerts": kafka.alerts_topic,
         "dead_letter": kafka.dead_letter_topic,
-        "models": kafka.models_topic,
         "changelog": f"{settings.worker.app_id}-state-changelog",
     }
 
@@ -172,14 +174,21 @@ def _wanted(settings: Settings) -> list[Topic]:
             exact_partitions=True,
             settings={
                 "cleanup.policy": deleted,
-                "retention.ms": Wanted(str(retention_ms), "at least "),
                 # Kafka deletes by the record's time, so a back-fill too is produced with the present time;
                 # when it happened stands in the event.
-                "message.timestamp.type": Wanted("CreateTime"),
+                "retention.ms": Wanted(str(retention_ms), "at least "),
+                "retention.bytes": Wanted("-1"),
                 "max.message.bytes": Wanted(str(LARGEST_EVENT), "at most "),
             },
         ),
-        Topic(name["alerts"], kafka.partitions, settings={"cleanup.policy": deleted}),
+        Topic(
+            name["alerts"],
+            kafka.partitions,
+            settings={
+                "cleanup.policy": deleted,
+                "max.message.bytes": Wanted(str(LARGEST_INCIDENT), "at least "),
+            },
+        ),
         Topic(
             name["dead_letter"],
             1,
@@ -188,7 +197,6 @@ def _wanted(settings: Settings) -> list[Topic]:
                 "max.message.bytes": Wanted(str(LARGEST_EVENT + 65_536), "at least "),
             },
         ),
-        Topic(name["models"], 1, settings={"cleanup.policy": compacted}),
         Topic(
             name["changelog"],
             kafka.partitions,

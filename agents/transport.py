@@ -12,6 +12,8 @@ tests/integration holds this to what it promises:
   those who watch lag, and is never read back;
 * *committed*: records of open or aborted transactions are not seen, and an offset that the log does not have
   any more ends the worker instead of moving it silently.
+
+`agents.fetching` is the half that lives in aiokafka's thread, this the half in the main thread.
 """
 
 from __future__ import annotations
@@ -22,100 +24,24 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from agents import metrics
-from agents.exits import RefusedError, end
+from agents.exits import end
+from agents.fetching import ChunkConsumerThread, out_of_group, out_of_range
 from agents.partition import Chunk, Partition, Topics
 from streamguard.testing import crash
 
 if TYPE_CHECKING:
     from agents.app import WorkerApp
 
-FETCH_WAIT_MS = 4
-"""How long the broker collects events for one fetch: waiting costs latency, more fetches cost CPU."""
-FETCH_MIN_BYTES = 64 << 10
-"""A fetch that has this much is not held back."""
-POLL_SECONDS = 0.2
-"""How soon a partition that becomes ready is noticed while others are quiet."""
-
 _log = logging.getLogger(__name__)
 
 
 class Fetch(list[Chunk]):
     """What one fetch brought: chunks of one or more partitions, those of one partition in order."""
-
-
-class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread in which aiokafka lives: heartbeats go on while the main thread folds."""
-
-    logger = logging.getLogger("faust.consumer")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._fetch_lock = asyncio.Lock()
-        self._fetched_for: dict[TP, Partition] = {}
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        consumer._fetch_min_bytes = FETCH_MIN_BYTES
-        consumer._isolation_level = "read_committed"
-        consumer._auto_offset_reset = "none"
-        # Without tables Faust would fall back to round robin, which moves every partition at every change.
-        self._assignor = self.app.assignor
-        consumer._partition_assignment_strategy = (self._assignor,)
-        return consumer
-
-    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned))
-        await super().on_partitions_assigned(assigned, generation_id)
-
-    async def start_fetching(self, tp: TP, partition: Partition) -> None:
-        """Begin to fetch a partition where its state stands."""
-        await self.call_thread(self._start_fetching, tp, partition)
-
-    async def _start_fetching(self, tp: TP, partition: Partition) -> None:
-        consumer = self._ensure_consumer()
-        async with self._fetch_lock:
-            consumer.seek(TopicPartition(*tp), partition.folded)
-            consumer.resume(TopicPartition(*tp))
-            self._fetched_for[tp] = partition
-
-    async def fetch(self, partitions: dict[TP, Partition]) -> dict[TP, list[Any]]:
-        """Records of these partitions, if they are still the ones that are fetched."""
-        fetched: dict[TP, list[Any]] = await self.call_thread(self._fetch, partitions)
-        return fetched
-
-    async def _fetch(self, partitions: dict[TP, Partition]) -> Any:
-        async with self._fetch_lock:
-            active = {tp for tp, partition in partitions.items() if self._fetched_for.get(tp) is partition}
-            if not active:
-                return {}
-            return await self._fetch_records(self._ensure_consumer(), active, timeout=POLL_SECONDS)
-
-    async def commit_for_monitoring(self, offsets: dict[TP, int]) -> None:
-        """Tell the group how far the checkpoints are; nobody depends on it, so a failure is only logged."""
-        await self.call_thread(self._commit_for_monitoring, offsets)
-
-    async def _commit_for_monitoring(self, offsets: dict[TP, int]) -> None:
-        try:
-            await self._ensure_consumer().commit(
-                {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
-            )
-        except KafkaError as error:
-            _log.warning("the group's offsets were not committed (%s); the state is not affected", error)
-
-    def log_end(self, tp: TP) -> tuple[int, int] | None:
-        """(position, end of what can be read) of a partition; None before its first fetch."""
-        assignment = self._ensure_consumer()._subscription.subscription.assignment
-        state = assignment.state_value(TopicPartition(*tp)) if assignment is not None else None
-        if state is None or not state.has_valid_position or state.lso is None:
-            return None
-        return state.position, state.lso
 
 
 class ChunkConsumer(driver.Consumer):
@@ -227,13 +153,13 @@ class ChunkConsumer(driver.Consumer):
         try:
             fetched = await self._thread.fetch(before)
         except OffsetOutOfRangeError as error:
-            end(_out_of_range(error))
+            end(out_of_range(error))
         size = self.app.settings.worker.chunk_events
         fetch = Fetch()
-        for tp, records in fetched.items():
+        for tp, (records, position) in fetched.items():
             partition = before[tp]
-            if records and not partition.closed:
-                fetch.extend(partition.cut(records, size))
+            if not partition.closed:
+                fetch.extend(partition.cut(records, position, size))
         if fetch:
             tp = TP(self.app.settings.kafka.events_topic, fetch[0].partition.number)
             yield tp, self._message(tp, fetch)
@@ -290,6 +216,18 @@ class ChunkConsumer(driver.Consumer):
             self.app.progress.beat()
             await self.sleep(0.5)
 
+    @Service.task
+    async def _watch_group(self) -> None:
+        """End the worker when its group does not take it: it would be idle for ever."""
+        while not self.should_stop:
+            try:
+                await self._thread.check_group()
+            except KafkaError as error:
+                if not error.retriable:
+                    end(out_of_group(error, self.app.settings.worker.app_id))
+                _log.warning("the group is not reached (%s); trying again", error)
+            await self.sleep(0.5)
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: Faust judges by offsets that are not kept here; /readyz watches instead."""
 
@@ -298,13 +236,3 @@ class ChunkTransport(driver.Transport):
     """Faust's aiokafka transport with our consumer."""
 
     Consumer = ChunkConsumer
-
-
-def _out_of_range(error: OffsetOutOfRangeError) -> RefusedError:
-    where = "; ".join(
-        f"partition {tp.partition} of {tp.topic} at offset {o}" for tp, o in error.args[0].items()
-    )
-    return RefusedError(
-        f"Kafka does not have {where} any more: the records expired before they were read, or the log was "
-        f"truncated; start the worker again, it will say which and what can be done"
-    )

@@ -29,7 +29,6 @@ class Kafka(_Section, frozen=True):
     events_topic: str = "security-events"
     alerts_topic: str = "security-alerts"
     dead_letter_topic: str = "security-events-dead-letter"
-    models_topic: str = "streamguard-models"
     partitions: Count = 4
     replication_factor: Count = 1
     events_retention_days: float = 7.0

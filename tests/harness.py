@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from agents import topics
@@ -179,7 +179,6 @@ class Site:
                 events_topic=f"events-{suffix}",
                 alerts_topic=f"alerts-{suffix}",
                 dead_letter_topic=f"dead-{suffix}",
-                models_topic=f"models-{suffix}",
                 partitions=partitions,
             ),
             worker=Worker(**{**quick, **worker}),
@@ -257,9 +256,8 @@ class Site:
         eventually(f"{name} is gone", lambda: name not in self._admin.list_topics(timeout=30).topics)
 
     def expire(self, role: str, partition: int) -> None:
-        """Delete all records of a partition, as retention would."""
-        end = 1 + max(r.offset for r in self.read(role) if r.partition == partition)
-        asked = TopicPartition(self.names[role], partition, end)
+        """Delete everything in a partition, markers included, as retention would."""
+        asked = TopicPartition(self.names[role], partition, OFFSET_END)
         self._admin.delete_records([asked])[asked].result(30)
 
     def read(self, role: str, isolation: str = "read_committed") -> list[Record]:
@@ -308,11 +306,21 @@ class Site:
         finally:
             consumer.close()
 
+    def ends(self) -> dict[int, int]:
+        """Where the log of each partition that is not as new ends: behind events, markers and aborted records."""
+        consumer = Consumer(
+            {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "group.id": "harness"}
+        )
+        try:
+            asked = [TopicPartition(self.names["events"], p) for p in range(self.settings.kafka.partitions)]
+            ends = {tp.partition: consumer.get_watermark_offsets(tp, timeout=30)[1] for tp in asked}
+            return {partition: end for partition, end in ends.items() if end}
+        finally:
+            consumer.close()
+
     def await_caught_up(self, timeout: float = 120.0, workers: Iterable[WorkerProcess] = ()) -> None:
-        """Wait until checkpoints stand behind the last visible event of every partition."""
-        goal: dict[int, int] = {}
-        for record in self.read("events"):
-            goal[record.partition] = record.offset + 1
+        """Wait until checkpoints stand at the end of every partition that has had events."""
+        goal = self.ends()
 
         def done() -> bool:
             for worker in workers:
@@ -328,7 +336,7 @@ class Site:
         by_partition: dict[int, list[Record]] = {}
         for record in self.read("events"):
             by_partition.setdefault(record.partition, []).append(record)
-        truth = Truth()
+        truth = Truth(next_offset=self.ends())
         for partition, records in sorted(by_partition.items()):
             stored: dict[bytes, bytes] = {}
             state = PartitionState(
@@ -345,9 +353,9 @@ class Site:
                 if state.full:
                     stored.update(state.changes())
                     state.clean()
+            state.next_offset = truth.next_offset[partition]
             stored.update(state.changes())
             truth.state[partition] = stored
-            truth.next_offset[partition] = records[-1].offset + 1
         return truth
 
     def changelog(self) -> dict[int, list[Record]]:

@@ -39,3 +39,8 @@ def command(port: int, data: Path | None, print_servers: bool) -> None:
         return
     except (BrokerError, JavaNotFoundError, jars.JarsUnavailableError) as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot run a broker with its data in {data or 'a temporary directory'}: {error.strerror};"
+            " choose another --data"
+        ) from None

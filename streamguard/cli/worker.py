@@ -13,7 +13,9 @@ import click
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML).")
 @click.option("--bootstrap-servers", help="Kafka brokers, host:port[,host:port].")
 @click.option("--data-dir", help="Where this worker keeps its state; each worker needs its own.")
-@click.option("--metrics-port", type=int, help="Port of /metrics, /healthz and /readyz; 0 chooses one.")
+@click.option(
+    "--metrics-port", type=click.IntRange(0, 65535), help="Port of /metrics, /healthz and /readyz; 0: any."
+)
 @click.option("--registry", help="Directory of the model registry.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="json", show_default=True)
 def command(

@@ -27,7 +27,6 @@ def settings(kafka: str) -> Settings:
             events_topic=f"events-{own}",
             alerts_topic=f"alerts-{own}",
             dead_letter_topic=f"dead-{own}",
-            models_topic=f"models-{own}",
             partitions=3,
         ),
         worker=Worker(app_id=f"app-{own}"),
@@ -59,23 +58,19 @@ def test_created_topics_pass_the_check_and_have_the_settings_that_exactness_rest
 
     name = topics.names(settings)
     partitions, events = described(settings, name["events"])
-    assert (partitions, events["cleanup.policy"], events["message.timestamp.type"]) == (
-        3,
-        "delete",
-        "CreateTime",
-    )
+    assert (partitions, events["cleanup.policy"], events["retention.bytes"]) == (3, "delete", "-1")
     assert int(events["retention.ms"]) == 7 * 24 * 3600 * 1000
     partitions, changelog = described(settings, name["changelog"])
     assert (partitions, changelog["cleanup.policy"]) == (3, "compact")
     assert float(changelog["min.cleanable.dirty.ratio"]) == 0.2
-    assert described(settings, name["models"])[1]["cleanup.policy"] == "compact"
+    assert int(described(settings, name["alerts"])[1]["max.message.bytes"]) == 1_048_588
     _, dead_letter = described(settings, name["dead_letter"])
     assert int(dead_letter["max.message.bytes"]) > int(events["max.message.bytes"])
 
 
 def test_check_names_every_missing_topic_and_the_remedy(settings: Settings) -> None:
     problems = topics.check(settings)
-    assert len(problems) == 5
+    assert len(problems) == 4
     for name, problem in zip(topics.names(settings).values(), problems, strict=True):
         assert problem == f"{name} does not exist: run `streamguard topics create`"
 
@@ -108,6 +103,26 @@ def test_a_longer_retention_than_wanted_is_fine(settings: Settings) -> None:
     make(settings, "events", retention_ms="-1")
     topics.create(settings)
     assert topics.check(settings) == []
+
+
+def test_a_topic_that_forgets_by_size_or_takes_no_incident_is_named(settings: Settings) -> None:
+    events = make(settings, "events", retention_bytes="1000000")
+    alerts = make(settings, "alerts", max_message_bytes="2000")
+    topics.create(settings)
+    assert {problem.partition(", wanted")[0] for problem in topics.check(settings)} == {
+        f"{events} has retention.bytes=1000000",
+        f"{alerts} has max.message.bytes=2000",
+    }
+    topics.create(settings, alter=True)
+    assert topics.check(settings) == []
+
+
+def test_the_time_of_arrival_does_as_well(settings: Settings) -> None:
+    make(settings, "events", message_timestamp_type="LogAppendTime")
+    topics.create(settings, alter=True)
+    assert topics.check(settings) == []
+    events = topics.names(settings)["events"]
+    assert described(settings, events)[1]["message.timestamp.type"] == "LogAppendTime"
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from agents.exits import RefusedError
-from agents.health import BEAT_SECONDS, HealthServer, Progress
+from agents.health import BEAT_SECONDS, DEAD_SECONDS, HealthServer, Progress
 from streamguard.testing.clock import ManualClock
 
 
@@ -85,11 +85,17 @@ def test_the_port_serves_metrics_and_both_answers(progress: Progress, clock: Man
     assert b"streamguard_build_info" in body
     assert fetch(server.port, "/readyz")[0] == 200
     assert b"streamguard_ready 1.0" in fetch(server.port, "/metrics")[2]
-    clock.advance(100)
+    clock.advance(DEAD_SECONDS)
     status, _, body = fetch(server.port, "/readyz")
     assert status == 503
     assert json.loads(body)["reason"] == "hangs"
     assert b"streamguard_ready 0.0" in fetch(server.port, "/metrics")[2]
+    assert fetch(server.port, "/healthz")[0] == 200
+    clock.advance(1)
+    status, _, body = fetch(server.port, "/healthz")
+    assert (status, json.loads(body)["reason"]) == (503, "hangs")
+    assert "61 s" in json.loads(body)["detail"]
+    progress.beat()
     assert fetch(server.port, "/healthz")[0] == 200
     assert fetch(server.port, "/state")[0] == 404
     with pytest.raises(RefusedError, match="--metrics-port"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from agents import topics, worker
 from agents.checkpoint import Checkpointer
@@ -18,6 +19,7 @@ from agents.exits import UNAVAILABLE, RefusedError
 from agents.lineage import Source, check_changelog, check_source
 from agents.logs import JsonFormatter, TextFormatter
 from agents.table import Local, Memory, PartitionTable
+from streamguard.cli import main
 from streamguard.settings import Settings, Worker
 
 NOW = Source("events", "id-2")
@@ -145,6 +147,22 @@ def test_a_log_line_is_one_json_object() -> None:
         "partition": 3,
     }
     assert "partition=3" in TextFormatter().format(record)
+    record.msg, record.args = "[^---_NoTables]: Elapsed", ()
+    assert json.loads(JsonFormatter().format(record))["message"] == "Elapsed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["worker", "--metrics-port", "99999"], "99999 is not in the range"),
+        (["broker", "--data", "/proc/x"], "cannot run a broker with its data in /proc/x"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_sentence(arguments: list[str], said: str) -> None:
+    run = CliRunner().invoke(main, arguments)
+    assert run.exit_code in (1, 2)
+    assert said in run.output
+    assert "Traceback" not in run.output and not isinstance(run.exception, OSError)
 
 
 def point(value: str) -> subprocess.CompletedProcess[str]:

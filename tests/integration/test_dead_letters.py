@@ -1,0 +1,108 @@
+"""Records that no topic of ours was made for: the worker says so in a dead letter and goes on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from tests.harness import Record, Site, events, eventually
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def site(kafka: str, tmp_path: Path) -> Iterator[Site]:
+    site = Site(kafka, tmp_path)
+    yield site
+    site.close()
+
+
+def produce(site: Site, value: bytes | None, key: bytes | None, headers: Any = None) -> None:
+    """Write to partition 0, compressed, as a stranger would."""
+    producer = Producer(
+        {
+            "bootstrap.servers": site.settings.kafka.bootstrap_servers,
+            "compression.type": "zstd",
+            "message.max.bytes": 200_000_000,
+            "log_level": 0,
+        }
+    )
+    producer.produce(site.names["events"], value, key, partition=0, headers=headers)
+    assert producer.flush(60) == 0
+
+
+def limit(site: Site, role: str, size: int) -> None:
+    """Set `max.message.bytes` of a topic that is in use."""
+    admin = AdminClient({"bootstrap.servers": site.settings.kafka.bootstrap_servers})
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, site.names[role], incremental_configs=[entry])
+    for answer in admin.incremental_alter_configs([resource]).values():
+        answer.result(30)
+
+    def shown() -> bool:
+        asked = ConfigResource(ResourceType.TOPIC, site.names[role])
+        (answer,) = admin.describe_configs([asked]).values()
+        return bool(answer.result(30)["max.message.bytes"].value == str(size))
+
+    eventually(f"the limit of {role} is {size}", shown)
+
+
+def strangers(site: Site) -> list[Record]:
+    """The dead letters of this file's records; the harness's own have the key `k`."""
+    return sorted((r for r in site.read("dead_letter") if r.key != b"k"), key=lambda r: r.offset)
+
+
+def test_neither_nothing_nor_a_bomb_nor_headers_end_a_worker(site: Site) -> None:
+    bomb, middle = b"x" * (20 << 20), b"x" * (5 << 20)
+    site.produce(events(300, 2))
+    produce(site, None, None)
+    produce(site, bomb, b"bomb")
+    produce(site, middle, None)
+    produce(site, b"[1]", b"headers", {"h": b"x" * 1_000_000})
+    produce(site, b"[2]", b"many", [("h", b"")] * 50_000)
+    produce(site, b"[3]", b"K" * 1_000_000)
+    site.produce(events(300, 2, seed=2, start=300))
+    worker = site.start().await_ready()
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0, worker.tail()
+    assert site.differences() == []
+
+    nothing, twenty, five, huge, many, key = strangers(site)
+    assert (nothing.key, nothing.value, nothing.headers["sg.null"]) == (b"", None, b"key,value")
+    for letter, value, of_key in ((twenty, bomb, b"bomb"), (five, middle, None)):
+        assert (letter.key, letter.value) == (of_key, b"")
+        assert letter.headers["sg.cut"] == b"value"
+        assert letter.headers["sg.size"] == str(len(value)).encode()
+        assert letter.headers["sg.sha256"] == hashlib.sha256(value).hexdigest().encode()
+    assert [(letter.value, letter.headers["sg.cut"]) for letter in (huge, many, key)] == [
+        (b"[1]", b"headers"),
+        (b"[2]", b"headers"),
+        (b"[3]", b"key"),
+    ]
+    assert all(letter.headers.keys() >= {"sg.reason", "sg.offset"} for letter in strangers(site))
+
+
+def test_topics_that_refuse_what_is_large_get_what_is_small(site: Site) -> None:
+    worker = site.start().await_ready()
+    limit(site, "alerts", 3500)
+    limit(site, "dead_letter", 20_000)
+    produce(site, b"[" + b"x" * 50_000, b"large")
+    produce(site, b"[4]", b"small")
+    padded = [
+        (partition, value[:-1] + b', "note": "' + b"y" * 5000 + b'"}' if value.endswith(b"}") else value)
+        for partition, value in events(600, 2)
+    ]
+    site.produce(padded)
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0, worker.tail()
+    assert site.differences() == []
+    small, large = sorted(strangers(site), key=lambda letter: letter.headers.keys() >= {"sg.cut"})
+    assert (small.key, small.value) == (b"small", b"[4]")
+    assert (large.key, large.value, large.headers["sg.cut"]) == (b"", b"", b"value,key")
+    assert any(b'"event":{"truncated":true}' in (incident.value or b"") for incident in site.read("alerts"))

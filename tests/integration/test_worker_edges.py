@@ -1,0 +1,137 @@
+"""What is rare in a worker's life: an empty topic, odd headers, markers at the end of a log, a group that refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions
+
+from agents.exits import REFUSED
+from tests.harness import Site, events, eventually
+
+pytestmark = pytest.mark.integration
+
+READY = 'streamguard_partitions{state="ready"}'
+
+
+@pytest.fixture
+def site(kafka: str, tmp_path: Path) -> Iterator[Site]:
+    site = Site(kafka, tmp_path)
+    yield site
+    site.close()
+
+
+def test_workers_join_and_leave_while_the_topic_is_empty(site: Site) -> None:
+    a = site.start("a").await_ready()
+    for _ in range(3):
+        b = site.start("b")
+        eventually("each has a partition", lambda b=b: a.metric(READY) == 1.0 and b.metric(READY) == 1.0)
+        assert b.terminate() == 0, b.tail()
+        eventually("a has both partitions", lambda: a.metric(READY) == 2.0)
+    assert a.alive, a.tail()
+    b = site.start("b")
+    eventually("each has a partition", lambda: a.metric(READY) == 1.0 and b.metric(READY) == 1.0)
+    site.produce(events(600, 2))
+    site.await_caught_up(workers=[a, b])
+    assert a.terminate() == b.terminate() == 0
+    assert site.differences("ab") == []
+
+
+ODD_HEADER = """
+import asyncio, sys
+from aiokafka import AIOKafkaProducer
+
+class Name(str):
+    def encode(self, *_):
+        return b"x\\xff"
+
+async def main(servers, topic, *values):
+    async with AIOKafkaProducer(bootstrap_servers=servers, linger_ms=500) as producer:
+        sent = [
+            await producer.send(topic, value.encode(), partition=0, headers=[(Name("x") if i else "good", b"1")])
+            for i, value in enumerate(values)
+        ]
+        await asyncio.gather(*sent)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_a_header_name_that_is_no_utf8_does_not_stop_the_stream(site: Site) -> None:
+    values = [value.decode() for _, value in events(20, 1)] + ["no event"]
+    servers, topic = site.settings.kafka.bootstrap_servers, site.names["events"]
+    worker = site.start().await_ready()
+    # aiokafka's encoder in C takes no such name, the one in Python does.
+    subprocess.run(
+        [sys.executable, "-c", ODD_HEADER, servers, topic, *values],
+        env={**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"},
+        check=True,
+    )
+    site.produce(events(100, 2, seed=2, start=20))
+    site.await_caught_up(workers=[worker])
+    metrics = worker.metrics()
+    refused = sum(n for name, n in metrics.items() if name.startswith("streamguard_dead_letters_total"))
+    folded = sum(n for name, n in metrics.items() if name.startswith("streamguard_events_total"))
+    assert folded + refused == 121
+    dead = next(r for r in site.read("dead_letter") if r.value == b"no event")
+    assert b"1" in dead.headers.values(), dead.headers
+    assert worker.terminate() == 0, worker.tail()
+
+
+def test_a_log_that_expired_to_its_end_after_transactions_lost_nothing(site: Site) -> None:
+    made = events(1200, 2)
+    worker = site.start().await_ready()
+    site.produce_in_transactions((i % 3 != 1, made[i * 40 : (i + 1) * 40]) for i in range(30))
+    site.await_caught_up(workers=[worker])
+    checkpoints = len(site.read("changelog"))
+    assert worker.terminate() == 0, worker.tail()
+    assert site.differences() == []
+    assert len(site.read("changelog")) == checkpoints, "a partition that has not moved was saved again"
+    for partition in (0, 1):
+        site.expire("events", partition)
+    worker = site.start().await_ready()
+    site.produce(events(200, 2, seed=2, start=1200))
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0, worker.tail()
+
+
+def test_markers_alone_move_the_checkpoint(site: Site) -> None:
+    worker = site.start().await_ready()
+    site.produce_in_transactions([(False, events(40, 2))])
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0, worker.tail()
+    for partition in (0, 1):
+        site.expire("events", partition)
+    site.produce(events(600, 2))
+    worker = site.start()
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0, worker.tail()
+    assert site.differences() == []
+
+
+def test_a_session_time_out_that_the_broker_forbids_is_refused(kafka: str, tmp_path: Path) -> None:
+    site = Site(kafka, tmp_path, session_timeout_seconds=0.5)
+    try:
+        worker = site.start()
+        assert worker.await_exit() == REFUSED, worker.tail()
+        message = worker.lines()[-1]["message"]
+        assert "InvalidSessionTimeout" in message and "worker.session_timeout_seconds" in message
+    finally:
+        site.close()
+
+
+def test_partitions_added_while_it_runs_are_refused_by_name(site: Site) -> None:
+    a = site.start("a").await_ready()
+    admin = AdminClient({"bootstrap.servers": site.settings.kafka.bootstrap_servers})
+    grown = [NewPartitions(site.names[role], 3) for role in ("events", "changelog")]
+    for future in admin.create_partitions(grown).values():
+        future.result(30)
+    site.start("b", STREAMGUARD_KAFKA_PARTITIONS="3")
+    assert a.await_exit() == REFUSED, a.tail()
+    message = a.lines()[-1]["message"]
+    assert f"{site.names['events']} has 3 partitions, wanted 2" in message

@@ -1,0 +1,80 @@
+"""What a dead letter keeps of a record, and what it says of the rest."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from aiokafka.structs import ConsumerRecord
+
+from agents.deadletter import (
+    LARGEST_HEADERS,
+    LARGEST_KEY,
+    LARGEST_VALUE,
+    Message,
+    dead_letter,
+    without_record,
+)
+from agents.topics import LARGEST_EVENT
+from streamguard.events import Refusal
+
+REFUSAL = Refusal(0, "not_json", "it is not \N{GREEK SMALL LETTER ALPHA}" * 1000)
+ORIGIN = {"sg.topic": b"events", "sg.partition": b"3", "sg.offset": b"7", "sg.reason": b"not_json"}
+
+
+def record(value: bytes | None, key: bytes | None, headers: Any = ()) -> ConsumerRecord[bytes, bytes]:
+    return ConsumerRecord("events", 3, 7, 0, 0, key, value, None, 0, 0, tuple(headers))
+
+
+def headers_of(message: Message) -> dict[str, bytes | None]:
+    return dict(message.headers)
+
+
+def test_a_record_is_kept_as_it_is() -> None:
+    message = dead_letter(
+        record(b"x" * LARGEST_VALUE, None, [("trace", None), ("sg.reason", b"fake")]), REFUSAL
+    )
+    assert (message.value, message.key) == (b"x" * LARGEST_VALUE, None)
+    headers = headers_of(message)
+    assert headers.items() >= ORIGIN.items()
+    assert headers["trace"] is None
+    assert not headers.keys() & {"sg.cut", "sg.null", "sg.size", "sg.sha256"}
+
+
+@pytest.mark.parametrize("letter", [dead_letter, without_record])
+def test_neither_key_nor_value(letter: Any) -> None:
+    message = letter(record(None, None), REFUSAL)
+    assert (message.value, message.key) == (None, b"")
+    assert headers_of(message)["sg.null"] == b"key,value"
+
+
+@pytest.mark.parametrize("key", [None, b"k"])
+def test_a_value_too_large_is_told_by_size_and_digest(key: bytes | None) -> None:
+    value = b"x" * (LARGEST_VALUE + 1)
+    message = dead_letter(record(value, key), REFUSAL)
+    assert (message.value, message.key) == (b"", key)
+    headers = headers_of(message)
+    assert headers["sg.cut"] == b"value"
+    assert headers["sg.size"] == str(len(value)).encode()
+    assert headers["sg.sha256"] == hashlib.sha256(value).hexdigest().encode()
+    assert headers.items() >= ORIGIN.items()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[("h", b"x" * LARGEST_HEADERS)], [("", None)] * LARGEST_HEADERS, [("h" * LARGEST_HEADERS, b"")]],
+)
+def test_many_or_huge_headers_and_a_huge_key_are_not_kept(headers: Any) -> None:
+    message = dead_letter(record(b"v", b"k" * (LARGEST_KEY + 1), headers), REFUSAL)
+    assert (message.value, message.key) == (b"v", b"")
+    assert headers_of(message)["sg.cut"] == b"key,headers"
+    assert len(message.headers) < 10
+
+
+def test_no_dead_letter_is_larger_than_its_topic_takes() -> None:
+    largest = record(b"x" * LARGEST_VALUE, b"k" * LARGEST_KEY, [("h", b"x" * (LARGEST_HEADERS - 20))])
+    message = dead_letter(largest, REFUSAL)
+    assert "sg.cut" not in headers_of(message)
+    assert LARGEST_EVENT < message.size < LARGEST_EVENT + 60_000
+    assert without_record(largest, REFUSAL).size < 3000
