@@ -1,4 +1,4 @@
-"""Cost of an event with a thousand and with a million users: parsing, folding, fetching and saving profiles on disk.
+"""Cost of an event with a thousand and with a million users: parsing, folding, 300 trees, profiles on disk and back.
 
 Every user has been seen before. Some users are busier than others, by Zipf's law; the same with all alike is beside
 it: then hardly any event finds its profile in memory, and each event is a profile to save.
@@ -16,10 +16,13 @@ import numpy as np
 from agents.table import Local, Memory, PartitionTable
 from bench.figures import Figure
 from bench.traffic import CHUNK, Invented
+from streamguard.forest import Forest
+from streamguard.models.train import train
 from streamguard.settings import Detection, Worker
 from streamguard.state import PartitionState
 
 ZIPF = 1.05
+TRAINED_AFTER = 1000
 
 
 @dataclass
@@ -41,6 +44,7 @@ class Stored:
         self._every = worker.checkpoint_events
         self._unsaved = 0
         self.state = PartitionState(0, self._read, resident=worker.resident_profiles, detection=Detection())
+        self.forest: Forest | None = None
         self.cost = Cost()
 
     def fold(self, events: list[bytes]) -> None:
@@ -49,7 +53,9 @@ class Stored:
         for start in range(0, len(events), CHUNK):
             part = events[start : start + CHUNK]
             first = self.state.next_offset or 0
-            self.state.fold(part, np.arange(first, first + len(part)))
+            folded = self.state.fold(part, np.arange(first, first + len(part)), self.forest)
+            if self.forest is None and first >= TRAINED_AFTER:
+                self.forest = train(folded.features)
             self._unsaved += len(part)
             if self.state.full or self._unsaved >= self._every:
                 self._save()

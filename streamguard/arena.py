@@ -36,6 +36,7 @@ class Arena:
 
     def __init__(self, partition: int, read: Read, size: int) -> None:
         self.profiles = np.zeros(size, layout.PROFILE)
+        self._named = f"a profile in partition {partition}"
         self._partition = partition
         self._read = read
         self._row: dict[str, int] = {}
@@ -78,9 +79,9 @@ class Arena:
             self._user[row] = user
 
     def _stored(self, value: bytes) -> np.void:
-        profile: np.void = unpack(value, layout.PROFILE, f"a profile in partition {self._partition}")[0]
+        profile: np.void = unpack(value, layout.PROFILE, self._named)[0]
         if profile["version"] != layout.VERSION:
-            found = f"a profile in partition {self._partition} has layout {profile['version']}"
+            found = f"{self._named} has layout {profile['version']}"
             raise StateError(other_layout(f"{found}, this program has layout {layout.VERSION}"))
         return profile
 

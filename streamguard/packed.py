@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cramjam
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 
 class StateError(RuntimeError):
@@ -16,7 +18,7 @@ def pack(array: NDArray[np.generic]) -> bytes:
     return bytes(cramjam.lz4.compress_block(array.tobytes()))
 
 
-def unpack(value: bytes, dtype: DTypeLike, what: str) -> NDArray[np.generic]:
+def unpack(value: bytes, dtype: np.dtype[Any], what: str) -> NDArray[np.generic]:
     """The array again, one-dimensional and read-only.
 
     Parameters
@@ -35,11 +37,11 @@ def unpack(value: bytes, dtype: DTypeLike, what: str) -> NDArray[np.generic]:
 
     Examples
     --------
-    >>> unpack(pack(np.arange(3.0)), np.float64, "page").tolist()
+    >>> unpack(pack(np.arange(3.0)), np.dtype(np.float64), "page").tolist()
     [0.0, 1.0, 2.0]
     """
     size = int.from_bytes(value[:4], "little")
-    wanted = np.dtype(dtype).itemsize
+    wanted = dtype.itemsize
     if size % wanted or not 0 < size <= 65_536:
         raise StateError(other_layout(f"{what} has {size} bytes, this program's has {wanted}"))
     try:

@@ -120,7 +120,7 @@ def assert_same_population(partition: Partition, reference: Reference) -> None:
     blank = pack(np.zeros(crowd.PAGE))
     table = np.concatenate(
         [
-            unpack(partition.saved.get(b"f" + k.to_bytes(2, "big"), blank), np.float64, "page")
+            unpack(partition.saved.get(b"f" + k.to_bytes(2, "big"), blank), np.dtype(np.float64), "page")
             for k in range(crowd.ROWS * crowd.WIDTH // crowd.PAGE)
         ]
     ).reshape(crowd.ROWS, crowd.WIDTH)

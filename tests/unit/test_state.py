@@ -199,7 +199,7 @@ def test_a_population_of_another_size_is_refused() -> None:
 
 def shortened(value: bytes) -> bytes:
     """A stored array without its last eight bytes."""
-    return pack(unpack(value, np.uint8, "value")[:-8])
+    return pack(unpack(value, np.dtype(np.uint8), "value")[:-8])
 
 
 @pytest.mark.parametrize(
