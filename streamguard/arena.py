@@ -36,6 +36,7 @@ class Arena:
 
     def __init__(self, partition: int, read: Read, size: int) -> None:
         self.profiles = np.zeros(size, layout.PROFILE)
+        self._bytes = self.profiles.view(np.uint8).reshape(size, -1)
         self._named = f"a profile in partition {partition}"
         self._partition = partition
         self._read = read

@@ -8,14 +8,17 @@ import cramjam
 import numpy as np
 from numpy.typing import NDArray
 
+_BYTE = np.dtype(np.uint8)
+
 
 class StateError(RuntimeError):
     """Stored state that this version cannot continue from; the message says what and what to do."""
 
 
 def pack(array: NDArray[np.generic]) -> bytes:
-    """The bytes of an array, compressed; their count stands before them."""
-    return bytes(cramjam.lz4.compress_block(array.tobytes()))
+    """The bytes of a contiguous array, compressed; their count stands before them."""
+    data: Any = array if array.dtype == _BYTE else np.atleast_1d(array).view(_BYTE)
+    return bytes(cramjam.lz4.compress_block(data))
 
 
 def unpack(value: bytes, dtype: np.dtype[Any], what: str) -> NDArray[np.generic]:
