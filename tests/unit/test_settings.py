@@ -67,7 +67,7 @@ def test_variables_of_other_programs_are_left_alone() -> None:
         ("WORKER_RESIDENT_PROFILES", "-5"),
         ("WORKER_METRICS_PORT", "99999"),
         ("DETECTION_ALERT_RISK", "nan"),
-        ("DETECTION_ALERT_RISK", "101"),
+        ("DETECTION_ALERT_RISK", "-1"),
         ("KAFKA_PARTITIONS", "0"),
     ],
 )
