@@ -60,7 +60,7 @@ class Detection(_Section, frozen=True):
     """What is alerted. Everything else about the score is learned."""
 
     alert_risk: Annotated[float, msgspec.Meta(ge=0.0, le=100_000.0)] = 75.0
-    """Risk from which an event is alerted: 75 is about one event in a thousand, 100 one in ten thousand, 150 in a million."""
+    """Risk from which an event is alerted: 75 is about one in a thousand, 100 one in ten thousand, 150 in a million."""
     incident_gap_seconds: Annotated[float, msgspec.Meta(gt=0.0, le=2_592_000.0)] = 3600.0
     """An entity's alert this long after its last one opens a new incident."""
 
