@@ -58,7 +58,7 @@ class WorkerApp(faust.App):
         self.settings = settings
         self.publisher = Publisher(settings.kafka)
         self.memory = Memory(worker.block_cache_mb << 20)
-        self.model = ModelWatch(worker.registry)
+        self.model = ModelWatch(settings)
         self.progress = Progress(stall_seconds=10 * worker.checkpoint_seconds + 20)
         super().__init__(
             worker.app_id,
@@ -99,8 +99,11 @@ class WorkerApp(faust.App):
             await partition.make_room()
             if partition.closed:
                 continue
-            partition.fold(chunk, self.model.forest)
+            with self.model.chunk() as forest:
+                folded = partition.fold(chunk, forest)
             await asyncio.sleep(0)
+            if folded is not None:
+                self.model.shadow.score(folded)
 
     async def on_start(self) -> None:
         await self.publisher.start()

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import (
+    CommitFailedError,
     GroupAuthorizationFailedError,
     InconsistentGroupProtocolError,
     InvalidSessionTimeoutError,
@@ -108,13 +109,19 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         self._ensure_consumer()._coordinator.check_errors()
 
     async def commit_for_monitoring(self, offsets: dict[TP, int]) -> None:
-        """Tell the group how far the checkpoints are; nobody depends on it, so a failure is only logged."""
+        """Tell the group how far the checkpoints are; the state does not depend on it, so a failure is only logged."""
         await self.call_thread(self._commit_for_monitoring, offsets)
 
     async def _commit_for_monitoring(self, offsets: dict[TP, int]) -> None:
         try:
             await self._ensure_consumer().commit(
                 {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+            )
+        except CommitFailedError:
+            _log.warning(
+                "the group's offsets were not committed: another worker has taken this one's place in the group; "
+                "the state is not affected%s",
+                _namesake(self.app.settings.worker.instance_id),
             )
         except KafkaError as error:
             _log.warning("the group's offsets were not committed (%s); the state is not affected", error)
@@ -126,6 +133,13 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         if state is None or not state.has_valid_position or state.lso is None:
             return None
         return state.position, state.lso
+
+
+def _namesake(instance_id: str) -> str:
+    # The broker says so in a code of its own, but not in answer to the requests that aiokafka sends.
+    if not instance_id:
+        return ""
+    return f". If this repeats, another worker has worker.instance_id {instance_id!r} too: give each its own"
 
 
 def out_of_group(error: KafkaError, group: str) -> RefusedError:

@@ -12,6 +12,12 @@ from agents.table import RESERVED, Local
 SOURCE = RESERVED + b"source"
 """Changelog key of `Source`: it survives the loss of the local directory."""
 
+ANEW = (
+    "set another worker.app_id, run `streamguard topics create` and start the workers: "
+    "they learn again from the first event that is kept"
+)
+"""The remedy that is always there."""
+
 
 class Source(msgspec.Struct, frozen=True):
     """The topic whose events are in the state."""
@@ -35,8 +41,51 @@ def _describe_topics(bootstrap_servers: str, topics: list[str]) -> dict[str, tup
     return {topic: (str(d.topic_id), len(d.partitions)) for topic, d in found.items()}
 
 
+async def committed_offset(bootstrap_servers: str, group: str, topic: str, partition: int) -> int | None:
+    """The offset that a group has committed; None without one."""
+    return await asyncio.to_thread(_committed_offset, bootstrap_servers, group, topic, partition)
+
+
+def _committed_offset(bootstrap_servers: str, group: str, topic: str, partition: int) -> int | None:
+    from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition)])
+    (answer,) = admin.list_consumer_group_offsets([asked], request_timeout=30).values()
+    (found,) = answer.result().topic_partitions
+    if found.error is not None:
+        raise RuntimeError(f"Kafka does not say what the group {group} has committed: {found.error}")
+    return int(found.offset) if found.offset >= 0 else None
+
+
+def check_unlearned(source: str, changelog: str, partition: int, group: str, committed: int | None) -> None:
+    """See that a partition without any state is one that was never learned.
+
+    Workers commit an offset to their group only when a checkpoint of it is in the changelog. So an offset without
+    a changelog means that the changelog was lost, and not that this is the first start.
+
+    Raises
+    ------
+    RefusedError
+        If the group has been further than the state, which is nowhere.
+
+    Examples
+    --------
+    >>> check_unlearned("events", "state", 0, "streamguard", None)
+    """
+    if committed:
+        raise RefusedError(
+            f"there is no state for partition {partition} of {source}, neither here nor in the changelog "
+            f"{changelog}, but the group {group} has committed offset {committed}: the changelog was deleted "
+            f"and made again; restore it, or, to start over, {ANEW}. To start over under the same app_id, "
+            f"stop all workers and run `kafka-consumer-groups.sh --bootstrap-server HOST:PORT --delete-offsets "
+            f"--group {group} --topic {source}`"
+        )
+
+
 def check_changelog(
-    topic: str, partition: int, topic_id: str, start: int, end: int, local: Local | None, directory: object
+    topic: str, partition: int, topic_id: str, start: int, end: int, local: Local | None
 ) -> int:
     """The changelog offset to read from.
 
@@ -54,13 +103,10 @@ def check_changelog(
 
     Examples
     --------
-    >>> check_changelog("state", 0, "a", 0, 90, Local("a", 70), "data")
+    >>> check_changelog("state", 0, "a", 0, 90, Local("a", 70))
     70
     """
-    remedy = (
-        f"to start over, stop all workers, delete {directory} on each and the topic {topic}, create it again "
-        "with `streamguard topics create`, and start them: they learn again from the first event that is kept"
-    )
+    remedy = f"to start over, {ANEW}"
     if local is not None and local.changelog_id != topic_id:
         raise RefusedError(
             f"the changelog {topic} was deleted and made again (id {local.changelog_id}, now {topic_id}) "
@@ -111,10 +157,7 @@ def check_source(
     topic = source.topic
     where = f"partition {partition} of {topic}"
     stands = f"its state stands at offset {next_offset}"
-    remedy = (
-        "to start over, set another worker.app_id, run `streamguard topics create` and start "
-        "the workers: they learn again from the first event that is kept"
-    )
+    remedy = f"to start over, {ANEW}"
     if stored is not None and stored != source:
         what = (
             f"was deleted and made again (id {stored.id}, now {source.id})"

@@ -105,15 +105,65 @@ RECOVERED_RECORDS = Counter(
 MODEL_INFO = Gauge(
     "streamguard_model_info", "1 for the version of the forest in use.", ["version"], registry=REGISTRY
 )
+MODEL_POINTER = Gauge(
+    "streamguard_model_pointer_info",
+    "1 for the version that the registry's pointer names; another one than in use was refused.",
+    ["version"],
+    registry=REGISTRY,
+)
 MODEL_LOADED = Gauge(
     "streamguard_model_loaded_timestamp_seconds",
-    "When the forest in use was loaded, NaN while there is none; its age is time() minus this.",
+    "When the forest in use was loaded, NaN while there is none.",
     registry=REGISTRY,
 )
 MODEL_LOADED.set(math.nan)
-MODEL_FAILURES = Counter(
-    "streamguard_model_load_failures", "Forests that were refused; the old one stays.", registry=REGISTRY
+MODEL_CREATED = Gauge(
+    "streamguard_model_created_timestamp_seconds",
+    "When the forest in use was trained, NaN if that is not known; its age is time() minus this.",
+    registry=REGISTRY,
 )
+MODEL_CREATED.set(math.nan)
+MODEL_LOADS = Counter("streamguard_model_loads", "Forests loaded, challengers included.", registry=REGISTRY)
+MODEL_REFUSALS = Counter(
+    "streamguard_model_refusals",
+    "Forests, pointers and keys that were refused; the old forest stays. A lasting one counts once.",
+    ["reason"],
+    registry=REGISTRY,
+)
+for _reason in ("pointer", "unreadable", "untrusted", "unexpected"):
+    MODEL_REFUSALS.labels(_reason)
+MODEL_SWAP_PAUSE_SECONDS = Histogram(
+    "streamguard_model_swap_pause_seconds",
+    "How long chunks waited for the interpreter or a disk during one swap of the forest, in sum.",
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0),
+    registry=REGISTRY,
+)
+MODEL_DISAGREEMENT = Gauge(
+    "streamguard_model_disagreement",
+    "Other workers that use another forest than this one.",
+    registry=REGISTRY,
+)
+SHADOW_INFO = Gauge(
+    "streamguard_shadow_info", "1 for the version of the challenger.", ["version"], registry=REGISTRY
+)
+SHADOW_EVENTS = Counter(
+    "streamguard_shadow_events", "Events that the challenger scored too.", registry=REGISTRY
+)
+SHADOW_ALERTS = Counter(
+    "streamguard_shadow_alerts",
+    "Of these, those whose verdict reaches the alert threshold with the champion's, or the challenger's, bits.",
+    ["role"],
+    registry=REGISTRY,
+)
+SHADOW_FLAGS = Counter(
+    "streamguard_shadow_flags",
+    "Of these, those that reach the alert threshold by the champion's, or the challenger's, bits alone.",
+    ["role"],
+    registry=REGISTRY,
+)
+for _role in ("champion", "challenger"):
+    SHADOW_ALERTS.labels(_role)
+    SHADOW_FLAGS.labels(_role)
 READY = Gauge("streamguard_ready", "1 while /readyz answers 200.", registry=REGISTRY)
 _BUILD = Gauge("streamguard_build_info", "1; the version is in the label.", ["version"], registry=REGISTRY)
 _BUILD.labels(streamguard.__version__).set(1)
@@ -123,3 +173,12 @@ def forget_partition(partition: int) -> None:
     """Drop the gauges of a partition that another worker has now."""
     for gauge in (LAG, PROFILES_RESIDENT, PROFILES_STORED):
         gauge.remove_by_labels({"partition": str(partition)})
+
+
+def name_version(info: Gauge, version: str | None) -> None:
+    """Let an info gauge name this version and no other; None: no version at all."""
+    if version is not None:
+        info.labels(version).set(1)
+    for (named,) in [sample.labels.values() for metric in info.collect() for sample in metric.samples]:
+        if named != version:
+            info.remove(named)

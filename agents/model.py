@@ -1,18 +1,35 @@
-"""The forest in use: a thread polls the registry and swaps one reference between two chunks."""
+"""The forest in use: a thread follows the registry and swaps one reference between two chunks."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from agents.metrics import MODEL_FAILURES, MODEL_INFO, MODEL_LOADED
+import numpy as np
+from prometheus_client import Gauge
+
+from agents import metrics
+from agents.hearsay import REPEAT_SECONDS, ModelsTopic, Peers
+from agents.pause import SwapPause
+from agents.shadow import Newest, Shadow, created
 from streamguard.features import NAMES
-from streamguard.forest import Forest
+from streamguard.forest import BLOCK, Forest
+from streamguard.models.announcement import InUse
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
+from streamguard.settings import Settings
+from streamguard.tail import Tail
+from streamguard.trees import Trees
 
-POLL_SECONDS = 5.0
+RETRY_SECONDS = 60.0
+"""A refused version is looked at again after this time: somebody may have mended it."""
+RETRY_ANNOUNCED_SECONDS = 1.0
+"""Or after this, if a promotion is announced."""
+_LISTEN_SECONDS = 0.25
+_TROUBLE_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -24,66 +41,204 @@ class ModelWatch:
 
     Parameters
     ----------
-    directory
-        The registry; empty for none.
+    settings
+        Registry and key, brokers and models topic, alert threshold for the shadow.
+    clock
+        Monotonic seconds.
 
     Attributes
     ----------
     forest
-        What to score with now; None while there is no model. Read it once per chunk.
+        None while there is no model.
+    shadow
+        Scores the challenger beside it, if the settings ask for it.
+    peers
+        What other workers use.
     """
 
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._version: str | None = None
-        self._refused: str | None = None
-        self._said = ""
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._champion = _Followed("model", metrics.MODEL_INFO, clock)
+        self._challenger = _Followed("challenger", metrics.SHADOW_INFO, clock)
+        self._newest = Newest()
+        self._pause = SwapPause()
+        self._pointer_said = ""
+        self._told: str | None = None
+        self._told_at = -REPEAT_SECONDS
+        self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self.forest: Forest | None = None
+        self.shadow = Shadow(settings.detection)
+        self.peers = Peers(settings.worker.app_id, clock)
+
+    @property
+    def forest(self) -> Forest | None:
+        """What to score with now."""
+        return self._champion.forest
+
+    @contextmanager
+    def chunk(self) -> Iterator[Forest | None]:
+        """The forest for one chunk, whose handling is the context: it is read once, so the chunk has one version."""
+        with self._pause.of_chunk():
+            yield self._champion.forest
 
     def start(self) -> None:
-        """Load the current model, then look for another one from time to time."""
-        if not self._directory:
+        """Load the current model, then look for another one from time to time and when one is announced."""
+        if not self._settings.models.registry:
             return
+        _compile()
         self.poll()
-        threading.Thread(target=self._watch, name="model-watch", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="model-watch", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """End the thread."""
         self._stop.set()
+        if self._thread is not None:
+            self._thread.join(3.0)
+        self._pause.close()
+
+    def poll(self, *, announced: bool = False) -> None:
+        """Load what the registry names now, if it is something else; on any doubt the old one stays.
+
+        Parameters
+        ----------
+        announced
+            Also look again at what was refused lately.
+        """
+        try:
+            registry = Registry.of(self._settings.models)
+            wanted = registry.current()
+            newest = self._newest.beside(registry, wanted) if self._settings.models.shadow else None
+        except Exception as error:  # noqa: BLE001 - a bad registry must not stop the worker
+            said = f"the registry's pointer refused, version {self._champion.version} stays: {error}"
+            if said != self._pointer_said:
+                _refuse("pointer", said)
+            self._pointer_said = said
+            return
+        self._pointer_said = ""
+        metrics.name_version(metrics.MODEL_POINTER, wanted)
+        if wanted is not None and self._champion.load(registry, wanted, self._pause, again=announced):
+            metrics.MODEL_LOADED.set(time.time())
+            metrics.MODEL_CREATED.set(self._champion.created)
+        if newest is not None:
+            self._challenger.load(registry, newest, self._pause, again=announced)
+        if newest is None or self._challenger.version == wanted:  # promoted, and the next one was refused
+            self._challenger.drop()
+        self.shadow.challenger = self._challenger.forest
 
     def _watch(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            self.poll()
-
-    def poll(self) -> None:
-        """Load the registry's current version if it is another one; on any doubt the old one stays."""
-        version = None
+        topic = None
         try:
-            registry = Registry(self._directory, feature_names=NAMES)
-            version = registry.current()
-            if version is None or version in (self._version, self._refused):
-                self._said = ""
-                return
-            forest = registry.load(version)
-        except Exception as error:  # noqa: BLE001 - a bad model must not stop the worker
-            # The registry reports a disk that does not answer as an ArtifactError too.
-            if isinstance(error, ArtifactError) and not isinstance(error.__context__, OSError):
-                self._refused = version
-            self._say(f"model {version}" if version else "the registry's pointer", error)
-            return
-        self.forest = forest
-        if self._version is not None:
-            MODEL_INFO.remove(self._version)
-        self._version, self._refused, self._said = version, None, ""
-        MODEL_INFO.labels(version).set(1)
-        MODEL_LOADED.set(time.time())
-        _log.info("model %s in use", version)
+            topic = ModelsTopic(self._settings.kafka)
+        except Exception as error:  # noqa: BLE001 - polling does without
+            _log.warning("cannot listen to %s: %s", self._settings.kafka.models_topic, error)
+        looked = self._clock()
+        while not self._stop.is_set():
+            try:
+                announced = self._listen(topic)
+                if announced or self._clock() - looked >= self._settings.models.poll_seconds:
+                    self.poll(announced=announced)
+                    looked = self._clock()
+                self._tell(topic)
+                self.peers.judge(self._champion.version)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the worker goes on with what it has
+                _log.error("following the models failed: %s", error, exc_info=error)
+                self._stop.wait(_TROUBLE_SECONDS)
+        if topic is not None:
+            topic.tell(self.peers.key, None)
+            topic.close()
 
-    def _say(self, what: str, error: Exception) -> None:
-        """Log and count a failure, but not again at every poll."""
-        said = f"{what} refused, version {self._version} stays: {error}"
-        if said != self._said:
-            MODEL_FAILURES.inc()
-            _log.error("%s", said)
-        self._said = said
+    def _listen(self, topic: ModelsTopic | None) -> bool:
+        """Hear what is said for a moment; whether a promotion was announced."""
+        if topic is None:
+            self._stop.wait(_LISTEN_SECONDS)
+            return False
+        announced = False
+        for key, value in topic.read(_LISTEN_SECONDS):
+            announced |= self.peers.hear(key, value)
+        return announced
+
+    def _tell(self, topic: ModelsTopic | None) -> None:
+        """Say which version is in use, if it is another one or was not said lately."""
+        now, version = self._clock(), self._champion.version
+        if topic is not None and (version != self._told or now - self._told_at >= REPEAT_SECONDS):
+            topic.tell(self.peers.key, InUse(self._settings.worker.app_id, version))
+            self._told, self._told_at = version, now
+
+
+class _Followed:
+    """One forest that is replaced when the registry names another one."""
+
+    def __init__(self, what: str, info: Gauge, clock: Callable[[], float]) -> None:
+        self._what = what
+        self._info = info
+        self._clock = clock
+        self._refused: dict[str, float] = {}
+        self._said = ""
+        self.forest: Forest | None = None
+        self.version: str | None = None
+        self.created = np.nan
+
+    def load(self, registry: Registry, version: str, pause: SwapPause, *, again: bool) -> bool:
+        """Replace the forest by this version; False if it is that, or was refused."""
+        now = self._clock()
+        patience = RETRY_ANNOUNCED_SECONDS if again else RETRY_SECONDS
+        self._refused = {refused: at for refused, at in self._refused.items() if now - at < patience}
+        if version == self.version:
+            self._said = ""
+        if version == self.version or version in self._refused:
+            return False
+        try:
+            with pause.of_swap():
+                forest = registry.load(version)
+                at = created(registry.manifest(version))
+                self.forest = forest
+        except Exception as error:  # noqa: BLE001 - a bad model must not stop the worker
+            reason = _reason(error)
+            if reason == "untrusted":
+                self._refused[version] = now
+            said = f"{self._what} {version} refused, version {self.version} stays: {error}"
+            if said != self._said:
+                _refuse(reason, said)
+            self._said = said
+            return False
+        self.version, self._said = version, ""
+        self.created = np.nan if at is None else at
+        metrics.name_version(self._info, version)
+        metrics.MODEL_LOADS.inc()
+        _log.info("%s %s in use", self._what, version)
+        return True
+
+    def drop(self) -> None:
+        """Have no forest any more."""
+        self.forest = self.version = None
+        metrics.name_version(self._info, None)
+
+
+def _reason(error: Exception) -> str:
+    # The registry reports a disk that does not answer as an ArtifactError too.
+    if isinstance(error.__context__ if isinstance(error, ArtifactError) else error, OSError):
+        return "unreadable"
+    return "untrusted" if isinstance(error, ArtifactError) else "unexpected"
+
+
+def _refuse(reason: str, said: str) -> None:
+    metrics.MODEL_REFUSALS.labels(reason).inc()
+    _log.error("%s", said)
+
+
+def _compile() -> None:
+    """Score over one leaf, so that no chunk waits for the compiler if the first model comes later."""
+    leaf = Trees(
+        features=len(NAMES),
+        normaliser=1.0,
+        roots=np.zeros(1, np.int32),
+        feature=np.full(1, -1, np.int32),
+        threshold=np.zeros(1, np.float32),
+        left=np.full(1, -1, np.int32),
+        right=np.full(1, -1, np.int32),
+        path=np.ones(1),
+    )
+    rows = np.zeros((BLOCK + 1, len(NAMES)), np.float32)
+    Forest(leaf, Tail(np.zeros(1), np.zeros(1), 1.0), rows, np.full(len(rows), -0.5)).bits(rows)

@@ -16,7 +16,15 @@ import numpy as np
 from agents.changelog import ChangelogWriter, CommittedReader
 from agents.checkpoint import Checkpointer
 from agents.exits import RefusedError, end
-from agents.lineage import SOURCE, Source, check_changelog, check_source, describe_topics
+from agents.lineage import (
+    SOURCE,
+    Source,
+    check_changelog,
+    check_source,
+    check_unlearned,
+    committed_offset,
+    describe_topics,
+)
 from agents.metrics import CHUNK_EVENTS, CHUNK_SECONDS, EVENTS, RECOVERED_RECORDS, SCORING_SECONDS
 from agents.publish import Publisher
 from agents.table import Local, Memory, PartitionTable
@@ -24,7 +32,7 @@ from agents.topics import check, names
 from streamguard.forest import Forest
 from streamguard.packed import StateError
 from streamguard.settings import Settings
-from streamguard.state import PartitionState
+from streamguard.state import Folded, PartitionState
 from streamguard.testing import crash
 
 if TYPE_CHECKING:
@@ -153,7 +161,7 @@ class Partition:
             async with CommittedReader(bootstrap, topics.changelog, number) as reader:
                 start, last = await reader.bounds()
                 position = check_changelog(
-                    topics.changelog, number, topics.changelog_id, start, last, table.local, table.path
+                    topics.changelog, number, topics.changelog_id, start, last, table.local
                 )
                 async for changes, reached in reader.batches(position, last):
                     table.write(changes, Local(topics.changelog_id, reached))
@@ -161,6 +169,9 @@ class Partition:
                     crash.point("recovery-batch-written")
                 source_start, source_end = await reader.bounds(topics.source.topic)
             partition = cls(number, settings, publisher, table, writer, topics, resident)
+            if partition.state.next_offset is None:
+                committed = await committed_offset(bootstrap, app_id, topics.source.topic, number)
+                check_unlearned(topics.source.topic, topics.changelog, number, app_id, committed)
             partition.folded = partition.handed = check_source(
                 topics.source,
                 number,
@@ -204,8 +215,13 @@ class Partition:
             self.handed = position
         return chunks
 
-    def fold(self, chunk: Chunk, forest: Forest | None) -> None:
+    def fold(self, chunk: Chunk, forest: Forest | None) -> Folded | None:
         """Fold one chunk and publish what it came to. Nothing is awaited: a chunk is in the state or is not.
+
+        Returns
+        -------
+        Folded or None
+            None for a chunk without records.
 
         Raises
         ------
@@ -223,7 +239,7 @@ class Partition:
             )
         if not records:
             self.folded = self.state.next_offset = chunk.end
-            return
+            return None
         started = time.perf_counter()
         offsets = np.fromiter((r.offset for r in records), np.int64, len(records))
         try:
@@ -242,6 +258,7 @@ class Partition:
         EVENTS.labels(self.number).inc(folded.count)
         if self._unsaved >= self._settings.worker.checkpoint_events:
             self._save_soon.set()
+        return folded
 
     @property
     def unsaved(self) -> bool:

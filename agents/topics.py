@@ -58,7 +58,7 @@ class Topic:
 
 
 def names(settings: Settings) -> dict[str, str]:
-    """What each topic is called, by its role: events, alerts, dead_letter, changelog.
+    """What each topic is called, by its role: events, alerts, dead_letter, models, changelog.
 
     Examples
     --------
@@ -70,6 +70,7 @@ def names(settings: Settings) -> dict[str, str]:
         "events": kafka.events_topic,
         "alerts": kafka.alerts_topic,
         "dead_letter": kafka.dead_letter_topic,
+        "models": kafka.models_topic,
         "changelog": f"{settings.worker.app_id}-state-changelog",
     }
 
@@ -123,7 +124,7 @@ def create(settings: Settings, *, alter: bool = False) -> list[str]:
         "Kafka has created the topics but does not show them: look into the broker's log",
     )
     if alter:
-        _alter(admin, [topic for topic in wanted if topic.name in existing])
+        _alter(admin, [topic for topic in wanted if topic.name not in created])
     return created
 
 
@@ -195,6 +196,16 @@ def _wanted(settings: Settings) -> list[Topic]:
             settings={
                 "cleanup.policy": deleted,
                 "max.message.bytes": Wanted(str(LARGEST_EVENT + 65_536), "at least "),
+            },
+        ),
+        Topic(
+            name["models"],
+            1,
+            # Each worker repeats what it says; who starts later has no use for what was said before.
+            settings={
+                "cleanup.policy": deleted,
+                "retention.ms": Wanted("3600000", "at most "),
+                "segment.ms": Wanted("3600000", "at most "),
             },
         ),
         Topic(

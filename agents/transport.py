@@ -9,7 +9,7 @@ tests/integration holds this to what it promises:
   are others, and no fetch spans the seek that starts one;
 * *link*: every chunk continues the one before it, or the process ends (`Partition.fold`);
 * *position*: the source is read from the offset inside the state. The group's committed offset follows it for
-  those who watch lag, and is never read back;
+  those who watch lag, and never says where to go on;
 * *committed*: records of open or aborted transactions are not seen, and an offset that the log does not have
   any more ends the worker instead of moving it silently.
 

@@ -86,7 +86,7 @@ def measure(*, quick: bool) -> list[Figure]:
 
 def _worker(bootstrap: str, directory: Path, registry: Path, events: int) -> float:
     """Microseconds an event; what the worker did before its first events is not counted, its last save is."""
-    chosen = settings(bootstrap, directory, app_id=directory.name, registry=str(registry))
+    chosen = settings(bootstrap, directory, app_id=directory.name, registry=registry)
     with running(chosen) as worker:
         first = worker.until_events(1)
         worker.until_events(events)

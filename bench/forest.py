@@ -41,7 +41,7 @@ def measure(*, quick: bool) -> list[Figure]:
     from sklearn.ensemble import IsolationForest
 
     rows = sample(1_000 if quick else 10_000)
-    forest = train(rows, trees=TREES)
+    forest = train(rows, trees=TREES, background=0)
     model = IsolationForest(n_estimators=TREES, max_samples=256, random_state=0).fit(rows)
     forest.score_samples(rows[:100])
     figures = []

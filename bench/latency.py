@@ -31,7 +31,7 @@ def measure(*, quick: bool) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as name, LocalKafka() as kafka:
         directory = Path(name)
         publish(learn(values(habits(min(history, 20_000), USERS)))[1], directory / "registry")
-        chosen = settings(kafka.bootstrap_servers, directory, registry=str(directory / "registry"))
+        chosen = settings(kafka.bootstrap_servers, directory, registry=directory / "registry")
         topic = chosen.kafka.events_topic
         with running(chosen) as worker:
             now = int(time.time() * 1000)

@@ -11,11 +11,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from agents import topics
-from streamguard.settings import Kafka, Settings, Worker
+from streamguard.settings import Kafka, Models, Settings, Worker
 from streamguard.testing.broker import free_port
 
 PATIENCE_SECONDS = 300.0
@@ -50,6 +51,11 @@ class RunningWorker:
         for name, value in re.findall(r"^(\w+)(?:{[^}]*})? (\S+)$", text, re.MULTILINE):
             sums[name] = sums.get(name, 0.0) + float(value)
         return sums
+
+    def said(self) -> list[dict[str, Any]]:
+        """Its log, as far as it is whole lines of JSON."""
+        lines = self._log.read_bytes().splitlines()
+        return [msgspec.json.decode(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
 
     def until(self, what: str, probe: Callable[[dict[str, float]], bool]) -> dict[str, float]:
         """The first metrics that fulfil `probe`.
@@ -98,10 +104,16 @@ class RunningWorker:
         return self.until("saved everything", settled)
 
 
-def settings(bootstrap_servers: str, directory: Path, **worker: object) -> Settings:
-    """The defaults, but for the Kafka, the place of the data, a free port, and what is given."""
+def settings(
+    bootstrap_servers: str, directory: Path, registry: Path | None = None, **worker: object
+) -> Settings:
+    """The defaults, but for the Kafka, the place of the data, a free port, a model registry, and what is given."""
     given = {"data_dir": str(directory), "metrics_port": free_port(), **worker}
-    return Settings(kafka=Kafka(bootstrap_servers=bootstrap_servers), worker=msgspec.convert(given, Worker))
+    return Settings(
+        kafka=Kafka(bootstrap_servers=bootstrap_servers),
+        worker=msgspec.convert(given, Worker),
+        models=Models(registry=str(registry or "")),
+    )
 
 
 @contextmanager

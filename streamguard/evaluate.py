@@ -9,23 +9,27 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.history import Batch
+from streamguard.models.sampling import (
+    LEAST_ROWS,
+    calibration_rows,
+    priority,
+    quiet,
+    settled,
+    smallest,
+    training_rows,
+)
 from streamguard.replay import Replay, Scored
-from streamguard.settings import Detection
+from streamguard.settings import Sampling, Settings, Training
 from streamguard.state import verdict
 
 FALSE_POSITIVE_RATES = (0.01, 0.001)
 TOP = 100
 DAY_MS = 86_400_000
-
-QUIET_TAIL_BITS = 6.0
-"""A row that the score calls rarer than one in 64 teaches the forest nothing."""
-
-LEAST_TRAINING_ROWS = 256
-MOST_ROWS_A_USER = 500
 
 Labels = Callable[[Batch], tuple[list[bool], list[str | None]]]
 """For each event of a batch: whether it is an attack, and of which campaign."""
@@ -69,7 +73,7 @@ def evaluate(
     *,
     partitions: int = 4,
     train_share: float = 0.3,
-    detection: Detection | None = None,
+    settings: Settings | None = None,
 ) -> dict[str, Any]:
     """Replay a labelled history and measure.
 
@@ -81,6 +85,8 @@ def evaluate(
         The truth; asked for only after a batch has been folded.
     train_share
         Events up to this share, in file order, are folded but not measured; the forest is trained on them.
+    settings
+        Of detection, sampling and training; None: defaults.
 
     Returns
     -------
@@ -101,16 +107,17 @@ def evaluate(
     """
     if not 0.0 <= train_share < 1.0:
         raise EvaluationError(f"the train share must be from 0 to below 1, not {train_share:g}")
+    settings = settings or Settings()
     warm()
     begun = time.process_time()
-    judged = judge(batches, labels, Replay(partitions, detection=detection))
+    judged = judge(batches, labels, Replay(partitions, detection=settings.detection))
     cpu_seconds = time.process_time() - begun
     n = len(judged.attack)
     first = math.ceil(train_share * n)
     if first == n:
         raise EvaluationError("no event is left to measure: the file holds too few")
     scored, attack = judged.scored, judged.attack[first:]
-    forest, missing = forest_bits(judged, first)
+    forest, missing = forest_bits(judged, first, settings.sampling, settings.training)
     evidence = scored.evidence[first:]
     alerted = scored.incident >= 0
     incidents = np.unique(scored.incident[first:][alerted[first:]])
@@ -177,8 +184,10 @@ def judge(batches: Iterable[Batch], labels: Labels, replay: Replay) -> Judged:
     )
 
 
-def forest_bits(judged: Judged, first: int) -> tuple[NDArray[np.float64] | None, str | None]:
-    """Bits of a forest trained, without labels, on the quiet ones of the first events.
+def forest_bits(
+    judged: Judged, first: int, sampling: Sampling, training: Training
+) -> tuple[NDArray[np.float64] | None, str | None]:
+    """Bits of a forest trained, without labels, on the first events as a retrain would.
 
     Returns
     -------
@@ -186,33 +195,28 @@ def forest_bits(judged: Judged, first: int) -> tuple[NDArray[np.float64] | None,
         float64 (n - first,), or None and the reason.
     """
     scored = judged.scored
-    quiet = (
-        (scored.tail[:first] <= QUIET_TAIL_BITS)
-        & (scored.patterns[:first] == 0)
-        & (scored.incident[:first] < 0)
-    )
-    rows = np.flatnonzero(quiet)
-    rows = rows[_newest(judged.user[rows], MOST_ROWS_A_USER)]
-    if len(rows) < LEAST_TRAINING_ROWS:
-        return None, f"{len(rows)} quiet events to train on, {LEAST_TRAINING_ROWS} are needed"
+    before = slice(first)
+    key = np.empty(first, np.uint64)
+    for partition in np.unique(scored.partition[before]).tolist():
+        here = scored.partition[before] == partition
+        key[here] = priority(partition, scored.offset[before][here])
+    sample = smallest(key, sampling.rows)
+    key, user, features = key[sample], judged.user[sample], scored.features[sample]
+    patterns, alerted = scored.patterns[sample], scored.incident[sample] >= 0
+    most = sampling.rows_per_user
+    calm = quiet(scored.tail[sample], patterns, alerted)
+    rows = training_rows(key, user, calm, settled(features), per_user=most)
+    if len(rows) < LEAST_ROWS:
+        return None, f"{len(rows)} quiet events to train on, {LEAST_ROWS} are needed"
     try:
         import sklearn  # noqa: F401
 
         from streamguard.models.train import train
     except ImportError:
         return None, "scikit-learn is not installed: pip install 'streamguard[batch]'"
-    return train(scored.features[rows]).bits(scored.features[first:]), None
-
-
-def _newest(group: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
-    """Which elements are among the last `most` of their group."""
-    order = np.argsort(group[::-1], kind="stable")
-    ordered = group[::-1][order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])[: len(ordered)]
-    rank = np.arange(len(ordered)) - np.repeat(starts, np.diff(np.r_[starts, len(ordered)]))
-    kept = np.empty(len(group), np.bool_)
-    kept[len(group) - 1 - order] = rank < most
-    return kept
+    usual = calibration_rows(key, user, patterns, alerted, per_user=most)
+    forest = train(features[rows], calibration=features[usual], **msgspec.structs.asdict(training))
+    return forest.bits(scored.features[first:]), None
 
 
 def ranking(score: NDArray[np.float64], attack: NDArray[np.bool_]) -> dict[str, float | None]:

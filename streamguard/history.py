@@ -22,7 +22,7 @@ from streamguard.fields import RowMap
 BATCH_ROWS = 4096
 BATCH_BYTES = 32_000_000
 FORMATS = ("jsonl", "csv", "parquet")
-_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 _BOM = b"\xef\xbb\xbf"
 
 NOT_CSV = "not_csv"
@@ -125,9 +125,9 @@ def _format_of(source: str) -> str:
     if source == "-":
         return "jsonl"
     ending = Path(source).suffix.lower()
-    if ending not in _ENDINGS:
-        raise HistoryError(f"{source}: the name must end in {', '.join(_ENDINGS)}, or say --format")
-    return _ENDINGS[ending]
+    if ending not in ENDINGS:
+        raise HistoryError(f"{source}: the name must end in {', '.join(ENDINGS)}, or say --format")
+    return ENDINGS[ending]
 
 
 class _Pending:

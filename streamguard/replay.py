@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.alerts import rfc3339, risk, severity
 from streamguard.fold import N_FEATURES
 from streamguard.forest import Forest
 from streamguard.history import BATCH_ROWS, Batch
+from streamguard.incidents import Incidents, worst_first
 from streamguard.partitioner import partition_of
 from streamguard.settings import Detection
-from streamguard.state import Folded, PartitionState, verdict
+from streamguard.state import PartitionState
 
 RESIDENT = 4 * BATCH_ROWS
 
@@ -36,6 +36,8 @@ class Scored:
         uint64 (n,).
     incident
         int64 (n,): a number that the alerted events of one incident share; -1 where not alerted.
+    partition, offset
+        int64 (n,): where the event stands in the topic that the history makes.
     """
 
     features: NDArray[np.float32]
@@ -45,17 +47,8 @@ class Scored:
     evidence: NDArray[np.float64]
     patterns: NDArray[np.uint64]
     incident: NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class _Course:
-    """An incident so far: as it was told last, and what has come since."""
-
-    body: dict[str, Any]
-    first_ms: int = 0
-    last_ms: int = 0
-    count: int = 0
-    evidence: float = 0.0
+    partition: NDArray[np.int64]
+    offset: NDArray[np.int64]
 
 
 class Replay:
@@ -107,7 +100,7 @@ class Replay:
             for partition, saved in enumerate(self._saved)
         ]
         self._partition_of = lru_cache(65_536)(lambda user: partition_of(user.encode(), partitions))
-        self._courses: dict[int, _Course] = {}
+        self._incidents = [Incidents() for _ in range(partitions)]
         self.events = 0
         self.refused: Counter[str] = Counter()
 
@@ -133,6 +126,8 @@ class Replay:
             evidence=np.empty(n),
             patterns=np.empty(n, np.uint64),
             incident=np.full(n, -1, np.int64),
+            partition=partition[batch.index],
+            offset=np.empty(n, np.int64),
         )
         for p, state in enumerate(self._states):
             for rows in _chunks(np.flatnonzero(partition == p)):
@@ -140,6 +135,7 @@ class Replay:
                 offsets = np.arange(first, first + len(rows))
                 good = np.flatnonzero(position[rows] >= 0)
                 at = position[rows[good]]
+                out.offset[at] = offsets[good]
                 folded = state.fold_events([events[i] for i in at], good.tolist(), offsets, self._forest)
                 state.next_offset = first + len(rows)
                 for incident in folded.incidents:
@@ -147,9 +143,8 @@ class Replay:
                 for name in ("features", "score", "tail", "forest", "evidence", "patterns"):
                     getattr(out, name)[at] = getattr(folded, name)
                 alerted = np.flatnonzero(folded.kind)
-                numbers = self._number(p, folded.incident[alerted, 0])
-                out.incident[at[alerted]] = numbers
-                self._follow(folded, alerted, numbers)
+                out.incident[at[alerted]] = self._number(p, folded.incident[alerted, 0])
+                self._incidents[p].follow(folded)
                 if state.full:
                     self._saved[p].update(state.changes())
                     state.clean()
@@ -157,19 +152,6 @@ class Replay:
 
     def _number(self, partition: int, first_offset: NDArray[np.float64]) -> NDArray[np.int64]:
         return first_offset.astype(np.int64) * len(self._states) + partition
-
-    def _follow(self, folded: Folded, alerted: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
-        """Bring incidents up to date with a chunk's alerts."""
-        told = {incident.index: incident.body for incident in folded.incidents}
-        evidence = verdict(folded.incident[alerted, 4], folded.forest[alerted])
-        for i, number, bits in zip(alerted.tolist(), numbers.tolist(), evidence.tolist(), strict=True):
-            if number not in self._courses:
-                self._courses[number] = _Course(told[i])
-            course = self._courses[number]
-            course.body = told.get(i, course.body)
-            course.first_ms, course.count = (int(x) for x in folded.incident[i, 1:3])
-            course.last_ms = max(course.last_ms, int(folded.events[i].timestamp))
-            course.evidence = max(course.evidence, bits)
 
     def incidents(self) -> list[dict[str, Any]]:
         """Incidents as they stand now, worst first: by risk, then events, then age.
@@ -179,17 +161,7 @@ class Replay:
         list of dict
                 As published last, with the count, the times and the risk that they have come to.
         """
-        out = []
-        for course in self._courses.values():
-            body = dict(course.body)
-            body["first_seen"] = rfc3339(course.first_ms)
-            body["last_seen"] = rfc3339(course.last_ms)
-            body["count"] = course.count
-            body["risk"] = risk(course.evidence)
-            body["severity"] = severity(course.evidence)
-            body["evidence_bits"] = round(course.evidence, 2)
-            out.append(body)
-        return sorted(out, key=lambda body: (-body["risk"], -body["count"], body["first_seen"], body["id"]))
+        return worst_first([body for incidents in self._incidents for body in incidents.bodies()])
 
 
 def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -6,12 +6,15 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=86_400.0)]
+Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Memory = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]*[mg]$")]
+"""As the JVM writes it: 512m, 4g."""
 
 
 class SettingsError(ValueError):
@@ -29,6 +32,8 @@ class Kafka(_Section, frozen=True):
     events_topic: str = "security-events"
     alerts_topic: str = "security-alerts"
     dead_letter_topic: str = "security-events-dead-letter"
+    models_topic: str = "streamguard-models"
+    """Where a promoted model is announced, so that workers need not wait for their next look at the registry."""
     partitions: Count = 4
     replication_factor: Count = 1
     events_retention_days: float = 7.0
@@ -52,8 +57,6 @@ class Worker(_Section, frozen=True):
     session_timeout_seconds: Seconds = 10.0
     metrics_host: str = "127.0.0.1"
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 9464
-    registry: str = ""
-    """Directory of the model registry. Empty: the statistical score stands alone."""
 
 
 class Detection(_Section, frozen=True):
@@ -65,12 +68,103 @@ class Detection(_Section, frozen=True):
     """An entity's alert this long after its last one opens a new incident."""
 
 
+class Models(_Section, frozen=True):
+    """Where forests are published, and how they are followed."""
+
+    registry: str = ""
+    """Directory of the model registry. Empty: the statistical score stands alone."""
+    key_file: str = ""
+    """File whose bytes sign publications; with it, what is not signed with it is refused. Empty: no signatures."""
+    poll_seconds: Seconds = 5.0
+    """How often workers look at the registry's pointer; an announced promotion makes them look at once."""
+    shadow: bool = False
+    """Whether workers also score the newest version that is not current, and export what it would alert."""
+
+
+class Batch(_Section, frozen=True):
+    """A retrain: what it runs on and what it leaves behind."""
+
+    engine: Literal["spark", "local"] = "spark"
+    output: str = "streamguard-runs"
+    """Directory of runs, one below it each."""
+    keep_runs: Count = 24
+    """Older runs are removed; `latest` and what it continues never are."""
+    jitter_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)] = 30.0
+    """With `--every`: each run starts up to this much later, so that several do not start at once."""
+
+
+class Spark(_Section, frozen=True):
+    """The Spark session of a retrain or archive."""
+
+    master: str = "local[*]"
+    """Ignored under `spark-submit`, which has its own."""
+    driver_memory: Memory = "1g"
+    executor_memory: Memory = "1g"
+    batch_rows: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 4096
+    """Records that a task folds at a time; results do not depend on it."""
+
+
+class Sampling(_Section, frozen=True):
+    """What of a history is kept as rows."""
+
+    rows: Annotated[int, msgspec.Meta(ge=256, le=10_000_000)] = 100_000
+    """Events kept with their features, chosen by a hash of partition and offset."""
+    rows_per_user: Count = 500
+    """Of them, those of one user that train the forest at the most."""
+    flagged: Count = 10_000
+    """Alerted events of a run and partition kept with their features, the worst."""
+
+
+class Training(_Section, frozen=True):
+    """How the Isolation Forest is grown."""
+
+    trees: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 300
+    samples: Annotated[int, msgspec.Meta(ge=2, le=256)] = 256
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] = 0
+    background: Share = 0.2
+    """Random rows among the training rows, as a share of them: they give the trees splits where no row is."""
+
+
+class Clusters(_Section, frozen=True):
+    """How users are put into peer groups."""
+
+    groups: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    """0: the number with the best silhouette, from 2 to `most_groups`."""
+    most_groups: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 8
+    engine: Literal["sklearn", "spark"] = "sklearn"
+    """`spark` (pyspark.ml) for users that do not fit into memory."""
+
+
+class Gate(_Section, frozen=True):
+    """What a challenger must not do to become champion."""
+
+    most_trimmed: Share = 0.5
+    """Share of events that patterns or bits call an attack, above which a history teaches nothing."""
+    least_rows: Count = 256
+    """Training rows."""
+    most_alert_ratio: Annotated[float, msgspec.Meta(ge=1.0)] = 3.0
+    """Alert rate against the champion's on the same events."""
+    least_overlap: Share = 0.2
+    """Share of the champion's top 1 % that is in the challenger's too."""
+    most_drift: Annotated[float, msgspec.Meta(gt=0.0)] = 2.0
+    """Population stability index of a feature against the champion's training rows."""
+    least_injected_auc: Share = 0.85
+    """How well quiet rows with an injected attack are told from quiet rows."""
+
+
 class Settings(_Section, frozen=True):
     """Every section of the settings file."""
 
     kafka: Kafka = Kafka()
     worker: Worker = Worker()
     detection: Detection = Detection()
+    models: Models = Models()
+    batch: Batch = Batch()
+    spark: Spark = Spark()
+    sampling: Sampling = Sampling()
+    training: Training = Training()
+    clusters: Clusters = Clusters()
+    gate: Gate = Gate()
 
 
 def load(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -99,7 +193,7 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
             tree = msgspec.toml.decode(Path(path).read_bytes())
         except OSError as error:
             raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path} is not valid TOML: {error}") from None
         _convert(tree, str(path), strict=True)
     prefix = "STREAMGUARD_"

@@ -15,7 +15,7 @@ from streamguard import profile as layout
 from streamguard.alerts import Incident, incident_of
 from streamguard.arena import Arena, Read
 from streamguard.calibration import RISK_PER_BIT
-from streamguard.columns import TEXTS, columns
+from streamguard.columns import TEXTS, Columns, columns
 from streamguard.dictionary import Dictionary
 from streamguard.events import Event, Refusal, parse
 from streamguard.explain import Told
@@ -43,6 +43,8 @@ class Folded:
     ----------
     events, index
         The events and where each stood in the chunk.
+    columns
+        The events as arrays.
     features
         float32 (n, 28).
     raw, excess
@@ -69,6 +71,7 @@ class Folded:
 
     events: list[Event]
     index: list[int]
+    columns: Columns
     refused: list[Refusal]
     features: NDArray[np.float32]
     raw: NDArray[np.float32]
@@ -200,6 +203,7 @@ class PartitionState:
         out = Folded(
             events,
             index,
+            c,
             [],
             features=np.empty((n, N_FEATURES), np.float32),
             raw=np.empty((n, N_COMPONENTS), np.float32),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,6 +28,16 @@ def kafka() -> Iterator[str]:
     """Bootstrap servers of the Kafka that tests share. To kill a broker, start a `LocalKafka` of your own."""
     with LocalKafka() as broker:
         yield broker.bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The Spark session that tests share, on this machine, as a run opens it."""
+    from batch.session import opened
+    from streamguard.settings import Spark
+
+    with opened(Spark(), tmp_path_factory.mktemp("spark")) as session:
+        yield session
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient
 
 from agents import topics
 from agents.table import RESERVED, Memory, PartitionTable
-from streamguard.settings import Detection, Kafka, Settings, Worker
+from streamguard.settings import Detection, Kafka, Models, Settings, Worker
 from streamguard.state import PartitionState
 from streamguard.testing import crash
 
@@ -159,11 +159,20 @@ class Site:
         For settings, data directories and logs.
     partitions
         Of the events topic.
+    models
+        Where forests come from; none unless given.
     worker
         Settings that differ from the quick ones used here.
     """
 
-    def __init__(self, bootstrap_servers: str, directory: Path, partitions: int = 2, **worker: Any) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        directory: Path,
+        partitions: int = 2,
+        models: Models | None = None,
+        **worker: Any,
+    ) -> None:
         suffix = uuid.uuid4().hex[:8]
         quick: dict[str, Any] = {
             "app_id": f"app-{suffix}",
@@ -179,10 +188,12 @@ class Site:
                 events_topic=f"events-{suffix}",
                 alerts_topic=f"alerts-{suffix}",
                 dead_letter_topic=f"dead-{suffix}",
+                models_topic=f"models-{suffix}",
                 partitions=partitions,
             ),
             worker=Worker(**{**quick, **worker}),
             detection=Detection(),
+            models=models or Models(),
         )
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)

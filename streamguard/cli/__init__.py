@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,14 +20,35 @@ COMMANDS = {
     "topics": "Create or check StreamGuard's topics.",
     "simulate": "Make security events: habits, drift and named attacks.",
     "worker": "Score events from Kafka and publish incidents.",
+    "retrain": "Learn from history: features, a model, a report.",
+    "models": "List, check, compare and promote forests.",
+    "archive": "Keep a topic's events as Parquet, before Kafka forgets them.",
     "replay": "Score events from a file or standard input.",
     "evaluate": "Measure detection on labelled events.",
 }
 """Subcommand -> its line in `--help`. Each is `streamguard.cli.<name>:command`."""
 
 
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Why standard output, or the file behind it, takes no more. A pipe that nobody reads is click's matter."""
+
+
 class LazyGroup(click.Group):
     """A click group whose commands live in modules of their own, imported on use."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command; output that cannot be written ends it with one sentence and exit code 2."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            with contextlib.suppress(OSError):
+                click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
+            # What is still buffered would fail again at exit.
+            with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            sys.exit(2)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from streamguard.testing import jars
-from streamguard.testing.broker import BrokerError, LocalKafka
-from streamguard.testing.java import JavaNotFoundError
+from streamguard.jars import JarsUnavailableError
+from streamguard.java import JavaNotFoundError
+from streamguard.testing.broker import KAFKA, BrokerError, LocalKafka
 
 
 @click.command()
@@ -24,20 +24,18 @@ from streamguard.testing.java import JavaNotFoundError
 def command(port: int, data: Path | None, print_servers: bool) -> None:
     """Run a one-node Apache Kafka on this machine until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if not jars.jars_directory().is_dir():
-        click.echo(f"Fetching Apache Kafka {jars.KAFKA_VERSION} (44 MB, this once) ...", err=True)
+    if not KAFKA.directory.is_dir():
+        click.echo(f"Fetching {KAFKA.title} (44 MB, this once) ...", err=True)
     try:
         with LocalKafka(data, port or None) as kafka:
-            ready = (
-                f"Apache Kafka {jars.KAFKA_VERSION} is ready at {kafka.bootstrap_servers}; Ctrl-C ends it."
-            )
+            ready = f"{KAFKA.title} is ready at {kafka.bootstrap_servers}; Ctrl-C ends it."
             click.echo(kafka.bootstrap_servers if print_servers else ready)
             while True:
                 kafka.check()
                 time.sleep(0.5)
     except KeyboardInterrupt:
         return
-    except (BrokerError, JavaNotFoundError, jars.JarsUnavailableError) as error:
+    except (BrokerError, JavaNotFoundError, JarsUnavailableError) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(

@@ -11,6 +11,7 @@ import msgspec
 from streamguard.cli import source
 from streamguard.evaluate import evaluate
 from streamguard.labels import ColumnLabels, FileLabels
+from streamguard.settings import load
 
 CAMPAIGN = "attack_id"
 
@@ -54,9 +55,7 @@ def command(
             optional = [] if campaign else [CAMPAIGN]
             extra = [name for name in labels.columns if name not in optional]
             rows = source.Source(file, format, mapped, extra, optional)
-        result = evaluate(
-            rows, labels, partitions=partitions, train_share=train_share, detection=source.detection(config)
-        )
+        result = evaluate(rows, labels, partitions=partitions, train_share=train_share, settings=load(config))
         labels.check()
     if not result["attacks"]:
         click.echo("no measured event is an attack: scores have no measures", err=True)

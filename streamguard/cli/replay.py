@@ -15,8 +15,9 @@ from streamguard.alerts import SEVERITIES
 from streamguard.cli import source
 from streamguard.forest import Forest
 from streamguard.models import artifact
-from streamguard.models.registry import Registry
+from streamguard.models.registry import Registry, key_of
 from streamguard.replay import Replay
+from streamguard.settings import Models, load
 
 LONGEST = 100
 """Characters of a value in the table; --json has all."""
@@ -57,7 +58,9 @@ def command(
     if model and registry:
         raise click.UsageError("--model and --registry both name a forest: give one of them")
     with source.failures():
-        replay = Replay(partitions, detection=source.detection(config), forest=_forest(model, registry))
+        settings = load(config)
+        forest = _forest(model, registry, settings.models)
+        replay = Replay(partitions, detection=settings.detection, forest=forest)
         rows = source.Source(file, format, mapped)
         for batch in rows:
             replay.feed(batch)
@@ -76,11 +79,11 @@ def command(
         sys.exit(1)
 
 
-def _forest(model: str | None, registry: str | None) -> Forest | None:
+def _forest(model: str | None, registry: str | None, models: Models) -> Forest | None:
     if model:
-        return artifact.load(model, feature_names=features.NAMES)
+        return artifact.load(model, feature_names=features.NAMES, key=key_of(models))
     if registry:
-        versions = Registry(registry, feature_names=features.NAMES)
+        versions = Registry.of(msgspec.structs.replace(models, registry=registry))
         current = versions.current()
         if current is None:
             raise artifact.ArtifactError(f"{registry}: no forest is current there: train and promote one")

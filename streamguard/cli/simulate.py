@@ -86,7 +86,8 @@ class Instant(click.ParamType):
 @click.option(
     "--start",
     type=Instant(),
-    help="Time of the first event. [Kafka: now with --rate, else so that the last is now; file: 2025-01-06]",
+    help="Time of the first event; dormant_account has a past before it. [Kafka: now with --rate, else so that "
+    "the last is now; file: 2025-01-06]",
 )
 @click.option(
     "--attack",

@@ -13,7 +13,7 @@ import click
 from streamguard.evaluate import EvaluationError
 from streamguard.history import FORMATS, Batch, HistoryError, read
 from streamguard.models.manifest import ArtifactError
-from streamguard.settings import Detection, SettingsError, load
+from streamguard.settings import SettingsError
 
 NAMED = 5
 """Refused rows that are named one by one; the rest is counted."""
@@ -101,11 +101,6 @@ class Source:
             return "no row refused"
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in self._refused.most_common())
         return f"{self._refused.total():,} of {self._rows:,} rows refused ({reasons})"
-
-
-def detection(config: Path | None) -> Detection:
-    """What is alerted, by settings file and environment."""
-    return load(config).detection
 
 
 @contextmanager

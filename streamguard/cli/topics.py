@@ -41,7 +41,10 @@ def create(config: Path | None, bootstrap_servers: str | None, alter: bool) -> N
 @command.command()
 @_of_settings
 def check(config: Path | None, bootstrap_servers: str | None) -> None:
-    """Compare the topics with what StreamGuard needs; exit code 1 if one of them will not do."""
+    """Compare the topics with what StreamGuard needs.
+
+    Ends with 1 if one of them will not do; every wrong setting is named with its remedy.
+    """
     _report(_settings(config, bootstrap_servers))
 
 

@@ -40,13 +40,14 @@ def command(
         settings = load(config)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
-    given: dict[str, Any] = {"data_dir": data_dir, "metrics_port": metrics_port, "registry": registry}
-    settings = msgspec.structs.replace(
-        settings,
-        worker=msgspec.structs.replace(settings.worker, **{k: v for k, v in given.items() if v is not None}),
-        kafka=msgspec.structs.replace(
-            settings.kafka, **({"bootstrap_servers": bootstrap_servers} if bootstrap_servers else {})
-        ),
-    )
+    given: dict[str, dict[str, Any]] = {
+        "kafka": {"bootstrap_servers": bootstrap_servers or None},
+        "worker": {"data_dir": data_dir, "metrics_port": metrics_port},
+        "models": {"registry": registry},
+    }
+    for section, values in given.items():
+        named = {name: value for name, value in values.items() if value is not None}
+        changed = msgspec.structs.replace(getattr(settings, section), **named)
+        settings = msgspec.structs.replace(settings, **{section: changed})
     logs.configure(log_format)
     sys.exit(worker.run(settings))

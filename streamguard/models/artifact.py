@@ -18,7 +18,7 @@ from streamguard.models.manifest import ArtifactError, File, Manifest, Origin, d
 from streamguard.tail import Tail
 from streamguard.trees import Trees
 
-__all__ = ["ArtifactError", "Manifest", "Origin", "feature_hash", "load", "save"]
+__all__ = ["ArtifactError", "Manifest", "Origin", "feature_hash", "load", "read_metrics", "save"]
 
 _ARRAYS: dict[str, np.dtype[Any]] = {
     "features": np.dtype("<i8"),
@@ -131,13 +131,7 @@ def load(directory: str | Path, *, feature_names: Sequence[str], key: bytes | No
     """
     directory = Path(directory)
     about = manifest.read(directory, key=key)
-    content = {}
-    for name, file in about.files.items():
-        content[name] = data = read_file(directory / name)
-        if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
-            raise ArtifactError(
-                f"{directory / name}: not the file that manifest.json describes (size or SHA-256)"
-            )
+    content = {name: _described(directory / name, file) for name, file in about.files.items()}
     decode(directory / "metrics.json", content["metrics.json"], dict[str, Any])
     path = directory / "features.json"
     features = decode(path, content["features.json"], _Features)
@@ -163,6 +157,26 @@ def load(directory: str | Path, *, feature_names: Sequence[str], key: bytes | No
             f"{directory}: manifest.json says version {about.version}, the files are {forest.version}"
         )
     return forest
+
+
+def read_metrics(directory: str | Path, *, key: bytes | None = None) -> dict[str, Any]:
+    """The metrics of an artifact, without reading its forest.
+
+    Raises
+    ------
+    ArtifactError
+        If manifest or metrics are missing, damaged, or not signed with the key.
+    """
+    path = Path(directory) / "metrics.json"
+    about = manifest.read(directory, key=key)
+    return decode(path, _described(path, about.files[path.name]), dict[str, Any])
+
+
+def _described(path: Path, file: File) -> bytes:
+    data = read_file(path)
+    if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
+        raise ArtifactError(f"{path}: not the file that manifest.json describes (size or SHA-256)")
+    return data
 
 
 def _forest(flat: dict[str, NDArray[Any]], tail: Tail, features: int) -> Forest:

@@ -1,25 +1,34 @@
-"""A directory of versions and one pointer to the current one, moved in a single step."""
+"""A directory of versions and one pointer to the current one, moved in a single step, there and back."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from streamguard.features import NAMES
 from streamguard.forest import Forest
 from streamguard.models import artifact, manifest
 from streamguard.models.manifest import ArtifactError, Manifest, Origin
+from streamguard.settings import Models
 
 _VERSION = re.compile(r"[0-9a-f]{12}")
-_POINTER_BYTES = 64
+_REMEMBERED = 100
+"""Promotions that can be rolled back."""
+_POINTER_BYTES = 13 * _REMEMBERED
+_LEAST_KEY = 16
 
 
 class Registry:
-    """Published forests: `versions/<version>/` and a file `current` that names one of them.
+    """Published forests: `versions/<version>/` and a file `current`, whose first line names one of them.
+
+    The lines below name those that were current before, the latest first.
 
     Parameters
     ----------
@@ -44,6 +53,17 @@ class Registry:
         self._feature_names = list(feature_names)
         self._key = key
 
+    @classmethod
+    def of(cls, models: Models) -> Registry:
+        """The registry that the settings name, with the key that they name.
+
+        Raises
+        ------
+        ArtifactError
+            As `key_of` does.
+        """
+        return cls(models.registry, feature_names=NAMES, key=key_of(models))
+
     def versions(self) -> list[str]:
         """All published versions, sorted by name."""
         if not self._versions.is_dir():
@@ -58,14 +78,23 @@ class Registry:
         ArtifactError
             If the pointer's content is not the name of a version.
         """
+        lines = self._lines()
+        return self._checked(lines[0], self._pointer) if lines else None
+
+    def before(self) -> list[str]:
+        """The versions that were current before, the latest first: where `rollback` goes."""
+        return [line for line in self._lines()[1:] if _VERSION.fullmatch(line)]
+
+    def _lines(self) -> list[str]:
+        """The pointer's lines, one at least; none if there is no pointer."""
         try:
             with self._pointer.open("rb") as file:
                 content = file.read(_POINTER_BYTES)
         except FileNotFoundError:
-            return None
+            return []
         except OSError as error:
             raise ArtifactError(f"{self._pointer}: {error.strerror}") from None
-        return self._checked(content.decode("ascii", "replace").removesuffix("\n"), self._pointer)
+        return content.decode("ascii", "replace").removesuffix("\n").split("\n")
 
     def publish(
         self, forest: Forest, *, origin: Origin | None = None, metrics: dict[str, Any] | None = None
@@ -119,11 +148,48 @@ class Registry:
             If it is not there or not to be trusted; the pointer stays where it is.
         """
         self.load(version)
+        with self._alone():
+            lines = [line for line in self._lines() if _VERSION.fullmatch(line)]
+            if self._lines()[:1] != [version]:
+                self._point([version, *lines])
+
+    def rollback(self) -> str:
+        """Move the pointer back to the version that was current before, after it has been loaded with every check.
+
+        Returns
+        -------
+        str
+            What is current now. What was current is forgotten as such: another rollback goes further back.
+
+        Raises
+        ------
+        ArtifactError
+            If there was none before, or it is not to be trusted any more; the pointer stays where it is.
+        """
+        with self._alone():
+            before = self.before()
+            if not before:
+                raise ArtifactError(f"{self._pointer}: no version was current before: promote one by name")
+            self.load(before[0])
+            self._point(before)
+        return before[0]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process moves the pointer meanwhile; readers are not held up."""
+        handle = os.open(self._pointer.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _point(self, lines: Sequence[str]) -> None:
         handle, name = tempfile.mkstemp(prefix=".current-", dir=self._pointer.parent)
         aside = Path(name)
         try:
             with os.fdopen(handle, "w", encoding="ascii") as file:
-                file.write(version + "\n")
+                file.writelines(f"{line}\n" for line in lines[:_REMEMBERED])
                 file.flush()
                 os.fchmod(file.fileno(), 0o644)
                 os.fsync(file.fileno())
@@ -142,6 +208,20 @@ class Registry:
             As `manifest.read` does.
         """
         return manifest.read(self._directory(version), key=self._key)
+
+    def published(self, version: str) -> float:
+        """When a version was published here, in seconds since 1970, by the clock of the file system."""
+        return (self._directory(version) / "manifest.json").stat().st_mtime
+
+    def metrics(self, version: str) -> dict[str, Any]:
+        """What its maker measured of a version.
+
+        Raises
+        ------
+        ArtifactError
+            As `artifact.read_metrics` does.
+        """
+        return artifact.read_metrics(self._directory(version), key=self._key)
 
     def load(self, version: str) -> Forest:
         """Read a version with every check of `artifact.load`.
@@ -168,6 +248,28 @@ class Registry:
         if not _VERSION.fullmatch(version):
             raise ArtifactError(f"{where}: {version!r} is not the name of a version (12 hexadecimal digits)")
         return version
+
+
+def key_of(models: Models) -> bytes | None:
+    """The key that the settings name; None if they name none.
+
+    Raises
+    ------
+    ArtifactError
+        If it cannot be read, or has fewer than 16 bytes.
+    """
+    if not models.key_file:
+        return None
+    try:
+        key = Path(models.key_file).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"models.key_file {models.key_file}: {error.strerror}") from None
+    if len(key) < _LEAST_KEY:
+        raise ArtifactError(
+            f"models.key_file {models.key_file} has {len(key)} bytes, {_LEAST_KEY} are needed: "
+            "write random ones, such as `openssl rand -out FILE 32` makes"
+        )
+    return key
 
 
 def _sync(directory: Path) -> None:

@@ -15,19 +15,39 @@ GOLDEN = 16
 """Training rows kept with their scores, from the least to the most abnormal."""
 
 
-def train(rows: NDArray[np.float32], *, seed: int = 0, trees: int = 300, samples: int = 256) -> Forest:
+MARGIN = 0.5
+"""The background reaches beyond the rows on either side by this part of their range."""
+
+
+def train(
+    rows: NDArray[np.float32],
+    *,
+    calibration: NDArray[np.float32] | None = None,
+    seed: int = 0,
+    trees: int = 300,
+    samples: int = 256,
+    background: float = 0.2,
+) -> Forest:
     """Train an Isolation Forest; the same rows and parameters give the same forest to the bit.
+
+    A tree splits only within what its rows span. Where nearly all are alike, few trees would split at all, and
+    what is far out would look like what is usual. Random rows spread over the box of all rows and beyond give
+    every tree such splits. Only the trees see them.
 
     Parameters
     ----------
     rows : (n, features) float32
         Finite, two rows at least; leave out what looks like an attack, or the forest learns it as normal.
+    calibration : (m, features) float32
+        Rows that stand for what is usual: `Forest.bits` counts by them. None: the training rows.
     seed
         Of the random splits.
     trees
         How many, 1 to 10,000.
     samples
         Rows that each tree sees, 2 to 256; all of them if there are fewer.
+    background
+        Random rows, as a share of the rows; 0 for none.
 
     Raises
     ------
@@ -43,19 +63,34 @@ def train(rows: NDArray[np.float32], *, seed: int = 0, trees: int = 300, samples
         raise ValueError(f"samples must be from 2 to {2**MAX_DEPTH}, not {samples}")
     if not 1 <= trees <= MAX_TREES:
         raise ValueError(f"trees must be from 1 to {MAX_TREES}, not {trees}")
-    samples = min(samples, len(rows))
+    if not 0.0 <= background <= 1.0:
+        raise ValueError(f"the background must be from 0 to 1, not {background:g}")
+    seen = np.concatenate([rows, _background(rows, round(background * len(rows)), seed)])
+    samples = min(samples, len(seen))
     model = IsolationForest(
         n_estimators=trees, max_samples=samples, contamination="auto", random_state=seed
-    ).fit(rows)
+    ).fit(seen)
     grown = flatten(model)
-    scores = Packed(grown).score_samples(rows)
+    packed = Packed(grown)
+    scores = packed.score_samples(rows)
+    usual = scores if calibration is None else packed.score_samples(calibration)
     golden = rows[np.argsort(-scores, kind="stable")[np.linspace(0, len(rows) - 1, GOLDEN).astype(int)]]
-    forest = Forest(grown, tail.measure(-scores), golden, model.score_samples(golden))
+    forest = Forest(grown, tail.measure(-usual), golden, model.score_samples(golden))
     if not np.array_equal(forest.score_samples(golden), forest.golden_scores):
         raise RuntimeError(
             "packed trees and scikit-learn disagree: this version of scikit-learn is not supported"
         )
     return forest
+
+
+def _background(rows: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float32]:
+    """Uniform over the box of the rows, widened by `MARGIN`; a column that is constant stays so."""
+    low, high = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
+    margin = MARGIN * (high - low)
+    most = float(np.finfo(np.float32).max)
+    drawn = np.random.default_rng(seed).random((count, rows.shape[1]))
+    wide = (low - margin) + drawn * (high - low + 2 * margin)
+    return np.asarray(np.clip(wide, -most, most), np.float32)
 
 
 def flatten(model: Any) -> Trees:

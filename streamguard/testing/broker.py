@@ -16,8 +16,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamguard.testing.jars import kafka_jars
-from streamguard.testing.java import find_java
+from streamguard.jars import Jars
+from streamguard.java import find_java
+
+KAFKA_VERSION = "4.3.1"
+
+KAFKA = Jars(
+    f"kafka-{KAFKA_VERSION}",
+    f"Apache Kafka {KAFKA_VERSION}",
+    (
+        ("org.apache.kafka", "kafka_2.13", KAFKA_VERSION),
+        ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4"),  # without it the broker logs nothing
+    ),
+)
 
 HOST = "127.0.0.1"
 STARTED = "Kafka Server started"
@@ -139,7 +150,7 @@ class LocalKafka:
                     f"port {port} on {HOST} is in use: end what listens there or choose another port"
                 )
         java = find_java()
-        jars = kafka_jars(java)
+        jars = KAFKA.fetched(java)
         self._configure()
         run = [str(java), self._heap, "-XX:+UseSerialGC", "-cp", f"{jars}/*"]
         run.append(f"-Dlog4j2.configurationFile={self.directory / 'log4j2.properties'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +177,11 @@ def test_a_registrys_current_forest_supports_the_verdict(table: Path, tmp_path: 
         code, out, err = streamguard("replay", table, "--json", *option)
         assert code == 0, err
         assert json.loads(out.splitlines()[0])["model"]["version"] == forest.version
+        (tmp_path / "key").write_bytes(bytes(32))
+        (tmp_path / "settings.toml").write_text(f'[models]\nkey_file = "{tmp_path / "key"}"\n')
+        code, out, err = streamguard("replay", table, *option, "--config", tmp_path / "settings.toml")
+        assert (code, out) == (2, "")
+        assert "not signed, but a key is set" in err
 
 
 def test_settings_decide_what_is_alerted(table: Path, tmp_path: Path) -> None:
@@ -238,3 +244,21 @@ def test_evaluate_without_campaigns_and_with_a_map(tmp_path: Path, rows: list[di
     code, _, err = streamguard(*common, "--campaign", "gone")
     assert code == 2
     assert "no column 'gone'" in err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["--help", "replay", "evaluate"])
+def test_a_full_disk_under_standard_output_is_said_in_one_sentence(
+    table: Path, command: str, unbuffered: str
+) -> None:
+    arguments = [command] if command == "--help" else [command, str(table)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "streamguard.cli", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.decode() == "Error: cannot write the output: No space left on device\n"

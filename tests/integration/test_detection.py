@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 
-from bench.detection import Outcome, play
-from streamguard.simulate import SCENARIOS
+from bench.detection import DAY_MS, DAYS, Outcome, play
+from streamguard.evaluate import evaluate
+from streamguard.events import parse
+from streamguard.history import Batch
+from streamguard.simulate import SCENARIOS, Simulation
 
 pytestmark = pytest.mark.integration
 SEEDS = range(3)
@@ -26,3 +31,22 @@ def test_little_of_what_is_benign_is_alerted(months: list[Outcome]) -> None:
 def test_every_scenario_is_caught_in_most_months(months: list[Outcome]) -> None:
     found = Counter(name for month in months for name in month.caught)
     assert {name: found[name] for name in SCENARIOS if found[name] < 2} == {}
+
+
+def test_a_forest_of_the_first_days_finds_what_comes_later_and_spoils_no_verdict() -> None:
+    stream = iter(Simulation(14, 0, duration_ms=DAYS * DAY_MS, scenarios=tuple(SCENARIOS)))
+    truth: deque[str | None] = deque()
+
+    def batches() -> Iterator[Batch]:
+        while events := list(islice(stream, 1000)):
+            values: list[bytes | None] = [event.value for event in events]
+            truth.extend(event.scenario for event in events)
+            yield Batch(0, [], values, *parse(values), {})
+
+    def labels(batch: Batch) -> tuple[list[bool], list[str | None]]:
+        names = [truth.popleft() for _ in batch.values]
+        return [name is not None for name in names], names
+
+    scores = evaluate(batches(), labels)["scores"]
+    assert scores["forest"]["average_precision"] >= 0.6
+    assert scores["verdict"]["average_precision"] >= scores["statistical"]["average_precision"] - 0.01

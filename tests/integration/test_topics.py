@@ -27,6 +27,7 @@ def settings(kafka: str) -> Settings:
             events_topic=f"events-{own}",
             alerts_topic=f"alerts-{own}",
             dead_letter_topic=f"dead-{own}",
+            models_topic=f"models-{own}",
             partitions=3,
         ),
         worker=Worker(app_id=f"app-{own}"),
@@ -70,7 +71,7 @@ def test_created_topics_pass_the_check_and_have_the_settings_that_exactness_rest
 
 def test_check_names_every_missing_topic_and_the_remedy(settings: Settings) -> None:
     problems = topics.check(settings)
-    assert len(problems) == 4
+    assert len(problems) == 5
     for name, problem in zip(topics.names(settings).values(), problems, strict=True):
         assert problem == f"{name} does not exist: run `streamguard topics create`"
 

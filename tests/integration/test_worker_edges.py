@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
+from agents import topics
 from agents.exits import REFUSED
 from tests.harness import Site, events, eventually
 
@@ -135,3 +136,47 @@ def test_partitions_added_while_it_runs_are_refused_by_name(site: Site) -> None:
     assert a.await_exit() == REFUSED, a.tail()
     message = a.lines()[-1]["message"]
     assert f"{site.names['events']} has 3 partitions, wanted 2" in message
+
+
+def test_a_changelog_lost_together_with_the_local_state_is_refused(site: Site) -> None:
+    site.produce(events(600, 2))
+    worker = site.start().await_ready()
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0, worker.tail()
+    committed = site.committed()
+    site.delete_topic("changelog")
+    topics.create(site.settings)
+    site.wipe("a")
+    worker = site.start()
+    assert worker.await_exit() == REFUSED, worker.tail()
+    message = worker.lines()[-1]["message"]
+    assert site.names["changelog"] in message and "worker.app_id" in message
+    assert site.committed() == committed and site.read("changelog") == [], "a refusal changes nothing"
+
+
+@pytest.mark.parametrize("point", ["checkpoint-begun", "changes-sent"])
+def test_a_crash_before_the_first_checkpoint_is_followed_by_another(site: Site, point: str) -> None:
+    site.produce(events(600, 2))
+    worker = site.start(crash_point=point)
+    assert worker.await_exit() == -9, worker.tail()
+    assert site.committed() == {}
+    site.wipe("a")
+    worker = site.start()
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0, worker.tail()
+    assert site.differences() == []
+
+
+def test_two_workers_of_one_instance_id_are_told_so(kafka: str, tmp_path: Path) -> None:
+    site = Site(kafka, tmp_path, instance_id="one")
+    try:
+        site.produce(events(600, 2))
+        workers = [site.start("a").await_ready(), site.start("b")]
+
+        def told() -> bool:
+            said = [line["message"] for worker in workers for line in worker.lines()]
+            return any("another worker has worker.instance_id 'one' too" in message for message in said)
+
+        eventually("one of them says why", told)
+    finally:
+        site.close()

@@ -38,9 +38,17 @@ def test_any_forest_agrees_with_scikit_learn(
 ) -> None:
     from sklearn.ensemble import IsolationForest
 
-    forest = train(training, seed=seed, trees=7)
+    forest = train(training, seed=seed, trees=7, background=0)
     model = IsolationForest(n_estimators=7, max_samples=len(training), random_state=seed).fit(training)
     assert np.array_equal(forest.score_samples(rows), model.score_samples(rows))
+
+
+@given(matrices(st.integers(2, 40), 3), st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_any_forest_with_a_background_repeats_itself(training: NDArray[np.float32], seed: int) -> None:
+    first, second = (train(training, seed=seed, trees=7, background=0.5) for _ in range(2))
+    assert first.version == second.version
+    assert np.isfinite(first.bits(training)).all()
 
 
 @given(matrices(st.integers(1, 200), 4), st.integers(1, 70))

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from agents import topics, worker
 from agents.checkpoint import Checkpointer
 from agents.exits import UNAVAILABLE, RefusedError
-from agents.lineage import Source, check_changelog, check_source
+from agents.lineage import Source, check_changelog, check_source, check_unlearned
 from agents.logs import JsonFormatter, TextFormatter
 from agents.table import Local, Memory, PartitionTable
 from streamguard.cli import main
@@ -62,7 +62,20 @@ def test_a_changelog_that_does_not_fit_is_refused(
     local: Local | None, start: int, end: int, said: str
 ) -> None:
     with pytest.raises(RefusedError, match=said):
-        check_changelog("state", 1, "id-2", start, end, local, "data")
+        check_changelog("state", 1, "id-2", start, end, local)
+
+
+@pytest.mark.parametrize("committed", [None, 0])
+def test_a_partition_that_was_never_learned_may_start(committed: int | None) -> None:
+    check_unlearned("events", "state", 1, "group", committed)
+
+
+def test_a_partition_that_was_learned_but_has_no_state_is_refused() -> None:
+    with pytest.raises(RefusedError) as refused:
+        check_unlearned("events", "state", 1, "group", 500)
+    message = str(refused.value)
+    assert all(part in message for part in ("partition 1 of events", "changelog state", "group group", "500"))
+    assert "worker.app_id" in message and "--delete-offsets" in message
 
 
 def test_a_table_keeps_values_and_position_together(tmp_path: Path) -> None:

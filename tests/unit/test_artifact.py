@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from streamguard.forest import Forest
 from streamguard.models.artifact import ArtifactError, Origin, load, save
 from streamguard.models.manifest import LIMITS
+from streamguard.models.registry import Registry
 from streamguard.models.train import train
 
 NAMES = [f"feature_{number}" for number in range(5)]
@@ -287,6 +288,39 @@ def test_hostile_arrays(
     rewrite(directory, change)
     with pytest.raises(ArtifactError, match=rf"forest\.npz: .*{message}"):
         load(directory, feature_names=NAMES)
+
+
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    "pickle inside the npz": lambda d: rewrite(d, lambda a: a.update(left=np.array([{}], dtype=object))),
+    "truncated file": lambda d: os.truncate(d / "forest.npz", 1000),
+    "cyclic tree": lambda d: rewrite(d, set_at("left", 0, 0)),
+    "node with two parents": lambda d: rewrite(d, set_at("right", 0, 1)),
+    "child out of range": lambda d: rewrite(d, set_at("right", 0, 10**8)),
+    "wrong feature hash": lambda d: (
+        edit(d / "features.json", lambda f: f.update(sha256="0" * 64)), seal(d)
+    ),
+    "wrong digest": lambda d: edit(
+        d / "manifest.json", lambda m: m["files"]["forest.npz"].update(sha256="0" * 64)
+    ),
+    "2 GB file": lambda d: os.truncate(d / "forest.npz", 2 * 2**30),
+    "NaN threshold": lambda d: rewrite(d, set_at("threshold", 0, np.nan)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_is_hostile_is_never_promoted_nor_rolled_back_to(
+    damage: Callable[[Path], object], tmp_path: Path, forest: Forest
+) -> None:
+    registry = Registry(tmp_path, feature_names=NAMES)
+    bad = registry.publish(train(ROWS, trees=20, seed=1))
+    registry.promote(bad)
+    registry.promote(registry.publish(forest))
+    damage(tmp_path / "versions" / bad)
+    for call in (lambda: registry.promote(bad), registry.rollback, lambda: registry.load(bad)):
+        with pytest.raises(ArtifactError, match=bad):
+            call()
+    assert registry.current() == forest.version
+    assert registry.load(forest.version).version == forest.version
 
 
 def test_a_chain_of_nodes_is_too_deep(directory: Path) -> None:

@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from streamguard.evaluate import EvaluationError, evaluate, ranking
+from streamguard.evaluate import EvaluationError, evaluate, forest_bits, judge, ranking
 from streamguard.history import Batch, HistoryError, read
 from streamguard.labels import ColumnLabels, FileLabels
+from streamguard.partitioner import partition_of
+from streamguard.replay import Replay
+from streamguard.settings import Sampling, Training
 from tests import logins
 
 MEASURES = {
@@ -140,6 +143,45 @@ def test_nothing_to_measure_is_said(tmp_path: Path, file: str) -> None:
         evaluated(str(empty))
     with pytest.raises(EvaluationError, match="train share"):
         evaluated(file, train_share=1.0)
+
+
+def test_the_forest_is_that_of_a_retrain_whatever_order_partitions_are_read_in(
+    rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """The order of events between partitions, which no topic keeps, does not reach the forest."""
+    user = {row["user"] for row in rows}
+    other = sorted(
+        rows, key=lambda row: (row["timestamp"] // logins.DAY, partition_of(row["user"].encode(), 4))
+    )
+    assert other != rows and len(user) > 4
+    files = [logins.write_csv(tmp_path / f"{k}.csv", part) for k, part in enumerate((rows, other))]
+    found = []
+    for file in files:
+        judged = judge(
+            read(str(file), extra=["is_attack", "attack_id"]),
+            ColumnLabels("is_attack", "attack_id"),
+            Replay(4),
+        )
+        first = sum(row["timestamp"] // logins.DAY < logins.START // logins.DAY + 20 for row in rows)
+        bits, missing = forest_bits(judged, first, Sampling(), Training(trees=20))
+        assert missing is None and bits is not None
+        place = np.lexsort((judged.scored.offset[first:], judged.scored.partition[first:]))
+        found.append(bits[place])
+    assert np.array_equal(*found)
+
+
+def test_training_on_mostly_attacks_does_not_invert_the_forest(tmp_path: Path) -> None:
+    """Two of three events of the trained stretch are guesses: every day somebody is tried a hundred times."""
+    rows = logins.rows(days=40)
+    for day in range(2, 40):
+        begin, user = logins.START + day * logins.DAY + 2 * logins.HOUR, f"user{day % 8}"
+        for k in range(80):
+            rows.append(logins._row(begin + 2000 * k, user, f"198.51.100.{day}", k < 79, day))
+    rows.sort(key=lambda row: row["timestamp"])
+    result = evaluated(str(logins.write_csv(tmp_path / "heavy.csv", rows)), train_share=0.6)
+    forest = result["scores"]["forest"]
+    assert forest is not None, result["forest_missing"]
+    assert forest["roc_auc"] >= 0.9
 
 
 # labels

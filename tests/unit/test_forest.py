@@ -55,7 +55,7 @@ def test_scores_are_those_of_scikit_learn_to_the_bit(count: int, rows: NDArray[n
     from sklearn.ensemble import IsolationForest
 
     model = IsolationForest(n_estimators=300, max_samples=256, random_state=7).fit(rows)
-    forest = train(rows, seed=7)
+    forest = train(rows, seed=7, background=0)
     fresh = sample(1000, seed=1)
     assert np.array_equal(forest.score_samples(fresh[:count]), model.score_samples(fresh)[:count])
 
@@ -136,7 +136,7 @@ def test_training_twice_gives_the_same_forest(rows: NDArray[np.float32], forest:
 def test_small_and_degenerate_training_sets(rows: NDArray[np.float32]) -> None:
     from sklearn.ensemble import IsolationForest
 
-    forest = train(rows, trees=20)
+    forest = train(rows, trees=20, background=0)
     model = IsolationForest(n_estimators=20, max_samples=min(256, len(rows)), random_state=0).fit(rows)
     assert np.array_equal(forest.score_samples(rows), model.score_samples(rows))
     assert np.isfinite(forest.bits(rows)).all()
@@ -149,6 +149,7 @@ def test_small_and_degenerate_training_sets(rows: NDArray[np.float32]) -> None:
         (lambda: train(np.zeros((5, 0), np.float32)), "1 feature"),
         (lambda: train(sample(9), samples=257), "samples must be from 2 to 256"),
         (lambda: train(sample(9), trees=0), "trees must be"),
+        (lambda: train(sample(9), background=1.5), "background must be from 0 to 1"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(call: object, message: str) -> None:
@@ -162,6 +163,27 @@ def test_a_deeper_forest_is_refused_by_name(rows: NDArray[np.float32]) -> None:
     model = IsolationForest(n_estimators=5, max_samples=1000, random_state=0).fit(rows)
     with pytest.raises(ValueError, match="below 8 splits: train with at most 256 samples"):
         Packed(flatten(model))
+
+
+def test_the_background_shows_what_is_far_out_where_nearly_all_rows_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    normal = rng.normal(size=(4000, 6)).astype(np.float32)
+    normal[:, 3:] = np.where(rng.random((4000, 3)) < 0.002, 20.0, 0.0)
+    far = np.zeros((1, 6), np.float32)
+    far[0, 3:] = 12
+    assert train(normal).bits(far) > train(normal, background=0).bits(far) + 5
+
+
+def test_constant_columns_stay_so_under_a_background() -> None:
+    forest = train(np.c_[sample(300, features=2), np.full(300, 7)].astype(np.float32))
+    assert 2 not in forest.trees.feature
+
+
+def test_bits_are_counted_by_the_calibration_rows(rows: NDArray[np.float32], forest: Forest) -> None:
+    worst = rows[np.argsort(forest.score_samples(rows))[:700]]
+    other = train(rows, trees=50, calibration=worst)
+    assert np.array_equal(other.score_samples(rows), forest.score_samples(rows))
+    assert np.mean(other.bits(worst) >= 3) == pytest.approx(1 / 8, rel=0.1)
 
 
 def test_bits_follow_the_shares_of_the_training_rows(rows: NDArray[np.float32], forest: Forest) -> None:

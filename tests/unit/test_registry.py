@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from streamguard.forest import Forest
 from streamguard.models.artifact import ArtifactError, Origin
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
+from streamguard.settings import Models
 
 NAMES = ["a", "b", "c"]
 ROWS = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
@@ -51,6 +53,103 @@ def test_the_pointer_moves_there_and_back(registry: Registry, forests: list[Fore
         registry.promote(version)
         assert registry.current() == version
         assert registry.load(version).version == version
+
+
+def test_rollback_goes_back_step_by_step(registry: Registry, forests: list[Forest]) -> None:
+    first, second = (registry.publish(forest) for forest in forests)
+    for version in (first, second, second, first):
+        registry.promote(version)
+    assert registry.before() == [second, first]
+    assert registry.rollback() == registry.current() == second
+    assert registry.rollback() == registry.current() == first
+    with pytest.raises(ArtifactError, match="no version was current before"):
+        registry.rollback()
+    assert registry.current() == first
+
+
+def test_what_is_damaged_is_not_rolled_back_to(
+    tmp_path: Path, registry: Registry, forests: list[Forest]
+) -> None:
+    first, second = (registry.publish(forest) for forest in forests)
+    registry.promote(first)
+    registry.promote(second)
+    os.truncate(tmp_path / "registry" / "versions" / first / "forest.npz", 100)
+    with pytest.raises(ArtifactError, match=r"forest\.npz: not the file"):
+        registry.rollback()
+    assert registry.current() == second
+    assert registry.before() == [first]
+
+
+def test_a_promotion_mends_a_damaged_pointer(
+    tmp_path: Path, registry: Registry, forests: list[Forest]
+) -> None:
+    first, second = (registry.publish(forest) for forest in forests)
+    registry.promote(first)
+    (tmp_path / "registry" / "current").write_text(f"nonsense\n{first}\n../../etc\n")
+    registry.promote(second)
+    assert registry.current() == second
+    assert registry.before() == [first]
+
+
+def test_an_interrupted_promotion_leaves_pointer_and_history(
+    tmp_path: Path, registry: Registry, forests: list[Forest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (registry.publish(forest) for forest in forests)
+    registry.promote(first)
+
+    def interrupted(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        registry.promote(second)
+    assert registry.current() == first
+    assert registry.before() == []
+    assert sorted(path.name for path in (tmp_path / "registry").iterdir()) == ["current", "versions"]
+
+
+def test_promotions_at_once_are_all_remembered(registry: Registry, forests: list[Forest]) -> None:
+    versions = [registry.publish(forest) for forest in forests]
+    threads = [threading.Thread(target=registry.promote, args=(versions[k % 2],)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    line = [registry.current(), *registry.before()]
+    assert set(line) == set(versions)
+    assert all(one != other for one, other in itertools.pairwise(line))
+
+
+def test_metrics_are_read_without_the_forest_and_not_if_they_are_others(
+    tmp_path: Path, registry: Registry, forests: list[Forest]
+) -> None:
+    version = registry.publish(forests[0], metrics={"gate": {"passed": True}})
+    assert registry.metrics(version) == {"gate": {"passed": True}}
+    assert registry.published(version) > 0
+    (tmp_path / "registry" / "versions" / version / "metrics.json").write_text('{"gate": {"passed": false}}')
+    with pytest.raises(ArtifactError, match=r"metrics\.json: not the file"):
+        registry.metrics(version)
+
+
+# What the settings say
+
+
+def test_settings_name_directory_and_key(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(b"0123456789abcdef")
+    forest = train(np.random.default_rng(0).normal(size=(300, 28)).astype(np.float32), trees=5)
+    plain, signing = (
+        Registry.of(Models(registry=str(tmp_path / "registry"), key_file=file)) for file in ("", str(key))
+    )
+    version = plain.publish(forest)
+    with pytest.raises(ArtifactError, match="not signed, but a key is set"):
+        signing.promote(version)
+    assert plain.current() is None
+    key.write_bytes(b"short")
+    with pytest.raises(ArtifactError, match="has 5 bytes, 16 are needed"):
+        Registry.of(Models(key_file=str(key)))
+    with pytest.raises(ArtifactError, match="No such file"):
+        Registry.of(Models(key_file=str(tmp_path / "none")))
 
 
 def test_nothing_is_left_aside(tmp_path: Path, registry: Registry, forests: list[Forest]) -> None:

@@ -59,6 +59,8 @@ def test_each_partition_is_the_fold_of_its_users_rows(file: str) -> None:
         folded = state.fold([lines[i] for i in own], np.arange(len(own)))
         np.testing.assert_array_equal(scored.score[own], folded.score)
         np.testing.assert_array_equal(scored.incident[own] >= 0, folded.kind != 0)
+        assert set(scored.partition[own]) == {partition}
+        np.testing.assert_array_equal(scored.offset[own], np.arange(len(own)))
 
 
 def test_the_attacks_are_the_incidents_and_nothing_else_is(file: str, rows: list[dict[str, Any]]) -> None:

@@ -44,6 +44,13 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str, names: str) ->
     assert str(file) in str(refused.value)
 
 
+def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match=r"settings\.toml is not valid TOML"):
+        load(file, {})
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.toml"):
         load(tmp_path / "nowhere.toml", {})

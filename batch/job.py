@@ -1,0 +1,302 @@
+"""A retrain in its five steps: read, features, vectors, detect, export; then the gate, and the registry."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from batch import challenger, export, findings, html, local, manifest, report
+from batch.clusters import Peers, peer_groups
+from batch.plan import Earlier, Limit, check_read, earlier, plan, write_about
+from batch.runs import REPORT, Runs
+from batch.sources import ArchiveSource, FileSource, KafkaSource, Source
+from batch.spool import spool
+from batch.staged import Counts, load
+from batch.stretch import PlanError, Stretch
+from streamguard.calibration import RISK_PER_BIT
+from streamguard.models.registry import Registry
+from streamguard.settings import Models, Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Algorithm = Literal["isolation_forest", "kmeans", "both"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one retrain is asked for, beside the settings.
+
+    Attributes
+    ----------
+    input
+        A file, a directory of files, or an archive instead of Kafka.
+    since, until, most
+        See `batch.plan.plan`.
+    fresh
+        Whether to begin anew instead of going on from the latest run.
+    algorithm
+        What looks for anomalies; a forest is trained and promoted in any case but `kmeans`.
+    """
+
+    input: str | None = None
+    since: Limit | None = None
+    until: Limit | None = None
+    most: int | None = None
+    fresh: bool = False
+    algorithm: Algorithm = "both"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a retrain came to; `--json` prints it."""
+
+    run_id: str
+    directory: str
+    records: int
+    events: int
+    refused: int
+    alerted: int
+    users: int
+    users_flagged: int
+    version: str | None
+    """Of the forest; None if none was trained."""
+    current: bool
+    """Whether it is the registry's current one now."""
+    previous: str | None
+    """The current one before."""
+    says: str
+    """Why, in a sentence."""
+    seconds: dict[str, float]
+
+
+@dataclass(slots=True)
+class _Steps:
+    """Prints what is done and remembers how long it took."""
+
+    say: Say
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Say]:
+        began = time.perf_counter()
+        label = f"[{len(self.seconds) + 1}/5] {name:8} "
+        self.seconds[name] = 0.0
+        yield lambda text: self.say(f"{label}{text} ({time.perf_counter() - began:.1f} s)")
+        self.seconds[name] = round(time.perf_counter() - began, 3)
+
+
+def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
+    """Run once.
+
+    Raises
+    ------
+    PlanError
+        If what should be read is not there, or was not read as planned.
+    UnavailableError, SparkError
+        If there is no broker, or no Spark.
+    RunsError
+        If another retrain writes to the same output.
+    ArtifactError
+        If the registry is not to be trusted.
+    """
+    started = time.time()
+    steps = _Steps(say)
+    runs = Runs(settings.batch.output)
+    registry = Registry.of(_models(settings))
+    with ExitStack() as stack:
+        run = stack.enter_context(runs.begin())
+        scratch, history = run.directory / "scratch", run.directory / "history"
+        scratch.mkdir()
+        history.mkdir()
+        spark = stack.enter_context(_session(settings, scratch))
+        with steps.step("read") as told:
+            latest = runs.latest()
+            source = _source(settings, request, scratch)
+            before = _before(latest, source, settings, request)
+            went_on = before if isinstance(before, Earlier) else None
+            stretches = _plan(source, went_on, request)
+            told(_planned(stretches, before))
+        with steps.step("features") as told:
+            _fold(source, stretches, settings, history, spark, say)
+            about = write_about(history, source, settings, stretches, went_on)
+            staged = load(
+                [history / f"partition-{s.partition:04d}.parquet" for s in stretches], settings.sampling.rows
+            )
+            check_read(source, staged.counts)
+            told(_folded(staged.counts, len(staged.users)))
+        with steps.step("vectors") as told:
+            rows = challenger.choose(staged.sample, settings)
+            told(
+                f"{len(staged.sample):,} events sampled, {len(rows.order):,} quiet ones to train on; "
+                f"{rows.trimmed:.2%} left out as possible attacks"
+            )
+        with steps.step("detect") as told:
+            trial = None
+            if request.algorithm != "kmeans":
+                trial = challenger.train(staged.sample, rows, about, settings)
+            peers = None
+            if request.algorithm != "isolation_forest":
+                peers = peer_groups(
+                    staged.users.usual, settings.clusters, seed=settings.training.seed, spark=spark
+                )
+            found = findings.find(
+                staged,
+                trial.forest if trial else None,
+                peers,
+                alert_bits=settings.detection.alert_risk / RISK_PER_BIT,
+            )
+            told(_found(found.totals, trial, peers))
+        with steps.step("export") as told:
+            drift = challenger.drift_since(latest, trial, registry)
+            verdict = challenger.decide(trial, staged.sample, registry, settings)
+            export.training_data(found, rows.mask(len(staged.sample)), run.directory / "training_data")
+            export.features(staged.users, found, peers, run.directory / "features")
+            body = report.build(
+                run_id=run.id,
+                continues=latest.name if went_on and latest else None,
+                started=started,
+                finished=time.time(),
+                source=about.source,
+                settings=settings,
+                algorithm=request.algorithm,
+                staged=staged,
+                findings=found,
+                peers=peers,
+                training_rows=len(rows.order),
+                trimmed_share=rows.trimmed,
+                model=verdict,
+                drift=drift,
+                seconds=steps.seconds,
+            )
+            (run.directory / REPORT).write_bytes(report.encode(body))
+            (run.directory / "report.html").write_text(html.render(body), encoding="utf-8")
+            shutil.rmtree(scratch)
+            directory = runs.publish(run)
+            runs.prune(settings.batch.keep_runs)
+            told(f"{directory}: {REPORT}, report.html, training_data, features, history")
+    return Outcome(
+        run_id=run.id,
+        directory=str(directory),
+        records=body.totals.records,
+        events=body.totals.events,
+        refused=body.totals.refused,
+        alerted=body.totals.alerted,
+        users=body.totals.users,
+        users_flagged=body.totals.users_flagged,
+        version=verdict.version if verdict else None,
+        current=bool(verdict and verdict.promoted),
+        previous=verdict.previous if verdict else None,
+        says=verdict.says if verdict else _no_forest(request, len(rows.order), settings),
+        seconds=steps.seconds,
+    )
+
+
+def _models(settings: Settings) -> Models:
+    """The registry that is named, or one beside the runs."""
+    models = settings.models
+    if models.registry:
+        return models
+    return msgspec.structs.replace(models, registry=str(Path(settings.batch.output) / "registry"))
+
+
+def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkSession | None]:
+    if settings.batch.engine == "local" and settings.clusters.engine == "sklearn":
+        return nullcontext()
+    from batch.session import opened
+
+    return opened(settings.spark, scratch)
+
+
+def _source(settings: Settings, request: Request, scratch: Path) -> Source:
+    if request.input is None:
+        return KafkaSource(settings.kafka.bootstrap_servers, settings.kafka.events_topic)
+    archive = manifest.read(Path(request.input))
+    if archive is not None:
+        return ArchiveSource(str(Path(request.input).resolve()), archive)
+    since, until = request.since, request.until
+    if isinstance(since, Mapping) or isinstance(until, Mapping):
+        raise PlanError("files have no offsets: give --since and --until as times")
+    return spool(
+        request.input,
+        scratch / "input",
+        partitions=settings.kafka.partitions,
+        since_ms=since,
+        until_ms=until,
+        most=request.most,
+    )
+
+
+def _before(latest: Path | None, source: Source, settings: Settings, request: Request) -> Earlier | str:
+    """The history to go on from, or why this run begins anew."""
+    if isinstance(source, FileSource):
+        return "files are folded anew"
+    if request.fresh:
+        return "as asked"
+    if latest is None:
+        return "there is no earlier run"
+    return earlier(latest / "history", source, settings)
+
+
+def _plan(source: Source, before: Earlier | None, request: Request) -> list[Stretch]:
+    if isinstance(source, FileSource):
+        return plan(source, None)
+    return plan(source, before, since=request.since, until=request.until, most=request.most)
+
+
+def _fold(
+    source: Source,
+    stretches: list[Stretch],
+    settings: Settings,
+    history: Path,
+    spark: SparkSession | None,
+    say: Say,
+) -> None:
+    def told(stretch: Stretch) -> None:
+        say(f"      partition {stretch.partition}: offsets {stretch.start:,} to {stretch.end:,} folded")
+
+    if settings.batch.engine == "local":
+        local.fold(source, stretches, settings, history, told)
+    else:
+        from batch import spark as engine
+
+        assert spark is not None
+        engine.fold(source, stretches, settings, history, told, spark)
+
+
+def _no_forest(request: Request, rows: int, settings: Settings) -> str:
+    if request.algorithm == "kmeans":
+        return "no forest was asked for"
+    return f"no model: {rows:,} quiet events to train on, {settings.gate.least_rows:,} are needed"
+
+
+def _planned(stretches: list[Stretch], before: Earlier | str) -> str:
+    count = sum(s.end - s.start for s in stretches)
+    how = f"anew: {before}" if isinstance(before, str) else f"going on from {before.directory.parent.name}"
+    return f"{count:,} offsets of {len(stretches)} partitions planned, {how}"
+
+
+def _folded(counts: list[Counts], users: int) -> str:
+    refused = sum(sum(c.refused.values()) for c in counts)
+    return (
+        f"{sum(c.events for c in counts):,} events of {users:,} users folded, {refused:,} records refused, "
+        f"{sum(c.alerted for c in counts):,} events alerted"
+    )
+
+
+def _found(totals: findings.Totals, trial: challenger.Challenger | None, peers: Peers | None) -> str:
+    parts = [f"{totals.users_flagged:,} users flagged"]
+    if trial is not None:
+        parts.append(
+            f"forest {trial.forest.version} adds {totals.forest_added:,} of {totals.sampled:,} sampled events"
+        )
+    if peers is not None:
+        parts.append(f"{len(peers.groups)} peer groups")
+    return ", ".join(parts)

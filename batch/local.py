@@ -1,0 +1,59 @@
+"""The engine without a JVM: stretches are folded in processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from batch.sources import Source
+from batch.stretch import SCHEMA, Records, Stretch, fold_stretch
+from streamguard.settings import Settings
+
+_WORTH_A_PROCESS = 50_000
+"""Records; for fewer, starting processes takes longer than folding."""
+
+Told = Callable[[Stretch], None]
+"""Hears of each stretch that is done."""
+Work = Callable[[Stretch, Records, Settings, Path], None]
+"""What is done with a stretch and its records; the result is left in the directory. Processes are sent it."""
+
+
+def write_file(stretch: Stretch, records: Records, settings: Settings, directory: Path) -> None:
+    """Fold records into the stretch's file, `directory/partition-%04d.parquet`."""
+    import pyarrow.parquet as pq
+
+    path = directory / f"partition-{stretch.partition:04d}.parquet"
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        for batch in fold_stretch(stretch, records, settings.detection, settings.sampling):
+            writer.write_batch(batch)
+
+
+def fold(
+    source: Source,
+    stretches: Sequence[Stretch],
+    settings: Settings,
+    directory: Path,
+    told: Told,
+    work: Work = write_file,
+) -> None:
+    """Fold every stretch into its file, or do other work with it."""
+    processes = min(os.cpu_count() or 1, len(stretches))
+    if processes == 1 or sum(s.end - s.start for s in stretches) < _WORTH_A_PROCESS:
+        for stretch in stretches:
+            read_and(work, source, stretch, settings, directory)
+            told(stretch)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        longest_first = sorted(stretches, key=lambda s: s.start - s.end)
+        waiting = {pool.submit(read_and, work, source, s, settings, directory): s for s in longest_first}
+        for done in as_completed(waiting):
+            done.result()
+            told(waiting[done])
+
+
+def read_and(work: Work, source: Source, stretch: Stretch, settings: Settings, directory: Path) -> None:
+    """Read a stretch and do the work."""
+    work(stretch, source.records(stretch), settings, directory)

@@ -1,0 +1,218 @@
+"""Directories of runs: written aside, published by one rename, `latest` moved in one step, old ones removed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+REPORT = "anomaly_report.json"
+_ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
+_LATEST = "latest"
+_LOCK = ".lock"
+_PARTIAL = ".partial"
+
+
+class RunsError(RuntimeError):
+    """A directory of runs cannot be used; the message says why, and what to do."""
+
+
+class _Continued(msgspec.Struct):
+    continues: str | None = None
+
+
+class Run:
+    """A run that is being written, and the only one in its directory; made by `Runs.begin`.
+
+    Used as a context, it is discarded at the end unless it was published.
+
+    Attributes
+    ----------
+    id : str
+        UTC time and a random suffix; ids sort by time.
+    directory : Path
+        Where to write; no reader looks there.
+    """
+
+    def __init__(self, id: str, directory: Path, lock: int) -> None:
+        self.id = id
+        self.directory = directory
+        self._lock = lock
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove what was not published, and let the next run begin."""
+        if self._lock < 0:
+            return
+        shutil.rmtree(self.directory, ignore_errors=True)
+        os.close(self._lock)
+        self._lock = -1
+
+
+class Runs:
+    """The runs below one directory.
+
+    Parameters
+    ----------
+    directory
+        Made by the first run; a missing one has no runs.
+
+    Notes
+    -----
+    A run is `<id>/`; while it is written, `.<id>.partial/`. `latest` is a relative link to the run published last.
+    Who writes holds a lock that the system gives back when the process ends, however it ends: a partial run
+    found with the lock in hand is nobody's.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> runs = Runs(Path(tempfile.mkdtemp()) / "runs")
+    >>> with runs.begin() as run:
+    ...     _ = (run.directory / "result").write_text("whole")
+    ...     path = runs.publish(run)
+    >>> runs.latest() == path and (path / "result").read_text()
+    'whole'
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+
+    def begin(self) -> Run:
+        """Start a run, after what killed runs left behind is removed.
+
+        Raises
+        ------
+        RunsError
+            If another run is being written here, or the directory cannot be written.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RunsError(f"cannot write runs to {self.directory}: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunsError(
+                    f"another run is writing to {self.directory}: wait for its end, or name another output directory"
+                ) from None
+            for left in self.directory.glob(f".*{_PARTIAL}"):
+                shutil.rmtree(left, ignore_errors=True)
+            id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(2)}"
+            aside = self._aside(id)
+            aside.mkdir()
+        except BaseException:
+            os.close(lock)
+            raise
+        return Run(id, aside, lock)
+
+    def publish(self, run: Run) -> Path:
+        """Make a run visible, whole and on the disk, and `latest`.
+
+        Returns
+        -------
+        Path
+            Its directory from now on.
+        """
+        _sync_tree(run.directory)
+        target = self.directory / run.id
+        run.directory.rename(target)
+        _sync(self.directory)
+        link = self.directory / f".{_LATEST}{_PARTIAL}"
+        with suppress(FileNotFoundError):
+            link.unlink()
+        link.symlink_to(run.id)
+        link.replace(self.directory / _LATEST)
+        _sync(self.directory)
+        return target
+
+    def latest(self) -> Path | None:
+        """The run published last; None before the first.
+
+        Raises
+        ------
+        RunsError
+            If `latest` is not a link to a run.
+        """
+        link = self.directory / _LATEST
+        try:
+            name = str(link.readlink())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RunsError(f"{link} is not a link to a run ({error.strerror}): remove it") from None
+        run = self.directory / name
+        if not _ID.fullmatch(name) or not run.is_dir():
+            raise RunsError(
+                f"{link} leads to {name!r}, which is no run: remove it, or link it to one of the runs"
+            )
+        return run
+
+    def published(self) -> list[str]:
+        """Ids of all runs that are whole, oldest first."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(path.name for path in self.directory.iterdir() if _ID.fullmatch(path.name))
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove all but the newest runs; the latest, and what its report says it continues, stay in any case.
+
+        Parameters
+        ----------
+        keep
+            How many to keep.
+
+        Returns
+        -------
+        list of str
+            Ids of the removed.
+        """
+        latest = self.latest()
+        spared = set() if latest is None else {latest.name, _continued(latest)}
+        removed = [id for id in self.published()[: -keep or None] if id not in spared]
+        for id in removed:
+            aside = self._aside(id)
+            (self.directory / id).rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        return removed
+
+    def _aside(self, id: str) -> Path:
+        return self.directory / f".{id}{_PARTIAL}"
+
+
+def _continued(run: Path) -> str | None:
+    try:
+        return msgspec.json.decode((run / REPORT).read_bytes(), type=_Continued).continues
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _sync_tree(directory: Path) -> None:
+    for root, _, files in os.walk(directory):
+        for name in files:
+            _sync(Path(root) / name)
+        _sync(Path(root))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

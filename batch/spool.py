@@ -1,0 +1,109 @@
+"""Lays a file of events out as a topic would be: users spread over partitions, rows numbered as offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+from batch.sources import FileSource
+from batch.stretch import PlanError
+from streamguard.history import ENDINGS, Batch, HistoryError, read
+from streamguard.partitioner import partition_of
+
+_GROUP_ROWS = 16_384
+
+
+def spool(
+    source: str,
+    directory: Path,
+    *,
+    partitions: int,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    most: int | None = None,
+) -> FileSource:
+    """Read a file, or the files of a directory by name, and write one file a partition.
+
+    Parameters
+    ----------
+    source
+        JSON lines, CSV or Parquet; `-` for JSON lines from standard input.
+    directory
+        Made if missing.
+    partitions
+        Users are spread over them as Kafka's default partitioner does.
+    since_ms, until_ms
+        Events outside are left out, by their own time; what is no event is kept, to be counted.
+    most
+        Rows at the most.
+
+    Raises
+    ------
+    PlanError
+        If nothing can be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    directory.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema([("offset", pa.int64()), ("value", pa.binary())])
+    of = lru_cache(65_536)(lambda user: partition_of(user.encode(), partitions))
+    ends = [0] * partitions
+    pending: list[list[bytes | None]] = [[] for _ in range(partitions)]
+    writers = [
+        pq.ParquetWriter(directory / f"partition-{p:04d}.parquet", schema, compression="lz4")
+        for p in range(partitions)
+    ]
+
+    def write(p: int) -> None:
+        values = pending[p]
+        offsets = range(ends[p] - len(values), ends[p])
+        writers[p].write_table(
+            pa.table([pa.array(offsets, pa.int64()), pa.array(values, pa.binary())], schema)
+        )
+        values.clear()
+
+    try:
+        for user, value in islice(_values(source, since_ms, until_ms), most):
+            p = of(user)
+            pending[p].append(value)
+            ends[p] += 1
+            if len(pending[p]) == _GROUP_ROWS:
+                write(p)
+        for p in range(partitions):
+            write(p)
+    except HistoryError as error:
+        raise PlanError(str(error)) from None
+    finally:
+        for writer in writers:
+            writer.close()
+    return FileSource(str(directory), tuple(ends))
+
+
+def _values(source: str, since: int | None, until: int | None) -> Iterator[tuple[str, bytes | None]]:
+    for file in _files(source):
+        for batch in read(file):
+            yield from _of_batch(batch, since, until)
+
+
+def _of_batch(batch: Batch, since: int | None, until: int | None) -> Iterator[tuple[str, bytes | None]]:
+    users: list[str | None] = [""] * len(batch.values)
+    for event, row in zip(batch.events, batch.index, strict=True):
+        outside = (since is not None and int(event.timestamp) < since) or (
+            until is not None and int(event.timestamp) >= until
+        )
+        users[row] = None if outside else event.user or ""
+    return ((user, value) for user, value in zip(users, batch.values, strict=True) if user is not None)
+
+
+def _files(source: str) -> list[str]:
+    if not Path(source).is_dir():
+        return [source]
+    files = sorted(
+        str(path) for path in Path(source).rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()
+    )
+    if not files:
+        raise PlanError(f"{source}: no file in it ends in {', '.join(ENDINGS)}")
+    return files

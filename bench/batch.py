@@ -1,0 +1,174 @@
+"""A whole retrain from process start: seed's size, a million and ten million events; CPU of the whole process tree.
+
+CPU is that of the process and of all it has waited for, workers of Spark included; the rival computes its features
+in Spark SQL over the same topic, from a DataFrame that is parsed once and persisted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from agents import topics
+from agents.produce import EventProducer
+from bench.figures import Figure
+from bench.traffic import Invented, habits
+from bench.worker import settings
+from streamguard.settings import Settings
+from streamguard.testing.broker import LocalKafka
+
+RIVAL = Path(__file__).parent / "rivals" / "spark_sql.py"
+_SAMPLE_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One run of a command: wall and CPU seconds, and the most memory (PSS, MB) of all its processes together."""
+
+    wall: float
+    cpu: float
+    memory: float
+    said: str
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    sizes = (
+        [("seed", 2_500, 14)]
+        if quick
+        else [("seed", 2_500, 14), ("1M", 1_000_000, 10_000), ("10M", 10_000_000, 10_000)]
+    )
+    figures: list[Figure] = []
+    limits = {
+        ("seed", "spark"): "<= 14", ("seed", "local"): "<= 3", ("1M", "spark"): "<= 32", ("1M", "local"): "<= 10",
+        ("10M", "spark"): "<= 180",
+    }  # fmt: skip
+    memory: dict[tuple[str, str], float] = {}
+    versions: dict[str, set[str]] = {}
+    with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as name, LocalKafka() as kafka:
+        for size, events, users in sizes:
+            directory = Path(name, size)
+            chosen = settings(kafka.bootstrap_servers, directory, app_id=size)
+            topic = f"events-{size}"
+            _fill(chosen, topic, events, users)
+            cpu = {}
+            for engine in ("local", "spark"):
+                rounds = 2 if size == "seed" else 1
+                ran = min(
+                    (_retrain(chosen, topic, directory / f"{engine}-{k}", engine) for k in range(rounds)),
+                    key=lambda r: r.wall,
+                )
+                said = json.loads(ran.said.splitlines()[-1])
+                versions.setdefault(size, set()).add(said["version"])
+                cpu[engine], memory[size, engine] = ran.cpu, ran.memory
+                what = f"{events:,} events, {users:,} users, {engine}"
+                figures.append(Figure(what, ran.wall, "s", limits.get((size, engine), "")))
+                figures.append(Figure("  its CPU", ran.cpu, "s"))
+                figures.append(Figure("  its memory", ran.memory, "MB"))
+            if size == "1M":
+                rival = _ran(
+                    [sys.executable, str(RIVAL), kafka.bootstrap_servers, topic, str(directory / "rival")]
+                )
+                figures.append(Figure("  CPU of like features in Spark SQL, persisted", rival.cpu, "s"))
+                figures.append(Figure("  by Spark and the fold", rival.cpu / cpu["spark"], "x", ">= 2"))
+            figures.append(
+                Figure("  different models of both engines' runs", float(len(versions[size])), "", "<= 1")
+            )
+    if not quick:
+        for engine in ("local", "spark"):
+            figures.append(
+                Figure(
+                    f"memory at 10M by that at 1M, {engine}",
+                    memory["10M", engine] / memory["1M", engine],
+                    "x",
+                    "<= 1.5",
+                )
+            )
+    return figures
+
+
+def _fill(chosen: Settings, topic: str, events: int, users: int) -> None:
+    """Create a topic and fill it: the simulator's events, and beyond a million those of invented names."""
+    import msgspec
+
+    kafka = msgspec.structs.replace(chosen.kafka, events_topic=topic)
+    topics.create(msgspec.structs.replace(chosen, kafka=kafka))
+    with EventProducer(chosen.kafka.bootstrap_servers, topic, linger_ms=20.0) as producer:
+        if events <= 1_000_000:
+            for block in habits(events, users).blocks():
+                producer.send((event.user, event.value) for event in block)
+        else:
+            invented = Invented(step_ms=259)  # ten million in a month
+            order = ((k * 7919) % users for k in range(events))
+            producer.send(invented.events(order))
+
+
+def _retrain(chosen: Settings, topic: str, output: Path, engine: str) -> Ran:
+    environ = {
+        "STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS": chosen.kafka.bootstrap_servers,
+        "STREAMGUARD_KAFKA_EVENTS_TOPIC": topic,
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "streamguard.cli",
+        "retrain",
+        "--json",
+        "--engine",
+        engine,
+        "--output",
+        str(output),
+    ]
+    return _ran(command, environ)
+
+
+def _ran(command: list[str], environ: dict[str, str] | None = None) -> Ran:
+    """Run to the end; the CPU of processes that a parent waited for is counted with it."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environ or {})},
+    )
+    most, cpu, stop = [0.0], {}, threading.Event()  # type: list[float], dict[tuple[int, float], float], threading.Event
+    watch = threading.Thread(target=_watch, args=(psutil.Process(process.pid), most, cpu, stop.is_set))
+    watch.start()
+    out, error = process.communicate()
+    wall = time.perf_counter() - begun
+    stop.set()
+    watch.join()
+    if process.returncode not in (0, 3):
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}; it said:\n{error[-2000:]}")
+    return Ran(wall, sum(cpu.values()), most[0], out)
+
+
+def _watch(
+    root: psutil.Process, most: list[float], cpu: dict[tuple[int, float], float], stopped: Callable[[], bool]
+) -> None:
+    """Follow a process tree: its memory, and each process's own CPU up to the last look at it."""
+    while not stopped():
+        memory = 0.0
+        try:
+            processes = [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        for process in processes:
+            try:
+                times = process.cpu_times()
+                cpu[process.pid, process.create_time()] = times.user + times.system
+                memory += process.memory_full_info().pss / 1e6
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        most[0] = max(most[0], memory)
+        time.sleep(_SAMPLE_SECONDS)

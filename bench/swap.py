@@ -1,0 +1,153 @@
+"""Swapping the model of a worker under 20,000 events a second: what waits for it, what is lost, who scored what."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from confluent_kafka import Consumer, TopicPartition
+from numpy.typing import NDArray
+
+from agents.produce import EventProducer
+from bench.figures import Figure
+from bench.traffic import fold, habits, publish, values
+from bench.worker import EVENTS, RunningWorker, running, settings
+from streamguard.features import NAMES
+from streamguard.models.registry import Registry
+from streamguard.models.train import train
+from streamguard.settings import Detection, Settings
+from streamguard.state import PartitionState
+from streamguard.testing.broker import LocalKafka
+
+USERS = 10_000
+SLICES = 250
+"""Of a second, at whose beginnings its events are sent."""
+AROUND_MS = 500
+"""An alert this close to a swap counts as one of its second."""
+
+
+def measure(*, quick: bool) -> list[Figure]:
+    rate, seconds, swaps, history = (4000, 5, 3, 20_000) if quick else (20_000, 30, 8, 200_000)
+    with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as name, LocalKafka() as kafka:
+        directory = Path(name)
+        versions = _forests(directory / "registry", swaps + 1)
+        chosen = _settings(kafka.bootstrap_servers, directory)
+        topic = chosen.kafka.events_topic
+        events = [(event.user, event.value) for event in habits(history + rate * seconds, USERS)]
+        with running(chosen) as worker:
+            with EventProducer(kafka.bootstrap_servers, topic) as producer:
+                producer.send(events[:history])
+            worker.until_events(history)
+            worker.until_saved(chosen.worker.checkpoint_seconds)
+            began = time.time()
+            promotions = threading.Thread(
+                target=_promote, args=(directory / "registry", versions[1:], seconds / (swaps + 1))
+            )
+            promotions.start()
+            with EventProducer(kafka.bootstrap_servers, topic, linger_ms=0.0) as producer:
+                for start in range(history, len(events), rate // SLICES):
+                    time.sleep(max(0.0, began + (start - history) / rate - time.time()))
+                    producer.send(events[start : start + rate // SLICES])
+            took = time.time() - began
+            promotions.join()
+            worker.until_events(len(events))
+            counted = worker.until_saved(chosen.worker.checkpoint_seconds)[EVENTS]
+            at, pauses = _swaps(worker)
+        waits, when, wrong = _alerts(chosen, set(versions), int(began * 1000) + 1000)
+    near = np.abs(when[:, None] - at).min(axis=1) <= AROUND_MS
+    return [
+        Figure("longest wait of an event for a swap", max(pauses), "ms", "<= 5"),
+        Figure("swaps", len(pauses), "", f">= {swaps}"),
+        Figure("events a second", (len(events) - history) / took, "/s"),
+        Figure("events lost", abs(counted - len(events)), "", "<= 0"),
+        Figure("alerts not by one published version", wrong, "", "<= 0"),
+        Figure("event to alert, p99, in seconds with a swap", float(np.percentile(waits[near], 99)), "ms"),
+        Figure("event to alert, p99, in others", float(np.percentile(waits[~near], 99)), "ms"),
+        Figure("alerts in seconds with a swap", int(near.sum())),
+    ]
+
+
+def _settings(bootstrap_servers: str, directory: Path) -> Settings:
+    """One event in a hundred is an alert, and each an incident of its own: as many samples as can be had."""
+    chosen = settings(bootstrap_servers, directory, directory / "registry")
+    return msgspec.structs.replace(
+        chosen,
+        detection=Detection(alert_risk=50.0, incident_gap_seconds=0.001),
+        models=msgspec.structs.replace(chosen.models, poll_seconds=0.1),
+    )
+
+
+def _forests(directory: Path, count: int) -> list[str]:
+    """Publish as many versions, and promote the first."""
+    state = PartitionState(0, lambda keys: [None] * len(keys), resident=65_536, detection=Detection())
+    rows = fold(state, values(habits(10_000, USERS, seed=3)))
+    forests = [train(rows, seed=seed) for seed in range(count)]
+    publish(forests[0], directory)
+    registry = Registry(directory, feature_names=NAMES)
+    return [registry.publish(forest) for forest in forests]
+
+
+def _promote(directory: Path, versions: list[str], pause: float) -> None:
+    """Move the pointer alone: the checks of a promotion would hold up the events that this process sends."""
+    for version in versions:
+        time.sleep(pause)
+        aside = directory / ".next"
+        aside.write_text(version + "\n")
+        aside.replace(directory / "current")
+
+
+def _swaps(worker: RunningWorker) -> tuple[NDArray[np.float64], list[float]]:
+    """When swaps were done, in epoch ms, and how many ms chunks had waited for each; without the first model's."""
+    told = [(line["time"], line["pause_ms"]) for line in worker.said() if "pause_ms" in line][1:]
+    return np.array([datetime.fromisoformat(at).timestamp() * 1000 for at, _ in told]), [ms for _, ms in told]
+
+
+def _alerts(
+    chosen: Settings, versions: set[str], since_ms: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Ms from event to alert and time of the event, of each alert since then; how many name no one version."""
+    logged: dict[tuple[int, int], int] = {}
+    for message in _read(chosen, chosen.kafka.events_topic):
+        logged[message.partition(), message.offset()] = message.timestamp()[1]
+    waits, when = [], []
+    scored: dict[tuple[int, int], str] = {}
+    wrong = 0
+    for message in _read(chosen, chosen.kafka.alerts_topic):
+        body = json.loads(message.value())
+        place = body["origin"]["partition"], body["origin"]["offset"]
+        version = body["model"]["version"]
+        wrong += version not in versions or scored.setdefault(place, version) != version
+        if logged[place] >= since_ms:
+            waits.append(message.timestamp()[1] - logged[place])
+            when.append(logged[place])
+    return np.array(waits, np.float64), np.array(when, np.float64), wrong
+
+
+def _read(chosen: Settings, topic: str) -> Iterator[Any]:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": chosen.kafka.bootstrap_servers,
+            "group.id": "bench",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    partitions = list(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    ended: set[int] = set()
+    while len(ended) < len(partitions):
+        for message in consumer.consume(10_000, 0.1):
+            if message.error():
+                ended.add(message.partition())
+            else:
+                yield message
+    consumer.close()

@@ -1,0 +1,248 @@
+"""Whether a challenger may become champion: checks with numbers, made before the registry's pointer moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.features import NAMES
+from streamguard.forest import Forest
+from streamguard.settings import Gate
+from streamguard.state import verdict
+
+DISTRIBUTION = "distribution"
+"""Where an artifact's metrics keep `distribution` of its training rows, and below where they keep the judgement."""
+JUDGEMENT = "gate"
+
+MOST_INJECTED = 2000
+"""Quiet rows that attacks are injected into."""
+LEAST_TOP = 50
+"""Events of a top 1 % at the least: of fewer, an overlap says nothing."""
+LEAST_SHARE = 0.5
+"""An attack is injected if so much of what it changes varies in the training rows: the rest no forest can see."""
+
+Distribution = dict[str, list[float]]
+"""Of each feature the values below which 0, 1, ... 100 % of the rows lie."""
+
+GROWING = {"active_days"}
+"""Moves as time goes by, whatever happens."""
+
+ATTACKS: dict[str, dict[str, float]] = {
+    "takeover": {"source_bits": 10, "network_bits": 8, "location_bits": 8, "agent_bits": 6, "hour_bits": 11},
+    "brute_force": {
+        "failure_streak": 4.4, "failure_rate_1h": 0.9, "failure_rate_1d": 0.8, "event_rate_5m": 7.9,
+        "event_rate_1h": 4.4, "burst": 6, "source_bits": 8, "transition_bits": 6,
+    },
+    "spray": {
+        "crowd_new_sources": 25, "source_bits": 10, "network_bits": 6, "failure_streak": 1, "failure_rate_1h": 0.5,
+        "transition_bits": 5,
+    },
+    "dormant_account": {
+        "dormancy": 5.9, "interval_z": 4, "source_bits": 9, "network_bits": 6, "location_bits": 6, "hour_bits": 10,
+    },
+    "exfiltration": {
+        "volume_z": 6, "resource_bits": 8, "event_rate_5m": 8, "event_rate_1h": 5, "burst": 6, "hour_bits": 10,
+    },
+    "malware": {"host_bits": 8, "resource_bits": 12, "transition_bits": 8, "threat_z": 5, "hour_bits": 10},
+}  # fmt: skip
+"""What an event of each raises a feature to, where it is lower; in the units of `streamguard.features`."""
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One question that was asked of the challenger."""
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+    says: str
+    """Reason and numbers."""
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What the gate decided; as JSON it is kept in the artifact's metrics."""
+
+    passed: bool
+    checks: list[Check]
+
+    @property
+    def says(self) -> str:
+        """The reasons of a refusal, or that there is none."""
+        return "; ".join(check.says for check in self.checks if not check.passed) or (
+            f"passed all {len(self.checks)} checks"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Events as they came, attacks and all; arrays are of the n events in any order.
+
+    Attributes
+    ----------
+    features
+        float32 (n, 28).
+    strength
+        float64 (n,): evidence without a forest.
+    quiet
+        bool (n,): of `streamguard.models.sampling.quiet`.
+    """
+
+    features: NDArray[np.float32]
+    strength: NDArray[np.float64]
+    quiet: NDArray[np.bool_]
+
+
+def judge(
+    challenger: Forest,
+    champion: Forest | None,
+    sample: Sample,
+    *,
+    rows: NDArray[np.float32],
+    before: Mapping[str, list[float]] | None,
+    alert_bits: float,
+    limits: Gate,
+) -> Judgement:
+    """Ask everything; nothing is random.
+
+    Parameters
+    ----------
+    champion
+        What is current; None asks only what needs no comparison.
+    sample
+        Both forests are compared on it.
+    rows
+        float32 (m, 28), what the challenger was trained on.
+    before
+        `distribution` of the champion's training rows, from its metrics; None if it has none.
+    alert_bits
+        Evidence from which an event is alerted.
+    """
+    checks = [_trimmed(sample, limits), _rows(len(rows), limits)]
+    if before is not None:
+        checks.append(_drift(drift(before, distribution(rows)), limits))
+    if champion is not None and len(sample.features):
+        ours, theirs = (forest.bits(sample.features) for forest in (challenger, champion))
+        checks.append(_overlap(ours, theirs, limits))
+        checks.append(_alerts(sample.strength, ours, theirs, alert_bits, limits))
+    varies = rows.min(axis=0) < rows.max(axis=0) if len(rows) else np.zeros(len(NAMES), bool)
+    calm = sample.features[sample.quiet]
+    if len(calm):
+        calm = calm[np.linspace(0, len(calm) - 1, min(len(calm), MOST_INJECTED)).astype(np.int64)]
+        checks += _injected(challenger, calm, varies, limits)
+    return Judgement(all(check.passed for check in checks), checks)
+
+
+def distribution(features: NDArray[np.float32]) -> Distribution:
+    """What an artifact's metrics keep of its training rows, float32 (m, 28), at least one."""
+    levels = np.quantile(features, np.linspace(0, 1, 101), axis=0, method="inverted_cdf")
+    return {name: np.round(levels[:, k].astype(float), 4).tolist() for k, name in enumerate(NAMES)}
+
+
+def drift(before: Mapping[str, list[float]], now: Mapping[str, list[float]]) -> dict[str, float]:
+    """Population stability index of every feature that both have, over the tenths of `before`.
+
+    0 is no change; by convention 0.1 is little and 0.25 much.
+
+    Examples
+    --------
+    >>> flat = {"burst": [float(k) for k in range(101)]}
+    >>> drift(flat, flat), drift(flat, {"burst": [k + 10.0 for k in range(101)]})["burst"] > 0.25
+    ({'burst': 0.0}, True)
+    """
+    return {
+        name: _psi(np.array(before[name]), np.array(now[name]))
+        for name in NAMES
+        if {name} <= before.keys() & now.keys()
+    }
+
+
+def _psi(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:
+    edges = np.unique(np.quantile(before, np.linspace(0.1, 0.9, 9), method="inverted_cdf"))
+    shares = []
+    for values in (before, now):
+        below = np.searchsorted(np.sort(values), edges, side="right") / len(values)
+        part = np.diff(np.concatenate([[0.0], below, [1.0]]))
+        # Half a level in each: an empty one is rare, not impossible.
+        shares.append((part * len(values) + 0.5) / (len(values) + 0.5 * len(part)))
+    old, new = shares
+    return round(float(np.sum((new - old) * np.log(new / old))), 4)
+
+
+def _trimmed(sample: Sample, limits: Gate) -> Check:
+    share = float(1.0 - sample.quiet.mean()) if len(sample.quiet) else 0.0
+    return Check(
+        "trimmed", share, limits.most_trimmed, share <= limits.most_trimmed,
+        f"patterns and bits call {share:.1%} of the events possible attacks, at most {limits.most_trimmed:.1%} may be",
+    )  # fmt: skip
+
+
+def _rows(rows: int, limits: Gate) -> Check:
+    return Check(
+        "rows", float(rows), float(limits.least_rows), rows >= limits.least_rows,
+        f"{rows:,} training rows, at least {limits.least_rows:,} are needed",
+    )  # fmt: skip
+
+
+def _drift(moved: Mapping[str, float], limits: Gate) -> Check:
+    moved = {name: index for name, index in moved.items() if name not in GROWING}
+    worst = max(moved, key=lambda name: moved[name], default="none")
+    value = moved.get(worst, 0.0)
+    return Check(
+        "drift", value, limits.most_drift, value <= limits.most_drift,
+        f"{worst} moved most against the champion's training rows: stability index {value:.2f}, "
+        f"at most {limits.most_drift:.2f} may be",
+    )  # fmt: skip
+
+
+def _overlap(ours: NDArray[np.float64], theirs: NDArray[np.float64], limits: Gate) -> Check:
+    top = min(len(ours), max(len(ours) // 100, LEAST_TOP))
+    first, second = (np.argsort(-bits, kind="stable")[:top] for bits in (ours, theirs))
+    value = len(np.intersect1d(first, second)) / top
+    return Check(
+        "overlap", value, limits.least_overlap, value >= limits.least_overlap,
+        f"{value:.1%} of the champion's {top:,} most abnormal events are among the challenger's, "
+        f"at least {limits.least_overlap:.1%} must be",
+    )  # fmt: skip
+
+
+def _alerts(
+    strength: NDArray[np.float64],
+    ours: NDArray[np.float64],
+    theirs: NDArray[np.float64],
+    alert_bits: float,
+    limits: Gate,
+) -> Check:
+    now, before = (int(np.count_nonzero(verdict(strength, bits) >= alert_bits)) for bits in (ours, theirs))
+    value = (now + 1) / (before + 1)
+    return Check(
+        "alerts", value, limits.most_alert_ratio, value <= limits.most_alert_ratio,
+        f"{now:,} of {len(strength):,} events would be alerted with the challenger, {before:,} with the champion: "
+        f"{value:.2f} times, at most {limits.most_alert_ratio:.2f} may be",
+    )  # fmt: skip
+
+
+def _injected(
+    forest: Forest, calm: NDArray[np.float32], varies: NDArray[np.bool_], limits: Gate
+) -> list[Check]:
+    usual = np.sort(forest.bits(calm))
+    checks = []
+    for attack, raised in ATTACKS.items():
+        columns = np.array([NAMES.index(name) for name in raised])
+        if varies[columns].mean() < LEAST_SHARE:
+            continue
+        rows = calm.copy()
+        rows[:, columns] = np.maximum(rows[:, columns], np.array(list(raised.values()), np.float32))
+        bits = forest.bits(rows)
+        above = np.searchsorted(usual, bits, "left") + np.searchsorted(usual, bits, "right")
+        value = float(above.mean() / (2 * len(usual)))
+        says = (
+            f"an injected {attack.replace('_', ' ')} is told from quiet events with an AUC of {value:.3f}, "
+            f"at least {limits.least_injected_auc:.3f} is needed"
+        )
+        passed = value >= limits.least_injected_auc
+        checks.append(Check(f"injected_{attack}", value, limits.least_injected_auc, passed, says))
+    return checks

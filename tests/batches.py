@@ -1,0 +1,147 @@
+"""A folded history made up from a seed, for tests of what is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batch.staged import Counts, Rows, Staged, Users
+from batch.summaries import SUMMARY_COLUMNS
+from streamguard.features import NAMES
+
+START_MS = 1_700_000_000_000
+PARTITIONS = 2
+ALERT_BITS = 10.0
+
+
+def rows(keys: list[tuple[int, int]], users: list[str], strength: float = 20.0) -> Rows:
+    """Rows at (partition, offset), whose content follows from their place; `strength` bits at the most."""
+    n = len(keys)
+    draws = [np.random.default_rng([p, offset]) for p, offset in keys]
+    evidence = np.array([random.random() ** 4 * strength for random in draws])
+    features = np.array([random.normal(size=len(NAMES)) for random in draws], np.float32)
+    return Rows(
+        partition=np.array([p for p, _ in keys], np.int32),
+        offset=np.array([offset for _, offset in keys], np.int64),
+        timestamp=np.array([START_MS + 1000 * offset for _, offset in keys], np.int64),
+        user=_texts([users[offset % len(users)] for _, offset in keys]),
+        event_type=_texts(["auth_attempt"] * n),
+        source=_texts([f"10.0.{p}.{offset % 250}" for p, offset in keys]),
+        features=features.reshape(n, len(NAMES)),
+        score=evidence * 2,
+        tail=evidence / 2,
+        strength=evidence,
+        patterns=np.where(evidence > 15, 5, 0).astype(np.uint64),
+        alerted=evidence >= ALERT_BITS,
+    )
+
+
+def staged(
+    sampled: int = 300, flagged: int = 20, users: int = 40, *, names: list[str] | None = None
+) -> Staged:
+    """Two partitions with offsets 0 to 999, of which this run read 500 to 999; flagged rows overlap the sample."""
+    random = np.random.default_rng(7)
+    names = names or [f"user{k:04d}" for k in range(users)]
+    keys = [(p, offset) for p in range(PARTITIONS) for offset in range(1000)]
+    everything = rows(keys, names)
+    sample = sorted(random.choice(len(keys), sampled, replace=False).tolist())
+    worst = np.argsort(-np.where(everything.offset >= 500, everything.strength, -1.0), kind="stable")
+    everybody = [(p, name) for p in range(PARTITIONS) for name in sorted(set(names))]
+    place = {key: k for k, key in enumerate(everybody)}
+    peak = np.zeros(len(everybody))
+    for p, offset, name, bits in zip(
+        everything.partition.tolist(),
+        everything.offset.tolist(),
+        everything.user,
+        everything.strength.tolist(),
+        strict=True,
+    ):
+        if offset >= 500:
+            peak[place[p, name]] = max(peak[place[p, name]], bits)
+    summary = np.zeros(len(everybody), SUMMARY_COLUMNS)
+    summary["total_events"] = 25
+    summary["failed_auth_rate"] = 0.04
+    summary["first_seen"] = START_MS
+    summary["last_seen"] = START_MS + 86_400_000
+    centres = random.normal(scale=6.0, size=(3, len(NAMES)))
+    usual = centres[np.arange(len(everybody)) % 3] + random.normal(size=(len(everybody), len(NAMES)))
+    return Staged(
+        sample=rows([keys[k] for k in sample], names),
+        flagged=rows([keys[k] for k in sorted(worst[:flagged].tolist())], names),
+        users=Users(
+            user=_texts([name for _, name in everybody]),
+            partition=np.array([p for p, _ in everybody], np.int32),
+            features=usual.astype(np.float32),
+            usual=usual,
+            summary=summary,
+            peak=peak,
+        ),
+        incidents=[incident(names[k], k) for k in range(min(3, len(names)))],
+        counts=[
+            Counts(
+                p,
+                500,
+                1000,
+                records=500,
+                events=498,
+                alerted=int(
+                    (everything.alerted & (everything.offset >= 500) & (everything.partition == p)).sum()
+                ),
+                refused={"not_json": 2},
+                refused_first=[(501, "not_json", "expected a value"), (502, "not_json", "<b>?")],
+                first_ms=START_MS + 500_000,
+                last_ms=START_MS + 999_000,
+            )
+            for p in range(PARTITIONS)
+        ],
+    )
+
+
+def incident(user: str, offset: int, event: Any = None) -> dict[str, Any]:
+    """As `streamguard.alerts` publishes it."""
+    return {
+        "id": f"0-{offset}-18bcfe56800",
+        "entity": {"kind": "user", "value": user},
+        "first_seen": "2023-11-14T22:13:20.123Z",
+        "last_seen": "2023-11-14T22:15:20.123Z",
+        "count": 12 + offset,
+        "risk": 91.5,
+        "severity": "high",
+        "evidence_bits": 14.2,
+        "technique": "T1110.001",
+        "patterns": [
+            {
+                "name": "brute_force",
+                "technique": "T1110.001",
+                "says": "many failed logins in a row within minutes",
+            }
+        ],
+        "reasons": [
+            {
+                "feature": "source_bits",
+                "actual": "203.0.113.9",
+                "typical": "10.1.2.3 (71 %)",
+                "bits": 9.1,
+                "share": 0.6,
+            },
+            {
+                "feature": "hour_bits",
+                "actual": "Tue 03:00",
+                "typical": "Mon-Fri 8 to 17",
+                "bits": 4.4,
+                "share": 0.3,
+            },
+        ],
+        "model": {"version": None, "forest_bits": None},
+        "origin": {"topic": "security-events", "partition": 0, "offset": offset},
+        "event": event
+        or {"user": user, "event_type": "auth_attempt", "status": "failed", "timestamp": START_MS},
+    }
+
+
+def _texts(values: list[str]) -> NDArray[np.object_]:
+    out = np.empty(len(values), object)
+    out[:] = values
+    return out

@@ -1,0 +1,179 @@
+"""`streamguard archive` on a real topic: killed, expired, by both engines, and retrained from to the same bits."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from batch.archive import archive
+from batch.manifest import Manifest, read
+from batch.plan import plan
+from batch.sources import ArchiveSource, KafkaSource
+from streamguard.settings import Batch, Settings
+from tests.harness import Site, events, eventually
+from tests.integration.test_retrain import PARTITIONS, Place, attack
+from tests.streams import START, event, habit
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def place(kafka: str, topics: Callable[..., str], tmp_path: Path) -> Place:
+    return Place(kafka, topics("events", partitions=PARTITIONS), tmp_path)
+
+
+def command(directory: Path, *arguments: object) -> list[str]:
+    command = [sys.executable, "-m", "streamguard.cli", "archive", "--engine", "local", "--output", directory]
+    return [str(part) for part in (*command, "--json", *arguments)]
+
+
+def archived(place: Place, directory: Path, *arguments: object, code: int = 0) -> Any:
+    """What the command says of an archiving; of a failed one its last line."""
+    ran = subprocess.run(
+        command(directory, *arguments),
+        env=place.environ,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == code, (ran.returncode, ran.stdout, ran.stderr)
+    return ran.stderr.splitlines()[-1] if code else msgspec.json.decode(ran.stdout)
+
+
+def manifest(directory: Path) -> Manifest:
+    found = read(directory)
+    assert found is not None
+    return found
+
+
+def rows(directory: Path) -> list[pa.Table]:
+    """What an archive holds, by partition."""
+    files = manifest(directory).files
+    return [
+        pa.concat_tables(
+            pq.read_table(directory / f.path, partitioning=None) for f in files if f.partition == p
+        )
+        for p in sorted({f.partition for f in files})
+    ]
+
+
+def test_topic_archive_and_both_train_the_same_model(place: Place, tmp_path: Path) -> None:
+    kept = tmp_path / "archive"
+    values = [
+        *habit(2000),
+        b"?",
+        None,
+        event(START, "user1", auth_details={}),
+        *attack(START + 2000 * 20_000),
+    ]
+    place.produce(values[:1200])
+    assert archived(place, kept)["records"] == 1200
+    place.output = tmp_path / "both"
+    place.retrain("--input", kept)
+    place.produce(values[1200:1700])
+    place.retrain()
+    place.produce(values[1700:])
+    assert archived(place, kept)["records"] == len(values) - 1200
+    both = place.retrain("--input", kept)
+    assert place.report()["continues"] is not None
+    history = place.history()
+    for name, arguments in (("topic", ()), ("archive", ("--input", kept))):
+        place.output = tmp_path / name
+        outcome = place.retrain(*arguments)
+        assert outcome["version"] == both["version"]
+        assert outcome["records"] == len(values)
+        assert place.history() == history
+    assert archived(place, kept)["records"] == 0
+
+
+def test_a_killed_run_is_as_if_it_had_not_been(place: Place, tmp_path: Path) -> None:
+    kept, whole = tmp_path / "archive", tmp_path / "whole"
+    place.produce(list(habit(60_000, step=3000)))
+    archived(place, kept, "--max-events", 1000)
+    before = manifest(kept)
+    for sight in (".partial/*.part", ".partial/*.json"):
+        with subprocess.Popen(command(kept), env=place.environ, stdout=subprocess.PIPE) as process:
+            eventually(f"{sight} is seen", lambda sight=sight: list(kept.glob(sight)))
+            process.send_signal(signal.SIGKILL)
+        assert manifest(kept) == before
+    assert archived(place, kept)["records"] == 59_000
+    archived(place, whole)
+
+    assert rows(kept) == rows(whole)
+    named = {kept / file.path for file in manifest(kept).files}
+    assert set(kept.rglob("*.parquet")) == named
+    assert not (kept / ".partial").exists()
+
+
+def test_what_expired_unread_is_missed_aloud(place: Place, kafka: str, tmp_path: Path) -> None:
+    place.produce(list(habit(300)))
+    archived(place, tmp_path / "a", "--max-events", 30)
+    topic = place.environ["STREAMGUARD_KAFKA_EVENTS_TOPIC"]
+    admin = AdminClient({"bootstrap.servers": kafka})
+    for deleted in admin.delete_records([TopicPartition(topic, 1, 40)]).values():
+        deleted.result()
+
+    said = archived(place, tmp_path / "a", code=65)
+    assert "partition 1: the archive ended at offset 10, but the topic begins at 40 now: 30 records" in said
+    assert "--output with a new directory" in said
+    assert archived(place, tmp_path / "b")["records"] == 260
+
+
+def test_spark_writes_what_this_process_writes(kafka: str, spark: Any, tmp_path: Path) -> None:
+    site = Site(kafka, tmp_path / "site", partitions=3)
+    made = [(partition % 2, value) for partition, value in events(5000, 2)]
+    site.produce(made[:2000])
+    site.produce([(0, None), (1, b"\xff\xfe"), (2, b"")])
+    parts = [made[a : a + 100] for a in range(2000, 4000, 100)]
+    site.produce_in_transactions([(k % 3 != 1, part) for k, part in enumerate(parts)])
+    site.produce(made[4000:])
+    outcomes = {}
+    for name in ("spark", "local"):
+        for most in (1500, None):
+            settings = Settings(kafka=site.settings.kafka, batch=Batch(engine=name))
+            outcomes[name] = archive(settings, tmp_path / name, lambda text: None, most=most)
+
+    assert rows(tmp_path / "spark") == rows(tmp_path / "local")
+    assert outcomes["spark"].ends == outcomes["local"].ends
+    source = KafkaSource(kafka, site.settings.kafka.events_topic)
+    kept = ArchiveSource(str(tmp_path / "spark"), manifest(tmp_path / "spark"))
+    assert kept.bounds() == source.bounds() and kept.identity() == source.identity()
+    for stretch in plan(kept, None):
+        ours, theirs = (
+            [offset for offsets, _ in origin.records(stretch) for offset in offsets.tolist()]
+            for origin in (kept, source)
+        )
+        assert ours == theirs
+
+
+def test_spark_retrains_from_an_archive_as_this_process_does(kafka: str, spark: Any, tmp_path: Path) -> None:
+    from batch import local
+    from batch import spark as engine
+
+    site = Site(kafka, tmp_path / "site", partitions=2)
+    site.produce(events(3000, 2))
+    settings = Settings(kafka=site.settings.kafka, batch=Batch(engine="local"))
+    archive(settings, tmp_path / "archive", lambda text: None)
+    kept = ArchiveSource(str(tmp_path / "archive"), manifest(tmp_path / "archive"))
+    for name in ("spark", "local"):
+        (tmp_path / name).mkdir()
+    engine.fold(kept, plan(kept, None), settings, tmp_path / "spark", lambda stretch: None, spark)
+    local.fold(kept, plan(kept, None), settings, tmp_path / "local", lambda stretch: None)
+
+    for p in range(2):
+        ours, theirs = (
+            pq.read_table(tmp_path / n / f"partition-{p:04d}.parquet") for n in ("spark", "local")
+        )
+        assert ours.equals(theirs)

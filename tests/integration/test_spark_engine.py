@@ -1,0 +1,206 @@
+"""Spark folds a real topic to the same files as this process does, and stops when it is not given what was planned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch import local
+from batch import spark as engine
+from batch.plan import Earlier, earlier, plan, write_about
+from batch.session import SparkError
+from batch.sources import KafkaSource
+from batch.staged import Counts
+from batch.stretch import PlanError, Stretch
+from streamguard.settings import Settings
+from tests.harness import Site, events
+
+pytestmark = pytest.mark.integration
+
+PARTITIONS = 4
+EMPTY = 3
+
+
+class Topic:
+    """A topic with bad records, tombstones, transactions and an empty partition, and what it is folded to."""
+
+    def __init__(self, kafka: str, directory: Path) -> None:
+        self.site = Site(kafka, directory / "site", partitions=PARTITIONS)
+        self.source = KafkaSource(kafka, self.site.settings.kafka.events_topic)
+        self._directory = directory
+        self._folded = 0
+        made = [(partition % 3, value) for partition, value in events(6000, PARTITIONS, users=60)]
+        self.site.produce(made[:2000])
+        self.site.produce([(0, None), (1, b"\xff\xfe"), (2, b"")])
+        parts = [made[a : a + 100] for a in range(2000, 4000, 100)]
+        self.site.produce_in_transactions([(k % 3 != 1, part) for k, part in enumerate(parts)])
+        self.site.produce(made[4000:])
+        self.site.produce_in_transactions(
+            [(True, made[:30]), (False, made[:30])]
+        )  # nothing visible at the end
+
+    def fold(self, stretches: list[Stretch], spark: Any = None, **settings: Any) -> Path:
+        """A new directory of partition files, by Spark if it is given."""
+        self._folded += 1
+        directory = self._directory / f"folded-{self._folded}"
+        directory.mkdir()
+        chosen, told = Settings(**settings), []
+        if spark is None:
+            local.fold(self.source, stretches, chosen, directory, told.append)
+        else:
+            engine.fold(self.source, stretches, chosen, directory, told.append, spark)
+        assert sorted(s.partition for s in told) == [s.partition for s in stretches]
+        return directory
+
+
+@pytest.fixture(scope="module")
+def topic(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Topic:
+    return Topic(kafka, tmp_path_factory.mktemp("topic"))
+
+
+@pytest.fixture
+def batch_rows(spark: Any) -> Iterator[Any]:
+    """Sets the batch size of the shared session for a test."""
+    name = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    before = spark.conf.get(name)
+    yield lambda rows: spark.conf.set(name, str(rows))
+    spark.conf.set(name, before)
+
+
+def tables(directory: Path) -> dict[str, pa.Table]:
+    return {path.name: pq.read_table(path) for path in sorted(directory.glob("partition-*.parquet"))}
+
+
+def counts(directory: Path, partition: int) -> Counts:
+    table = tables(directory)[f"partition-{partition:04d}.parquet"]
+    return msgspec.json.decode(table["value"][0].as_py(), type=Counts)
+
+
+def without_counts(directory: Path, *kinds: str) -> dict[str, pa.Table]:
+    return {
+        name: table.filter(pa.compute.is_in(table["kind"], pa.array(kinds)))
+        for name, table in tables(directory).items()
+    }
+
+
+@pytest.mark.parametrize("rows", [7, 1000, 4096])
+def test_spark_and_this_process_write_the_same_files(
+    topic: Topic, spark: Any, batch_rows: Any, rows: int
+) -> None:
+    stretches = plan(topic.source, None)
+    batch_rows(rows)
+    ours, theirs = tables(topic.fold(stretches)), tables(topic.fold(stretches, spark))
+    assert list(theirs) == [f"partition-{p:04d}.parquet" for p in range(PARTITIONS)]
+    for name, table in ours.items():
+        assert theirs[name].equals(table), name
+
+
+def test_records_gaps_and_refusals_are_counted(topic: Topic, spark: Any) -> None:
+    stretches = plan(topic.source, None)
+    folded = topic.fold(stretches, spark)
+    for stretch in stretches:
+        count = counts(folded, stretch.partition)
+        assert (count.start, count.end) == (stretch.start, stretch.end)
+        assert count.records + count.missing == stretch.end - stretch.start
+        assert count.events + sum(count.refused.values()) == count.records
+        assert (count.records > 1000) == (count.missing > 0) == (stretch.partition != EMPTY)
+    assert all(counts(folded, partition).refused for partition in range(3))
+
+
+def test_three_runs_come_to_what_one_does(topic: Topic, spark: Any) -> None:
+    whole = plan(topic.source, None)
+    before: Path | None = None
+    for share in (0.21, 0.5, 1.0):
+        part = []
+        for stretch in whole:
+            end = int(stretch.end * share)
+            start, file = 0, None
+            if before is not None:
+                start = counts(before, stretch.partition).end
+                file = str(before / f"partition-{stretch.partition:04d}.parquet")
+            part.append(Stretch(stretch.partition, start, end, file))
+        before = topic.fold(part, spark)
+    assert before is not None
+    once = topic.fold(whole)
+    for kinds in (("state",), ("sample",)):
+        assert without_counts(before, *kinds) == without_counts(once, *kinds)
+    users = [
+        {name: table.drop(["peak"]) for name, table in without_counts(d, "user").items()}  # of a run alone
+        for d in (before, once)
+    ]
+    assert users[0] == users[1]
+
+
+def test_a_plan_that_spark_splits_stops_the_run(
+    topic: Topic, spark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = engine.reader_options
+    monkeypatch.setattr(engine, "reader_options", lambda *given: {**asked(*given), "minPartitions": "8"})
+    with pytest.raises(
+        PlanError, match=r"^partition \d: \d tasks read it, from offset 0( and \d+)+ on, but"
+    ) as raised:
+        topic.fold(plan(topic.source, None), spark)
+    assert "\n" not in str(raised.value)
+
+
+def test_offsets_before_the_plan_are_named(topic: Topic, spark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = plan(topic.source, None)
+    asked = engine.reader_options
+    monkeypatch.setattr(
+        engine,
+        "reader_options",
+        lambda source, planned: asked(source, {s.partition: s for s in whole if s.end > s.start}),
+    )
+    with pytest.raises(
+        PlanError, match=r"^partition [012]: offset 0 came after 9, but the plan is"
+    ) as raised:
+        topic.fold([replace(s, start=10) for s in whole if s.partition != EMPTY], spark)
+    assert "\n" not in str(raised.value)
+
+
+def test_tasks_of_several_partitions_stop_the_run(topic: Topic, spark: Any) -> None:
+    records = (
+        spark.read.format("kafka")
+        .options(**engine.reader_options(topic.source, {s.partition: s for s in plan(topic.source, None)}))
+        .load()
+        .select("partition", "offset", "value")
+        .coalesce(1)
+    )
+    batches = records.toArrow().to_batches()
+    with pytest.raises(PlanError, match=r"^partition \d: its task was also given offset 0 of partition \d"):
+        for _ in engine._of_one(batches[0]["partition"][0].as_py(), batches):
+            pass
+
+
+def test_records_that_expired_after_the_plan_stop_the_run(kafka: str, tmp_path: Path, spark: Any) -> None:
+    topic = Topic(kafka, tmp_path)
+    stretches = plan(topic.source, None)
+    topic.site.expire("events", 1)
+    with pytest.raises(SparkError, match=topic.source.topic) as raised:
+        topic.fold(stretches, spark)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_run_goes_on_from_the_one_before(kafka: str, tmp_path: Path, spark: Any) -> None:
+    topic = Topic(kafka, tmp_path)
+    first = plan(topic.source, None)
+    folded = topic.fold(first, spark)
+    write_about(folded, topic.source, Settings(), first, None)
+    topic.site.produce([(EMPTY, value) for _, value in events(50, 1, start=6000)])
+    before = earlier(folded, topic.source, Settings())
+    assert isinstance(before, Earlier)
+    second = plan(topic.source, before)
+    assert [(s.start, s.end) for s in second] == [(s.end, s.end + 50 * (s.partition == EMPTY)) for s in first]
+    again = topic.fold(second, spark)
+    assert [counts(again, p).records for p in range(PARTITIONS)] == [0, 0, 0, 50]
+    assert (
+        without_counts(again, "sample")["partition-0000.parquet"]
+        == without_counts(folded, "sample")["partition-0000.parquet"]
+    )

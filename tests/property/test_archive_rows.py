@@ -1,0 +1,127 @@
+"""Decoded rows give records that are scored as the archived ones were: the same events, refusals and folded history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.decoded import SCHEMA, to_columns, to_values
+from batch.stretch import SCHEMA as FOLDED
+from batch.stretch import Stretch, fold_stretch
+from streamguard.events import MAX_EVENT_BYTES, parse
+from streamguard.settings import Detection, Sampling
+from tests.property.test_events import FIELDS, ODD, document
+from tests.streams import START, event, habit
+
+TEXTS = st.one_of(
+    st.text(max_size=12), st.sampled_from(["", "3", "03", "-1", "{[" * 60, "NXDOMAIN", "\u2028\n"])
+)
+NUMBERS = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(2**70), 2**70),
+    st.sampled_from([0, -0.0, 2**53 + 1]),
+)
+CELLS = st.one_of(st.none(), st.booleans(), TEXTS, NUMBERS)
+NAMES = (
+    "hostname", "auth_type", "failure_reason", "bytes_sent", "bytes_received", "file_path", "operation",
+    "file_size_bytes", "is_encrypted", "process_name", "command_line", "query_name", "response_code", "unknown",
+)  # fmt: skip
+GROUPS = st.dictionaries(st.sampled_from(NAMES), CELLS, max_size=4).map(msgspec.json.encode)
+DETAILS = [name for name in FIELDS if name.endswith("details")]
+RECORDS = st.one_of(
+    st.none(),
+    st.binary(max_size=40),
+    st.dictionaries(st.sampled_from((*FIELDS, "event_id")), st.sampled_from(ODD) | GROUPS, max_size=5).map(document),
+    st.dictionaries(st.sampled_from(DETAILS), GROUPS, max_size=2).map(document),
+    st.integers(0, 1_000_000).map(lambda ms: event(START + ms, "ann", threat_score=ms / 7)),
+)  # fmt: skip
+
+
+def assert_alike(values: list[bytes | None]) -> list[bytes | None]:
+    back = to_values(to_columns(np.arange(len(values)), values))
+    assert parse(back) == parse(values)
+    return back
+
+
+def fold(values: list[bytes | None]) -> tuple[pa.Table, list[Any]]:
+    stretch = Stretch(0, 0, len(values))
+    records = [(np.arange(len(values)), values)]
+    rows = pa.Table.from_batches(
+        fold_stretch(stretch, records, Detection(alert_risk=30.0), Sampling(rows=256, flagged=50)), FOLDED
+    )
+    told = [
+        _without_event(value) if kind == "incident" else value
+        for kind, value in zip(rows["kind"].to_pylist(), rows["value"].to_pylist(), strict=True)
+    ]
+    return rows.drop_columns("value"), told
+
+
+def _without_event(incident: bytes) -> dict[str, Any]:
+    """An archive keeps what is scored; an incident also shows the rest of its event."""
+    body = msgspec.json.decode(incident)
+    del body["event"]
+    return body
+
+
+@given(st.lists(RECORDS, max_size=12))
+def test_rows_are_scored_as_their_records(values: list[bytes | None]) -> None:
+    assert_alike(values)
+
+
+@given(st.lists(st.tuples(st.integers(0, 399), RECORDS), min_size=1, max_size=12))
+def test_a_history_folds_to_the_same_bits(odd: list[tuple[int, bytes | None]]) -> None:
+    values: list[bytes | None] = list(habit(400))
+    for place, value in odd:
+        values.insert(place, value)
+
+    assert fold(assert_alike(values)) == fold(values)
+
+
+@given(st.integers(-3, 3), st.sampled_from([b"{", b"[", b"\\u007b", b"x"]))
+def test_limits_of_size_and_nesting_are_where_they_were(more: int, filler: bytes) -> None:
+    for limit in (201, 1000, MAX_EVENT_BYTES):
+        frame = document({"process_details": b'{"command_line": "%s"}'})
+        n = max(0, limit + more - len(frame) + 2) // len(filler)
+        short = frame % (filler * n)
+        assert_alike([short, short + b" " * (limit + more - len(short))])
+
+
+def test_every_odd_value_of_every_field() -> None:
+    assert_alike([document({name: value}) for name in FIELDS for value in ODD])
+
+
+def test_ordinary_records_are_not_kept_beside_their_columns() -> None:
+    plain = [
+        *habit(50),
+        event(START, "bob", "dns_query", dns_details={"query_name": "a.example", "response_code": 3}),
+        event(START, "bob", "file_access", file_details={"file_path": "C:\\x", "is_encrypted": True}),
+        event(START, None, source_ip="10.0.0.1", network_details={"bytes_sent": 10, "bytes_received": None}),
+        event(START, "bob", metadata={"session_id": "s", "hostname": "h"}, event_id="e-1"),
+    ]
+    rows = to_columns(np.arange(len(plain)), plain)
+
+    assert rows.schema.equals(SCHEMA)
+    assert rows["raw"].null_count == len(plain)
+    assert rows["event_id"][-1].as_py() == "e-1"
+    assert rows["network_details.bytes_sent"][-2].as_py() == 10.0
+
+
+def test_what_columns_cannot_say_is_kept_whole() -> None:
+    odd = [
+        b"?",
+        b"",
+        None,
+        event(START, "ann", dns_details={"response_code": "3"}),
+        event(START, "ann", auth_details={}),
+    ]
+    rows = to_columns(np.arange(10, 15), odd)
+
+    assert rows["offset"].to_pylist() == list(range(10, 15))
+    assert rows["raw"].to_pylist() == odd
+    assert rows["user"].to_pylist() == [None, None, None, "ann", "ann"]
+    assert to_values(rows) == odd

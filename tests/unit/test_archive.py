@@ -1,0 +1,367 @@
+"""An archive: each record once, whatever kills a run; read back as the topic it was; plain Parquet for everybody."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from batch import archive as module
+from batch import local
+from batch.archive import Outcome, archive
+from batch.manifest import File, Manifest, read
+from batch.plan import Earlier, earlier, plan, write_about
+from batch.runs import RunsError
+from batch.sources import ArchiveSource, Source
+from batch.stretch import PlanError, Records, Stretch
+from streamguard.settings import Batch, Detection, Sampling, Settings
+from tests.streams import DAY, START, event, habit
+
+SETTINGS = Settings(
+    batch=Batch(engine="local"), detection=Detection(alert_risk=50.0), sampling=Sampling(rows=256, flagged=50)
+)
+MONDAY = START // DAY
+
+
+@dataclass
+class Topic:
+    """Partitions in memory: (offset, value) each, with gaps where a topic has markers of transactions."""
+
+    partitions: dict[int, list[tuple[int, bytes | None]]]
+    ends: dict[int, int] = field(default_factory=dict)
+    id: str = "one"
+    kind: str = "kafka"
+
+    def identity(self) -> dict[str, Any]:
+        return {"topic": "events", "topic_id": self.id}
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        return {
+            p: (rows[0][0] if rows else 0, self.ends.get(p, rows[-1][0] + 1 if rows else 0))
+            for p, rows in self.partitions.items()
+        }
+
+    def at_time(self, ms: int) -> dict[int, int]:
+        raise NotImplementedError
+
+    def records(self, stretch: Stretch) -> Records:
+        rows = [row for row in self.partitions[stretch.partition] if stretch.start <= row[0] < stretch.end]
+        for a in range(0, len(rows), 333):
+            offsets, values = zip(*rows[a : a + 333], strict=True)
+            yield np.array(offsets), list(values)
+
+    def nothing_between(self, partition: int, start: int, end: int) -> bool:
+        return not any(start <= offset < end for offset, _ in self.partitions[partition])
+
+    def expire(self, partition: int, before: int) -> None:
+        self.partitions[partition] = [row for row in self.partitions[partition] if row[0] >= before]
+
+
+@pytest.fixture
+def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
+    """Two partitions over two and a half days, with bad records, records that columns cannot say, and gaps."""
+    first: list[bytes | None] = list(habit(2000, step=100_000))
+    first[700:700] = [b"?", None, event(START + DAY, "ann", auth_details={}), b""]
+    second: list[bytes | None] = list(habit(500, users=7, step=400_000, seed=1))
+    made = Topic(
+        {0: [(k + k // 400, value) for k, value in enumerate(first)], 1: list(enumerate(second, 50))}
+    )
+    monkeypatch.setattr(module, "KafkaSource", lambda servers, topic: made)
+    return made
+
+
+def run(directory: Path, **wanted: Any) -> Outcome:
+    return archive(SETTINGS, directory, lambda text: None, **wanted)
+
+
+def source(directory: Path) -> ArchiveSource:
+    manifest = read(directory)
+    assert manifest is not None
+    return ArchiveSource(str(directory), manifest)
+
+
+def named(directory: Path) -> list[str]:
+    manifest = read(directory)
+    assert manifest is not None
+    return sorted(file.path for file in manifest.files)
+
+
+def there(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*.parquet"))
+
+
+def fold(read_from: Source, directory: Path, before: Path | None = None, **limits: Any) -> Path:
+    """A history as a retrain leaves it."""
+    directory.mkdir()
+    went_on = None
+    if before is not None:
+        went_on = earlier(before, read_from, SETTINGS)
+        assert isinstance(went_on, Earlier)
+    stretches = plan(read_from, went_on, **limits)
+    local.fold(read_from, stretches, SETTINGS, directory, lambda stretch: None)
+    write_about(directory, read_from, SETTINGS, stretches, went_on)
+    return directory
+
+
+def histories(directory: Path, kinds: Sequence[str] = ("sample", "user", "state")) -> list[pa.Table]:
+    tables = [pq.read_table(path) for path in sorted(directory.glob("*.parquet"))]
+    return [
+        table.filter(pa.compute.is_in(table["kind"], pa.array(kinds))).drop_columns("peak")
+        for table in tables
+    ]
+
+
+def test_files_are_filed_by_day_and_partition_and_named(tmp_path: Path, topic: Topic) -> None:
+    outcome = run(tmp_path / "a")
+
+    assert named(tmp_path / "a") == there(tmp_path / "a")
+    assert {path.rpartition("/")[0] for path in named(tmp_path / "a")} == {
+        f"date=2025-01-0{6 + day}/partition={p}" for day in range(3) for p in (0, 1)
+    }
+    assert outcome.records == 2504 and outcome.files == 6
+    assert outcome.refused == 3 and outcome.kept_whole == 3
+    assert outcome.ends == {0: 2009, 1: 550}
+    assert sum(path.stat().st_size for path in (tmp_path / "a").rglob("*.parquet")) == outcome.bytes
+    assert run(tmp_path / "a").says.endswith("nothing new")
+
+
+def test_an_archive_is_read_back_as_the_topic(tmp_path: Path, topic: Topic) -> None:
+    run(tmp_path / "a", most=1000)
+    run(tmp_path / "a")
+    kept = source(tmp_path / "a")
+
+    assert kept.identity() == topic.identity()
+    assert kept.bounds() == topic.bounds()
+    for p, rows in topic.partitions.items():
+        chunks = list(kept.records(Stretch(p, *kept.bounds()[p])))
+        assert [int(offset) for offsets, _ in chunks for offset in offsets] == [offset for offset, _ in rows]
+    assert kept.nothing_between(0, 400, 401)
+    assert not kept.nothing_between(0, 399, 402)
+
+
+def test_topic_archive_and_both_fold_to_the_same_bits(tmp_path: Path, topic: Topic) -> None:
+    whole = fold(topic, tmp_path / "topic")
+    run(tmp_path / "a", until={0: 900, 1: 333})
+    part = fold(source(tmp_path / "a"), tmp_path / "part")
+    back = fold(topic, tmp_path / "back", before=part, until={0: 1500, 1: 550})
+    run(tmp_path / "a")
+    again = fold(source(tmp_path / "a"), tmp_path / "again", before=back)
+    kept = fold(source(tmp_path / "a"), tmp_path / "kept")
+
+    assert histories(kept) == histories(again) == histories(whole)
+    assert histories(kept, ["counts", "flagged"]) == histories(whole, ["counts", "flagged"])
+
+
+def test_a_killed_run_leaves_nothing_that_counts(
+    tmp_path: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "a", most=500)
+    before = named(tmp_path / "a")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("check_read", "_publish"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(module, step, killed)
+            run(tmp_path / "a")
+        assert there(tmp_path / "a") == before
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Manifest, "save", killed)
+        run(tmp_path / "a")
+    assert len(there(tmp_path / "a")) > len(before)
+    assert named(tmp_path / "a") == before
+
+    run(tmp_path / "a", most=100)
+    assert there(tmp_path / "a") == named(tmp_path / "a")
+    run(tmp_path / "a")
+    fresh = tmp_path / "fresh"
+    run(fresh)
+    assert histories(fold(source(tmp_path / "a"), tmp_path / "x")) == histories(
+        fold(source(fresh), tmp_path / "y")
+    )
+
+
+def test_a_run_may_find_nothing_but_markers(tmp_path: Path, topic: Topic) -> None:
+    run(tmp_path / "a")
+    files = named(tmp_path / "a")
+    topic.ends[1] = 553
+    outcome = run(tmp_path / "a")
+
+    assert outcome.ends[1] == 553 and outcome.records == 0
+    assert named(tmp_path / "a") == files
+    topic.partitions[1].append((553, event(START, "ann")))
+    del topic.ends[1]
+    assert run(tmp_path / "a").records == 1
+    assert histories(fold(source(tmp_path / "a"), tmp_path / "x")) == histories(fold(topic, tmp_path / "y"))
+
+
+def test_days_never_go_back_and_never_beyond_today(tmp_path: Path, topic: Topic) -> None:
+    stamps = [START + 2 * DAY, START, START + 90 * DAY, START + 3 * DAY]
+    rows = [(k, event(ms, "ann")) for k, ms in enumerate(stamps)]
+    (tmp_path / "w").mkdir()
+    module.write_stretch({}, MONDAY + 10, Stretch(7, 0, 4), Topic({7: rows}).records(Stretch(7, 0, 4)), SETTINGS,
+                         tmp_path / "w")  # fmt: skip
+    part = msgspec.json.decode((tmp_path / "w/partition-0007.json").read_bytes())
+
+    assert [(file["path"][:15], file["rows"]) for file in part["files"]] == [
+        ("date=2025-01-08", 2), ("date=2025-01-16", 2)
+    ]  # fmt: skip
+    assert date.fromordinal(date(1970, 1, 1).toordinal() + MONDAY + 10).isoformat() == "2025-01-16"
+
+
+def test_records_that_expired_unread_are_missed_aloud(tmp_path: Path, topic: Topic) -> None:
+    run(tmp_path / "a", until={1: 100})
+    topic.expire(1, 130)
+
+    said = "partition 1: the archive ended at offset 100, but the topic begins at 130 now: 30 records expired unread"
+    with pytest.raises(PlanError, match=said + ".*--output with a new directory"):
+        run(tmp_path / "a")
+
+
+def test_an_archive_is_of_one_topic(tmp_path: Path, topic: Topic) -> None:
+    run(tmp_path / "a")
+    topic.id = "two"
+
+    with pytest.raises(PlanError, match=r"another topic.*'two'.*new directory"):
+        run(tmp_path / "a")
+
+
+def test_a_directory_with_other_things_is_left_alone(tmp_path: Path, topic: Topic) -> None:
+    other = tmp_path / "date=2025-01-06/partition=0/part.parquet"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"mine")
+
+    with pytest.raises(PlanError, match=r"not empty and not an archive \(it has date=2025-01-06\)"):
+        run(tmp_path)
+    assert other.read_bytes() == b"mine"
+
+
+def test_one_writer_at_a_time(tmp_path: Path, topic: Topic) -> None:
+    run(tmp_path / "a", most=10)
+    lock = os.open(tmp_path / "a/.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    with pytest.raises(RunsError, match="another process is writing"):
+        run(tmp_path / "a")
+    os.close(lock)
+    assert run(tmp_path / "a").records == 2494
+
+
+def test_a_run_cannot_go_on_from_an_archive_that_is_behind_or_begins_later(
+    tmp_path: Path, topic: Topic
+) -> None:
+    whole = fold(topic, tmp_path / "whole")
+    early = fold(topic, tmp_path / "early", until={0: 100, 1: 60})
+    topic.expire(0, 200)
+    run(tmp_path / "a", until={0: 900})
+
+    for before, said in (
+        (early, "begins at 200 now: 100 records are not in it"),
+        (whole, "run `streamguard archive`"),
+    ):
+        with pytest.raises(PlanError, match=rf"partition 0: the earlier run ended at .*the archive.*{said}"):
+            fold(source(tmp_path / "a"), tmp_path / f"{before.name}-on", before=before)
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "changed", "other"])
+def test_a_damaged_file_is_named(tmp_path: Path, topic: Topic, how: str) -> None:
+    run(tmp_path / "a")
+    kept = source(tmp_path / "a")
+    path = tmp_path / "a" / kept.manifest.files[1].path
+    data = bytearray(path.read_bytes())
+    if how == "gone":
+        path.unlink()
+    elif how == "other":
+        path.write_bytes((tmp_path / "a" / kept.manifest.files[0].path).read_bytes())
+    else:
+        data[len(data) // 3] ^= 1
+        path.write_bytes(data[:-9] if how == "cut" else data)
+
+    with pytest.raises(PlanError, match=rf"{path.name}.*restore"):
+        fold(kept, tmp_path / "x")
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path, topic: Topic) -> None:
+    run(tmp_path / "a")
+    path = tmp_path / "a/_manifest.json"
+    text = path.read_text()
+    twice = msgspec.json.decode(text)
+    twice["files"].append(twice["files"][0])
+    for damaged in (
+        text[:-20],
+        msgspec.json.encode(twice).decode(),
+        text.replace("date=2025-01-06/", "../", 1),
+    ):
+        path.write_text(damaged)
+        with pytest.raises(PlanError, match=r"_manifest\.json is damaged"):
+            run(tmp_path / "a")
+    path.write_text(text.replace("archive-1", "archive-2"))
+    with pytest.raises(PlanError, match="format streamguard-archive-2"):
+        read(tmp_path / "a")
+
+
+def test_times_find_offsets(tmp_path: Path, topic: Topic) -> None:
+    run(tmp_path / "a")
+    kept = source(tmp_path / "a")
+
+    assert kept.at_time(START) == {0: 0, 1: 50}
+    assert kept.at_time(START + 100_000 * 1000)[0] == 1006
+    assert kept.at_time(START + 30 * DAY) == {0: 2009, 1: 550}
+
+
+def test_an_archive_that_holds_nothing_says_so(tmp_path: Path) -> None:
+    Manifest("streamguard-archive-1", {}).save(tmp_path)
+
+    with pytest.raises(PlanError, match="holds nothing yet"):
+        source(tmp_path).bounds()
+
+
+def test_everybody_reads_it(tmp_path: Path, topic: Topic) -> None:
+    run(tmp_path / "a")
+    root = str(tmp_path / "a")
+    glob = f"{root}/date=*/partition=*/*.parquet"
+    days: dict[str, int] = {}
+    for file in source(tmp_path / "a").manifest.files:
+        days[file.date] = days.get(file.date, 0) + file.rows
+
+    arrow = ds.dataset(root, partitioning="hive").to_table()
+    assert arrow.num_rows == 2504 and set(arrow["partition"].to_pylist()) == {0, 1}
+    pandas = pd.read_parquet(root)
+    assert pandas.groupby("date", observed=True).size().to_dict() == days
+    assert pandas["timestamp"].dtype == "datetime64[ms, UTC]"
+    duck = duckdb.sql(
+        f"select date::varchar, count(*) from read_parquet('{glob}', hive_partitioning=true) group by 1"
+    )
+    assert dict(duck.fetchall()) == days
+    polars = pl.read_parquet(glob, hive_partitioning=True)
+    assert polars.filter(pl.col("partition") == 1).height == 500
+    assert "raw" in polars.columns and "metadata.hostname" in polars.columns
+    single = pq.ParquetFile(tmp_path / "a" / named(tmp_path / "a")[0]).schema_arrow.names
+    assert "date" not in single and "partition" not in single
+
+
+def test_manifest_says_what_files_hold(tmp_path: Path, topic: Topic) -> None:
+    run(tmp_path / "a")
+    manifest = read(tmp_path / "a")
+    assert manifest is not None
+    first = manifest.files[0]
+
+    assert isinstance(first, File)
+    assert (first.partition, first.start, first.date) == (0, 0, "2025-01-06")
+    assert first.first_ms == START and first.rows < first.end - first.start
+    assert manifest.starts == {0: 0, 1: 50}

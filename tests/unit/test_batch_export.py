@@ -1,0 +1,191 @@
+"""Every reader that people use finds `is_anomaly` and all else, in single files and in the directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from batch import export
+from batch.clusters import peer_groups
+from batch.findings import Findings, find
+from batch.staged import Staged
+from batch.summaries import SUMMARY_COLUMNS
+from streamguard.features import NAMES
+from streamguard.models.train import train
+from streamguard.settings import Clusters
+from tests.batches import ALERT_BITS, START_MS, staged
+
+
+@pytest.fixture(scope="module")
+def history() -> Staged:
+    return staged()
+
+
+@pytest.fixture(scope="module")
+def findings(history: Staged) -> Findings:
+    return find(history, train(history.sample.features, trees=20), None, alert_bits=ALERT_BITS)
+
+
+@pytest.fixture(scope="module")
+def directory(findings: Findings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "training_data"
+    export.training_data(findings, training(findings), path)
+    return path
+
+
+def training(findings: Findings) -> np.ndarray:
+    return findings.rows.strength[findings.sampled] < 5.0
+
+
+def rows(columns: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Partition, offset, is_anomaly, sorted."""
+    return sorted(zip(columns["partition"], columns["offset"], columns["is_anomaly"], strict=True))
+
+
+def from_frame(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
+    return rows({name: frame[name].tolist() for name in ("partition", "offset", "is_anomaly")})
+
+
+def from_duckdb(query: str) -> list[tuple[Any, ...]]:
+    return sorted(duckdb.sql(f'select partition, "offset", is_anomaly from {query}').fetchall())
+
+
+WHOLE: dict[str, Callable[[str], list[tuple[Any, ...]]]] = {
+    "pandas": lambda path: from_frame(pd.read_parquet(path)),
+    "pyarrow table": lambda path: rows(pq.read_table(path).to_pydict()),
+    "pyarrow dataset": lambda path: rows(ds.dataset(path).to_table().to_pydict()),
+    "pyarrow hive dataset": lambda path: rows(ds.dataset(path, partitioning="hive").to_table().to_pydict()),
+    "duckdb": lambda path: from_duckdb(f"'{path}/*/*.parquet'"),
+    "duckdb hive": lambda path: from_duckdb(f"read_parquet('{path}/*/*.parquet', hive_partitioning=true)"),
+    "duckdb plain": lambda path: from_duckdb(f"read_parquet('{path}/*/*.parquet', hive_partitioning=false)"),
+    "polars": lambda path: rows(pl.read_parquet(path).to_dict(as_series=False)),
+    "polars hive": lambda path: rows(pl.read_parquet(path, hive_partitioning=True).to_dict(as_series=False)),
+    "polars plain": lambda path: rows(
+        pl.read_parquet(path, hive_partitioning=False).to_dict(as_series=False)
+    ),
+    "polars files": lambda path: rows(pl.read_parquet(f"{path}/*/*.parquet").to_dict(as_series=False)),
+    "polars scan": lambda path: rows(pl.scan_parquet(path).collect().to_dict(as_series=False)),
+}
+
+SINGLE: dict[str, Callable[[str], list[tuple[Any, ...]]]] = {
+    "pandas": WHOLE["pandas"],
+    "pyarrow table": WHOLE["pyarrow table"],
+    "pyarrow file": lambda path: rows(pq.ParquetFile(path).read().to_pydict()),
+    "pyarrow dataset": WHOLE["pyarrow dataset"],
+    "pyarrow hive dataset": WHOLE["pyarrow hive dataset"],
+    "duckdb": lambda path: from_duckdb(f"'{path}'"),
+    "duckdb hive": lambda path: from_duckdb(f"read_parquet('{path}', hive_partitioning=true)"),
+    "duckdb plain": lambda path: from_duckdb(f"read_parquet('{path}', hive_partitioning=false)"),
+    "polars": WHOLE["polars"],
+    "polars hive": WHOLE["polars hive"],
+    "polars plain": WHOLE["polars plain"],
+}
+
+
+def expected(findings: Findings) -> list[tuple[Any, ...]]:
+    table = findings.rows
+    return list(
+        zip(table.partition.tolist(), table.offset.tolist(), findings.is_anomaly.tolist(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("reader", WHOLE)
+def test_the_directory_is_read_by(reader: str, directory: Path, findings: Findings) -> None:
+    assert WHOLE[reader](str(directory)) == expected(findings)
+
+
+@pytest.mark.parametrize("value", [0, 1])
+@pytest.mark.parametrize("reader", SINGLE)
+def test_a_single_file_is_read_by(reader: str, value: int, directory: Path, findings: Findings) -> None:
+    found = SINGLE[reader](str(directory / f"anomaly={value}" / "part-0.parquet"))
+    assert found == [row for row in expected(findings) if row[2] == bool(value)] != []
+
+
+@pytest.mark.integration
+def test_spark_reads_the_directory_and_single_files(directory: Path, findings: Findings, spark: Any) -> None:
+    def read(path: Path) -> list[tuple[Any, ...]]:
+        frame = spark.read.parquet(str(path)).select("partition", "offset", "is_anomaly")
+        return sorted(tuple(row) for row in frame.collect())
+
+    assert read(directory) == expected(findings)
+    for value in (0, 1):
+        wanted = [row for row in expected(findings) if row[2] == bool(value)]
+        assert read(directory / f"anomaly={value}" / "part-0.parquet") == wanted
+
+
+def test_columns_are_complete(directory: Path, findings: Findings) -> None:
+    frame = pd.read_parquet(directory).sort_values(["partition", "offset"], ignore_index=True)
+    table = findings.rows
+    assert list(frame.columns) == [
+        *("partition", "offset", "timestamp", "user", "event_type", "source_ip"),
+        *NAMES,
+        *("score", "tail_bits", "forest_bits", "evidence_bits", "risk", "patterns"),
+        *("is_sampled", "is_training", "is_anomaly", "anomaly"),
+    ]
+    assert np.array_equal(frame[list(NAMES)].to_numpy(np.float32), table.features)
+    assert frame["timestamp"].iloc[0] == pd.Timestamp(
+        START_MS + 1000 * int(table.offset[0]), unit="ms", tz="UTC"
+    )
+    assert frame["evidence_bits"].tolist() == findings.evidence.tolist()
+    assert frame["user"].tolist() == table.user.tolist()
+    with_patterns = frame["patterns"][np.flatnonzero(table.patterns)[0]]
+    assert list(with_patterns) == ["brute_force", "password_spray"]
+    assert frame["is_sampled"].tolist() == findings.sampled.tolist()
+    assert frame["is_training"].sum() == training(findings).sum()
+    assert not (frame["is_training"] & ~frame["is_sampled"]).any()
+
+
+def test_without_anomalies_the_readers_still_find_both_directories(
+    findings: Findings, tmp_path: Path
+) -> None:
+    quiet = replace(findings, is_anomaly=np.zeros(len(findings.rows), bool))
+    export.training_data(quiet, training(findings), tmp_path)
+    for reader in WHOLE.values():
+        assert reader(str(tmp_path)) == expected(quiet)
+    assert len(pd.read_parquet(tmp_path / "anomaly=1")) == 0
+
+
+def test_the_same_findings_give_the_same_bytes(findings: Findings, history: Staged, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        export.training_data(findings, training(findings), tmp_path / name)
+        export.features(history.users, findings, None, tmp_path / name / "features")
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.parquet"))
+    assert len(files) == 3
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_users_have_features_summary_and_peers(history: Staged, findings: Findings, tmp_path: Path) -> None:
+    peers = peer_groups(history.users.usual, Clusters(), seed=0)
+    export.features(history.users, findings, peers, tmp_path)
+    frame = pd.read_parquet(tmp_path / "part-0.parquet")
+    assert list(frame.columns) == [
+        *("user", "partition"),
+        *NAMES,
+        *(f"mean_{name}" for name in NAMES),
+        *(SUMMARY_COLUMNS.names or ()),
+        *("peer_group", "peer_distance", "peer_bits", "small_group", "evidence_bits", "risk", "is_anomaly"),
+    ]
+    assert frame["user"].tolist() == history.users.user.tolist()
+    assert frame["peer_group"].tolist() == peers.group.tolist()
+    assert np.array_equal(frame[[f"mean_{name}" for name in NAMES]].to_numpy(), history.users.usual)
+    assert frame["first_seen"][0] == pd.Timestamp(START_MS, unit="ms", tz="UTC")
+    assert frame["total_events"].tolist() == [25] * len(frame)
+
+
+def test_without_peer_groups_their_columns_are_empty(
+    history: Staged, findings: Findings, tmp_path: Path
+) -> None:
+    export.features(history.users, findings, None, tmp_path)
+    frame = pd.read_parquet(tmp_path / "part-0.parquet")
+    assert frame[["peer_group", "peer_distance", "peer_bits", "small_group"]].isna().all(axis=None)

@@ -1,0 +1,143 @@
+"""Planning: numbers for every partition, and a refusal where what should be read is not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from batch.plan import Earlier, earlier, plan, write_about
+from batch.stretch import PlanError, Records, Stretch
+from streamguard.settings import Detection, Sampling, Settings
+
+
+@dataclass
+class Topic:
+    """A source that is nothing but its bounds."""
+
+    ranges: dict[int, tuple[int, int]]
+    id: str = "a"
+    kind: str = "kafka"
+    times: dict[int, dict[int, int]] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        return {"topic": "t", "topic_id": self.id}
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        return self.ranges
+
+    def at_time(self, ms: int) -> dict[int, int]:
+        return self.times[ms]
+
+    def records(self, stretch: Stretch) -> Records:
+        return ()
+
+    def nothing_between(self, partition: int, start: int, end: int) -> bool:
+        return True
+
+
+def after(topic: Topic, directory: Path, **limits: Any) -> Earlier:
+    """An earlier run over what the topic holds."""
+    write_about(directory, topic, Settings(), plan(topic, None, **limits), None)
+    found = earlier(directory, topic, Settings())
+    assert isinstance(found, Earlier), found
+    return found
+
+
+def spans(stretches: list[Stretch]) -> dict[int, tuple[int, int]]:
+    return {s.partition: (s.start, s.end) for s in stretches}
+
+
+def test_everything_there_is() -> None:
+    assert spans(plan(Topic({0: (5, 9), 1: (0, 0)}), None)) == {0: (5, 9), 1: (0, 0)}
+
+
+def test_times_are_the_sources_matter() -> None:
+    topic = Topic({0: (5, 9), 1: (0, 7)}, times={1000: {0: 7, 1: 0}, 2000: {0: 9, 1: 4}})
+
+    assert spans(plan(topic, None, since=1000, until=2000)) == {0: (7, 9), 1: (0, 4)}
+
+
+def test_offsets_cut_both_ends() -> None:
+    topic = Topic({0: (5, 9), 1: (0, 7)})
+
+    assert spans(plan(topic, None, since={0: 6}, until={1: 3})) == {0: (6, 9), 1: (0, 3)}
+
+
+def test_small_partitions_are_read_whole_and_the_rest_is_shared() -> None:
+    topic = Topic({0: (0, 10), 1: (0, 100), 2: (0, 300)})
+
+    assert spans(plan(topic, None, most=200)) == {0: (0, 10), 1: (0, 95), 2: (0, 95)}
+    assert spans(plan(topic, None, most=10**9)) == topic.ranges
+
+
+def test_a_run_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
+    before = after(Topic({0: (0, 100)}), tmp_path, most=40)
+    (stretch, other) = plan(Topic({0: (20, 130), 1: (0, 5)}), before)
+
+    assert (stretch.start, stretch.end, stretch.earlier) == (
+        40,
+        130,
+        str(tmp_path / "partition-0000.parquet"),
+    )
+    assert (other.start, other.end, other.earlier) == (0, 5, None)
+
+
+@pytest.mark.parametrize(
+    ("now", "says"),
+    [
+        ((60, 130), "partition 0: the earlier run ended at offset 40, but the topic begins at 60 now: 20 records expired"),
+        ((0, 30), "partition 0: the earlier run ended at offset 40, but the topic ends at 30"),
+    ],
+)  # fmt: skip
+def test_records_that_expired_or_were_lost_stop_the_run(
+    now: tuple[int, int], says: str, tmp_path: Path
+) -> None:
+    before = after(Topic({0: (0, 40)}), tmp_path)
+
+    with pytest.raises(PlanError, match=says) as raised:
+        plan(Topic({0: now}), before)
+    assert "--fresh" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        ({3: 1}, "partition 3: not there; there are 0, 1"),
+        ({0: 12}, "partition 0: offset 12 is not there; it has 5 to 9"),
+    ],
+)
+def test_limits_that_are_not_there(limit: Any, says: str) -> None:
+    with pytest.raises(PlanError, match=says):
+        plan(Topic({0: (5, 9), 1: (0, 7)}), None, since=limit)
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "says"),
+    [
+        (Topic({}, id="b"), Settings(), "of another source"),
+        (Topic({}), Settings(detection=Detection(alert_risk=80)), r"other settings of \[detection\]"),
+        (Topic({}), Settings(sampling=Sampling(rows=500)), "another sampling.rows"),
+    ],
+)
+def test_what_makes_a_run_begin_anew(source: Topic, settings: Settings, says: str, tmp_path: Path) -> None:
+    after(Topic({0: (0, 40)}), tmp_path)
+    found = earlier(tmp_path, source, settings)
+
+    assert isinstance(found, str)
+    assert says.replace("\\", "") in found
+
+
+def test_a_layout_of_another_version_and_a_broken_file_begin_anew(tmp_path: Path) -> None:
+    topic = Topic({0: (0, 40)})
+    assert earlier(tmp_path, topic, Settings()) == "there is no earlier run"
+    after(topic, tmp_path)
+    path = tmp_path / "history.json"
+    about = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode(about | {"layout": "0"}))
+    assert "written by another version" in str(earlier(tmp_path, topic, Settings()))
+    path.write_bytes(b"{")
+    assert "cannot be read" in str(earlier(tmp_path, topic, Settings()))

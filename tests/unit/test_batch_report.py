@@ -1,0 +1,227 @@
+"""The report is strict JSON, honest about what is known, and a page that no sender can turn against its reader."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batch import html, report
+from batch.clusters import peer_groups
+from batch.findings import find
+from batch.schema import Check, Model, Report
+from batch.staged import Staged
+from streamguard.features import NAMES
+from streamguard.models.train import train
+from streamguard.settings import Clusters, Settings
+from tests.batches import ALERT_BITS, incident, staged
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "' onmouseover='alert(3)",
+    "{{ 7 * 7 }}{% include 'x' %}",
+    "</style><script>alert(4)</script>",
+    "ann\u202egnp.exe",
+    "a\x00b\x1b[31m",
+    "javascript:alert(5)",
+    "x" * 500,
+    "",
+]
+
+
+def made(history: Staged, *, algorithm: str = "both", drift: dict[str, float] | None = None) -> Report:
+    forest = train(history.sample.features, trees=20) if algorithm != "kmeans" else None
+    peers = peer_groups(history.users.usual, Clusters(), seed=0) if algorithm != "isolation_forest" else None
+    return report.build(
+        run_id="20260101T000000000000Z-abcd",
+        continues="20251231T000000000000Z-0123",
+        started=1_767_225_600.0,
+        finished=1_767_225_612.5,
+        source={"topic": "security-events", "cluster": "<b>c</b>"},
+        settings=Settings(),
+        algorithm=algorithm,
+        staged=history,
+        findings=find(history, forest, peers, alert_bits=ALERT_BITS),
+        peers=peers,
+        training_rows=250,
+        trimmed_share=0.0123,
+        model=None
+        if forest is None
+        else Model(forest.version, False, "0123456789ab", "<i>Refused</i>: it alerts too much.", [
+            Check("alert_rate", False, "0.9 % against 0.1 %: 9.0 times, 3.0 are allowed"),
+            Check("trimmed_share", True, "1.2 %, 50 % are allowed"),
+        ]),
+        drift=drift,
+        seconds={"read": 0.5, "features": 2.25},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole() -> Report:
+    return made(staged(), drift={name: 0.02 * k for k, name in enumerate(NAMES)})
+
+
+def hostile() -> Staged:
+    history = staged(names=HOSTILE)
+    history.incidents[:] = [
+        {**incident(name, k, event={"user": name, name: name}), "severity": "critical"}
+        | {"reasons": [{"feature": name, "actual": name, "typical": name, "bits": 3.0, "share": 0.5}]}
+        for k, name in enumerate(HOSTILE)
+    ]
+    history.counts[0].refused_first.append((3, "not_json", HOSTILE[0]))
+    return history
+
+
+class Page(HTMLParser):
+    """What a browser would make of it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def refuse_constant(name: str) -> Any:
+    raise AssertionError(f"{name} is not JSON")
+
+
+def test_the_report_is_strict_json_and_comes_back(whole: Report) -> None:
+    data = report.encode(whole)
+    body = json.loads(data, parse_constant=refuse_constant)
+    assert body["run_id"] == whole.run_id
+    assert body["started"] == "2026-01-01T00:00:00.000Z"
+    assert body["parameters"]["algorithm"] == "both"
+    assert body["parameters"]["training"]["trees"] == 300
+    assert report.encode(report.decode(data)) == data
+
+
+def test_totals_add_up(whole: Report) -> None:
+    totals = whole.totals
+    assert totals.records == sum(r.records for r in whole.ranges) == 1000
+    assert totals.events + totals.refused == totals.records
+    assert totals.refused_by_reason == {"not_json": 4}
+    assert [r.detail for r in whole.refused_first] == ["expected a value", "<b>?"] * 2
+    assert totals.alerted == sum(r.alerted for r in whole.ranges)
+    assert totals.anomaly_rate == totals.alerted / totals.events
+    assert sum(whole.distribution.events) == totals.sampled == 300
+
+
+def test_bars_beyond_the_threshold_are_the_anomalies_of_the_sample() -> None:
+    whole = made(staged(), algorithm="kmeans")
+    width, bits = whole.distribution.width, whole.distribution.alert_bits
+    first = int(np.ceil(bits / width))
+    assert sum(whole.distribution.events[first:]) <= whole.totals.sampled_anomalies
+    assert whole.totals.sampled_anomalies <= sum(whole.distribution.events[first - 1 :])
+
+
+def test_groups_and_users_are_told(whole: Report) -> None:
+    assert sum(group.size for group in whole.groups) == whole.totals.users
+    assert sum(group.flagged for group in whole.groups) == whole.totals.users_flagged
+    assert all(len(group.traits) == report.TRAITS for group in whole.groups)
+    risks = [user.evidence_bits for user in whole.users]
+    assert risks == sorted(risks, reverse=True)
+    assert whole.users[0].why
+
+
+def test_incidents_know_the_peer_group_of_their_user() -> None:
+    history = staged()
+    crowd = incident("partition 0", 9)
+    crowd["entity"] = {"kind": "crowd", "value": "partition 0"}
+    history.incidents.append(crowd)
+    anomalies = made(history).anomalies
+    assert [type(a["peer_group"]) for a in anomalies] == [int, int, int, type(None)]
+    assert anomalies[0]["event"] == history.incidents[0]["event"]
+    assert {a["peer_group"] for a in made(history, algorithm="isolation_forest").anomalies} == {None}
+
+
+def test_what_was_not_done_is_null() -> None:
+    assert made(staged(), algorithm="kmeans").model is None
+    assert made(staged()).drift is None
+    alone = made(staged(), algorithm="isolation_forest")
+    assert alone.groups == [] and alone.silhouette is None and alone.users[0].peer_group is None
+
+
+@pytest.mark.parametrize("algorithm", ["both", "isolation_forest", "kmeans"])
+def test_a_page_for_every_algorithm(algorithm: str) -> None:
+    page = Page(html.render(made(staged(), algorithm=algorithm)))
+    assert "No earlier run to compare with." in page.text
+    assert ("None were made in this run." in page.text) == (algorithm == "isolation_forest")
+
+
+def test_a_page_of_nothing() -> None:
+    nothing = staged(sampled=0, flagged=0, users=1)
+    nothing.incidents.clear()
+    nothing.users.peak[:] = 0
+    page = Page(html.render(made(nothing, algorithm="kmeans")))
+    assert "nothing in this run reached the alert threshold" in page.text
+    assert "Nothing speaks against any user." in page.text
+
+
+def test_hostile_texts_stay_texts() -> None:
+    plain, text = Page(html.render(made(staged(), drift={}))), html.render(made(hostile(), drift={}))
+    page = Page(text)
+    assert page.tags == plain.tags
+    assert {name for _, name, _ in page.attributes} == {name for _, name, _ in plain.attributes}
+    assert page.tags.isdisjoint({"script", "img", "iframe", "a", "link", "object", "form", "base"})
+    assert HOSTILE[0] in page.text and "{{ 7 * 7 }}" in page.text
+    assert not re.search("[\u202a-\u202e\x00\x1b]", text)
+    assert "x" * 100 not in page.text.split("Event at partition")[0]
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing(whole: Report) -> None:
+    text = html.render(whole)
+    page = Page(text)
+    policy = next(
+        v for t, n, v in page.attributes if (t, n) == ("meta", "content") and "default-src" in (v or "")
+    )
+    assert policy is not None and policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert {n for _, n, _ in page.attributes}.isdisjoint({"src", "href", "style", "srcset", "action"})
+    assert not any(name.startswith("on") for _, name, _ in page.attributes)
+    assert not re.search(r"https?://|url\(|@import", text)
+
+
+def test_the_policy_lets_the_style_sheet_through(whole: Report) -> None:
+    import base64
+    import hashlib
+
+    text = html.render(whole)
+    style = re.search(r"<style>(.*?)</style>", text, re.S)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in text
+
+
+def test_plots_are_drawn_inside_their_frames(whole: Report) -> None:
+    scores = html._scores(whole.distribution)
+    width, height = html.PLOT
+    assert len(scores.bars) == sum(count > 0 for count in whole.distribution.events)
+    for bar in scores.bars:
+        assert 0 <= bar.x <= bar.x + bar.width <= width
+        assert bar.height > 0 and 0 <= bar.y <= bar.y + bar.height <= height + 0.01
+    assert 0 < scores.threshold <= width
+    assert {bar.alarming for bar in scores.bars} == {False, True}
+
+
+def test_nothing_heavy_is_loaded_for_the_report() -> None:
+    code = (
+        "import sys, batch.runs, batch.clusters, batch.findings, batch.export, batch.report, batch.html;"
+        "print(sorted({'sklearn', 'pyarrow', 'pandas', 'pyspark', 'jinja2'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    assert out.strip() == "[]"

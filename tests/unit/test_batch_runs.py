@@ -1,0 +1,163 @@
+"""Runs appear whole or not at all, one at a time, and `latest` always leads to one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from batch.runs import Run, Runs, RunsError
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "some" / "runs")
+
+
+def written(runs: Runs, text: str = "whole", continues: str | None = None) -> str:
+    with runs.begin() as run:
+        (run.directory / "deep").mkdir()
+        (run.directory / "deep" / "result").write_text(text)
+        (run.directory / "anomaly_report.json").write_text(json.dumps({"continues": continues, "more": 1}))
+        runs.publish(run)
+    return run.id
+
+
+def test_a_missing_or_empty_directory_has_no_runs(runs: Runs, tmp_path: Path) -> None:
+    for empty in (runs, Runs(tmp_path)):
+        assert empty.latest() is None
+        assert empty.published() == []
+        assert empty.prune(1) == []
+
+
+def test_a_run_is_invisible_until_it_is_published(runs: Runs) -> None:
+    with runs.begin() as run:
+        (run.directory / "result").write_text("half")
+        assert runs.latest() is None
+        assert runs.published() == []
+        path = runs.publish(run)
+    assert path.name == run.id
+    assert runs.latest() == path
+    assert (path / "result").read_text() == "half"
+
+
+def test_a_run_that_fails_leaves_nothing(runs: Runs) -> None:
+    first = written(runs)
+    with pytest.raises(ZeroDivisionError), runs.begin() as run:
+        (run.directory / "result").write_text("half")
+        raise ZeroDivisionError
+    assert runs.published() == [first]
+    assert sorted(path.name for path in runs.directory.iterdir()) == [".lock", first, "latest"]
+
+
+def test_ids_sort_by_time_and_latest_is_a_relative_link(runs: Runs) -> None:
+    ids = [written(runs, str(k)) for k in range(3)]
+    assert runs.published() == sorted(ids)
+    assert str((runs.directory / "latest").readlink()) == ids[-1]
+    assert (runs.directory / "latest" / "deep" / "result").read_text() == "2"
+
+
+def test_two_at_once_are_refused_and_the_first_goes_on(runs: Runs) -> None:
+    with runs.begin() as run:
+        with pytest.raises(RunsError, match=r"another run is writing to .*wait for its end"):
+            runs.begin()
+        assert run.directory.is_dir()
+        runs.publish(run)
+    written(runs)
+
+
+def test_what_a_killed_run_left_is_removed(runs: Runs) -> None:
+    code = (
+        "import os, sys; from batch.runs import Runs; run = Runs(sys.argv[1]).begin();"
+        "(run.directory / 'result').write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(runs.directory)], check=False)
+    assert killed.returncode == -9
+    assert len(list(runs.directory.glob(".*.partial"))) == 1
+    with runs.begin() as run:
+        assert list(runs.directory.glob(".*.partial")) == [run.directory]
+    assert runs.published() == []
+
+
+def test_pruning_spares_the_latest_and_what_it_continues(runs: Runs) -> None:
+    ids = [written(runs) for _ in range(4)]
+    ids.append(written(runs, continues=ids[1]))
+    assert runs.prune(10) == []
+    assert runs.prune(2) == [ids[0], ids[2]]
+    assert runs.published() == [ids[1], ids[3], ids[4]]
+    assert runs.prune(1) == [ids[3]]
+    assert runs.latest() == runs.directory / ids[4]
+
+
+def test_pruning_touches_nothing_else(runs: Runs) -> None:
+    first = written(runs)
+    second = written(runs)
+    for name in ("notes", "20260101", f"{first}.bak"):
+        (runs.directory / name).mkdir()
+    assert runs.prune(1) == [first]
+    assert sorted(p.name for p in runs.directory.iterdir()) == sorted(
+        [".lock", "20260101", f"{first}.bak", second, "latest", "notes"]
+    )
+
+
+@pytest.mark.parametrize("report", [b"", b"[]", b"{", b'{"continues": 3}', b"\xff"])
+def test_a_damaged_report_does_not_stop_pruning(runs: Runs, report: bytes) -> None:
+    ids = [written(runs), written(runs)]
+    (runs.directory / ids[-1] / "anomaly_report.json").write_bytes(report)
+    assert runs.prune(1) == [ids[0]]
+
+
+def test_a_latest_that_leads_nowhere_is_named(runs: Runs) -> None:
+    id = written(runs)
+    latest = runs.directory / "latest"
+    for target in ("20260101T000000000000Z-ffff", "..", "/"):
+        latest.unlink()
+        latest.symlink_to(target)
+        with pytest.raises(RunsError, match=r"leads to .*which is no run"):
+            runs.latest()
+    latest.unlink()
+    latest.mkdir()
+    with pytest.raises(RunsError, match="not a link to a run"):
+        runs.latest()
+    latest.rmdir()
+    latest.symlink_to(id)
+    assert runs.latest() == runs.directory / id
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunsError, match=r"cannot write runs to .*file"):
+        Runs(tmp_path / "file").begin()
+
+
+def test_readers_always_find_a_whole_latest(runs: Runs) -> None:
+    written(runs)
+    done = threading.Event()
+    seen: list[str] = []
+
+    def look() -> None:
+        while not done.is_set():
+            seen.append((runs.directory / "latest" / "deep" / "result").read_text())
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    try:
+        for _ in range(30):
+            written(runs)
+    finally:
+        done.set()
+        reader.join()
+    assert set(seen) == {"whole"}
+
+
+def test_closing_twice_does_not_close_another_lock(runs: Runs) -> None:
+    run: Run = runs.begin()
+    run.close()
+    with runs.begin():
+        run.close()
+        with pytest.raises(RunsError):
+            runs.begin()

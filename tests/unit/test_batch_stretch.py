@@ -1,0 +1,193 @@
+"""A stretch of history folded: the same rows whatever its chunks and runs, and nothing read that was not planned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch.kept import KEPT
+from batch.staged import Counts, Staged, load
+from batch.stretch import SCHEMA, PlanError, Stretch, fold_stretch
+from streamguard.features import NAMES
+from streamguard.settings import Detection, Sampling
+from tests.streams import HOUR, START, Partition, event, habit
+
+SAMPLING = Sampling(rows=256, flagged=50)
+
+
+def stream() -> list[bytes | None]:
+    """Habits, an attack from one address, and records that are no events."""
+    values: list[bytes | None] = list(habit(1500))
+    late = START + 1500 * 20_000
+    values += [
+        event(late + 1000 * k, "user3", source_ip="203.0.113.9", status="failed", threat_score=0.5)
+        for k in range(60)
+    ]
+    values[200:200] = [b"?", None, b"{}"]
+    return values
+
+
+def fold(
+    values: list[bytes | None], *, start: int = 0, chunk: int = 500, offsets: np.ndarray | None = None,
+    end: int | None = None, earlier: str | None = None, sampling: Sampling = SAMPLING,
+) -> pa.Table:  # fmt: skip
+    offsets = np.arange(start, start + len(values)) if offsets is None else offsets
+    stretch = Stretch(3, start, start + len(values) if end is None else end, earlier)
+    records = ((offsets[a : a + chunk], values[a : a + chunk]) for a in range(0, len(values), chunk))
+    return pa.Table.from_batches(fold_stretch(stretch, records, Detection(), sampling), SCHEMA)
+
+
+def loaded(table: pa.Table, path: Path, rows: int = 256) -> Staged:
+    pq.write_table(table, path / "partition-0003.parquet")
+    return load([path / "partition-0003.parquet"], rows)
+
+
+def of_kind(table: pa.Table, *kinds: str) -> pa.Table:
+    return (
+        table.filter(pa.compute.is_in(table["kind"], pa.array(kinds))).drop_columns("peak").combine_chunks()
+    )
+
+
+@pytest.mark.parametrize("chunk", [1, 7])
+def test_rows_do_not_depend_on_chunks(chunk: int) -> None:
+    values = stream()[:600] + stream()[-60:]
+
+    assert fold(values, chunk=chunk).equals(fold(values, chunk=500))
+
+
+def test_three_runs_equal_one_pass(tmp_path: Path) -> None:
+    values = stream()
+    whole = fold(values)
+
+    earlier = None
+    for a, b in ((0, 100), (100, 1200), (1200, len(values))):
+        part = fold(values[a:b], start=a, earlier=earlier, chunk=97)
+        earlier = str(tmp_path / f"{b}.parquet")
+        pq.write_table(part, earlier)
+
+    for kind in ("sample", "user", "state"):
+        assert of_kind(part, kind).equals(of_kind(whole, kind)), kind
+    assert of_kind(whole, "sample").num_rows == SAMPLING.rows
+
+
+def test_the_state_is_that_of_a_worker() -> None:
+    values = [value for value in stream() if value is not None]
+    worker = Partition()
+    worker.state.partition = 3
+    worker.run(values)
+
+    state = of_kind(fold(list(values)), "state")
+
+    assert dict(zip(state["key"].to_pylist(), state["value"].to_pylist(), strict=True)) == worker.saved
+
+
+def test_what_was_read_is_counted(tmp_path: Path) -> None:
+    values = stream()
+    (counts,) = loaded(fold(values), tmp_path).counts
+
+    assert (counts.records, counts.events) == (len(values), len(values) - 3)
+    assert counts.refused == {"not_json": 1, "empty": 1, "missing_field": 1}
+    assert [(offset, reason) for offset, reason, _ in counts.refused_first] == [
+        (200, "not_json"), (201, "empty"), (202, "missing_field")
+    ]  # fmt: skip
+    assert counts.first_ms == START
+    assert counts.missing == 0
+
+
+def test_an_attack_is_flagged_and_told(tmp_path: Path) -> None:
+    values = stream()
+    staged = loaded(fold(values), tmp_path)
+    attack = range(len(values) - 60, len(values))
+
+    assert staged.counts[0].alerted > len(staged.flagged) == staged.flagged.alerted.sum() == SAMPLING.flagged
+    assert set(staged.flagged.offset[staged.flagged.strength > 15]) <= set(attack)
+    assert staged.incidents[0]["entity"] == {"kind": "user", "value": "user3"}
+    assert staged.incidents[0]["event"]["source_ip"] == "203.0.113.9"
+    worst = staged.users.user[np.argmax(staged.users.peak)]
+    assert worst == "user3"
+
+
+def test_summaries_are_what_plain_python_says(tmp_path: Path) -> None:
+    values = [
+        event(START, "ann", source_ip="10.0.0.1", status="failed", threat_score=0.2),
+        event(START + HOUR, "ann", source_ip="10.0.0.2", status="success", threat_score=0.6),
+        event(START + 2 * HOUR, "ann", "dns_query", source_ip="10.0.0.1", metadata={"geo_location": "DE"}),
+        event(START + 3 * HOUR, "bob", "dns_query"),
+    ]
+    users = loaded(fold(list(values)), tmp_path).users
+
+    assert users.user.tolist() == ["ann", "bob"]
+    ann, bob = users.summary
+    assert (ann["total_events"], ann["unique_ips"], ann["unique_locations"]) == (3, 2, 1)
+    assert (ann["avg_threat_score"], ann["max_threat_score"]) == (pytest.approx(0.4), 0.6)
+    assert (ann["failed_auth_rate"], bob["failed_auth_rate"]) == (0.5, 0.0)
+    assert (ann["first_seen"], ann["last_seen"]) == (START, START + 2 * HOUR)
+    worker = Partition()
+    (folded,) = worker.chunks(values)
+    assert np.array_equal(users.features, folded.features[[2, 3]])
+    assert np.allclose(users.usual[0], folded.features[:3].astype(float).mean(axis=0))
+    assert users.usual.shape == (2, len(NAMES))
+
+
+@pytest.mark.parametrize("count", [1, 40, 64, 65, 5000])
+def test_distinct_addresses_are_exact_up_to_64(count: int, tmp_path: Path) -> None:
+    values = [event(START + k, "ann", source_ip=f"10.{k // 250}.{k % 250}.1") for k in range(count)]
+    (found,) = loaded(fold(values + values[: count // 2]), tmp_path).users.summary["unique_ips"]
+
+    assert found == count if count < 64 else abs(found / count - 1) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("offsets", "says"),
+    [
+        ([0, 1, 1, 3], "partition 3: offset 1 came after 1, but the plan is every offset from 0 to 3"),
+        ([0, 1, 2, 4], "partition 3: offset 4 came after 2"),
+        ([-1, 1, 2, 3], "partition 3: offset -1 came after -1"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 500])
+def test_what_was_not_planned_is_refused(offsets: list[int], says: str, chunk: int) -> None:
+    with pytest.raises(PlanError, match=says):
+        fold(list(habit(4)), offsets=np.array(offsets), chunk=chunk)
+
+
+def test_offsets_without_a_record_are_told(tmp_path: Path) -> None:
+    values = list(habit(6))
+    (counts,) = loaded(fold(values, offsets=np.array([2, 3, 5, 6, 7, 8]), end=12, chunk=2), tmp_path).counts
+
+    assert counts.gaps == [(0, 2), (4, 5), (9, 12)]
+    assert counts.missing == 6
+    assert counts.records == 6
+
+
+def test_nothing_and_next_to_nothing(tmp_path: Path) -> None:
+    empty = loaded(fold([]), tmp_path)
+    one = loaded(fold([event(START, None, source_ip="10.0.0.1")]), tmp_path)
+
+    assert (len(empty.sample), len(empty.users), empty.incidents) == (0, 0, [])
+    assert empty.counts == [Counts(3, 0, 0)]
+    assert (len(one.sample), one.users.user.tolist()) == (1, [""])
+    assert one.sample.source.tolist() == ["10.0.0.1"]
+
+
+def test_an_empty_stretch_carries_the_earlier_one_on(tmp_path: Path) -> None:
+    first = fold(stream())
+    pq.write_table(first, tmp_path / "first.parquet")
+    n = len(stream())
+    second = fold([], start=n, end=n, earlier=str(tmp_path / "first.parquet"))
+
+    assert of_kind(second, "sample", "user", "state").equals(of_kind(first, "sample", "user", "state"))
+    assert of_kind(second, "flagged", "incident").num_rows == 0
+
+
+def test_a_sample_is_uniform_and_says_nothing_about_the_time_of_reading(tmp_path: Path) -> None:
+    sample = loaded(fold(stream(), sampling=Sampling(rows=256)), tmp_path).sample
+
+    assert len(sample) == 256
+    assert 500 < sample.offset.mean() < 1060
+    assert np.all(np.diff(sample.offset) > 0)
+    assert KEPT.itemsize < 256

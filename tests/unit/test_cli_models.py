@@ -1,0 +1,194 @@
+"""`streamguard models`: what it says of a registry, and how it moves the pointer there and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from streamguard.cli import main
+from streamguard.features import NAMES
+from streamguard.forest import Forest
+from streamguard.models import gate
+from streamguard.models.manifest import Origin
+from streamguard.models.registry import Registry
+from streamguard.models.train import train
+from streamguard.settings import Settings
+
+ROWS = [
+    np.random.default_rng(seed).gamma(2.0, 0.5 + seed, (400, len(NAMES))).astype(np.float32)
+    for seed in range(2)
+]
+JUDGEMENT = {
+    "passed": False,
+    "checks": [
+        {"name": "drift", "value": 3.0, "limit": 2.0, "passed": False, "says": "burst moved"},
+        {"name": "rows", "value": 400.0, "limit": 256.0, "passed": True, "says": "400 training rows"},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def forests() -> list[Forest]:
+    return [train(rows, trees=10) for rows in ROWS]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "registry"
+
+
+@pytest.fixture
+def versions(directory: Path, forests: list[Forest]) -> list[str]:
+    registry = Registry(directory, feature_names=NAMES)
+    published = [
+        registry.publish(
+            forest,
+            origin=Origin(
+                rows=400,
+                parameters={"trees": 10, "seed": 0},
+                offsets={"0": [0, 99 + k]},
+                created=f"2026-01-0{k + 1}T00:00:00Z",
+            ),
+            metrics={gate.DISTRIBUTION: gate.distribution(rows), "trimmed": 0.1 + k}
+            | ({gate.JUDGEMENT: JUDGEMENT} if k else {}),
+        )
+        for k, (forest, rows) in enumerate(zip(forests, ROWS, strict=True))
+    ]
+    registry.promote(published[0])
+    return published
+
+
+def run(directory: Path, name: str, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["models", name, *arguments, "--registry", str(directory)])
+
+
+def asked(directory: Path, name: str, *arguments: str) -> Any:
+    result = run(directory, name, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def current(directory: Path) -> str | None:
+    return Registry(directory, feature_names=NAMES).current()
+
+
+def test_list_has_the_latest_first_and_marks_the_current_one(directory: Path, versions: list[str]) -> None:
+    lines = run(directory, "list").output.splitlines()
+    assert lines[1].split() == [versions[1], "2026-01-02T00:00:00Z", "400", "10", "refused"]
+    assert lines[2].split() == ["*", versions[0], "2026-01-01T00:00:00Z", "400", "10", "-"]
+    found = asked(directory, "list")
+    assert [one["version"] for one in found] == [versions[1], versions[0]]
+    assert [one["current"] for one in found] == [False, True]
+    assert [one["gate"] for one in found] == [False, None]
+
+
+def test_list_names_what_is_damaged(directory: Path, versions: list[str]) -> None:
+    (directory / "versions" / versions[1] / "manifest.json").write_text("{")
+    assert "manifest.json: " in run(directory, "list").output
+    assert asked(directory, "list")[-1]["damaged"] is not None
+
+
+def test_an_empty_registry(directory: Path) -> None:
+    assert run(directory, "list").output == "no versions\n"
+    assert run(directory, "verify").exit_code == 0
+    shown = run(directory, "show")
+    assert shown.exit_code == 1
+    assert "no version is current" in shown.output
+
+
+def test_show_tells_origin_and_judgement(directory: Path, versions: list[str]) -> None:
+    text = run(directory, "show", versions[1]).output
+    for part in (
+        f"version     {versions[1]}\n", "rows        400", "seed 0, trees 10", "0 [0,100]", "signed      no",
+        "gate        refused", "refused  burst moved", "ok       400 training rows", "trimmed: 1.1",
+    ):  # fmt: skip
+        assert part in text
+    assert "(current)" in run(directory, "show").output
+    assert asked(directory, "show")["manifest"]["version"] == versions[0]
+    assert asked(directory, "show", versions[1])["metrics"]["gate"] == JUDGEMENT
+
+
+def test_promote_and_rollback_say_from_where_to_where(directory: Path, versions: list[str]) -> None:
+    first, second = versions
+    assert run(directory, "promote", second).output == f"current: {first} -> {second}\n"
+    assert run(directory, "promote", second).output == f"{second} is current already\n"
+    assert asked(directory, "rollback") == {"current": first, "before": second}
+    assert current(directory) == first
+    again = run(directory, "rollback")
+    assert again.exit_code == 1
+    assert "no version was current before" in again.output
+
+
+def test_a_damaged_version_is_not_promoted_and_verify_names_it(directory: Path, versions: list[str]) -> None:
+    assert run(directory, "verify").exit_code == 0
+    os.truncate(directory / "versions" / versions[1] / "forest.npz", 100)
+    promoted = run(directory, "promote", versions[1])
+    assert promoted.exit_code == 1
+    assert "forest.npz: not the file" in promoted.output
+    assert current(directory) == versions[0]
+    verified = run(directory, "verify")
+    assert verified.exit_code == 1
+    assert f"{versions[0]}  ok" in verified.output
+    assert "forest.npz: not the file that manifest.json describes" in verified.output
+    assert run(directory, "verify", versions[0]).exit_code == 0
+
+
+def test_diff_names_what_changed_and_what_moved(directory: Path, versions: list[str]) -> None:
+    text = run(directory, "diff", *versions).output
+    assert "offsets.0: [0,99] -> [0,100]" in text
+    assert "gate.drift: - -> 3.0" in text
+    assert "metrics.trimmed: 0.1 -> 1.1" in text
+    assert "\nrows:" not in text
+    found = asked(directory, "diff", *versions)
+    assert found["drift"].keys() == set(NAMES)
+    assert min(found["drift"].values()) > 0.25
+    same = run(directory, "diff", versions[0], versions[0]).output
+    assert same.startswith("no difference\n")
+
+
+def test_a_key_in_the_settings_is_asked_for(directory: Path, versions: list[str], tmp_path: Path) -> None:
+    key, config = tmp_path / "key", tmp_path / "settings.toml"
+    key.write_bytes(bytes(range(32)))
+    config.write_text(f'[models]\nregistry = "{directory}"\nkey_file = "{key}"\n')
+    result = CliRunner().invoke(main, ["models", "promote", versions[1], "--config", str(config)])
+    assert result.exit_code == 1
+    assert "manifest.json: not signed, but a key is set" in result.output
+    assert current(directory) == versions[0]
+
+
+def test_a_registry_has_to_be_named() -> None:
+    result = CliRunner().invoke(main, ["models", "list"])
+    assert result.exit_code == 2
+    assert "models.registry" in result.output
+
+
+class AnnounceError(RuntimeError):
+    pass
+
+
+def test_a_promotion_is_announced_on_request(
+    directory: Path, versions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str | None]] = []
+
+    def announce(settings: Settings, version: str, previous: str | None) -> None:
+        if version == versions[0]:
+            raise AnnounceError("promoted, but not announced")
+        told.append((version, previous))
+
+    module = types.SimpleNamespace(announce=announce, AnnounceError=AnnounceError)
+    monkeypatch.setitem(sys.modules, "batch.announce", module)
+    assert run(directory, "promote", versions[1], "--announce").exit_code == 0
+    assert told == [(versions[1], versions[0])]
+    back = run(directory, "rollback", "--announce")
+    assert back.exit_code == 1
+    assert "promoted, but not announced" in back.output
+    assert current(directory) == versions[0]

@@ -1,0 +1,176 @@
+"""The gate lets an equal through, and names reason and numbers when it refuses."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streamguard.features import NAMES
+from streamguard.forest import Forest
+from streamguard.models.gate import (
+    ATTACKS,
+    Judgement,
+    Sample,
+    distribution,
+    drift,
+    judge,
+)
+from streamguard.models.train import train
+from streamguard.settings import Gate
+
+
+def events(n: int = 3000, seed: int = 0) -> NDArray[np.float32]:
+    """Rows in which every feature varies a little."""
+    rng = np.random.default_rng(seed)
+    return rng.gamma(2.0, 0.4, (n, len(NAMES))).astype(np.float32)
+
+
+def attacks(n: int = 3000, seed: int = 1) -> NDArray[np.float32]:
+    rows = events(n, seed)
+    for k, attack in enumerate(ATTACKS.values()):
+        part = rows[k :: len(ATTACKS)]
+        for name, value in attack.items():
+            column = NAMES.index(name)
+            part[:, column] = np.maximum(part[:, column], value)
+    return rows
+
+
+QUIET = events()
+
+
+@pytest.fixture(scope="module")
+def champion() -> Forest:
+    return train(QUIET, trees=100)
+
+
+def sample(hot: float = 0.1) -> Sample:
+    calm, loud = events(2000, seed=3), attacks(int(2000 * hot), seed=4)
+    features = np.concatenate([calm, loud])
+    is_quiet = np.arange(len(features)) < 2000
+    return Sample(features, np.where(is_quiet, 1.0, 12.0), is_quiet)
+
+
+def judged(
+    challenger: Forest, champion: Forest | None, rows: NDArray[np.float32] = QUIET, **changes: object
+) -> Judgement:
+    given = sample(changes.pop("hot", 0.1))  # type: ignore[arg-type]
+    before = distribution(QUIET) if champion else None
+    limits = msgspec.structs.replace(Gate(), **changes)
+    return judge(challenger, champion, given, rows=rows, before=before, alert_bits=10.0, limits=limits)
+
+
+def refused(judgement: Judgement) -> dict[str, str]:
+    return {check.name: check.says for check in judgement.checks if not check.passed}
+
+
+def test_an_equal_passes_every_check(champion: Forest) -> None:
+    rows = events(seed=7)
+    judgement = judged(train(rows, trees=100), champion, rows)
+    assert judgement.passed, judgement.says
+    assert [check.name for check in judgement.checks] == [
+        "trimmed", "rows", "drift", "overlap", "alerts", *(f"injected_{name}" for name in ATTACKS),
+    ]  # fmt: skip
+    assert judgement.says == f"passed all {len(judgement.checks)} checks"
+
+
+def test_the_first_of_all_is_not_compared(champion: Forest) -> None:
+    judgement = judged(champion, None)
+    assert judgement.passed
+    assert not {"drift", "overlap", "alerts"} & {check.name for check in judgement.checks}
+
+
+def test_an_inverted_forest_is_refused_with_the_attacks_that_it_does_not_see(champion: Forest) -> None:
+    rows = np.concatenate([attacks(3000), events(100)])
+    inverted = train(rows, trees=100)
+    for before in (champion, None):
+        reasons = refused(judged(inverted, before, rows))
+        assert "injected_takeover" in reasons
+        assert (
+            "an injected takeover is told from quiet events with an AUC of 0." in reasons["injected_takeover"]
+        )
+    assert "overlap" in refused(judged(inverted, champion, rows))
+
+
+def test_an_attack_heavy_history_is_refused(champion: Forest) -> None:
+    reasons = refused(judged(champion, None, hot=1.5))
+    assert reasons["trimmed"] == (
+        "patterns and bits call 60.0% of the events possible attacks, at most 50.0% may be"
+    )
+
+
+def test_too_few_rows_are_refused(champion: Forest) -> None:
+    assert (
+        refused(judged(champion, None, QUIET[:255]))["rows"] == "255 training rows, at least 256 are needed"
+    )
+
+
+def test_drift_names_the_feature_that_moved_most_and_lets_time_go_by(champion: Forest) -> None:
+    rows = events(seed=8)
+    rows[:, NAMES.index("burst")] += 5
+    assert refused(judged(champion, champion, rows))["drift"].startswith(
+        "burst moved most against the champion's training rows: stability index "
+    )
+    rows = events(seed=8)
+    rows[:, NAMES.index("active_days")] += 5
+    assert "drift" not in refused(judged(champion, champion, rows))
+
+
+def test_a_challenger_that_alerts_more_is_refused(champion: Forest) -> None:
+    louder = Forest(
+        champion.trees,
+        type(champion.tail)(champion.tail.anomaly, champion.tail.level * 40, champion.tail.slope * 40),
+        champion.golden_rows,
+        champion.golden_scores,
+    )
+    says = refused(judged(louder, champion))["alerts"]
+    assert "of 2,200 events would be alerted with the challenger, 200 with the champion" in says
+    assert refused(judged(champion, louder)) == {}
+
+
+def test_attacks_that_change_what_never_varied_are_not_asked_for() -> None:
+    rows = events()
+    for name in ("volume_z", "resource_bits", "host_bits", "threat_z", "agent_bits", "location_bits"):
+        rows[:, NAMES.index(name)] = 0
+    named = {check.name for check in judged(train(rows, trees=50), None, rows).checks}
+    assert "injected_malware" not in named
+    assert {"injected_takeover", "injected_brute_force", "injected_spray"} <= named
+
+
+def test_a_judgement_is_json_and_the_same_each_time(champion: Forest) -> None:
+    first, second = (msgspec.json.encode(judged(champion, champion)) for _ in range(2))
+    assert first == second
+    assert msgspec.json.decode(first, type=Judgement) == judged(champion, champion)
+
+
+def test_no_events_at_all() -> None:
+    nothing = Sample(np.zeros((0, len(NAMES)), np.float32), np.zeros(0), np.zeros(0, bool))
+    forest = train(QUIET[:300], trees=10)
+    judgement = judge(
+        forest, forest, nothing, rows=nothing.features, before=None, alert_bits=10.0, limits=Gate()
+    )
+    assert refused(judgement).keys() == {"rows"}
+
+
+# drift
+
+
+def test_drift_is_none_for_the_same_and_little_for_the_alike() -> None:
+    first, second = distribution(events(seed=1)), distribution(events(seed=2))
+    assert set(drift(first, first).values()) == {0.0}
+    assert max(drift(first, second).values()) < 0.1
+
+
+def test_drift_sees_what_was_constant() -> None:
+    rows = events()
+    rows[:, 0] = 0
+    moved = rows.copy()
+    moved[:1500, 0] = 3
+    assert drift(distribution(rows), distribution(moved))[NAMES[0]] > 1
+    assert drift(distribution(rows), distribution(rows))[NAMES[0]] == 0
+
+
+def test_drift_is_of_the_features_that_both_have() -> None:
+    known = distribution(QUIET)
+    assert drift({"burst": known["burst"], "gone": [0.0]}, known).keys() == {"burst"}
