@@ -34,11 +34,14 @@ class Chosen:
     ----------
     order
         int64 (rows,): indices of the sample's rows, in the order in which they are handed to training.
+    calibration
+        int64 (m,): indices of the rows whose scores are what is usual.
     trimmed
         Share of the sample that is left out as possible attacks.
     """
 
     order: NDArray[np.int64]
+    calibration: NDArray[np.int64]
     trimmed: float
 
     def mask(self, rows: int) -> NDArray[np.bool_]:
@@ -74,8 +77,12 @@ def choose(sample: Rows, settings: Settings) -> Chosen:
         [f"{p}:{user}" for p, user in zip(sample.partition.tolist(), sample.user, strict=True)], str
     )
     settled = sampling.settled(sample.features)
-    order = sampling.training_rows(keys, names, quiet, settled, per_user=settings.sampling.rows_per_user)
-    return Chosen(order, float(1.0 - quiet.mean()) if len(sample) else 0.0)
+    most = settings.sampling.rows_per_user
+    return Chosen(
+        sampling.training_rows(keys, names, quiet, settled, per_user=most),
+        sampling.calibration_rows(keys, names, sample.patterns, sample.alerted, per_user=most),
+        float(1.0 - quiet.mean()) if len(sample) else 0.0,
+    )
 
 
 def _priorities(sample: Rows) -> list[NDArray[np.uint64]]:
@@ -94,7 +101,14 @@ def train(sample: Rows, chosen: Chosen, about: About, settings: Settings) -> Cha
     if len(rows) < settings.gate.least_rows:
         return None
     used = settings.training
-    forest = train_forest(rows, seed=used.seed, trees=used.trees, samples=used.samples)
+    forest = train_forest(
+        rows,
+        calibration=np.ascontiguousarray(sample.features[chosen.calibration]),
+        seed=used.seed,
+        trees=used.trees,
+        samples=used.samples,
+        background=used.background,
+    )
     newest = np.quantile(sample.timestamp, _NEWEST, method="lower")
     origin = Origin(
         rows=len(rows),
@@ -126,6 +140,7 @@ def decide(
         gate.Sample(sample.features, sample.strength, quiet),
         rows=challenger.rows,
         before=None if champion is None else _distribution(registry, champion.version),
+        rows_before=0 if champion is None else registry.manifest(champion.version).origin.rows,
         alert_bits=settings.detection.alert_risk / RISK_PER_BIT,
         limits=settings.gate,
     )
@@ -137,7 +152,10 @@ def decide(
         registry.promote(version)
         says = f"model {version} {judgement.says} and is current now; before: {previous or 'none'}"
     else:
-        says = f"model {version} was not promoted, {previous or 'none'} stays: {judgement.says}"
+        says = (
+            f"model {version} was not promoted, {previous or 'none'} stays: {judgement.says}; "
+            f"to make it current all the same: streamguard models promote {version}"
+        )
     checks = [report.Check(check.name, check.passed, check.says) for check in judgement.checks]
     return report.Model(version, previous == version or judgement.passed, previous, says, checks)
 

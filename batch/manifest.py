@@ -13,6 +13,7 @@ from batch.stretch import PlanError
 
 NAME = "_manifest.json"
 """Readers of data sets (pyarrow, pandas, Spark) pass over names with an underscore."""
+ASIDE = f"{NAME}.partial"
 _FAMILY = "streamguard-archive-"
 FORMAT = f"{_FAMILY}1"
 _PATH = re.compile(r"date=\d{4}-\d{2}-\d{2}/partition=\d+/\d+-\d+\.parquet")
@@ -68,7 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def save(self, directory: Path) -> None:
         """Replace the manifest in one step; what it names has to be on the disk already."""
-        aside = directory / f"{NAME}.partial"
+        aside = directory / ASIDE
         with aside.open("wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
             file.flush()

@@ -103,6 +103,7 @@ def judge(
     *,
     rows: NDArray[np.float32],
     before: Mapping[str, list[float]] | None,
+    rows_before: int,
     alert_bits: float,
     limits: Gate,
 ) -> Judgement:
@@ -118,15 +119,20 @@ def judge(
         float32 (m, 28), what the challenger was trained on.
     before
         `distribution` of the champion's training rows, from its metrics; None if it has none.
+    rows_before
+        How many those were. Of a champion that knew less than half as many, the challenger has to differ: drift and
+        overlap are not asked for, or the first model of a young history would stay for ever.
     alert_bits
         Evidence from which an event is alerted.
     """
     checks = [_trimmed(sample, limits), _rows(len(rows), limits)]
-    if before is not None:
+    comparable = 2 * rows_before >= len(rows)
+    if before is not None and comparable:
         checks.append(_drift(drift(before, distribution(rows)), limits))
     if champion is not None and len(sample.features):
         ours, theirs = (forest.bits(sample.features) for forest in (challenger, champion))
-        checks.append(_overlap(ours, theirs, limits))
+        if comparable:
+            checks.append(_overlap(ours, theirs, limits))
         checks.append(_alerts(sample.strength, ours, theirs, alert_bits, limits))
     varies = rows.min(axis=0) < rows.max(axis=0) if len(rows) else np.zeros(len(NAMES), bool)
     calm = sample.features[sample.quiet]

@@ -17,10 +17,11 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from batch.archive import archive
+from batch.job import Outcome, Request, retrain
 from batch.manifest import Manifest, read
 from batch.plan import plan
 from batch.sources import ArchiveSource, KafkaSource
-from streamguard.settings import Batch, Settings
+from streamguard.settings import Batch, Settings, load
 from tests.harness import Site, events, eventually
 from tests.integration.test_retrain import PARTITIONS, Place, attack
 from tests.streams import START, event, habit
@@ -78,22 +79,29 @@ def test_topic_archive_and_both_train_the_same_model(place: Place, tmp_path: Pat
         event(START, "user1", auth_details={}),
         *attack(START + 2000 * 20_000),
     ]
+
+    def trained(name: str, **request: str) -> Outcome:
+        place.output = tmp_path / name
+        environ = {
+            **place.environ,
+            "STREAMGUARD_BATCH_ENGINE": "local",
+            "STREAMGUARD_BATCH_OUTPUT": str(place.output),
+        }
+        return retrain(load(environ=environ), Request(**request), lambda text: None)
+
     place.produce(values[:1200])
     assert archived(place, kept)["records"] == 1200
-    place.output = tmp_path / "both"
-    place.retrain("--input", kept)
+    trained("both", input=str(kept))
     place.produce(values[1200:1700])
-    place.retrain()
+    assert trained("both").records == 500
     place.produce(values[1700:])
     assert archived(place, kept)["records"] == len(values) - 1200
-    both = place.retrain("--input", kept)
-    assert place.report()["continues"] is not None
+    both = trained("both", input=str(kept))
     history = place.history()
-    for name, arguments in (("topic", ()), ("archive", ("--input", kept))):
-        place.output = tmp_path / name
-        outcome = place.retrain(*arguments)
-        assert outcome["version"] == both["version"]
-        assert outcome["records"] == len(values)
+    assert both.records == len(values) - 1700
+    for name, request in (("topic", {}), ("archive", {"input": str(kept)})):
+        outcome = trained(name, **request)
+        assert (outcome.version, outcome.records) == (both.version, len(values))
         assert place.history() == history
     assert archived(place, kept)["records"] == 0
 

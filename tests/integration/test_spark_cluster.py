@@ -152,5 +152,5 @@ def test_a_missing_connector_is_told_with_what_to_give(kafka: str, tmp_path: Pat
     config = site.directory / "streamguard.toml"
     run = submit(tmp_path, "local[1]", "--config", str(config), "--output", "there", jars=False)
     assert run.returncode == 69
-    assert "`--packages org.apache.spark:spark-sql-kafka-0-10_2.13:" in run.stderr
+    assert "`--packages org.apache.spark:spark-sql-kafka-0-10_2.13:" in run.stderr, run.stderr[-3000:]
     assert "Traceback" not in run.stderr

@@ -23,6 +23,7 @@ import pytest
 from batch import archive as module
 from batch import local
 from batch.archive import Outcome, archive
+from batch.filing import write_stretch
 from batch.manifest import File, Manifest, read
 from batch.plan import Earlier, earlier, plan, write_about
 from batch.runs import RunsError
@@ -214,7 +215,7 @@ def test_days_never_go_back_and_never_beyond_today(tmp_path: Path, topic: Topic)
     stamps = [START + 2 * DAY, START, START + 90 * DAY, START + 3 * DAY]
     rows = [(k, event(ms, "ann")) for k, ms in enumerate(stamps)]
     (tmp_path / "w").mkdir()
-    module.write_stretch({}, MONDAY + 10, Stretch(7, 0, 4), Topic({7: rows}).records(Stretch(7, 0, 4)), SETTINGS,
+    write_stretch({}, MONDAY + 10, Stretch(7, 0, 4), Topic({7: rows}).records(Stretch(7, 0, 4)), SETTINGS,
                          tmp_path / "w")  # fmt: skip
     part = msgspec.json.decode((tmp_path / "w/partition-0007.json").read_bytes())
 

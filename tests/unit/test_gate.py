@@ -57,8 +57,11 @@ def judged(
 ) -> Judgement:
     given = sample(changes.pop("hot", 0.1))  # type: ignore[arg-type]
     before = distribution(QUIET) if champion else None
+    known = changes.pop("rows_before", len(QUIET))  # type: ignore[call-overload]
     limits = msgspec.structs.replace(Gate(), **changes)
-    return judge(challenger, champion, given, rows=rows, before=before, alert_bits=10.0, limits=limits)
+    return judge(
+        challenger, champion, given, rows=rows, before=before, rows_before=known, alert_bits=10.0, limits=limits
+    )  # fmt: skip
 
 
 def refused(judgement: Judgement) -> dict[str, str]:
@@ -117,6 +120,17 @@ def test_drift_names_the_feature_that_moved_most_and_lets_time_go_by(champion: F
     assert "drift" not in refused(judged(champion, champion, rows))
 
 
+def test_a_young_champion_is_outgrown_and_does_not_stay_for_ever(champion: Forest) -> None:
+    rows = events(seed=8)
+    rows[:, NAMES.index("burst")] += 5
+
+    young = judged(champion, champion, rows, rows_before=len(rows) // 2 - 1)
+
+    assert young.passed
+    assert "alerts" in {check.name for check in young.checks}
+    assert "drift" in refused(judged(champion, champion, rows, rows_before=len(rows) // 2))
+
+
 def test_a_challenger_that_alerts_more_is_refused(champion: Forest) -> None:
     louder = Forest(
         champion.trees,
@@ -148,7 +162,14 @@ def test_no_events_at_all() -> None:
     nothing = Sample(np.zeros((0, len(NAMES)), np.float32), np.zeros(0), np.zeros(0, bool))
     forest = train(QUIET[:300], trees=10)
     judgement = judge(
-        forest, forest, nothing, rows=nothing.features, before=None, alert_bits=10.0, limits=Gate()
+        forest,
+        forest,
+        nothing,
+        rows=nothing.features,
+        before=None,
+        rows_before=300,
+        alert_bits=10.0,
+        limits=Gate(),
     )
     assert refused(judgement).keys() == {"rows"}
 
