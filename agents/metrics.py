@@ -77,8 +77,11 @@ DEAD_LETTERS = Counter(
 PROFILES_RESIDENT = Gauge(
     "streamguard_profiles_resident", "Profiles in memory.", ["partition"], registry=REGISTRY
 )
-PROFILES_STORED = Gauge(
-    "streamguard_profiles_stored", "Stored keys, estimated.", ["partition"], registry=REGISTRY
+STORED_KEYS = Gauge(
+    "streamguard_stored_keys",
+    "Keys of a partition on disk, estimated: a profile each, and some 500 of the population.",
+    ["partition"],
+    registry=REGISTRY,
 )
 CHECKPOINT_SECONDS = Histogram(
     "streamguard_checkpoint_seconds",
@@ -171,7 +174,7 @@ _BUILD.labels(streamguard.__version__).set(1)
 
 def forget_partition(partition: int) -> None:
     """Drop the gauges of a partition that another worker has now."""
-    for gauge in (LAG, PROFILES_RESIDENT, PROFILES_STORED):
+    for gauge in (LAG, PROFILES_RESIDENT, STORED_KEYS):
         gauge.remove_by_labels({"partition": str(partition)})
 
 

@@ -147,7 +147,8 @@ def check(settings: Settings) -> list[str]:
         if topic.exact_partitions and partitions != topic.partitions:
             problems.append(
                 f"{topic.name} has {partitions} partitions, wanted {topic.partitions}: set kafka.partitions"
-                " to what the events topic has, or delete the topic and run `streamguard topics create`"
+                " to what the events topic has; where the changelog differs from it, choose another worker.app_id"
+                " to begin anew"
             )
         if replicas < settings.kafka.replication_factor:
             problems.append(

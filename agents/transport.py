@@ -212,7 +212,7 @@ class ChunkConsumer(driver.Consumer):
                 )
                 metrics.LAG.labels(tp.partition).set(waiting)
                 metrics.PROFILES_RESIDENT.labels(tp.partition).set(partition.state.resident)
-                metrics.PROFILES_STORED.labels(tp.partition).set(partition.table.estimated_keys)
+                metrics.STORED_KEYS.labels(tp.partition).set(partition.table.estimated_keys)
             self.app.progress.beat()
             await self.sleep(0.5)
 

@@ -1,4 +1,8 @@
-"""`spark-submit batch/retrain.py ARGS`: what `streamguard retrain ARGS` does, on the master of `spark-submit`."""
+"""`spark-submit batch/retrain.py ARGS`: what `streamguard retrain ARGS` does, on the master of `spark-submit`.
+
+`spark-submit` has to be given the Kafka connector (`--packages` or `--jars`), and hands on all of the program's
+output as standard output.
+"""
 
 from __future__ import annotations
 

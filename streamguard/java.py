@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 OLDEST = 17
@@ -44,6 +45,7 @@ def find_java(environ: Mapping[str, str] | None = None) -> Path:
     )
 
 
+@cache
 def java_version(java: Path) -> int:
     """The feature version of a `java` program (17, 21, …), or 0 if it does not run."""
     try:

@@ -161,7 +161,10 @@ def main(bootstrap: str, topic: str, directory: str) -> None:
     begun = time.perf_counter()
     source = KafkaSource(bootstrap, topic)
     planned = {p: Stretch(p, start, end) for p, (start, end) in source.bounds().items()}
-    with tempfile.TemporaryDirectory() as scratch, opened(Spark(driver_memory="4g"), Path(scratch)) as spark:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        opened(Spark(driver_memory="4g"), Path(scratch), java_flags=()) as spark,
+    ):
         spark.conf.set("spark.sql.shuffle.partitions", "8")
         topic_records = spark.read.format("kafka").options(**reader_options(source, planned)).load()
         events = parsed(topic_records.select("partition", "value")).persist()

@@ -7,15 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from streamguard.settings import Settings, SettingsError, load
+from streamguard.cli.chosen import MISFIT, Ended
 
-PLAN, UNAVAILABLE, BUSY, MISFIT = 65, 69, 75, 78
+PLAN, UNAVAILABLE, BUSY = 65, 69, 75
 
 
 class Limit(click.ParamType):
@@ -50,14 +48,6 @@ class Period(click.ParamType):
         return float(match[1]) * self._UNITS[match[2]]
 
 
-class Ended(click.ClickException):
-    """The command ends with a sentence and an exit code."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.exit_code = code
-
-
 @contextmanager
 def failures() -> Iterator[None]:
     """Turn what is known to go wrong into a sentence and an exit code."""
@@ -80,19 +70,6 @@ def failures() -> Iterator[None]:
         raise Ended(
             str(error), next(code for kind, code in codes.items() if isinstance(error, kind))
         ) from None
-
-
-def chosen(config: Path | None, **sections: dict[str, Any]) -> Settings:
-    """The settings of a file, with what the command line says in their place."""
-    try:
-        settings = load(config)
-    except SettingsError as error:
-        raise Ended(str(error), MISFIT) from None
-    for section, given in sections.items():
-        said = {name: value for name, value in given.items() if value is not None}
-        replaced = msgspec.structs.replace(getattr(settings, section), **said)
-        settings = msgspec.structs.replace(settings, **{section: replaced})
-    return settings
 
 
 def run(once: Callable[[], int], every: float | None, jitter: float) -> None:

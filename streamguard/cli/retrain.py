@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from streamguard.cli.batch_options import Limit, Period, chosen, failures, run
+from streamguard.cli.batch_options import Limit, Period, failures, run
+from streamguard.cli.chosen import chosen
 from streamguard.settings import Settings
 
 if TYPE_CHECKING:

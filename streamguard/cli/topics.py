@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-import msgspec
 
 from agents import topics
-from streamguard.settings import Settings, SettingsError, load
+from streamguard.cli.chosen import chosen
+from streamguard.settings import Settings
 
 
 @click.group()
@@ -29,7 +29,7 @@ def _of_settings(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--alter", is_flag=True, help="Also correct the settings of topics that are there.")
 def create(config: Path | None, bootstrap_servers: str | None, alter: bool) -> None:
     """Create the topics that are missing."""
-    settings = _settings(config, bootstrap_servers)
+    settings = chosen(config, kafka={"bootstrap_servers": bootstrap_servers})
     try:
         for name in topics.create(settings, alter=alter):
             click.echo(f"created {name}")
@@ -45,18 +45,7 @@ def check(config: Path | None, bootstrap_servers: str | None) -> None:
 
     Ends with 1 if one of them will not do; every wrong setting is named with its remedy.
     """
-    _report(_settings(config, bootstrap_servers))
-
-
-def _settings(config: Path | None, bootstrap_servers: str | None) -> Settings:
-    try:
-        settings = load(config)
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from None
-    if bootstrap_servers:
-        kafka = msgspec.structs.replace(settings.kafka, bootstrap_servers=bootstrap_servers)
-        settings = msgspec.structs.replace(settings, kafka=kafka)
-    return settings
+    _report(chosen(config, kafka={"bootstrap_servers": bootstrap_servers}))
 
 
 def _report(settings: Settings) -> None:

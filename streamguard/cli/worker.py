@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
+
+from streamguard.cli.chosen import chosen
 
 
 @click.command()
@@ -31,23 +32,13 @@ def command(
     Ends with 0 after SIGTERM (everything saved), 69 if no broker answers, 70 on an unexpected error, 75 if
     another worker has taken over, 78 if settings, topics and stored state do not fit together.
     """
-    import msgspec
-
     from agents import logs, worker
-    from streamguard.settings import SettingsError, load
 
-    try:
-        settings = load(config)
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from None
-    given: dict[str, dict[str, Any]] = {
-        "kafka": {"bootstrap_servers": bootstrap_servers or None},
-        "worker": {"data_dir": data_dir, "metrics_port": metrics_port},
-        "models": {"registry": registry},
-    }
-    for section, values in given.items():
-        named = {name: value for name, value in values.items() if value is not None}
-        changed = msgspec.structs.replace(getattr(settings, section), **named)
-        settings = msgspec.structs.replace(settings, **{section: changed})
+    settings = chosen(
+        config,
+        kafka={"bootstrap_servers": bootstrap_servers},
+        worker={"data_dir": data_dir, "metrics_port": metrics_port},
+        models={"registry": registry},
+    )
     logs.configure(log_format)
     sys.exit(worker.run(settings))

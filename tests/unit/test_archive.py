@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from batch import archive as module
 from batch import local
@@ -29,6 +30,7 @@ from batch.plan import Earlier, earlier, plan, write_about
 from batch.runs import RunsError
 from batch.sources import ArchiveSource, Source
 from batch.stretch import PlanError, Records, Stretch
+from streamguard.cli.archive import command
 from streamguard.settings import Batch, Detection, Sampling, Settings
 from tests.streams import DAY, START, event, habit
 
@@ -259,8 +261,23 @@ def test_one_writer_at_a_time(tmp_path: Path, topic: Topic) -> None:
 
     with pytest.raises(RunsError, match="another process is writing"):
         run(tmp_path / "a")
+    ended = CliRunner().invoke(command, ["--engine", "local", "--output", str(tmp_path / "a")])
+    assert ended.exit_code == 75 and ended.stderr.startswith("Error: another process is writing")
     os.close(lock)
     assert run(tmp_path / "a").records == 2494
+
+
+def test_the_command_says_what_it_came_to(tmp_path: Path, topic: Topic) -> None:
+    arguments = ["--engine", "local", "--output", str(tmp_path / "a"), "--max-events", "1000"]
+    first = CliRunner().invoke(command, [*arguments, "--json"])
+    second = CliRunner().invoke(command, arguments)
+
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert msgspec.json.decode(first.stdout)["records"] == 999  # and an offset without one
+    held = sum(file.rows for file in source(tmp_path / "a").manifest.files)
+    assert f"{tmp_path / 'a'}: {held - 999:,} records in" in second.stdout
+    topic.id = "two"
+    assert CliRunner().invoke(command, arguments).exit_code == 65
 
 
 def test_a_run_cannot_go_on_from_an_archive_that_is_behind_or_begins_later(
