@@ -89,8 +89,10 @@ class Batch(_Section, frozen=True):
     """Directory of runs, one below it each."""
     keep_runs: Count = 24
     """Older runs are removed; `latest` and what it continues never are."""
+    every_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=2_592_000.0)] = 0.0
+    """From start to start of a series of runs; `--every` says so on the command line. 0: one run."""
     jitter_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)] = 30.0
-    """With `--every`: each run starts up to this much later, so that several do not start at once."""
+    """In a series each run starts up to this much later, so that several do not start at once."""
 
 
 class Spark(_Section, frozen=True):

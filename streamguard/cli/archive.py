@@ -54,4 +54,4 @@ def command(
         click.echo(msgspec.json.encode(outcome).decode() if as_json else outcome.says)
         return 0
 
-    run(once, every, settings.batch.jitter_seconds)
+    run(once, every or settings.batch.every_seconds, settings.batch.jitter_seconds)

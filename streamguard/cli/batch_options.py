@@ -72,9 +72,9 @@ def failures() -> Iterator[None]:
         ) from None
 
 
-def run(once: Callable[[], int], every: float | None, jitter: float) -> None:
-    """Run once and exit with its code; or every so often, where a failed run is told and the next one comes."""
-    if every is None:
+def run(once: Callable[[], int], every: float, jitter: float) -> None:
+    """Run once and exit with its code; or every so many seconds, where a failed run is told and the next one comes."""
+    if not every:
         sys.exit(once())
 
     def once_more() -> int:

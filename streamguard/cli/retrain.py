@@ -73,7 +73,7 @@ def command(
         click.echo(msgspec.json.encode(outcome).decode() if as_json else outcome.says)
         return 0 if outcome.current else NOT_PROMOTED
 
-    run(once, every, settings.batch.jitter_seconds)
+    run(once, every or settings.batch.every_seconds, settings.batch.jitter_seconds)
 
 
 def _announce(settings: Settings, outcome: Outcome) -> None:
