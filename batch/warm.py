@@ -26,8 +26,13 @@ def main() -> int:
         archive.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=archive.parent) as directory:
             aside = Path(directory) / archive.name
-            run = [sys.executable, "-m", "batch.warm", str(aside)]
-            subprocess.run(run, check=True, stdin=subprocess.DEVNULL, timeout=300)
+            command = [sys.executable, "-m", "batch.warm", str(aside)]
+            run = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
+            )
+            if run.returncode or not aside.is_file():
+                last = (run.stderr.strip() or "it was not written").splitlines()[-1]
+                raise OSError(f"recording them failed: {last}")
             aside.rename(archive)
     except (OSError, subprocess.SubprocessError, JarsUnavailableError, JavaNotFoundError) as error:
         print(f"no archive of Spark's classes: {error}; Spark starts slower", file=sys.stderr)  # noqa: T201

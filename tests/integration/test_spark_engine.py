@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from batch import local
 from batch import spark as engine
 from batch.plan import Earlier, earlier, plan, write_about
 from batch.session import SparkError
-from batch.sources import KafkaSource
+from batch.sources import FileSource, KafkaSource
 from batch.staged import Counts
 from batch.stretch import PlanError, Stretch
 from streamguard.settings import Settings
@@ -186,6 +187,24 @@ def test_records_that_expired_after_the_plan_stop_the_run(kafka: str, tmp_path: 
     with pytest.raises(SparkError, match=topic.source.topic) as raised:
         topic.fold(stretches, spark)
     assert "\n" not in str(raised.value)
+
+
+def test_files_are_folded_as_by_this_process(topic: Topic, tmp_path: Path, spark: Any) -> None:
+    files = tmp_path / "input"
+    files.mkdir()
+    made = [value for _, value in events(900, 1, users=30)]
+    ends = (500, 0, 400)
+    for partition, values in enumerate((made[:500], [], made[500:])):
+        rows = {"offset": pa.array(range(len(values)), pa.int64()), "value": pa.array(values, pa.binary())}
+        pq.write_table(pa.table(rows), files / f"partition-{partition:04d}.parquet", row_group_size=128)
+    source = FileSource(str(files), ends)
+    folded = []
+    for fold in (local.fold, partial(engine.fold, spark=spark)):
+        folded.append(tmp_path / f"folded-{len(folded)}")
+        folded[-1].mkdir()
+        fold(source, plan(source, None), Settings(), folded[-1], lambda _: None)
+    assert tables(folded[0]) == tables(folded[1])
+    assert [counts(folded[1], p).records for p in range(3)] == [500, 0, 400]
 
 
 def test_a_run_goes_on_from_the_one_before(kafka: str, tmp_path: Path, spark: Any) -> None:

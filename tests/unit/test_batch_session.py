@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batch import session
+from batch import session, warm
 from batch.jvm import QUICK, Jvm
 from streamguard.settings import Spark
 
@@ -136,3 +136,13 @@ def test_the_environment_is_as_before_a_start(monkeypatch: pytest.MonkeyPatch) -
         assert os.environ["JAVA_HOME"] == os.environ["SPARK_HOME"] == "theirs"
         assert "PYSPARK_PYTHON" in os.environ
     assert dict(os.environ) == before
+
+
+def test_without_java_no_archive_is_made_and_a_sentence_says_so(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("streamguard.java.importlib.util.find_spec", lambda name: None)
+    assert warm.main() == 1
+    assert "Spark starts slower" in capsys.readouterr().err
