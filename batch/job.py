@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -212,6 +214,8 @@ def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkS
         return nullcontext()
     from batch.session import opened
 
+    # Loading it takes as long as the JVM takes to start, and both wait mostly for the disk.
+    threading.Thread(target=importlib.import_module, args=("sklearn.ensemble",), name="import").start()
     return opened(settings.spark, scratch)
 
 
