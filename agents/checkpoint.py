@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 
 from agents.changelog import ChangelogWriter
-from agents.metrics import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS
 from agents.table import Local, PartitionTable
+from streamguard.metrics import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, CHECKPOINT_STAGE_SECONDS
 from streamguard.testing import crash
 
 Change = tuple[bytes, bytes]
@@ -58,11 +58,14 @@ class Checkpointer:
         started = time.perf_counter()
         crash.point("checkpoint-begun")
         self._saving = dict(changes)
-        for future in published:
-            await future
+        with CHECKPOINT_STAGE_SECONDS.labels("incidents").time():
+            for future in published:
+                await future
         crash.point("incidents-acknowledged")
-        position = await self._writer.commit(changes)
-        self._table.write(changes, Local(self._changelog_id, position))
+        with CHECKPOINT_STAGE_SECONDS.labels("transaction").time():
+            position = await self._writer.commit(changes)
+        with CHECKPOINT_STAGE_SECONDS.labels("table").time():
+            self._table.write(changes, Local(self._changelog_id, position))
         self._saving = {}
         crash.point("table-written")
         CHECKPOINT_SECONDS.observe(time.perf_counter() - started)

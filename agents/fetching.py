@@ -108,11 +108,18 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
     async def _check_group(self) -> None:
         self._ensure_consumer()._coordinator.check_errors()
 
-    async def commit_for_monitoring(self, offsets: dict[TP, int]) -> None:
-        """Tell the group how far the checkpoints are; the state does not depend on it, so a failure is only logged."""
-        await self.call_thread(self._commit_for_monitoring, offsets)
+    async def commit_for_monitoring(self, offsets: dict[TP, int]) -> bool:
+        """Tell the group how far the checkpoints are; the state does not depend on it, so a failure is only logged.
 
-    async def _commit_for_monitoring(self, offsets: dict[TP, int]) -> None:
+        Returns
+        -------
+        bool
+            Whether the group took it.
+        """
+        taken: bool = await self.call_thread(self._commit_for_monitoring, offsets)
+        return taken
+
+    async def _commit_for_monitoring(self, offsets: dict[TP, int]) -> bool:
         try:
             await self._ensure_consumer().commit(
                 {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
@@ -125,6 +132,9 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
             )
         except KafkaError as error:
             _log.warning("the group's offsets were not committed (%s); the state is not affected", error)
+        else:
+            return True
+        return False
 
     def log_end(self, tp: TP) -> tuple[int, int] | None:
         """(position, end of what can be read) of a partition; None before its first fetch."""

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
-from prometheus_client import generate_latest
 
 from agents.exits import RefusedError
-from agents.metrics import PARTITIONS, READY, REGISTRY
+from streamguard.metrics import PARTITIONS, READY, WORKER, exposition
 
 BEAT_SECONDS = 10.0
 """The main thread reports twice a second; silent for this long it hangs."""
@@ -124,7 +123,7 @@ class HealthServer:
                 problem = progress.not_ready()
                 READY.set(problem is None)
                 if path == "/metrics":
-                    self._answer(200, "text/plain; version=0.0.4; charset=utf-8", generate_latest(REGISTRY))
+                    self._answer(200, "text/plain; version=0.0.4; charset=utf-8", exposition(WORKER))
                 elif path == "/healthz":
                     hangs = progress.hangs(DEAD_SECONDS)
                     self._json(503 if hangs else 200, hangs or {"status": "alive"})

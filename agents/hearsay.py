@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from agents.metrics import MODEL_DISAGREEMENT
+from streamguard.metrics import MODEL_DISAGREEMENT
 from streamguard.models.announcement import PROMOTED_KEY, InUse, Promoted, decode
 from streamguard.settings import Kafka
 

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 import numpy as np
 from prometheus_client import Gauge
 
-from agents import metrics
 from agents.hearsay import REPEAT_SECONDS, ModelsTopic, Peers
 from agents.pause import SwapPause
-from agents.shadow import Newest, Shadow, created
+from agents.shadow import Newest, Shadow
+from streamguard import metrics
 from streamguard.features import NAMES
 from streamguard.forest import BLOCK, Forest
 from streamguard.models.announcement import InUse
-from streamguard.models.manifest import ArtifactError
+from streamguard.models.manifest import ArtifactError, created
 from streamguard.models.registry import Registry
 from streamguard.settings import Settings
 from streamguard.tail import Tail

@@ -25,10 +25,11 @@ from agents.lineage import (
     committed_offset,
     describe_topics,
 )
-from agents.metrics import CHUNK_EVENTS, CHUNK_SECONDS, EVENTS, RECOVERED_RECORDS, SCORING_SECONDS
 from agents.publish import Publisher
 from agents.table import Local, Memory, PartitionTable
 from agents.topics import check, names
+from agents.waiting import Waiting
+from streamguard import metrics
 from streamguard.forest import Forest
 from streamguard.packed import StateError
 from streamguard.settings import Settings
@@ -94,6 +95,8 @@ class Partition:
         First offset that is not in the last durable checkpoint; None before the first one.
     closed
         No chunk is folded any more.
+    waiting
+        The age of what is not folded yet.
     """
 
     def __init__(
@@ -124,6 +127,10 @@ class Partition:
         self.saved = self.state.next_offset
         self.folded = self.handed = 0
         self.closed = False
+        self.waiting = Waiting()
+        self._events = metrics.EVENTS.labels(number)
+        self._flagged = metrics.FLAGGED.labels(number)
+        self._found = self.state.found
         self._unsaved = 0
         self._published: list[asyncio.Future[None]] = []
         self._save_lock = asyncio.Lock()
@@ -186,7 +193,7 @@ class Partition:
             await writer.close()
             raise
         crash.point("recovery-done")
-        RECOVERED_RECORDS.inc(count)
+        metrics.RECOVERED_RECORDS.inc(count)
         _log.info(
             "partition %d recovered",
             number,
@@ -209,6 +216,7 @@ class Partition:
             part = records[i : i + size]
             chunk_end = part[-1].offset + 1 if i + size < len(records) else position
             chunks.append(Chunk(self, self.handed, chunk_end, part))
+            self.waiting.handed(chunk_end, part[0].timestamp)
             self.handed = chunk_end
         if position > self.handed:
             chunks.append(Chunk(self, self.handed, position, []))
@@ -243,22 +251,30 @@ class Partition:
         started = time.perf_counter()
         offsets = np.fromiter((r.offset for r in records), np.int64, len(records))
         try:
-            with SCORING_SECONDS.time():
+            with metrics.SCORING_SECONDS.time():
                 folded = self.state.fold([r.value for r in records], offsets, forest)
         except StateError as error:
             raise RefusedError(str(error)) from None
         self.folded = self.state.next_offset = chunk.end
+        self.waiting.folded(chunk.end)
         self._unsaved += len(records)
         published = self._publisher.publish(records, folded)
         if published is not None:
             self._published.append(published)
         crash.point("chunk-folded")
-        CHUNK_SECONDS.observe(time.perf_counter() - started)
-        CHUNK_EVENTS.observe(len(records))
-        EVENTS.labels(self.number).inc(folded.count)
+        metrics.CHUNK_SECONDS.observe(time.perf_counter() - started)
+        metrics.EVENT_TO_VERDICT_SECONDS.observe(max(0.0, time.time() - records[0].timestamp / 1000))
+        metrics.CHUNK_EVENTS.observe(len(records))
+        self._events.inc(folded.count)
+        self._flagged.inc(int(np.count_nonzero(folded.kind)))
         if self._unsaved >= self._settings.worker.checkpoint_events:
             self._save_soon.set()
         return folded
+
+    def newly_found(self) -> dict[str, int]:
+        """`PartitionState.found` since this was asked last."""
+        before, self._found = self._found, self.state.found
+        return {where: count - before[where] for where, count in self._found.items()}
 
     @property
     def unsaved(self) -> bool:
@@ -284,7 +300,8 @@ class Partition:
                 if not self.unsaved:
                     return
                 reached = self.folded
-                changes = self.state.changes()
+                with metrics.CHECKPOINT_STAGE_SECONDS.labels("snapshot").time():
+                    changes = self.state.changes()
                 if self._stored_source is None:
                     changes.append((SOURCE, msgspec.json.encode(self._source)))
                     self._stored_source = self._source

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from agents.metrics import MODEL_SWAP_PAUSE_SECONDS
+from streamguard.metrics import MODEL_SWAP_PAUSE_SECONDS
 
 PATIENCE_SECONDS = 1.0
 """For this long a swap gives way; a worker that is never idle must get its forest too."""

@@ -13,8 +13,8 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from agents.changelog import REQUEST_TIMEOUT
 from agents.deadletter import Message, dead_letter, origin, without_record
 from agents.exits import RefusedError, end
-from agents.metrics import ALERT_PATTERNS, ALERTS, DEAD_LETTERS, EVENT_TO_ALERT_SECONDS
 from streamguard.alerts import Incident
+from streamguard.metrics import ALERT_PATTERNS, ALERTS, DEAD_LETTERS, EVENT_TO_ALERT_SECONDS
 from streamguard.settings import Kafka
 from streamguard.state import Folded
 
@@ -88,7 +88,7 @@ class Publisher:
                     incident.body["event"] = {"truncated": True}
                     await self._send_smallest(alerts, _of_incident(incident, record))
                 EVENT_TO_ALERT_SECONDS.observe(max(0.0, time.time() - record.timestamp / 1000))
-                ALERTS.labels(incident.severity).inc()
+                ALERTS.labels(incident.severity, incident.entity_kind).inc()
                 for pattern in incident.patterns:
                     ALERT_PATTERNS.labels(pattern).inc()
             for future, refusal in zip(dead, folded.refused, strict=True):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import numpy as np
 
-from agents.metrics import SHADOW_ALERTS, SHADOW_EVENTS, SHADOW_FLAGS
-from streamguard.calibration import RISK_PER_BIT
 from streamguard.forest import Forest
-from streamguard.models.manifest import ArtifactError, Manifest
+from streamguard.metrics import SHADOW_ALERTS, SHADOW_EVENTS, SHADOW_FLAGS
+from streamguard.models.manifest import ArtifactError, created
 from streamguard.models.registry import Registry
 from streamguard.settings import Detection
 from streamguard.state import Folded, verdict
@@ -25,7 +22,7 @@ class Shadow:
     """
 
     def __init__(self, detection: Detection) -> None:
-        self._alert_bits = detection.alert_risk / RISK_PER_BIT
+        self._alert_bits = detection.alert_bits
         self.challenger: Forest | None = None
 
     def score(self, folded: Folded) -> None:
@@ -66,19 +63,3 @@ class Newest:
             (at, version) for version, at in self._created.items() if at is not None and version != current
         ]
         return max(ages)[1] if ages else None
-
-
-def created(about: Manifest) -> float | None:
-    """When a forest was trained, in epoch seconds; None if its manifest does not say so.
-
-    Examples
-    --------
-    >>> from streamguard.models.manifest import Origin
-    >>> created(Manifest(1, "0123456789ab", Origin(created="2026-01-02T03:04:05Z"), {}))
-    1767323045.0
-    """
-    try:
-        at = datetime.fromisoformat(about.origin.created or "")
-    except ValueError:
-        return None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

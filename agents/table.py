@@ -124,6 +124,11 @@ class PartitionTable:
         """About how many keys are stored."""
         return self._db.property_int_value("rocksdb.estimate-num-keys") or 0
 
+    @property
+    def disk_bytes(self) -> int:
+        """Size of the files; what is not flushed yet is in none."""
+        return self._db.property_int_value("rocksdb.total-sst-files-size") or 0
+
     def items(self) -> dict[bytes, bytes]:
         """Everything but `RESERVED` keys: for checks and tests."""
         return {k: v for k, v in self._db.items() if not k.startswith(RESERVED)}

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +29,17 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from agents import metrics
 from agents.exits import end
 from agents.fetching import ChunkConsumerThread, out_of_group, out_of_range
 from agents.partition import Chunk, Partition, Topics
+from streamguard import metrics
 from streamguard.testing import crash
 
 if TYPE_CHECKING:
     from agents.app import WorkerApp
+
+REPORT_SECONDS = 0.5
+"""How often gauges are set and /readyz is told."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ class ChunkConsumer(driver.Consumer):
         """Partitions whose state is recovered."""
         self._opening: asyncio.Task[None] | None = None
         self._committed: dict[TP, int] = {}
+        self._taken_at: float | None = None
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -87,6 +92,9 @@ class ChunkConsumer(driver.Consumer):
             async with asyncio.TaskGroup() as group:
                 for tp in assigned:
                     group.create_task(self._recover_one(tp, topics, resident))
+            if self._taken_at is not None:
+                metrics.REBALANCE_SECONDS.observe(time.perf_counter() - self._taken_at)
+                self._taken_at = None
         except BaseExceptionGroup as errors:
             end(errors.exceptions[0])
         except Exception as error:  # noqa: BLE001
@@ -104,11 +112,13 @@ class ChunkConsumer(driver.Consumer):
             await partition.close()
             raise
         self.open[tp] = partition
+        metrics.LAG_SECONDS.labels(tp.partition).set_function(partition.waiting.seconds)
         app.progress.ready(tp.partition)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Save and close everything: the group's eager protocol takes all partitions at once."""
         metrics.REBALANCES.inc()
+        self._taken_at = time.perf_counter()
         try:
             await self.release()
         except Exception as error:  # noqa: BLE001 - aiokafka would log it and go on
@@ -151,7 +161,8 @@ class ChunkConsumer(driver.Consumer):
             await asyncio.sleep(0.02)
             return
         try:
-            fetched = await self._thread.fetch(before)
+            with metrics.FETCH_SECONDS.time():
+                fetched = await self._thread.fetch(before)
         except OffsetOutOfRangeError as error:
             end(out_of_range(error))
         size = self.app.settings.worker.chunk_events
@@ -194,9 +205,10 @@ class ChunkConsumer(driver.Consumer):
             for tp, p in partitions.items()
             if p.saved is not None and p.saved != self._committed.get(tp)
         }
-        if offsets:
-            await self._thread.commit_for_monitoring(offsets)
+        if offsets and await self._thread.commit_for_monitoring(offsets):
             self._committed.update(offsets)
+            for tp, offset in offsets.items():
+                metrics.COMMITTED_OFFSET.labels(tp.partition).set(offset)
             crash.point("offset-committed")
 
     @Service.task
@@ -210,11 +222,13 @@ class ChunkConsumer(driver.Consumer):
                 self.app.progress.observe(
                     tp.partition, partition.saved, waiting=waiting > 0 or partition.unsaved
                 )
+                partition.waiting.noticed(position, last)
                 metrics.LAG.labels(tp.partition).set(waiting)
-                metrics.PROFILES_RESIDENT.labels(tp.partition).set(partition.state.resident)
-                metrics.STORED_KEYS.labels(tp.partition).set(partition.table.estimated_keys)
+                export(partition)
             self.app.progress.beat()
-            await self.sleep(0.5)
+            due = time.perf_counter() + REPORT_SECONDS
+            await self.sleep(REPORT_SECONDS)
+            metrics.LOOP_DELAY_SECONDS.observe(max(0.0, time.perf_counter() - due))
 
     @Service.task
     async def _watch_group(self) -> None:
@@ -230,6 +244,19 @@ class ChunkConsumer(driver.Consumer):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: Faust judges by offsets that are not kept here; /readyz watches instead."""
+
+
+def export(partition: Partition) -> None:
+    """Set a partition's gauges."""
+    number = partition.number
+    metrics.FOLDED_OFFSET.labels(number).set(partition.folded)
+    if partition.saved is not None:
+        metrics.SAVED_OFFSET.labels(number).set(partition.saved)
+    metrics.PROFILES_RESIDENT.labels(number).set(partition.state.resident)
+    metrics.STORED_KEYS.labels(number).set(partition.table.estimated_keys)
+    metrics.STORED_BYTES.labels(number).set(partition.table.disk_bytes)
+    for found, count in partition.newly_found().items():
+        metrics.PROFILE_LOOKUPS.labels(found).inc(count)
 
 
 class ChunkTransport(driver.Transport):

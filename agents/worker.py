@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -17,6 +19,8 @@ from agents import topics
 from agents.app import WorkerApp
 from agents.exits import RefusedError, UnavailableError, WorkerError
 from agents.health import HealthServer
+from agents.table import Memory
+from streamguard import metrics
 from streamguard.settings import Settings
 from streamguard.state import PartitionState
 
@@ -39,6 +43,7 @@ def run(settings: Settings) -> int:
     except WorkerError as error:
         _log.critical("%s", error, extra={"exit_code": error.code})
         return error.code
+    _export_room(Path(settings.worker.data_dir), app.memory)
     health.start()
     app.model.start()
     _log.info(
@@ -69,6 +74,21 @@ def _run_faust(app: WorkerApp) -> int:
             _log.info("worker %s ended", app.settings.worker.app_id)
             return 0
     return UnavailableError.code
+
+
+def _export_room(directory: Path, memory: Memory) -> None:
+    """Let gauges say, whenever they are asked, how full disk and RocksDB's memory are."""
+
+    def disk(what: str) -> float:
+        try:
+            return float(getattr(shutil.disk_usage(directory), what))
+        except OSError:
+            return math.nan
+
+    metrics.DATA_FREE_BYTES.set_function(lambda: disk("free"))
+    metrics.DATA_SIZE_BYTES.set_function(lambda: disk("total"))
+    metrics.BLOCK_CACHE_BYTES.set_function(memory.cache.get_usage)
+    metrics.UNFLUSHED_BYTES.set_function(memory.writes.get_usage)
 
 
 def _lock(directory: Path) -> IO[str]:

@@ -44,7 +44,7 @@ def announce(settings: Settings, version: str, previous: str | None) -> None:
             "bootstrap.servers": kafka.bootstrap_servers,
             "client.id": "streamguard-announce",
             "message.timeout.ms": int(TIMEOUT_SECONDS * 1000),
-            "topic.metadata.propagation.max.ms": int(TIMEOUT_SECONDS * 500),
+            "topic.metadata.propagation.max.ms": int(TIMEOUT_SECONDS * 100),
             "allow.auto.create.topics": False,
             "acks": "all",
             "log_level": 0,

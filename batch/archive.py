@@ -27,7 +27,7 @@ from batch import local, manifest
 from batch.filing import name_aside, read_part, write_stretch
 from batch.manifest import File, Manifest, sync
 from batch.plan import Limit, check_read, plan
-from batch.runs import RunsError
+from batch.runs import BusyError, RunsError
 from batch.sources import KafkaSource, Source
 from batch.stretch import PlanError, Stretch
 from streamguard.settings import Settings
@@ -100,8 +100,10 @@ def archive(
         read.
     UnavailableError, SparkError
         If there is no broker, or no Spark.
+    BusyError
+        If another process is writing to the archive.
     RunsError
-        If another process is writing to the archive, or it cannot be written.
+        If it cannot be written.
     """
     began = time.perf_counter()
     source = KafkaSource(settings.kafka.bootstrap_servers, settings.kafka.events_topic)
@@ -206,7 +208,7 @@ def _alone(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunsError(
+            raise BusyError(
                 f"another process is writing to the archive {directory}: wait for its end, or name another directory"
             ) from None
         yield

@@ -14,41 +14,16 @@ from batch.plan import About
 from batch.runs import REPORT
 from batch.staged import Rows
 from streamguard.alerts import rfc3339
-from streamguard.calibration import RISK_PER_BIT
 from streamguard.forest import Forest
 from streamguard.models import gate, sampling
 from streamguard.models.manifest import ArtifactError, Origin
 from streamguard.models.registry import Registry
-from streamguard.models.train import train as train_forest
+from streamguard.models.sampling import Chosen
+from streamguard.models.train import train_on
 from streamguard.settings import Settings
 
 _NEWEST = 0.999
 """The share of sampled events behind which a wrong clock may be suspected: a model's date is not theirs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """Which events of a sample train.
-
-    Attributes
-    ----------
-    order
-        int64 (rows,): indices of the sample's rows, in the order in which they are handed to training.
-    calibration
-        int64 (m,): indices of the rows whose scores are what is usual.
-    trimmed
-        Share of the sample that is left out as possible attacks.
-    """
-
-    order: NDArray[np.int64]
-    calibration: NDArray[np.int64]
-    trimmed: float
-
-    def mask(self, rows: int) -> NDArray[np.bool_]:
-        """bool (rows,): which rows of the sample train."""
-        chosen = np.zeros(rows, bool)
-        chosen[self.order] = True
-        return chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +44,65 @@ class Challenger:
     distribution: gate.Distribution
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the gate made of a challenger; nothing is promoted yet.
+
+    Attributes
+    ----------
+    model
+        For the report.
+    trouble
+        Why it could not be published; None if it was.
+    """
+
+    model: report.Model
+    trouble: ArtifactError | None = None
+
+    def carry_out(self, registry: Registry) -> tuple[bool, str]:
+        """Make the version current if it passed, unless somebody decided otherwise meanwhile.
+
+        Returns
+        -------
+        current, says
+            Whether it is current now, and why, in a sentence.
+
+        Raises
+        ------
+        ArtifactError
+            If it could not be published, or the pointer cannot be moved.
+        """
+        if self.trouble is not None:
+            raise self.trouble
+        version, previous, says = self.model.version, self.model.previous, self.model.says
+        if version == previous:
+            if registry.current() == version:
+                return True, f"model {version} is current already: the same events, the same forest"
+            why = "it was current, and is no more"
+        elif not self.model.passed:
+            why = says
+        elif refusal := registry.promote_after(version, previous):
+            why = f"it {says}, but {refusal}"
+        else:
+            return True, f"model {version} {says} and is current now; before: {previous or 'none'}"
+        return False, (
+            f"model {version} was not promoted, {registry.current() or 'none'} stays: {why}; to make it current "
+            f"all the same: streamguard models promote {version} --registry {registry.directory}"
+        )
+
+
 def choose(sample: Rows, settings: Settings) -> Chosen:
     """The quiet events of a sample, so many of each user at the most, in the order of their priority."""
-    quiet = sampling.quiet(sample.tail, sample.patterns, sample.alerted)
-    keys = np.concatenate([np.empty(0, np.uint64), *_priorities(sample)])
-    names = np.array(
-        [f"{p}:{user}" for p, user in zip(sample.partition.tolist(), sample.user, strict=True)], str
-    )
-    settled = sampling.settled(sample.features)
-    most = settings.sampling.rows_per_user
-    return Chosen(
-        sampling.training_rows(keys, names, quiet, settled, per_user=most),
-        sampling.calibration_rows(keys, names, sample.patterns, sample.alerted, per_user=most),
-        float(1.0 - quiet.mean()) if len(sample) else 0.0,
+    numbers: dict[tuple[int, str], int] = {}
+    users = zip(sample.partition.tolist(), sample.user, strict=True)
+    return sampling.choose(
+        np.concatenate([np.empty(0, np.uint64), *_priorities(sample)]),
+        np.array([numbers.setdefault(user, len(numbers)) for user in users], np.int64),
+        sample.features,
+        sample.tail,
+        sample.patterns,
+        sample.alerted,
+        per_user=settings.sampling.rows_per_user,
     )
 
 
@@ -97,67 +118,75 @@ def train(sample: Rows, chosen: Chosen, about: About, settings: Settings) -> Cha
 
     The same history and settings give the same artifact to the bit: its date is that of the newest events.
     """
-    rows = np.ascontiguousarray(sample.features[chosen.order])
+    rows = sample.features[chosen.rows]
     if len(rows) < settings.gate.least_rows:
         return None
-    used = settings.training
-    forest = train_forest(
-        rows,
-        calibration=np.ascontiguousarray(sample.features[chosen.calibration]),
-        seed=used.seed,
-        trees=used.trees,
-        samples=used.samples,
-        background=used.background,
-    )
     newest = np.quantile(sample.timestamp, _NEWEST, method="lower")
     origin = Origin(
         rows=len(rows),
-        parameters=msgspec.to_builtins(used) | {"sampling": msgspec.to_builtins(settings.sampling)},
+        parameters=msgspec.to_builtins(settings.training)
+        | {"sampling": msgspec.to_builtins(settings.sampling)},
         offsets={str(p): [about.starts[p], about.ends[p]] for p in sorted(about.ends)},
         created=rfc3339(int(newest)),
     )
+    forest = train_on(sample.features, chosen, settings.training)
     return Challenger(forest, origin, rows, gate.distribution(rows))
 
 
 def decide(
     challenger: Challenger | None, sample: Rows, registry: Registry, settings: Settings
-) -> report.Model | None:
-    """Publish the challenger, and make it current if it passes the gate.
+) -> Decision | None:
+    """Publish the challenger, and ask the gate; None without one.
 
-    Raises
-    ------
-    ArtifactError
-        If the registry cannot be written, or the version is there already and is damaged.
+    What is published depends on the history and the settings alone. The judgement, which depends on the champion
+    too, is kept beside it. A registry in trouble takes nothing from the run: the decision raises it when it is
+    carried out.
     """
     if challenger is None:
         return None
-    version = challenger.forest.version
-    previous, champion = _champion(registry)
-    quiet = sampling.quiet(sample.tail, sample.patterns, sample.alerted)
+    version, previous, trouble = challenger.forest.version, None, None
+    try:
+        previous = registry.current()
+    except ArtifactError as error:
+        trouble = error
+    judgement = _judged(challenger, previous, sample, registry, settings)
+    says = judgement.says
+    try:
+        metrics = {gate.DISTRIBUTION: challenger.distribution}
+        registry.publish(challenger.forest, origin=challenger.origin, metrics=metrics)
+        if version != previous or registry.judgement(version) is None:
+            registry.judge(version, judgement)
+    except ArtifactError as error:
+        trouble, says = error, f"not published: {error}; the gate: {says}"
+    checks = [report.Check(check.name, check.passed, check.says) for check in judgement.checks]
+    return Decision(report.Model(version, judgement.passed, previous, says, checks), trouble)
+
+
+def _judged(
+    challenger: Challenger, previous: str | None, sample: Rows, registry: Registry, settings: Settings
+) -> gate.Judgement:
+    """The gate's word; a champion that cannot be trusted is not compared with: it has to be replaced."""
+    champion, before, rows_before, uncompared = None, None, 0, ""
+    if previous is not None:
+        try:
+            champion = registry.load(previous)
+            before = gate.distribution_in(registry.metrics(previous))
+            rows_before = registry.manifest(previous).origin.rows
+        except ArtifactError as error:
+            champion, uncompared = None, f"it could not be read: {error}"
     judgement = gate.judge(
         challenger.forest,
         champion,
-        gate.Sample(sample.features, sample.strength, quiet),
+        gate.Sample(
+            sample.features, sample.strength, sampling.quiet(sample.tail, sample.patterns, sample.alerted)
+        ),
         rows=challenger.rows,
-        before=None if champion is None else _distribution(registry, champion.version),
-        rows_before=0 if champion is None else registry.manifest(champion.version).origin.rows,
-        alert_bits=settings.detection.alert_risk / RISK_PER_BIT,
+        before=before,
+        rows_before=rows_before,
+        alert_bits=settings.detection.alert_bits,
         limits=settings.gate,
     )
-    metrics = {gate.DISTRIBUTION: challenger.distribution, gate.JUDGEMENT: msgspec.to_builtins(judgement)}
-    registry.publish(challenger.forest, origin=challenger.origin, metrics=metrics)
-    if previous == version:
-        says = f"model {version} is current already: the same events, the same forest"
-    elif judgement.passed:
-        registry.promote(version)
-        says = f"model {version} {judgement.says} and is current now; before: {previous or 'none'}"
-    else:
-        says = (
-            f"model {version} was not promoted, {previous or 'none'} stays: {judgement.says}; "
-            f"to make it current all the same: streamguard models promote {version}"
-        )
-    checks = [report.Check(check.name, check.passed, check.says) for check in judgement.checks]
-    return report.Model(version, previous == version or judgement.passed, previous, says, checks)
+    return msgspec.structs.replace(judgement, champion=previous, uncompared=uncompared)
 
 
 def drift_since(
@@ -168,23 +197,7 @@ def drift_since(
         return None
     try:
         model = report.decode((latest / REPORT).read_bytes()).model
-    except (OSError, msgspec.DecodeError):
+        before = None if model is None else gate.distribution_in(registry.metrics(model.version))
+    except (OSError, msgspec.DecodeError, ArtifactError):
         return None
-    before = None if model is None else _distribution(registry, model.version)
     return None if before is None else gate.drift(before, challenger.distribution)
-
-
-def _champion(registry: Registry) -> tuple[str | None, Forest | None]:
-    """The current version, and its forest if that can be trusted: a damaged one has to be replaced."""
-    version = registry.current()
-    try:
-        return version, None if version is None else registry.load(version)
-    except ArtifactError:
-        return version, None
-
-
-def _distribution(registry: Registry, version: str) -> gate.Distribution | None:
-    try:
-        return registry.metrics(version).get(gate.DISTRIBUTION)
-    except ArtifactError:
-        return None

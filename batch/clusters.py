@@ -30,6 +30,9 @@ PRIOR_USERS = 50.0
 PRIOR_BITS = 4.0
 """Prior: with each doubling of the distance beyond one spread, so many bits fewer are as far."""
 
+USERS_A_GROUP = 5
+"""On an average at least, where the number of groups is chosen: few users fall apart best into ones and twos."""
+
 _STARTS = 4
 _ITERATIONS = 100
 
@@ -102,7 +105,8 @@ def peer_groups(
         Finite; a user each.
     settings
         How many groups, and which engine finds their centres. With fewer users than one more than the groups,
-        or than that many different users, there are fewer groups, and at last one.
+        or than that many different users, there are fewer groups, and at last one. Where the number is chosen,
+        `USERS_A_GROUP` bounds it.
     seed
         Of the draws and starts.
     spark
@@ -115,10 +119,10 @@ def peer_groups(
 
     Examples
     --------
-    >>> usual = np.repeat([[0.0, 1.0], [5.0, 1.0], [90.0, 1.0]], [6, 4, 1], axis=0)
+    >>> usual = np.repeat([[0.0, 1.0], [5.0, 1.0], [90.0, 1.0]], [8, 6, 1], axis=0)
     >>> peers = peer_groups(usual, Clusters(), seed=0)
     >>> peers.group.tolist(), [group.small for group in peers.groups]
-    ([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2], [False, False, True])
+    ([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2], [False, False, True])
     >>> bool(peers.distance[-1] > peers.distance[:-1].max())
     True
     """
@@ -176,7 +180,7 @@ def _choose(rows: NDArray[np.float64], settings: Clusters, seed: int) -> tuple[i
         count = min(settings.groups, most)
         return count, _silhouette(rows, _labels(rows, count, seed)) if count > 1 else None
     best: tuple[int, float | None] = 1, None
-    for count in range(2, min(settings.most_groups, most) + 1):
+    for count in range(2, min(settings.most_groups, most, len(rows) // USERS_A_GROUP) + 1):
         value = _silhouette(rows, _labels(rows, count, seed))
         if value is not None and (best[1] is None or value > best[1]):
             best = count, value

@@ -43,11 +43,6 @@ class Totals:
         """Share of this run's events that statistics and patterns alert."""
         return self.alerted / max(self.events, 1)
 
-    @property
-    def forest_rate(self) -> float:
-        """Share of the sample that only the forest makes anomalies: an estimate for all events."""
-        return self.forest_added / max(self.sampled, 1)
-
 
 @dataclass(frozen=True, slots=True)
 class Findings:

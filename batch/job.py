@@ -6,55 +6,29 @@ import importlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch import challenger, export, findings, html, local, manifest, report
+from batch import challenger, export, findings, html, local, report
 from batch.clusters import Peers, peer_groups
-from batch.plan import Earlier, Limit, check_read, earlier, plan, write_about
+from batch.plan import Earlier, check_read, of_topic, write_about
+from batch.request import Request, going_on_from, models, opened_source, planned
 from batch.runs import REPORT, Runs
-from batch.sources import ArchiveSource, FileSource, KafkaSource, Source
-from batch.spool import spool
+from batch.sources import Source
 from batch.staged import Counts, load
-from batch.stretch import PlanError, Stretch
-from streamguard.calibration import RISK_PER_BIT
+from batch.stretch import Stretch
 from streamguard.models.registry import Registry
-from streamguard.settings import Models, Settings
+from streamguard.settings import Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-Algorithm = Literal["isolation_forest", "kmeans", "both"]
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What one retrain is asked for, beside the settings.
-
-    Attributes
-    ----------
-    input
-        A file, a directory of files, or an archive instead of Kafka.
-    since, until, most
-        See `batch.plan.plan`.
-    fresh
-        Whether to begin anew instead of going on from the latest run.
-    algorithm
-        What looks for anomalies; a forest is trained and promoted in any case but `kmeans`.
-    """
-
-    input: str | None = None
-    since: Limit | None = None
-    until: Limit | None = None
-    most: int | None = None
-    fresh: bool = False
-    algorithm: Algorithm = "both"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -104,27 +78,34 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
         If what should be read is not there, or was not read as planned.
     UnavailableError, SparkError
         If there is no broker, or no Spark.
-    RunsError
+    BusyError
         If another retrain writes to the same output.
+    RunsError
+        If the output cannot be written.
+    SettingsError
+        If the master of Spark is none.
     ArtifactError
-        If the registry is not to be trusted.
+        If the registry cannot be used. What is found wrong with it only after the run is published takes nothing
+        from the run.
     """
     started = time.time()
     steps = _Steps(say)
     runs = Runs(settings.batch.output)
-    registry = Registry.of(_models(settings))
+    registry = Registry.of(models(settings))
     with ExitStack() as stack:
         run = stack.enter_context(runs.begin())
+        if request.algorithm != "kmeans":
+            registry.probe()
         scratch, history = run.directory / "scratch", run.directory / "history"
         scratch.mkdir()
         history.mkdir()
         spark = stack.enter_context(_session(settings, scratch))
         with steps.step("read") as told:
             latest = runs.latest()
-            source = _source(settings, request, scratch)
-            before = _before(latest, source, settings, request)
+            source = opened_source(settings, request, scratch)
+            before = going_on_from(runs, source, settings, request)
             went_on = before if isinstance(before, Earlier) else None
-            stretches = _plan(source, went_on, request)
+            stretches = planned(source, went_on, request)
             told(_planned(stretches, before))
         with steps.step("features") as told:
             _fold(source, stretches, settings, history, spark, say)
@@ -137,7 +118,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
         with steps.step("vectors") as told:
             rows = challenger.choose(staged.sample, settings)
             told(
-                f"{len(staged.sample):,} events sampled, {len(rows.order):,} quiet ones to train on; "
+                f"{len(staged.sample):,} events sampled, {len(rows.rows):,} quiet ones to train on; "
                 f"{rows.trimmed:.2%} left out as possible attacks"
             )
         with steps.step("detect") as told:
@@ -153,17 +134,17 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
                 staged,
                 trial.forest if trial else None,
                 peers,
-                alert_bits=settings.detection.alert_risk / RISK_PER_BIT,
+                alert_bits=settings.detection.alert_bits,
             )
             told(_found(found.totals, trial, peers))
         with steps.step("export") as told:
             drift = challenger.drift_since(latest, trial, registry)
-            verdict = challenger.decide(trial, staged.sample, registry, settings)
-            export.training_data(found, rows.mask(len(staged.sample)), run.directory / "training_data")
+            decision = challenger.decide(trial, staged.sample, registry, settings)
+            export.training_data(found, rows.mask, run.directory / "training_data")
             export.features(staged.users, found, peers, run.directory / "features")
             body = report.build(
                 run_id=run.id,
-                continues=latest.name if went_on and latest else None,
+                continues=went_on.directory.parent.name if went_on else None,
                 started=started,
                 finished=time.time(),
                 source=about.source,
@@ -172,9 +153,9 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
                 staged=staged,
                 findings=found,
                 peers=peers,
-                training_rows=len(rows.order),
+                training_rows=len(rows.rows),
                 trimmed_share=rows.trimmed,
-                model=verdict,
+                model=decision.model if decision else None,
                 drift=drift,
                 seconds=steps.seconds,
             )
@@ -182,8 +163,15 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
             (run.directory / "report.html").write_text(html.render(body), encoding="utf-8")
             shutil.rmtree(scratch)
             directory = runs.publish(run)
-            runs.prune(settings.batch.keep_runs)
+            newest_first = reversed(runs.published())
+            needed = next(
+                (id for id in newest_first if of_topic(runs.directory / id / "history")), directory.name
+            )
+            runs.prune(settings.batch.keep_runs, [needed])
             told(f"{directory}: {REPORT}, report.html, training_data, features, history")
+        current, says = False, _no_forest(request, len(rows.rows), settings)
+        if decision:
+            current, says = decision.carry_out(registry)
     return Outcome(
         run_id=run.id,
         directory=str(directory),
@@ -193,20 +181,12 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
         alerted=body.totals.alerted,
         users=body.totals.users,
         users_flagged=body.totals.users_flagged,
-        version=verdict.version if verdict else None,
-        current=bool(verdict and verdict.promoted),
-        previous=verdict.previous if verdict else None,
-        says=verdict.says if verdict else _no_forest(request, len(rows.order), settings),
+        version=decision.model.version if decision else None,
+        current=current,
+        previous=decision.model.previous if decision else None,
+        says=says,
         seconds=steps.seconds,
     )
-
-
-def _models(settings: Settings) -> Models:
-    """The registry that is named, or one beside the runs."""
-    models = settings.models
-    if models.registry:
-        return models
-    return msgspec.structs.replace(models, registry=str(Path(settings.batch.output) / "registry"))
 
 
 def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkSession | None]:
@@ -217,42 +197,6 @@ def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkS
     # Loading it takes as long as the JVM takes to start, and both wait mostly for the disk.
     threading.Thread(target=importlib.import_module, args=("sklearn.ensemble",), name="import").start()
     return opened(settings.spark, scratch)
-
-
-def _source(settings: Settings, request: Request, scratch: Path) -> Source:
-    if request.input is None:
-        return KafkaSource(settings.kafka.bootstrap_servers, settings.kafka.events_topic)
-    archive = manifest.read(Path(request.input))
-    if archive is not None:
-        return ArchiveSource(str(Path(request.input).resolve()), archive)
-    since, until = request.since, request.until
-    if isinstance(since, Mapping) or isinstance(until, Mapping):
-        raise PlanError("files have no offsets: give --since and --until as times")
-    return spool(
-        request.input,
-        scratch / "input",
-        partitions=settings.kafka.partitions,
-        since_ms=since,
-        until_ms=until,
-        most=request.most,
-    )
-
-
-def _before(latest: Path | None, source: Source, settings: Settings, request: Request) -> Earlier | str:
-    """The history to go on from, or why this run begins anew."""
-    if isinstance(source, FileSource):
-        return "files are folded anew"
-    if request.fresh:
-        return "as asked"
-    if latest is None:
-        return "there is no earlier run"
-    return earlier(latest / "history", source, settings)
-
-
-def _plan(source: Source, before: Earlier | None, request: Request) -> list[Stretch]:
-    if isinstance(source, FileSource):
-        return plan(source, None)
-    return plan(source, before, since=request.since, until=request.until, most=request.most)
 
 
 def _fold(

@@ -24,6 +24,8 @@ KEPT = np.dtype(
     ]
 )
 TEXTS = ("user", "event_type", "source")
+MOST_CHARACTERS = 256
+"""Of a text; longer ones are cut."""
 
 
 class Kept:
@@ -77,7 +79,8 @@ class Kept:
         texts = np.empty((len(chosen), len(TEXTS)), object)
         for k, i in enumerate(chosen.tolist()):
             event = folded.events[i]
-            texts[k] = event.user or "", event.event_type, event.source_ip or ""
+            told = event.user or "", event.event_type, event.source_ip or ""
+            texts[k] = [text[:MOST_CHARACTERS] for text in told]
         self.restore(rows, texts)
 
     def restore(self, rows: NDArray[Any], texts: NDArray[np.object_]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 from batch.sources import Source
@@ -26,7 +29,7 @@ def write_file(stretch: Stretch, records: Records, settings: Settings, directory
     import pyarrow.parquet as pq
 
     path = directory / f"partition-{stretch.partition:04d}.parquet"
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
         for batch in fold_stretch(stretch, records, settings.detection, settings.sampling):
             writer.write_batch(batch)
 
@@ -46,12 +49,47 @@ def fold(
             read_and(work, source, stretch, settings, directory)
             told(stretch)
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+    with _pool(processes) as pool:
         longest_first = sorted(stretches, key=lambda s: s.start - s.end)
-        waiting = {pool.submit(read_and, work, source, s, settings, directory): s for s in longest_first}
+        with _interrupts_held():
+            waiting = {pool.submit(read_and, work, source, s, settings, directory): s for s in longest_first}
         for done in as_completed(waiting):
             done.result()
             told(waiting[done])
+
+
+@contextmanager
+def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with the block, however it ends, and with this process, however that ends."""
+    others = set(multiprocessing.active_children())
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, initializer=_end_with_parent) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started meanwhile never see SIGINT, which a terminal sends to them, too: it is for this one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def read_and(work: Work, source: Source, stretch: Stretch, settings: Settings, directory: Path) -> None:

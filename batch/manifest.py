@@ -79,7 +79,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(directory: Path) -> Manifest | None:
-    """The manifest of an archive; None if the directory is none.
+    """The manifest of an archive; None if the directory is none, whatever a file of this name may say there.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def read(directory: Path) -> Manifest | None:
         return None
     except OSError as error:
         raise PlanError(f"{path} cannot be read: {error.strerror}") from None
-    if _FAMILY.encode() not in text:
+    if _FAMILY.encode() not in text and not any(directory.glob("date=*/partition=*")):
         return None
     try:
         manifest = msgspec.json.decode(text, type=Manifest)

@@ -92,6 +92,21 @@ def layout() -> str:
 
 def earlier(directory: Path, source: Source, settings: Settings) -> Earlier | str:
     """The folded history in a directory, or why this run cannot go on from it."""
+    return _fitting(directory, source.identity(), settings)
+
+
+def newest(directories: Iterable[Path], source: Source, settings: Settings) -> Earlier | str:
+    """The first of some folded histories that this run can go on from, or why not even from the very first."""
+    identity, why = source.identity(), "there is no earlier run"
+    for k, directory in enumerate(directories):
+        found = _fitting(directory, identity, settings)
+        if isinstance(found, Earlier):
+            return found
+        why = why if k else found
+    return why
+
+
+def _fitting(directory: Path, identity: dict[str, Any], settings: Settings) -> Earlier | str:
     try:
         about = msgspec.json.decode((directory / _ABOUT).read_bytes(), type=About)
     except FileNotFoundError:
@@ -99,7 +114,7 @@ def earlier(directory: Path, source: Source, settings: Settings) -> Earlier | st
     except (OSError, msgspec.DecodeError) as error:
         return f"{directory / _ABOUT} cannot be read ({error})"
     for what, theirs, ours in (
-        ("is of another source", about.source, source.identity()),
+        ("is of another source", about.source, identity),
         ("was written by another version", about.layout, layout()),
         ("was folded with other settings of [detection]", about.detection, settings.detection),
         ("was sampled with another sampling.rows", about.rows, settings.sampling.rows),
@@ -107,6 +122,14 @@ def earlier(directory: Path, source: Source, settings: Settings) -> Earlier | st
         if theirs != ours:
             return f"the earlier run {what} ({theirs}, now {ours})"
     return Earlier(directory, about)
+
+
+def of_topic(directory: Path) -> bool:
+    """Whether a folded history is a topic's, which a later run can go on from."""
+    try:
+        return "topic" in msgspec.json.decode((directory / _ABOUT).read_bytes(), type=About).source
+    except (OSError, msgspec.DecodeError):
+        return False
 
 
 def write_about(
@@ -216,6 +239,8 @@ def _shares(sizes: Mapping[int, int], most: int | None) -> dict[int, int]:
 
 def check_read(source: Source, counts: Iterable[Counts]) -> None:
     """Look again for what was not read: transactions leave offsets without a record, a broken read does too.
+
+    Only the first few gaps of each partition are looked at: a topic of transactions has one after each.
 
     Raises
     ------

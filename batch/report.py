@@ -28,7 +28,6 @@ from batch.schema import (
 from batch.staged import Counts, Staged, Users
 from streamguard import __version__
 from streamguard.alerts import rfc3339
-from streamguard.calibration import RISK_PER_BIT
 from streamguard.features import NAMES
 from streamguard.settings import Settings
 
@@ -108,7 +107,7 @@ def build(
         groups=[] if peers is None else _groups(peers, findings),
         anomalies=[_anomaly(body, number, peers) for body in staged.incidents[:MOST_ANOMALIES]],
         users=[_user(i, users, findings, peers) for i in _worst(users, findings)],
-        distribution=_distribution(findings, settings.detection.alert_risk / RISK_PER_BIT),
+        distribution=_distribution(findings, settings.detection.alert_bits),
         seconds=dict(seconds),
     )
 

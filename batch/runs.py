@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,10 @@ _PARTIAL = ".partial"
 
 class RunsError(RuntimeError):
     """A directory of runs cannot be used; the message says why, and what to do."""
+
+
+class BusyError(RunsError):
+    """Another process is writing there."""
 
 
 class _Continued(msgspec.Struct):
@@ -97,8 +102,10 @@ class Runs:
 
         Raises
         ------
+        BusyError
+            If another run is being written here.
         RunsError
-            If another run is being written here, or the directory cannot be written.
+            If the directory cannot be written.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -109,14 +116,17 @@ class Runs:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RunsError(
+                raise BusyError(
                     f"another run is writing to {self.directory}: wait for its end, or name another output directory"
                 ) from None
             for left in self.directory.glob(f".*{_PARTIAL}"):
                 shutil.rmtree(left, ignore_errors=True)
             id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(2)}"
             aside = self._aside(id)
-            aside.mkdir()
+            try:
+                aside.mkdir()
+            except OSError as error:
+                raise RunsError(f"cannot write runs to {self.directory}: {error.strerror}") from None
         except BaseException:
             os.close(lock)
             raise
@@ -170,13 +180,15 @@ class Runs:
             return []
         return sorted(path.name for path in self.directory.iterdir() if _ID.fullmatch(path.name))
 
-    def prune(self, keep: int) -> list[str]:
+    def prune(self, keep: int, needed: Iterable[str] = ()) -> list[str]:
         """Remove all but the newest runs; the latest, and what its report says it continues, stay in any case.
 
         Parameters
         ----------
         keep
             How many to keep.
+        needed
+            Ids of others that stay.
 
         Returns
         -------
@@ -184,7 +196,7 @@ class Runs:
             Ids of the removed.
         """
         latest = self.latest()
-        spared = set() if latest is None else {latest.name, _continued(latest)}
+        spared = {*needed} if latest is None else {*needed, latest.name, _continued(latest)}
         removed = [id for id in self.published()[: -keep or None] if id not in spared]
         for id in removed:
             aside = self._aside(id)

@@ -67,14 +67,14 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """The forest of this run."""
+    """The forest of this run, and what the gate made of it; what is current, the registry knows."""
 
     version: str
-    promoted: bool
+    passed: bool
     previous: str | None
-    """The champion before."""
+    """The champion when it was judged."""
     says: str
-    """Why it is champion or not."""
+    """Why it passed or not."""
     checks: list[Check]
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch.jvm import Jvm
-from streamguard.settings import Spark
+from streamguard.settings import SettingsError, Spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -34,6 +37,12 @@ logger.gateway.level = error
 
 TOLD_ANYWAY = ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager")
 """Loggers of failed tasks: what they say comes out of the job as an exception, too."""
+
+
+_MASTER = re.compile(
+    r"local(\[(\d+|\*)(,\d+)?\])?|spark://[^:/,]+:\d+(,[^:/,]+:\d+)*|yarn|k8s://\S+", re.ASCII
+)
+MOST_BATCH_BYTES = 32_000_000
 
 
 class SparkError(RuntimeError):
@@ -60,8 +69,12 @@ def opened(
     java_flags
         Those of a local start, in the place of `Jvm.start_flags`.
 
+    Ctrl-C stays what it is in this program.
+
     Raises
     ------
+    SettingsError
+        If the master is none.
     SparkError
         If Spark does not start.
     JavaNotFoundError, JarsUnavailableError
@@ -77,13 +90,18 @@ def opened(
         return
     asked, variables = workers(settings), {}
     if not submitted():
+        if not _MASTER.fullmatch(settings.master):
+            raise SettingsError(
+                f"{settings.master!r} is no master of Spark: local[*], local[N], spark://HOST:PORT, yarn and "
+                "k8s://URL are"
+            )
         jvm = Jvm()
         asked |= driver(settings, scratch, jvm, jvm.start_flags() if java_flags is None else java_flags)
         variables = jvm.environment
     builder = SparkSession.builder
     for name, value in asked.items():
         builder = builder.config(name, value)
-    with _environment(variables):
+    with _environment(variables), _interrupts_kept():
         try:
             spark = builder.getOrCreate()
         except (Py4JError, PySparkException, OSError) as error:
@@ -100,6 +118,7 @@ def workers(settings: Spark) -> dict[str, str]:
         "spark.app.name": "streamguard",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(MOST_BATCH_BYTES),
         "spark.python.daemon.module": "batch.daemon",
     }
 
@@ -142,6 +161,17 @@ def told_by(error: BaseException) -> str:
         java = java.getCause()
     text = str(java.toString() if java is not None else error)
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """A new context of Spark answers SIGINT by cancelling its jobs and raising; who has called knows better."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

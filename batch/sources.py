@@ -14,7 +14,10 @@ import numpy as np
 from batch.manifest import File, Manifest
 from batch.stretch import PlanError, Records, Stretch
 
-READ_ROWS = 4096
+READ_ROWS, READ_BYTES = 4096, 32_000_000
+"""In memory at a time, about; a single record may have a megabyte."""
+_PORTION = 64
+"""Records that are asked for at once, before anybody knows how large they are."""
 _PATIENCE = 30.0
 """Seconds that a broker may be silent."""
 _PAUSE = 0.2
@@ -111,9 +114,11 @@ class KafkaSource:
         with self._consumer() as consumer:
             consumer.assign([TopicPartition(self.topic, stretch.partition, stretch.start)])
             at, heard = stretch.start, time.monotonic()
+            good: list[Any] = []
+            size = 0
             while at < stretch.end:
                 # It waits for as many as it is asked for: no more than there are, and not for long.
-                messages = consumer.consume(min(READ_ROWS, stretch.end - at), timeout=_PAUSE)
+                messages = consumer.consume(min(_PORTION, stretch.end - at), timeout=_PAUSE)
                 if messages:
                     heard = time.monotonic()
                 elif time.monotonic() > heard + _PATIENCE:
@@ -121,7 +126,6 @@ class KafkaSource:
                         f"partition {stretch.partition}: Kafka at {self.bootstrap_servers} sends nothing more at "
                         f"offset {at}, but the plan goes on to {stretch.end - 1}"
                     )
-                good = []
                 for message in messages:
                     error = message.error()
                     if error is not None and error.code() != KafkaError._PARTITION_EOF:
@@ -130,10 +134,12 @@ class KafkaSource:
                         )
                     if error is None and message.offset() < stretch.end:
                         good.append(message)
+                        size += len(message)
                     at = max(at, message.offset() + (error is None))
-                if good:
+                if good and (at >= stretch.end or len(good) >= READ_ROWS or size >= READ_BYTES):
                     offsets = np.array([message.offset() for message in good], np.int64)
                     yield offsets, [message.value() for message in good]
+                    good, size = [], 0
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
         """Whether another look confirms that no committed record is there."""
@@ -153,7 +159,7 @@ class KafkaSource:
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
                 "fetch.message.max.bytes": 4_194_304,
-                "queued.max.messages.kbytes": 65_536,
+                "queued.max.messages.kbytes": READ_BYTES // 1000,
                 "log_level": 0,
             }
         )
@@ -234,7 +240,7 @@ class ArchiveSource:
                         f"{path} has {rows:,} rows in {size:,} bytes, but the manifest says {file.rows:,} in "
                         f"{file.bytes:,}: restore the file"
                     )
-                yield from table.iter_batches(READ_ROWS, columns=columns)
+                yield from table.iter_batches(_rows_at_a_time(table.metadata), columns=columns)
         except (OSError, pa.ArrowException) as error:
             raise PlanError(
                 f"{path} (offsets {file.start} to {file.end - 1} of partition {file.partition}) cannot be read "
@@ -271,12 +277,20 @@ class FileSource:
         return start == end
 
 
+def _rows_at_a_time(metadata: Any) -> int:
+    """How many rows of a Parquet file are read at a time, so that even those of its widest part fit."""
+    groups = (metadata.row_group(k) for k in range(metadata.num_row_groups))
+    width = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+    return min(READ_BYTES // (width + 1) + 1, READ_ROWS)
+
+
 def _rows(path: Path, stretch: Stretch) -> Iterator[tuple[Any, list[bytes | None]]]:
     import pyarrow.parquet as pq
 
     if stretch.start == stretch.end:
         return
-    for batch in pq.ParquetFile(path).iter_batches(READ_ROWS, columns=["offset", "value"]):
+    table = pq.ParquetFile(path)
+    for batch in table.iter_batches(_rows_at_a_time(table.metadata), columns=["offset", "value"]):
         offsets = batch["offset"].to_numpy()
         inside = (offsets >= stretch.start) & (offsets < stretch.end)
         if inside.all():

@@ -13,6 +13,8 @@ from streamguard.history import ENDINGS, Batch, HistoryError, read
 from streamguard.partitioner import partition_of
 
 _GROUP_ROWS = 16_384
+_PENDING_BYTES = 32_000_000
+"""Over all partitions."""
 
 
 def spool(
@@ -52,8 +54,11 @@ def spool(
     of = lru_cache(65_536)(lambda user: partition_of(user.encode(), partitions))
     ends = [0] * partitions
     pending: list[list[bytes | None]] = [[] for _ in range(partitions)]
+    held = [0] * partitions
     writers = [
-        pq.ParquetWriter(directory / f"partition-{p:04d}.parquet", schema, compression="lz4")
+        pq.ParquetWriter(
+            directory / f"partition-{p:04d}.parquet", schema, compression="lz4", use_dictionary=False
+        )
         for p in range(partitions)
     ]
 
@@ -64,18 +69,18 @@ def spool(
             pa.table([pa.array(offsets, pa.int64()), pa.array(values, pa.binary())], schema)
         )
         values.clear()
+        held[p] = 0
 
     try:
         for user, value in islice(_values(source, since_ms, until_ms), most):
             p = of(user)
             pending[p].append(value)
             ends[p] += 1
-            if len(pending[p]) == _GROUP_ROWS:
+            held[p] += len(value or b"")
+            if len(pending[p]) == _GROUP_ROWS or held[p] > _PENDING_BYTES // partitions:
                 write(p)
         for p in range(partitions):
             write(p)
-    except HistoryError as error:
-        raise PlanError(str(error)) from None
     finally:
         for writer in writers:
             writer.close()
@@ -84,8 +89,14 @@ def spool(
 
 def _values(source: str, since: int | None, until: int | None) -> Iterator[tuple[str, bytes | None]]:
     for file in _files(source):
-        for batch in read(file):
-            yield from _of_batch(batch, since, until)
+        try:
+            for batch in read(file):
+                yield from _of_batch(batch, since, until)
+        except HistoryError as error:
+            hint = ""
+            if file.lower().endswith((".csv", ".parquet")):
+                hint = " (a retrain reads only columns with the names of an event's fields)"
+            raise PlanError(f"{error}{hint}") from None
 
 
 def _of_batch(batch: Batch, since: int | None, until: int | None) -> Iterator[tuple[str, bytes | None]]:

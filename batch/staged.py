@@ -142,6 +142,7 @@ def load(files: Sequence[str | Path], most_rows: int) -> Staged:
     most_rows
         Of the sample, over all partitions.
     """
+    import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
     from batch.stretch import kept_rows
@@ -158,7 +159,8 @@ def load(files: Sequence[str | Path], most_rows: int) -> Staged:
     records = np.concatenate(
         [np.empty(0, SUMMARY), *(unpack(value, SUMMARY, "a summary") for value in users["value"].to_pylist())]
     )
-    order = np.lexsort((np.array(users["user"].to_pylist(), str), users["partition"].to_numpy()))
+    by_partition_and_name = [("partition", "ascending"), ("user", "ascending")]
+    order = pc.sort_indices(users.select(["partition", "user"]), by_partition_and_name).to_numpy()
     records = records[order]
     counts = [msgspec.json.decode(value, type=Counts) for value in parts["counts"]["value"].to_pylist()]
     bodies = [msgspec.json.decode(value) for value in parts["incident"]["value"].to_pylist()]

@@ -51,6 +51,7 @@ RESIDENT = 16 * CHUNK
 NAMED = 5
 """Refused records, and gaps, that are told one by one."""
 MOST_INCIDENTS = 1000
+_MOST_INCIDENT_BYTES = 16_000_000
 _ROWS_A_BATCH = 16_384
 
 Records = Iterable[tuple[NDArray[np.int64], list[bytes | None]]]
@@ -89,12 +90,12 @@ def fold_stretch(
     Raises
     ------
     PlanError
-        If a record is outside the stretch or not behind the one before it.
+        If a record is outside the stretch or not behind the one before it, or the earlier run's file is damaged.
     StateError
         If the earlier run's state is of another layout.
     """
     saved: dict[bytes, bytes] = {}
-    summaries, incidents = Summaries(), Incidents()
+    summaries, incidents = Summaries(), Incidents(MOST_INCIDENTS)
     sample, flagged = Kept(sampling.rows), Kept(sampling.flagged)
     if stretch.earlier is not None:
         _restore(stretch.earlier, saved, summaries, sample)
@@ -140,8 +141,7 @@ def fold_stretch(
         yield from _kept_batches(make, kind, *kept.rows())
     users, peaks, packed = summaries.packed()
     yield from make("user", user=users, peak=peaks, value=packed)
-    told = worst_first(incidents.bodies())[:MOST_INCIDENTS]
-    yield from make("incident", value=[msgspec.json.encode(body) for body in told])
+    yield from make("incident", value=_worst(incidents))
     items = sorted(saved.items())
     yield from make("state", key=[key for key, _ in items], value=[value for _, value in items])
 
@@ -191,10 +191,28 @@ def _count_gaps(counts: Counts, at: int, offsets: NDArray[np.int64]) -> None:
             counts.gaps.append((int(before[k]), int(offsets[k])))
 
 
+def _worst(incidents: Incidents) -> list[bytes]:
+    """The worst incidents as JSON, as many as there is room for."""
+    bodies = [msgspec.json.encode(body) for body in worst_first(incidents.bodies())[:MOST_INCIDENTS]]
+    ends = np.cumsum([len(body) for body in bodies])
+    return bodies[: int(np.searchsorted(ends, _MOST_INCIDENT_BYTES, "right"))]
+
+
 def _restore(earlier: str, saved: dict[bytes, bytes], summaries: Summaries, sample: Kept) -> None:
+    try:
+        _restore_rows(earlier, saved, summaries, sample)
+    except (OSError, KeyError, TypeError, ValueError) as error:  # pyarrow's own are among them
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise PlanError(
+            f"{earlier}, which the earlier run has left, cannot be read ({said}): restore it, or begin anew with what "
+            "is there: --fresh"
+        ) from None
+
+
+def _restore_rows(earlier: str, saved: dict[bytes, bytes], summaries: Summaries, sample: Kept) -> None:
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(earlier).iter_batches(_ROWS_A_BATCH):
+    for batch in pq.ParquetFile(earlier, page_checksum_verification=True).iter_batches(_ROWS_A_BATCH):
         kinds = batch["kind"].to_numpy(zero_copy_only=False)
         for kind in np.unique(kinds):
             part = batch.filter(pa.array(kinds == kind))
@@ -231,15 +249,14 @@ def _kept_batches(
 
 def _batches(partition: int, kind: str, **columns: Any) -> Iterator[pa.RecordBatch]:
     """Rows of one kind as batches; columns that are not given are null."""
-    arrays = {
-        name: values if isinstance(values, pa.Array) else pa.array(values, SCHEMA.field(name).type)
-        for name, values in columns.items()
-    }
-    n = len(next(iter(arrays.values())))
-    arrays["kind"] = pa.array([kind] * n, pa.string())
-    arrays["partition"] = pa.array(np.full(n, partition), pa.int32())
-    table = pa.RecordBatch.from_arrays(
-        [arrays.get(field.name, pa.nulls(n, field.type)) for field in SCHEMA], schema=SCHEMA
-    )
-    for a in range(0, n, _ROWS_A_BATCH):
-        yield table.slice(a, _ROWS_A_BATCH)
+    for a in range(0, len(next(iter(columns.values()))), _ROWS_A_BATCH):
+        arrays = {
+            name: pa.array(values[a : a + _ROWS_A_BATCH], SCHEMA.field(name).type)
+            for name, values in columns.items()
+        }
+        n = len(next(iter(arrays.values())))
+        arrays["kind"] = pa.array([kind] * n, pa.string())
+        arrays["partition"] = pa.array(np.full(n, partition), pa.int32())
+        yield pa.RecordBatch.from_arrays(
+            [arrays.get(field.name, pa.nulls(n, field.type)) for field in SCHEMA], schema=SCHEMA
+        )

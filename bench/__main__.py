@@ -14,7 +14,7 @@ import msgspec
 
 from bench.figures import Figure, table
 
-NAMES = ("forest", "single", "users", "startup", "backlog", "latency", "swap", "memory", "batch", "detection")
+NAMES = ("forest", "single", "metrics", "users", "startup", "backlog", "latency", "swap", "memory", "batch", "detection")
 """Modules here with a function `measure(*, quick)`; those that measure in this process come first."""
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from streamguard.calibration import RISK_PER_BIT
 from streamguard.events import as_document
 from streamguard.explain import MOST_CHARACTERS, TextOf, Told, reasons
 from streamguard.patterns import PATTERNS
+from streamguard.settings import RISK_PER_BIT
 
 SEVERITIES = ("low", "medium", "high", "critical")
 _SEVERITY_BITS = (("critical", 20.0), ("high", 14.0), ("medium", 9.0), ("low", -1.0))

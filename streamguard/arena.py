@@ -32,6 +32,8 @@ class Arena:
     ----------
     profiles
         `PROFILE` (size,).
+    asked, loaded, begun
+        How many profiles were asked for; of them those that were read from the store, and new ones.
     """
 
     def __init__(self, partition: int, read: Read, size: int) -> None:
@@ -46,6 +48,7 @@ class Arena:
         self._dirty = np.zeros(size, np.bool_)
         self._used = np.zeros(size, np.int64)
         self._chunk = 0
+        self.asked = self.loaded = self.begun = 0
 
     def __len__(self) -> int:
         return len(self._row)
@@ -59,6 +62,7 @@ class Arena:
             If there is no room beside unsaved profiles, or a stored one has another layout.
         """
         self._chunk += 1
+        self.asked += len(users)
         known = self._row
         try:
             rows = np.array([known[user] for user in users], np.int64)
@@ -73,7 +77,11 @@ class Arena:
     def _admit(self, users: list[str]) -> None:
         if len(self._free) < len(users):
             self._evict(len(users) - len(self._free))
-        for user, value in zip(users, self._read([user_key(user) for user in users]), strict=True):
+        values = self._read([user_key(user) for user in users])
+        new = values.count(None)
+        self.begun += new
+        self.loaded += len(users) - new
+        for user, value in zip(users, values, strict=True):
             row = self._free.pop()
             self.profiles[row] = _BLANK if value is None else self._stored(value)
             self._row[user] = row

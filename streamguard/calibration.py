@@ -22,9 +22,6 @@ YOUNG_EVENTS = 50.0
 EVENTS_FOR_TAIL = 30_000.0
 """From this many on, the one event in a thousand is measured, not extrapolated from the one in a hundred."""
 
-RISK_PER_BIT = 7.525749891599529
-"""25 * log10(2): risk = 25 * -log10(tail)."""
-
 
 @inline
 def level(p, tail):  # type: ignore[no-untyped-def]

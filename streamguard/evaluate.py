@@ -9,22 +9,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.history import Batch
-from streamguard.models.sampling import (
-    LEAST_ROWS,
-    calibration_rows,
-    priority,
-    quiet,
-    settled,
-    smallest,
-    training_rows,
-)
+from streamguard.models.sampling import choose, priority, smallest
 from streamguard.replay import Replay, Scored
-from streamguard.settings import Sampling, Settings, Training
+from streamguard.settings import Settings
 from streamguard.state import verdict
 
 FALSE_POSITIVE_RATES = (0.01, 0.001)
@@ -86,7 +77,7 @@ def evaluate(
     train_share
         Events up to this share, in file order, are folded but not measured; the forest is trained on them.
     settings
-        Of detection, sampling and training; None: defaults.
+        Of detection, sampling, training and gate (its least rows); None: defaults.
 
     Returns
     -------
@@ -117,7 +108,7 @@ def evaluate(
     if first == n:
         raise EvaluationError("no event is left to measure: the file holds too few")
     scored, attack = judged.scored, judged.attack[first:]
-    forest, missing = forest_bits(judged, first, settings.sampling, settings.training)
+    forest, missing = forest_bits(judged, first, settings)
     evidence = scored.evidence[first:]
     alerted = scored.incident >= 0
     incidents = np.unique(scored.incident[first:][alerted[first:]])
@@ -185,7 +176,7 @@ def judge(batches: Iterable[Batch], labels: Labels, replay: Replay) -> Judged:
 
 
 def forest_bits(
-    judged: Judged, first: int, sampling: Sampling, training: Training
+    judged: Judged, first: int, settings: Settings
 ) -> tuple[NDArray[np.float64] | None, str | None]:
     """Bits of a forest trained, without labels, on the first events as a retrain would.
 
@@ -200,23 +191,27 @@ def forest_bits(
     for partition in np.unique(scored.partition[before]).tolist():
         here = scored.partition[before] == partition
         key[here] = priority(partition, scored.offset[before][here])
-    sample = smallest(key, sampling.rows)
-    key, user, features = key[sample], judged.user[sample], scored.features[sample]
-    patterns, alerted = scored.patterns[sample], scored.incident[sample] >= 0
-    most = sampling.rows_per_user
-    calm = quiet(scored.tail[sample], patterns, alerted)
-    rows = training_rows(key, user, calm, settled(features), per_user=most)
-    if len(rows) < LEAST_ROWS:
-        return None, f"{len(rows)} quiet events to train on, {LEAST_ROWS} are needed"
+    sample = smallest(key, settings.sampling.rows)
+    features = scored.features[sample]
+    chosen = choose(
+        key[sample],
+        judged.user[sample],
+        features,
+        scored.tail[sample],
+        scored.patterns[sample],
+        scored.incident[sample] >= 0,
+        per_user=settings.sampling.rows_per_user,
+    )
+    least = settings.gate.least_rows
+    if len(chosen.rows) < least:
+        return None, f"{len(chosen.rows)} quiet events to train on, {least} are needed"
     try:
         import sklearn  # noqa: F401
 
-        from streamguard.models.train import train
+        from streamguard.models.train import train_on
     except ImportError:
         return None, "scikit-learn is not installed: pip install 'streamguard[batch]'"
-    usual = calibration_rows(key, user, patterns, alerted, per_user=most)
-    forest = train(features[rows], calibration=features[usual], **msgspec.structs.asdict(training))
-    return forest.bits(scored.features[first:]), None
+    return train_on(features, chosen, settings.training).bits(scored.features[first:]), None
 
 
 def ranking(score: NDArray[np.float64], attack: NDArray[np.bool_]) -> dict[str, float | None]:

@@ -25,13 +25,19 @@ class _Course:
 class Incidents:
     """Follows the incidents of one partition, chunk after chunk.
 
+    Parameters
+    ----------
+    most
+        How many of the worst are wanted. Twice as many are held at the most; None: all are.
+
     Notes
     -----
     A chunk that begins within an incident that was told before belongs to nothing here: `follow` leaves it out
-    until it rises.
+    until it rises. So it is with one that was among the least when there were too many.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
         self._courses: dict[int, _Course] = {}
 
     def follow(self, folded: Folded) -> None:
@@ -44,12 +50,18 @@ class Incidents:
             if number not in self._courses:
                 if i not in told:
                     continue
+                if self._most is not None and len(self._courses) >= 2 * self._most:
+                    self._forget_the_least(self._most)
                 self._courses[number] = _Course(told[i])
             course = self._courses[number]
             course.body = told.get(i, course.body)
             course.first_ms, course.count = (int(x) for x in folded.incident[i, 1:3])
             course.last_ms = max(course.last_ms, int(folded.events[i].timestamp))
             course.evidence = max(course.evidence, bits)
+
+    def _forget_the_least(self, most: int) -> None:
+        worst = sorted(self._courses.items(), key=lambda item: (-item[1].evidence, -item[1].count, item[0]))
+        self._courses = dict(worst[:most])
 
     def bodies(self) -> list[dict[str, Any]]:
         """As published last, with the count, the times and the risk that they have come to."""

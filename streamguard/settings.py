@@ -16,6 +16,9 @@ Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Memory = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]*[mg]$")]
 """As the JVM writes it: 512m, 4g."""
 
+RISK_PER_BIT = 7.525749891599529
+"""25 * log10(2): risk = 25 * -log10(tail)."""
+
 
 class SettingsError(ValueError):
     """A setting is unknown or has a value of the wrong kind; the message names it and its source."""
@@ -67,6 +70,11 @@ class Detection(_Section, frozen=True):
     incident_gap_seconds: Annotated[float, msgspec.Meta(gt=0.0, le=2_592_000.0)] = 3600.0
     """An entity's alert this long after its last one opens a new incident."""
 
+    @property
+    def alert_bits(self) -> float:
+        """Evidence, in bits, that comes to `alert_risk`."""
+        return self.alert_risk / RISK_PER_BIT
+
 
 class Models(_Section, frozen=True):
     """Where forests are published, and how they are followed."""
@@ -85,7 +93,7 @@ class Batch(_Section, frozen=True):
     """A retrain: what it runs on and what it leaves behind."""
 
     engine: Literal["spark", "local"] = "spark"
-    output: str = "streamguard-runs"
+    output: Annotated[str, msgspec.Meta(min_length=1)] = "streamguard-runs"
     """Directory of runs, one below it each."""
     keep_runs: Count = 24
     """Older runs are removed; `latest` and what it continues never are."""
@@ -93,6 +101,11 @@ class Batch(_Section, frozen=True):
     """From start to start of a series of runs; `--every` says so on the command line. 0: one run."""
     jitter_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)] = 30.0
     """In a series each run starts up to this much later, so that several do not start at once."""
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
+    """Where a series of runs serves its metrics; 0: nowhere."""
+    metrics_file: str = ""
+    """File for Prometheus's textfile collector, replaced at the start and the end of each run. Empty: none."""
 
 
 class Spark(_Section, frozen=True):
@@ -142,8 +155,8 @@ class Gate(_Section, frozen=True):
 
     most_trimmed: Share = 0.5
     """Share of events that patterns or bits call an attack, above which a history teaches nothing."""
-    least_rows: Count = 256
-    """Training rows."""
+    least_rows: Annotated[int, msgspec.Meta(ge=2)] = 256
+    """Training rows; of fewer than two no forest grows."""
     most_alert_ratio: Annotated[float, msgspec.Meta(ge=1.0)] = 3.0
     """Alert rate against the champion's on the same events."""
     least_overlap: Share = 0.2

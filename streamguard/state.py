@@ -14,7 +14,6 @@ from streamguard import population as crowd
 from streamguard import profile as layout
 from streamguard.alerts import Incident, incident_of
 from streamguard.arena import Arena, Read
-from streamguard.calibration import RISK_PER_BIT
 from streamguard.columns import TEXTS, Columns, columns
 from streamguard.dictionary import Dictionary
 from streamguard.events import Event, Refusal, parse
@@ -129,7 +128,7 @@ class PartitionState:
     def __init__(self, partition: int, read: Read, *, resident: int, detection: Detection) -> None:
         self.partition = partition
         self._read = read
-        self._alert_bits = detection.alert_risk / RISK_PER_BIT
+        self._alert_bits = detection.alert_bits
         self._gap_ms = int(detection.incident_gap_seconds * 1000)
         self._arena = Arena(partition, read, resident)
         self._snapshots = np.empty(0, layout.PROFILE)
@@ -278,6 +277,13 @@ class PartitionState:
     def resident(self) -> int:
         """Profiles in memory."""
         return len(self._arena)
+
+    @property
+    def found(self) -> dict[str, int]:
+        """Events so far by where their user's profile was: in `memory`, on `disk`, or `nowhere` yet."""
+        arena = self._arena
+        elsewhere = {"disk": arena.loaded, "nowhere": arena.begun}
+        return {"memory": arena.asked - sum(elsewhere.values()), **elsewhere}
 
     @property
     def full(self) -> bool:

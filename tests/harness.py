@@ -78,16 +78,20 @@ class WorkerProcess:
         return found
 
     @property
+    def port(self) -> int | None:
+        """Its metrics port; None until it serves."""
+        return next((line["metrics_port"] for line in self.lines() if "metrics_port" in line), None)
+
+    @property
     def alive(self) -> bool:
         return self.process.poll() is None
 
     def get(self, path: str) -> tuple[int, str]:
         """(status, body) of its metrics port; (0, "") while there is none."""
-        port = next((line["metrics_port"] for line in self.lines() if "metrics_port" in line), None)
-        if port is None:
+        if self.port is None:
             return 0, ""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
 
 from streamguard.cli.chosen import MISFIT, Ended
 
-PLAN, UNAVAILABLE, BUSY = 65, 69, 75
+PLAN, UNAVAILABLE, UNWRITABLE, BUSY = 65, 69, 73, 75
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Limit(click.ParamType):
@@ -36,22 +39,44 @@ class Limit(click.ParamType):
 
 
 class Period(click.ParamType):
-    """A duration such as 90s, 15m, 1h or 1d, in seconds."""
+    """A duration such as 90s, 15m, 1h or 1d, in seconds: from a second to thirty days."""
 
     name = "duration"
     _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}  # noqa: RUF012
+    _MOST = 30 * 86_400.0
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value)
-        if not match or not float(match[1]):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value, re.ASCII)
+        if not match:
             self.fail(f"{value!r} is not a duration such as 90s, 15m, 1h or 1d", param, ctx)
-        return float(match[1]) * self._UNITS[match[2]]
+        seconds = float(match[1]) * self._UNITS[match[2]]
+        if not 1.0 <= seconds <= self._MOST:
+            self.fail(f"{value} is not from 1s to 30d", param, ctx)
+        return seconds
+
+
+class Directory(click.Path):
+    """Where to write."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("a directory has a name", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def check_master(master: str | None, engine: str) -> None:
+    """A master is of Spark only."""
+    if master is not None and engine == "local":
+        raise click.UsageError("--master is Spark's: leave it out, or say --engine spark")
 
 
 @contextmanager
 def failures() -> Iterator[None]:
     """Turn what is known to go wrong into a sentence and an exit code."""
-    from batch.runs import RunsError
+    from batch.runs import BusyError, RunsError
     from batch.session import SparkError
     from batch.sources import UnavailableError
     from batch.stretch import PlanError
@@ -59,10 +84,12 @@ def failures() -> Iterator[None]:
     from streamguard.java import JavaNotFoundError
     from streamguard.models.manifest import ArtifactError
     from streamguard.packed import StateError
+    from streamguard.settings import SettingsError
 
     codes: dict[type[Exception], int] = {
         PlanError: PLAN, UnavailableError: UNAVAILABLE, SparkError: UNAVAILABLE, JavaNotFoundError: UNAVAILABLE,
-        JarsUnavailableError: UNAVAILABLE, RunsError: BUSY, ArtifactError: MISFIT, StateError: MISFIT,
+        JarsUnavailableError: UNAVAILABLE, BusyError: BUSY, RunsError: UNWRITABLE, ArtifactError: MISFIT,
+        StateError: MISFIT, SettingsError: MISFIT,
     }  # fmt: skip
     try:
         yield
@@ -70,6 +97,10 @@ def failures() -> Iterator[None]:
         raise Ended(
             str(error), next(code for kind, code in codes.items() if isinstance(error, kind))
         ) from None
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise Ended(f"cannot write: {error}", UNWRITABLE) from None
 
 
 def run(once: Callable[[], int], every: float, jitter: float) -> None:
@@ -86,4 +117,4 @@ def run(once: Callable[[], int], every: float, jitter: float) -> None:
 
     from batch import schedule
 
-    schedule.repeat(once_more, every, jitter)
+    schedule.repeat(once_more, every, jitter, lambda text: click.echo(text, err=True))

@@ -28,7 +28,7 @@ def chosen(config: Path | None, **sections: dict[str, Any]) -> Settings:
     Raises
     ------
     Ended
-        With `MISFIT`, if the file or an environment variable does not fit.
+        With `MISFIT`, if the file, an environment variable or the command line does not fit.
     """
     try:
         settings = load(config)
@@ -38,4 +38,7 @@ def chosen(config: Path | None, **sections: dict[str, Any]) -> Settings:
         said = {name: value for name, value in given.items() if value is not None}
         replaced = msgspec.structs.replace(getattr(settings, section), **said)
         settings = msgspec.structs.replace(settings, **{section: replaced})
-    return settings
+    try:
+        return msgspec.convert(msgspec.to_builtins(settings), Settings)
+    except msgspec.ValidationError as error:
+        raise Ended(f"the command line: {error}", MISFIT) from None

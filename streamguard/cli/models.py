@@ -13,7 +13,9 @@ import click
 import msgspec
 
 from streamguard.models import gate
-from streamguard.models.manifest import ArtifactError, Manifest
+from streamguard.models.gate import Judgement
+from streamguard.models.manifest import ArtifactError, Manifest, created
+from streamguard.models.pointer import VERSION
 from streamguard.models.registry import Registry
 from streamguard.settings import Settings, SettingsError, load
 
@@ -52,7 +54,12 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except (ArtifactError, SettingsError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(_plain(str(error))) from None
+
+
+def _plain(text: str) -> str:
+    """Without what steers a terminal: texts of a registry are whoever's wrote to it."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _open(registry: str | None, config: Path | None) -> tuple[Registry, Settings]:
@@ -66,7 +73,7 @@ def _open(registry: str | None, config: Path | None) -> tuple[Registry, Settings
 
 
 def _tell(value: object, text: str, as_json: bool) -> None:
-    click.echo(msgspec.json.encode(value).decode() if as_json else text)
+    click.echo(msgspec.json.encode(value).decode() if as_json else _plain(text))
 
 
 @command.command("list")
@@ -78,7 +85,7 @@ def list_(registry: str | None, config: Path | None, as_json: bool) -> None:
         current = versions.current()
         found = sorted(
             (_summary(versions, version, current) for version in versions.versions()),
-            key=lambda one: one["created"],
+            key=lambda one: (one["created"], one["version"]),
             reverse=True,
         )
     lines = [f"  {'VERSION':12}  {'CREATED':20}  {'ROWS':>9}  {'TREES':>5}  GATE"]
@@ -98,22 +105,25 @@ def _summary(versions: Registry, version: str, current: str | None) -> dict[str,
     one: dict[str, Any] = dict.fromkeys(("rows", "trees", "gate", "damaged"))
     one |= {"version": version, "current": version == current, "created": "-"}
     try:
-        about, metrics = versions.manifest(version), versions.metrics(version)
+        about = versions.manifest(version)
+        trees = about.origin.parameters.get("trees")
+        one |= {
+            "created": _created(versions, about),
+            "rows": about.origin.rows,
+            "trees": trees if isinstance(trees, int) else None,
+        }
+        judgement = versions.judgement(version)
     except ArtifactError as error:
         return one | {"damaged": str(error)}
-    judgement = metrics.get(gate.JUDGEMENT)
-    return one | {
-        "created": _created(versions, about),
-        "rows": about.origin.rows,
-        "trees": about.origin.parameters.get("trees"),
-        "gate": bool(judgement["passed"]) if isinstance(judgement, dict) and "passed" in judgement else None,
-    }
+    return one | {"gate": None if judgement is None else judgement.passed}
 
 
 def _created(versions: Registry, about: Manifest) -> str:
-    if about.origin.created:
-        return about.origin.created[:19] + "Z"
-    return datetime.fromtimestamp(versions.published(about.version), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """When it was trained; when it was published, if it does not say so as everybody does."""
+    at = created(about)
+    if at is None:
+        at = versions.published(about.version)
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _passed(verdict: bool | None) -> str:
@@ -132,25 +142,31 @@ def show(version: str | None, registry: str | None, config: Path | None, as_json
         if version is None:
             raise ArtifactError("no version is current: name one")
         about, metrics = versions.manifest(version), versions.metrics(version)
+        judgement, made = versions.judgement(version), _created(versions, about)
+        withdrawn = version in versions.withdrawn()
+    stands = " (current)" if version == current else " (rolled back from)" if withdrawn else ""
     lines = [
-        f"version     {version}" + (" (current)" if version == current else ""),
-        f"created     {_created(versions, about)}",
+        f"version     {version}{stands}",
+        f"created     {made}",
         f"rows        {about.origin.rows:,}",
         f"parameters  {_flat(about.origin.parameters)}",
         f"offsets     {_flat(about.origin.offsets)}",
         f"signed      {'yes' if about.hmac else 'no'}",
     ]
     lines += [f"file        {name}, {file.size:,} bytes, {file.sha256}" for name, file in about.files.items()]
-    judgement = metrics.get(gate.JUDGEMENT)
-    if isinstance(judgement, dict):
-        lines.append(f"gate        {_passed(judgement.get('passed'))}")
+    if judgement is not None:
+        lines.append(f"gate        {_passed(judgement.passed)}, beside {judgement.champion or 'no champion'}")
         lines += [
-            f"            {'ok     ' if check['passed'] else 'refused'}  {check['says']}"
-            for check in judgement.get("checks", [])
+            f"            {'ok     ' if check.passed else 'refused'}  {check.says}"
+            for check in judgement.checks
         ]
-    rest = {k: v for k, v in metrics.items() if k not in (gate.JUDGEMENT, gate.DISTRIBUTION)}
+        if judgement.uncompared:
+            lines.append(f"            not compared: {judgement.uncompared}")
+    rest = {k: v for k, v in metrics.items() if k != gate.DISTRIBUTION}
     lines += [f"metric      {name}: {msgspec.json.encode(value).decode()}" for name, value in rest.items()]
-    _tell({"manifest": about, "metrics": metrics, "current": version == current}, "\n".join(lines), as_json)
+    found = {"manifest": about, "metrics": metrics, "judgement": judgement, "current": version == current}
+    found["withdrawn"] = withdrawn
+    _tell(found, "\n".join(lines), as_json)
 
 
 def _flat(values: Mapping[str, Any]) -> str:
@@ -162,11 +178,13 @@ def _flat(values: Mapping[str, Any]) -> str:
 @_announced
 @_of_registry
 def promote(version: str, announce: bool, registry: str | None, config: Path | None, as_json: bool) -> None:
-    """Make VERSION current, after every check of its files; what the gate said of it is not asked."""
+    """Make VERSION current, after every check of its files; what the gate said of it is not asked.
+
+    A pointer that names no version is mended.
+    """
     with _failures():
         versions, settings = _open(registry, config)
-        before = versions.current()
-        versions.promote(version)
+        before = versions.promote(version)
     _moved(before, version, settings, announce, as_json)
 
 
@@ -174,18 +192,24 @@ def promote(version: str, announce: bool, registry: str | None, config: Path | N
 @_announced
 @_of_registry
 def rollback(announce: bool, registry: str | None, config: Path | None, as_json: bool) -> None:
-    """Make that version current again which was so before; once more goes further back."""
+    """Make that version current again which was so before; once more goes further back.
+
+    A retrain that comes to what was rolled back from does not promote it: `promote` does.
+    """
     with _failures():
         versions, settings = _open(registry, config)
-        before = versions.current()
-        version = versions.rollback()
+        before, version = versions.rollback()
     _moved(before, version, settings, announce, as_json)
 
 
 def _moved(before: str | None, version: str, settings: Settings, announce: bool, as_json: bool) -> None:
-    text = (
-        f"{version} is current already" if before == version else f"current: {before or 'none'} -> {version}"
-    )
+    if before == version:
+        text = f"{version} is current already"
+    elif before is None or VERSION.fullmatch(before):
+        text = f"current: {before or 'none'} -> {version}"
+    else:
+        text = f"current: {before[:80]!r}, which is not the name of a version -> {version}"
+        before = None
     _tell({"current": version, "before": before}, text, as_json)
     if announce:
         from batch.announce import AnnounceError
@@ -201,13 +225,18 @@ def _moved(before: str | None, version: str, settings: Settings, announce: bool,
 @click.argument("version", required=False)
 @_of_registry
 def verify(version: str | None, registry: str | None, config: Path | None, as_json: bool) -> None:
-    """Read VERSION, or all of them, with every check a worker makes; exit code 1 if one does not stand."""
+    """Read VERSION, or all and the pointer, with every check a worker, a retrain or another command makes.
+
+    Ends with 1 if one does not stand.
+    """
     with _failures():
         versions, _ = _open(registry, config)
         wrong: dict[str, str | None] = {}
-        for one in [version] if version else versions.versions():
+        current = None if version else versions.current()
+        for one in [version] if version else sorted({*versions.versions(), *filter(None, [current])}):
             try:
                 versions.load(one)
+                _check(versions, one)
                 wrong[one] = None
             except ArtifactError as error:
                 wrong[one] = str(error)
@@ -218,6 +247,19 @@ def verify(version: str | None, registry: str | None, config: Path | None, as_js
         sys.exit(1)
 
 
+def _check(versions: Registry, version: str) -> None:
+    """What loading does not look at, and a retrain and these commands rely on."""
+    about, metrics = versions.manifest(version), versions.metrics(version)
+    if about.origin.created is not None and created(about) is None:
+        raise ArtifactError(f"manifest.json: created {about.origin.created[:80]!r} is not RFC 3339")
+    if gate.DISTRIBUTION in metrics and gate.distribution_in(metrics) is None:
+        raise ArtifactError(
+            f"metrics.json: {gate.DISTRIBUTION} does not give {gate.LEVELS} numbers for features: "
+            "challengers are not compared with it"
+        )
+    versions.judgement(version)
+
+
 @command.command()
 @click.argument("first")
 @click.argument("second")
@@ -226,21 +268,25 @@ def diff(first: str, second: str, registry: str | None, config: Path | None, as_
     """What SECOND has otherwise than FIRST, and how its training rows moved."""
     with _failures():
         versions, _ = _open(registry, config)
-        sides = [(versions.manifest(version), versions.metrics(version)) for version in (first, second)]
+        sides = [
+            (versions.manifest(version), versions.metrics(version), versions.judgement(version))
+            for version in (first, second)
+        ]
     changed = {}
     told = [
         {"rows": about.origin.rows}
         | {f"parameters.{name}": value for name, value in about.origin.parameters.items()}
         | {f"offsets.{name}": value for name, value in about.origin.offsets.items()}
         | {f"files.{name}": file.sha256[:12] for name, file in about.files.items()}
-        | dict(_measures(metrics))
-        for about, metrics in sides
+        | {f"metrics.{name}": value for name, value in metrics.items() if name != gate.DISTRIBUTION}
+        | _judged(judgement)
+        for about, metrics, judgement in sides
     ]
     for name in sorted(told[0].keys() | told[1].keys()):
         values = [side.get(name) for side in told]
         if values[0] != values[1]:
             changed[name] = values
-    before, now = (metrics.get(gate.DISTRIBUTION) for _, metrics in sides)
+    before, now = (gate.distribution_in(metrics) for _, metrics, _ in sides)
     moved = gate.drift(before, now) if before and now else None
     lines = [f"{name}: {_short(a)} -> {_short(b)}" for name, (a, b) in changed.items()] or ["no difference"]
     if moved is None:
@@ -252,14 +298,12 @@ def diff(first: str, second: str, registry: str | None, config: Path | None, as_
     _tell({"first": first, "second": second, "changed": changed, "drift": moved}, "\n".join(lines), as_json)
 
 
-def _measures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in metrics.items():
-        if name == gate.JUDGEMENT and isinstance(value, dict):
-            yield "gate.passed", value.get("passed")
-            for check in value.get("checks", []):
-                yield f"gate.{check['name']}", round(check["value"], 4)
-        elif name != gate.DISTRIBUTION:
-            yield f"metrics.{name}", value
+def _judged(judgement: Judgement | None) -> dict[str, Any]:
+    if judgement is None:
+        return {}
+    return {"gate.passed": judgement.passed} | {
+        f"gate.{check.name}": round(check.value, 4) for check in judgement.checks
+    }
 
 
 def _short(value: object) -> str:

@@ -15,7 +15,8 @@ from streamguard.alerts import SEVERITIES
 from streamguard.cli import source
 from streamguard.forest import Forest
 from streamguard.models import artifact
-from streamguard.models.registry import Registry, key_of
+from streamguard.models.key import key_of
+from streamguard.models.registry import Registry
 from streamguard.replay import Replay
 from streamguard.settings import Models, load
 

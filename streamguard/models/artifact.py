@@ -173,7 +173,7 @@ def read_metrics(directory: str | Path, *, key: bytes | None = None) -> dict[str
 
 
 def _described(path: Path, file: File) -> bytes:
-    data = read_file(path)
+    data = read_file(path, manifest.LIMITS[path.name])
     if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
         raise ArtifactError(f"{path}: not the file that manifest.json describes (size or SHA-256)")
     return data

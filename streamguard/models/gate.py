@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -15,8 +16,8 @@ from streamguard.settings import Gate
 from streamguard.state import verdict
 
 DISTRIBUTION = "distribution"
-"""Where an artifact's metrics keep `distribution` of its training rows, and below where they keep the judgement."""
-JUDGEMENT = "gate"
+"""Where an artifact's metrics keep `distribution` of its training rows."""
+LEVELS = 101
 
 MOST_INJECTED = 2000
 """Quiet rows that attacks are injected into."""
@@ -52,7 +53,7 @@ ATTACKS: dict[str, dict[str, float]] = {
 """What an event of each raises a feature to, where it is lower; in the units of `streamguard.features`."""
 
 
-class Check(msgspec.Struct, frozen=True):
+class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One question that was asked of the challenger."""
 
     name: str
@@ -63,18 +64,24 @@ class Check(msgspec.Struct, frozen=True):
     """Reason and numbers."""
 
 
-class Judgement(msgspec.Struct, frozen=True):
-    """What the gate decided; as JSON it is kept in the artifact's metrics."""
+class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the gate decided; the registry keeps it as JSON beside the version."""
 
     passed: bool
     checks: list[Check]
+    champion: str | None = None
+    """Current at that time; None if there was none."""
+    uncompared: str = ""
+    """Why it was not compared with the champion; empty if it was, or if there was none."""
 
     @property
     def says(self) -> str:
-        """The reasons of a refusal, or that there is none."""
-        return "; ".join(check.says for check in self.checks if not check.passed) or (
-            f"passed all {len(self.checks)} checks"
-        )
+        """The reasons of a refusal, or that there is none; and what could not be asked."""
+        reasons = [check.says for check in self.checks if not check.passed]
+        reasons = reasons or [f"passed all {len(self.checks)} checks"]
+        if self.uncompared:
+            reasons.append(f"nothing was compared with the champion {self.champion}: {self.uncompared}")
+        return "; ".join(reasons)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +151,27 @@ def judge(
 
 def distribution(features: NDArray[np.float32]) -> Distribution:
     """What an artifact's metrics keep of its training rows, float32 (m, 28), at least one."""
-    levels = np.quantile(features, np.linspace(0, 1, 101), axis=0, method="inverted_cdf")
+    levels = np.quantile(features, np.linspace(0, 1, LEVELS), axis=0, method="inverted_cdf")
     return {name: np.round(levels[:, k].astype(float), 4).tolist() for k, name in enumerate(NAMES)}
+
+
+def distribution_in(metrics: Mapping[str, Any]) -> Distribution | None:
+    """The distribution that an artifact's metrics keep; None if they keep none, or something else under its name.
+
+    Examples
+    --------
+    >>> distribution_in({"distribution": {"burst": []}}) is None
+    True
+    """
+    try:
+        kept = msgspec.convert(metrics.get(DISTRIBUTION), dict[str, _Levels])
+    except msgspec.ValidationError:
+        return None
+    known = kept.keys() <= set(NAMES) and all(np.isfinite(levels).all() for levels in kept.values())
+    return kept if kept and known else None
+
+
+_Levels = Annotated[list[float], msgspec.Meta(min_length=LEVELS, max_length=LEVELS)]
 
 
 def drift(before: Mapping[str, list[float]], now: Mapping[str, list[float]]) -> dict[str, float]:

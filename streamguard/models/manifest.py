@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 import stat
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,9 @@ LIMITS = {
     "forest.npz": 2**26,
 }
 """The files of an artifact and the bytes that each may have."""
+
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class ArtifactError(ValueError):
@@ -80,17 +85,41 @@ def read(directory: str | Path, *, key: bytes | None = None) -> Manifest:
         If it is missing, damaged, of another format or not signed with the key.
     """
     path = Path(directory) / "manifest.json"
-    manifest = decode(path, read_file(path), Manifest)
+    manifest = decode(path, read_file(path, LIMITS[path.name]), Manifest)
     if manifest.format != FORMAT:
         raise ArtifactError(f"{path}: format {manifest.format}, but this version reads {FORMAT}: train again")
     if key is not None:
         if manifest.hmac is None:
-            raise ArtifactError(f"{path}: not signed, but a key is set")
+            raise ArtifactError(
+                f"{path}: not signed, but a key is set: remove the version and let `streamguard retrain --fresh` "
+                "publish a signed one, or do without models.key_file"
+            )
         if not hmac.compare_digest(manifest.hmac.encode(), manifest.sign(key).encode()):
-            raise ArtifactError(f"{path}: the signature does not fit the key that is set")
+            raise ArtifactError(
+                f"{path}: the signature does not fit the key that is set: set the key it was signed with, or "
+                "remove the version and let `streamguard retrain --fresh` publish it anew"
+            )
     if manifest.files.keys() != LIMITS.keys() - {"manifest.json"}:
         raise ArtifactError(f"{path}: files {sorted(manifest.files)} are not those of an artifact")
     return manifest
+
+
+def created(about: Manifest) -> float | None:
+    """When a forest was trained, in epoch seconds; None if its manifest does not say so, or not in RFC 3339.
+
+    Examples
+    --------
+    >>> created(Manifest(1, "0123456789ab", Origin(created="2026-01-02T03:04:05Z"), {}))
+    1767323045.0
+    >>> created(Manifest(1, "0123456789ab", Origin(created="yesterday"), {})) is None
+    True
+    """
+    if not _RFC3339.fullmatch(about.origin.created or ""):
+        return None
+    try:
+        return datetime.fromisoformat(about.origin.created or "").timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def encode(value: object) -> bytes:
@@ -112,15 +141,14 @@ def decode(path: Path, data: bytes, kind: type[Kind]) -> Kind:
         raise ArtifactError(f"{path}: {error}") from None
 
 
-def read_file(path: Path) -> bytes:
-    """The content of one of the files in `LIMITS`; a pipe in its place does not block.
+def read_file(path: Path, limit: int) -> bytes:
+    """The content of a file of so many bytes at the most; a pipe in its place does not block.
 
     Raises
     ------
     ArtifactError
-        If it is missing, not a regular file, or larger than its limit.
+        If it is missing, not a regular file, or larger.
     """
-    limit = LIMITS[path.name]
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             about = os.fstat(file.fileno())

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from streamguard.features import NAMES
 from streamguard.forest import Forest
 from streamguard.models import artifact, manifest
+from streamguard.models.durable import replace, reported, sync
+from streamguard.models.gate import Judgement
+from streamguard.models.key import key_of
 from streamguard.models.manifest import ArtifactError, Manifest, Origin
+from streamguard.models.pointer import VERSION, Pointer
 from streamguard.settings import Models
 
-_VERSION = re.compile(r"[0-9a-f]{12}")
-_REMEMBERED = 100
-"""Promotions that can be rolled back."""
-_POINTER_BYTES = 13 * _REMEMBERED
-_LEAST_KEY = 16
+_JUDGEMENT_BYTES = 2**16
 
 
 class Registry:
     """Published forests: `versions/<version>/` and a file `current`, whose first line names one of them.
 
-    The lines below name those that were current before, the latest first.
+    What the gate said last of a version is beside it, in `judgements/<version>.json`: it depends on the champion
+    of that time, and a version is what it is made of.
 
     Parameters
     ----------
@@ -42,14 +40,17 @@ class Registry:
     Notes
     -----
     Readers and writers may be different processes: a version appears whole or not at all and never changes,
-    the pointer is replaced in one step, and both are on the disk before a call returns.
+    the pointer is replaced in one step, and both are on the disk before a call returns. What the disk refuses
+    is an `ArtifactError` too.
     """
 
     def __init__(
         self, directory: str | Path, *, feature_names: Sequence[str], key: bytes | None = None
     ) -> None:
-        self._versions = Path(directory) / "versions"
-        self._pointer = Path(directory) / "current"
+        self.directory = Path(directory)
+        self._versions = self.directory / "versions"
+        self._judgements = self.directory / "judgements"
+        self._pointer = Pointer(self.directory / "current")
         self._feature_names = list(feature_names)
         self._key = key
 
@@ -64,11 +65,34 @@ class Registry:
         """
         return cls(models.registry, feature_names=NAMES, key=key_of(models))
 
+    def probe(self) -> None:
+        """Try what a publication and a promotion will need, before much work is done for them.
+
+        Raises
+        ------
+        ArtifactError
+            If the registry cannot be written, or its pointer cannot be read or names no version.
+        """
+        for directory in (self._versions, self._judgements):
+            with reported(directory):
+                directory.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(prefix=".probe-", dir=directory):
+                    pass
+        with reported(self.directory), tempfile.TemporaryFile(prefix=".probe-", dir=self.directory):
+            pass
+        current = self.current()
+        if current is not None:
+            path = self._versions / current / "manifest.json"
+            # A champion that is missing or damaged is what a new one replaces.
+            with reported(path), suppress(FileNotFoundError):
+                path.open("rb").close()
+
     def versions(self) -> list[str]:
         """All published versions, sorted by name."""
-        if not self._versions.is_dir():
-            return []
-        return sorted(entry.name for entry in self._versions.iterdir() if _VERSION.fullmatch(entry.name))
+        with reported(self._versions):
+            if not self._versions.is_dir():
+                return []
+            return sorted(entry.name for entry in self._versions.iterdir() if VERSION.fullmatch(entry.name))
 
     def current(self) -> str | None:
         """The version that the pointer names; None before the first promotion.
@@ -76,25 +100,17 @@ class Registry:
         Raises
         ------
         ArtifactError
-            If the pointer's content is not the name of a version.
+            If the pointer cannot be read, or its content is not the name of a version.
         """
-        lines = self._lines()
-        return self._checked(lines[0], self._pointer) if lines else None
+        return self._pointer.current()
 
     def before(self) -> list[str]:
         """The versions that were current before, the latest first: where `rollback` goes."""
-        return [line for line in self._lines()[1:] if _VERSION.fullmatch(line)]
+        return list(self._pointer.read().before)
 
-    def _lines(self) -> list[str]:
-        """The pointer's lines, one at least; none if there is no pointer."""
-        try:
-            with self._pointer.open("rb") as file:
-                content = file.read(_POINTER_BYTES)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise ArtifactError(f"{self._pointer}: {error.strerror}") from None
-        return content.decode("ascii", "replace").removesuffix("\n").split("\n")
+    def withdrawn(self) -> list[str]:
+        """The versions that were rolled back from, and not promoted by hand since, the latest first."""
+        return list(self._pointer.read().withdrawn)
 
     def publish(
         self, forest: Forest, *, origin: Origin | None = None, metrics: dict[str, Any] | None = None
@@ -111,93 +127,153 @@ class Registry:
         Raises
         ------
         ArtifactError
-            If this version is there already but does not load; remove its directory and publish again.
+            If the registry cannot be written, or this version is there already but does not load; remove its
+            directory and publish again.
         """
         target = self._versions / forest.version
-        if not target.exists():
-            self._versions.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=".publishing-", dir=self._versions))
-            try:
-                aside.chmod(0o755)
-                artifact.save(
-                    forest,
-                    aside,
-                    feature_names=self._feature_names,
-                    origin=origin,
-                    metrics=metrics,
-                    key=self._key,
-                )
-                _sync(aside)
-                try:
-                    aside.rename(target)
-                except OSError:
-                    if not target.exists():  # otherwise another process was faster with the same version
-                        raise
-                _sync(self._versions)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-        self.load(forest.version)
+        with reported(target):
+            there = target.exists()
+            if not there:
+                self._add(forest, target, origin, metrics)
+        try:
+            self.load(forest.version)
+        except ArtifactError as error:
+            if not there:
+                raise
+            raise ArtifactError(
+                f"{error}; this version was published before: remove {target} and publish it again"
+            ) from None
         return forest.version
 
-    def promote(self, version: str) -> None:
+    def _add(
+        self, forest: Forest, target: Path, origin: Origin | None, metrics: dict[str, Any] | None
+    ) -> None:
+        self._versions.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".publishing-", dir=self._versions))
+        try:
+            aside.chmod(0o755)
+            artifact.save(
+                forest,
+                aside,
+                feature_names=self._feature_names,
+                origin=origin,
+                metrics=metrics,
+                key=self._key,
+            )
+            sync(aside)
+            try:
+                aside.rename(target)
+            except OSError:
+                if not target.exists():  # otherwise another process was faster with the same version
+                    raise
+            sync(self._versions)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def promote(self, version: str) -> str | None:
         """Move the pointer to a version, after it has been loaded with every check.
+
+        Returns
+        -------
+        str or None
+            What the pointer named before, as it stood there: it may have been damaged.
 
         Raises
         ------
         ArtifactError
-            If it is not there or not to be trusted; the pointer stays where it is.
+            If the version is not there or not to be trusted, or the pointer cannot be written; it stays where
+            it is.
         """
         self.load(version)
-        with self._alone():
-            lines = [line for line in self._lines() if _VERSION.fullmatch(line)]
-            if self._lines()[:1] != [version]:
-                self._point([version, *lines])
+        with self._pointer.alone():
+            pointed = self._pointer.read()
+            if pointed.current != version or version in pointed.withdrawn:
+                self._pointer.write(pointed.onto(version))
+        return pointed.current
 
-    def rollback(self) -> str:
+    def promote_after(self, version: str, previous: str | None) -> str | None:
+        """Move the pointer as `promote` does, unless that would undo what somebody did.
+
+        Parameters
+        ----------
+        previous
+            What was current when this was decided.
+
+        Returns
+        -------
+        str or None
+            Why it was not moved: another version is current meanwhile, or this one was rolled back from. None if
+            it was moved.
+
+        Raises
+        ------
+        ArtifactError
+            As `promote` does.
+        """
+        self.load(version)
+        with self._pointer.alone():
+            pointed = self._pointer.read()
+            if pointed.current != previous:
+                return f"meanwhile {self._pointer.current()} has become current"
+            if version in pointed.withdrawn:
+                return "it was rolled back from"
+            self._pointer.write(pointed.onto(version))
+        return None
+
+    def rollback(self) -> tuple[str | None, str]:
         """Move the pointer back to the version that was current before, after it has been loaded with every check.
 
         Returns
         -------
-        str
-            What is current now. What was current is forgotten as such: another rollback goes further back.
+        before, now
+            What the pointer named, as it stood there, and what it names now. The former is withdrawn: another
+            rollback goes further back, and `promote_after` does not take it again.
 
         Raises
         ------
         ArtifactError
             If there was none before, or it is not to be trusted any more; the pointer stays where it is.
         """
-        with self._alone():
-            before = self.before()
-            if not before:
-                raise ArtifactError(f"{self._pointer}: no version was current before: promote one by name")
-            self.load(before[0])
-            self._point(before)
-        return before[0]
+        with self._pointer.alone():
+            pointed = self._pointer.read()
+            if not pointed.before:
+                raise ArtifactError(
+                    f"{self._pointer.path}: no version was current before: promote one by name"
+                )
+            self.load(pointed.before[0])
+            self._pointer.write(pointed.back())
+        return pointed.current, pointed.before[0]
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No other process moves the pointer meanwhile; readers are not held up."""
-        handle = os.open(self._pointer.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+    def judge(self, version: str, judgement: Judgement) -> None:
+        """Keep what the gate said of a version, in the place of what it said before.
 
-    def _point(self, lines: Sequence[str]) -> None:
-        handle, name = tempfile.mkstemp(prefix=".current-", dir=self._pointer.parent)
-        aside = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="ascii") as file:
-                file.writelines(f"{line}\n" for line in lines[:_REMEMBERED])
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            aside.replace(self._pointer)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-        _sync(self._pointer.parent)
+        Raises
+        ------
+        ArtifactError
+            If there is no such version, or the disk refuses.
+        """
+        self._directory(version)
+        replace(self._judgement(version), manifest.encode(judgement))
+
+    def judgement(self, version: str) -> Judgement | None:
+        """What the gate said last of a version; None if it was not asked.
+
+        It is for people and not signed.
+
+        Raises
+        ------
+        ArtifactError
+            If there is no such version, or what is kept is damaged; the message says where.
+        """
+        self._directory(version)
+        path = self._judgement(version)
+        with reported(path):
+            if not path.exists():
+                return None
+        return manifest.decode(path, manifest.read_file(path, _JUDGEMENT_BYTES), Judgement)
+
+    def _judgement(self, version: str) -> Path:
+        return self._judgements / f"{version}.json"
 
     def manifest(self, version: str) -> Manifest:
         """What a version says of itself.
@@ -205,13 +281,25 @@ class Registry:
         Raises
         ------
         ArtifactError
-            As `manifest.read` does.
+            As `manifest.read` does, and if it is another version's.
         """
-        return manifest.read(self._directory(version), key=self._key)
+        directory = self._directory(version)
+        about = manifest.read(directory, key=self._key)
+        if about.version != version:
+            raise ArtifactError(f"{directory}: manifest.json is of version {about.version!r}")
+        return about
 
     def published(self, version: str) -> float:
-        """When a version was published here, in seconds since 1970, by the clock of the file system."""
-        return (self._directory(version) / "manifest.json").stat().st_mtime
+        """When a version was published here, in seconds since 1970, by the clock of the file system.
+
+        Raises
+        ------
+        ArtifactError
+            If it is not there.
+        """
+        path = self._directory(version) / "manifest.json"
+        with reported(path):
+            return path.stat().st_mtime
 
     def metrics(self, version: str) -> dict[str, Any]:
         """What its maker measured of a version.
@@ -238,43 +326,12 @@ class Registry:
         return forest
 
     def _directory(self, version: str) -> Path:
-        directory = self._versions / self._checked(version, self._versions)
-        if not directory.is_dir():
-            raise ArtifactError(f"{self._versions}: no version {version}")
+        if not VERSION.fullmatch(version):
+            raise ArtifactError(
+                f"{self._versions}: {version!r} is not the name of a version (12 hexadecimal digits)"
+            )
+        directory = self._versions / version
+        with reported(directory):
+            if not directory.is_dir():
+                raise ArtifactError(f"{self._versions}: no version {version}")
         return directory
-
-    @staticmethod
-    def _checked(version: str, where: Path) -> str:
-        if not _VERSION.fullmatch(version):
-            raise ArtifactError(f"{where}: {version!r} is not the name of a version (12 hexadecimal digits)")
-        return version
-
-
-def key_of(models: Models) -> bytes | None:
-    """The key that the settings name; None if they name none.
-
-    Raises
-    ------
-    ArtifactError
-        If it cannot be read, or has fewer than 16 bytes.
-    """
-    if not models.key_file:
-        return None
-    try:
-        key = Path(models.key_file).read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"models.key_file {models.key_file}: {error.strerror}") from None
-    if len(key) < _LEAST_KEY:
-        raise ArtifactError(
-            f"models.key_file {models.key_file} has {len(key)} bytes, {_LEAST_KEY} are needed: "
-            "write random ones, such as `openssl rand -out FILE 32` makes"
-        )
-    return key
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,70 @@ LEAST_SETTLED = 0.5
 """Likewise if settled rows are less than this share: then nobody is known for long."""
 
 _ACTIVE_DAYS = NAMES.index("active_days")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which events of a sample of n train.
+
+    Attributes
+    ----------
+    rows
+        int64 (rows,): indices, in the order in which they are handed to training.
+    calibration
+        int64 (m,): indices of the rows whose scores are what is usual.
+    quiet
+        bool (n,): what neither patterns nor bits call an attack.
+    """
+
+    rows: NDArray[np.int64]
+    calibration: NDArray[np.int64]
+    quiet: NDArray[np.bool_]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """bool (n,): which events train."""
+        chosen = np.zeros(len(self.quiet), bool)
+        chosen[self.rows] = True
+        return chosen
+
+    @property
+    def trimmed(self) -> float:
+        """Share of the sample that is left out as possible attacks."""
+        return float(1.0 - self.quiet.mean()) if len(self.quiet) else 0.0
+
+
+def choose(
+    priority: NDArray[np.uint64],
+    user: NDArray[Any],
+    features: NDArray[np.float32],
+    tail: NDArray[np.float64],
+    patterns: NDArray[np.uint64],
+    alerted: NDArray[np.bool_],
+    *,
+    per_user: int,
+) -> Chosen:
+    """Which events of a sample train a forest, and which say how rare its scores are.
+
+    Parameters
+    ----------
+    priority
+        uint64 (n,), see the function of this name.
+    user
+        (n,), anything that sorts and is the same for the same user.
+    features
+        float32 (n, 28).
+    tail, patterns, alerted
+        As for `quiet`.
+    per_user
+        Rows of a user at the most.
+    """
+    calm = quiet(tail, patterns, alerted)
+    return Chosen(
+        training_rows(priority, user, calm, settled(features), per_user=per_user),
+        calibration_rows(priority, user, patterns, alerted, per_user=per_user),
+        calm,
+    )
 
 
 def priority(partition: int, offsets: NDArray[np.int64]) -> NDArray[np.uint64]:

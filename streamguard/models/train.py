@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from streamguard import tail
 from streamguard.forest import Forest, Packed, finite_rows
+from streamguard.models.sampling import Chosen
+from streamguard.settings import Training
 from streamguard.trees import MAX_DEPTH, MAX_TREES, Trees
 
 GOLDEN = 16
@@ -17,6 +19,24 @@ GOLDEN = 16
 
 MARGIN = 0.5
 """The background reaches beyond the rows on either side by this part of their range."""
+
+
+def train_on(features: NDArray[np.float32], chosen: Chosen, settings: Training) -> Forest:
+    """Train as the settings say, on the chosen of a sample's (n, 28) features.
+
+    Raises
+    ------
+    ValueError
+        As `train` does.
+    """
+    return train(
+        features[chosen.rows],
+        calibration=features[chosen.calibration],
+        seed=settings.seed,
+        trees=settings.trees,
+        samples=settings.samples,
+        background=settings.background,
+    )
 
 
 def train(

@@ -17,13 +17,15 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from batch.archive import archive
-from batch.job import Outcome, Request, retrain
+from batch.job import Outcome, retrain
 from batch.manifest import Manifest, read
 from batch.plan import plan
+from batch.request import Request
 from batch.sources import ArchiveSource, KafkaSource
+from streamguard.cli import archive as cli
 from streamguard.settings import Batch, Settings, load
 from tests.harness import Site, events, eventually
-from tests.integration.test_retrain import PARTITIONS, Place, attack
+from tests.integration.test_retrain import PARTITIONS, Place, attack, run
 from tests.streams import START, event, habit
 
 pytestmark = pytest.mark.integration
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 def place(kafka: str, topics: Callable[..., str], tmp_path: Path) -> Place:
-    return Place(kafka, topics("events", partitions=PARTITIONS), tmp_path)
+    return Place(kafka, topics("events", partitions=PARTITIONS), "models", tmp_path)
 
 
 def command(directory: Path, *arguments: object) -> list[str]:
@@ -41,16 +43,20 @@ def command(directory: Path, *arguments: object) -> list[str]:
 
 def archived(place: Place, directory: Path, *arguments: object, code: int = 0) -> Any:
     """What the command says of an archiving; of a failed one its last line."""
-    ran = subprocess.run(
-        command(directory, *arguments),
-        env=place.environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == code, (ran.returncode, ran.stdout, ran.stderr)
+    ran = run(cli.command, command(directory, *arguments)[4:], place.environ, code)
     return ran.stderr.splitlines()[-1] if code else msgspec.json.decode(ran.stdout)
+
+
+def children(process: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+
+
+def alive(process: int) -> bool:
+    """Whether it runs; one that nobody has asked after does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def manifest(directory: Path) -> Manifest:
@@ -114,7 +120,10 @@ def test_a_killed_run_is_as_if_it_had_not_been(place: Place, tmp_path: Path) -> 
     for sight in (".partial/*.part", ".partial/*.json"):
         with subprocess.Popen(command(kept), env=place.environ, stdout=subprocess.PIPE) as process:
             eventually(f"{sight} is seen", lambda sight=sight: list(kept.glob(sight)))
+            started = children(process.pid)
             process.send_signal(signal.SIGKILL)
+        assert started
+        eventually("no child is left", lambda started=started: not any(map(alive, started)))
         assert manifest(kept) == before
     assert archived(place, kept)["records"] == 59_000
     archived(place, whole)

@@ -11,12 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
+from batch import sources
 from batch.runs import Runs
+from batch.sources import KafkaSource
+from batch.stretch import Stretch
+from streamguard.cli.retrain import command
 from streamguard.features import NAMES
 from streamguard.models.registry import Registry
 from streamguard.partitioner import partition_of
@@ -28,14 +34,15 @@ PARTITIONS = 3
 
 
 class Place:
-    """A topic and an output directory, and retrains over them in processes of their own."""
+    """A topic and an output directory, and retrains over them."""
 
-    def __init__(self, bootstrap: str, topic: str, directory: Path) -> None:
+    def __init__(self, bootstrap: str, topic: str, models: str, directory: Path) -> None:
         self.output = directory / "runs"
         self.environ = {
             **os.environ,
             "STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS": bootstrap,
             "STREAMGUARD_KAFKA_EVENTS_TOPIC": topic,
+            "STREAMGUARD_KAFKA_MODELS_TOPIC": models,
             "STREAMGUARD_KAFKA_PARTITIONS": str(PARTITIONS),
         }
         self._bootstrap, self._topic = bootstrap, topic
@@ -47,30 +54,23 @@ class Place:
             producer.produce(self._topic, value, partition=partition_of(user.encode(), PARTITIONS))
         producer.flush()
 
-    def command(self, *arguments: object) -> list[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "streamguard.cli",
-            "retrain",
-            "--engine",
-            "local",
-            "--output",
-            self.output,
-        ]
-        return [str(part) for part in (*command, *arguments)]
-
-    def run(self, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        ran = subprocess.run(
-            self.command(*arguments),
+    def process(self, *arguments: object) -> subprocess.Popen[str]:
+        """A retrain in a process, and a process group, of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "streamguard.cli", "retrain", *self._arguments(arguments)],
             env=self.environ,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
-            check=False,
+            start_new_session=True,
         )
-        assert ran.returncode == code, (ran.returncode, ran.stdout, ran.stderr)
-        return ran
+
+    def run(self, *arguments: object, code: int = 0) -> Result:
+        """A retrain in this process."""
+        return run(command, self._arguments(arguments), self.environ, code)
+
+    def _arguments(self, arguments: tuple[object, ...]) -> list[str]:
+        return [str(part) for part in ("--engine", "local", "--output", self.output, *arguments)]
 
     def retrain(self, *arguments: object, code: int = 0) -> dict[str, Any]:
         outcome: dict[str, Any] = json.loads(self.run("--json", *arguments, code=code).stdout)
@@ -93,9 +93,18 @@ class Place:
         return [table.drop_columns("peak").combine_chunks() for table in tables]
 
 
+def run(command: click.Command, arguments: list[str], environ: dict[str, str], code: int) -> Result:
+    """Run a command in this process; what nobody expected to be raised is raised."""
+    ran = CliRunner().invoke(command, arguments, env=environ)
+    if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+        raise ran.exception
+    assert ran.exit_code == code, (ran.exit_code, ran.stdout, ran.stderr)
+    return ran
+
+
 @pytest.fixture
 def place(kafka: str, topics: Callable[..., str], tmp_path: Path) -> Place:
-    return Place(kafka, topics("events", partitions=PARTITIONS), tmp_path)
+    return Place(kafka, topics("events", partitions=PARTITIONS), topics("models"), tmp_path)
 
 
 def attack(start: int) -> list[bytes]:
@@ -216,12 +225,20 @@ def test_times_and_offsets_cut_the_range(place: Place, tmp_path: Path) -> None:
     ("arguments", "environ", "code", "says"),
     [
         (["--since", "yesterday"], {}, 2, "'yesterday' is neither a time such as"),
-        (["--every", "0h"], {}, 2, "is not a duration such as"),
+        (["--every", "1 hour"], {}, 2, "is not a duration such as"),
+        (["--every", "0h"], {}, 2, "0h is not from 1s to 30d"),
+        (["--every", "31d"], {}, 2, "31d is not from 1s to 30d"),
+        (["--master", "local[2]"], {}, 2, "--master is Spark's"),
+        (["--output", ""], {}, 2, "a directory has a name"),
+        (["--output", "/dev/null/runs"], {}, 73, "cannot write runs to /dev/null/runs: Not a directory"),
+        (["--engine", "spark", "--master", "bogus[2]"], {}, 78, "'bogus[2]' is no master of Spark"),
         (["--input", "nowhere.jsonl"], {}, 65, "cannot read nowhere.jsonl"),
+        (["--since", "2099-01-01"], {}, 65, "nothing to read"),
         (["--since", "9:0"], {}, 65, "partition 9: not there; there are 0, 1, 2"),
         ([], {"STREAMGUARD_KAFKA_EVENTS_TOPIC": "not-there"}, 69, "has no topic not-there"),
         ([], {"STREAMGUARD_GATE_MOST_TRIMMED": "2"}, 78, "STREAMGUARD_GATE_MOST_TRIMMED"),
         ([], {"STREAMGUARD_BATCH_COLOUR": "red"}, 78, "STREAMGUARD_BATCH_COLOUR"),
+        ([], {"STREAMGUARD_BATCH_OUTPUT": ""}, 78, "$.batch.output"),
     ],
 )
 def test_one_sentence_and_a_code(
@@ -231,7 +248,13 @@ def test_one_sentence_and_a_code(
     ran = place.run(*arguments, code=code)
 
     assert says in ran.stderr
-    assert "Traceback" not in ran.stderr
+
+
+def test_a_process_ends_with_the_code(place: Place) -> None:
+    said, error = (process := place.process("--input", "nowhere.jsonl")).communicate(timeout=60)
+
+    assert (process.returncode, said) == (65, "")
+    assert error == "Error: cannot read nowhere.jsonl: No such file or directory\n"
 
 
 def test_two_at_once_are_refused(place: Place) -> None:
@@ -239,13 +262,17 @@ def test_two_at_once_are_refused(place: Place) -> None:
         assert "another run is writing" in place.run(code=75).stderr
 
 
+def test_a_broken_link_to_the_latest_run_is_not_somebody_at_work(place: Place) -> None:
+    place.output.mkdir()
+    (place.output / "latest").symlink_to("nowhere")
+    assert "which is no run: remove it" in place.run(code=73).stderr
+
+
 def test_again_and_again_until_stopped(place: Place) -> None:
     place.environ["STREAMGUARD_BATCH_JITTER_SECONDS"] = "0"
     place.produce(list(habit(400)))
     runs = Runs(place.output)
-    series = subprocess.Popen(
-        place.command("--every", "1s"), env=place.environ, stderr=subprocess.PIPE, text=True
-    )
+    series = place.process("--every", "1s")
     try:
         eventually("two runs", lambda: len(runs.published()) >= 2)
     finally:
@@ -253,7 +280,70 @@ def test_again_and_again_until_stopped(place: Place) -> None:
         error = series.communicate(timeout=60)[1]
 
     assert series.returncode == 0, error
+    assert "run ended with code 0; the next one starts at 20" in error
     assert not list(place.output.glob(".*.partial"))
+
+
+def test_ctrl_c_lets_the_run_and_its_processes_end(place: Place) -> None:
+    place.produce(list(habit(51_000, step=3000)))
+    series = place.process("--every", "1h")
+    assert series.stdout is not None
+    try:
+        assert "51,000 offsets of 3 partitions" in next(line for line in series.stdout if "[1/5]" in line)
+    finally:
+        os.killpg(series.pid, signal.SIGINT)  # as a terminal does: to the pool's processes, too
+        error = series.communicate(timeout=120)[1]
+
+    assert series.returncode == 0, error
+    assert error == "run ended with code 0; stopped\n"
+    assert place.report()["totals"]["events"] == 51_000
+
+
+def test_other_runs_in_between_do_no_harm(place: Place, tmp_path: Path) -> None:
+    values = list(habit(900))
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join(values))
+    config = _config(place, "[batch]\nkeep_runs = 1\n[detection]\nalert_risk = 80.0\n")
+    place.produce(values[:500])
+    first = place.retrain()
+    for arguments in (("--input", tmp_path / "events.jsonl"), ("--since", "2099-01-01")):
+        place.run(*arguments, code=0 if arguments[0] == "--input" else 65)
+    (tmp_path / "events.csv").write_text("time,who\n1,ann\n")
+    said = place.run("--input", tmp_path / "events.csv", code=65).stderr
+    assert "events.csv: " in said and "only columns with the names of an event's fields" in said
+    place.run("--input", tmp_path / "events.jsonl", "--config", config)
+    place.produce(values[500:])
+
+    second = place.retrain()
+    assert second["records"] == 400
+    assert place.report()["continues"] == first["run_id"]
+
+
+def test_peer_groups_alone_are_no_failure(place: Place) -> None:
+    place.produce(list(habit(400)))
+    assert place.retrain("--algorithm", "kmeans")["says"] == "no forest was asked for"
+
+
+def test_a_damaged_history_is_named_with_what_to_do(place: Place) -> None:
+    place.produce(list(habit(400)))
+    file = Path(place.retrain()["directory"]) / "history/partition-0001.parquet"
+    file.write_bytes(file.read_bytes()[:-100])
+    said = place.run(code=65).stderr
+    assert str(file) in said and "--fresh" in said
+    assert place.retrain("--fresh")["records"] == 400
+
+
+def test_large_records_are_read_a_few_at_a_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "READ_BYTES", 1_000_000)
+    monkeypatch.setattr(sources, "_PORTION", 4)
+    place.produce([event(START + k, "x", "k" * 200_000) for k in range(40)])
+    topic = KafkaSource(
+        place.environ["STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS"], place.environ["STREAMGUARD_KAFKA_EVENTS_TOPIC"]
+    )
+    (partition,) = (p for p, (_, end) in topic.bounds().items() if end)
+    chunks = list(topic.records(Stretch(partition, 0, 40)))
+
+    assert [offset for offsets, _ in chunks for offset in offsets.tolist()] == list(range(40))
+    assert max(len(values) for _, values in chunks) <= 8
 
 
 def _config(place: Place, text: str) -> Path:

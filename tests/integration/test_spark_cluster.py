@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import batch
-from batch.job import Outcome, Request, retrain
+from batch.job import Outcome, retrain
 from batch.jvm import QUICK, Jvm
+from batch.request import Request
 from streamguard.settings import Batch
 from streamguard.testing.broker import free_port
 from tests.harness import Site, events, eventually

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -223,3 +224,7 @@ def test_a_run_goes_on_from_the_one_before(kafka: str, tmp_path: Path, spark: An
         without_counts(again, "sample")["partition-0000.parquet"]
         == without_counts(folded, "sample")["partition-0000.parquet"]
     )
+
+
+def test_ctrl_c_stays_the_programs(spark: Any) -> None:
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

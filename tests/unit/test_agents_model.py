@@ -18,13 +18,13 @@ from click.testing import CliRunner
 from agents import hearsay, model
 from agents import pause as pausing
 from agents.hearsay import ModelsTopic, Peers
-from agents.metrics import REGISTRY
 from agents.model import ModelWatch
 from agents.pause import SwapPause
 from agents.shadow import Newest, Shadow
 from streamguard.cli.worker import command
 from streamguard.features import NAMES
 from streamguard.forest import Forest
+from streamguard.metrics import WORKER
 from streamguard.models.announcement import MOST_BYTES, PROMOTED_KEY, InUse, Promoted
 from streamguard.models.manifest import ArtifactError, Manifest, Origin
 from streamguard.models.registry import Registry
@@ -77,7 +77,7 @@ def watching(directory: Path | str, clock: ManualClock | None = None, *, shadow:
 
 
 def sample(name: str, **labels: str) -> float | None:
-    return REGISTRY.get_sample_value(name, labels)
+    return WORKER.get_sample_value(name, labels)
 
 
 def refusals() -> dict[str, float]:
@@ -207,8 +207,8 @@ def test_a_missing_key_is_refused(tmp_path: Path) -> None:
 
 def test_without_a_model_there_is_no_time_of_its_loading() -> None:
     code = (
-        "from agents import metrics\nfrom prometheus_client import generate_latest\n"
-        "print(generate_latest(metrics.REGISTRY).decode())"
+        "from streamguard import metrics\nfrom prometheus_client import generate_latest\n"
+        "print(generate_latest(metrics.WORKER).decode())"
     )
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "streamguard_model_loaded_timestamp_seconds NaN" in text
@@ -404,7 +404,7 @@ def test_a_promoted_challenger_does_not_stay_beside_itself(shelf: Shelf) -> None
 
 def test_of_the_same_time_the_last_name_is_the_newest_and_bad_manifests_are_none(tmp_path: Path) -> None:
     shelf = Shelf()
-    shelf.created = {ONE: "2026-01-02", TWO: "2026-01-02T00:00:00Z", THREE: "not a time"}
+    shelf.created = {ONE: "2026-01-02T00:00:00+00:00", TWO: "2026-01-02T00:00:00Z", THREE: "not a time"}
     assert Newest().beside(shelf, None) == TWO  # type: ignore[arg-type]
     assert Newest().beside(shelf, TWO) == ONE  # type: ignore[arg-type]
     directory = tmp_path / "versions" / ONE

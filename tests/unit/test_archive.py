@@ -321,6 +321,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, topic: Topic) -> None:
     twice = msgspec.json.decode(text)
     twice["files"].append(twice["files"][0])
     for damaged in (
+        "[]",
         text[:-20],
         msgspec.json.encode(twice).decode(),
         text.replace("date=2025-01-06/", "../", 1),

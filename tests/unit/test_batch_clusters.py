@@ -136,6 +136,15 @@ def test_few_users_are_defined(users: int, wanted: int) -> None:
         assert len(peers.groups) == 1 and peers.silhouette is None
 
 
+@pytest.mark.parametrize(("users", "most"), [(9, 1), (15, 3), (40, 8)])
+def test_few_users_fall_into_few_groups(users: int, most: int) -> None:
+    """The silhouette alone would rise up to ones and twos."""
+    for seed in range(4):
+        usual = np.random.default_rng(seed).normal(size=(users, FEATURES))
+        assert len(groups(usual).groups) <= most
+    assert len(groups(usual, groups=5).groups) == 5
+
+
 def test_no_users_are_no_groups() -> None:
     peers = groups(np.empty((0, FEATURES)))
     assert peers.groups == [] and len(peers.group) == len(peers.small) == 0

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from batch.plan import Earlier, earlier, plan, write_about
+from batch.plan import Earlier, earlier, newest, of_topic, plan, write_about
 from batch.stretch import PlanError, Records, Stretch
 from streamguard.settings import Detection, Sampling, Settings
 
@@ -141,3 +141,16 @@ def test_a_layout_of_another_version_and_a_broken_file_begin_anew(tmp_path: Path
     assert "written by another version" in str(earlier(tmp_path, topic, Settings()))
     path.write_bytes(b"{")
     assert "cannot be read" in str(earlier(tmp_path, topic, Settings()))
+
+
+def test_a_run_goes_on_from_the_newest_that_fits(tmp_path: Path) -> None:
+    topic, directories = Topic({0: (0, 40)}), [tmp_path / name for name in "abc"]
+    for directory, source in zip(directories, (Topic({}, id="b"), topic, topic), strict=True):
+        directory.mkdir()
+        after(source, directory)
+
+    found = newest([tmp_path / "missing", *directories], topic, Settings())
+    assert isinstance(found, Earlier) and found.directory == directories[1]
+    assert newest([], topic, Settings()) == "there is no earlier run"
+    assert "of another source" in str(newest([directories[0], tmp_path / "missing"], topic, Settings()))
+    assert [of_topic(directory) for directory in (directories[0], tmp_path / "missing")] == [True, False]

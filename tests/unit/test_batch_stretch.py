@@ -13,8 +13,9 @@ from batch.kept import KEPT
 from batch.staged import Counts, Staged, load
 from batch.stretch import SCHEMA, PlanError, Stretch, fold_stretch
 from streamguard.features import NAMES
+from streamguard.incidents import Incidents, worst_first
 from streamguard.settings import Detection, Sampling
-from tests.streams import HOUR, START, Partition, event, habit
+from tests.streams import DAY, HOUR, START, Partition, event, habit
 
 SAMPLING = Sampling(rows=256, flagged=50)
 
@@ -191,3 +192,55 @@ def test_a_sample_is_uniform_and_says_nothing_about_the_time_of_reading(tmp_path
     assert 500 < sample.offset.mean() < 1060
     assert np.all(np.diff(sample.offset) > 0)
     assert KEPT.itemsize < 256
+
+
+def test_texts_of_huge_events_are_cut(tmp_path: Path) -> None:
+    values = [
+        event(
+            START + k,
+            "ann",
+            chr(97 + k) * 900_000,
+            source_ip="203.0.113.9",
+            status="failed",
+            threat_score=1.0,
+        )
+        for k in range(20)
+    ]
+    table = fold(list(values))
+    sample = loaded(table, tmp_path).sample
+
+    assert {len(text) for text in sample.event_type} == {256}
+    assert of_kind(table, "sample", "flagged").nbytes < 100_000
+    assert table.nbytes < 3_000_000
+
+
+def test_the_worst_incidents_are_held_and_no_more() -> None:
+    values = list(habit(400))
+    for k in range(40):
+        late = START + DAY + k * 300_000
+        values += [
+            event(late + 1000 * j, f"user{k % 20}", source_ip=f"203.0.113.{k}", status="failed")
+            for j in range(30 + k)
+        ]
+    whole, few = Incidents(), Incidents(5)
+    for folded in Partition().chunks(values):
+        for incident in folded.incidents:
+            incident.attach(b"{}")
+        whole.follow(folded)
+        few.follow(folded)
+        assert len(few.bodies()) <= 10
+
+    assert len(whole.bodies()) > 10
+    assert worst_first(few.bodies())[:5] == worst_first(whole.bodies())[:5]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"?" * 500, None])
+def test_a_damaged_earlier_file_is_named(damaged: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "earlier.parquet"
+    if damaged is None:
+        pq.write_table(pa.table({"kind": ["sample"], "value": [b"?"]}), path)
+    else:
+        path.write_bytes(damaged)
+
+    with pytest.raises(PlanError, match=r"earlier\.parquet, which the earlier run has left, .* --fresh"):
+        fold([], earlier=str(path))

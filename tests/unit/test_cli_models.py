@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -26,13 +29,13 @@ ROWS = [
     np.random.default_rng(seed).gamma(2.0, 0.5 + seed, (400, len(NAMES))).astype(np.float32)
     for seed in range(2)
 ]
-JUDGEMENT = {
-    "passed": False,
-    "checks": [
-        {"name": "drift", "value": 3.0, "limit": 2.0, "passed": False, "says": "burst moved"},
-        {"name": "rows", "value": 400.0, "limit": 256.0, "passed": True, "says": "400 training rows"},
+JUDGEMENT = gate.Judgement(
+    False,
+    [
+        gate.Check("drift", 3.0, 2.0, False, "burst moved"),
+        gate.Check("rows", 400.0, 256.0, True, "400 training rows"),
     ],
-}
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +60,11 @@ def versions(directory: Path, forests: list[Forest]) -> list[str]:
                 offsets={"0": [0, 99 + k]},
                 created=f"2026-01-0{k + 1}T00:00:00Z",
             ),
-            metrics={gate.DISTRIBUTION: gate.distribution(rows), "trimmed": 0.1 + k}
-            | ({gate.JUDGEMENT: JUDGEMENT} if k else {}),
+            metrics={gate.DISTRIBUTION: gate.distribution(rows), "trimmed": 0.1 + k},
         )
         for k, (forest, rows) in enumerate(zip(forests, ROWS, strict=True))
     ]
+    registry.judge(published[1], JUDGEMENT)
     registry.promote(published[0])
     return published
 
@@ -113,7 +116,8 @@ def test_show_tells_origin_and_judgement(directory: Path, versions: list[str]) -
         assert part in text
     assert "(current)" in run(directory, "show").output
     assert asked(directory, "show")["manifest"]["version"] == versions[0]
-    assert asked(directory, "show", versions[1])["metrics"]["gate"] == JUDGEMENT
+    assert asked(directory, "show", versions[1])["judgement"] == msgspec.to_builtins(JUDGEMENT)
+    assert asked(directory, "show")["judgement"] is None
 
 
 def test_promote_and_rollback_say_from_where_to_where(directory: Path, versions: list[str]) -> None:
@@ -122,9 +126,92 @@ def test_promote_and_rollback_say_from_where_to_where(directory: Path, versions:
     assert run(directory, "promote", second).output == f"{second} is current already\n"
     assert asked(directory, "rollback") == {"current": first, "before": second}
     assert current(directory) == first
+    assert f"{second} (rolled back from)" in run(directory, "show", second).output
     again = run(directory, "rollback")
     assert again.exit_code == 1
     assert "no version was current before" in again.output
+
+
+def test_a_damaged_pointer_is_mended_by_a_promotion(directory: Path, versions: list[str]) -> None:
+    (directory / "current").write_text("\x1b[2Jnonsense\n")
+    broken = run(directory, "list")
+    assert broken.exit_code == 1
+    assert f"streamguard models promote VERSION --registry {directory}" in broken.output
+    mended = run(directory, "promote", versions[1])
+    assert mended.exit_code == 0
+    assert "nonsense', which is not the name of a version" in mended.output and "\x1b" not in mended.output
+    assert current(directory) == versions[1]
+
+
+@pytest.mark.parametrize("name", ["rollback", "promote", "list", "show", "verify", "diff"])
+def test_a_registry_that_is_not_there_or_no_directory(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    given = {"promote": ["0" * 12], "diff": ["0" * 12, "1" * 12]}.get(name, [])
+    for place, of_nothing in ((tmp_path / "nowhere", 0), (tmp_path / "file" / "below", 1)):
+        result = run(place, name, *given)
+        assert result.exit_code == (of_nothing if name in ("list", "verify") else 1), result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def _resealed(directory: Path, version: str, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a file of a version, and the manifest so that it fits."""
+    place = directory / "versions" / version
+    content = json.loads((place / name).read_bytes())
+    change(content)
+    data = json.dumps(content).encode()
+    (place / name).write_bytes(data)
+    if name != "manifest.json":
+        file = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        _resealed(directory, version, "manifest.json", lambda m: m["files"].update({name: file}))
+
+
+def _distribution(value: object) -> Callable[[Path, str], None]:
+    return lambda directory, version: _resealed(
+        directory, version, "metrics.json", lambda metrics: metrics.update(distribution=value)
+    )
+
+
+HOSTILE: dict[str, tuple[Callable[[Path, str], object], str]] = {
+    "empty levels": (_distribution({"burst": []}), "metrics.json"),
+    "texts for levels": (_distribution({"burst": ["a"] * 101}), "metrics.json"),
+    "no object": (_distribution(7), "metrics.json"),
+    "unknown feature": (_distribution({"\x1b[31m": [0.0] * 101}), "metrics.json"),
+    "created": (
+        lambda d, v: _resealed(d, v, "manifest.json", lambda m: m["origin"].update(created="\x1b[2J" * 9)),
+        "created",
+    ),
+    "judgement": (
+        lambda d, v: (d / "judgements" / f"{v}.json").write_text('{"passed": 1, "\\u001b[2J": 2}'),
+        "judgements/",
+    ),
+    "huge judgement": (lambda d, v: os.truncate(d / "judgements" / f"{v}.json", 2**30), "bytes"),
+    "another's manifest": (
+        lambda d, v: _resealed(d, v, "manifest.json", lambda m: m.update(version="0" * 12)),
+        "0" * 12,
+    ),
+    "a field that steers": (
+        lambda d, v: _resealed(d, v, "manifest.json", lambda m: m.update({"\x1b[2J": 1})),
+        "unknown field",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "says"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_is_hostile_is_named_by_verify_and_breaks_and_steers_nothing(
+    damage: Callable[[Path, str], object], says: str, directory: Path, versions: list[str]
+) -> None:
+    first, second = versions
+    damage(directory, second)
+    for name, arguments in (("list", []), ("show", [second]), ("diff", [first, second]), ("verify", [])):
+        for form in ([], ["--json"]):
+            result = run(directory, name, *arguments, *form)
+            assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+            assert "\x1b" not in result.output
+    assert first in run(directory, "list").output
+    verified = run(directory, "verify", second)
+    assert verified.exit_code == 1
+    assert says in verified.output
+    assert run(directory, "verify", first).exit_code == 0
 
 
 def test_a_damaged_version_is_not_promoted_and_verify_names_it(directory: Path, versions: list[str]) -> None:

@@ -17,7 +17,7 @@ from streamguard.history import Batch, HistoryError, read
 from streamguard.labels import ColumnLabels, FileLabels
 from streamguard.partitioner import partition_of
 from streamguard.replay import Replay
-from streamguard.settings import Sampling, Training
+from streamguard.settings import Settings, Training
 from tests import logins
 
 MEASURES = {
@@ -163,7 +163,7 @@ def test_the_forest_is_that_of_a_retrain_whatever_order_partitions_are_read_in(
             Replay(4),
         )
         first = sum(row["timestamp"] // logins.DAY < logins.START // logins.DAY + 20 for row in rows)
-        bits, missing = forest_bits(judged, first, Sampling(), Training(trees=20))
+        bits, missing = forest_bits(judged, first, Settings(training=Training(trees=20)))
         assert missing is None and bits is not None
         place = np.lexsort((judged.scored.offset[first:], judged.scored.partition[first:]))
         found.append(bits[place])

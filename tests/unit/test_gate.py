@@ -11,9 +11,11 @@ from streamguard.features import NAMES
 from streamguard.forest import Forest
 from streamguard.models.gate import (
     ATTACKS,
+    Check,
     Judgement,
     Sample,
     distribution,
+    distribution_in,
     drift,
     judge,
 )
@@ -172,6 +174,38 @@ def test_no_events_at_all() -> None:
         limits=Gate(),
     )
     assert refused(judgement).keys() == {"rows"}
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {},
+        {"burst": []},
+        {"burst": [0.0] * 100},
+        {"burst": ["0"] * 101},
+        {"gone": [0.0] * 101},
+        {"burst": None},
+        1,
+    ],
+)
+def test_what_is_no_distribution_counts_as_none(kept: object) -> None:
+    assert distribution_in({"distribution": kept}) is None
+
+
+def test_a_distribution_is_read_back_as_written() -> None:
+    kept = msgspec.json.decode(msgspec.json.encode({"distribution": distribution(QUIET)}))
+    assert distribution_in(kept) == distribution(QUIET)
+    assert distribution_in({}) is None
+
+
+def test_a_champion_that_could_not_be_read_is_named_whatever_the_verdict() -> None:
+    for passed in (True, False):
+        check = Check("rows", 1.0, 2.0, passed, "one row")
+        says = Judgement(passed, [check], "0123456789ab", "it could not be read: damaged").says
+        assert says.startswith("passed all 1 checks; " if passed else "one row; ")
+        assert says.endswith(
+            "nothing was compared with the champion 0123456789ab: it could not be read: damaged"
+        )
 
 
 # drift

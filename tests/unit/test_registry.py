@@ -14,6 +14,8 @@ import pytest
 
 from streamguard.forest import Forest
 from streamguard.models.artifact import ArtifactError, Origin
+from streamguard.models.gate import Check, Judgement
+from streamguard.models.pointer import REMEMBERED
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
 from streamguard.settings import Models
@@ -60,8 +62,8 @@ def test_rollback_goes_back_step_by_step(registry: Registry, forests: list[Fores
     for version in (first, second, second, first):
         registry.promote(version)
     assert registry.before() == [second, first]
-    assert registry.rollback() == registry.current() == second
-    assert registry.rollback() == registry.current() == first
+    assert registry.rollback() == (first, second)
+    assert registry.rollback() == (second, first)
     with pytest.raises(ArtifactError, match="no version was current before"):
         registry.rollback()
     assert registry.current() == first
@@ -89,6 +91,114 @@ def test_a_promotion_mends_a_damaged_pointer(
     registry.promote(second)
     assert registry.current() == second
     assert registry.before() == [first]
+
+
+def test_what_was_rolled_back_from_comes_back_by_hand_only(registry: Registry, forests: list[Forest]) -> None:
+    first, second = (registry.publish(forest) for forest in forests)
+    registry.promote(first)
+    assert registry.promote_after(second, first) is None
+    registry.rollback()
+    assert registry.withdrawn() == [second]
+    assert registry.promote_after(second, first) == "it was rolled back from"
+    assert registry.current() == first
+    assert registry.promote(second) == first
+    assert (registry.current(), registry.before(), registry.withdrawn()) == (second, [first], [])
+    registry.rollback()
+    registry.promote(first)
+    assert registry.withdrawn() == [second]
+
+
+def test_a_decision_is_not_carried_out_over_one_that_came_between(
+    registry: Registry, forests: list[Forest]
+) -> None:
+    first, second = (registry.publish(forest) for forest in forests)
+    registry.promote(first)
+    assert registry.promote_after(second, None) == f"meanwhile {first} has become current"
+    assert registry.current() == first
+
+
+def test_much_is_remembered_and_not_everything(registry: Registry, forests: list[Forest]) -> None:
+    versions = [registry.publish(forest) for forest in forests]
+    for turn in range(2 * REMEMBERED + 3):
+        registry.promote(versions[turn % 2])
+    assert len(registry.before()) == REMEMBERED - 1
+    registry.rollback()
+    assert len(registry.withdrawn()) == 1
+    assert registry.current() == versions[1]
+
+
+def test_a_judgement_is_beside_the_version_and_the_last_one_counts(
+    tmp_path: Path, registry: Registry, forests: list[Forest]
+) -> None:
+    version = registry.publish(forests[0])
+    files = {path.name: path.read_bytes() for path in (tmp_path / "registry/versions" / version).iterdir()}
+    assert registry.judgement(version) is None
+    for passed in (False, True):
+        judgement = Judgement(passed, [Check("rows", 1.0, 2.0, passed, "one row")], "0123456789ab")
+        registry.judge(version, judgement)
+        assert registry.judgement(version) == judgement
+    for path in (tmp_path / "registry/versions" / version).iterdir():
+        assert path.read_bytes() == files[path.name]
+    with pytest.raises(ArtifactError, match="no version 0123456789ab"):
+        registry.judge("0123456789ab", judgement)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"passed": true}', '{"passed": true, "checks": [], "x": 1}'])
+def test_a_damaged_judgement_is_named(
+    content: str, tmp_path: Path, registry: Registry, forests: list[Forest]
+) -> None:
+    version = registry.publish(forests[0])
+    registry.judge(version, Judgement(True, []))
+    (tmp_path / "registry" / "judgements" / f"{version}.json").write_text(content)
+    with pytest.raises(ArtifactError, match=rf"judgements/{version}\.json: "):
+        registry.judgement(version)
+
+
+# What the disk refuses
+
+
+def test_a_registry_that_cannot_be_is_named_at_once(tmp_path: Path, forests: list[Forest]) -> None:
+    (tmp_path / "file").write_text("")
+    registry = Registry(tmp_path / "file" / "registry", feature_names=NAMES)
+    for call in (registry.probe, lambda: registry.publish(forests[0]), registry.rollback):
+        with pytest.raises(ArtifactError, match=r"file/registry.*: Not a directory"):
+            call()
+
+
+def test_a_probe_leaves_nothing_and_finds_a_damaged_pointer(
+    tmp_path: Path, registry: Registry, forests: list[Forest]
+) -> None:
+    registry.probe()
+    registry.promote(registry.publish(forests[0]))
+    registry.probe()
+    assert sorted(path.name for path in (tmp_path / "registry").iterdir()) == [
+        "current",
+        "judgements",
+        "versions",
+    ]
+    assert not list((tmp_path / "registry" / "judgements").iterdir())
+    (tmp_path / "registry" / "current").write_text("nonsense\n")
+    with pytest.raises(ArtifactError, match="streamguard models promote VERSION --registry"):
+        registry.probe()
+
+
+def test_a_disk_that_is_full_is_named(
+    tmp_path: Path, registry: Registry, forests: list[Forest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (registry.publish(forest) for forest in forests)
+    registry.promote(first)
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for call in (lambda: registry.promote(second), lambda: registry.judge(first, Judgement(True, []))):
+        with pytest.raises(ArtifactError, match="No space left on device"):
+            call()
+    shutil.rmtree(tmp_path / "registry" / "versions" / second)
+    with pytest.raises(ArtifactError, match=f"{second}: No space left on device"):
+        registry.publish(forests[1])
+    assert (registry.current(), registry.versions()) == (first, [first])
 
 
 def test_an_interrupted_promotion_leaves_pointer_and_history(
@@ -171,9 +281,12 @@ def test_a_damaged_version_is_neither_promoted_nor_published_over(
     good, bad = (registry.publish(forest) for forest in forests)
     registry.promote(good)
     os.truncate(tmp_path / "registry" / "versions" / bad / "forest.npz", 100)
-    for call in (lambda: registry.promote(bad), lambda: registry.publish(forests[1])):
-        with pytest.raises(ArtifactError, match=rf"{bad}/forest\.npz: not the file"):
-            call()
+    with pytest.raises(ArtifactError, match=rf"{bad}/forest\.npz: not the file"):
+        registry.promote(bad)
+    with pytest.raises(
+        ArtifactError, match=rf"{bad}/forest\.npz: not the file.*: remove .*{bad} and publish"
+    ):
+        registry.publish(forests[1])
     assert registry.current() == good
 
 

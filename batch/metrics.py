@@ -1,0 +1,162 @@
+"""A retrain's last run as Prometheus metrics: on a port of its own, and in a file for the textfile collector."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Metric,
+    start_http_server,
+    write_to_textfile,
+)
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from batch import report
+from batch.request import models
+from batch.runs import REPORT
+from streamguard import metrics
+from streamguard.models.manifest import ArtifactError, created
+from streamguard.models.registry import Registry
+from streamguard.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from batch.job import Outcome
+
+Say = Callable[[str], None]
+Told = Callable[["Outcome"], None]
+
+
+class Exported:
+    """What is known of runs, where the settings want it.
+
+    Parameters
+    ----------
+    settings
+        `batch.metrics_port` is served while the series lasts; `batch.metrics_file` is written at the start and the
+        end of each run, and read back first: what a run of another process left is not lost.
+    every
+        Seconds from start to start; 0 for a single run, which serves no port.
+    say
+        Hears of a file that could not be written: that alone fails no run.
+
+    Raises
+    ------
+    SettingsError
+        If the port or the file cannot be had.
+    """
+
+    def __init__(self, settings: Settings, every: float, say: Say) -> None:
+        self._settings = settings
+        self._say = say
+        self._file = settings.batch.metrics_file
+        self.port: int | None = None
+        """What is served, 0 in the settings meaning nothing."""
+        if self._file:
+            self._restore()
+        metrics.RETRAIN_INTERVAL.set(every)
+        metrics.RETRAIN_RUNNING.set(0)
+        if self._file:
+            try:
+                write_to_textfile(self._file, metrics.RETRAIN)
+            except OSError as error:
+                raise SettingsError(
+                    f"batch.metrics_file: cannot write {self._file}: {error.strerror}"
+                ) from None
+        if every and settings.batch.metrics_port:
+            host, port = settings.batch.metrics_host, settings.batch.metrics_port
+            registry = CollectorRegistry()
+            registry.register(_Served())
+            try:
+                start_http_server(port, host, registry)
+            except OSError as error:
+                raise SettingsError(
+                    f"batch.metrics_port: cannot serve metrics on {host}:{port}: {error.strerror}"
+                ) from None
+            self.port = port
+
+    @contextmanager
+    def run(self) -> Iterator[Told]:
+        """One run; it has failed unless what it came to is told."""
+        began = time.time()
+        outcomes: list[Outcome] = []
+        metrics.RETRAIN_RUNNING.set(1)
+        metrics.RETRAIN_START.set(began)
+        self._write()
+        try:
+            yield outcomes.append
+        finally:
+            ended = time.time()
+            metrics.RETRAIN_RUNNING.set(0)
+            metrics.RETRAIN_END.set(ended)
+            metrics.RETRAIN_DURATION.set(ended - began)
+            metrics.RETRAIN_SUCCESS.set(len(outcomes))
+            if outcomes:
+                metrics.RETRAIN_SUCCESS_TIME.set(ended)
+                self._take(outcomes[0])
+            else:
+                metrics.RETRAIN_RUNS.labels("failed").inc()
+            self._write()
+
+    def _take(self, outcome: Outcome) -> None:
+        metrics.RETRAIN_RUNS.labels("current" if outcome.current else "not_promoted").inc()
+        metrics.RETRAIN_RECORDS.set(outcome.records)
+        metrics.RETRAIN_EVENTS.set(outcome.events)
+        metrics.RETRAIN_REFUSED.set(outcome.refused)
+        metrics.RETRAIN_ALERTED.set(outcome.alerted)
+        metrics.RETRAIN_USERS.set(outcome.users)
+        metrics.RETRAIN_USERS_FLAGGED.set(outcome.users_flagged)
+        metrics.RETRAIN_PROMOTED.set(math.nan if outcome.version is None else outcome.current)
+        for step, seconds in outcome.seconds.items():
+            metrics.RETRAIN_STEPS.labels(step).set(seconds)
+        with suppress(OSError, msgspec.DecodeError):
+            body = report.decode((Path(outcome.directory) / REPORT).read_bytes())
+            metrics.RETRAIN_ROWS.set(body.totals.training_rows)
+            metrics.RETRAIN_TRIMMED.set(body.totals.trimmed_share)
+            metrics.RETRAIN_GATE.set(math.nan if body.model is None else body.model.passed)
+            if body.drift:
+                metrics.RETRAIN_DRIFT.set(max(drift.psi for drift in body.drift))
+        with suppress(ArtifactError):
+            registry = Registry.of(models(self._settings))
+            current = registry.current()
+            at = created(registry.manifest(current)) if current else None
+            if at is not None:
+                metrics.RETRAIN_MODEL_CREATED.set(at)
+
+    def _write(self) -> None:
+        if self._file:
+            try:
+                write_to_textfile(self._file, metrics.RETRAIN)
+            except OSError as error:
+                self._say(f"cannot write the metrics to {self._file}: {error.strerror}")
+
+    def _restore(self) -> None:
+        known = {
+            d.name: d.metric for d in metrics.DECLARED if d.registry is metrics.RETRAIN and d.kind != "info"
+        }
+        with suppress(OSError, ValueError):
+            for family in text_string_to_metric_families(Path(self._file).read_text()):
+                for sample in family.samples:
+                    metric = known.get(sample.name)
+                    if metric is None or set(sample.labels) != set(metric._labelnames):
+                        continue
+                    series = metric.labels(**sample.labels) if sample.labels else metric
+                    if isinstance(series, Counter):
+                        series.inc(sample.value)
+                    elif isinstance(series, Gauge):
+                        series.set(sample.value)
+
+
+class _Served(Collector):
+    def collect(self) -> Iterable[Metric]:
+        yield from metrics.RETRAIN.collect()
+        yield from metrics.PROCESS.collect()

@@ -1,0 +1,22 @@
+"""Gives names to what `spark-submit` and executors need: Spark, its Java, Kafka's connector, the retrain."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import batch
+from batch.jvm import Jvm
+
+
+def main(directory: Path) -> None:
+    """Make the links `spark`, `java`, `connector` and `retrain.py`."""
+    jvm = Jvm()
+    (directory / "spark").symlink_to(jvm.spark)
+    (directory / "java").symlink_to(jvm.environment["JAVA_HOME"])
+    (directory / "connector").symlink_to(jvm.connector.fetched(jvm.java))
+    (directory / "retrain.py").symlink_to(Path(batch.__file__).with_name("retrain.py"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

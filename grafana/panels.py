@@ -1,0 +1,317 @@
+"""Panels, variables and dashboards as plain dictionaries in Grafana's JSON model (schema 41, Grafana 12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Json = dict[str, Any]
+Target = tuple[str, str]
+"""(PromQL with macros, legend)."""
+
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+UID = "streamguard-prometheus"
+"""Of the data source that grafana/provisioning makes."""
+
+JOB = 'job=~"$job", instance=~"$instance"'
+MACROS = {
+    "[RATE]": "[$__rate_interval]",
+    "{WORKER}": f"{{{JOB}}}",
+    "{PARTITION}": f'{{{JOB}, partition=~"$partition"}}',
+    "{SEVERITY}": f'{{{JOB}, severity=~"$severity"}}',
+    "{WORKER_CRITICAL}": f'{{{JOB}, severity="critical"}}',
+    "{WORKER_HIGH}": f'{{{JOB}, severity="high"}}',
+    "{WORKER_READY}": f'{{{JOB}, state="ready"}}',
+    "{WORKER_NOWHERE}": f'{{{JOB}, found="nowhere"}}',
+    "{WORKER_MEMORY}": f'{{{JOB}, found="memory"}}',
+    "{WORKER_KNOWN}": f'{{{JOB}, found!="nowhere"}}',
+    "{PROCESS}": f'{{{JOB}, job="streamguard-worker"}}',
+    "{RETRAIN_PROCESS}": f'{{{JOB}, job="streamguard-retrain"}}',
+}
+"""What is written short in expressions."""
+
+GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
+WIDTH = 24
+
+
+def promql(expression: str) -> str:
+    """The expression with its macros written out."""
+    for macro, meaning in MACROS.items():
+        expression = expression.replace(macro, meaning)
+    return " ".join(expression.split())
+
+
+def quantile(q: float, metric: str, by: str = "") -> str:
+    """A quantile of a histogram, of all workers together or by a label."""
+    return f"histogram_quantile({q}, sum by (le{by and ', '}{by}) (rate({metric}_bucket{{WORKER}}[RATE])))"
+
+
+def quantiles(metric: str, *asked: float) -> list[Target]:
+    """Targets for some quantiles."""
+    return [(quantile(q, metric), f"p{100 * q:g}") for q in asked]
+
+
+def thresholds(*steps: tuple[float, str], base: str = GREEN) -> Json:
+    """Colours from the given values on."""
+    first: list[Json] = [{"color": base, "value": None}]
+    return {"mode": "absolute", "steps": first + [{"color": colour, "value": at} for at, colour in steps]}
+
+
+PLAIN = thresholds(base=BLUE)
+
+
+def _targets(
+    targets: Sequence[Target], *, instant: bool, table: bool = False, heatmap: bool = False
+) -> list[Json]:
+    style = "table" if table else "heatmap" if heatmap else "time_series"
+    return [
+        {
+            "datasource": DATASOURCE,
+            "editorMode": "code",
+            "expr": promql(expression),
+            "format": style,
+            "instant": instant,
+            "range": not instant,
+            "legendFormat": legend or "__auto",
+            "refId": chr(ord("A") + i),
+        }
+        for i, (expression, legend) in enumerate(targets)
+    ]
+
+
+def _panel(
+    kind: str, title: str, description: str, size: tuple[int, int], runbooks: Sequence[str] = (), **more: Any
+) -> Json:
+    return {
+        "type": kind,
+        "title": title,
+        "description": description,
+        "gridPos": {"w": size[0], "h": size[1]},
+        "links": [
+            {"title": f"Runbook: {alert}", "url": f"${{runbooks}}#{alert.lower()}", "targetBlank": True}
+            for alert in runbooks
+        ],
+        **more,
+    }
+
+
+def stat(
+    title: str,
+    description: str,
+    expression: str,
+    unit: str,
+    *,
+    steps: Json = PLAIN,
+    legend: str = "",
+    name: bool = False,
+    decimals: int | None = None,
+    empty: str = "none",
+    mappings: Sequence[Json] = (),
+    size: tuple[int, int] = (3, 4),
+    runbooks: Sequence[str] = (),
+) -> Json:
+    """One number now; `name` shows the legend instead of it."""
+    defaults: Json = {"unit": unit, "thresholds": steps, "mappings": list(mappings), "noValue": empty}
+    if decimals is not None:
+        defaults["decimals"] = decimals
+    return _panel(
+        "stat", title, description, size, runbooks,
+        datasource=DATASOURCE,
+        targets=_targets([(expression, legend)], instant=True),
+        fieldConfig={"defaults": defaults, "overrides": []},
+        options={
+            "colorMode": "background_solid" if steps is not PLAIN else "value",
+            "graphMode": "none",
+            "justifyMode": "center",
+            "orientation": "auto",
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "textMode": "name" if name else "auto",
+            "wideLayout": True,
+        },
+    )  # fmt: skip
+
+
+def timeseries(
+    title: str,
+    description: str,
+    targets: Sequence[Target],
+    unit: str,
+    *,
+    stacked: bool = False,
+    bars: bool = False,
+    lines_at: Json | None = None,
+    least: float | None = 0,
+    size: tuple[int, int] = (8, 8),
+    runbooks: Sequence[str] = (),
+) -> Json:
+    """Lines over time; `lines_at` draws thresholds."""
+    custom = {
+        "drawStyle": "bars" if bars else "line",
+        "fillOpacity": 60 if bars else 20 if stacked else 8,
+        "lineWidth": 1,
+        "showPoints": "never",
+        "spanNulls": False,
+        "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
+        "thresholdsStyle": {"mode": "dashed" if lines_at else "off"},
+    }
+    defaults: Json = {
+        "unit": unit,
+        "custom": custom,
+        "thresholds": lines_at or PLAIN,
+        "color": {"mode": "palette-classic"},
+    }
+    if least is not None:
+        defaults["min"] = least
+    return _panel(
+        "timeseries", title, description, size, runbooks,
+        datasource=DATASOURCE,
+        targets=_targets(targets, instant=False),
+        fieldConfig={"defaults": defaults, "overrides": []},
+        options={
+            "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
+    )  # fmt: skip
+
+
+def heatmap(title: str, description: str, metric: str, *, size: tuple[int, int] = (8, 8)) -> Json:
+    """A histogram over time, colour by how many."""
+    expression = f"sum by (le) (increase({metric}_bucket{{WORKER}}[RATE]))"
+    return _panel(
+        "heatmap", title, description, size,
+        datasource=DATASOURCE,
+        targets=_targets([(expression, "{{le}}")], instant=False, heatmap=True),
+        fieldConfig={"defaults": {"unit": "s", "custom": {}}, "overrides": []},
+        options={
+            "calculate": False,
+            "cellGap": 1,
+            "color": {"mode": "scheme", "scheme": "Blues", "steps": 64, "exponent": 0.5},
+            "filterValues": {"le": 1e-9},
+            "rowsFrame": {"layout": "auto"},
+            "yAxis": {"unit": "s", "axisPlacement": "left"},
+            "tooltip": {"mode": "single", "showColorScale": False, "yHistogram": False},
+            "legend": {"show": True},
+        },
+    )  # fmt: skip
+
+
+def bars(
+    title: str, description: str, expression: str, legend: str, unit: str, *, size: tuple[int, int] = (8, 8)
+) -> Json:
+    """One bar for each value of a label, over the time that is looked at."""
+    return _panel(
+        "bargauge", title, description, size,
+        datasource=DATASOURCE,
+        targets=_targets([(expression, legend)], instant=True),
+        fieldConfig={"defaults": {"unit": unit, "thresholds": PLAIN, "min": 0, "decimals": 0}, "overrides": []},
+        options={
+            "displayMode": "basic",
+            "orientation": "horizontal",
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "showUnfilled": True,
+            "valueMode": "color",
+        },
+    )  # fmt: skip
+
+
+def timeline(
+    title: str,
+    description: str,
+    targets: Sequence[Target],
+    mappings: Sequence[Json],
+    *,
+    size: tuple[int, int] = (8, 6),
+    runbooks: Sequence[str] = (),
+) -> Json:
+    """States over time."""
+    return _panel(
+        "state-timeline", title, description, size, runbooks,
+        datasource=DATASOURCE,
+        targets=_targets(targets, instant=False),
+        fieldConfig={
+            "defaults": {"unit": "none", "mappings": list(mappings), "thresholds": PLAIN,
+            "custom": {"fillOpacity": 70}},
+            "overrides": [],
+        },
+        options={
+            "mergeValues": True, "showValue": "auto", "rowHeight": 0.8, "legend": {"showLegend": False},
+            "tooltip": {"mode": "single"},
+        },
+    )  # fmt: skip
+
+
+def table(
+    title: str,
+    description: str,
+    by: str,
+    columns: Sequence[tuple[str, str, str]],
+    *,
+    size: tuple[int, int] = (16, 8),
+) -> Json:
+    """A row for each value of the label `by`; columns are (name, unit, expression)."""
+    names = {f"Value #{chr(ord('A') + i)}": name for i, (name, _, _) in enumerate(columns)}
+    return _panel(
+        "table", title, description, size,
+        datasource=DATASOURCE,
+        targets=_targets([(expression, "") for _, _, expression in columns], instant=True, table=True),
+        fieldConfig={
+            "defaults": {"unit": "none", "thresholds": PLAIN, "custom": {"align": "auto", "filterable": False}},
+            "overrides": [
+                {"matcher": {"id": "byName", "options": name}, "properties": [{"id": "unit", "value": unit}]}
+                for name, unit, _ in columns
+            ],
+        },
+        options={"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": by, "desc": False}]},
+        transformations=[
+            {"id": "merge", "options": {}},
+            {"id": "organize", "options": {"excludeByName": {"Time": True}, "renameByName": names}},
+        ],
+    )  # fmt: skip
+
+
+def text(title: str, description: str, markdown: str, *, size: tuple[int, int] = (8, 8)) -> Json:
+    """Words."""
+    return _panel("text", title, description, size, options={"mode": "markdown", "content": markdown.strip()})
+
+
+def firing(title: str, description: str, *, size: tuple[int, int] = (8, 8)) -> Json:
+    """Alerts of Prometheus that fire or are about to."""
+    return _panel(
+        "alertlist", title, description, size,
+        options={
+            "alertInstanceLabelFilter": '{alertname=~"StreamGuard.*"}',
+            "datasource": "${datasource}",
+            "groupMode": "default",
+            "maxItems": 20,
+            "sortOrder": 3,
+            "stateFilter": {"firing": True, "pending": True, "noData": False, "normal": False, "error": True},
+            "viewMode": "list",
+        },
+    )  # fmt: skip
+
+
+def row(title: str) -> Json:
+    """A heading."""
+    return {"type": "row", "title": title, "collapsed": False, "gridPos": {"w": WIDTH, "h": 1}, "panels": []}
+
+
+def value_names(**names: tuple[float, str]) -> list[Json]:
+    """Words instead of numbers: `yes=(1, GREEN)`; an underscore is read as a blank."""
+    options = {
+        f"{value:g}": {"text": name.replace("_", " "), "color": colour, "index": i}
+        for i, (name, (value, colour)) in enumerate(names.items())
+    }
+    return [{"type": "value", "options": options}]
+
+
+def placed(panels: Sequence[Json]) -> list[Json]:
+    """Panels from left to right and from top to bottom, numbered; a row begins a new line."""
+    out: list[Json] = []
+    x = y = height = 0
+    for number, panel in enumerate(panels, 1):
+        size = panel["gridPos"]
+        if x and (panel["type"] == "row" or x + size["w"] > WIDTH):
+            x, y, height = 0, y + height, 0
+        out.append({"id": number, **panel, "gridPos": {"x": x, "y": y, **size}})
+        x, height = x + size["w"], max(height, size["h"])
+    return out

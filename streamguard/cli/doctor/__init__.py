@@ -1,0 +1,45 @@
+"""`streamguard doctor`: looks at everything that a worker and a retrain need, and says what to do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML).")
+@click.option("--bootstrap-servers", help="Kafka brokers, host:port[,host:port].")
+@click.option("--data-dir", help="Where this worker keeps its state.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(config: Path | None, bootstrap_servers: str | None, data_dir: str | None, as_json: bool) -> None:
+    """Look at this machine, Kafka and the registry, and say what is wrong and what to do about it.
+
+    Changes nothing and writes nothing to Kafka; kernels that are not compiled yet are compiled. Run it where the
+    worker runs, as the user that it runs as. Ends with 1 if anything fails.
+    """
+    import msgspec
+
+    from streamguard.cli.doctor.examine import examine
+    from streamguard.cli.doctor.finding import worst
+
+    findings = []
+    for finding in examine(
+        config, kafka={"bootstrap_servers": bootstrap_servers}, worker={"data_dir": data_dir}
+    ):
+        findings.append(finding)
+        if not as_json:
+            click.echo(_plain(f"{finding.status:4}  {finding.check:12}  {finding.found}"))
+            if finding.remedy:
+                click.echo(_plain(f"{'':20}-> {finding.remedy}"))
+    status = worst(findings)
+    if as_json:
+        click.echo(msgspec.json.encode({"status": status, "findings": findings}))
+    if status == "fail":
+        sys.exit(1)
+
+
+def _plain(text: str) -> str:
+    """One line without what steers a terminal: texts of brokers and registries are whoever's wrote them."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.replace("\n", " "))

@@ -1,0 +1,54 @@
+"""Small files that are replaced whole, and are on the disk before a call returns."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streamguard.models.manifest import ArtifactError
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """What the disk refuses within the context, as an `ArtifactError` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror or error}") from None
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put a file in the place of another in one step; its directory is made if missing.
+
+    Raises
+    ------
+    ArtifactError
+        If the disk refuses; the file stays as it was.
+    """
+    with reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        aside = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
+
+
+def sync(directory: Path) -> None:
+    """Have a directory's names on the disk."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

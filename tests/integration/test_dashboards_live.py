@@ -1,0 +1,184 @@
+"""Every target of every panel, asked of a real Prometheus while workers, attacks and a retrain are under way."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grafana.generate import DIRECTORY
+from streamguard.settings import Models
+from streamguard.testing.broker import free_port
+from tests.harness import Site, WorkerProcess, eventually
+from tests.prometheus import Prometheus, binary
+
+pytestmark = pytest.mark.integration
+
+EMPTY: dict[str, str] = {}
+"""dashboard / panel -> why it must be empty in a healthy system."""
+
+READY = 'sum(streamguard_partitions{state="ready"})'
+
+
+@dataclass
+class Scene:
+    """What was played."""
+
+    prometheus: Prometheus
+    workers: list[WorkerProcess]
+    retrain_port: int
+    began: float
+    ended: float = 0.0
+
+
+@pytest.fixture(scope="module")
+def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Ten days of habits, attacks in live traffic, unreadable records, two models, a second worker that joins."""
+    directory = tmp_path_factory.mktemp("dashboards")
+    models = Models(registry=str(directory / "models"), poll_seconds=0.5, shadow=True)
+    site = Site(kafka, directory / "site", models=models, chunk_events=500, checkpoint_events=5000)
+    processes: list[subprocess.Popen[bytes]] = []
+    config = str(directory / "site" / "streamguard.toml")
+
+    def streamguard(*arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+        command = [str(Path(sys.executable).with_name("streamguard")), arguments[0], "--config", config]
+        with (directory / f"{arguments[0]}-{len(processes)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *arguments[1:]], stdout=log, stderr=log, env={**os.environ, **environ}
+            )
+        processes.append(process)
+        return process
+
+    def start(name: str) -> WorkerProcess:
+        worker = site.start(name)
+        port = eventually(f"{name} serves", lambda: worker.port)
+        prometheus.scrape("streamguard-worker", port)
+        return worker
+
+    with Prometheus(directory / "prometheus") as prometheus:
+        try:
+            scene = Scene(prometheus, [], free_port(), time.time())
+            scene.workers.append(start("a"))
+            habits = streamguard("simulate", "--days", "10", "--users", "40", "--events-per-day", "50")
+            assert habits.wait(60) == 0
+            eventually(
+                "habits are folded", lambda: (prometheus.value("sum(streamguard_events_total)") or 0) > 15_000
+            )
+            attacks = [
+                f"--attack={name}" for name in ("brute_force", "ransomware", "dns_tunnel", "password_spray")
+            ]
+            streamguard(
+                "simulate", "--rate", "250", "--duration", "200s", "--users", "40", "--window", "0.02", "0.1",
+                *attacks,
+            )  # fmt: skip
+            site.produce((i % 2, value) for i, value in enumerate([b"[", b"", b'{"user": "a"}'] * 20))
+            streamguard(
+                "retrain", "--engine", "local", "--output", str(directory / "runs"), "--every", "3s",
+                STREAMGUARD_BATCH_METRICS_PORT=str(scene.retrain_port), STREAMGUARD_BATCH_JITTER_SECONDS="0",
+            )  # fmt: skip
+            prometheus.scrape("streamguard-retrain", scene.retrain_port)
+            eventually("a model is in use", lambda: prometheus.value("sum(streamguard_model_info)"))
+            scene.workers.append(start("b"))
+            eventually(
+                "a rebalance is over",
+                lambda: prometheus.value(f"{READY} and count(streamguard_ready == 1) == 2"),
+            )
+            eventually(
+                "drift is measured", lambda: prometheus.value("max(streamguard_retrain_drift_psi) >= 0")
+            )
+            eventually(
+                "a challenger is shadowed",
+                lambda: prometheus.value("sum(streamguard_shadow_events_total) > 0"),
+            )
+            eventually("attacks are found", lambda: prometheus.value("sum(streamguard_alerts_total) > 3"))
+            settled = prometheus.value("sum(streamguard_events_total)") or 0.0
+            eventually(
+                "two more scrapes",
+                lambda: (prometheus.value("sum(streamguard_events_total)") or 0) > settled + 500,
+            )
+            scene.ended = time.time()
+            yield scene
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            for process in processes:
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+            site.close()
+
+
+def dashboards() -> dict[str, Any]:
+    return {path.stem: json.loads(path.read_text()) for path in sorted(DIRECTORY.glob("*.json"))}
+
+
+def filled(expression: str, scene: Scene) -> str:
+    """As Grafana sends it."""
+    over = f"{math.ceil(scene.ended - scene.began)}s"
+    for name, value in (("__rate_interval", "8s"), ("__range", over)):
+        expression = expression.replace(f"${name}", value)
+    return re.sub(r"\$(job|instance|partition|severity)\b", ".+", expression)
+
+
+def numbers(scene: Scene, expression: str) -> list[float]:
+    """The finite values of a query over the whole scene."""
+    asked = {"query": filled(expression, scene), "start": scene.began, "end": scene.ended, "step": 1}
+    assert "$" not in asked["query"], asked["query"]
+    result = scene.prometheus.ask("query_range", asked)["result"]
+    found = [float(value) for series in result for _, value in series["values"]]
+    return [value for value in found if math.isfinite(value)]
+
+
+def test_every_target_of_every_panel_has_numbers(scene: Scene) -> None:
+    empty = [
+        f"{name} / {panel['title']}: {target['expr']}"
+        for name, dashboard in dashboards().items()
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+        if not numbers(scene, target["expr"]) and f"{name} / {panel['title']}" not in EMPTY
+    ]
+    assert empty == []
+
+
+def test_every_variable_has_values_and_every_annotation_events(scene: Scene) -> None:
+    for name, dashboard in dashboards().items():
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                match = re.fullmatch(r"label_values\((.+), (\w+)\)", filled(variable["definition"], scene))
+                assert match, variable
+                assert scene.prometheus.ask(f"label/{match[2]}/values", {"match[]": match[1]}), (
+                    name,
+                    variable,
+                )
+        for annotation in dashboard["annotations"]["list"]:
+            assert numbers(scene, annotation["expr"]), (name, annotation["name"])
+
+
+def test_a_scrape_is_small(scene: Scene) -> None:
+    most = scene.prometheus.value('max(max_over_time(scrape_samples_scraped{job="streamguard-worker"}[2m]))')
+    assert most is not None and most < 1500
+
+
+def test_names_and_texts_are_as_prometheus_wants_them(scene: Scene) -> None:
+    import urllib.request
+
+    for port in (scene.workers[0].port, scene.retrain_port):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read()
+        checked = subprocess.run(
+            [binary("promtool"), "check", "metrics"], input=text, capture_output=True, check=False
+        )
+        ours = [line for line in checked.stderr.decode().splitlines() if line.startswith("streamguard")]
+        assert ours == []

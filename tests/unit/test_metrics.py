@@ -1,0 +1,296 @@
+"""What is exported: documented, named as Prometheus asks, and no wider for whatever the traffic holds."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from agents.publish import Publisher
+from agents.waiting import Waiting
+from batch import metrics as batch_metrics
+from batch.job import Outcome
+from streamguard import metrics
+from streamguard.settings import Batch, Detection, Kafka, Settings, SettingsError
+from streamguard.state import PartitionState
+from streamguard.testing.clock import ManualClock
+
+DOC = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def families(data: bytes) -> list[Metric]:
+    return list(text_string_to_metric_families(data.decode()))
+
+
+def series(registry: Any) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+    found = families(metrics.exposition(registry))
+    return {(s.name, tuple(sorted(s.labels.items()))) for family in found for s in family.samples}
+
+
+def test_the_documentation_is_current() -> None:
+    """`python -m tests.unit.test_metrics` writes it anew."""
+    assert DOC.read_text().endswith(metrics.as_markdown())
+
+
+@pytest.mark.parametrize("registry", [metrics.WORKER, metrics.RETRAIN])
+def test_what_is_exported_is_what_is_declared(registry: Any) -> None:
+    declared = {d.name: d for d in metrics.DECLARED if d.registry is registry}
+    found = {family.name: family for family in registry.collect()}
+    assert {name.removesuffix("_total") for name in declared} == found.keys()
+    for name, d in declared.items():
+        family = found[name.removesuffix("_total")]
+        assert family.documentation == d.help
+        assert family.type == ("gauge" if d.kind == "info" else d.kind)
+
+
+def test_names_and_units_follow_prometheus() -> None:
+    for d in metrics.DECLARED:
+        assert re.fullmatch(r"streamguard_[a-z0-9_]+", d.name)
+        assert (d.kind == "counter") == d.name.endswith("_total")
+        assert (d.kind == "info") == d.name.endswith("_info")
+        assert (d.help.endswith((".", "0.", "labels.")) and d.help[0].isupper()) or d.help[0].isdigit(), (
+            d.name
+        )
+        ends = {"seconds": "_seconds", "bytes": "_bytes", "ratio": "_ratio", "offset": "_offset"}
+        if d.unit in ends:
+            assert d.name.endswith(ends[d.unit]), d.name
+        assert not re.search(r"_(ms|us|milliseconds|minutes|kb|mb|percent|share)(_|$)", d.name), d.name
+
+
+class Acknowledging:
+    """A producer of which every record is taken at once."""
+
+    def __init__(self) -> None:
+        self.keys: list[bytes] = []
+
+    async def send(self, topic: str, value: bytes, key: bytes, headers: object) -> asyncio.Future[None]:
+        self.keys.append(key)
+        sent = asyncio.get_running_loop().create_future()
+        sent.set_result(None)
+        return sent
+
+
+def test_a_thousand_users_and_addresses_are_no_new_series() -> None:
+    """Folded and published as a worker does it, each event an incident or a dead letter."""
+    state = PartitionState(
+        3, lambda keys: [None] * len(keys), resident=9000, detection=Detection(alert_risk=0)
+    )
+    publisher, producer = Publisher(Kafka()), Acknowledging()
+    publisher._producer = producer
+
+    def publish(first: int, last: int) -> None:
+        records = [
+            SimpleNamespace(
+                topic="t", partition=3, offset=i, timestamp=1, key=b"%d" % i, value=hostile(i), headers=()
+            )
+            for i in range(first, last)
+        ]
+        folded = state.fold([r.value for r in records], np.arange(first, last))
+        metrics.EVENTS.labels(3).inc(folded.count)
+        asyncio.run(publisher._publish(records, folded))
+
+    publish(0, 1)
+    before = series(metrics.WORKER)
+    publish(1, 3001)
+    assert len(producer.keys) > 2500 and len(set(producer.keys)) > 1500
+    assert series(metrics.WORKER) == before
+
+
+def hostile(i: int) -> bytes:
+    if i % 3 == 2:
+        return [
+            b"",
+            b"[",
+            b'{"user": "u%d"}' % i,
+            b'{"timestamp": 1e99, "user": "a", "event_type": "x%d"}' % i,
+        ][i // 3 % 4]
+    event = {
+        "timestamp": 1_700_000_000_000 + i * 1000,
+        "user": f"user-{i}",
+        "event_type": f"type-{i}" if i % 2 else "auth_attempt",
+        "source_ip": f"10.{i % 250}.{i % 199}.{i % 61}",
+        "status": "failed",
+        "metadata": {"hostname": f"host-{i}", "geo_location": f"DE-{i}", "user_agent": f'"}}\n{i}'},
+    }
+    return msgspec.json.encode(event)
+
+
+def test_sixteen_partitions_have_less_than_1500_series() -> None:
+    try:
+        for partition in range(16):
+            for d in metrics.DECLARED:
+                if d.labels == {"partition": ()}:
+                    d.metric.labels(partition)
+        assert len(series(metrics.WORKER)) < 1500
+    finally:
+        for partition in range(16):
+            metrics.forget_partition(partition)
+    kept = {labels for name, labels in series(metrics.WORKER) if dict(labels).get("partition") == "7"}
+    assert len({name for name, labels in series(metrics.WORKER) if labels in kept}) == 2, "the two counters"
+
+
+def test_the_age_of_what_waits() -> None:
+    clock = ManualClock(100.0)
+    waiting = Waiting(clock)
+    assert waiting.seconds() == 0
+    waiting.noticed(5, 5)
+    assert waiting.seconds() == 0
+    waiting.noticed(5, 9)
+    clock.advance(2)
+    waiting.noticed(5, 12)
+    assert waiting.seconds() == 2, "since it was seen to wait; more behind it does not make it younger"
+    waiting.handed(9, 40_000)
+    waiting.handed(12, 70_000)
+    assert waiting.seconds() == 62, "by its record time, once that is known"
+    waiting.noticed(12, 15)
+    waiting.folded(9)
+    assert waiting.seconds() == 32
+    waiting.folded(12)
+    clock.advance(1)
+    assert waiting.seconds() == 1
+    waiting.noticed(15, 15)
+    assert waiting.seconds() == 0
+    waiting.handed(16, 500_000)
+    assert waiting.seconds() == 0, "from a clock that runs ahead"
+
+
+# A retrain's
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """Leaves the gauges as they were."""
+    kept = [
+        (d.metric, d.metric.collect())
+        for d in metrics.DECLARED
+        if d.registry is metrics.RETRAIN and d.kind == "gauge"
+    ]
+    yield
+    for metric, collected in kept:
+        for sample in [sample for family in collected for sample in family.samples]:
+            (metric.labels(**sample.labels) if sample.labels else metric).set(sample.value)  # type: ignore[attr-defined]
+
+
+def outcome(directory: Path, **changes: Any) -> Outcome:
+    told: dict[str, Any] = {
+        "run_id": "r", "directory": str(directory), "records": 90, "events": 80, "refused": 10, "alerted": 3,
+        "users": 7, "users_flagged": 2, "version": None, "current": True, "previous": None, "says": "",
+        "seconds": {"read": 1.5, "export": 0.5},
+    }  # fmt: skip
+    return Outcome(**(told | changes))
+
+
+def value(name: str, **labels: str) -> float:
+    found = metrics.RETRAIN.get_sample_value(f"streamguard_retrain_{name}", labels)
+    assert found is not None, name
+    return found
+
+
+def test_a_run_and_a_failed_one(tmp_path: Path, fresh: None) -> None:
+    file = tmp_path / "streamguard.prom"
+    settings = Settings(batch=Batch(metrics_file=str(file), output=str(tmp_path / "runs")))
+    exported = batch_metrics.Exported(settings, 3600.0, print)
+    assert exported.port is None
+    before = value("runs_total", result="current"), value("runs_total", result="failed")
+    with exported.run() as told:
+        assert value("running") == 1 and "streamguard_retrain_running 1.0" in file.read_text()
+        told(outcome(tmp_path))
+    assert (value("running"), value("success"), value("interval_seconds")) == (0, 1, 3600)
+    assert (value("records"), value("events"), value("refused_records"), value("alerted_events")) == (
+        90,
+        80,
+        10,
+        3,
+    )
+    assert value("step_duration_seconds", step="read") == 1.5
+    good = value("last_success_timestamp_seconds")
+    assert good == value("last_end_timestamp_seconds") >= value("last_start_timestamp_seconds")
+    with pytest.raises(RuntimeError), exported.run():
+        raise RuntimeError
+    assert (value("success"), value("records"), value("last_success_timestamp_seconds")) == (0, 90, good)
+    assert value("last_end_timestamp_seconds") >= good
+    assert value("runs_total", result="current") == before[0] + 1
+    assert value("runs_total", result="failed") == before[1] + 1
+    written = {s.name: s.value for family in families(file.read_bytes()) for s in family.samples}
+    assert written["streamguard_retrain_last_success_timestamp_seconds"] == good
+    assert not any(name.startswith(("process_", "python_")) for name in written), (
+        "the node exporter has its own"
+    )
+    assert list(tmp_path.glob("*.prom*")) == [file]
+
+
+def test_what_another_process_left_is_kept(tmp_path: Path, fresh: None) -> None:
+    file = tmp_path / "streamguard.prom"
+    file.write_text(
+        "# TYPE streamguard_retrain_runs_total counter\n"
+        'streamguard_retrain_runs_total{result="failed"} 41.0\n'
+        'streamguard_retrain_runs_total{of="another time"} 1.0\n'
+        "streamguard_retrain_last_success_timestamp_seconds 1234.5\nnot ours 1\n"
+    )
+    before = value("runs_total", result="failed")
+    settings = Settings(batch=Batch(metrics_file=str(file)))
+    file.write_text(file.read_text().replace("not ours 1\n", ""))
+    exported = batch_metrics.Exported(settings, 0.0, print)
+    assert value("runs_total", result="failed") == before + 41
+    assert value("last_success_timestamp_seconds") == 1234.5
+    with pytest.raises(RuntimeError), exported.run():
+        raise RuntimeError
+    assert "streamguard_retrain_last_success_timestamp_seconds 1234.5" in file.read_text()
+
+
+def test_a_file_that_is_damaged_or_cannot_be_written(tmp_path: Path, fresh: None) -> None:
+    file = tmp_path / "streamguard.prom"
+    file.write_bytes(b"\xff{{{")
+    batch_metrics.Exported(Settings(batch=Batch(metrics_file=str(file))), 0.0, print)
+    assert "streamguard_retrain_running 0.0" in file.read_text()
+    with pytest.raises(SettingsError, match=r"batch\.metrics_file: cannot write .*No such file"):
+        batch_metrics.Exported(
+            Settings(batch=Batch(metrics_file=str(tmp_path / "no" / "such.prom"))), 0.0, print
+        )
+    said: list[str] = []
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    exported = batch_metrics.Exported(
+        Settings(batch=Batch(metrics_file=str(gone / "a.prom"))), 0.0, said.append
+    )
+    (gone / "a.prom").unlink()
+    gone.rmdir()
+    with exported.run() as told:
+        told(outcome(tmp_path))
+    assert said and all("cannot write the metrics to" in line for line in said)
+
+
+def test_a_series_serves_its_metrics_and_its_process(fresh: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            SettingsError, match=rf"batch\.metrics_port: cannot serve metrics on 127.0.0.1:{port}"
+        ):
+            batch_metrics.Exported(Settings(batch=Batch(metrics_port=port)), 60.0, print)
+        assert batch_metrics.Exported(Settings(batch=Batch(metrics_port=port)), 0.0, print).port is None
+    assert batch_metrics.Exported(Settings(batch=Batch(metrics_port=port)), 60.0, print).port == port
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    assert "streamguard_retrain_interval_seconds 60.0" in text
+    assert "process_resident_memory_bytes" in text and "streamguard_events_total" not in text
+
+
+def main() -> None:
+    """Put the present tables into the document."""
+    introduction, _, _ = DOC.read_text().partition("## The worker")
+    DOC.write_text(introduction + metrics.as_markdown())
+
+
+if __name__ == "__main__":
+    main()
