@@ -113,6 +113,7 @@ class ChunkConsumer(driver.Consumer):
             raise
         self.open[tp] = partition
         metrics.LAG_SECONDS.labels(tp.partition).set_function(partition.waiting.seconds)
+        metrics.SAVED_OFFSET.labels(tp.partition).set(partition.folded)
         app.progress.ready(tp.partition)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

@@ -25,6 +25,7 @@ from batch import report
 from batch.request import models
 from batch.runs import REPORT
 from streamguard import metrics
+from streamguard.models.gate import GROWING
 from streamguard.models.manifest import ArtifactError, created
 from streamguard.models.registry import Registry
 from streamguard.settings import Settings, SettingsError
@@ -124,7 +125,8 @@ class Exported:
             metrics.RETRAIN_TRIMMED.set(body.totals.trimmed_share)
             metrics.RETRAIN_GATE.set(math.nan if body.model is None else body.model.passed)
             if body.drift:
-                metrics.RETRAIN_DRIFT.set(max(drift.psi for drift in body.drift))
+                moved = [drift.psi for drift in body.drift if drift.feature not in GROWING]
+                metrics.RETRAIN_DRIFT.set(max(moved, default=0.0))
         with suppress(ArtifactError):
             registry = Registry.of(models(self._settings))
             current = registry.current()

@@ -14,7 +14,9 @@ import msgspec
 
 from bench.figures import Figure, table
 
-NAMES = ("forest", "single", "metrics", "users", "startup", "backlog", "latency", "swap", "memory", "batch", "detection")
+NAMES = (
+    "forest", "single", "metrics", "users", "startup", "backlog", "latency", "swap", "memory", "batch", "detection",
+)  # fmt: skip
 """Modules here with a function `measure(*, quick)`; those that measure in this process come first."""
 
 

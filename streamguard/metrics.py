@@ -181,7 +181,7 @@ FOLDED_OFFSET = _gauge(
 SAVED_OFFSET = _gauge(
     "streamguard_saved_offset",
     "offset",
-    "First source offset that is not in the last durable checkpoint: where a restart goes on.",
+    "First source offset that is not in the last durable checkpoint: where a restart would go on.",
     _PARTITION,
 )
 COMMITTED_OFFSET = _gauge(

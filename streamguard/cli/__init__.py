@@ -17,6 +17,7 @@ import streamguard
 COMMANDS = {
     "demo": "Show the main job on a real Kafka, in three minutes.",
     "broker": "Run a one-node Apache Kafka on this machine.",
+    "doctor": "Look at all that StreamGuard needs; say what to mend.",
     "topics": "Create or check StreamGuard's topics.",
     "simulate": "Make security events: habits, drift and named attacks.",
     "worker": "Score events from Kafka and publish incidents.",

@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from streamguard.cli.batch_options import Directory, Limit, Period, check_master, failures, run
-from streamguard.cli.chosen import chosen
-from streamguard.settings import Settings
+from streamguard.cli.chosen import MISFIT, Ended, chosen
+from streamguard.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from batch.job import Outcome
@@ -66,6 +66,7 @@ def command(
     if settings or registry do not fit.
     """
     from batch.job import retrain
+    from batch.metrics import Exported
     from batch.request import Request
 
     settings = chosen(
@@ -79,15 +80,22 @@ def command(
         check_master(master, settings.batch.engine)
     request = Request(input, since, until, max_events, fresh or since is not None, algorithm)
 
+    period = every or settings.batch.every_seconds
+    try:
+        exported = Exported(settings, period, lambda text: click.echo(text, err=True))
+    except SettingsError as error:
+        raise Ended(str(error), MISFIT) from None
+
     def once() -> int:
-        with failures():
+        with exported.run() as told, failures():
             outcome = retrain(settings, request, lambda text: click.echo(text, err=as_json))
+            told(outcome)
         if request.input is None and outcome.current and outcome.version != outcome.previous:
             _announce(settings, outcome)
         click.echo(msgspec.json.encode(outcome).decode() if as_json else outcome.says)
         return 0 if outcome.current or algorithm == "kmeans" else NOT_PROMOTED
 
-    run(once, every or settings.batch.every_seconds, settings.batch.jitter_seconds)
+    run(once, period, settings.batch.jitter_seconds)
 
 
 def _announce(settings: Settings, outcome: Outcome) -> None:

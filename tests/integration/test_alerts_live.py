@@ -202,7 +202,12 @@ def test_a_refused_model_a_killed_worker_and_a_frozen_one(kafka: str, tmp_path: 
     good, bad = (registry.publish(train(rows, seed=seed, trees=30), origin=today) for seed in range(2))
     os.truncate(tmp_path / "registry" / "versions" / bad / "forest.npz", 1000)
     registry.promote(good)
-    pointer = tmp_path / "registry" / "current"
+
+    def name(version: str) -> None:
+        """In one step, as `promote` does after the checks that it would fail at."""
+        (tmp_path / "pointer").write_text(version)
+        (tmp_path / "pointer").replace(tmp_path / "registry" / "current")
+
     site = Site(
         kafka, tmp_path / "site", models=Models(registry=str(tmp_path / "registry"), poll_seconds=0.2)
     )
@@ -219,7 +224,7 @@ def test_a_refused_model_a_killed_worker_and_a_frozen_one(kafka: str, tmp_path: 
         eventually("both are scraped, nothing fires", lambda: watch.up() == 2 and not watch.firing())
         eventually("all rules are evaluated", lambda: not watch.troubles())
 
-        pointer.write_text(bad)
+        name(bad)
         refused = {("StreamGuardModelRefused", at_a), ("StreamGuardModelRefused", at_b)}
         eventually("both refuse the damaged model", lambda: refused <= watch.firing().keys())
         assert watch.firing().keys() == refused
@@ -228,7 +233,7 @@ def test_a_refused_model_a_killed_worker_and_a_frozen_one(kafka: str, tmp_path: 
         for at in (at_a, at_b):
             sent = ("on-call", "firing", "StreamGuardModelRefused", at)
             eventually("somebody is called", lambda sent=sent: sent in receiver.heard)
-        pointer.write_text(good)
+        name(good)
         eventually("nothing fires any more", lambda: not watch.firing())
 
         b.kill()

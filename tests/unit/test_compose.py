@@ -95,7 +95,9 @@ def test_volumes_are_named_and_every_worker_has_its_own() -> None:
     workers = [service for name, service in SERVICES.items() if name.startswith("worker-")]
     own = [m for w in workers for m in w["volumes"] if m.endswith(":/var/lib/streamguard/state")]
     assert len(set(own)) == len(workers)
-    assert len({worker["environment"]["STREAMGUARD_WORKER_INSTANCE_ID"] for worker in workers}) == len(workers)
+    assert len({worker["environment"]["STREAMGUARD_WORKER_INSTANCE_ID"] for worker in workers}) == len(
+        workers
+    )
     for source, _, *how in mounts:
         if source.startswith("."):
             assert (ROOT / source).is_dir(), source
@@ -149,9 +151,7 @@ def test_the_example_names_every_variable_with_its_default() -> None:
 
 
 def test_an_image_is_built_from_what_the_context_holds() -> None:
-    lets_in = [
-        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
-    ]
+    lets_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for name, (base, own) in stages().items():
         assert base in stages() or base == "python:${PYTHON}", name
         for word, rest in own:

@@ -140,6 +140,24 @@ def test_sixteen_partitions_have_less_than_1500_series() -> None:
     assert len({name for name, labels in series(metrics.WORKER) if labels in kept}) == 2, "the two counters"
 
 
+def test_where_profiles_were() -> None:
+    saved: dict[bytes, bytes] = {}
+
+    def state() -> PartitionState:
+        return PartitionState(
+            0, lambda keys: [saved.get(key) for key in keys], resident=20, detection=Detection()
+        )
+
+    first = state()
+    first.fold([hostile(0), hostile(1), hostile(0)], np.arange(3))
+    assert first.found == {"memory": 1, "disk": 0, "nowhere": 2}
+    saved.update(first.changes())
+    again = state()
+    again.fold([hostile(0), hostile(3)], np.arange(3, 5))
+    again.fold([hostile(0)], np.arange(5, 6))
+    assert again.found == {"memory": 1, "disk": 1, "nowhere": 1}
+
+
 def test_the_age_of_what_waits() -> None:
     clock = ManualClock(100.0)
     waiting = Waiting(clock)

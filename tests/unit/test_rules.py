@@ -34,10 +34,8 @@ RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 
 def texts(rule: dict[str, Any]) -> list[str]:
     """The expression and those that its annotations ask."""
-    quoted = [
-        re.findall(r'"([^"]*\{job=|[^"]*\{instance=[^"]*)"', t) for t in rule.get("annotations", {}).values()
-    ]
-    return [rule["expr"], *(text for found in quoted for text in found)]
+    asked = [re.findall(r'(?:printf|query) "([^"]*)"', text) for text in rule.get("annotations", {}).values()]
+    return [rule["expr"], *(text for found in asked for text in found)]
 
 
 def used(expression: str) -> set[str]:

@@ -25,7 +25,9 @@ def variables() -> Iterator[Finding]:
         yield ok("environment", "no variable overrides a setting")
     if crash.VARIABLE in names:
         yield warn("environment", f"{crash.VARIABLE} makes a worker crash on purpose", "unset it")
-    ignored = [name for name in names if name not in {*speaking, *_OTHERS, crash.VARIABLE} and not _link(name)]
+    ignored = [
+        name for name in names if name not in {*speaking, *_OTHERS, crash.VARIABLE} and not _link(name)
+    ]
     if ignored:
         yield warn(
             "environment",

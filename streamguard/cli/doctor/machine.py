@@ -32,7 +32,11 @@ def python() -> Iterator[Finding]:
     if fits(version, wanted):
         yield ok("python", f"{platform.python_implementation()} {version}")
     else:
-        yield fail("python", f"{version}, wanted {wanted}", "install StreamGuard into an environment of such a Python")
+        yield fail(
+            "python",
+            f"{version}, wanted {wanted}",
+            "install StreamGuard into an environment of such a Python",
+        )
 
 
 def packages() -> Iterator[Finding]:
@@ -73,6 +77,7 @@ def fits(version: str, wanted: str) -> bool:
     >>> fits("3.11.7", "<3.14,>=3.11"), fits("0.15.2", "==0.15.3"), fits("2.0", ">=2.0.1")
     (True, False, False)
     """
+
     def numbers(text: str) -> tuple[int, ...]:
         found = [int(digits) for digits in re.findall(r"\d+", re.split(r"[a-z+]", text)[0])]
         return (*found, *[0] * (6 - len(found)))
@@ -143,7 +148,9 @@ def _jars(wanted: Jars, fetching: str, *, needed: bool = False) -> Finding:
     there = wanted.directory
     if not there.is_dir():
         found = f"{wanted.title}: not in the cache yet, {fetching}"
-        return warn("jars", found, "let the first run reach a Maven repository") if needed else ok("jars", found)
+        return (
+            warn("jars", found, "let the first run reach a Maven repository") if needed else ok("jars", found)
+        )
     paths = sorted(there.glob("*.jar"))
     wrong = [f"{path.name} is damaged" for path in paths if not zipfile.is_zipfile(path)]
     wrong += [

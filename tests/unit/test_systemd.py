@@ -1,0 +1,68 @@
+"""The units in deploy/systemd: valid for systemd, closed, with settings that exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamguard.settings import load
+from tests.composed import ROOT
+
+HERE = ROOT / "deploy" / "systemd"
+SERVICES = ["streamguard-worker@.service", "streamguard-retrain.service"]
+
+
+def values(unit: str, name: str) -> list[str]:
+    return re.findall(rf"^{name}=(.*)$", (HERE / unit).read_text(), re.MULTILINE)
+
+
+def test_systemd_has_nothing_to_say(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("streamguard")
+    for path in HERE.glob("streamguard-*"):
+        text = path.read_text().replace("/opt/streamguard/bin/streamguard", str(program))
+        (tmp_path / path.name.replace("@.", "@9464.")).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", *sorted(tmp_path.iterdir())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = [line for line in done.stderr.splitlines() if "streamguard" in line]
+    assert (done.returncode, said) == (0, [])
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_settings_are_settings_and_their_places_are_the_units_own(unit: str) -> None:
+    said = dict(line.split("=", 1) for line in values(unit, "Environment"))
+    places = {"%S": "/var/lib", "%C": "/var/cache", "%i": "9464", "%H": "host"}
+    environ = {n: re.sub("%.", lambda found: places[found[0]], value) for n, value in said.items()}
+    settings = load(environ=environ)
+    own = [f"/var/lib/{name.replace('%i', '9464')}" for name in values(unit, "StateDirectory")[0].split()]
+    assert settings.models.registry in own
+    if "worker" in unit:
+        assert (settings.worker.metrics_port, settings.worker.instance_id) == (9464, "host-9464")
+        assert settings.worker.data_dir in own
+    else:
+        assert settings.batch.output in own
+        assert str(Path(settings.batch.metrics_file).parent) in own
+    assert environ["XDG_CACHE_HOME"] == "/var/cache" and values(unit, "CacheDirectory") == ["streamguard"]
+
+
+@pytest.mark.parametrize("unit", SERVICES)
+def test_units_are_closed(unit: str) -> None:
+    for name, value in {
+        "User": "streamguard", "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "ProtectSystem": "strict",
+        "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes", "RestrictNamespaces": "yes",
+    }.items():  # fmt: skip
+        assert values(unit, name) == [value], name
+    assert values(unit, "MemoryMax")
+
+
+def test_a_worker_that_was_refused_is_not_started_again() -> None:
+    assert values("streamguard-worker@.service", "Restart") == ["on-failure"]
+    assert values("streamguard-worker@.service", "RestartPreventExitStatus") == ["78"]
+    assert values("streamguard-retrain.service", "SuccessExitStatus") == ["3"]
