@@ -3,9 +3,9 @@
 set -eu
 
 # Kernels were compiled when the image was built. Numba wants to write where it reads them, the image is read-only:
-# so they are copied (under 1 MB), afresh at each start, lest an older image's be taken for this one's.
-rm -rf "$NUMBA_CACHE_DIR"
-cp -R "$KERNELS" "$NUMBA_CACHE_DIR"
+# so they are copied (under 1 MB), over those that another image may have left there.
+mkdir -p "$NUMBA_CACHE_DIR"
+cp -R "$KERNELS/." "$NUMBA_CACHE_DIR"
 
 case ${1-} in
 executor)

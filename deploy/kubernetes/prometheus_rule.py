@@ -23,7 +23,8 @@ def resource() -> str:
         "metadata": {"name": "streamguard", "labels": {"app.kubernetes.io/name": "streamguard"}},
         "spec": {"groups": groups},
     }
-    return HEAD + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120)
+    return HEAD + text
 
 
 if __name__ == "__main__":
