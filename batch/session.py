@@ -84,17 +84,17 @@ def opened(
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
+    if not (submitted() or _MASTER.fullmatch(settings.master)):
+        raise SettingsError(
+            f"{settings.master!r} is no master of Spark: local[*], local[N], spark://HOST:PORT, yarn and "
+            "k8s://URL are"
+        )
     running = SparkSession.getActiveSession()
     if running is not None:
         yield running
         return
     asked, variables = workers(settings), {}
     if not submitted():
-        if not _MASTER.fullmatch(settings.master):
-            raise SettingsError(
-                f"{settings.master!r} is no master of Spark: local[*], local[N], spark://HOST:PORT, yarn and "
-                "k8s://URL are"
-            )
         jvm = Jvm()
         asked |= driver(settings, scratch, jvm, jvm.start_flags() if java_flags is None else java_flags)
         variables = jvm.environment
