@@ -160,6 +160,7 @@ class KafkaSource:
                 "auto.offset.reset": "error",
                 "fetch.message.max.bytes": 4_194_304,
                 "queued.max.messages.kbytes": READ_BYTES // 1000,
+                "fetch.queue.backoff.ms": 10,  # a full queue is looked at again after a second otherwise
                 "log_level": 0,
             }
         )
