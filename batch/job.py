@@ -99,6 +99,8 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
         scratch, history = run.directory / "scratch", run.directory / "history"
         scratch.mkdir()
         history.mkdir()
+        # Loading it takes a second, in which this process waits for the JVM or for those that fold.
+        threading.Thread(target=importlib.import_module, args=("sklearn.ensemble",), name="import").start()
         spark = stack.enter_context(_session(settings, scratch))
         with steps.step("read") as told:
             latest = runs.latest()
@@ -194,8 +196,6 @@ def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkS
         return nullcontext()
     from batch.session import opened
 
-    # Loading it takes as long as the JVM takes to start, and both wait mostly for the disk.
-    threading.Thread(target=importlib.import_module, args=("sklearn.ensemble",), name="import").start()
     return opened(settings.spark, scratch)
 
 

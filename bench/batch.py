@@ -62,7 +62,7 @@ def measure(*, quick: bool) -> list[Figure]:
             _fill(chosen, topic, events, users)
             cpu = {}
             for engine in ("local", "spark"):
-                rounds = 2 if size == "seed" else 1
+                rounds = 2 if size == "seed" and not quick else 1
                 ran = min(
                     (_retrain(chosen, topic, directory / f"{engine}-{k}", engine) for k in range(rounds)),
                     key=lambda r: r.wall,

@@ -35,7 +35,7 @@ AROUND_MS = 500
 
 
 def measure(*, quick: bool) -> list[Figure]:
-    rate, seconds, swaps, history = (4000, 5, 3, 20_000) if quick else (20_000, 30, 8, 200_000)
+    rate, seconds, swaps, history = (4000, 4, 2, 8_000) if quick else (20_000, 30, 8, 200_000)
     with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as name, LocalKafka() as kafka:
         directory = Path(name)
         versions = _forests(directory / "registry", swaps + 1)
