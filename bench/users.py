@@ -54,7 +54,7 @@ class Stored:
         self.cost = Cost()
 
     def fold(self, events: list[bytes]) -> None:
-        """Fold in chunks, and save."""
+        """Fold in chunks; what is left unsaved at the end is saved too, so that every event pays for it."""
         begun = time.process_time()
         for start in range(0, len(events), CHUNK):
             part = events[start : start + CHUNK]
@@ -65,6 +65,8 @@ class Stored:
             self._unsaved += len(part)
             if self.state.full or self._unsaved >= self._every:
                 self._save()
+        if self._unsaved:
+            self._save()
         self.cost.total += time.process_time() - begun
 
     def close(self) -> None:
