@@ -16,7 +16,7 @@ demo: $(INSTALLED)  ## Kafka, a month of habits, live traffic with attacks, a wo
 	$(BIN)/streamguard demo $(ARGS)
 
 test: $(INSTALLED) $(WARM)  ## every test, real Kafka included
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
 lint: $(INSTALLED)  ## style, types and the arrows between packages
 	$(BIN)/ruff check

@@ -77,6 +77,10 @@ class WorkerProcess:
                     continue
         return found
 
+    def last_words(self) -> str:
+        """The sentence it ended with; other threads may have logged after it."""
+        return next(line["message"] for line in reversed(self.lines()) if "exit_code" in line)
+
     @property
     def port(self) -> int | None:
         """Its metrics port; None until it serves."""

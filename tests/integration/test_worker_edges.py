@@ -120,7 +120,7 @@ def test_a_session_time_out_that_the_broker_forbids_is_refused(kafka: str, tmp_p
     try:
         worker = site.start()
         assert worker.await_exit() == REFUSED, worker.tail()
-        message = worker.lines()[-1]["message"]
+        message = worker.last_words()
         assert "InvalidSessionTimeout" in message and "worker.session_timeout_seconds" in message
     finally:
         site.close()
@@ -134,7 +134,7 @@ def test_partitions_added_while_it_runs_are_refused_by_name(site: Site) -> None:
         future.result(30)
     site.start("b", STREAMGUARD_KAFKA_PARTITIONS="3")
     assert a.await_exit() == REFUSED, a.tail()
-    message = a.lines()[-1]["message"]
+    message = a.last_words()
     assert f"{site.names['events']} has 3 partitions, wanted 2" in message
 
 
@@ -149,7 +149,7 @@ def test_a_changelog_lost_together_with_the_local_state_is_refused(site: Site) -
     site.wipe("a")
     worker = site.start()
     assert worker.await_exit() == REFUSED, worker.tail()
-    message = worker.lines()[-1]["message"]
+    message = worker.last_words()
     assert site.names["changelog"] in message and "worker.app_id" in message
     assert site.committed() == committed and site.read("changelog") == [], "a refusal changes nothing"
 
