@@ -6,7 +6,7 @@ WARM := .venv/.warm
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test lint bench chaos
+.PHONY: help demo test lint docs bench chaos
 
 help:  ## say what can be made
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.12]"
@@ -23,6 +23,9 @@ lint: $(INSTALLED)  ## style, types and the arrows between packages
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(INSTALLED)  ## the documentation as a site, in site/; a broken link fails
+	$(BIN)/mkdocs build --strict --quiet $(ARGS)
 
 bench: $(INSTALLED) $(WARM)  ## the figures in the README
 	$(BIN)/python -m bench $(ARGS)

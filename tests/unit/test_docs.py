@@ -1,0 +1,81 @@
+"""The documentation: it builds strictly, and the commands and settings it names exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from streamguard.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+FENCED = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`(streamguard [^`]+)`")
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Arguments of every `streamguard ...` of a page, in blocks of commands and in the text."""
+    text = page.read_text()
+    blocks = [found["text"] for found in FENCED.finditer(text) if found["language"] in ("", "sh")]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    lines += [found.replace("\n", " ") for found in INLINE.findall(FENCED.sub("", text))]
+    for line in lines:
+        if re.search(r"(^|\s)streamguard\s", line) is None:
+            continue
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        statement: list[str] = []
+        for word in [*words, ";"]:
+            if word and set(word) <= set("|&;<>()"):
+                if "streamguard" in statement[:-1]:
+                    yield statement[statement.index("streamguard") + 1 :]
+                statement = []
+            else:
+                statement.append(word)
+
+
+def parse(arguments: list[str]) -> None:
+    """Follow subcommands and read options as the command line does, without looking at values."""
+    command: click.Command = main
+    context = click.Context(command, info_name="streamguard")
+    while True:
+        _, rest, _ = command.make_parser(context).parse_args(args=list(arguments))
+        if not isinstance(command, click.Group) or not rest:
+            return
+        name, found, arguments = command.resolve_command(context, rest)
+        assert found is not None
+        command, context = found, click.Context(found, info_name=name, parent=context)
+
+
+def test_it_builds_strictly(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        check=True,
+    )
+    built = {path.stem for path in (tmp_path / "site").glob("*.html")}
+    assert {page.stem for page in PAGES} <= built
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
+def test_its_commands_exist(page: Path) -> None:
+    for arguments in commands(page):
+        try:
+            parse(arguments)
+        except click.BadOptionUsage:
+            pass  # an option named in a sentence, without its value
+        except click.UsageError as error:
+            pytest.fail(f"{page.name}: streamguard {shlex.join(arguments)}: {error.format_message()}")
+
+
+def test_a_command_that_does_not_exist_is_found() -> None:
+    for arguments in (["reply", "FILE"], ["replay", "FILE", "--best", "5"], ["models", "forget"]):
+        with pytest.raises(click.UsageError):
+            parse(arguments)
