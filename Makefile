@@ -25,7 +25,7 @@ lint: $(INSTALLED)  ## style, types and the arrows between packages
 	$(BIN)/lint-imports
 
 docs: $(INSTALLED)  ## the documentation as a site, in site/; a broken link fails
-	$(BIN)/mkdocs build --strict --quiet $(ARGS)
+	$(BIN)/mkdocs build --strict $(ARGS)
 
 bench: $(INSTALLED) $(WARM)  ## the figures in the README
 	$(BIN)/python -m bench $(ARGS)

@@ -54,14 +54,26 @@ def parse(arguments: list[str]) -> None:
         command, context = found, click.Context(found, info_name=name, parent=context)
 
 
+def build(site: Path, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
+    """As `make docs` does."""
+    arguments = ["build", "--strict", "--config-file", config, "--site-dir", site]
+    return subprocess.run([sys.executable, "-m", "mkdocs", *arguments], capture_output=True, text=True)
+
+
 def test_it_builds_strictly(tmp_path: Path) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"],
-        cwd=ROOT,
-        check=True,
-    )
-    built = {path.stem for path in (tmp_path / "site").glob("*.html")}
-    assert {page.stem for page in PAGES} <= built
+    done = build(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {page.stem for page in PAGES} <= {path.stem for path in tmp_path.glob("*.html")}
+
+
+def test_a_link_to_nowhere_fails_the_build(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "index.md"
+    page.parent.mkdir()
+    config = tmp_path / "mkdocs.yml"
+    config.write_text(f"INHERIT: {ROOT / 'mkdocs.yml'}\ndocs_dir: {page.parent}\nnav: [index.md]\n")
+    for link, code in (("#here", 0), ("#nowhere", 1), ("nowhere.md", 1)):
+        page.write_text(f"# Here\n\n[there]({link})\n")
+        assert build(tmp_path / "site", config).returncode == code, link
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
