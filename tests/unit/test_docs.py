@@ -13,6 +13,7 @@ import click
 import pytest
 
 from streamguard.cli import main
+from streamguard.patterns import PATTERNS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -91,3 +92,9 @@ def test_a_command_that_does_not_exist_is_found() -> None:
     for arguments in (["reply", "FILE"], ["replay", "FILE", "--best", "5"], ["models", "forget"]):
         with pytest.raises(click.UsageError):
             parse(arguments)
+
+
+def test_every_pattern_is_described() -> None:
+    rows = (ROOT / "docs" / "detection.md").read_text().splitlines()
+    for pattern in PATTERNS:
+        assert f"| `{pattern.name}` | {pattern.technique} | {pattern.bits:.0f} |" in rows
