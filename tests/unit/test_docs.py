@@ -6,18 +6,23 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from streamguard.cli import main
+from streamguard.events import parse as parse_events
 from streamguard.patterns import PATTERNS
+from streamguard.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 FENCED = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
+TOPIC = Settings().kafka.events_topic
 INLINE = re.compile(r"`(streamguard [^`]+)`")
 
 
@@ -98,3 +103,27 @@ def test_every_pattern_is_described() -> None:
     rows = (ROOT / "docs" / "detection.md").read_text().splitlines()
     for pattern in PATTERNS:
         assert f"| `{pattern.name}` | {pattern.technique} | {pattern.bits:.0f} |" in rows
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Fenced blocks of one language."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    return [found["text"] for found in FENCED.finditer(text) if found["language"] == language]
+
+
+def test_forwarders_configurations_are_valid_and_send_keyed_events() -> None:
+    filebeat, fluent_bit = map(yaml.safe_load, blocks("integration", "yaml"))
+    (vector,) = map(tomllib.loads, blocks("integration", "toml"))
+    kafka = vector["sinks"]["kafka"]
+    (sent,) = fluent_bit["pipeline"]["outputs"]
+    assert (filebeat["output.kafka"]["topic"], filebeat["output.kafka"]["key"]) == (TOPIC, "%{[user]}")
+    assert (kafka["topic"], kafka["key_field"]) == (TOPIC, "user")
+    assert (sent["topics"], sent["message_key_field"]) == (TOPIC, "user")
+    assert kafka["librdkafka_options"]["partitioner"] == sent["rdkafka.partitioner"] == "murmur2_random"
+
+
+def test_events_of_the_documentation_can_be_scored() -> None:
+    examples = [text.encode() for text in blocks("integration", "json") + blocks("detection", "json")]
+    events, _, refused = parse_events(examples)
+    assert len(events) == len(examples) == 3
+    assert not refused
