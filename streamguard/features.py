@@ -132,8 +132,7 @@ DIGEST = hashlib.sha256(
 def as_markdown() -> str:
     """The table of docs/features.md."""
     rows = ["| # | feature | group | unit | formula | source |", "|---|---|---|---|---|---|"]
-    rows += [
-        f"| {i} | `{f.name}` | {f.group} | {f.unit} | {f.formula} | {f.source} |"
-        for i, f in enumerate(FEATURES)
-    ]
+    for i, f in enumerate(FEATURES):
+        formula = f.formula.replace("|", r"\|")
+        rows.append(f"| {i} | `{f.name}` | {f.group} | {f.unit} | {formula} | {f.source} |")
     return "\n".join(rows) + "\n"

@@ -127,3 +127,14 @@ def test_events_of_the_documentation_can_be_scored() -> None:
     events, _, refused = parse_events(examples)
     assert len(events) == len(examples) == 3
     assert not refused
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
+def test_its_settings_exist(page: Path) -> None:
+    settings = Settings()
+    text = FENCED.sub("", page.read_text())
+    named = re.findall(rf"`(?:({'|'.join(settings.__struct_fields__)})\.(\w+))(?: = [^`]*)?`", text)
+    unknown = {
+        f"{section}.{name}" for section, name in named if not hasattr(getattr(settings, section), name)
+    }
+    assert {name for name in unknown if not (ROOT / f"{name.replace('.', '/')}.py").exists()} == set()
