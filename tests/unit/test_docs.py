@@ -1,7 +1,8 @@
-"""The documentation: it builds strictly, and the commands and settings it names exist."""
+"""The documentation: it builds strictly, and the commands, settings and numbers in it are true."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from streamguard.cli import main
 from streamguard.events import parse as parse_events
@@ -138,3 +140,18 @@ def test_its_settings_exist(page: Path) -> None:
         f"{section}.{name}" for section, name in named if not hasattr(getattr(settings, section), name)
     }
     assert {name for name in unknown if not (ROOT / f"{name.replace('.', '/')}.py").exists()} == set()
+
+
+def test_the_worked_example_is_what_happens(tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+    made, told = (list(commands(ROOT / "docs" / "detection.md"))[k] for k in range(2))
+    made = [*made[: made.index("--output")], "--events", "56736", "--output", str(events)]
+    told = [str(events) if word == "-" else word for word in told]
+    runner = CliRunner()
+    assert runner.invoke(main, made).exit_code == 0
+    lines = runner.invoke(main, told).output.splitlines()
+    (incident,) = [json.loads(line) for line in lines if "evt-f7e4a2523c-00000dd9f" in line]
+    text = (ROOT / "docs" / "detection.md").read_text()
+    assert f"evidence {incident['evidence_bits']:.2f} bits, {incident['severity']}" in text
+    for reason in incident["reasons"]:
+        assert re.search(rf"^\| {reason['feature']} \| [\d.]+ \| {reason['bits']:.2f} \|", text, re.MULTILINE)
