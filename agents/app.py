@@ -18,6 +18,7 @@ from agents.model import ModelWatch
 from agents.publish import Publisher
 from agents.table import Memory
 from agents.transport import ChunkConsumer, ChunkTransport, Fetch
+from streamguard.brokers import Brokers
 from streamguard.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -26,6 +27,16 @@ _log = logging.getLogger(__name__)
 class _Boot(BootStrategy):
     enable_kafka_producer = False
     enable_web = False
+
+
+def _credentials(brokers: Brokers) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """What Faust hands on to its clients; None for a plain connection."""
+    context, one = brokers.ssl_context(), brokers.security
+    if one.username:
+        return faust.SASLCredentials(
+            username=one.username, password=brokers.password, ssl_context=context, mechanism=one.mechanism
+        )
+    return faust.SSLCredentials(context) if context is not None else None
 
 
 class _NoTables(TableManager):
@@ -56,7 +67,7 @@ class WorkerApp(faust.App):
     def __init__(self, settings: Settings) -> None:
         worker = settings.worker
         self.settings = settings
-        self.publisher = Publisher(settings.kafka)
+        self.publisher = Publisher(settings)
         self.memory = Memory(worker.block_cache_mb << 20)
         self.model = ModelWatch(settings)
         self.progress = Progress(stall_seconds=10 * worker.checkpoint_seconds + 20)
@@ -65,6 +76,7 @@ class WorkerApp(faust.App):
             broker=[
                 URL(f"kafka://{server.strip()}") for server in settings.kafka.bootstrap_servers.split(",")
             ],
+            broker_credentials=_credentials(Brokers.of(settings)),
             datadir=worker.data_dir,
             TableManager=_NoTables,
             web_enabled=False,

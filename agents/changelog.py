@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, KafkaError, ProducerFenced
 
 from agents.exits import FencedError
+from streamguard.brokers import Brokers
 from streamguard.testing import crash
 
 BATCH_BYTES = 900_000
@@ -37,10 +38,10 @@ class ChangelogWriter:
         self.partition = partition
 
     @classmethod
-    async def fence(cls, bootstrap_servers: str, app_id: str, topic: str, partition: int) -> ChangelogWriter:
+    async def fence(cls, brokers: Brokers, app_id: str, topic: str, partition: int) -> ChangelogWriter:
         """Become the owner; returns when no transaction of a former owner is open any more."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers,
+            **brokers.aiokafka(),
             client_id=f"{app_id}-changelog-{partition}",
             transactional_id=f"{app_id}-{partition}",
             acks="all",
@@ -113,10 +114,10 @@ async def _stop(producer: AIOKafkaProducer) -> None:
 class CommittedReader:
     """A short-lived consumer outside any group: committed records, and where logs start and end."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, partition: int) -> None:
+    def __init__(self, brokers: Brokers, topic: str, partition: int) -> None:
         self._tp = TopicPartition(topic, partition)
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers,
+            **brokers.aiokafka(),
             group_id=None,
             isolation_level="read_committed",
             auto_offset_reset="none",

@@ -7,14 +7,14 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
+from streamguard.brokers import Brokers
 from streamguard.metrics import MODEL_DISAGREEMENT
 from streamguard.models.announcement import PROMOTED_KEY, InUse, Promoted, decode
-from streamguard.settings import Kafka
+from streamguard.settings import Settings
 
 REPEAT_SECONDS = 30.0
 """How often a worker says what it uses."""
@@ -107,16 +107,14 @@ class ModelsTopic:
     No trouble of a broker is raised, and none is logged again before the topic has worked in between.
     """
 
-    def __init__(self, kafka: Kafka) -> None:
-        self._topic = kafka.models_topic
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.kafka.models_topic
         self._troubled = False
-        common: dict[str, Any] = {
-            "bootstrap.servers": kafka.bootstrap_servers,
+        common = Brokers.of(settings).librdkafka() | {
             "client.id": "streamguard-models",
             "topic.metadata.refresh.interval.ms": 30_000,
             "allow.auto.create.topics": False,
             "error_cb": self._trouble,
-            "log_level": 0,
         }
         self._consumer = Consumer(
             common

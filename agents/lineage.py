@@ -8,6 +8,7 @@ import msgspec
 
 from agents.exits import RefusedError
 from agents.table import RESERVED, Local
+from streamguard.brokers import Brokers
 
 SOURCE = RESERVED + b"source"
 """Changelog key of `Source`: it survives the loss of the local directory."""
@@ -26,31 +27,31 @@ class Source(msgspec.Struct, frozen=True):
     id: str
 
 
-async def describe_topics(bootstrap_servers: str, topics: list[str]) -> dict[str, tuple[str, int]]:
+async def describe_topics(brokers: Brokers, topics: list[str]) -> dict[str, tuple[str, int]]:
     """(Kafka's id, number of partitions) of each topic: one that is deleted and made again gets another id."""
-    return await asyncio.to_thread(_describe_topics, bootstrap_servers, topics)
+    return await asyncio.to_thread(_describe_topics, brokers, topics)
 
 
-def _describe_topics(bootstrap_servers: str, topics: list[str]) -> dict[str, tuple[str, int]]:
+def _describe_topics(brokers: Brokers, topics: list[str]) -> dict[str, tuple[str, int]]:
     from confluent_kafka import TopicCollection
     from confluent_kafka.admin import AdminClient
 
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    admin = AdminClient(brokers.librdkafka())
     described = admin.describe_topics(TopicCollection(topics), request_timeout=30)
     found = {topic: future.result() for topic, future in described.items()}
     return {topic: (str(d.topic_id), len(d.partitions)) for topic, d in found.items()}
 
 
-async def committed_offset(bootstrap_servers: str, group: str, topic: str, partition: int) -> int | None:
+async def committed_offset(brokers: Brokers, group: str, topic: str, partition: int) -> int | None:
     """The offset that a group has committed; None without one."""
-    return await asyncio.to_thread(_committed_offset, bootstrap_servers, group, topic, partition)
+    return await asyncio.to_thread(_committed_offset, brokers, group, topic, partition)
 
 
-def _committed_offset(bootstrap_servers: str, group: str, topic: str, partition: int) -> int | None:
+def _committed_offset(brokers: Brokers, group: str, topic: str, partition: int) -> int | None:
     from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
     from confluent_kafka.admin import AdminClient
 
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    admin = AdminClient(brokers.librdkafka())
     asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition)])
     (answer,) = admin.list_consumer_group_offsets([asked], request_timeout=30).values()
     (found,) = answer.result().topic_partitions

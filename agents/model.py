@@ -130,7 +130,7 @@ class ModelWatch:
     def _watch(self) -> None:
         topic = None
         try:
-            topic = ModelsTopic(self._settings.kafka)
+            topic = ModelsTopic(self._settings)
         except Exception as error:  # noqa: BLE001 - polling does without
             _log.warning("cannot listen to %s: %s", self._settings.kafka.models_topic, error)
         looked = self._clock()

@@ -30,6 +30,7 @@ from agents.table import Local, Memory, PartitionTable
 from agents.topics import check, names
 from agents.waiting import Waiting
 from streamguard import metrics
+from streamguard.brokers import Brokers
 from streamguard.forest import Forest
 from streamguard.packed import StateError
 from streamguard.settings import Settings
@@ -76,7 +77,7 @@ class Topics:
     async def describe(cls, settings: Settings) -> Topics:
         """Ask Kafka; a topic that has another number of partitions by now is refused."""
         source, changelog = (names(settings)[role] for role in ("events", "changelog"))
-        described = await describe_topics(settings.kafka.bootstrap_servers, [source, changelog])
+        described = await describe_topics(Brokers.of(settings), [source, changelog])
         if any(count != settings.kafka.partitions for _, count in described.values()):
             raise RefusedError("; ".join(await asyncio.to_thread(check, settings)))
         return cls(Source(source, described[source][0]), changelog, described[changelog][0])
@@ -157,15 +158,15 @@ class Partition:
             If stored state and topics do not fit together.
         """
         started = time.perf_counter()
-        bootstrap, app_id = settings.kafka.bootstrap_servers, settings.worker.app_id
-        writer = await ChangelogWriter.fence(bootstrap, app_id, topics.changelog, number)
+        brokers, app_id = Brokers.of(settings), settings.worker.app_id
+        writer = await ChangelogWriter.fence(brokers, app_id, topics.changelog, number)
         table = None
         try:
             table = PartitionTable(
                 Path(settings.worker.data_dir) / app_id / f"partition-{number:04d}", memory
             )
             count = 0
-            async with CommittedReader(bootstrap, topics.changelog, number) as reader:
+            async with CommittedReader(brokers, topics.changelog, number) as reader:
                 start, last = await reader.bounds()
                 position = check_changelog(
                     topics.changelog, number, topics.changelog_id, start, last, table.local
@@ -177,7 +178,7 @@ class Partition:
                 source_start, source_end = await reader.bounds(topics.source.topic)
             partition = cls(number, settings, publisher, table, writer, topics, resident)
             if partition.state.next_offset is None:
-                committed = await committed_offset(bootstrap, app_id, topics.source.topic, number)
+                committed = await committed_offset(brokers, app_id, topics.source.topic, number)
                 check_unlearned(topics.source.topic, topics.changelog, number, app_id, committed)
             partition.folded = partition.handed = check_source(
                 topics.source,

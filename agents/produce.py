@@ -8,6 +8,8 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from streamguard.brokers import Brokers, Heard
+
 
 class ProduceError(RuntimeError):
     """Events could not be delivered; the message says to where, why and how many."""
@@ -18,8 +20,8 @@ class EventProducer:
 
     Parameters
     ----------
-    bootstrap_servers
-        `host:port`, several with commas.
+    brokers
+        Where the topic is.
     topic
         An existing topic.
     linger_ms
@@ -34,15 +36,17 @@ class EventProducer:
     """
 
     def __init__(
-        self, bootstrap_servers: str, topic: str, *, linger_ms: float = 5.0, timeout_seconds: float = 60.0
+        self, brokers: Brokers, topic: str, *, linger_ms: float = 5.0, timeout_seconds: float = 60.0
     ) -> None:
         self._topic = topic
-        self._servers = bootstrap_servers
+        self._brokers = brokers
+        self._heard = Heard()
         self._failed = 0
         self._error: KafkaError | None = None
         self._producer = Producer(
-            {
-                "bootstrap.servers": bootstrap_servers,
+            brokers.librdkafka()
+            | {
+                "error_cb": self._heard,
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
@@ -52,7 +56,6 @@ class EventProducer:
                 "delivery.report.only.error": True,
                 "on_delivery": self._delivered,
                 "message.timeout.ms": int(timeout_seconds * 1000),
-                "log_level": 2,
                 "allow.auto.create.topics": False,
             }
         )
@@ -68,13 +71,14 @@ class EventProducer:
         try:
             found = self._producer.list_topics(self._topic, timeout=timeout).topics[self._topic]
         except KafkaException as error:
-            raise ProduceError(
-                f"no Kafka at {self._servers} ({error.args[0].str()}): start one with `streamguard broker` "
-                "or name another with --bootstrap-servers"
-            ) from None
+            self._producer.poll(0)
+            reason, remedy = self._heard.reason(
+                error.args[0], "start one with `streamguard broker` or name another with --bootstrap-servers"
+            )
+            raise ProduceError(f"no Kafka at {self._brokers} ({reason}): {remedy}") from None
         if found.error is not None:
             raise ProduceError(
-                f"{self._servers} has no topic {self._topic!r}: make it with `streamguard topics create`"
+                f"{self._brokers} has no topic {self._topic!r}: make it with `streamguard topics create`"
             )
 
     def send(self, events: Iterable[tuple[str, bytes]]) -> None:
@@ -95,7 +99,7 @@ class EventProducer:
                     self._raise_failed()
                 except KafkaException as error:
                     raise ProduceError(
-                        f"{topic} at {self._servers} takes no event: {error.args[0].str()}"
+                        f"{topic} at {self._brokers} takes no event: {error.args[0].str()}"
                     ) from None
                 else:
                     break
@@ -110,7 +114,7 @@ class EventProducer:
     def _raise_failed(self) -> None:
         if self._error is not None:
             raise ProduceError(
-                f"{self._topic} at {self._servers} did not take {self._failed} events: {self._error.str()}"
+                f"{self._topic} at {self._brokers} did not take {self._failed} events: {self._error.str()}"
             )
 
     def _delivered(self, error: KafkaError | None, message: Any) -> None:

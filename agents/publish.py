@@ -14,8 +14,9 @@ from agents.changelog import REQUEST_TIMEOUT
 from agents.deadletter import Message, dead_letter, origin, without_record
 from agents.exits import RefusedError, end
 from streamguard.alerts import Incident
+from streamguard.brokers import Brokers
 from streamguard.metrics import ALERT_PATTERNS, ALERTS, DEAD_LETTERS, EVENT_TO_ALERT_SECONDS
-from streamguard.settings import Kafka
+from streamguard.settings import Settings
 from streamguard.state import Folded
 
 if TYPE_CHECKING:
@@ -37,15 +38,16 @@ class Publisher:
     drop repetitions anyway; the order holds, since a partition has one batch under way at a time.
     """
 
-    def __init__(self, kafka: Kafka) -> None:
-        self._kafka = kafka
+    def __init__(self, settings: Settings) -> None:
+        self._kafka = settings.kafka
+        self._brokers = Brokers.of(settings)
         self._producer: AIOKafkaProducer | None = None
         self._in_order = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect."""
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._kafka.bootstrap_servers,
+            **self._brokers.aiokafka(),
             client_id="streamguard-publisher",
             acks="all",
             linger_ms=0,

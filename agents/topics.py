@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from streamguard.brokers import Brokers, Heard
 from streamguard.settings import Settings
 
 LARGEST_EVENT = 4 * 1024 * 1024
@@ -98,9 +99,9 @@ def create(settings: Settings, *, alter: bool = False) -> list[str]:
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import NewTopic
 
-    admin = _admin(settings)
+    admin, heard = _admin(settings)
     wanted = _wanted(settings)
-    existing = _existing(admin, settings)
+    existing = _existing(admin, heard, settings)
     missing = [topic for topic in wanted if topic.name not in existing]
     created = []
     requests = [
@@ -120,7 +121,7 @@ def create(settings: Settings, *, alter: bool = False) -> list[str]:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise TopicsError(f"Kafka did not create the topic {name}: {error.args[0].str()}") from None
     _await(
-        lambda: {topic.name for topic in wanted} <= set(_existing(admin, settings)),
+        lambda: {topic.name for topic in wanted} <= set(_existing(admin, heard, settings)),
         "Kafka has created the topics but does not show them: look into the broker's log",
     )
     if alter:
@@ -136,8 +137,8 @@ def check(settings: Settings) -> list[str]:
     TopicsError
         If Kafka cannot be reached.
     """
-    admin = _admin(settings)
-    existing = _existing(admin, settings)
+    admin, heard = _admin(settings)
+    existing = _existing(admin, heard, settings)
     problems = []
     for topic in _wanted(settings):
         if topic.name not in existing:
@@ -225,22 +226,26 @@ def _wanted(settings: Settings) -> list[Topic]:
     ]
 
 
-def _admin(settings: Settings) -> Any:
+def _admin(settings: Settings) -> tuple[Any, Heard]:
     from confluent_kafka.admin import AdminClient
 
-    return AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers, "log_level": 0})
+    heard = Heard()
+    return AdminClient(Brokers.of(settings).librdkafka(error_cb=heard)), heard
 
 
-def _existing(admin: Any, settings: Settings) -> dict[str, tuple[int, int]]:
+def _existing(admin: Any, heard: Heard, settings: Settings) -> dict[str, tuple[int, int]]:
     """Topic name -> (partitions, replicas of the least replicated one)."""
     from confluent_kafka import KafkaException
 
     try:
         topics = admin.list_topics(timeout=_PATIENCE).topics
     except KafkaException as error:
+        admin.poll(0)
+        reason, remedy = heard.reason(
+            error.args[0], "start one with `streamguard broker`, or set kafka.bootstrap_servers"
+        )
         raise TopicsError(
-            f"no Kafka answers at {settings.kafka.bootstrap_servers} ({error.args[0].str()}):"
-            " start one with `streamguard broker`, or set kafka.bootstrap_servers"
+            f"no Kafka answers at {settings.kafka.bootstrap_servers} ({reason}): {remedy}"
         ) from None
     return {
         name: (len(topic.partitions), min(len(partition.replicas) for partition in topic.partitions.values()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streamguard.brokers import Brokers
 from streamguard.models.announcement import PROMOTED_KEY, Promoted
 from streamguard.settings import Settings
 
@@ -40,14 +41,13 @@ def announce(settings: Settings, version: str, previous: str | None) -> None:
             failures.append(error)
 
     producer = Producer(
-        {
-            "bootstrap.servers": kafka.bootstrap_servers,
+        Brokers.of(settings).librdkafka()
+        | {
             "client.id": "streamguard-announce",
             "message.timeout.ms": int(TIMEOUT_SECONDS * 1000),
             "topic.metadata.propagation.max.ms": int(TIMEOUT_SECONDS * 100),
             "allow.auto.create.topics": False,
             "acks": "all",
-            "log_level": 0,
         }
     )
     try:

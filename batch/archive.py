@@ -30,6 +30,7 @@ from batch.plan import Limit, check_read, plan
 from batch.runs import BusyError, RunsError
 from batch.sources import KafkaSource, Source
 from batch.stretch import PlanError, Stretch
+from streamguard.brokers import Brokers
 from streamguard.settings import Settings
 
 _ASIDE = ".partial"
@@ -106,7 +107,7 @@ def archive(
         If it cannot be written.
     """
     began = time.perf_counter()
-    source = KafkaSource(settings.kafka.bootstrap_servers, settings.kafka.events_topic)
+    source = KafkaSource(Brokers.of(settings), settings.kafka.events_topic)
     with _alone(directory):
         before = _opened(directory, source)
         stretches = plan(source, _Archived(before.ends), until=until, most=most)

@@ -15,6 +15,7 @@ from batch.runs import Runs
 from batch.sources import ArchiveSource, FileSource, KafkaSource, Source
 from batch.spool import spool
 from batch.stretch import PlanError, Stretch
+from streamguard.brokers import Brokers
 from streamguard.settings import Models, Settings
 
 Algorithm = Literal["isolation_forest", "kmeans", "both"]
@@ -61,7 +62,7 @@ def opened_source(settings: Settings, request: Request, scratch: Path) -> Source
         If the files cannot be read, or were asked for by offsets.
     """
     if request.input is None:
-        return KafkaSource(settings.kafka.bootstrap_servers, settings.kafka.events_topic)
+        return KafkaSource(Brokers.of(settings), settings.kafka.events_topic)
     archive = manifest.read(Path(request.input))
     if archive is not None:
         return ArchiveSource(str(Path(request.input).resolve()), archive)

@@ -13,6 +13,7 @@ import numpy as np
 
 from batch.manifest import File, Manifest
 from batch.stretch import PlanError, Records, Stretch
+from streamguard.brokers import Brokers, Heard
 
 READ_ROWS, READ_BYTES = 4096, 32_000_000
 """In memory at a time, about; a single record may have a megabyte."""
@@ -55,7 +56,7 @@ class Source(Protocol):
 class KafkaSource:
     """A topic, read committed."""
 
-    bootstrap_servers: str
+    brokers: Brokers
     topic: str
     kind: str = "kafka"
 
@@ -64,12 +65,14 @@ class KafkaSource:
         from confluent_kafka import KafkaException, TopicCollection
         from confluent_kafka.admin import AdminClient
 
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        heard = Heard()
+        admin = AdminClient(self.brokers.librdkafka(error_cb=heard))
         try:
             described = admin.describe_topics(TopicCollection([self.topic]), request_timeout=_PATIENCE)
             return {"topic": self.topic, "topic_id": str(described[self.topic].result().topic_id)}
         except KafkaException as error:
-            raise self._unavailable(error) from None
+            admin.poll(0)
+            raise self._unavailable(error, heard) from None
 
     def bounds(self) -> dict[int, tuple[int, int]]:
         """First and last stable offsets, as they are now."""
@@ -94,18 +97,18 @@ class KafkaSource:
             found = consumer.offsets_for_times(asked, timeout=_PATIENCE)
         return {tp.partition: tp.offset if tp.offset >= 0 else bounds[tp.partition][1] for tp in found}
 
-    def _unavailable(self, error: Any) -> UnavailableError:
+    def _unavailable(self, error: Any, heard: Heard) -> UnavailableError:
         from confluent_kafka import KafkaError
 
-        where = f"Kafka at {self.bootstrap_servers}"
+        where = f"Kafka at {self.brokers}"
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             return UnavailableError(
                 f"{where} has no topic {self.topic}: run `streamguard topics create`, or set kafka.events_topic"
             )
-        return UnavailableError(
-            f"{where} does not answer for the topic {self.topic} ({error.args[0].str()}): start one with "
-            "`streamguard broker`, or set kafka.bootstrap_servers"
+        reason, remedy = heard.reason(
+            error.args[0], "start one with `streamguard broker`, or set kafka.bootstrap_servers"
         )
+        return UnavailableError(f"{where} does not answer for the topic {self.topic} ({reason}): {remedy}")
 
     def records(self, stretch: Stretch) -> Records:
         """Consume the stretch; ends where it does, markers and aborted records left out."""
@@ -123,7 +126,7 @@ class KafkaSource:
                     heard = time.monotonic()
                 elif time.monotonic() > heard + _PATIENCE:
                     raise PlanError(
-                        f"partition {stretch.partition}: Kafka at {self.bootstrap_servers} sends nothing more at "
+                        f"partition {stretch.partition}: Kafka at {self.brokers} sends nothing more at "
                         f"offset {at}, but the plan goes on to {stretch.end - 1}"
                     )
                 for message in messages:
@@ -149,9 +152,11 @@ class KafkaSource:
     def _consumer(self) -> Iterator[Any]:
         from confluent_kafka import Consumer, KafkaException
 
+        heard = Heard()
         consumer = Consumer(
-            {
-                "bootstrap.servers": self.bootstrap_servers,
+            self.brokers.librdkafka()
+            | {
+                "error_cb": heard,
                 "group.id": "streamguard-retrain",  # asked for by the client; nothing is ever committed
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -161,13 +166,13 @@ class KafkaSource:
                 "fetch.message.max.bytes": 4_194_304,
                 "queued.max.messages.kbytes": READ_BYTES // 1000,
                 "fetch.queue.backoff.ms": 10,  # a full queue is looked at again after a second otherwise
-                "log_level": 0,
             }
         )
         try:
             yield consumer
         except KafkaException as error:
-            raise self._unavailable(error) from None
+            consumer.poll(0)
+            raise self._unavailable(error, heard) from None
         finally:
             consumer.close()
 

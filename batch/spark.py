@@ -79,8 +79,8 @@ def _resolved(stretch: Stretch) -> Stretch:
 
 def reader_options(source: KafkaSource, planned: Mapping[int, Stretch]) -> dict[str, str]:
     """The planned offsets as numbers; without a wish for more tasks, one reads one partition in order."""
-    return {
-        "kafka.bootstrap.servers": source.bootstrap_servers,
+    connection = {f"kafka.{name}": value for name, value in source.brokers.java().items()}
+    return connection | {
         "assign": json.dumps({source.topic: list(planned)}),
         "startingOffsets": json.dumps({source.topic: {str(p): s.start for p, s in planned.items()}}),
         "endingOffsets": json.dumps({source.topic: {str(p): s.end for p, s in planned.items()}}),

@@ -49,12 +49,14 @@ def record(archive: Path) -> None:
     from batch import session, spark
     from batch.sources import KafkaSource
     from batch.stretch import Stretch
+    from streamguard.brokers import Brokers
     from streamguard.settings import Settings
     from streamguard.testing.broker import LocalKafka
 
     settings, topic = Settings(), "warm"
     with LocalKafka() as kafka, tempfile.TemporaryDirectory() as scratch:
-        client = {"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0}
+        brokers = Brokers(kafka.bootstrap_servers)
+        client = brokers.librdkafka()
         admin = AdminClient(client)
         admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(30)
         producer = Producer(client)
@@ -62,7 +64,7 @@ def record(archive: Path) -> None:
         producer.flush(30)
         flags = Jvm().archiving_flags(archive)
         with session.opened(settings.spark, Path(scratch), java_flags=flags) as running:
-            source = KafkaSource(kafka.bootstrap_servers, topic)
+            source = KafkaSource(brokers, topic)
             spark.fold(source, [Stretch(0, 0, 1)], settings, Path(scratch), lambda _: None, running)
     java: Any = SparkContext._gateway
     java.proc.stdin.close()

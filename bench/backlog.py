@@ -20,6 +20,7 @@ from agents.produce import EventProducer
 from bench.figures import Figure
 from bench.traffic import habits, learn, publish, values
 from bench.worker import CPU, EVENTS, running, settings
+from streamguard.brokers import Brokers
 from streamguard.testing.broker import LocalKafka
 
 USERS = 10_000
@@ -41,7 +42,7 @@ def measure(*, quick: bool) -> list[Figure]:
             chosen.kafka.events_topic,
             chosen.kafka.partitions,
         )
-        with EventProducer(bootstrap, topic) as producer:
+        with EventProducer(Brokers(bootstrap), topic) as producer:
             for block in simulation.blocks():
                 producer.send((event.user, event.value) for event in block)
         made = iter(range(100))

@@ -24,6 +24,7 @@ from agents.produce import EventProducer
 from bench.figures import Figure
 from bench.traffic import Invented, habits
 from bench.worker import settings
+from streamguard.brokers import Brokers
 from streamguard.settings import Settings
 from streamguard.testing.broker import LocalKafka
 
@@ -102,7 +103,7 @@ def _fill(chosen: Settings, topic: str, events: int, users: int) -> None:
 
     kafka = msgspec.structs.replace(chosen.kafka, events_topic=topic)
     topics.create(msgspec.structs.replace(chosen, kafka=kafka))
-    with EventProducer(chosen.kafka.bootstrap_servers, topic, linger_ms=20.0) as producer:
+    with EventProducer(Brokers(chosen.kafka.bootstrap_servers), topic, linger_ms=20.0) as producer:
         if events <= 1_000_000:
             for block in habits(events, users).blocks():
                 producer.send((event.user, event.value) for event in block)

@@ -15,6 +15,7 @@ from agents.produce import EventProducer
 from bench.figures import Figure
 from bench.traffic import habits, learn, publish, values
 from bench.worker import CPU, EVENTS, running, settings
+from streamguard.brokers import Brokers
 from streamguard.settings import Settings
 from streamguard.simulate import Simulation
 from streamguard.simulate.pace import paced
@@ -38,7 +39,7 @@ def measure(*, quick: bool) -> list[Figure]:
             past = Simulation(
                 USERS, 1, now - 30 * DAY_MS, events=history, events_per_day=history / USERS / 30
             )
-            with EventProducer(kafka.bootstrap_servers, topic) as producer:
+            with EventProducer(Brokers(kafka.bootstrap_servers), topic) as producer:
                 producer.send((event.user, event.value) for event in past)
             worker.until_events(history)
             worker.until_saved(chosen.worker.checkpoint_seconds)
@@ -50,7 +51,7 @@ def measure(*, quick: bool) -> list[Figure]:
             )  # fmt: skip
             sent = 0
             first: dict[str, float] = {}
-            with EventProducer(kafka.bootstrap_servers, topic, linger_ms=0.0) as producer:
+            with EventProducer(Brokers(kafka.bootstrap_servers), topic, linger_ms=0.0) as producer:
                 for due in paced(live.blocks()):
                     producer.send((event.user, event.value) for event in due)
                     sent += len(due)

@@ -12,6 +12,7 @@ from agents.produce import EventProducer
 from bench.figures import Figure
 from bench.traffic import Invented
 from bench.worker import RESIDENT, RunningWorker, running, settings
+from streamguard.brokers import Brokers
 from streamguard.dictionary import MAX_CHARACTERS
 from streamguard.dictionary import SIZE as DICTIONARY
 from streamguard.population import ROWS, SOURCE, SOURCES, WIDTH
@@ -47,7 +48,7 @@ def measure(*, quick: bool) -> list[Figure]:
         with running(chosen) as worker:
             worker.until_ready()
             start = worker.metrics()[RESIDENT]
-            with EventProducer(kafka.bootstrap_servers, chosen.kafka.events_topic) as producer:
+            with EventProducer(Brokers(kafka.bootstrap_servers), chosen.kafka.events_topic) as producer:
                 made = Invented().events(users, addresses)
                 series = [(0, start)]
                 for reached in range(step, events + 1, step):

@@ -20,6 +20,7 @@ from agents.produce import EventProducer
 from bench.figures import Figure
 from bench.traffic import fold, habits, publish, values
 from bench.worker import EVENTS, RunningWorker, running, settings
+from streamguard.brokers import Brokers
 from streamguard.features import NAMES
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
@@ -43,7 +44,7 @@ def measure(*, quick: bool) -> list[Figure]:
         topic = chosen.kafka.events_topic
         events = [(event.user, event.value) for event in habits(history + rate * seconds, USERS)]
         with running(chosen) as worker:
-            with EventProducer(kafka.bootstrap_servers, topic) as producer:
+            with EventProducer(Brokers(kafka.bootstrap_servers), topic) as producer:
                 producer.send(events[:history])
             worker.until_events(history)
             worker.until_saved(chosen.worker.checkpoint_seconds)
@@ -52,7 +53,7 @@ def measure(*, quick: bool) -> list[Figure]:
                 target=_promote, args=(directory / "registry", versions[1:], seconds / (swaps + 1))
             )
             promotions.start()
-            with EventProducer(kafka.bootstrap_servers, topic, linger_ms=0.0) as producer:
+            with EventProducer(Brokers(kafka.bootstrap_servers), topic, linger_ms=0.0) as producer:
                 for start in range(history, len(events), rate // SLICES):
                     time.sleep(max(0.0, began + (start - history) / rate - time.time()))
                     producer.send(events[start : start + rate // SLICES])

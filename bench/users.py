@@ -21,6 +21,7 @@ from agents.table import Local, Memory, PartitionTable
 from bench.figures import Figure
 from bench.traffic import CHUNK, Invented, learn, publish
 from bench.worker import CPU, EVENTS, running, settings
+from streamguard.brokers import Brokers
 from streamguard.forest import Forest
 from streamguard.models.train import train
 from streamguard.settings import Detection, Worker
@@ -164,7 +165,7 @@ class Company:
 
     def _produce(self, users: list[int]) -> None:
         kafka = self._settings.kafka
-        with EventProducer(kafka.bootstrap_servers, kafka.events_topic) as producer:
+        with EventProducer(Brokers(kafka.bootstrap_servers), kafka.events_topic) as producer:
             producer.send(self._invented.events(users))
 
 

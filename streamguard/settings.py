@@ -43,6 +43,25 @@ class Kafka(_Section, frozen=True):
     """How long Kafka keeps events: the longest that a worker may be down, and what a back-test can reach."""
 
 
+class Security(_Section, frozen=True):
+    """How brokers and this client prove to each other who they are. No secret stands here, but in the files named."""
+
+    tls: bool = False
+    """Encrypt, with the system's certificate authorities; the two files below imply it."""
+    ca_file: str = ""
+    """PEM certificates of the authorities that sign brokers."""
+    certificate_file: str = ""
+    """PEM certificate chain of this client, for brokers that ask for it (mTLS)."""
+    key_file: str = ""
+    """Its key in PEM (PKCS#8, no passphrase). Empty: it is in `certificate_file`."""
+    mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    """How the password is proven (SASL)."""
+    username: str = ""
+    """Empty: no password is proven."""
+    password_file: str = ""
+    """File with the password alone; a line end behind it does not belong to it."""
+
+
 class Worker(_Section, frozen=True):
     """One worker process of the speed layer."""
 
@@ -171,6 +190,7 @@ class Settings(_Section, frozen=True):
     """Every section of the settings file."""
 
     kafka: Kafka = Kafka()
+    security: Security = Security()
     worker: Worker = Worker()
     detection: Detection = Detection()
     models: Models = Models()

@@ -20,6 +20,7 @@ from batch.session import opened
 from batch.sources import KafkaSource
 from batch.spark import reader_options
 from batch.stretch import Stretch
+from streamguard.brokers import Brokers
 from streamguard.features import NAMES
 from streamguard.settings import Spark
 
@@ -159,7 +160,7 @@ def features(events: DataFrame) -> DataFrame:
 def main(bootstrap: str, topic: str, directory: str) -> None:
     """Fold nothing: compute, and write what is kept."""
     begun = time.perf_counter()
-    source = KafkaSource(bootstrap, topic)
+    source = KafkaSource(Brokers(bootstrap), topic)
     planned = {p: Stretch(p, start, end) for p, (start, end) in source.bounds().items()}
     with (
         tempfile.TemporaryDirectory() as scratch,

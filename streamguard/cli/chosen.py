@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from streamguard.brokers import Brokers
 from streamguard.settings import Settings, SettingsError, load
 
 MISFIT = 78
@@ -39,6 +40,10 @@ def chosen(config: Path | None, **sections: dict[str, Any]) -> Settings:
         replaced = msgspec.structs.replace(getattr(settings, section), **said)
         settings = msgspec.structs.replace(settings, **{section: replaced})
     try:
-        return msgspec.convert(msgspec.to_builtins(settings), Settings)
+        settings = msgspec.convert(msgspec.to_builtins(settings), Settings)
+        Brokers.of(settings)
+    except SettingsError as error:
+        raise Ended(str(error), MISFIT) from None
     except msgspec.ValidationError as error:
         raise Ended(f"the command line: {error}", MISFIT) from None
+    return settings

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from streamguard.brokers import Brokers
 from streamguard.settings import SettingsError, load
 from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
 from streamguard.simulate.output import Labels, open_file
@@ -167,9 +168,12 @@ def command(
             if output is not None:
                 sinks.append(stack.enter_context(open_file(output, with_labels=with_labels)).write)
             else:
-                kafka = load(config).kafka
-                servers, topic = bootstrap_servers or kafka.bootstrap_servers, topic or kafka.events_topic
-                sinks.append(stack.enter_context(_to_kafka(servers, topic, rate)))
+                settings = load(config)
+                servers = bootstrap_servers or settings.kafka.bootstrap_servers
+                brokers = Brokers(servers, settings.security)
+                sinks.append(
+                    stack.enter_context(_to_kafka(brokers, topic or settings.kafka.events_topic, rate))
+                )
             _announce(simulation)
             blocks = simulation.blocks()
             _run(paced(blocks, shift_seconds=(begin - start) / 1000) if live else blocks, sinks)
@@ -192,12 +196,12 @@ def _announce(simulation: Simulation) -> None:
 
 
 @contextmanager
-def _to_kafka(servers: str, topic: str, rate: float | None) -> Iterator[Sink]:
+def _to_kafka(brokers: Brokers, topic: str, rate: float | None) -> Iterator[Sink]:
     from agents.produce import EventProducer, ProduceError
 
     try:
         with EventProducer(
-            servers, topic, linger_ms=0.0 if rate is not None and rate <= 5000 else 5.0
+            brokers, topic, linger_ms=0.0 if rate is not None and rate <= 5000 else 5.0
         ) as producer:
             producer.check()
             yield lambda events: producer.send((event.user, event.value) for event in events)

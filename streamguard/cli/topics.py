@@ -1,20 +1,22 @@
-"""`streamguard topics`: creates or checks the Kafka topics."""
+"""`streamguard topics`: creates or checks the Kafka topics, and says who has to be allowed what."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from agents import topics
+from agents.rights import Part, rights
 from streamguard.cli.chosen import chosen
 from streamguard.settings import Settings
 
 
 @click.group()
 def command() -> None:
-    """Create or check StreamGuard's topics."""
+    """Create or check StreamGuard's topics, and say who has to be allowed what."""
 
 
 def _of_settings(function: Callable[..., None]) -> Callable[..., None]:
@@ -46,6 +48,16 @@ def check(config: Path | None, bootstrap_servers: str | None) -> None:
     Ends with 1 if one of them will not do; every wrong setting is named with its remedy.
     """
     _report(chosen(config, kafka={"bootstrap_servers": bootstrap_servers}))
+
+
+@command.command()
+@_of_settings
+@click.argument("part", type=click.Choice(get_args(Part)))
+@click.argument("user", default="User:NAME")
+def acls(config: Path | None, bootstrap_servers: str | None, part: Part, user: str) -> None:
+    """Print the commands that allow USER (User:NAME, User:CN=NAME) what PART needs; Kafka is not asked."""
+    for right in rights(chosen(config, kafka={"bootstrap_servers": bootstrap_servers}))[part]:
+        click.echo(right.command(user))
 
 
 def _report(settings: Settings) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -93,6 +94,12 @@ class LocalKafka:
         Where clients connect; None means a free one, or the directory's own.
     heap_megabytes
         Java heap.
+    protocol
+        How clients connect: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
+    settings
+        More of the broker's, or others than `SETTINGS`: certificates, an authorizer.
+    users
+        Name -> password of each SCRAM-SHA-512 user that is there from the start.
 
     Notes
     -----
@@ -105,8 +112,18 @@ class LocalKafka:
     """
 
     def __init__(
-        self, directory: Path | None = None, port: int | None = None, *, heap_megabytes: int = 384
+        self,
+        directory: Path | None = None,
+        port: int | None = None,
+        *,
+        heap_megabytes: int = 384,
+        protocol: str = "PLAINTEXT",
+        settings: Mapping[str, object] | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
+        self._protocol = protocol
+        self._settings = dict(settings or {})
+        self._users = dict(users or {})
         self._temporary = directory is None
         self.directory = (
             Path(tempfile.mkdtemp(prefix="streamguard-kafka-")) if directory is None else directory.resolve()
@@ -214,12 +231,16 @@ class LocalKafka:
     def _configure(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         places = {
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},CONTROLLER://{HOST}:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            "listeners": f"{self._protocol}://{HOST}:{self.port},CONTROLLER://{HOST}:{self._controller_port}",
+            "advertised.listeners": f"{self._protocol}://{HOST}:{self.port}",
+            "inter.broker.listener.name": self._protocol,
+            "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,{self._protocol}:{self._protocol}",
             "controller.quorum.bootstrap.servers": f"{HOST}:{self._controller_port}",
             "log.dirs": self.directory / "data",
         }
-        settings = "".join(f"{name}={value}\n" for name, value in (SETTINGS | places).items())
+        settings = "".join(
+            f"{name}={value}\n" for name, value in (SETTINGS | self._settings | places).items()
+        )
         (self.directory / "server.properties").write_text(settings)
         (self.directory / "log4j2.properties").write_text(LOGGING)
 
@@ -227,6 +248,8 @@ class LocalKafka:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
         tool = [*run, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "--standalone"]
         tool += ["--cluster-id", cluster, "--config", str(self.directory / "server.properties")]
+        for name, password in self._users.items():
+            tool += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         with self.log.open("ab") as log:
             if subprocess.run(tool, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode:
                 raise BrokerError(

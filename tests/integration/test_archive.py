@@ -22,6 +22,7 @@ from batch.manifest import Manifest, read
 from batch.plan import plan
 from batch.request import Request
 from batch.sources import ArchiveSource, KafkaSource
+from streamguard.brokers import Brokers
 from streamguard.cli import archive as cli
 from streamguard.settings import Batch, Settings, load
 from tests.harness import Site, events, eventually
@@ -164,7 +165,7 @@ def test_spark_writes_what_this_process_writes(kafka: str, spark: Any, tmp_path:
 
     assert rows(tmp_path / "spark") == rows(tmp_path / "local")
     assert outcomes["spark"].ends == outcomes["local"].ends
-    source = KafkaSource(kafka, site.settings.kafka.events_topic)
+    source = KafkaSource(Brokers(kafka), site.settings.kafka.events_topic)
     kept = ArchiveSource(str(tmp_path / "spark"), manifest(tmp_path / "spark"))
     assert kept.bounds() == source.bounds() and kept.identity() == source.identity()
     for stretch in plan(kept, None):

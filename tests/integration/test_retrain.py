@@ -22,6 +22,7 @@ from batch import sources
 from batch.runs import Runs
 from batch.sources import KafkaSource
 from batch.stretch import Stretch
+from streamguard.brokers import Brokers
 from streamguard.cli.retrain import command
 from streamguard.features import NAMES
 from streamguard.models.registry import Registry
@@ -337,7 +338,8 @@ def test_large_records_are_read_a_few_at_a_time(place: Place, monkeypatch: pytes
     monkeypatch.setattr(sources, "_PORTION", 4)
     place.produce([event(START + k, "x", "k" * 200_000) for k in range(40)])
     topic = KafkaSource(
-        place.environ["STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS"], place.environ["STREAMGUARD_KAFKA_EVENTS_TOPIC"]
+        Brokers(place.environ["STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS"]),
+        place.environ["STREAMGUARD_KAFKA_EVENTS_TOPIC"],
     )
     (partition,) = (p for p, (_, end) in topic.bounds().items() if end)
     chunks = list(topic.records(Stretch(partition, 0, 40)))

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from agents.produce import EventProducer, ProduceError
+from streamguard.brokers import Brokers
 from streamguard.cli.simulate import command
 from streamguard.simulate import Simulation
 from streamguard.testing.broker import free_port
@@ -94,7 +95,7 @@ def test_a_missing_topic_is_named(kafka: str) -> None:
 
 def test_a_missing_broker_is_named() -> None:
     servers = f"127.0.0.1:{free_port()}"
-    producer = EventProducer(servers, "events", timeout_seconds=2)
+    producer = EventProducer(Brokers(servers), "events", timeout_seconds=2)
     with pytest.raises(ProduceError, match=f"no Kafka at {servers}"):
         producer.check(timeout=1)
 
@@ -103,6 +104,6 @@ def test_events_that_nobody_takes_are_an_error() -> None:
     servers = f"127.0.0.1:{free_port()}"
     with (
         pytest.raises(ProduceError, match="did not take 3 events"),
-        EventProducer(servers, "events", timeout_seconds=1) as producer,
+        EventProducer(Brokers(servers), "events", timeout_seconds=1) as producer,
     ):
         producer.send([("alice", b"{}")] * 3)

@@ -21,6 +21,7 @@ from batch.session import SparkError
 from batch.sources import FileSource, KafkaSource
 from batch.staged import Counts
 from batch.stretch import PlanError, Stretch
+from streamguard.brokers import Brokers
 from streamguard.settings import Settings
 from tests.harness import Site, events
 
@@ -35,7 +36,7 @@ class Topic:
 
     def __init__(self, kafka: str, directory: Path) -> None:
         self.site = Site(kafka, directory / "site", partitions=PARTITIONS)
-        self.source = KafkaSource(kafka, self.site.settings.kafka.events_topic)
+        self.source = KafkaSource(Brokers(kafka), self.site.settings.kafka.events_topic)
         self._directory = directory
         self._folded = 0
         made = [(partition % 3, value) for partition, value in events(6000, PARTITIONS, users=60)]

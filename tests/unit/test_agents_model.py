@@ -346,7 +346,7 @@ def test_without_kafka_the_registry_is_followed_all_the_same(
 
 
 def test_trouble_with_the_topic_is_said_once_until_it_works_again(caplog: pytest.LogCaptureFixture) -> None:
-    topic = ModelsTopic(Kafka(bootstrap_servers="127.0.0.1:1"))
+    topic = ModelsTopic(Settings(kafka=Kafka(bootstrap_servers="127.0.0.1:1")))
     eventually("the trouble is noticed", lambda: not topic.read(0.1) and caplog.messages)
     topic.tell(b"key", InUse("app", ONE))
     for _ in range(5):

@@ -22,7 +22,7 @@ from agents.waiting import Waiting
 from batch import metrics as batch_metrics
 from batch.job import Outcome
 from streamguard import metrics
-from streamguard.settings import Batch, Detection, Kafka, Settings, SettingsError
+from streamguard.settings import Batch, Detection, Settings, SettingsError
 from streamguard.state import PartitionState
 from streamguard.testing.clock import ManualClock
 
@@ -86,7 +86,7 @@ def test_a_thousand_users_and_addresses_are_no_new_series() -> None:
     state = PartitionState(
         3, lambda keys: [None] * len(keys), resident=9000, detection=Detection(alert_risk=0)
     )
-    publisher, producer = Publisher(Kafka()), Acknowledging()
+    publisher, producer = Publisher(Settings()), Acknowledging()
     publisher._producer = producer
 
     def publish(first: int, last: int) -> None:

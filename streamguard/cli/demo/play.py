@@ -21,6 +21,7 @@ import numpy as np
 
 from agents import topics
 from agents.produce import EventProducer
+from streamguard.brokers import Brokers
 from streamguard.cli.demo.learn import judgement, retrain
 from streamguard.cli.demo.watch import Seen, Watch
 from streamguard.settings import Kafka, Models, Settings, Worker
@@ -191,8 +192,7 @@ def _worker(settings: Settings, directory: Path) -> Iterator[RunningWorker]:
 
 def _produce_history(settings: Settings, history: Simulation) -> int:
     count = 0
-    kafka = settings.kafka
-    with EventProducer(kafka.bootstrap_servers, kafka.events_topic, linger_ms=5.0) as producer:
+    with EventProducer(Brokers.of(settings), settings.kafka.events_topic, linger_ms=5.0) as producer:
         for block in history.blocks():
             producer.send((event.user, event.value) for event in block)
             count += len(block)
@@ -202,8 +202,7 @@ def _produce_history(settings: Settings, history: Simulation) -> int:
 def _produce_live(settings: Settings, live: Simulation) -> dict[str, str | None]:
     """Send events when they are due; event id -> campaign, for the closing table only."""
     labels: dict[str, str | None] = {}
-    kafka = settings.kafka
-    with EventProducer(kafka.bootstrap_servers, kafka.events_topic, linger_ms=0.0) as producer:
+    with EventProducer(Brokers.of(settings), settings.kafka.events_topic, linger_ms=0.0) as producer:
         for due in paced(live.blocks()):
             producer.send((event.user, event.value) for event in due)
             labels.update((event.event_id, event.campaign) for event in due)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from streamguard.brokers import Brokers, Heard
 from streamguard.cli.doctor import group
 from streamguard.cli.doctor.features import FeaturesUnknownError, features
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
 from streamguard.settings import Settings
+
+if TYPE_CHECKING:
+    from agents.rights import Right
 
 ANSWER_SECONDS = 4.0
 """A cluster that has not answered by then is not there."""
@@ -19,19 +23,9 @@ MOST_BROKERS = 16
 SKEW_SECONDS = 2.0
 """A record this far in the future was stamped by another clock than this machine's."""
 _CONNECT_SECONDS = 1.0
-_ALL_DOWN = "_ALL_BROKERS_DOWN"
 
 OLDEST_METADATA = 25
 """The `metadata.version` that Kafka 4.0 brought; a cluster below it is older, or not yet finalised after an upgrade."""
-
-WORKER_NEEDS = {
-    "events": ("READ", "DESCRIBE_CONFIGS"),
-    "alerts": ("WRITE", "DESCRIBE_CONFIGS"),
-    "dead_letter": ("WRITE", "DESCRIBE_CONFIGS"),
-    "models": ("READ", "WRITE", "DESCRIBE_CONFIGS"),
-    "changelog": ("READ", "WRITE", "DESCRIBE_CONFIGS"),
-}
-"""Role of a topic -> what a worker does with it; each allows DESCRIBE as well."""
 
 
 def kafka(settings: Settings) -> Iterator[Finding]:
@@ -39,22 +33,24 @@ def kafka(settings: Settings) -> Iterator[Finding]:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    servers = settings.kafka.bootstrap_servers
-    said: list[Any] = []
-    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0, "error_cb": said.append})
+    brokers = Brokers.of(settings)
+    heard = Heard()
+    admin = AdminClient(brokers.librdkafka(error_cb=heard))
     try:
-        cluster = _metadata(admin, said)
+        cluster = _metadata(admin, heard)
     except KafkaException as error:
-        reasons = [e.str() for e in reversed(said) if e.name() != _ALL_DOWN]
+        reason, remedy = heard.reason(
+            error.args[0], "start one with `streamguard broker`, or set kafka.bootstrap_servers"
+        )
         yield fail(
             "broker",
-            f"no Kafka answers at {servers} ({reasons[0] if reasons else error.args[0].str()});"
+            f"no Kafka answers at {brokers} ({reason});"
             " topics, permissions, workers, offsets and clocks could not be looked at",
-            "start one with `streamguard broker`, or set kafka.bootstrap_servers",
+            remedy,
         )
         return
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
-        "broker": lambda: _brokers(servers, cluster),
+        "broker": lambda: _brokers(brokers, cluster),
         "topics": lambda: _topics(settings),
         "permissions": lambda: _permissions(admin, settings),
         "workers": lambda: group.workers(admin, settings, cluster),
@@ -72,7 +68,7 @@ def kafka(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def _metadata(admin: Any, said: list[Any]) -> Any:
+def _metadata(admin: Any, heard: Heard) -> Any:
     """What the cluster consists of. Where every connection was refused, twice is enough."""
     from confluent_kafka import KafkaException
 
@@ -82,12 +78,12 @@ def _metadata(admin: Any, said: list[Any]) -> Any:
             return admin.list_topics(timeout=ANSWER_SECONDS / 4)
         except KafkaException:
             admin.poll(0)
-            refused = any(error.name() == _ALL_DOWN for error in said)
+            refused = heard.all_down
             if time.monotonic() - began > ANSWER_SECONDS / (2 if refused else 1):
                 raise
 
 
-def _brokers(servers: str, cluster: Any) -> Iterator[Finding]:
+def _brokers(asked: Brokers, cluster: Any) -> Iterator[Finding]:
     brokers = sorted(cluster.brokers.values(), key=lambda broker: broker.id)
     unreachable = []
     for broker in brokers[:MOST_BROKERS]:
@@ -102,9 +98,9 @@ def _brokers(servers: str, cluster: Any) -> Iterator[Finding]:
             "set advertised.listeners to addresses that clients reach, and let the firewall pass them",
         )
         return
-    found = f"{servers}: {len(brokers)} {'broker' if len(brokers) == 1 else 'brokers'}"
+    found = f"{asked}: {len(brokers)} {'broker' if len(brokers) == 1 else 'brokers'}"
     try:
-        levels = features(brokers[0].host, brokers[0].port, _CONNECT_SECONDS)
+        levels = features(brokers[0].host, brokers[0].port, _CONNECT_SECONDS, asked.ssl_context())
     except FeaturesUnknownError as error:
         yield ok("broker", f"{found}, of which no features could be asked: {error}")
         return
@@ -139,16 +135,16 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
     """What the brokers let this client do; only transactional ids have no such answer."""
     from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
-    from agents import topics
+    from agents.rights import Right, rights
 
-    names = topics.names(settings)
+    needed = {right.name: right.operations for right in rights(settings)["worker"] if right.kind == "topic"}
     answers = admin.describe_topics(
-        TopicCollection(list(names.values())),
+        TopicCollection(list(needed)),
         include_authorized_operations=True,
         request_timeout=ANSWER_SECONDS,
     )
     asked, refused = 0, False
-    for role, name in names.items():
+    for name, operations in needed.items():
         try:
             allowed = {operation.name for operation in answers[name].result().authorized_operations}
         except KafkaException as error:
@@ -158,16 +154,20 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
                 raise
             allowed = set()
         asked += 1
-        if missing := [operation for operation in WORKER_NEEDS[role] if operation not in allowed]:
+        if missing := [operation for operation in operations if operation not in allowed]:
             refused = True
-            yield fail("permissions", f"{name}: no {', '.join(missing)}", _grant(missing, f"--topic {name}"))
+            yield fail(
+                "permissions",
+                f"{name}: no {', '.join(missing)}",
+                _grant(Right("topic", name, tuple(missing))),
+            )
     about = group.described(admin, settings)
     if about is not None:
         asked += 1
         if "READ" not in {operation.name for operation in about.authorized_operations or ()}:
             refused = True
             app = settings.worker.app_id
-            yield fail("permissions", f"group {app}: no READ", _grant(["READ"], f"--group {app}"))
+            yield fail("permissions", f"group {app}: no READ", _grant(Right("group", app, ("READ",))))
     if asked and not refused:
         yield ok(
             "permissions",
@@ -180,11 +180,8 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _grant(operations: list[str], resource: str) -> str:
-    flags = " ".join(f"--operation {operation.title().replace('_', '')}" for operation in operations)
-    return (
-        f"`kafka-acls.sh --bootstrap-server HOST:PORT --add --allow-principal User:NAME {flags} {resource}`"
-    )
+def _grant(right: Right) -> str:
+    return f"`{right.command('User:NAME')}`"
 
 
 def _clock(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:

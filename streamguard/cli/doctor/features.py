@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 import struct
+from contextlib import ExitStack
 
 _API_VERSIONS, _VERSION = 18, 3
 _FINALIZED = 2
@@ -16,8 +18,8 @@ class FeaturesUnknownError(RuntimeError):
     """The broker did not tell; the message says why."""
 
 
-def features(host: str, port: int, patience: float) -> dict[str, int]:
-    """The level of each feature that the cluster has agreed on, by an ApiVersions request in the clear.
+def features(host: str, port: int, patience: float, tls: ssl.SSLContext | None = None) -> dict[str, int]:
+    """The level of each feature that the cluster has agreed on, by an ApiVersions request, which needs no password.
 
     Raises
     ------
@@ -28,7 +30,10 @@ def features(host: str, port: int, patience: float) -> dict[str, int]:
     request = struct.pack(">hhih", _API_VERSIONS, _VERSION, 1, len(name)) + name + b"\0"
     request += bytes([len(name) + 1]) + name + b"\x021" + b"\0"
     try:
-        with socket.create_connection((host, port), patience) as broker:
+        with ExitStack() as stack:
+            broker = stack.enter_context(socket.create_connection((host, port), patience))
+            if tls is not None:
+                broker = stack.enter_context(tls.wrap_socket(broker, server_hostname=host))
             broker.sendall(struct.pack(">i", len(request)) + request)
             with broker.makefile("rb") as answer:
                 (size,) = struct.unpack(">i", answer.read(4))

@@ -1,0 +1,221 @@
+"""The main path on brokers that let in nobody unknown: TLS, passwords, certificates, and no right too many."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from agents.rights import rights
+from streamguard.brokers import Brokers
+from streamguard.settings import Security, Settings, load
+from streamguard.testing.broker import LocalKafka
+from tests.certificates import Authority
+from tests.harness import eventually
+
+pytestmark = pytest.mark.integration
+
+PASSWORDS = {name: f"{name} \"\\' =;[secret" for name in ("setup", "producer", "worker", "retrain")}
+BROKER = {"broker": "broker-secret"}
+RESOURCES = {
+    "topic": ResourceType.TOPIC,
+    "group": ResourceType.GROUP,
+    "transactional-id": ResourceType.TRANSACTIONAL_ID,
+}
+AUTHORIZED = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "ssl.keystore.type": "PEM",
+    "ssl.truststore.type": "PEM",
+}
+
+
+@dataclass
+class Guarded:
+    """A broker, and for each part of StreamGuard a settings file with which it is let in."""
+
+    kafka: LocalKafka
+    directory: Path
+    authority: Authority
+
+    def config(self, part: str, **other: str) -> Path:
+        """The settings file of a part; `other` security settings make it a wrong one."""
+        file = self.directory / f"{part}-{len(other)}.toml"
+        security = {"ca_file": str(self.authority.file)} | self._proof(part) | other
+        text = f'[kafka]\nbootstrap_servers = "{self.kafka.bootstrap_servers}"\npartitions = 2\n[security]\n'
+        file.write_text(text + "".join(f'{name} = "{value}"\n' for name, value in security.items()))
+        return file
+
+    def _proof(self, part: str) -> dict[str, str]:
+        raise NotImplementedError
+
+    def run(
+        self, part: str, *arguments: object, code: int = 0, **other: str
+    ) -> subprocess.CompletedProcess[str]:
+        """A command as that part."""
+        ran = subprocess.run(
+            self.command(part, *arguments, **other), capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == code, ran.stdout + ran.stderr
+        return ran
+
+    def command(self, part: str, *arguments: object, **other: str) -> list[str]:
+        config = self.config(part, **other)
+        return [sys.executable, "-m", "streamguard.cli", *map(str, arguments), "--config", str(config)]
+
+    def main_path(self, engine: str) -> None:
+        """Topics, events, a worker that folds them and tells of an attack, a retrain that it takes over."""
+        self.run("setup", "topics", "create")
+        self.run("producer", "simulate", "--events", "3000", "--users", "5", "--attack", "brute_force")
+        registry, log = self.directory / "registry", self.directory / "worker.log"
+        command = self.command(
+            "worker", "worker", "--data-dir", self.directory / "data", "--metrics-port", "0",
+            "--registry", registry, "--log-format", "json",
+        )  # fmt: skip
+        with log.open("wb") as out:
+            worker = subprocess.Popen(command, stdout=out, stderr=out)
+        try:
+            outcome = json.loads(
+                self.run(
+                    "retrain", "retrain", "--engine", engine, "--output", self.directory / "runs",
+                    "--registry", registry, "--json",
+                ).stdout
+            )  # fmt: skip
+            assert outcome["events"] == 3000
+            assert outcome["current"], outcome
+            eventually("the worker has the model", lambda: outcome["version"] in log.read_text())
+        finally:
+            worker.terminate()
+            code = worker.wait(60)
+        assert code == 0, log.read_text()
+        assert not [line for line in log.read_text().splitlines() if '"ERROR"' in line]
+
+
+class ByPassword(Guarded):
+    def _proof(self, part: str) -> dict[str, str]:
+        password = self.directory / f"{part}.password"
+        password.write_text(PASSWORDS[part] + "\n")
+        return {"username": part, "password_file": str(password)}
+
+
+class ByCertificate(Guarded):
+    def _proof(self, part: str) -> dict[str, str]:
+        return {"certificate_file": str(self.authority.issue(part))}
+
+
+@pytest.fixture(scope="module")
+def by_password(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByPassword]:
+    """SCRAM over TLS, and of rights only those of `agents.rights`."""
+    directory = tmp_path_factory.mktemp("password")
+    authority = Authority(directory)
+    settings = AUTHORIZED | {
+        "ssl.keystore.location": authority.issue("broker"),
+        "ssl.truststore.location": authority.file,
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512",
+        "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required "
+            f'username="broker" password="{BROKER["broker"]}";'
+        ),
+        "super.users": "User:broker;User:ANONYMOUS",  # the controller's listener is for this node alone
+    }
+    with LocalKafka(protocol="SASL_SSL", settings=settings, users=PASSWORDS | BROKER) as kafka:
+        guarded = ByPassword(kafka, directory, authority)
+        secret = directory / "broker.password"
+        secret.write_text(BROKER["broker"])
+        own = Security(ca_file=str(authority.file), username="broker", password_file=str(secret))
+        allow(Brokers(kafka.bootstrap_servers, own), load(guarded.config("setup"), {}))
+        yield guarded
+
+
+def allow(brokers: Brokers, settings: Settings) -> None:
+    """Give each part its rights."""
+    bindings = [
+        AclBinding(
+            RESOURCES[right.kind],
+            right.name,
+            ResourcePatternType.PREFIXED if right.prefixed else ResourcePatternType.LITERAL,
+            f"User:{part}",
+            "*",
+            AclOperation[operation],
+            AclPermissionType.ALLOW,
+        )
+        for part, needed in rights(settings).items()
+        for right in needed
+        for operation in right.operations
+    ]
+    admin = AdminClient(brokers.librdkafka())  # its futures end with it
+    for done in admin.create_acls(bindings).values():
+        done.result(30)
+
+
+def test_the_main_path_by_password_with_no_right_too_many(by_password: ByPassword) -> None:
+    by_password.main_path("spark")
+    found = json.loads(by_password.run("worker", "doctor", "--json", code=0).stdout)
+    status = {finding["check"]: finding["status"] for finding in found["findings"]}
+    assert status["broker"] == status["topics"] == status["permissions"] == "ok", found
+
+
+def test_the_main_path_by_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    settings = AUTHORIZED | {
+        "ssl.keystore.location": authority.issue("broker"),
+        "ssl.truststore.location": authority.file,
+        "ssl.client.auth": "required",
+        "super.users": "User:CN=broker;User:ANONYMOUS",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+    with LocalKafka(protocol="SSL", settings=settings) as kafka:
+        ByCertificate(kafka, tmp_path, authority).main_path("local")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("topics", "check"),
+        ("simulate", "--events", "5"),
+        ("worker", "--metrics-port", "0"),
+        ("retrain", "--engine", "local"),
+        ("doctor",),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_wrong_password_and_an_unknown_authority_are_told(
+    by_password: ByPassword, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wrong = tmp_path / "wrong.password"
+    wrong.write_text("not-the-password")
+    said = refused(by_password, command, password_file=str(wrong))
+    assert "security.password_file" in said
+    assert "not-the-password" not in said
+    stranger = Authority(tmp_path, "stranger")
+    assert "security.ca_file" in refused(by_password, command, ca_file=str(stranger.file))
+
+
+def refused(guarded: Guarded, command: tuple[str, ...], **other: str) -> str:
+    ran = subprocess.run(
+        guarded.command("worker", *command, **other), capture_output=True, text=True, check=False
+    )
+    assert ran.returncode != 0
+    assert "Traceback" not in ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def test_a_right_that_is_missing_is_named_with_the_command_that_gives_it(by_password: ByPassword) -> None:
+    by_password.run("setup", "topics", "create")
+    found = by_password.run("producer", "doctor", code=1).stdout
+    assert "security-alerts: no WRITE, DESCRIBE_CONFIGS" in found
+    assert "--operation Write --operation DescribeConfigs --topic security-alerts" in found
