@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streamguard.brokers import Brokers, Heard
+from streamguard.brokers import Brokers, Heard, metadata
 
 
 class ProduceError(RuntimeError):
@@ -69,9 +69,8 @@ class EventProducer:
             Seconds to wait for the broker.
         """
         try:
-            found = self._producer.list_topics(self._topic, timeout=timeout).topics[self._topic]
+            found = metadata(self._producer, self._heard, timeout, self._topic).topics[self._topic]
         except KafkaException as error:
-            self._producer.poll(0)
             reason, remedy = self._heard.reason(
                 error.args[0], "start one with `streamguard broker` or name another with --bootstrap-servers"
             )

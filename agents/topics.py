@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from streamguard.brokers import Brokers, Heard
+from streamguard.brokers import Brokers, Heard, metadata
 from streamguard.settings import Settings
 
 LARGEST_EVENT = 4 * 1024 * 1024
@@ -238,9 +238,8 @@ def _existing(admin: Any, heard: Heard, settings: Settings) -> dict[str, tuple[i
     from confluent_kafka import KafkaException
 
     try:
-        topics = admin.list_topics(timeout=_PATIENCE).topics
+        topics = metadata(admin, heard, _PATIENCE).topics
     except KafkaException as error:
-        admin.poll(0)
         reason, remedy = heard.reason(
             error.args[0], "start one with `streamguard broker`, or set kafka.bootstrap_servers"
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from batch.manifest import File, Manifest
 from batch.stretch import PlanError, Records, Stretch
-from streamguard.brokers import Brokers, Heard
+from streamguard.brokers import Brokers, Heard, metadata
 
 READ_ROWS, READ_BYTES = 4096, 32_000_000
 """In memory at a time, about; a single record may have a megabyte."""
@@ -68,6 +68,7 @@ class KafkaSource:
         heard = Heard()
         admin = AdminClient(self.brokers.librdkafka(error_cb=heard))
         try:
+            metadata(admin, heard, _PATIENCE)
             described = admin.describe_topics(TopicCollection([self.topic]), request_timeout=_PATIENCE)
             return {"topic": self.topic, "topic_id": str(described[self.topic].result().topic_id)}
         except KafkaException as error:

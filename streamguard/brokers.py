@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,8 +201,13 @@ class Heard:
         self._said[error.name()] = error.str()
 
     @property
+    def refused(self) -> bool:
+        """Whether a broker let this client in no further: it will not do so later either."""
+        return not self._said.keys().isdisjoint(_REMEDIES)
+
+    @property
     def all_down(self) -> bool:
-        """Whether every connection was refused."""
+        """Whether no server could be connected to: one that is starting may be there soon."""
         return _ALL_DOWN in self._said
 
     def reason(self, error: Any, otherwise: str) -> tuple[str, str]:
@@ -211,3 +217,33 @@ class Heard:
                 return self._said[name], remedy
         said = [text for name, text in self._said.items() if name != _ALL_DOWN]
         return (said[-1] if said else error.str()), otherwise
+
+
+def metadata(client: Any, heard: Heard, patience: float, topic: str | None = None) -> Any:
+    """What the cluster consists of, or one topic of it.
+
+    Parameters
+    ----------
+    client
+        A librdkafka client whose `error_cb` is `heard`.
+    patience
+        Seconds to wait for an answer; half of them where every connection is refused, and no longer than it takes
+        to be told where brokers do not let this client in.
+
+    Raises
+    ------
+    KafkaException
+        Without an answer; `heard.reason` tells why.
+    """
+    from confluent_kafka import KafkaException
+
+    began, step = time.monotonic(), 0.5
+    while True:
+        try:
+            return client.list_topics(topic, timeout=step)
+        except KafkaException:
+            client.poll(0)
+            waited = time.monotonic() - began
+            if heard.refused or waited >= patience / (2 if heard.all_down else 1):
+                raise
+            step = min(2 * step, max(patience - waited, 0.5))

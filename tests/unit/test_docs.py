@@ -16,6 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from agents.rights import rights
 from streamguard.cli import main
 from streamguard.events import parse as parse_events
 from streamguard.patterns import PATTERNS
@@ -155,3 +156,15 @@ def test_the_worked_example_is_what_happens(tmp_path: Path) -> None:
     assert f"evidence {incident['evidence_bits']:.2f} bits, {incident['severity']}" in text
     for reason in incident["reasons"]:
         assert re.search(rf"^\| {reason['feature']} \| [\d.]+ \| {reason['bits']:.2f} \|", text, re.MULTILINE)
+
+
+def test_the_rights_in_the_security_guide_are_those_that_the_command_prints() -> None:
+    told = [
+        f"| {part} | {right.kind} `{right.name}{'*' if right.prefixed else ''}` | {', '.join(right.operations)} |"
+        for part, needed in rights(Settings()).items()
+        for right in needed
+    ]
+    lines = (ROOT / "docs" / "security.md").read_text().splitlines()
+    start = lines.index("| part | resource | operations |") + 2
+    assert lines[start : start + len(told)] == told
+    assert not lines[start + len(told)].startswith("|")

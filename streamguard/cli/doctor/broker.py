@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from streamguard.brokers import Brokers, Heard
+from streamguard.brokers import Brokers, Heard, metadata
 from streamguard.cli.doctor import group
 from streamguard.cli.doctor.features import FeaturesUnknownError, features
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
@@ -37,7 +37,7 @@ def kafka(settings: Settings) -> Iterator[Finding]:
     heard = Heard()
     admin = AdminClient(brokers.librdkafka(error_cb=heard))
     try:
-        cluster = _metadata(admin, heard)
+        cluster = metadata(admin, heard, ANSWER_SECONDS)
     except KafkaException as error:
         reason, remedy = heard.reason(
             error.args[0], "start one with `streamguard broker`, or set kafka.bootstrap_servers"
@@ -66,21 +66,6 @@ def kafka(settings: Settings) -> Iterator[Finding]:
                 f"Kafka does not tell: {error.args[0].str()}",
                 "where it is not authorized, see `permissions`; otherwise look into the brokers' logs",
             )
-
-
-def _metadata(admin: Any, heard: Heard) -> Any:
-    """What the cluster consists of. Where every connection was refused, twice is enough."""
-    from confluent_kafka import KafkaException
-
-    began = time.monotonic()
-    while True:
-        try:
-            return admin.list_topics(timeout=ANSWER_SECONDS / 4)
-        except KafkaException:
-            admin.poll(0)
-            refused = heard.all_down
-            if time.monotonic() - began > ANSWER_SECONDS / (2 if refused else 1):
-                raise
 
 
 def _brokers(asked: Brokers, cluster: Any) -> Iterator[Finding]:

@@ -1,0 +1,180 @@
+"""What clients are told about brokers, and what is said of files that will not do."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streamguard.brokers import Brokers, Heard, metadata
+from streamguard.settings import Security, SettingsError
+from tests.certificates import Authority
+
+SERVERS = "127.0.0.1:9092"
+PASSWORD = 'a "quoted\\" pass=word; with everything'
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> str:
+    file = tmp_path / "password"
+    file.write_text(PASSWORD + "\n")
+    return str(file)
+
+
+def test_each_client_is_told_the_same(authority: Authority, password: str) -> None:
+    own = str(authority.issue("client"))
+    brokers = Brokers(
+        SERVERS,
+        Security(
+            ca_file=str(authority.file), certificate_file=own, username="worker", password_file=password
+        ),
+    )
+    assert brokers.protocol == "SASL_SSL"
+    confluent, aio, java = brokers.librdkafka(), brokers.aiokafka(), brokers.java()
+    assert confluent["security.protocol"] == aio["security_protocol"] == java["security.protocol"]
+    assert confluent["sasl.mechanism"] == aio["sasl_mechanism"] == java["sasl.mechanism"]
+    assert confluent["sasl.username"] == aio["sasl_plain_username"] == "worker"
+    assert confluent["sasl.password"] == aio["sasl_plain_password"] == PASSWORD
+    assert java["sasl.jaas.config"] == (
+        "org.apache.kafka.common.security.scram.ScramLoginModule required "
+        r'username="worker" password="a \"quoted\\\" pass=word; with everything";'
+    )
+    assert confluent["ssl.ca.location"] == str(authority.file)
+    assert confluent["ssl.certificate.location"] == confluent["ssl.key.location"] == own
+    assert aio["ssl_context"].verify_mode is ssl.CERT_REQUIRED
+    assert aio["ssl_context"].check_hostname
+    assert java["ssl.truststore.certificates"] == authority.file.read_text()
+    assert java["ssl.keystore.key"] == java["ssl.keystore.certificate.chain"] == Path(own).read_text()
+
+
+@pytest.mark.parametrize(
+    ("asked", "protocol"),
+    [
+        ({}, "PLAINTEXT"),
+        ({"tls": True}, "SSL"),
+        ({"ca_file": "ca"}, "SSL"),
+        ({"username": "me", "password_file": "password"}, "SASL_PLAINTEXT"),
+        ({"username": "me", "password_file": "password", "tls": True}, "SASL_SSL"),
+    ],
+)
+def test_the_protocol_follows_from_what_is_given(
+    asked: dict[str, Any], protocol: str, authority: Authority, password: str
+) -> None:
+    files = {"ca": str(authority.file), "password": password}
+    security = Security(**{name: files.get(value, value) for name, value in asked.items()})
+    assert Brokers(SERVERS, security).protocol == protocol
+
+
+def test_plain_is_told_as_plain_to_java(password: str) -> None:
+    security = Security(tls=True, mechanism="PLAIN", username="me", password_file=password)
+    assert "plain.PlainLoginModule" in Brokers(SERVERS, security).java()["sasl.jaas.config"]
+
+
+def test_no_secret_is_printed(password: str) -> None:
+    brokers = Brokers(SERVERS, Security(username="me", password_file=password))
+    assert PASSWORD not in repr(brokers) + str(brokers) + repr(brokers.security)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"username": "me"}, "username and security.password_file belong together"),
+        ({"password_file": "text"}, "username and security.password_file belong together"),
+        ({"key_file": "text"}, "set that too"),
+        ({"ca_file": "absent"}, r"security\.ca_file: cannot read .*absent: No such file"),
+        ({"ca_file": "text"}, r"security\.ca_file: .*text has no certificate in PEM"),
+        ({"certificate_file": "certificate"}, "are no pair in PEM without a passphrase"),
+        ({"certificate_file": "client", "key_file": "other"}, "are no pair in PEM"),
+        ({"username": "me", "password_file": "."}, "cannot read .*: Is a directory"),
+        ({"username": "me", "password_file": "absent"}, "password_file: cannot read .*absent"),
+        ({"username": "me", "password_file": "empty"}, "must hold the password alone"),
+        ({"username": "me", "password_file": "lines"}, "must hold the password alone"),
+        ({"username": "me", "password_file": "bytes"}, "is not text"),
+        ({"username": "me", "password_file": "long"}, "1 to 1,024 bytes"),
+    ],
+)
+def test_what_will_not_do_is_named(
+    asked: dict[str, str], said: str, authority: Authority, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("what is not PEM")
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "lines").write_text("one\ntwo\n")
+    (tmp_path / "long").write_text("x" * 1025)
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    (tmp_path / "certificate").write_bytes(authority.file.read_bytes())
+    files = {"client": authority.issue("client"), "other": authority.issue("other")}
+    told = {
+        name: value if name == "username" else str(files.get(value, tmp_path / value))
+        for name, value in asked.items()
+    }
+    with pytest.raises(SettingsError, match=said):
+        Brokers(SERVERS, Security(**told))
+
+
+def test_an_encrypted_key_is_refused_instead_of_asked_about(authority: Authority, tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    issued = authority.issue("client").read_bytes()
+    key = serialization.load_pem_private_key(issued, None)
+    locked = tmp_path / "locked.pem"
+    locked.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"passphrase"),
+        )
+    )
+    security = Security(certificate_file=str(tmp_path / "client.pem"), key_file=str(locked))
+    with pytest.raises(SettingsError, match="without a passphrase"):
+        Brokers(SERVERS, security)
+
+
+class Silent:
+    """A client whose brokers say one thing when it polls, and answer the asked number of times too late."""
+
+    def __init__(self, heard: Heard, says: int | None, silences: int) -> None:
+        self._heard, self._says, self._silences = heard, says, silences
+        self.asked: list[float] = []
+
+    def list_topics(self, topic: str | None, timeout: float) -> str | None:
+        self.asked.append(timeout)
+        if len(self.asked) > self._silences:
+            return topic
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    def poll(self, timeout: float) -> None:
+        if self._says is not None:
+            self._heard(KafkaError(self._says))
+
+
+def test_a_refusal_is_not_waited_out() -> None:
+    heard = Heard()
+    client = Silent(heard, KafkaError._AUTHENTICATION, silences=1000)
+    with pytest.raises(KafkaException):
+        metadata(client, heard, 1e9)
+    assert len(client.asked) == 1
+    assert "security.password_file" in heard.reason(KafkaError(KafkaError._TRANSPORT), "otherwise")[1]
+
+
+def test_a_late_answer_is_waited_for_longer_each_time() -> None:
+    heard = Heard()
+    client = Silent(heard, None, silences=3)
+    assert metadata(client, heard, 60.0, "events") == "events"
+    assert client.asked == [0.5, 1.0, 2.0, 4.0]
+
+
+def test_silence_is_told_with_the_remedy_of_whoever_asked() -> None:
+    heard = Heard()
+    with pytest.raises(KafkaException):
+        metadata(Silent(heard, KafkaError._ALL_BROKERS_DOWN, silences=1000), heard, 0.0)
+    reason, remedy = heard.reason(KafkaError(KafkaError._TRANSPORT), "start one")
+    assert reason
+    assert remedy == "start one"
