@@ -117,6 +117,7 @@ def workers(settings: Spark) -> dict[str, str]:
     return {
         "spark.app.name": "streamguard",
         "spark.sql.session.timeZone": "UTC",
+        "spark.redaction.regex": r"(?i)secret|password|token|access[.]?key|jaas|ssl[.]key",  # never printed
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
         "spark.sql.execution.arrow.maxBytesPerBatch": str(MOST_BATCH_BYTES),
         "spark.python.daemon.module": "batch.daemon",

@@ -28,7 +28,8 @@ from tests.harness import eventually
 
 pytestmark = pytest.mark.integration
 
-PASSWORDS = {name: f"{name} \"\\' =;[secret" for name in ("setup", "producer", "worker", "retrain")}
+SECRET = "=;[secret"
+PASSWORDS = {name: f"{name} \"\\' {SECRET}" for name in ("setup", "producer", "worker", "retrain")}
 BROKER = {"broker": "broker-secret"}
 RESOURCES = {
     "topic": ResourceType.TOPIC,
@@ -87,12 +88,11 @@ class Guarded:
         with log.open("wb") as out:
             worker = subprocess.Popen(command, stdout=out, stderr=out)
         try:
-            outcome = json.loads(
-                self.run(
-                    "retrain", "retrain", "--engine", engine, "--output", self.directory / "runs",
-                    "--registry", registry, "--json",
-                ).stdout
+            ran = self.run(
+                "retrain", "retrain", "--engine", engine, "--output", self.directory / "runs",
+                "--registry", registry, "--json",
             )  # fmt: skip
+            outcome = json.loads(ran.stdout)
             assert outcome["events"] == 3000
             assert outcome["current"], outcome
             eventually("the worker has the model", lambda: outcome["version"] in log.read_text())
@@ -101,6 +101,9 @@ class Guarded:
             code = worker.wait(60)
         assert code == 0, log.read_text()
         assert not [line for line in log.read_text().splitlines() if '"ERROR"' in line]
+        for printed in (ran.stdout, ran.stderr, log.read_text()):
+            assert SECRET not in printed
+            assert "PRIVATE KEY" not in printed
 
 
 class ByPassword(Guarded):
