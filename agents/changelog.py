@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, KafkaError, ProducerFenced
 
 from agents.exits import FencedError
+from agents.table import Change
 from streamguard.brokers import Brokers
 from streamguard.testing import crash
 
@@ -57,7 +58,7 @@ class ChangelogWriter:
         crash.point("recovery-fenced")
         return cls(producer, topic, partition)
 
-    async def commit(self, changes: Sequence[tuple[bytes, bytes]]) -> int:
+    async def commit(self, changes: Sequence[Change]) -> int:
         """Write all changes in one transaction.
 
         Returns
@@ -86,7 +87,7 @@ class ChangelogWriter:
         offset, count = acknowledged[-1]
         return int(offset) + count
 
-    def _batches(self, changes: Iterable[tuple[bytes, bytes]]) -> Iterable[Any]:
+    def _batches(self, changes: Iterable[Change]) -> Iterable[Any]:
         batch = self._producer.create_batch()
         for key, value in changes:
             if batch.append(key=key, value=value, timestamp=None) is None:
@@ -145,7 +146,7 @@ class CommittedReader:
         end = await self._consumer.end_offsets([tp])
         return int(start[tp]), int(end[tp])
 
-    async def batches(self, position: int, end: int) -> AsyncIterator[tuple[list[tuple[bytes, bytes]], int]]:
+    async def batches(self, position: int, end: int) -> AsyncIterator[tuple[list[Change], int]]:
         """Yield (changes, position behind them) from `position` on until the *position* reaches `end`.
 
         Not until the last record does: an aborted transaction or a commit marker at the end of the log takes

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from agents.changelog import ChangelogWriter
-from agents.table import Local, PartitionTable
+from agents.table import Local, PartitionTable, now_ms
 from streamguard.metrics import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, CHECKPOINT_STAGE_SECONDS
 from streamguard.testing import crash
 
@@ -65,7 +65,7 @@ class Checkpointer:
         with CHECKPOINT_STAGE_SECONDS.labels("transaction").time():
             position = await self._writer.commit(changes)
         with CHECKPOINT_STAGE_SECONDS.labels("table").time():
-            self._table.write(changes, Local(self._changelog_id, position))
+            self._table.write(changes, Local(self._changelog_id, position, now_ms()))
         self._saving = {}
         crash.point("table-written")
         CHECKPOINT_SECONDS.observe(time.perf_counter() - started)

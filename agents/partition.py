@@ -26,8 +26,8 @@ from agents.lineage import (
     describe_topics,
 )
 from agents.publish import Publisher
-from agents.table import Local, Memory, PartitionTable
-from agents.topics import check, names
+from agents.table import Local, Memory, PartitionTable, now_ms
+from agents.topics import DELETION_MS, check, names
 from agents.waiting import Waiting
 from streamguard import metrics
 from streamguard.brokers import Brokers
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 SAVE_LIMIT_SECONDS = 45.0
 """Within this a partition has to be saved when it is taken away; the group waits for its members for 60 s."""
+
+COPY_MS = DELETION_MS - 86_400_000
+"""A local copy that has been behind for longer may have missed that a user was forgotten; a day is for clocks."""
 
 _log = logging.getLogger(__name__)
 
@@ -165,16 +168,24 @@ class Partition:
             table = PartitionTable(
                 Path(settings.worker.data_dir) / app_id / f"partition-{number:04d}", memory
             )
-            count = 0
+            count, began = 0, now_ms()
+            if table.local is not None and began - table.local.complete_ms > COPY_MS:
+                _log.info(
+                    "partition %d: the copy here is older than deletions are kept: it is read anew", number
+                )
+                table = table.emptied()
             async with CommittedReader(brokers, topics.changelog, number) as reader:
                 start, last = await reader.bounds()
                 position = check_changelog(
                     topics.changelog, number, topics.changelog_id, start, last, table.local
                 )
+                complete = table.local.complete_ms if table.local is not None else 0
                 async for changes, reached in reader.batches(position, last):
-                    table.write(changes, Local(topics.changelog_id, reached))
+                    table.write(changes, Local(topics.changelog_id, reached, complete))
                     count += len(changes)
                     crash.point("recovery-batch-written")
+                if table.local is not None:
+                    table.write([], Local(topics.changelog_id, last, began))
                 source_start, source_end = await reader.bounds(topics.source.topic)
             partition = cls(number, settings, publisher, table, writer, topics, resident)
             if partition.state.next_offset is None:

@@ -9,6 +9,8 @@ for are not one write.
 from __future__ import annotations
 
 import contextlib
+import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +18,9 @@ import msgspec
 import rocksdict
 
 from agents.exits import RefusedError
+
+Change = tuple[bytes, bytes | None]
+"""A key and its value; None deletes it."""
 
 RESERVED = b"\x00"
 """First byte of the keys that are not the state's: `LOCAL` and `agents.lineage.SOURCE`."""
@@ -31,6 +36,13 @@ class Local(msgspec.Struct, frozen=True):
     """Kafka's id of the changelog topic; a topic made again under the same name has another one."""
     position: int
     """The first changelog offset that is not in here."""
+    complete_ms: int = 0
+    """When it was last known to lack nothing of the changelog (Unix time); 0 while it never was."""
+
+
+def now_ms() -> int:
+    """This machine's clock, as Unix time."""
+    return time.time_ns() // 1_000_000
 
 
 class Memory:
@@ -99,6 +111,7 @@ class PartitionTable:
                 "give each its own --data-dir; if the files are damaged, delete the directory: it is read "
                 "again from the changelog"
             ) from None
+        self._memory = memory
         without_log = rocksdict.WriteOptions()
         without_log.disable_wal = True
         self._db.set_write_options(without_log)
@@ -110,14 +123,27 @@ class PartitionTable:
         values: list[bytes | None] = self._db.get(keys)
         return values
 
-    def write(self, changes: Iterable[tuple[bytes, bytes]], local: Local) -> None:
-        """Apply `changes` and move the changelog position, both or neither."""
+    def write(self, changes: Iterable[Change], local: Local) -> None:
+        """Apply `changes` and move the changelog position, both or neither; what is deleted leaves the files too."""
         batch = rocksdict.WriteBatch(raw_mode=True)
+        deleted = []
         for key, value in changes:
-            batch.put(key, value)
+            if value is None:
+                batch.delete(key)
+                deleted.append(key)
+            else:
+                batch.put(key, value)
         batch.put(LOCAL, msgspec.json.encode(local))
         self._db.write(batch)
         self.local = local
+        for key in deleted:
+            self._db.compact_range(key, key + b"\x00")
+
+    def emptied(self) -> PartitionTable:
+        """Close it, delete the directory, and begin anew."""
+        self.close()
+        shutil.rmtree(self.path)
+        return PartitionTable(self.path, self._memory)
 
     @property
     def estimated_keys(self) -> int:

@@ -16,6 +16,8 @@ LARGEST_EVENT = 4 * 1024 * 1024
 LARGEST_INCIDENT = 1_048_588
 """Bytes that the alerts topic has to take, Kafka's default: an incident has its event in it."""
 
+DELETION_MS = 7 * 86_400_000
+"""How long the changelog tells that a user was forgotten, for workers that are down meanwhile."""
 _PATIENCE = 30.0
 """Seconds that the cluster has for an answer."""
 
@@ -220,6 +222,7 @@ def _wanted(settings: Settings) -> list[Topic]:
                 "segment.ms": Wanted("600000", "at most "),
                 "segment.bytes": Wanted(str(64 * 1024 * 1024), "at most "),
                 "min.cleanable.dirty.ratio": Wanted("0.2", "at most "),
+                "delete.retention.ms": Wanted(str(DELETION_MS), "at least "),
                 "max.message.bytes": Wanted(str(2 * 1024 * 1024), "at least "),
             },
         ),

@@ -21,6 +21,7 @@ COMMANDS = {
     "topics": "Create or check StreamGuard's topics.",
     "simulate": "Make security events: habits, drift and named attacks.",
     "worker": "Score events from Kafka and publish incidents.",
+    "forget": "Delete what was learned about a user.",
     "retrain": "Learn from history: features, a model, a report.",
     "models": "List, check, compare and promote forests.",
     "archive": "Keep a topic's events as Parquet, before Kafka forgets them.",

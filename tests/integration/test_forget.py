@@ -1,0 +1,168 @@
+"""A forgotten user is gone from the changelog, from local copies and from a running worker, and from nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.exits import FENCED
+from agents.table import Memory, PartitionTable, now_ms
+from streamguard.arena import user_key
+from streamguard.state import PartitionState
+from tests.harness import Site, events
+
+pytestmark = pytest.mark.integration
+
+USER = "user-4"
+"""One of the busy ones, of partition 0."""
+
+
+@pytest.fixture
+def site(kafka: str, tmp_path: Path) -> Iterator[Site]:
+    site = Site(kafka, tmp_path)
+    yield site
+    site.close()
+
+
+def forget(site: Site, user: str) -> str:
+    command = [sys.executable, "-m", "streamguard.cli", "forget", user]
+    ran = subprocess.run(
+        [*command, "--config", str(site.directory / "streamguard.toml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def remembered(site: Site, name: str, partition: int) -> dict[bytes, bytes]:
+    """A worker's local copy; the worker has to be stopped."""
+    path = site.directory / name / site.settings.worker.app_id / f"partition-{partition:04d}"
+    table = PartitionTable(path, Memory(8 << 20))
+    items = table.items()
+    table.close()
+    return items
+
+
+def files(site: Site) -> bytes:
+    """What lies on a stopped worker's disk."""
+    return b"".join(file.read_bytes() for file in sorted((site.directory / "a").rglob("*.sst")))
+
+
+def last_values(site: Site, partition: int) -> dict[bytes, bytes | None]:
+    return {
+        r.key: r.value
+        for r in site.changelog()[partition]
+        if r.key is not None and not r.key.startswith(b"\x00")
+    }
+
+
+def folded(site: Site, partition: int, forgotten_at: int) -> dict[bytes, bytes]:
+    """What the partition amounts to if `USER` is forgotten before the offset."""
+    stored: dict[bytes, bytes] = {}
+
+    def state() -> PartitionState:
+        return PartitionState(
+            partition,
+            lambda keys: [stored.get(key) for key in keys],
+            resident=site.settings.worker.resident_profiles,
+            detection=site.settings.detection,
+        )
+
+    records = [r for r in site.read("events") if r.partition == partition]
+    for part in (
+        [r for r in records if r.offset < forgotten_at],
+        [r for r in records if r.offset >= forgotten_at],
+    ):
+        current = state()
+        for i in range(0, len(part), 100):
+            chunk = part[i : i + 100]
+            current.fold([r.value for r in chunk], np.array([r.offset for r in chunk], np.int64))
+            stored.update(current.changes())
+            current.clean()
+        if part[-1].offset < forgotten_at:
+            del stored[user_key(USER)]
+    return stored
+
+
+def test_a_user_is_forgotten_while_no_worker_runs(site: Site) -> None:
+    worker = site.start().await_ready()
+    site.produce(events(3000, 2))
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0
+    before = {partition: remembered(site, "a", partition) for partition in (0, 1)}
+    profile = before[0][user_key(USER)]
+    assert profile in files(site)
+    at = site.ends()[0]
+
+    assert "partition 0" in forget(site, USER)
+    assert "nobody of that name" in forget(site, USER)
+    assert last_values(site, 0)[user_key(USER)] is None
+
+    worker = site.start().await_ready()
+    assert worker.terminate() == 0
+    after = remembered(site, "a", 0)
+    assert after == {key: value for key, value in before[0].items() if key != user_key(USER)}
+    assert remembered(site, "a", 1) == before[1]
+    assert profile not in files(site)
+
+    worker = site.start().await_ready()
+    site.produce(events(1000, 2, start=3000))
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0
+    assert remembered(site, "a", 0) == folded(site, 0, at)
+
+
+def test_a_running_worker_ends_and_goes_on_without_the_profile(site: Site) -> None:
+    worker = site.start().await_ready()
+    site.produce(events(3000, 2))
+    site.await_caught_up(workers=[worker])
+    at = site.ends()[0]
+    assert "partition 0" in forget(site, USER)
+    site.produce(events(1000, 2, start=3000))
+    assert worker.await_exit() == FENCED, worker.tail()
+    worker = site.start()
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0
+    assert remembered(site, "a", 0) == folded(site, 0, at)
+    incidents = [r.headers["sg.incident"] for r in site.read("alerts")]
+    assert incidents
+
+
+def test_a_copy_that_may_have_missed_it_is_read_anew(site: Site) -> None:
+    worker = site.start().await_ready()
+    site.produce(events(2000, 2))
+    site.await_caught_up(workers=[worker])
+    assert worker.terminate() == 0
+    before = remembered(site, "a", 0)
+    path = site.directory / "a" / site.settings.worker.app_id / "partition-0000"
+    table = PartitionTable(path, Memory(8 << 20))
+    local = table.local
+    assert local is not None
+    assert 0 <= now_ms() - local.complete_ms < 3_600_000
+    # Eight days later, in a directory whose user was forgotten and whose deletion the changelog no longer tells of.
+    old = type(local)(local.changelog_id, local.position, local.complete_ms - 8 * 86_400_000)
+    table.write([(user_key("long-gone"), b"profile")], old)
+    table.close()
+
+    worker = site.start().await_ready()
+    assert worker.terminate() == 0
+    assert remembered(site, "a", 0) == before
+    assert any("read anew" in line.get("message", "") for line in worker.lines())
+
+
+def test_what_cannot_be_is_told(site: Site) -> None:
+    command = [os.fsencode(sys.executable), b"-m", b"streamguard.cli", b"forget"]
+    ran = subprocess.run([*command, b"\xff"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2 and "not UTF-8" in ran.stderr
+    site.delete_topic("changelog")
+    config = os.fsencode(site.directory / "streamguard.toml")
+    ran = subprocess.run([*command, b"ann", b"--config", config], capture_output=True, text=True, check=False)
+    assert ran.returncode == 78 and "does not exist" in ran.stderr, ran.stderr
