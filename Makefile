@@ -6,7 +6,7 @@ WARM := .venv/.warm
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test lint docs bench chaos
+.PHONY: help demo test lint docs bench chaos soak
 
 help:  ## say what can be made
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.12]"
@@ -32,6 +32,10 @@ bench: $(INSTALLED) $(WARM)  ## the figures in the README
 
 chaos: $(INSTALLED)  ## kill -9, zombies and a dead broker, then the proof that nothing was lost
 	$(BIN)/python -m bench.chaos $(ARGS)
+
+MINUTES ?= 20
+soak: $(INSTALLED) $(WARM)  ## a long run with attacks, retrains, swaps, kills and rebalances; MINUTES=n
+	$(BIN)/python -m bench.soak --minutes $(MINUTES) $(ARGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "StreamGuard needs Python 3.11, 3.12 or 3.13: install one, or name it with PYTHON=..." >&2; exit 1; }

@@ -1,0 +1,191 @@
+"""What a long run's samples come to: memory's slope, latency's drift, alerts by scenario."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from tests.harness import WorkerProcess
+
+WARM_UP = 0.25
+"""Share of the run after which memory should have found its size."""
+_BUCKET = re.compile(r'^streamguard_event_to_verdict_seconds_bucket\{le="([^"]+)"\}$')
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One worker at one moment.
+
+    Attributes
+    ----------
+    share
+        Of the run that is over.
+    seconds
+        Since it began.
+    worker, process
+        Its name and its process's number.
+    resident
+        Bytes.
+    chunks
+        Upper bound of seconds from record to verdict -> chunks so far that took no longer.
+    """
+
+    share: float
+    seconds: float
+    worker: str
+    process: int
+    resident: float
+    chunks: dict[float, float]
+
+
+def samples(share: float, seconds: float, workers: Mapping[str, WorkerProcess]) -> list[Sample]:
+    """Of every worker that answers."""
+    taken = []
+    for name, worker in workers.items():
+        metrics = worker.metrics() if worker.alive else {}
+        if "process_resident_memory_bytes" not in metrics:
+            continue
+        chunks = {
+            float(found[1]): value
+            for key, value in metrics.items()
+            if (found := _BUCKET.match(key)) is not None
+        }
+        resident = metrics["process_resident_memory_bytes"]
+        taken.append(Sample(share, seconds, name, worker.process.pid, resident, chunks))
+    return taken
+
+
+def slope(taken: Sequence[Sample]) -> tuple[float, float]:
+    """Least squares through a worker's memory after the warm-up: MiB an hour, and its standard error.
+
+    The error is that of minutes' means, because samples that follow each other are much alike.
+
+    Examples
+    --------
+    >>> def at(minute, resident): return Sample(1.0, 60.0 * minute, "a", 1, resident * 2**20, {})
+    >>> slope([at(0, 10), at(1, 11), at(2, 12), at(3, 13)])
+    (60.0, 0.0)
+    """
+    by_minute: dict[int, list[float]] = defaultdict(list)
+    for sample in taken:
+        if sample.share >= WARM_UP:
+            by_minute[int(sample.seconds // 60)].append(sample.resident / 2**20)
+    if len(by_minute) < 3:
+        return float("nan"), float("nan")
+    x = np.array(sorted(by_minute)) / 60.0
+    y = np.array([np.mean(by_minute[minute]) for minute in sorted(by_minute)])
+    x -= x.mean()
+    gradient = float(x @ y / (x @ x))
+    rest = y - y.mean() - gradient * x
+    error = float(np.sqrt(rest @ rest / (len(x) - 2) / (x @ x)))
+    return round(gradient, 3), round(error, 3)
+
+
+def quantiles(taken: Sequence[Sample], low: float, high: float, q: float) -> list[float]:
+    """Quantile `q` of seconds from record to verdict in each stretch between two samples of a part of the run."""
+    found = []
+    by_process: dict[int, list[Sample]] = defaultdict(list)
+    for sample in taken:
+        if low <= sample.share < high:
+            by_process[sample.process].append(sample)
+    for run in by_process.values():
+        for before, after in pairwise(run):
+            bounds = sorted(after.chunks)
+            counts = np.array([after.chunks[bound] - before.chunks.get(bound, 0.0) for bound in bounds])
+            if counts[-1] > 0:
+                found.append(bounds[int(np.searchsorted(counts, q * counts[-1]))])
+    return found
+
+
+@dataclass
+class Table:
+    """Everything that the closing table is made of.
+
+    Parameters
+    ----------
+    taken
+        Samples.
+    campaign
+        Event id -> campaign, of attacks alone.
+    scenario
+        Campaign -> scenario, of all that were sent.
+    incidents
+        (id, body) of each record of the alerts topic since the run began.
+    """
+
+    taken: Sequence[Sample]
+    campaign: dict[str, str]
+    scenario: dict[str, str]
+    incidents: Sequence[tuple[str, dict[str, Any]]]
+
+    def text(self, sent: int, in_topic: int, done: Mapping[str, int]) -> str:
+        """The table."""
+        rows = [
+            ("events sent", f"{sent:,}"),
+            ("events in the topic", f"{in_topic:,}"),
+            *((what, f"{count:,}") for what, count in sorted(done.items())),
+            *self._memory(),
+            *self._latency(),
+            *self._found(),
+        ]
+        width = max(len(what) for what, _ in rows)
+        return "\n".join(f"  {what:<{width}}  {value}" for what, value in rows)
+
+    def _memory(self) -> list[tuple[str, str]]:
+        stayed = [sample for sample in self.taken if sample.worker == "a"]
+        gradient, error = slope(stayed)
+        sizes = [sample.resident / 2**20 for sample in stayed if sample.share >= WARM_UP] or [float("nan")]
+        return [
+            (
+                "memory of the worker that stayed, after a quarter of the time",
+                f"{sizes[0]:.0f} MiB, at the end {sizes[-1]:.0f}, at the most {max(sizes):.0f}",
+            ),
+            ("its slope", f"{gradient:+.1f} MiB an hour, standard error {error:.1f}"),
+        ]
+
+    def _latency(self) -> list[tuple[str, str]]:
+        rows = []
+        for label, low, high in (("first", 0.0, 0.25), ("last", 0.75, 1.01)):
+            p50, p99 = (quantiles(self.taken, low, high, q) for q in (0.5, 0.99))
+            if p50:
+                rows.append(
+                    (
+                        f"record to verdict, {label} quarter, median of 5 s",
+                        f"p50 <= {np.median(p50) * 1000:g} ms, p99 <= {np.median(p99) * 1000:g} ms",
+                    )
+                )
+        return rows
+
+    def _found(self) -> list[tuple[str, str]]:
+        told: dict[str, set[str]] = defaultdict(set)
+        models: set[str] = set()
+        for name, body in self.incidents:
+            told[name].add(str(body["event"].get("event_id")))
+            if version := (body.get("model") or {}).get("version"):
+                models.add(version)
+        by_incident = {
+            name: {self.campaign[event] for event in events if event in self.campaign}
+            for name, events in told.items()
+        }
+        caught = set().union(*by_incident.values()) if by_incident else set()
+        injected = Counter(self.scenario.values())
+        found = Counter(self.scenario[campaign] for campaign in caught)
+        of = Counter(
+            self.scenario[campaign]
+            for campaigns in by_incident.values()
+            for campaign in sorted(campaigns)[:1]
+        )
+        return [
+            ("models that incidents name", f"{len(models)}"),
+            ("incidents", f"{len(told):,}, of no attack: {sum(not c for c in by_incident.values()):,}"),
+            *(
+                (f"{name}: campaigns caught, incidents", f"{found[name]} of {count}, {of[name]}")
+                for name, count in sorted(injected.items())
+            ),
+        ]
