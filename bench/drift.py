@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -104,6 +104,29 @@ def quantiles(taken: Sequence[Sample], low: float, high: float, q: float) -> lis
 
 
 @dataclass
+class Labels:
+    """The truth about the events that were sent, for the closing table only.
+
+    Attributes
+    ----------
+    sent, live
+        Events; since live traffic began.
+    live_ms
+        When that was.
+    campaign
+        Event id -> campaign, of attacks alone.
+    scenario
+        Campaign -> scenario.
+    """
+
+    sent: int = 0
+    live: int = 0
+    live_ms: int = 0
+    campaign: dict[str, str] = field(default_factory=dict)
+    scenario: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class Table:
     """Everything that the closing table is made of.
 
@@ -111,23 +134,20 @@ class Table:
     ----------
     taken
         Samples.
-    campaign
-        Event id -> campaign, of attacks alone.
-    scenario
-        Campaign -> scenario, of all that were sent.
+    labels
+        What was sent.
     incidents
-        (id, body) of each record of the alerts topic since the run began.
+        (id, body) of each record of the alerts topic.
     """
 
     taken: Sequence[Sample]
-    campaign: dict[str, str]
-    scenario: dict[str, str]
+    labels: Labels
     incidents: Sequence[tuple[str, dict[str, Any]]]
 
-    def text(self, sent: int, in_topic: int, done: Mapping[str, int]) -> str:
+    def text(self, in_topic: int, done: Mapping[str, int]) -> str:
         """The table."""
         rows = [
-            ("events sent", f"{sent:,}"),
+            ("events sent", f"{self.labels.sent:,}, of which {self.labels.live:,} live"),
             ("events in the topic", f"{in_topic:,}"),
             *((what, f"{count:,}") for what, count in sorted(done.items())),
             *self._memory(),
@@ -166,26 +186,24 @@ class Table:
         told: dict[str, set[str]] = defaultdict(set)
         models: set[str] = set()
         for name, body in self.incidents:
-            told[name].add(str(body["event"].get("event_id")))
-            if version := (body.get("model") or {}).get("version"):
+            if body["event"]["timestamp"] < self.labels.live_ms:
+                continue
+            told[name].add(str(body["event"]["event_id"]))
+            if version := (body["model"] or {}).get("version"):
                 models.add(version)
-        by_incident = {
-            name: {self.campaign[event] for event in events if event in self.campaign}
+        attacks = {
+            name: {self.labels.campaign[event] for event in events if event in self.labels.campaign}
             for name, events in told.items()
         }
-        caught = set().union(*by_incident.values()) if by_incident else set()
-        injected = Counter(self.scenario.values())
-        found = Counter(self.scenario[campaign] for campaign in caught)
-        of = Counter(
-            self.scenario[campaign]
-            for campaigns in by_incident.values()
-            for campaign in sorted(campaigns)[:1]
-        )
+        scenario = self.labels.scenario
+        injected = Counter(scenario.values())
+        caught = Counter(scenario[campaign] for campaign in set().union(*attacks.values()))
+        incidents = Counter(name for found in attacks.values() for name in {scenario[c] for c in found})
         return [
             ("models that incidents name", f"{len(models)}"),
-            ("incidents", f"{len(told):,}, of no attack: {sum(not c for c in by_incident.values()):,}"),
+            ("incidents", f"{len(told):,}, of no attack: {sum(not found for found in attacks.values()):,}"),
             *(
-                (f"{name}: campaigns caught, incidents", f"{found[name]} of {count}, {of[name]}")
+                (f"{name}: campaigns caught, incidents", f"{caught[name]} of {count}, {incidents[name]}")
                 for name, count in sorted(injected.items())
             ),
         ]

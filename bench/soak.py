@@ -16,11 +16,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from agents.produce import EventProducer
-from bench.drift import Sample, Table, samples
+from bench.drift import Labels, Sample, Table, samples
 from streamguard.brokers import Brokers
 from streamguard.cli.retrain import NOT_PROMOTED
 from streamguard.settings import Models
@@ -29,7 +28,7 @@ from streamguard.simulate.pace import paced
 from streamguard.testing.broker import LocalKafka
 from tests.harness import Site, WorkerProcess
 
-USERS = 200
+USERS = 2_000
 HABITS_DAYS = 30
 HABITS_PER_DAY = 4.0
 HOUR = 120.0
@@ -38,17 +37,6 @@ RETRAIN_AT, KILL_AT, STOP_AT, BACK_AT = 10.0, 60.0, 85.0, 95.0
 """In each of them."""
 SAMPLE_SECONDS = 5.0
 PROMOTED = 0
-
-
-@dataclass
-class Labels:
-    """The truth about the events that were sent, for the closing table only."""
-
-    sent: int
-    campaign: dict[str, str]
-    """Event id -> campaign, of attacks alone."""
-    scenario: dict[str, str]
-    """Campaign -> scenario."""
 
 
 class Soak:
@@ -71,7 +59,7 @@ class Soak:
         self.done: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.samples: list[Sample] = []
-        self.labels = Labels(0, {}, {})
+        self.labels = Labels()
         self._workers: dict[str, WorkerProcess] = {}
         self._retrain: subprocess.Popen[bytes] | None = None
         self._began = time.monotonic()
@@ -175,14 +163,16 @@ class Soak:
             self.labels.sent += 2
 
     def _send_live(self) -> None:
+        self.labels.live_ms = int(time.time() * 1000) + 500
         live = Simulation(
-            USERS, 1, int(time.time() * 1000) + 500, duration_ms=int(self.seconds * 1000), rate=self.rate,
+            USERS, 1, self.labels.live_ms, duration_ms=int(self.seconds * 1000), rate=self.rate,
             scenarios=tuple(SCENARIOS), window=(0.1, 0.8),
         )  # fmt: skip
         with self._producer(0.0) as producer:
             for due in paced(live.blocks()):
                 producer.send((event.user, event.value) for event in due)
                 self.labels.sent += len(due)
+                self.labels.live += len(due)
                 for event in due:
                     if event.campaign is not None and event.scenario is not None:
                         self.labels.campaign[event.event_id] = event.campaign
@@ -223,8 +213,8 @@ def main() -> int:
             in_topic = sum(site.ends().values())
         finally:
             site.close()
-        table = Table(soak.samples, soak.labels.campaign, soak.labels.scenario, incidents)
-        print(f"\n{table.text(soak.labels.sent, in_topic, soak.done)}")
+        table = Table(soak.samples, soak.labels, incidents)
+        print(f"\n{table.text(in_topic, soak.done)}")
         for line in soak.wrong:
             print(f"WRONG: {line}")
         print("EXACT" if not soak.wrong else "NOT EXACT")
