@@ -69,7 +69,7 @@ def play(seed: int, scenarios: tuple[str, ...], *, users: int = 14, days: int = 
 
 
 def measure(*, quick: bool) -> list[Figure]:
-    days, seeds, quiet_seeds = (8, 1, 1) if quick else (DAYS, 10, 6)
+    days, seeds, quiet_seeds = (8, 1, 1) if quick else (DAYS, 10, 8)
     quiet = [play(seed, (), days=days) for seed in range(quiet_seeds)]
     attacked = [play(seed, tuple(SCENARIOS), days=days) for seed in range(seeds)]
     found = Counter(name for outcome in attacked for name in outcome.caught)
