@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,14 +125,20 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
                 f"{rows.trimmed:.2%} left out as possible attacks"
             )
         with steps.step("detect") as told:
-            trial = None
-            if request.algorithm != "kmeans":
-                trial = challenger.train(staged.sample, rows, about, settings)
-            peers = None
-            if request.algorithm != "isolation_forest":
-                peers = peer_groups(
-                    staged.users.usual, settings.clusters, seed=settings.training.seed, spark=spark
-                )
+            trial = peers = None
+            with ThreadPoolExecutor(1, "peers") as beside:
+                if request.algorithm != "isolation_forest":
+                    grouping = beside.submit(
+                        peer_groups,
+                        staged.users.usual,
+                        settings.clusters,
+                        seed=settings.training.seed,
+                        spark=spark,
+                    )
+                if request.algorithm != "kmeans":
+                    trial = challenger.train(staged.sample, rows, about, settings)
+                if request.algorithm != "isolation_forest":
+                    peers = grouping.result()
             found = findings.find(
                 staged,
                 trial.forest if trial else None,
