@@ -2,8 +2,9 @@
 
 A worker that lives all the time and one that is killed and stopped share steady traffic with attacks in it, while
 retrains go on from each other and publish models that both swap in. An hour is scaled down to two minutes: in each
-there is a retrain, a kill -9 and a stop, which are two rebalances each. The state that is left is compared, to the bit,
-with a fold of the topic from scratch.
+there is a retrain, a kill -9 and a stop, which are two rebalances each. What the gate keeps back is promoted by hand,
+as an operator may: live traffic here is nothing like the habits before it, and models are to be swapped. The state
+that is left is compared, to the bit, with a fold of the topic from scratch.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from agents.produce import EventProducer
 from bench.drift import Labels, Sample, Table, samples
 from streamguard.brokers import Brokers
 from streamguard.cli.retrain import NOT_PROMOTED
+from streamguard.features import NAMES
+from streamguard.models.registry import Registry
 from streamguard.settings import Models
 from streamguard.simulate import SCENARIOS, Simulation
 from streamguard.simulate.pace import paced
@@ -85,6 +88,8 @@ class Soak:
         self.say("traffic ends; waiting for the rest")
         self._start("b")
         self.site.await_caught_up(300, workers=self._workers.values())
+        swaps = [line["pause_ms"] for line in self._workers["a"].lines() if "pause_ms" in line]
+        self.done["swaps in the worker that stayed"] = len(swaps)
         for name, worker in self._workers.items():
             if code := worker.terminate():
                 self.wrong.append(f"{name} ended with {code}")
@@ -133,23 +138,27 @@ class Soak:
             self.done["retrain skipped: the one before still ran"] += 1
             return
         command = [
-            sys.executable, "-m", "streamguard.cli", "retrain", "--engine", "local",
+            sys.executable, "-m", "streamguard.cli", "retrain", "--engine", "local", "--json",
             "--config", str(self.site.directory / "streamguard.toml"), "--output", str(self.site.directory / "runs"),
         ]  # fmt: skip
-        with (self.site.directory / "retrain.log").open("wb") as log:
-            self._retrain = subprocess.Popen(command, stdout=log, stderr=log)
+        directory = self.site.directory
+        with (directory / "retrain.json").open("wb") as out, (directory / "retrain.log").open("wb") as log:
+            self._retrain = subprocess.Popen(command, stdout=out, stderr=log)
 
     def _end_retrain(self) -> None:
         assert self._retrain is not None
         code, self._retrain = self._retrain.returncode, None
-        said = (self.site.directory / "retrain.log").read_text(errors="replace").splitlines()
-        if code == PROMOTED:
-            self.done["retrain, promoted"] += 1
-        elif code == NOT_PROMOTED:
-            self.done["retrain, kept back by the gate"] += 1
-        else:
-            self.wrong.append(f"a retrain ended with {code}: {said[-1] if said else ''}")
-        self.say(said[-1] if said else f"a retrain ended with {code}")
+        if code not in (PROMOTED, NOT_PROMOTED):
+            log = (self.site.directory / "retrain.log").read_text(errors="replace")
+            self.wrong.append(f"a retrain ended with {code}: {log[-300:]}")
+            return
+        outcome = json.loads((self.site.directory / "retrain.json").read_bytes())
+        self.say(outcome["says"])
+        self.done["retrains"] += 1
+        self.done["of them promoted by the gate"] += code == PROMOTED
+        if code == NOT_PROMOTED:
+            registry = Registry(Path(self.site.settings.models.registry), feature_names=NAMES)
+            registry.promote(outcome["version"])
 
     def _send_habits(self) -> None:
         duration = HABITS_DAYS * 86_400_000
