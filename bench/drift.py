@@ -160,13 +160,15 @@ class Table:
     def _memory(self) -> list[tuple[str, str]]:
         stayed = [sample for sample in self.taken if sample.worker == "a"]
         gradient, error = slope(stayed)
-        sizes = [sample.resident / 2**20 for sample in stayed if sample.share >= WARM_UP] or [float("nan")]
+        tenths: dict[int, list[float]] = defaultdict(list)
+        for sample in stayed:
+            tenths[int(10 * sample.share)].append(sample.resident / 2**20)
         return [
             (
-                "memory of the worker that stayed, after a quarter of the time",
-                f"{sizes[0]:.0f} MiB, at the end {sizes[-1]:.0f}, at the most {max(sizes):.0f}",
+                "memory of the worker that stayed, MiB by tenths of the time",
+                ", ".join(f"{np.mean(sizes):.0f}" for _, sizes in sorted(tenths.items())),
             ),
-            ("its slope", f"{gradient:+.1f} MiB an hour, standard error {error:.1f}"),
+            ("its slope after a quarter", f"{gradient:+.1f} MiB an hour, standard error {error:.1f}"),
         ]
 
     def _latency(self) -> list[tuple[str, str]]:

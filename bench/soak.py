@@ -155,7 +155,7 @@ class Soak:
         outcome = json.loads((self.site.directory / "retrain.json").read_bytes())
         self.say(outcome["says"])
         self.done["retrains"] += 1
-        self.done["of them promoted by the gate"] += code == PROMOTED
+        self.done["retrains that the gate promoted"] += code == PROMOTED
         if code == NOT_PROMOTED:
             registry = Registry(Path(self.site.settings.models.registry), feature_names=NAMES)
             registry.promote(outcome["version"])
