@@ -76,11 +76,10 @@ class Kept:
         rows["strength"] = folded.evidence[chosen]
         rows["patterns"] = folded.patterns[chosen]
         rows["alerted"] = folded.kind[chosen] != 0
+        columns = folded.columns
         texts = np.empty((len(chosen), len(TEXTS)), object)
-        for k, i in enumerate(chosen.tolist()):
-            event = folded.events[i]
-            told = event.user or "", event.event_type, event.source_ip or ""
-            texts[k] = [text[:MOST_CHARACTERS] for text in told]
+        for k, told in enumerate((columns.users, columns.text("type"), columns.text("source"))):
+            texts[:, k] = [told[i][:MOST_CHARACTERS] for i in chosen.tolist()]
         self.restore(rows, texts)
 
     def restore(self, rows: NDArray[Any], texts: NDArray[np.object_]) -> None:

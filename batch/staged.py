@@ -145,28 +145,27 @@ def load(files: Sequence[str | Path], most_rows: int) -> Staged:
     import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
-    from batch.stretch import kept_rows
     from batch.summaries import SUMMARY, columns
 
     table = ds.dataset([str(file) for file in files], format="parquet").to_table(
         filter=ds.field("kind") != "state"
     )
-    kinds = table["kind"].to_numpy()
     parts = {
-        kind: table.filter(kinds == kind) for kind in ("counts", "sample", "flagged", "user", "incident")
+        kind: table.filter(ds.field("kind") == kind)
+        for kind in ("counts", "sample", "flagged", "user", "incident")
     }
     users = parts["user"]
-    records = np.concatenate(
-        [np.empty(0, SUMMARY), *(unpack(value, SUMMARY, "a summary") for value in users["value"].to_pylist())]
-    )
+    records = np.empty(len(users), SUMMARY)
+    for k, value in enumerate(users["value"].to_pylist()):
+        records[k] = unpack(value, SUMMARY, "a summary")[0]
     by_partition_and_name = [("partition", "ascending"), ("user", "ascending")]
     order = pc.sort_indices(users.select(["partition", "user"]), by_partition_and_name).to_numpy()
     records = records[order]
     counts = [msgspec.json.decode(value, type=Counts) for value in parts["counts"]["value"].to_pylist()]
     bodies = [msgspec.json.decode(value) for value in parts["incident"]["value"].to_pylist()]
     return Staged(
-        sample=_rows(parts["sample"], *kept_rows(parts["sample"]), most=most_rows),
-        flagged=_rows(parts["flagged"], *kept_rows(parts["flagged"])),
+        sample=_rows(parts["sample"], most_rows),
+        flagged=_rows(parts["flagged"], None),
         users=Users(
             user=np.array(users["user"].to_pylist(), object)[order],
             partition=users["partition"].to_numpy()[order],
@@ -180,11 +179,14 @@ def load(files: Sequence[str | Path], most_rows: int) -> Staged:
     )
 
 
-def _rows(part: Any, rows: NDArray[Any], texts: NDArray[np.object_], most: int | None = None) -> Rows:
-    partition = part["partition"].to_numpy()
+def _rows(part: Any, most: int | None) -> Rows:
+    from batch.kept import TEXTS
+    from batch.stretch import kept_rows, kept_texts
+
+    rows, partition = kept_rows(part), part["partition"].to_numpy()
     chosen = np.lexsort((rows["offset"], partition, rows["key"]))[:most]
     chosen = chosen[np.lexsort((rows["offset"][chosen], partition[chosen]))]
-    rows, texts = rows[chosen], texts[chosen]
+    rows, texts = rows[chosen], kept_texts(part.select(TEXTS).take(chosen))
     return Rows(
         partition[chosen],
         rows["offset"],

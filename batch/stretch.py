@@ -222,29 +222,31 @@ def _restore_rows(earlier: str, saved: dict[bytes, bytes], summaries: Summaries,
                 for user, packed in zip(part["user"].to_pylist(), part["value"].to_pylist(), strict=True):
                     summaries.restore(user, packed)
             elif kind == "sample":
-                sample.restore(*kept_rows(part))
+                sample.restore(kept_rows(part), kept_texts(part))
 
 
-def kept_rows(batch: pa.RecordBatch | pa.Table) -> tuple[NDArray[Any], NDArray[np.object_]]:
-    """Rows of kind `sample` or `flagged` as `KEPT` (n,) and their texts (n, 3)."""
-    rows = np.frombuffer(b"".join(batch["value"].to_pylist()), KEPT)
-    texts = np.empty((len(rows), len(TEXTS)), object)
+def kept_rows(batch: pa.RecordBatch | pa.Table) -> NDArray[Any]:
+    """Rows of kind `sample` or `flagged` as `KEPT` (n,)."""
+    return np.frombuffer(b"".join(batch["value"].to_pylist()), KEPT)
+
+
+def kept_texts(batch: pa.RecordBatch | pa.Table) -> NDArray[np.object_]:
+    """Texts (n, 3) of such rows."""
+    texts = np.empty((batch.num_rows, len(TEXTS)), object)
     for k, name in enumerate(TEXTS):
         texts[:, k] = batch[name].to_pylist()
-    return rows, texts
+    return texts
 
 
 def _kept_batches(
     make: partial[Iterator[pa.RecordBatch]], kind: str, rows: NDArray[Any], texts: NDArray[np.object_]
 ) -> Iterator[pa.RecordBatch]:
-    size = KEPT.itemsize
-    data = rows.tobytes()
-    yield from make(
-        kind,
-        offset=rows["offset"],
-        value=[data[a : a + size] for a in range(0, len(data), size)],
-        **{name: texts[:, k] for k, name in enumerate(TEXTS)},
-    )
+    for a in range(0, len(rows), _ROWS_A_BATCH):
+        some = rows[a : a + _ROWS_A_BATCH]
+        ends = np.arange(len(some) + 1, dtype=np.int32) * KEPT.itemsize
+        value = pa.Array.from_buffers(pa.binary(), len(some), [None, pa.py_buffer(ends), pa.py_buffer(some)])
+        told = {name: texts[a : a + _ROWS_A_BATCH, k] for k, name in enumerate(TEXTS)}
+        yield from make(kind, offset=some["offset"], value=value, **told)
 
 
 def _batches(partition: int, kind: str, **columns: Any) -> Iterator[pa.RecordBatch]:

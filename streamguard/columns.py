@@ -56,6 +56,10 @@ class Columns:
     area: NDArray[np.uint64]
     texts: list[str]
 
+    def text(self, name: str) -> list[str]:
+        """One of `TEXTS`, n; empty where absent."""
+        return self.texts[TEXTS.index(name) :: len(TEXTS)]
+
 
 def columns(events: Sequence[Event]) -> Columns:
     """Lay out a chunk of events as arrays."""
