@@ -96,6 +96,11 @@ class Kept:
         """What is kept, sorted by offset: `KEPT` (n,), and `TEXTS` (n, 3)."""
         rows = np.concatenate([np.empty(0, KEPT), *self._rows])
         texts = np.concatenate([np.empty((0, len(TEXTS)), object), *self._texts])
-        order = np.lexsort((rows["offset"], rows["key"]))[: self._most]
-        order = order[np.argsort(rows["offset"][order], kind="stable")]
-        return rows[order], texts[order]
+        chosen = np.argsort(rows["offset"], kind="stable")
+        keys = rows["key"][chosen]
+        if len(keys) > self._most:
+            limit = np.partition(keys, self._most - 1)[self._most - 1]
+            inside = keys < limit
+            inside[np.flatnonzero(keys == limit)[: self._most - np.count_nonzero(inside)]] = True
+            chosen = chosen[inside]
+        return rows[chosen], texts[chosen]

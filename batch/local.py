@@ -9,11 +9,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
 from batch.sources import Source
-from batch.stretch import SCHEMA, Records, Stretch, fold_stretch
+from batch.stretch import SCHEMA, PlanError, Records, Stretch, fold_stretch
 from streamguard.settings import Settings
 
 _WORTH_A_PROCESS = 50_000
@@ -43,7 +44,13 @@ def fold(
     told: Told,
     work: Work = write_file,
 ) -> None:
-    """Fold every stretch into its file, or do other work with it."""
+    """Fold every stretch into its file, or do other work with it.
+
+    Raises
+    ------
+    PlanError
+        If a process that does it is ended from outside.
+    """
     processes = min(os.cpu_count() or 1, len(stretches))
     if processes == 1 or sum(s.end - s.start for s in stretches) < _WORTH_A_PROCESS:
         for stretch in stretches:
@@ -55,7 +62,13 @@ def fold(
         with _interrupts_held():
             waiting = {pool.submit(read_and, work, source, s, settings, directory): s for s in longest_first}
         for done in as_completed(waiting):
-            done.result()
+            try:
+                done.result()
+            except BrokenProcessPool:
+                raise PlanError(
+                    "a process that folds was ended from outside, by the system perhaps for want of memory: its log "
+                    f"says so; each of {processes} processes needs room for its users and for twice `sampling.rows`"
+                ) from None
             told(waiting[done])
 
 

@@ -1,0 +1,32 @@
+"""The engine without a JVM: what becomes of its processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from batch import local
+from batch.sources import FileSource
+from batch.stretch import PlanError, Records, Stretch
+from streamguard.settings import Settings
+
+LARGE = 100_000
+"""Records that are worth a process."""
+
+
+def _ended(stretch: Stretch, records: Records, settings: Settings, directory: Path) -> None:
+    (directory / f"{stretch.partition}").write_text(f"{os.getpid()}")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_told_in_a_sentence(tmp_path: Path) -> None:
+    source = FileSource(str(tmp_path), (LARGE, LARGE))
+    stretches = [Stretch(partition, 0, LARGE) for partition in (0, 1)]
+    with pytest.raises(PlanError, match="ended from outside, by the system perhaps for want of memory"):
+        local.fold(source, stretches, Settings(), tmp_path, lambda stretch: None, work=_ended)
+    killed = [int(path.read_text()) for path in tmp_path.iterdir()]
+    assert killed
+    assert os.getpid() not in killed
