@@ -19,7 +19,7 @@ from tests.composed import ROOT, environment
 HERE = ROOT / "deploy" / "kubernetes"
 VERSION = "1.34"
 """Of Kubernetes, whose schemas are asked; strictly: unknown fields are refused."""
-OPERATORS = {"PodMonitor", "PrometheusRule", "ScaledObject"}
+OPERATORS = {"PodMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication"}
 """Resources of the Prometheus operator and of KEDA, whose schemas Kubernetes does not have."""
 
 Resource = dict[str, Any]
@@ -92,6 +92,7 @@ SETS: dict[str, Callable[[], list[Resource]]] = {
     "base": lambda: built(HERE / "base"),
     "example": lambda: built(HERE / "overlays" / "example"),
     "spark": lambda: built(HERE / "overlays" / "spark"),
+    "secured": lambda: built(HERE / "overlays" / "secured"),
 }
 
 each_set = pytest.mark.parametrize("made", [make() for make in SETS.values()], ids=SETS.keys())
@@ -231,7 +232,7 @@ def test_one_retrain_at_a_time(made: list[Resource]) -> None:
     assert spec["jobTemplate"]["spec"]["backoffLimit"] == 0
 
 
-@pytest.mark.parametrize("name", ["example", "spark"])
+@pytest.mark.parametrize("name", ["example", "spark", "secured"])
 def test_workers_scale_on_lag_up_to_the_partitions(name: str) -> None:
     made = SETS[name]()
     settings = load(environ=only(made, "ConfigMap", "streamguard-settings")["data"])
@@ -251,6 +252,28 @@ def test_workers_scale_on_lag_up_to_the_partitions(name: str) -> None:
     assert asked["bootstrapServers"] == settings.kafka.bootstrap_servers
     assert asked["consumerGroup"] == settings.worker.app_id
     assert asked["topic"] == settings.kafka.events_topic
+
+
+def test_keda_proves_itself_to_kafka_as_workers_do() -> None:
+    made = SETS["secured"]()
+    settings = load(environ=only(made, "ConfigMap", "streamguard-settings")["data"])
+    authentication = only(made, "TriggerAuthentication", "streamguard-kafka")
+    proof = {part["parameter"]: (part["name"], part["key"]) for part in authentication["spec"]["secretTargetRef"]}
+    (container,) = pod(only(made, "StatefulSet"))["containers"]  # type: ignore[index]
+    environment_secrets = {part["secretRef"]["name"] for part in container["envFrom"] if "secretRef" in part}
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "files"]
+    (files,) = [v["secret"] for v in pod(only(made, "StatefulSet"))["volumes"] if v["name"] == "files"]  # type: ignore[index]
+    assert proof == {
+        "username": (*environment_secrets, "STREAMGUARD_SECURITY_USERNAME"),
+        "password": (files["secretName"], Path(settings.security.password_file).name),
+        "ca": (files["secretName"], Path(settings.security.ca_file).name),
+    }
+    read = (settings.security.password_file, settings.security.ca_file)
+    assert {str(Path(file).parent) for file in read} == {mount["mountPath"]}
+    (trigger,) = only(made, "ScaledObject")["spec"]["triggers"]
+    assert trigger["authenticationRef"] == {"name": authentication["metadata"]["name"]}
+    assert trigger["metadata"]["tls"] == "enable"
+    assert trigger["metadata"]["sasl"] == settings.security.mechanism.lower().replace("-sha-", "_sha")
 
 
 def test_without_an_overlay_the_ceiling_is_the_bases_partitions() -> None:
