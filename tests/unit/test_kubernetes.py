@@ -258,7 +258,9 @@ def test_keda_proves_itself_to_kafka_as_workers_do() -> None:
     made = SETS["secured"]()
     settings = load(environ=only(made, "ConfigMap", "streamguard-settings")["data"])
     authentication = only(made, "TriggerAuthentication", "streamguard-kafka")
-    proof = {part["parameter"]: (part["name"], part["key"]) for part in authentication["spec"]["secretTargetRef"]}
+    proof = {
+        part["parameter"]: (part["name"], part["key"]) for part in authentication["spec"]["secretTargetRef"]
+    }
     (container,) = pod(only(made, "StatefulSet"))["containers"]  # type: ignore[index]
     environment_secrets = {part["secretRef"]["name"] for part in container["envFrom"] if "secretRef" in part}
     (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "files"]
