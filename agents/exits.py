@@ -7,6 +7,8 @@ import os
 import sys
 from typing import NoReturn
 
+from aiokafka.errors import KafkaError, KafkaTimeoutError
+
 UNAVAILABLE = 69
 """The brokers do not answer: try again later."""
 UNEXPECTED = 70
@@ -45,6 +47,11 @@ class RefusedError(WorkerError):
 
 def end(error: BaseException) -> NoReturn:
     """Log why and leave at once, without the clean-up that would let half-done work look finished."""
+    if isinstance(error, KafkaError) and (error.retriable or isinstance(error, KafkaTimeoutError)):
+        error = UnavailableError(
+            f"Kafka does not answer any more ({error}); started again, the worker folds again "
+            "what it has not saved"
+        )
     if isinstance(error, WorkerError):
         _log.critical("%s", error, extra={"exit_code": error.code})
         code = error.code

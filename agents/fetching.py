@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from aiokafka.errors import (
     CommitFailedError,
@@ -43,7 +44,8 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._fetch_lock = asyncio.Lock()
-        self._fetched_for: dict[TP, Partition] = {}
+        self._fetched_for: WeakValueDictionary[TP, Partition] = WeakValueDictionary()
+        """Weak, because a partition that was taken away may never come back, and its profiles are large."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         headers.install()

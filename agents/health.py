@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import msgspec
 
@@ -16,6 +17,10 @@ BEAT_SECONDS = 10.0
 """The main thread reports twice a second; silent for this long it hangs."""
 DEAD_SECONDS = 60.0
 """Silent for this long it will not come back: /healthz asks whoever watches to start the worker again."""
+MOST_CONNECTIONS = 32
+"""At a time; more are closed unheard."""
+IDLE_SECONDS = 75.0
+"""A connection that is silent for longer is closed: many scrapers come once a minute."""
 
 
 class Progress:
@@ -105,6 +110,28 @@ class Progress:
         return None
 
 
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection, of which there is a bounded number."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._room = threading.Semaphore(MOST_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        try:
+            super().finish_request(request, client_address)
+        finally:
+            self._room.release()
+
+
 class HealthServer:
     """Serves metrics and health on one port.
 
@@ -117,6 +144,7 @@ class HealthServer:
     def __init__(self, progress: Progress, host: str, port: int) -> None:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            timeout = IDLE_SECONDS
 
             def do_GET(self) -> None:
                 path = self.path.partition("?")[0]
@@ -146,12 +174,11 @@ class HealthServer:
                 """Requests are not logged."""
 
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = _Server((host, port), Handler)
         except OSError as error:
             raise RefusedError(
                 f"cannot serve metrics on {host}:{port}: {error.strerror}; choose another --metrics-port"
             ) from None
-        self._server.daemon_threads = True
 
     @property
     def port(self) -> int:

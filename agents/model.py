@@ -18,7 +18,7 @@ from streamguard import metrics
 from streamguard.features import NAMES
 from streamguard.forest import BLOCK, Forest
 from streamguard.models.announcement import InUse
-from streamguard.models.manifest import ArtifactError, created
+from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
 from streamguard.settings import Settings
 from streamguard.tail import Tail
@@ -112,15 +112,16 @@ class ModelWatch:
             newest = self._newest.beside(registry, wanted) if self._settings.models.shadow else None
         except Exception as error:  # noqa: BLE001 - a bad registry must not stop the worker
             said = f"the registry's pointer refused, version {self._champion.version} stays: {error}"
+            metrics.MODEL_REFUSALS.labels("pointer").inc()
             if said != self._pointer_said:
-                _refuse("pointer", said)
+                _log.error("%s", said)
             self._pointer_said = said
             return
         self._pointer_said = ""
         metrics.name_version(metrics.MODEL_POINTER, wanted)
         if wanted is not None and self._champion.load(registry, wanted, self._pause, again=announced):
             metrics.MODEL_LOADED.set(time.time())
-            metrics.MODEL_CREATED.set(self._champion.created)
+            metrics.MODEL_PUBLISHED.set(self._champion.published)
         if newest is not None:
             self._challenger.load(registry, newest, self._pause, again=announced)
         if newest is None or self._challenger.version == wanted:  # promoted, and the next one was refused
@@ -178,7 +179,7 @@ class _Followed:
         self._said = ""
         self.forest: Forest | None = None
         self.version: str | None = None
-        self.created = np.nan
+        self.published = np.nan
 
     def load(self, registry: Registry, version: str, pause: SwapPause, *, again: bool) -> bool:
         """Replace the forest by this version; False if it is that, or was refused."""
@@ -192,19 +193,20 @@ class _Followed:
         try:
             with pause.of_swap():
                 forest = registry.load(version)
-                at = created(registry.manifest(version))
+                published = registry.published(version)
                 self.forest = forest
         except Exception as error:  # noqa: BLE001 - a bad model must not stop the worker
             reason = _reason(error)
             if reason == "untrusted":
                 self._refused[version] = now
             said = f"{self._what} {version} refused, version {self.version} stays: {error}"
+            metrics.MODEL_REFUSALS.labels(reason).inc()
             if said != self._said:
-                _refuse(reason, said)
+                _log.error("%s", said)
             self._said = said
             return False
         self.version, self._said = version, ""
-        self.created = np.nan if at is None else at
+        self.published = published
         metrics.name_version(self._info, version)
         metrics.MODEL_LOADS.inc()
         _log.info("%s %s in use", self._what, version)
@@ -221,11 +223,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error.__context__ if isinstance(error, ArtifactError) else error, OSError):
         return "unreadable"
     return "untrusted" if isinstance(error, ArtifactError) else "unexpected"
-
-
-def _refuse(reason: str, said: str) -> None:
-    metrics.MODEL_REFUSALS.labels(reason).inc()
-    _log.error("%s", said)
 
 
 def _compile() -> None:

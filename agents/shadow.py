@@ -6,7 +6,7 @@ import numpy as np
 
 from streamguard.forest import Forest
 from streamguard.metrics import SHADOW_ALERTS, SHADOW_EVENTS, SHADOW_FLAGS
-from streamguard.models.manifest import ArtifactError, created
+from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
 from streamguard.settings import Detection
 from streamguard.state import Folded, verdict
@@ -40,26 +40,29 @@ class Shadow:
 
 
 class Newest:
-    """Which version of a registry was trained last; each manifest is read once."""
+    """Which version of a registry was published last; each manifest is read once."""
 
     def __init__(self) -> None:
-        self._created: dict[str, float | None] = {}
+        self._published: dict[str, float | None] = {}
 
     def beside(self, registry: Registry, current: str | None) -> str | None:
         """The newest version that is not `current`, of two of the same time the one that sorts last.
 
-        A version without a time is older than any with one; a version whose manifest is refused is none.
+        A version whose manifest is refused is none.
         """
         found = registry.versions()
-        self._created = {version: self._created[version] for version in found if version in self._created}
+        self._published = {
+            version: self._published[version] for version in found if version in self._published
+        }
         for version in found:
-            if version not in self._created:
+            if version not in self._published:
                 try:
-                    self._created[version] = created(registry.manifest(version)) or -np.inf
+                    registry.manifest(version)
+                    self._published[version] = registry.published(version)
                 except ArtifactError as error:
                     if not isinstance(error.__context__, OSError):
-                        self._created[version] = None
+                        self._published[version] = None
         ages = [
-            (at, version) for version, at in self._created.items() if at is not None and version != current
+            (at, version) for version, at in self._published.items() if at is not None and version != current
         ]
         return max(ages)[1] if ages else None

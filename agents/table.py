@@ -103,8 +103,11 @@ class PartitionTable:
     def __init__(self, path: Path, memory: Memory) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
+        options = _options(memory)
         try:
-            self._db = rocksdict.Rdict(str(path), _options(memory))
+            # Without its name the column family of a directory that is there gets what was stored with it: a cache
+            # of its own instead of the shared one.
+            self._db = rocksdict.Rdict(str(path), options, column_families={"default": options})
         except Exception as error:  # noqa: BLE001 - rocksdict raises nothing narrower
             raise RefusedError(
                 f"cannot open the local state in {path}: {error}. If another worker uses this directory, "

@@ -116,7 +116,7 @@ def _priorities(sample: Rows) -> list[NDArray[np.uint64]]:
 def train(sample: Rows, chosen: Chosen, about: About, settings: Settings) -> Challenger | None:
     """Grow the forest; None if there are fewer rows than the gate asks for.
 
-    The same history and settings give the same artifact to the bit: its date is that of the newest events.
+    The same history and settings give the same artifact to the bit: it names its newest events, and no date of its own.
     """
     rows = sample.features[chosen.rows]
     if len(rows) < settings.gate.least_rows:
@@ -127,7 +127,7 @@ def train(sample: Rows, chosen: Chosen, about: About, settings: Settings) -> Cha
         parameters=msgspec.to_builtins(settings.training)
         | {"sampling": msgspec.to_builtins(settings.sampling)},
         offsets={str(p): [about.starts[p], about.ends[p]] for p in sorted(about.ends)},
-        created=rfc3339(int(newest)),
+        events_until=rfc3339(int(newest)),
     )
     forest = train_on(sample.features, chosen, settings.training)
     return Challenger(forest, origin, rows, gate.distribution(rows))

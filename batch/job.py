@@ -181,6 +181,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
         current, says = False, _no_forest(request, len(rows.rows), settings)
         if decision:
             current, says = decision.carry_out(registry)
+            registry.prune(settings.models.keep_versions)
     return Outcome(
         run_id=run.id,
         directory=str(directory),

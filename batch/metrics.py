@@ -26,7 +26,7 @@ from batch.request import models
 from batch.runs import REPORT
 from streamguard import metrics
 from streamguard.models.gate import GROWING
-from streamguard.models.manifest import ArtifactError, created
+from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
 from streamguard.settings import Settings, SettingsError
 
@@ -130,9 +130,8 @@ class Exported:
         with suppress(ArtifactError):
             registry = Registry.of(models(self._settings))
             current = registry.current()
-            at = created(registry.manifest(current)) if current else None
-            if at is not None:
-                metrics.RETRAIN_MODEL_CREATED.set(at)
+            if current is not None:
+                metrics.RETRAIN_MODEL_PUBLISHED.set(registry.published(current))
 
     def _write(self) -> None:
         if self._file:

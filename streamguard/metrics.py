@@ -283,16 +283,16 @@ MODEL_LOADED = _gauge(
     "seconds",
     "When the forest in use was loaded, NaN while there is none.",
 )
-MODEL_CREATED = _gauge(
-    "streamguard_model_created_timestamp_seconds",
+MODEL_PUBLISHED = _gauge(
+    "streamguard_model_published_timestamp_seconds",
     "seconds",
-    "When the forest in use was trained, NaN if that is not known; its age is time() minus this.",
+    "When the forest in use was published, NaN while there is none; its age is time() minus this.",
 )
 MODEL_LOADS = _counter("streamguard_model_loads_total", "forests", "Forests loaded, challengers included.")
 MODEL_REFUSALS = _counter(
     "streamguard_model_refusals_total",
     "refusals",
-    "Forests, pointers and keys that were refused; the old forest stays. A lasting one counts once.",
+    "Times that a forest, a pointer or a key was refused, each further try included; the old forest stays.",
     {"reason": ("pointer", "unreadable", "untrusted", "unexpected")},
 )
 MODEL_SWAP_PAUSE_SECONDS = _histogram(
@@ -365,10 +365,10 @@ RETRAIN_DRIFT = _retrain(
 )
 RETRAIN_GATE = _retrain("gate_passed", "", "Whether its forest passed the gate, 1 or 0.")
 RETRAIN_PROMOTED = _retrain("champion_promoted", "", "Whether its forest became current, 1 or 0.")
-RETRAIN_MODEL_CREATED = _retrain(
-    "model_created_timestamp_seconds",
+RETRAIN_MODEL_PUBLISHED = _retrain(
+    "model_published_timestamp_seconds",
     "seconds",
-    "Date of the registry's current forest: of its newest events.",
+    "When the registry's current forest was published.",
 )
 
 for _registry in (WORKER, RETRAIN):

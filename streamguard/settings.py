@@ -106,6 +106,8 @@ class Models(_Section, frozen=True):
     """How often workers look at the registry's pointer; an announced promotion makes them look at once."""
     shadow: bool = False
     """Whether workers also score the newest version that is not current, and export what it would alert."""
+    keep_versions: Count = 100
+    """Older versions are removed after a retrain; those that a rollback can reach never are."""
 
 
 class Batch(_Section, frozen=True):

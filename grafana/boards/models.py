@@ -89,7 +89,7 @@ def panels() -> list[Json]:
         row("In the workers"),
         timeseries(
             "Age", "Since the newest events that the forest in use was trained on, by worker.",
-            [("time() - max by (instance) (streamguard_model_created_timestamp_seconds{WORKER} > 0)",
+            [("time() - max by (instance) (streamguard_model_published_timestamp_seconds{WORKER} > 0)",
             "{{instance}}")], "s",
             lines_at=AGE_STEPS, runbooks=["StreamGuardModelStale"],
         ),

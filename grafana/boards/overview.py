@@ -29,7 +29,7 @@ FLAGGED = (
     " / (sum(rate(streamguard_events_total{PARTITION}[RATE])) > 0)"
 )
 ALERTS = "sum by (severity) (increase(streamguard_alerts_total{SEVERITY}[RATE]))"
-MODEL_AGE = "time() - max(streamguard_model_created_timestamp_seconds{WORKER} > 0)"
+MODEL_AGE = "time() - max(streamguard_model_published_timestamp_seconds{WORKER} > 0)"
 RETRAIN_AGE = "time() - max(streamguard_retrain_last_success_timestamp_seconds{WORKER} > 0)"
 DEAD = "sum by (reason) (increase(streamguard_dead_letters_total{WORKER}[RATE]))"
 

@@ -14,7 +14,7 @@ import msgspec
 
 from streamguard.models import gate
 from streamguard.models.gate import Judgement
-from streamguard.models.manifest import ArtifactError, Manifest, created
+from streamguard.models.manifest import ArtifactError, Manifest, events_until
 from streamguard.models.pointer import VERSION
 from streamguard.models.registry import Registry
 from streamguard.settings import Settings, SettingsError, load
@@ -85,30 +85,30 @@ def list_(registry: str | None, config: Path | None, as_json: bool) -> None:
         current = versions.current()
         found = sorted(
             (_summary(versions, version, current) for version in versions.versions()),
-            key=lambda one: (one["created"], one["version"]),
+            key=lambda one: (one["published"], one["version"]),
             reverse=True,
         )
-    lines = [f"  {'VERSION':12}  {'CREATED':20}  {'ROWS':>9}  {'TREES':>5}  GATE"]
+    lines = [f"  {'VERSION':12}  {'PUBLISHED':20}  {'EVENTS UNTIL':20}  {'ROWS':>9}  {'TREES':>5}  GATE"]
     for one in found:
         mark = "*" if one["current"] else " "
         rows = "-" if one["rows"] is None else f"{one['rows']:,}"
         trees = "-" if one["trees"] is None else f"{one['trees']}"
-        lines.append(
-            f"{mark} {one['version']:12}  {one['created']:20}  {rows:>9}  {trees:>5}  "
-            + (f"damaged: {one['damaged']}" if one["damaged"] else _passed(one["gate"]))
-        )
+        state = f"damaged: {one['damaged']}" if one["damaged"] else _passed(one["gate"])
+        times = f"{one['published']:20}  {one['events_until'] or '-':20}"
+        lines.append(f"{mark} {one['version']:12}  {times}  {rows:>9}  {trees:>5}  {state}")
     lines.append("" if current else "no version is current: `streamguard models promote VERSION`")
     _tell(found, "\n".join(lines).rstrip() if found else "no versions", as_json)
 
 
 def _summary(versions: Registry, version: str, current: str | None) -> dict[str, Any]:
-    one: dict[str, Any] = dict.fromkeys(("rows", "trees", "gate", "damaged"))
-    one |= {"version": version, "current": version == current, "created": "-"}
+    one: dict[str, Any] = dict.fromkeys(("events_until", "rows", "trees", "gate", "damaged"))
+    one |= {"version": version, "current": version == current, "published": "-"}
     try:
         about = versions.manifest(version)
         trees = about.origin.parameters.get("trees")
         one |= {
-            "created": _created(versions, about),
+            "published": _moment(versions.published(version)),
+            "events_until": _until(about),
             "rows": about.origin.rows,
             "trees": trees if isinstance(trees, int) else None,
         }
@@ -118,11 +118,12 @@ def _summary(versions: Registry, version: str, current: str | None) -> dict[str,
     return one | {"gate": None if judgement is None else judgement.passed}
 
 
-def _created(versions: Registry, about: Manifest) -> str:
-    """When it was trained; when it was published, if it does not say so as everybody does."""
-    at = created(about)
-    if at is None:
-        at = versions.published(about.version)
+def _until(about: Manifest) -> str | None:
+    at = events_until(about)
+    return None if at is None else _moment(at)
+
+
+def _moment(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -142,12 +143,13 @@ def show(version: str | None, registry: str | None, config: Path | None, as_json
         if version is None:
             raise ArtifactError("no version is current: name one")
         about, metrics = versions.manifest(version), versions.metrics(version)
-        judgement, made = versions.judgement(version), _created(versions, about)
+        judgement, published = versions.judgement(version), versions.published(version)
         withdrawn = version in versions.withdrawn()
     stands = " (current)" if version == current else " (rolled back from)" if withdrawn else ""
     lines = [
         f"version     {version}{stands}",
-        f"created     {made}",
+        f"published   {_moment(published)}",
+        f"events      until {_until(about) or '-'}",
         f"rows        {about.origin.rows:,}",
         f"parameters  {_flat(about.origin.parameters)}",
         f"offsets     {_flat(about.origin.offsets)}",
@@ -250,8 +252,8 @@ def verify(version: str | None, registry: str | None, config: Path | None, as_js
 def _check(versions: Registry, version: str) -> None:
     """What loading does not look at, and a retrain and these commands rely on."""
     about, metrics = versions.manifest(version), versions.metrics(version)
-    if about.origin.created is not None and created(about) is None:
-        raise ArtifactError(f"manifest.json: created {about.origin.created[:80]!r} is not RFC 3339")
+    if about.origin.events_until is not None and events_until(about) is None:
+        raise ArtifactError(f"manifest.json: events_until {about.origin.events_until[:80]!r} is not RFC 3339")
     if gate.DISTRIBUTION in metrics and gate.distribution_in(metrics) is None:
         raise ArtifactError(
             f"metrics.json: {gate.DISTRIBUTION} does not give {gate.LEVELS} numbers for features: "

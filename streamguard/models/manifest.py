@@ -42,8 +42,8 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the training: seed, trees, samples."""
     offsets: dict[str, Any] = {}
     """Of the source: partition -> first and last."""
-    created: str | None = None
-    """When, in RFC 3339. Left out, two savings of one forest are the same bytes."""
+    events_until: str | None = None
+    """How far the events go that it knows, in RFC 3339; when it was trained is not said: same events, same bytes."""
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,20 +104,20 @@ def read(directory: str | Path, *, key: bytes | None = None) -> Manifest:
     return manifest
 
 
-def created(about: Manifest) -> float | None:
-    """When a forest was trained, in epoch seconds; None if its manifest does not say so, or not in RFC 3339.
+def events_until(about: Manifest) -> float | None:
+    """How far a forest's events go, in epoch seconds; None if its manifest does not say so, or not in RFC 3339.
 
     Examples
     --------
-    >>> created(Manifest(1, "0123456789ab", Origin(created="2026-01-02T03:04:05Z"), {}))
+    >>> events_until(Manifest(1, "0123456789ab", Origin(events_until="2026-01-02T03:04:05Z"), {}))
     1767323045.0
-    >>> created(Manifest(1, "0123456789ab", Origin(created="yesterday"), {})) is None
+    >>> events_until(Manifest(1, "0123456789ab", Origin(events_until="yesterday"), {})) is None
     True
     """
-    if not _RFC3339.fullmatch(about.origin.created or ""):
+    if not _RFC3339.fullmatch(about.origin.events_until or ""):
         return None
     try:
-        return datetime.fromisoformat(about.origin.created or "").timestamp()
+        return datetime.fromisoformat(about.origin.events_until or "").timestamp()
     except (ValueError, OverflowError):
         return None
 

@@ -184,8 +184,9 @@ class Registry:
             If the version is not there or not to be trusted, or the pointer cannot be written; it stays where
             it is.
         """
-        self.load(version)
+        self._directory(version)
         with self._pointer.alone():
+            self.load(version)
             pointed = self._pointer.read()
             if pointed.current != version or version in pointed.withdrawn:
                 self._pointer.write(pointed.onto(version))
@@ -210,8 +211,9 @@ class Registry:
         ArtifactError
             As `promote` does.
         """
-        self.load(version)
+        self._directory(version)
         with self._pointer.alone():
+            self.load(version)
             pointed = self._pointer.read()
             if pointed.current != previous:
                 return f"meanwhile {self._pointer.current()} has become current"
@@ -243,6 +245,31 @@ class Registry:
             self.load(pointed.before[0])
             self._pointer.write(pointed.back())
         return pointed.current, pointed.before[0]
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove all but the newest versions; the current one, and where `rollback` goes, stay in any case.
+
+        Returns
+        -------
+        list of str
+            The removed, the newest first.
+
+        Raises
+        ------
+        ArtifactError
+            If the disk refuses.
+        """
+        with self._pointer.alone():
+            pointed = self._pointer.read()
+            newest_first = sorted(self.versions(), key=lambda one: (-self.published(one), one))
+            removed = [one for one in newest_first[keep:] if one not in (pointed.current, *pointed.before)]
+            for version in removed:
+                aside = self._versions / f".removing-{version}"
+                with reported(self._versions):
+                    (self._versions / version).rename(aside)
+                    shutil.rmtree(aside)
+                    self._judgement(version).unlink(missing_ok=True)
+        return removed
 
     def judge(self, version: str, judgement: Judgement) -> None:
         """Keep what the gate said of a version, in the place of what it said before.

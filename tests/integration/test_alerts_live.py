@@ -15,7 +15,6 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ import pytest
 import yaml
 
 from streamguard.features import NAMES
-from streamguard.models.manifest import Origin
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
 from streamguard.settings import Models
@@ -198,8 +196,7 @@ def clean(count: int) -> list[tuple[int, bytes]]:
 def test_a_refused_model_a_killed_worker_and_a_frozen_one(kafka: str, tmp_path: Path) -> None:
     registry = Registry(tmp_path / "registry", feature_names=NAMES)
     rows = np.random.default_rng(5).normal(1.0, 2.0, (600, len(NAMES))).astype(np.float32)
-    today = Origin(created=datetime.now(UTC).isoformat())
-    good, bad = (registry.publish(train(rows, seed=seed, trees=30), origin=today) for seed in range(2))
+    good, bad = (registry.publish(train(rows, seed=seed, trees=30)) for seed in range(2))
     os.truncate(tmp_path / "registry" / "versions" / bad / "forest.npz", 1000)
     registry.promote(good)
 

@@ -16,7 +16,6 @@ from batch import announce as announcing
 from batch.announce import AnnounceError, announce
 from streamguard.features import NAMES
 from streamguard.forest import Forest
-from streamguard.models.manifest import Origin
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
 from streamguard.settings import Kafka, Models, Settings
@@ -104,10 +103,7 @@ def events_of(worker: WorkerProcess) -> float:
 def test_a_promotion_under_traffic_and_then_a_damaged_model(
     site: Callable[..., Site], registry: Registry, forests: list[Forest], tmp_path: Path
 ) -> None:
-    first, second, bad = (
-        registry.publish(forest, origin=Origin(created=f"2026-01-0{day}T00:00:00Z"))
-        for day, forest in enumerate(forests, 1)
-    )
+    first, second, bad = (registry.publish(forest) for forest in forests)
     os.truncate(tmp_path / "registry" / "versions" / bad / "forest.npz", 1000)
     registry.promote(first)
     here = site(poll_seconds=NEVER, shadow=True)

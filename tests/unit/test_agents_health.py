@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import urllib.error
 import urllib.request
 
 import pytest
 
+from agents import health
 from agents.exits import RefusedError
 from agents.health import BEAT_SECONDS, DEAD_SECONDS, HealthServer, Progress
 from streamguard.testing.clock import ManualClock
@@ -100,3 +103,23 @@ def test_the_port_serves_metrics_and_both_answers(progress: Progress, clock: Man
     assert fetch(server.port, "/state")[0] == 404
     with pytest.raises(RefusedError, match="--metrics-port"):
         HealthServer(progress, "127.0.0.1", server.port)
+
+
+def test_connections_are_bounded_and_idle_ones_end(
+    progress: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(health, "MOST_CONNECTIONS", 2)
+    server = HealthServer(progress, "127.0.0.1", 0)
+    server.start()
+    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
+    for connection in idle:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        fetch(server.port, "/healthz")
+    for connection in idle:
+        while connection.recv(1000):
+            pass
+        connection.close()
+    assert fetch(server.port, "/healthz")[0] == 200

@@ -45,16 +45,19 @@ class Shelf:
         self.bad: set[str] = set()
         self.trouble: Exception | None = None
         self.loads: list[str] = []
-        self.created: dict[str, str | None] = {}
+        self.times: dict[str, float] = {}
 
     def current(self) -> str | None:
         return self.pointer
 
     def versions(self) -> list[str]:
-        return sorted(self.created)
+        return sorted(self.times)
 
     def manifest(self, version: str) -> Manifest:
-        return Manifest(1, version, Origin(created=self.created.get(version)), {})
+        return Manifest(1, version, Origin(), {})
+
+    def published(self, version: str) -> float:
+        return self.times.get(version, 1000.0)
 
     def load(self, version: str) -> str:
         self.loads.append(version)
@@ -93,12 +96,12 @@ def test_the_pointer_is_followed_and_a_bad_model_changes_nothing(shelf: Shelf) -
     watch = watching("registry")
     watch.poll()
     assert watch.forest is None
-    shelf.pointer, shelf.created = ONE, {ONE: "2026-01-02T03:04:05Z"}
+    shelf.pointer, shelf.times = ONE, {ONE: 1_767_323_045.0}
     watch.poll()
     watch.poll()
     assert watch.forest == f"forest {ONE}"
     assert shelf.loads == [ONE]
-    assert sample("streamguard_model_created_timestamp_seconds") == 1_767_323_045
+    assert sample("streamguard_model_published_timestamp_seconds") == 1_767_323_045
 
     shelf.pointer, shelf.bad = TWO, {TWO}
     before = refusals()
@@ -115,7 +118,7 @@ def test_the_pointer_is_followed_and_a_bad_model_changes_nothing(shelf: Shelf) -
     assert watch.forest == f"forest {THREE}"
     assert sample("streamguard_model_info", version=THREE) == 1
     assert sample("streamguard_model_info", version=ONE) is None
-    assert np.isnan(sample("streamguard_model_created_timestamp_seconds"))
+    assert sample("streamguard_model_published_timestamp_seconds") == 1000
 
 
 def test_a_refused_model_that_was_mended_is_taken(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
@@ -134,7 +137,7 @@ def test_a_refused_model_that_was_mended_is_taken(shelf: Shelf, caplog: pytest.L
     clock.advance(model.RETRY_SECONDS)
     watch.poll()
     assert len(shelf.loads) == 3
-    assert more_refusals(before) == {"untrusted": 1}
+    assert more_refusals(before) == {"untrusted": 3}
     assert len(caplog.messages) == 1
     shelf.bad = set()
     clock.advance(model.RETRY_ANNOUNCED_SECONDS)
@@ -150,7 +153,7 @@ def test_a_disk_that_fails_for_a_while_is_asked_again(shelf: Shelf, caplog: pyte
         shelf.trouble = trouble
         watch.poll()
     assert watch.forest is None
-    assert more_refusals(before) == {"unreadable": 1}
+    assert more_refusals(before) == {"unreadable": 2}
     assert len(caplog.messages) == 1 and f"model {ONE}" in caplog.text
     shelf.trouble = None
     watch.poll()
@@ -163,7 +166,7 @@ def test_an_error_that_nobody_foresaw_is_asked_again(shelf: Shelf) -> None:
     before = refusals()
     watch.poll()
     watch.poll()
-    assert more_refusals(before) == {"unexpected": 1}
+    assert more_refusals(before) == {"unexpected": 2}
     assert len(shelf.loads) == 2
 
 
@@ -181,7 +184,9 @@ def test_what_the_registry_could_not_read_is_asked_again(tmp_path: Path) -> None
     assert more_refusals(before) == {"unreadable": 1, "untrusted": 1}
 
 
-def test_a_broken_pointer_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_pointer_is_said_once_and_counted_each_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pointer = tmp_path / "current"
     watch = watching(tmp_path)
     before = refusals()
@@ -195,7 +200,7 @@ def test_a_broken_pointer_is_said_once(tmp_path: Path, caplog: pytest.LogCapture
         watch.poll()
     assert len(caplog.messages) == 3
     assert "pointer" in caplog.messages[0] and str(pointer) in caplog.messages[0]
-    assert more_refusals(before) == {"pointer": 3}
+    assert more_refusals(before) == {"pointer": 5}
 
 
 def test_a_missing_key_is_refused(tmp_path: Path) -> None:
@@ -212,7 +217,7 @@ def test_without_a_model_there_is_no_time_of_its_loading() -> None:
     )
     text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "streamguard_model_loaded_timestamp_seconds NaN" in text
-    assert "streamguard_model_created_timestamp_seconds NaN" in text
+    assert "streamguard_model_published_timestamp_seconds NaN" in text
     assert 'streamguard_model_refusals_total{reason="untrusted"} 0.0' in text
 
 
@@ -361,7 +366,7 @@ def test_trouble_with_the_topic_is_said_once_until_it_works_again(caplog: pytest
 
 def test_the_newest_by_its_time_is_the_challenger(shelf: Shelf) -> None:
     watch = watching("registry", shadow=True)
-    shelf.created = {ONE: "2026-01-03T00:00:00+02:00", TWO: "2026-01-02T23:00:00Z", THREE: None}
+    shelf.times = {ONE: 22.0, TWO: 23.0, THREE: 21.0}
     shelf.pointer = THREE
     watch.poll()
     assert (watch.forest, watch.shadow.challenger) == (f"forest {THREE}", f"forest {TWO}")
@@ -369,7 +374,7 @@ def test_the_newest_by_its_time_is_the_challenger(shelf: Shelf) -> None:
     shelf.pointer = TWO
     watch.poll()
     assert (watch.forest, watch.shadow.challenger) == (f"forest {TWO}", f"forest {ONE}")
-    shelf.created = {TWO: shelf.created[TWO]}
+    shelf.times = {TWO: 23.0}
     watch.poll()
     assert watch.shadow.challenger is None
     assert sample("streamguard_shadow_info", version=ONE) is None
@@ -377,7 +382,7 @@ def test_the_newest_by_its_time_is_the_challenger(shelf: Shelf) -> None:
 
 def test_without_shadow_nothing_is_loaded_beside_the_champion(shelf: Shelf) -> None:
     watch = watching("registry")
-    shelf.created, shelf.pointer = {ONE: None, TWO: None}, ONE
+    shelf.times, shelf.pointer = {ONE: 1.0, TWO: 1.0}, ONE
     watch.poll()
     assert watch.shadow.challenger is None
     assert shelf.loads == [ONE]
@@ -385,7 +390,7 @@ def test_without_shadow_nothing_is_loaded_beside_the_champion(shelf: Shelf) -> N
 
 def test_a_refused_challenger_leaves_the_champion_alone(shelf: Shelf) -> None:
     watch = watching("registry", shadow=True)
-    shelf.created, shelf.pointer, shelf.bad = {ONE: None, TWO: None}, ONE, {TWO}
+    shelf.times, shelf.pointer, shelf.bad = {ONE: 1.0, TWO: 1.0}, ONE, {TWO}
     before = refusals()
     watch.poll()
     assert (watch.forest, watch.shadow.challenger) == (f"forest {ONE}", None)
@@ -394,17 +399,17 @@ def test_a_refused_challenger_leaves_the_champion_alone(shelf: Shelf) -> None:
 
 def test_a_promoted_challenger_does_not_stay_beside_itself(shelf: Shelf) -> None:
     watch = watching("registry", shadow=True)
-    shelf.created, shelf.pointer = {ONE: None, TWO: None}, ONE
+    shelf.times, shelf.pointer = {ONE: 1.0, TWO: 1.0}, ONE
     watch.poll()
     assert watch.shadow.challenger == f"forest {TWO}"
-    shelf.created, shelf.pointer, shelf.bad = {ONE: None, TWO: None, THREE: None}, TWO, {THREE}
+    shelf.times, shelf.pointer, shelf.bad = {ONE: 1.0, TWO: 1.0, THREE: 1.0}, TWO, {THREE}
     watch.poll()
     assert (watch.forest, watch.shadow.challenger) == (f"forest {TWO}", None)
 
 
 def test_of_the_same_time_the_last_name_is_the_newest_and_bad_manifests_are_none(tmp_path: Path) -> None:
     shelf = Shelf()
-    shelf.created = {ONE: "2026-01-02T00:00:00+00:00", TWO: "2026-01-02T00:00:00Z", THREE: "not a time"}
+    shelf.times = {ONE: 2.0, TWO: 2.0, THREE: 1.0}
     assert Newest().beside(shelf, None) == TWO  # type: ignore[arg-type]
     assert Newest().beside(shelf, TWO) == ONE  # type: ignore[arg-type]
     directory = tmp_path / "versions" / ONE

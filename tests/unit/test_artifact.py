@@ -91,7 +91,7 @@ def test_the_manifest_says_where_the_forest_comes_from(tmp_path: Path, forest: F
         rows=600,
         parameters={"seed": 0, "trees": 20},
         offsets={"0": [0, 599]},
-        created="2026-01-02T03:04:05Z",
+        events_until="2026-01-02T03:04:05Z",
     )
     save(forest, tmp_path, feature_names=NAMES, origin=origin, metrics={"alert_rate": 0.001})
     manifest = json.loads((tmp_path / "manifest.json").read_bytes())

@@ -38,6 +38,9 @@ JUDGEMENT = gate.Judgement(
 )
 
 
+PUBLISHED = (1000, 1060)
+
+
 @pytest.fixture(scope="module")
 def forests() -> list[Forest]:
     return [train(rows, trees=10) for rows in ROWS]
@@ -58,12 +61,14 @@ def versions(directory: Path, forests: list[Forest]) -> list[str]:
                 rows=400,
                 parameters={"trees": 10, "seed": 0},
                 offsets={"0": [0, 99 + k]},
-                created=f"2026-01-0{k + 1}T00:00:00Z",
+                events_until=f"2026-01-0{k + 1}T00:00:00Z",
             ),
             metrics={gate.DISTRIBUTION: gate.distribution(rows), "trimmed": 0.1 + k},
         )
         for k, (forest, rows) in enumerate(zip(forests, ROWS, strict=True))
     ]
+    for at, version in zip(PUBLISHED, published, strict=True):
+        os.utime(directory / "versions" / version / "manifest.json", (at, at))
     registry.judge(published[1], JUDGEMENT)
     registry.promote(published[0])
     return published
@@ -85,8 +90,9 @@ def current(directory: Path) -> str | None:
 
 def test_list_has_the_latest_first_and_marks_the_current_one(directory: Path, versions: list[str]) -> None:
     lines = run(directory, "list").output.splitlines()
-    assert lines[1].split() == [versions[1], "2026-01-02T00:00:00Z", "400", "10", "refused"]
-    assert lines[2].split() == ["*", versions[0], "2026-01-01T00:00:00Z", "400", "10", "-"]
+    first, second = (f"1970-01-01T00:{at // 60:02}:{at % 60:02}Z" for at in PUBLISHED)
+    assert lines[1].split() == [versions[1], second, "2026-01-02T00:00:00Z", "400", "10", "refused"]
+    assert lines[2].split() == ["*", versions[0], first, "2026-01-01T00:00:00Z", "400", "10", "-"]
     found = asked(directory, "list")
     assert [one["version"] for one in found] == [versions[1], versions[0]]
     assert [one["current"] for one in found] == [False, True]
@@ -176,9 +182,11 @@ HOSTILE: dict[str, tuple[Callable[[Path, str], object], str]] = {
     "texts for levels": (_distribution({"burst": ["a"] * 101}), "metrics.json"),
     "no object": (_distribution(7), "metrics.json"),
     "unknown feature": (_distribution({"\x1b[31m": [0.0] * 101}), "metrics.json"),
-    "created": (
-        lambda d, v: _resealed(d, v, "manifest.json", lambda m: m["origin"].update(created="\x1b[2J" * 9)),
-        "created",
+    "events_until": (
+        lambda d, v: _resealed(
+            d, v, "manifest.json", lambda m: m["origin"].update(events_until="\x1b[2J" * 9)
+        ),
+        "events_until",
     ),
     "judgement": (
         lambda d, v: (d / "judgements" / f"{v}.json").write_text('{"passed": 1, "\\u001b[2J": 2}'),

@@ -93,7 +93,7 @@ def test_every_metric_is_shown() -> None:
     assert hidden == {
         "streamguard_retrain_last_start_timestamp_seconds",
         "streamguard_retrain_last_end_timestamp_seconds",
-        "streamguard_retrain_model_created_timestamp_seconds",
+        "streamguard_retrain_model_published_timestamp_seconds",
     }
 
 

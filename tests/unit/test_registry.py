@@ -57,6 +57,24 @@ def test_the_pointer_moves_there_and_back(registry: Registry, forests: list[Fore
         assert registry.load(version).version == version
 
 
+def test_old_versions_go_but_for_those_that_rollback_reaches(registry: Registry) -> None:
+    versions = [registry.publish(train(ROWS, seed=seed, trees=2)) for seed in range(6)]
+    for age, version in enumerate(versions):
+        os.utime(registry.directory / "versions" / version / "manifest.json", (1000 - age, 1000 - age))
+        registry.judge(version, Judgement(True, []))
+    registry.promote(versions[5])
+    registry.promote(versions[4])
+    assert registry.prune(2) == [versions[2], versions[3]]
+    assert registry.versions() == sorted(versions[:2] + versions[4:])
+    assert registry.prune(2) == []
+    kept = {path.stem for path in (registry.directory / "judgements").iterdir()}
+    assert kept == set(registry.versions())
+    assert registry.rollback() == (versions[4], versions[5])
+    assert registry.prune(1) == [versions[1], versions[4]]
+    registry.publish(train(ROWS, seed=4, trees=2))
+    assert registry.promote_after(versions[4], versions[5]) == "it was rolled back from"
+
+
 def test_rollback_goes_back_step_by_step(registry: Registry, forests: list[Forest]) -> None:
     first, second = (registry.publish(forest) for forest in forests)
     for version in (first, second, second, first):

@@ -1,0 +1,45 @@
+"""How a worker ends: exit code and sentence of each cause."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from agents.exits import FENCED, REFUSED, UNAVAILABLE, UNEXPECTED
+
+
+def ended(error: str) -> tuple[int, str]:
+    code = (
+        "import logging; logging.basicConfig(format='%(message)s')\n"
+        "from aiokafka import errors\nfrom agents import exits\n"
+        f"exits.end({error})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ("exits.FencedError('why')", FENCED),
+        ("exits.RefusedError('why')", REFUSED),
+        ("errors.NodeNotReadyError('why')", UNAVAILABLE),
+        ("errors.KafkaTimeoutError('why')", UNAVAILABLE),
+        ("errors.RequestTimedOutError('why')", UNAVAILABLE),
+    ],
+)
+def test_what_can_be_foreseen_is_a_sentence(error: str, code: int) -> None:
+    ended_with, said = ended(error)
+    assert ended_with == code
+    assert "why" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("error", ["ValueError('why')", "errors.OutOfOrderSequenceNumber('why')"])
+def test_anything_else_keeps_its_traceback_for_the_report(error: str) -> None:
+    ended_with, said = ended(error)
+    assert ended_with == UNEXPECTED
+    assert said.startswith(f"unexpected {error.partition('(')[0].rpartition('.')[2]}: the worker ends")
+    assert "why" in said.splitlines()[-1]
