@@ -80,8 +80,8 @@ class ChangelogWriter:
             await self._producer.commit_transaction()
         except (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping):
             raise FencedError(
-                f"partition {self.partition} belongs to another worker now: the broker refused this worker's "
-                f"transaction on {self.topic}, nothing of it is visible"
+                f"partition {self.partition} was taken over, by another worker or to forget a user (`streamguard "
+                f"forget`): the broker refused this worker's transaction on {self.topic}, nothing of it is visible"
             ) from None
         crash.point("transaction-committed")
         offset, count = acknowledged[-1]

@@ -30,6 +30,8 @@ FETCH_WAIT_MS = 4
 """How long the broker collects events for one fetch: waiting costs latency, more fetches cost CPU."""
 FETCH_MIN_BYTES = 64 << 10
 """A fetch that has this much is not held back."""
+ANSWER_SECONDS = 10.0
+"""How long a broker may take to answer whether it is there."""
 POLL_SECONDS = 0.2
 """How soon a partition that becomes ready is noticed while others are quiet."""
 
@@ -109,6 +111,17 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _check_group(self) -> None:
         self._ensure_consumer()._coordinator.check_errors()
+
+    async def reaches_broker(self) -> bool:
+        """Whether a broker answers; one that is not asked for anything else would not be missed."""
+        return self._consumer is None or bool(await self.call_thread(self._reaches_broker))
+
+    async def _reaches_broker(self) -> bool:
+        asked = self._ensure_consumer()._client.force_metadata_update()
+        try:
+            return bool(await asyncio.wait_for(asked, ANSWER_SECONDS))
+        except TimeoutError:
+            return False
 
     async def commit_for_monitoring(self, offsets: dict[TP, int]) -> bool:
         """Tell the group how far the checkpoints are; the state does not depend on it, so a failure is only logged.

@@ -17,6 +17,10 @@ BEAT_SECONDS = 10.0
 """The main thread reports twice a second; silent for this long it hangs."""
 DEAD_SECONDS = 60.0
 """Silent for this long it will not come back: /healthz asks whoever watches to start the worker again."""
+SILENT_SECONDS = 15.0
+"""Brokers are asked every few seconds; silent for this long they are missed."""
+GONE_SECONDS = 30.0
+"""Silent for this long they are gone, and the worker ends."""
 MOST_CONNECTIONS = 32
 """At a time; more are closed unheard."""
 IDLE_SECONDS = 75.0
@@ -48,7 +52,7 @@ class Progress:
         self._stall_seconds = stall_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._beat = clock()
+        self._beat = self._heard = clock()
         self._recovering: set[int] = set()
         self._moved: dict[int, tuple[int | None, float]] = {}
 
@@ -81,6 +85,15 @@ class Progress:
         """The main thread runs."""
         self._beat = self._clock()
 
+    def heard(self) -> None:
+        """A broker has answered."""
+        self._heard = self._clock()
+
+    @property
+    def brokers_gone(self) -> bool:
+        """Whether no broker has answered for too long."""
+        return self._clock() - self._heard > GONE_SECONDS
+
     def hangs(self, limit: float = BEAT_SECONDS) -> dict[str, object] | None:
         """What is wrong if the main thread was not seen for more than `limit` seconds; None if it was."""
         silent = self._clock() - self._beat
@@ -95,6 +108,9 @@ class Progress:
         hangs = self.hangs()
         if hangs is not None and moved:
             return hangs
+        silent = self._clock() - self._heard
+        if silent > SILENT_SECONDS:
+            return {"reason": "no_broker", "detail": f"no broker has answered for {silent:.0f} s"}
         if recovering:
             return {"reason": "recovering", "detail": f"reading the state of partitions {recovering}"}
         if not moved:
@@ -161,7 +177,7 @@ class HealthServer:
                     self._json(404, {"detail": "there are /metrics, /healthz and /readyz"})
 
             def _json(self, status: int, body: dict[str, object]) -> None:
-                self._answer(status, "application/json", msgspec.json.encode(body))
+                self._answer(status, "application/json", msgspec.json.encode(body) + b"\n")
 
             def _answer(self, status: int, kind: str, body: bytes) -> None:
                 self.send_response(status)

@@ -48,13 +48,14 @@ async def committed_offset(brokers: Brokers, group: str, topic: str, partition: 
 
 
 def _committed_offset(brokers: Brokers, group: str, topic: str, partition: int) -> int | None:
-    from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-    from confluent_kafka.admin import AdminClient
+    from confluent_kafka import Consumer, TopicPartition
 
-    admin = AdminClient(brokers.librdkafka())
-    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition)])
-    (answer,) = admin.list_consumer_group_offsets([asked], request_timeout=30).values()
-    (found,) = answer.result().topic_partitions
+    # Not the admin client's question for it: librdkafka 2.16 crashes if the group's coordinator is not there yet.
+    consumer = Consumer(brokers.librdkafka() | {"group.id": group})
+    try:
+        (found,) = consumer.committed([TopicPartition(topic, partition)], timeout=30)
+    finally:
+        consumer.close()
     if found.error is not None:
         raise RuntimeError(f"Kafka does not say what the group {group} has committed: {found.error}")
     return int(found.offset) if found.offset >= 0 else None
@@ -112,7 +113,7 @@ def check_changelog(
         raise RefusedError(
             f"the changelog {topic} was deleted and made again (id {local.changelog_id}, now {topic_id}) "
             f"while the local state of partition {partition} had read it up to offset {local.position}; "
-            f"{remedy}"
+            f"if all of that Kafka is new, delete the worker's data directory; else, {remedy}"
         )
     position = local.position if local is not None else 0
     where = f"partition {partition} of the changelog {topic}"

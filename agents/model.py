@@ -64,6 +64,7 @@ class ModelWatch:
         self._newest = Newest()
         self._pause = SwapPause()
         self._pointer_said = ""
+        self._missed = False
         self._told: str | None = None
         self._told_at = -REPEAT_SECONDS
         self._thread: threading.Thread | None = None
@@ -119,6 +120,9 @@ class ModelWatch:
             return
         self._pointer_said = ""
         metrics.name_version(metrics.MODEL_POINTER, wanted)
+        if wanted is None and not self._missed:
+            _log.warning("the registry %s names no model: events are scored without one", registry.directory)
+        self._missed = wanted is None
         if wanted is not None and self._champion.load(registry, wanted, self._pause, again=announced):
             metrics.MODEL_LOADED.set(time.time())
             metrics.MODEL_PUBLISHED.set(self._champion.published)

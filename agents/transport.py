@@ -29,8 +29,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from agents.exits import end
+from agents.exits import UnavailableError, end
 from agents.fetching import ChunkConsumerThread, out_of_group, out_of_range
+from agents.health import GONE_SECONDS
 from agents.partition import Chunk, Partition, Topics
 from streamguard import metrics
 from streamguard.testing import crash
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 0.5
 """How often gauges are set and /readyz is told."""
+ASK_SECONDS = 3.0
+"""How often it is asked whether a broker is there."""
 
 _log = logging.getLogger(__name__)
 
@@ -242,6 +245,22 @@ class ChunkConsumer(driver.Consumer):
                     end(out_of_group(error, self.app.settings.worker.app_id))
                 _log.warning("the group is not reached (%s); trying again", error)
             await self.sleep(0.5)
+
+    @Service.task
+    async def _watch_brokers(self) -> None:
+        """End the worker when no broker answers any more: without events nothing else would tell."""
+        progress = self.app.progress
+        while not self.should_stop:
+            if await self._thread.reaches_broker():
+                progress.heard()
+            elif progress.brokers_gone:
+                end(
+                    UnavailableError(
+                        f"no broker at {self.app.settings.kafka.bootstrap_servers} has answered for {GONE_SECONDS:.0f} "
+                        "s; started again, the worker folds again what it has not saved"
+                    )
+                )
+            await self.sleep(ASK_SECONDS)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: Faust judges by offsets that are not kept here; /readyz watches instead."""

@@ -68,7 +68,7 @@ class Exported:
         metrics.RETRAIN_RUNNING.set(0)
         if self._file:
             try:
-                write_to_textfile(self._file, metrics.RETRAIN)
+                _replace(self._file)
             except OSError as error:
                 raise SettingsError(
                     f"batch.metrics_file: cannot write {self._file}: {error.strerror}"
@@ -136,7 +136,7 @@ class Exported:
     def _write(self) -> None:
         if self._file:
             try:
-                write_to_textfile(self._file, metrics.RETRAIN)
+                _replace(self._file)
             except OSError as error:
                 self._say(f"cannot write the metrics to {self._file}: {error.strerror}")
 
@@ -155,6 +155,12 @@ class Exported:
                         series.inc(sample.value)
                     elif isinstance(series, Gauge):
                         series.set(sample.value)
+
+
+def _replace(file: str) -> None:
+    """Write the figures, which name nobody, so that the user of a collector can read them, too."""
+    write_to_textfile(file, metrics.RETRAIN)
+    Path(file).chmod(0o644)
 
 
 class _Served(Collector):

@@ -113,8 +113,9 @@ def _fitting(directory: Path, identity: dict[str, Any], settings: Settings) -> E
         return "there is no earlier run"
     except (OSError, msgspec.DecodeError) as error:
         return f"{directory / _ABOUT} cannot be read ({error})"
+    if about.source != identity:
+        return f"the earlier run is of another source ({_named(about.source)}, now {_named(identity)})"
     for what, theirs, ours in (
-        ("is of another source", about.source, identity),
         ("was written by another version", about.layout, layout()),
         ("was folded with other settings of [detection]", about.detection, settings.detection),
         ("was sampled with another sampling.rows", about.rows, settings.sampling.rows),
@@ -122,6 +123,12 @@ def _fitting(directory: Path, identity: dict[str, Any], settings: Settings) -> E
         if theirs != ours:
             return f"the earlier run {what} ({theirs}, now {ours})"
     return Earlier(directory, about)
+
+
+def _named(identity: dict[str, Any]) -> str:
+    if "topic" not in identity:
+        return "files"
+    return f"the topic {identity['topic']} with the id {identity.get('topic_id')}"
 
 
 def of_topic(directory: Path) -> bool:

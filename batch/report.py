@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,6 +85,7 @@ def build(
     """
     users = staged.users
     number = {key: i for i, key in enumerate(zip(users.partition.tolist(), users.user.tolist(), strict=True))}
+    risks = _incident_risks(staged.incidents, number)
     used = msgspec.to_builtins(settings)
     return Report(
         format=FORMAT,
@@ -106,7 +107,7 @@ def build(
         silhouette=None if peers is None else peers.silhouette,
         groups=[] if peers is None else _groups(peers, findings),
         anomalies=[_anomaly(body, number, peers) for body in staged.incidents[:MOST_ANOMALIES]],
-        users=[_user(i, users, findings, peers) for i in _worst(users, findings)],
+        users=[_user(i, users, findings, peers, risks.get(i, [])) for i in _worst(users, findings)],
         distribution=_distribution(findings, settings.detection.alert_bits),
         seconds=dict(seconds),
     )
@@ -187,13 +188,27 @@ def _anomaly(
     return {**body, "peer_group": int(peers.group[user]) if known else None}  # type: ignore[union-attr]
 
 
+def _incident_risks(
+    incidents: Sequence[Mapping[str, Any]], number: Mapping[tuple[int, str], int]
+) -> dict[int, list[float]]:
+    """Of each user that incidents are about, the risks of these."""
+    risks: dict[int, list[float]] = defaultdict(list)
+    for body in incidents:
+        user = number.get((body["origin"]["partition"], body["entity"]["value"]))
+        if body["entity"]["kind"] == "user" and user is not None:
+            risks[user].append(float(body["risk"]))
+    return risks
+
+
 def _worst(users: Users, findings: Findings) -> list[int]:
     """Users with the highest risk; those against whom nothing speaks are left out."""
     worst = np.lexsort((np.arange(len(users)), -findings.user_evidence))[:MOST_USERS]
     return [i for i in worst.tolist() if findings.user_evidence[i] > 0]
 
 
-def _user(i: int, users: Users, findings: Findings, peers: Peers | None) -> User:
+def _user(
+    i: int, users: Users, findings: Findings, peers: Peers | None, incident_risks: Sequence[float]
+) -> User:
     summary = users.summary[i]
     return User(
         user=users.user[i],
@@ -202,6 +217,8 @@ def _user(i: int, users: Users, findings: Findings, peers: Peers | None) -> User
         evidence_bits=round(float(findings.user_evidence[i]), 2),
         is_anomaly=bool(findings.user_is_anomaly[i]),
         why=findings.why(i),
+        incidents=len(incident_risks),
+        worst_incident_risk=max(incident_risks, default=None),
         peer_group=None if peers is None else int(peers.group[i]),
         small_group=None if peers is None else peers.groups[peers.group[i]].small,
         peer_bits=round(float(findings.peer_bits[i]), 2),

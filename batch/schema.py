@@ -125,6 +125,9 @@ class User(msgspec.Struct, frozen=True):
     failed_auth_rate: float
     first_seen: str
     last_seen: str
+    incidents: int = 0
+    """About the user, of this run."""
+    worst_incident_risk: float | None = None
 
 
 class Distribution(msgspec.Struct, frozen=True):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,13 +33,19 @@ class Kafka(_Section, frozen=True):
     """Where events come from and incidents go to."""
 
     bootstrap_servers: str = "127.0.0.1:9092"
+    """`host:port[,host:port]`: some of the brokers; they name the others."""
     events_topic: str = "security-events"
+    """What is read."""
     alerts_topic: str = "security-alerts"
+    """Where incidents are published."""
     dead_letter_topic: str = "security-events-dead-letter"
+    """Where records go that cannot be scored."""
     models_topic: str = "streamguard-models"
     """Where a promoted model is announced, so that workers need not wait for their next look at the registry."""
     partitions: Count = 4
+    """Of the events topic and of the state's changelog; chosen once, it is the ceiling of workers."""
     replication_factor: Count = 1
+    """Of the topics that `streamguard topics create` makes."""
     events_retention_days: float = 7.0
     """How long Kafka keeps events: the longest that a worker may be down, and what a back-test can reach."""
 
@@ -66,19 +73,27 @@ class Worker(_Section, frozen=True):
     """One worker process of the speed layer."""
 
     app_id: str = "streamguard"
+    """Name of the group and of its state: workers of one name share the work."""
     instance_id: str = ""
     """Static group membership: a restart within the session time-out moves no partition. Empty: dynamic."""
     data_dir: str = "streamguard-data"
+    """Where this worker keeps its copy of the state; each worker needs its own."""
     chunk_events: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
+    """Events folded at a time at the most; results do not depend on it."""
     checkpoint_seconds: Seconds = 1.0
+    """How often the state is saved."""
     checkpoint_events: Count = 20_000
+    """Or after so many events of a partition, if they come first."""
     resident_profiles: Count = 65_536
     """Profiles held in memory by this worker, shared among its partitions (3.6 KB each)."""
     block_cache_mb: int = 64
     """Memory for stored profiles read from disk, shared among partitions; unflushed writes take half as much again."""
     session_timeout_seconds: Seconds = 10.0
+    """How long the group waits for a silent worker before it gives its partitions to others."""
     metrics_host: str = "127.0.0.1"
+    """Address of /metrics, /healthz and /readyz; they ask nobody for a password."""
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 9464
+    """Their port; 0: any that is free."""
 
 
 class Detection(_Section, frozen=True):
@@ -114,6 +129,7 @@ class Batch(_Section, frozen=True):
     """A retrain: what it runs on and what it leaves behind."""
 
     engine: Literal["spark", "local"] = "spark"
+    """`local` needs no JVM; both make the same model to the bit."""
     output: Annotated[str, msgspec.Meta(min_length=1)] = "streamguard-runs"
     """Directory of runs, one below it each."""
     keep_runs: Count = 24
@@ -123,6 +139,7 @@ class Batch(_Section, frozen=True):
     jitter_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)] = 30.0
     """In a series each run starts up to this much later, so that several do not start at once."""
     metrics_host: str = "127.0.0.1"
+    """Address on which a series of runs serves its metrics."""
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     """Where a series of runs serves its metrics; 0: nowhere."""
     metrics_file: str = ""
@@ -135,7 +152,9 @@ class Spark(_Section, frozen=True):
     master: str = "local[*]"
     """Ignored under `spark-submit`, which has its own."""
     driver_memory: Memory = "1g"
+    """Heap of the driver, in which `local[*]` does all the work."""
     executor_memory: Memory = "1g"
+    """Heap of each executor of a cluster."""
     batch_rows: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 4096
     """Records that a task folds at a time; results do not depend on it."""
 
@@ -155,8 +174,11 @@ class Training(_Section, frozen=True):
     """How the Isolation Forest is grown."""
 
     trees: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 300
+    """How many; more cost time and agree better with each other."""
     samples: Annotated[int, msgspec.Meta(ge=2, le=256)] = 256
+    """Rows that each tree sees."""
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] = 0
+    """The same seed, history and settings give the same forest to the bit."""
     background: Share = 0.2
     """Random rows among the training rows, as a share of them: they give the trees splits where no row is."""
 
@@ -167,6 +189,7 @@ class Clusters(_Section, frozen=True):
     groups: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     """0: the number with the best silhouette, from 2 to `most_groups`."""
     most_groups: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 8
+    """See `groups`."""
     engine: Literal["sklearn", "spark"] = "sklearn"
     """`spark` (pyspark.ml) for users that do not fit into memory."""
 
@@ -238,7 +261,11 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
         if not name.startswith(prefix):
             continue
         section, _, field = name.removeprefix(prefix).lower().partition("_")
-        if section not in Settings.__struct_fields__ or _SERVICE_LINK.search(name):
+        if _SERVICE_LINK.search(name):
+            continue
+        if section not in Settings.__struct_fields__:
+            if near := _near(section, Settings.__struct_fields__):
+                raise SettingsError(f"the environment variable {name}: there is no section {section!r}{near}")
             continue
         tree.setdefault(section, {})[field] = value
         _convert({section: {field: value}}, f"the environment variable {name}", strict=False)
@@ -253,4 +280,26 @@ def _convert(tree: dict[str, Any], source: str, *, strict: bool) -> Settings:
     try:
         return msgspec.convert(tree, Settings, strict=strict)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{source}: {error}") from None
+        raise SettingsError(f"{source}: {_plain(str(error))}") from None
+
+
+_UNKNOWN = re.compile(
+    r"Object contains unknown field `(?P<name>.*?)`(?: - at `\$\.(?P<section>\w+)`)?", re.DOTALL
+)
+
+
+def _plain(said: str) -> str:
+    """What msgspec says, in a reader's words where a name is wrong."""
+    found = _UNKNOWN.fullmatch(said)
+    if found is None:
+        return said
+    name, section = found["name"][:100], found["section"]
+    if section is None:
+        return f"there is no section {name!r}{_near(name, Settings.__struct_fields__)}"
+    known = type(getattr(Settings(), section)).__struct_fields__
+    return f"there is no setting {section}.{name}{_near(name, known)}"
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.7)
+    return f"; did you mean {near[0]}?" if near else ""

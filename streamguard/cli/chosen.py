@@ -11,6 +11,8 @@ import msgspec
 from streamguard.brokers import Brokers
 from streamguard.settings import Settings, SettingsError, load
 
+UNAVAILABLE = 69
+"""Exit code where Kafka is not to be had."""
 MISFIT = 78
 """Exit code where settings do not fit."""
 

@@ -27,6 +27,8 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
     from agents.exits import UNAVAILABLE, WorkerError
     from agents.forget import forget
 
+    if not user:
+        raise click.BadParameter("it is empty", param_hint="USER")
     try:
         user.encode()
     except UnicodeEncodeError:

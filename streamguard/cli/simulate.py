@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from streamguard.brokers import Brokers
+from streamguard.cli.chosen import UNAVAILABLE, Ended
 from streamguard.settings import SettingsError, load
 from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
 from streamguard.simulate.output import Labels, open_file
@@ -158,6 +159,7 @@ def command(
         else:
             start = START_MS
     try:
+        settings = load(config)
         simulation = Simulation(
             users, seed, start, duration_ms=duration, events=events, events_per_day=events_per_day, rate=rate,
             window=window,
@@ -168,7 +170,6 @@ def command(
             if output is not None:
                 sinks.append(stack.enter_context(open_file(output, with_labels=with_labels)).write)
             else:
-                settings = load(config)
                 servers = bootstrap_servers or settings.kafka.bootstrap_servers
                 brokers = Brokers(servers, settings.security)
                 sinks.append(
@@ -206,7 +207,7 @@ def _to_kafka(brokers: Brokers, topic: str, rate: float | None) -> Iterator[Sink
             producer.check()
             yield lambda events: producer.send((event.user, event.value) for event in events)
     except ProduceError as error:
-        raise click.ClickException(str(error)) from None
+        raise Ended(str(error), UNAVAILABLE) from None
 
 
 def _run(blocks: Iterator[Sequence[SimulatedEvent]], sinks: Sequence[Sink]) -> None:

@@ -10,7 +10,7 @@ import click
 
 from agents import topics
 from agents.rights import Part, rights
-from streamguard.cli.chosen import chosen
+from streamguard.cli.chosen import UNAVAILABLE, Ended, chosen
 from streamguard.settings import Settings
 
 
@@ -36,7 +36,7 @@ def create(config: Path | None, bootstrap_servers: str | None, alter: bool) -> N
         for name in topics.create(settings, alter=alter):
             click.echo(f"created {name}")
     except topics.TopicsError as error:
-        raise click.ClickException(str(error)) from None
+        raise Ended(str(error), UNAVAILABLE) from None
     _report(settings)
 
 
@@ -45,7 +45,7 @@ def create(config: Path | None, bootstrap_servers: str | None, alter: bool) -> N
 def check(config: Path | None, bootstrap_servers: str | None) -> None:
     """Compare the topics with what StreamGuard needs.
 
-    Ends with 1 if one of them will not do; every wrong setting is named with its remedy.
+    Ends with 1 if one of them will not do, 69 if Kafka is not to be had; every wrong setting is named with its remedy.
     """
     _report(chosen(config, kafka={"bootstrap_servers": bootstrap_servers}))
 
@@ -64,7 +64,7 @@ def _report(settings: Settings) -> None:
     try:
         problems = topics.check(settings)
     except topics.TopicsError as error:
-        raise click.ClickException(str(error)) from None
+        raise Ended(str(error), UNAVAILABLE) from None
     if problems:
         raise click.ClickException("\n".join(problems))
     click.echo(f"all topics are as they should be at {settings.kafka.bootstrap_servers}")

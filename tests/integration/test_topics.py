@@ -155,6 +155,6 @@ def test_the_command_reports_by_exit_code(settings: Settings, settings_file: str
 def test_no_broker_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topics, "_PATIENCE", 0.5)
     run = CliRunner().invoke(main, ["topics", "check", "--bootstrap-servers", "127.0.0.1:1"])
-    assert run.exit_code == 1
+    assert run.exit_code == 69
     assert "no Kafka answers at 127.0.0.1:1" in run.output
     assert "streamguard broker" in run.output

@@ -95,7 +95,7 @@ def test_a_frozen_worker_is_fenced_and_ends(site: Site) -> None:
     site.await_caught_up(workers=[b])
     a.signal(signal.SIGCONT)
     assert a.await_exit() == FENCED, a.tail()
-    assert any("belongs to another worker" in line["message"] for line in a.lines()), a.tail()
+    assert any("was taken over, by another worker" in line["message"] for line in a.lines()), a.tail()
     finish(site, b)
 
 

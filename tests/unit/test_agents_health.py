@@ -12,7 +12,14 @@ import pytest
 
 from agents import health
 from agents.exits import RefusedError
-from agents.health import BEAT_SECONDS, DEAD_SECONDS, HealthServer, Progress
+from agents.health import (
+    BEAT_SECONDS,
+    DEAD_SECONDS,
+    GONE_SECONDS,
+    SILENT_SECONDS,
+    HealthServer,
+    Progress,
+)
 from streamguard.testing.clock import ManualClock
 
 
@@ -50,12 +57,14 @@ def test_stalled_only_while_records_wait(progress: Progress, clock: ManualClock)
     for second in range(100):
         clock.advance(1)
         progress.beat()
+        progress.heard()
         progress.observe(0, 500 + second, waiting=True)
         progress.observe(3, 70, waiting=False)
         assert reason(progress) is None
     for _ in range(32):
         clock.advance(1)
         progress.beat()
+        progress.heard()
         progress.observe(0, 600, waiting=True)
         progress.observe(3, 70, waiting=False)
     assert reason(progress) == "stalled"
@@ -70,6 +79,19 @@ def test_a_main_thread_that_hangs_is_noticed(progress: Progress, clock: ManualCl
     assert reason(progress) is None
     clock.advance(1)
     assert reason(progress) == "hangs"
+
+
+def test_brokers_that_are_silent_are_missed_and_then_gone(progress: Progress, clock: ManualClock) -> None:
+    for second in range(1, 40):
+        clock.advance(1)
+        progress.beat()
+        progress.observe(0, second, waiting=False)
+        progress.observe(3, second, waiting=False)
+        assert reason(progress) == ("no_broker" if second > SILENT_SECONDS else None)
+        assert progress.brokers_gone == (second > GONE_SECONDS)
+    progress.heard()
+    assert reason(progress) is None
+    assert not progress.brokers_gone
 
 
 def fetch(port: int, path: str) -> tuple[int, str, bytes]:

@@ -150,6 +150,19 @@ def test_incidents_know_the_peer_group_of_their_user() -> None:
     assert {a["peer_group"] for a in made(history, algorithm="isolation_forest").anomalies} == {None}
 
 
+def test_users_are_told_with_their_incidents() -> None:
+    history = staged()
+    history.incidents.append(incident("user0000", 1))
+    crowd = incident("user0000", 9)
+    crowd["entity"]["kind"] = "crowd"
+    history.incidents.append(crowd)
+    told = {user.user: (user.incidents, user.worst_incident_risk) for user in made(history).users}
+    risk = history.incidents[0]["risk"]
+    assert told["user0000"] == (2, max(risk, history.incidents[3]["risk"]))
+    assert told["user0001"] == (1, risk)
+    assert {told[name] for name in told.keys() - {"user0000", "user0001", "user0002"}} == {(0, None)}
+
+
 def test_what_was_not_done_is_null() -> None:
     assert made(staged(), algorithm="kmeans").model is None
     assert made(staged()).drift is None

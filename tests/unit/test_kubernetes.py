@@ -336,8 +336,8 @@ def test_nobody_reaches_a_pod_but_by_a_rule(made: list[Resource]) -> None:
 def test_spark_variant_submits_the_retrain_of_the_image() -> None:
     made = SETS["spark"]()
     (container,) = containers(only(made, "CronJob", "streamguard-retrain"))
-    command, *options, program = container["args"]
-    assert command == "spark-submit"
+    job, command, *options, program = container["args"]
+    assert (job, command) == ("job", "spark-submit")
     assert {"--master=k8s://https://kubernetes.default.svc", "--deploy-mode=client"} <= set(options)
     assert program == "local:///opt/streamguard/retrain.py"
     given = {v["name"]: v for v in container["env"]}

@@ -62,6 +62,26 @@ def test_a_bad_variable_is_named() -> None:
             load(environ={name: "many"})
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[detection]\nalert_rsk = 3", "there is no setting detection.alert_rsk; did you mean alert_risk?"),
+        ("[detekion]\nalert_risk = 3", "there is no section 'detekion'; did you mean detection?"),
+        ("[batch]\nzzz = 3", "there is no setting batch.zzz"),
+    ],
+)
+def test_a_wrong_name_is_told_with_the_right_one(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(SettingsError) as refused:
+        load(tmp_path / "a.toml", {})
+    assert str(refused.value) == f"{tmp_path / 'a.toml'}: {said}"
+
+
+def test_a_variable_that_nearly_names_a_section_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"DETEKTION_ALERT_RISK: .*did you mean detection"):
+        load(environ={"STREAMGUARD_DETEKTION_ALERT_RISK": "3"})
+
+
 def test_variables_of_other_programs_are_left_alone() -> None:
     assert load(environ={"STREAMGUARD_HOME": "/x", "STREAMGUARD_": "y"}) == Settings()
 

@@ -229,6 +229,7 @@ def _table(
     p50, p99 = np.percentile(seen.latencies, [50, 99]) if seen.latencies else (float("nan"), float("nan"))
     rows = [
         ("attacks injected / caught", f"{len(campaigns)} / {len(caught)}"),
+        *((f"  {name}", _worst(name, by_incident, seen)) for name in sorted(campaigns)),
         ("incidents of attacks", f"{len(by_incident) - len(false)}"),
         (
             "false incidents",
@@ -242,9 +243,19 @@ def _table(
     click.echo()
     for name, value in rows:
         click.echo(f"  {name:{width}}  {value}")
-    for missed in sorted(campaigns - caught):
-        click.echo(f"  missed: {missed}")
     return caught == campaigns
+
+
+def _worst(campaign: str, by_incident: dict[str, set[str | None]], seen: Seen) -> str:
+    """The gravest incident that events of a campaign are in."""
+    found = [seen.incidents[name] for name, campaigns in by_incident.items() if campaign in campaigns]
+    if not found:
+        return "missed"
+    worst = max(found, key=lambda body: float(body["risk"]))
+    entity, technique = worst["entity"], worst["technique"]
+    return (
+        f"{worst['severity']} {worst['risk']}  {entity['kind']} {entity['value']}  {technique or ''}".rstrip()
+    )
 
 
 def _keep(settings: Settings, users: int, seed: int, rate: int, worker: RunningWorker) -> None:

@@ -12,8 +12,15 @@ import click
 @click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML).")
 @click.option("--bootstrap-servers", help="Kafka brokers, host:port[,host:port].")
 @click.option("--data-dir", help="Where this worker keeps its state.")
+@click.option("--registry", help="Directory of the model registry.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def command(config: Path | None, bootstrap_servers: str | None, data_dir: str | None, as_json: bool) -> None:
+def command(
+    config: Path | None,
+    bootstrap_servers: str | None,
+    data_dir: str | None,
+    registry: str | None,
+    as_json: bool,
+) -> None:
     """Look at this machine, Kafka and the registry, and say what is wrong and what to do about it.
 
     Changes nothing and writes nothing to Kafka; kernels that are not compiled yet are compiled. Run it where the
@@ -26,7 +33,10 @@ def command(config: Path | None, bootstrap_servers: str | None, data_dir: str | 
 
     findings = []
     for finding in examine(
-        config, kafka={"bootstrap_servers": bootstrap_servers}, worker={"data_dir": data_dir}
+        config,
+        kafka={"bootstrap_servers": bootstrap_servers},
+        worker={"data_dir": data_dir},
+        models={"registry": registry},
     ):
         findings.append(finding)
         if not as_json:

@@ -17,7 +17,10 @@ def registry(settings: Settings) -> Iterator[Finding]:
     """Load what is current with every check a worker makes, and then what it could be rolled back to."""
     models = settings.models
     if not models.registry:
-        yield ok("registry", "models.registry is not set: workers score without a forest")
+        yield ok(
+            "registry",
+            "neither --registry nor models.registry: workers started likewise score without a forest",
+        )
         return
     try:
         versions = Registry.of(models)
