@@ -151,6 +151,7 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         )
         if keep:
             _keep(settings, users, seed, rate, worker)
+        click.echo(f"\nbroker, worker and {directory} end here; --keep leaves them until Ctrl-C")
         return 0 if caught else 1
 
 
