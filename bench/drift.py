@@ -30,8 +30,8 @@ class Sample:
         Since it began.
     worker, process
         Its name and its process's number.
-    resident
-        Bytes.
+    resident, rocksdb
+        Bytes; the latter are the part that RocksDB's cache and unflushed writes take, up to what settings allow.
     chunks
         Upper bound of seconds from record to verdict -> chunks so far that took no longer.
     """
@@ -41,6 +41,7 @@ class Sample:
     worker: str
     process: int
     resident: float
+    rocksdb: float
     chunks: dict[float, float]
 
 
@@ -57,25 +58,26 @@ def samples(share: float, seconds: float, workers: Mapping[str, WorkerProcess]) 
             if (found := _BUCKET.match(key)) is not None
         }
         resident = metrics["process_resident_memory_bytes"]
-        taken.append(Sample(share, seconds, name, worker.process.pid, resident, chunks))
+        rocksdb = metrics["streamguard_block_cache_bytes"] + metrics["streamguard_unflushed_bytes"]
+        taken.append(Sample(share, seconds, name, worker.process.pid, resident, rocksdb, chunks))
     return taken
 
 
 def slope(taken: Sequence[Sample]) -> tuple[float, float]:
-    """Least squares through a worker's memory after the warm-up: MiB an hour, and its standard error.
+    """Least squares through a worker's memory without RocksDB's after the warm-up: MiB an hour, and its standard error.
 
     The error is that of minutes' means, because samples that follow each other are much alike.
 
     Examples
     --------
-    >>> def at(minute, resident): return Sample(1.0, 60.0 * minute, "a", 1, resident * 2**20, {})
+    >>> def at(minute, resident): return Sample(1.0, 60.0 * minute, "a", 1, resident * 2**20, 0.0, {})
     >>> slope([at(0, 10), at(1, 11), at(2, 12), at(3, 13)])
     (60.0, 0.0)
     """
     by_minute: dict[int, list[float]] = defaultdict(list)
     for sample in taken:
         if sample.share >= WARM_UP:
-            by_minute[int(sample.seconds // 60)].append(sample.resident / 2**20)
+            by_minute[int(sample.seconds // 60)].append((sample.resident - sample.rocksdb) / 2**20)
     if len(by_minute) < 3:
         return float("nan"), float("nan")
     x = np.array(sorted(by_minute)) / 60.0
@@ -101,6 +103,13 @@ def quantiles(taken: Sequence[Sample], low: float, high: float, q: float) -> lis
             if counts[-1] > 0:
                 found.append(bounds[int(np.searchsorted(counts, q * counts[-1]))])
     return found
+
+
+def _by_tenths(taken: Sequence[Sample], sizes: Sequence[float]) -> str:
+    tenths: dict[int, list[float]] = defaultdict(list)
+    for sample, size in zip(taken, sizes, strict=True):
+        tenths[int(10 * sample.share)].append(size / 2**20)
+    return ", ".join(f"{np.mean(found):.0f}" for _, found in sorted(tenths.items()))
 
 
 @dataclass
@@ -160,15 +169,14 @@ class Table:
     def _memory(self) -> list[tuple[str, str]]:
         stayed = [sample for sample in self.taken if sample.worker == "a"]
         gradient, error = slope(stayed)
-        tenths: dict[int, list[float]] = defaultdict(list)
-        for sample in stayed:
-            tenths[int(10 * sample.share)].append(sample.resident / 2**20)
+        resident, rocksdb = (
+            _by_tenths(stayed, [getattr(sample, what) for sample in stayed])
+            for what in ("resident", "rocksdb")
+        )
         return [
-            (
-                "memory of the worker that stayed, MiB by tenths of the time",
-                ", ".join(f"{np.mean(sizes):.0f}" for _, sizes in sorted(tenths.items())),
-            ),
-            ("its slope after a quarter", f"{gradient:+.1f} MiB an hour, standard error {error:.1f}"),
+            ("memory of the worker that stayed, MiB by tenths of the time", resident),
+            ("of it RocksDB's cache and unflushed writes", rocksdb),
+            ("slope of the rest after a quarter", f"{gradient:+.1f} MiB an hour, standard error {error:.1f}"),
         ]
 
     def _latency(self) -> list[tuple[str, str]]:
