@@ -95,6 +95,7 @@ class ChunkConsumer(driver.Consumer):
             async with asyncio.TaskGroup() as group:
                 for tp in assigned:
                     group.create_task(self._recover_one(tp, topics, resident))
+            _log.info("ready: %d partitions are scored", len(assigned))
             if self._taken_at is not None:
                 metrics.REBALANCE_SECONDS.observe(time.perf_counter() - self._taken_at)
                 self._taken_at = None

@@ -71,7 +71,7 @@ def _run_faust(app: WorkerApp) -> int:
         worker.execute_from_commandline()
     except SystemExit as ended:
         if not ended.code:
-            _log.info("worker %s ended", app.settings.worker.app_id)
+            _log.info("worker %s ended, all that it folded is saved", app.settings.worker.app_id)
             return 0
     return UnavailableError.code
 

@@ -86,7 +86,7 @@ class Worker(_Section, frozen=True):
     """Or after so many events of a partition, if they come first."""
     resident_profiles: Count = 65_536
     """Profiles held in memory by this worker, shared among its partitions (3.6 KB each)."""
-    block_cache_mb: int = 64
+    block_cache_mb: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 32
     """Memory for stored profiles read from disk, shared among partitions; unflushed writes take half as much again."""
     session_timeout_seconds: Seconds = 10.0
     """How long the group waits for a silent worker before it gives its partitions to others."""
