@@ -12,7 +12,8 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from agents import topics
-from agents.exits import REFUSED
+from agents.exits import REFUSED, UNAVAILABLE
+from streamguard.testing.broker import LocalKafka
 from tests.harness import Site, events, eventually
 
 pytestmark = pytest.mark.integration
@@ -41,6 +42,18 @@ def test_workers_join_and_leave_while_the_topic_is_empty(site: Site) -> None:
     site.await_caught_up(workers=[a, b])
     assert a.terminate() == b.terminate() == 0
     assert site.differences("ab") == []
+
+
+def test_an_idle_worker_misses_its_brokers(tmp_path: Path) -> None:
+    with LocalKafka() as own:
+        site = Site(own.bootstrap_servers, tmp_path)
+        worker = site.start("a").await_ready()
+        own.kill()
+        eventually("it is not ready", lambda: "no_broker" in worker.get("/readyz")[1], 60)
+        assert worker.process.wait(60) == UNAVAILABLE
+    assert "no broker at" in worker.last_words()
+    said = [line["message"] for line in worker.lines() if line["logger"].startswith("aiokafka")]
+    assert 0 < len(said) < 100
 
 
 ODD_HEADER = """

@@ -106,6 +106,23 @@ class SlowWriter:
         return len(changes)
 
 
+def test_tables_share_one_cache_also_when_they_are_opened_again(tmp_path: Path) -> None:
+    value, keys = bytes(range(256)) * 16, [b"%d" % k for k in range(200)]
+    memory = Memory(8 << 20)
+    for number in range(2):
+        table = PartitionTable(tmp_path / f"{number}", memory)
+        table.write([(key, value) for key in keys], Local("id", 1))
+        table.close()
+    used = []
+    for number in range(2):
+        table = PartitionTable(tmp_path / f"{number}", memory)
+        assert table.get_many(keys) == [value] * len(keys)
+        used.append(memory.cache.get_usage())
+        table.close()
+    held = len(keys) * len(value)
+    assert held < used[0] < used[0] + held < used[1]
+
+
 def test_a_snapshot_is_readable_before_it_is_durable(tmp_path: Path) -> None:
     async def scenario() -> None:
         table = PartitionTable(tmp_path / "t", Memory(8 << 20))
