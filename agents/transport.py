@@ -29,6 +29,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
+from agents import heap
 from agents.exits import UnavailableError, end
 from agents.fetching import ChunkConsumerThread, out_of_group, out_of_range
 from agents.health import GONE_SECONDS
@@ -86,6 +87,7 @@ class ChunkConsumer(driver.Consumer):
     async def _recover(self, assigned: list[TP]) -> None:
         progress = self.app.progress
         progress.assigned([tp.partition for tp in assigned])
+        heap.give_back()  # partitions that were closed, before there are others
         if not assigned:
             return
         try:

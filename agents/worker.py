@@ -15,7 +15,7 @@ from typing import IO
 import faust
 import numpy as np
 
-from agents import topics
+from agents import heap, topics
 from agents.app import WorkerApp
 from agents.exits import RefusedError, UnavailableError, WorkerError
 from agents.health import HealthServer
@@ -33,6 +33,7 @@ def run(settings: Settings) -> int:
     Everything that can be refused is refused before the group is joined, and the kernels are compiled: a
     worker that joins has to be able to work.
     """
+    heap.keep_whole()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Faust takes over there is nothing to save
     try:
         lock = _lock(Path(settings.worker.data_dir))
