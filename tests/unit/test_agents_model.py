@@ -40,6 +40,8 @@ ONE, TWO, THREE = "111111111111", "222222222222", "333333333333"
 class Shelf:
     """A registry of names."""
 
+    directory = "registry"
+
     def __init__(self) -> None:
         self.pointer: str | None = None
         self.bad: set[str] = set()
@@ -90,6 +92,18 @@ def refusals() -> dict[str, float]:
 
 def more_refusals(before: dict[str, float]) -> dict[str, float]:
     return {r: n - before[r] for r, n in refusals().items() if n != before[r]}
+
+
+def test_a_registry_without_a_model_is_said_once(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
+    watch = watching("registry")
+    watch.poll()
+    watch.poll()
+    assert [record.getMessage() for record in caplog.records] == [
+        "the registry registry names no model: events are scored without one"
+    ]
+    shelf.pointer = ONE
+    watch.poll()
+    assert watch.forest == f"forest {ONE}"
 
 
 def test_the_pointer_is_followed_and_a_bad_model_changes_nothing(shelf: Shelf) -> None:
