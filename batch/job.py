@@ -61,6 +61,11 @@ class _Steps:
     say: Say
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def done(self) -> dict[str, float]:
+        """Seconds of the steps that are over."""
+        return {name: seconds for name, seconds in self.seconds.items() if seconds}
+
     @contextmanager
     def step(self, name: str) -> Iterator[Say]:
         began = time.perf_counter()
@@ -166,7 +171,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
                 trimmed_share=rows.trimmed,
                 model=decision.model if decision else None,
                 drift=drift,
-                seconds=steps.seconds,
+                seconds=steps.done,
             )
             (run.directory / REPORT).write_bytes(report.encode(body))
             (run.directory / "report.html").write_text(html.render(body), encoding="utf-8")

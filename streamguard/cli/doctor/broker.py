@@ -23,6 +23,8 @@ MOST_BROKERS = 16
 SKEW_SECONDS = 2.0
 """A record this far in the future was stamped by another clock than this machine's."""
 _CONNECT_SECONDS = 1.0
+_AGAIN_SECONDS = 1.0
+"""What fails is asked again once after this: a new topic may have no leader yet, a busy broker may be late."""
 
 OLDEST_METADATA = 25
 """The `metadata.version` that Kafka 4.0 brought; a cluster below it is older, or not yet finalised after an upgrade."""
@@ -58,14 +60,20 @@ def kafka(settings: Settings) -> Iterator[Finding]:
         "clock": lambda: _clock(admin, settings, cluster),
     }
     for name, check in checks.items():
-        try:
-            yield from check()
-        except KafkaException as error:
-            yield fail(
-                name,
-                f"Kafka does not tell: {error.args[0].str()}",
-                "where it is not authorized, see `permissions`; otherwise look into the brokers' logs",
-            )
+        for patience in (_AGAIN_SECONDS, 0.0):
+            try:
+                found = list(check())
+                break
+            except KafkaException as error:
+                found = [
+                    fail(
+                        name,
+                        f"Kafka does not tell: {error.args[0].str()}",
+                        "where it is not authorized, see `permissions`; otherwise look into the brokers' logs",
+                    )
+                ]
+                time.sleep(patience)
+        yield from found
 
 
 def _brokers(asked: Brokers, cluster: Any) -> Iterator[Finding]:
