@@ -89,7 +89,7 @@ def test_a_missing_topic_is_named(kafka: str) -> None:
     result = CliRunner().invoke(
         command, ["--events", "5", "--bootstrap-servers", kafka, "--topic", "nowhere"]
     )
-    assert result.exit_code == 1
+    assert result.exit_code == 69
     assert "has no topic 'nowhere': make it with `streamguard topics create`" in result.output
 
 
