@@ -8,6 +8,8 @@ import sys
 from typing import NoReturn
 
 from aiokafka.errors import KafkaError, KafkaTimeoutError
+from confluent_kafka import KafkaError as LibrdkafkaError
+from confluent_kafka import KafkaException
 
 UNAVAILABLE = 69
 """The brokers do not answer: try again later."""
@@ -17,6 +19,14 @@ FENCED = 75
 """Another worker owns the partition by now: start again and take whatever the group assigns."""
 REFUSED = 78
 """Going on would skip or repeat events, or the settings do not fit: a person has to decide."""
+
+_SILENCE = (
+    LibrdkafkaError._ALL_BROKERS_DOWN,
+    LibrdkafkaError._TRANSPORT,
+    LibrdkafkaError._RESOLVE,
+    LibrdkafkaError._TIMED_OUT,
+    LibrdkafkaError.REQUEST_TIMED_OUT,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -45,9 +55,16 @@ class RefusedError(WorkerError):
     code = REFUSED
 
 
+def _of_silence(error: BaseException) -> bool:
+    """Whether it is of brokers that do not answer, in the words of either client."""
+    if isinstance(error, KafkaException):
+        return error.args[0].code() in _SILENCE
+    return isinstance(error, KafkaError) and (error.retriable or isinstance(error, KafkaTimeoutError))
+
+
 def end(error: BaseException) -> NoReturn:
     """Log why and leave at once, without the clean-up that would let half-done work look finished."""
-    if isinstance(error, KafkaError) and (error.retriable or isinstance(error, KafkaTimeoutError)):
+    if _of_silence(error):
         error = UnavailableError(
             f"Kafka does not answer any more ({error}); started again, the worker folds again "
             "what it has not saved"

@@ -1,7 +1,7 @@
 """Memory goes back to the system when partitions are closed, and not when Python and glibc come to it.
 
-A closed partition is in reference cycles: until the next full collection, which may take hours, its profiles stay. And
-what is freed leaves holes in glibc's heap. On other C libraries holes stay.
+A closed partition is in reference cycles: its profiles stay until the next full collection, which is far. And what is
+freed leaves holes in glibc's heap. On other C libraries holes stay.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def keep_whole() -> None:
 
 
 def give_back() -> None:
-    """Collect what nobody has any more, and give free pages back; everything stands still for about 0.1 s."""
+    """Collect what nobody has any more, and give free pages back; all threads stand still meanwhile."""
     gc.collect()
     if (malloc_trim := _function("malloc_trim")) is not None:
         malloc_trim(0)

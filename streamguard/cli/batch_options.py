@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
-from streamguard.cli.chosen import MISFIT, Ended
+from streamguard.cli.chosen import MISFIT, UNAVAILABLE, Ended
 
-PLAN, UNAVAILABLE, UNWRITABLE, BUSY = 65, 69, 73, 75
+PLAN, UNWRITABLE, BUSY = 65, 73, 75
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
 

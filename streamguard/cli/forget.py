@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from streamguard.cli.chosen import MISFIT, Ended, chosen
+from streamguard.cli.chosen import MISFIT, UNAVAILABLE, Ended, chosen
 
 
 @click.command()
@@ -24,7 +24,7 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
     from aiokafka.errors import KafkaError
 
     from agents import topics
-    from agents.exits import UNAVAILABLE, WorkerError
+    from agents.exits import WorkerError
     from agents.forget import forget
 
     if not user:

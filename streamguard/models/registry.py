@@ -261,15 +261,23 @@ class Registry:
         """
         with self._pointer.alone():
             pointed = self._pointer.read()
-            newest_first = sorted(self.versions(), key=lambda one: (-self.published(one), one))
+            newest_first = sorted(self.versions(), key=lambda one: (-self._published_or_never(one), one))
             removed = [one for one in newest_first[keep:] if one not in (pointed.current, *pointed.before)]
             for version in removed:
                 aside = self._versions / f".removing-{version}"
                 with reported(self._versions):
+                    shutil.rmtree(aside, ignore_errors=True)  # of a removal that did not end
                     (self._versions / version).rename(aside)
                     shutil.rmtree(aside)
                     self._judgement(version).unlink(missing_ok=True)
         return removed
+
+    def _published_or_never(self, version: str) -> float:
+        """A version without its manifest is older than any other; one that cannot be looked at is an error."""
+        path = self._versions / version / "manifest.json"
+        with reported(path):
+            there = path.exists()
+        return self.published(version) if there else 0.0
 
     def judge(self, version: str, judgement: Judgement) -> None:
         """Keep what the gate said of a version, in the place of what it said before.

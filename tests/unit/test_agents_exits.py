@@ -13,7 +13,8 @@ from agents.exits import FENCED, REFUSED, UNAVAILABLE, UNEXPECTED
 def ended(error: str) -> tuple[int, str]:
     code = (
         "import logging; logging.basicConfig(format='%(message)s')\n"
-        "from aiokafka import errors\nfrom agents import exits\n"
+        "from aiokafka import errors\nfrom confluent_kafka import KafkaError, KafkaException\n"
+        "from agents import exits\n"
         f"exits.end({error})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -28,6 +29,8 @@ def ended(error: str) -> tuple[int, str]:
         ("errors.NodeNotReadyError('why')", UNAVAILABLE),
         ("errors.KafkaTimeoutError('why')", UNAVAILABLE),
         ("errors.RequestTimedOutError('why')", UNAVAILABLE),
+        ("KafkaException(KafkaError(KafkaError._TRANSPORT, 'why'))", UNAVAILABLE),
+        ("KafkaException(KafkaError(KafkaError._TIMED_OUT, 'why'))", UNAVAILABLE),
     ],
 )
 def test_what_can_be_foreseen_is_a_sentence(error: str, code: int) -> None:

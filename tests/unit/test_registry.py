@@ -75,6 +75,16 @@ def test_old_versions_go_but_for_those_that_rollback_reaches(registry: Registry)
     assert registry.promote_after(versions[4], versions[5]) == "it was rolled back from"
 
 
+def test_what_is_damaged_or_half_removed_does_not_stop_the_pruning(registry: Registry) -> None:
+    versions = [registry.publish(train(ROWS, seed=seed, trees=2)) for seed in range(3)]
+    place = registry.directory / "versions"
+    (place / versions[1] / "manifest.json").unlink()
+    (place / f".removing-{versions[1]}").mkdir()
+    (place / f".removing-{versions[1]}" / "forest.npz").write_bytes(b"rest")
+    assert registry.prune(2) == [versions[1]]
+    assert sorted(path.name for path in place.iterdir()) == sorted([versions[0], versions[2]])
+
+
 def test_rollback_goes_back_step_by_step(registry: Registry, forests: list[Forest]) -> None:
     first, second = (registry.publish(forest) for forest in forests)
     for version in (first, second, second, first):
