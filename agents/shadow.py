@@ -9,7 +9,8 @@ from streamguard.metrics import SHADOW_ALERTS, SHADOW_EVENTS, SHADOW_FLAGS
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
 from streamguard.settings import Detection
-from streamguard.state import Folded, verdict
+from streamguard.state import Folded
+from streamguard.verdict import verdict
 
 
 class Shadow:

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from batch.clusters import Peers
 from batch.staged import Rows, Staged
-from streamguard.alerts import risk
 from streamguard.forest import Forest
 from streamguard.patterns import PATTERNS
-from streamguard.state import FOREST_USUAL, verdict
+from streamguard.verdict import FOREST_USUAL, risk, verdict
 
 
 @dataclass(frozen=True, slots=True)

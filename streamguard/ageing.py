@@ -12,7 +12,6 @@ N_SKETCHES = len(layout.SKETCHES)
 SLOTS = layout.SLOTS
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
-MONTH_SECONDS = 2_592_000.0
 MONTH_MS = 30 * DAY_MS
 FAR_MS = DAY_MS
 FEW_AGREE = 2
@@ -22,6 +21,12 @@ MANY_AGREE = 100
 LATE_MS = 6 * HOUR_MS
 TOO_MANY_LATE = 300
 """So many more events this late than others say that the clock is wrong, not they."""
+
+
+@inline
+def hour_of_week(hours):  # type: ignore[no-untyped-def]
+    """0 to 167 from Monday 0 h, of hours since 1970, which began on a Thursday."""
+    return (hours + 72) % layout.HOURS
 
 
 @inline
@@ -89,7 +94,7 @@ def age_population(p, table, seconds):  # type: ignore[no-untyped-def]
     """Decay rates by the time passed; frequencies, hours and scores once a day."""
     if seconds > 0.0:
         fast = exp2(-seconds / crowd.FAST_HALF_LIFE)
-        slow = exp2(-seconds / crowd.SLOW_HALF_LIFE)
+        slow = exp2(-seconds / layout.MONTH)
         for k in range(N_CLASSES):
             p.fast[k] *= fast
             p.slow[k] *= slow
@@ -99,13 +104,13 @@ def age_population(p, table, seconds):  # type: ignore[no-untyped-def]
         p.age = p.age * slow + seconds
     if p.clock - p.aged_ts < DAY_MS:
         return False
-    g = exp2(-(p.clock - p.aged_ts) * 1e-3 / MONTH_SECONDS)
+    g = exp2(-(p.clock - p.aged_ts) * 1e-3 / layout.MONTH)
     p.aged_ts = p.clock
     for k in range(crowd.FIELDS):
         p.field_total[k] *= g
         p.novel[k] *= g
         p.novel_total[k] *= g
-    for k in range(168):
+    for k in range(layout.HOURS):
         p.hours[k] *= g
     p.hours_total *= g
     p.learned *= g
@@ -140,7 +145,7 @@ def age_profile(s, now, seconds):  # type: ignore[no-untyped-def]
                 s.learned_failures *= g
     if now - s.aged_ts < HOUR_MS:
         return
-    g = exp2(-(now - s.aged_ts) * 1e-3 / MONTH_SECONDS)
+    g = exp2(-(now - s.aged_ts) * 1e-3 / layout.MONTH)
     s.aged_ts = now
     for c in range(N_SKETCHES):
         s.sketch_total[c] *= g
@@ -148,7 +153,7 @@ def age_profile(s, now, seconds):  # type: ignore[no-untyped-def]
         for q in range(SLOTS):
             s.sketch_weight[c, q] *= g
     s.hours_total *= g
-    for k in range(168):
+    for k in range(layout.HOURS):
         s.hours[k] *= g
     for k in range(patterns.COUNT):
         s.pattern_days[k] *= g

@@ -11,10 +11,7 @@ import msgspec
 from streamguard.events import as_document
 from streamguard.explain import MOST_CHARACTERS, TextOf, Told, reasons
 from streamguard.patterns import PATTERNS
-from streamguard.settings import RISK_PER_BIT
-
-SEVERITIES = ("low", "medium", "high", "critical")
-_SEVERITY_BITS = (("critical", 20.0), ("high", 14.0), ("medium", 9.0), ("low", -1.0))
+from streamguard.verdict import risk, severity
 
 
 @dataclass(slots=True)
@@ -40,28 +37,6 @@ class Incident:
     def encode(self) -> bytes:
         """The incident as JSON."""
         return msgspec.json.encode(self.body)
-
-
-def severity(evidence: float) -> str:
-    """The name of a strength of evidence.
-
-    Examples
-    --------
-    >>> severity(10.0), severity(25.0)
-    ('medium', 'critical')
-    """
-    return next(name for name, bits in _SEVERITY_BITS if evidence >= bits)
-
-
-def risk(evidence: float) -> float:
-    """Evidence in bits on the scale from 0 to 100: 50 is one event in a hundred, 75 one in a thousand.
-
-    Examples
-    --------
-    >>> round(risk(9.965784)), risk(50.0)
-    (75, 100.0)
-    """
-    return round(min(max(evidence * RISK_PER_BIT, 0.0), 100.0), 1)
 
 
 def incident_of(told: Told, text_of: TextOf) -> Incident:

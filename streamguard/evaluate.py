@@ -16,7 +16,7 @@ from streamguard.history import Batch
 from streamguard.models.sampling import choose, priority, smallest
 from streamguard.replay import Replay, Scored
 from streamguard.settings import Settings
-from streamguard.state import verdict
+from streamguard.verdict import verdict
 
 FALSE_POSITIVE_RATES = (0.01, 0.001)
 TOP = 100

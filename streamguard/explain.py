@@ -14,7 +14,7 @@ from streamguard import population as crowd
 from streamguard.columns import TEXTS
 from streamguard.events import Event
 from streamguard.patterns import PATTERNS
-from streamguard.profile import COMPONENTS, SKETCHES
+from streamguard.profile import COMPONENTS, MONTH, SKETCHES
 
 TextOf = Callable[[int], str | None]
 """The partition's dictionary: hash -> text."""
@@ -41,6 +41,8 @@ class Told:
         Of the incident so far.
     found
         Patterns of this event, as a bit set like `patterns`.
+    volume
+        Bytes that the event moves.
     texts
         The event's own, in the order of `streamguard.columns.TEXTS`.
     evidence, tail, forest
@@ -62,6 +64,7 @@ class Told:
     patterns: int
     found: int
     event: Event
+    volume: float
     texts: list[str]
     offset: int
     evidence: float
@@ -137,7 +140,7 @@ def pattern_words(k: int, told: Told, text_of: TextOf) -> tuple[str, str]:
     if k == patterns.RANSOMWARE:
         return _per_five_minutes("files changed", profile["changes"], profile, told)
     if k == patterns.EXFILTRATION:
-        moved = float(profile["volume"][1]) + volume_of(told.event)
+        moved = float(profile["volume"][1]) + told.volume
         return f"{amount(moved)} moved within the hour", f"{amount(float(profile['volume'][3]))} in a month"
     if k in (patterns.TUNNEL, patterns.GENERATED):
         return f"{float(profile['queries']) + 1:.0f} such names in 5 minutes", "0"
@@ -147,8 +150,8 @@ def pattern_words(k: int, told: Told, text_of: TextOf) -> tuple[str, str]:
 
 
 def _per_five_minutes(what: str, counts: Any, profile: np.void, told: Told) -> tuple[str, str]:
-    lived = max((int(told.event.timestamp) - int(profile["first_ts"])) / 1000, 3600.0)
-    usual = float(counts[1]) / min(lived, 30 * 86_400) * 300.0
+    age = max(int(told.event.timestamp) - int(profile["first_ts"]), 0) / 1000
+    usual = float(counts[1]) / patterns.lived.py_func(2.0 ** (-age / MONTH)) * 300.0
     return f"{float(counts[0]) + 1:.0f} {what} in 5 minutes", f"{usual:.2g} in 5 minutes"
 
 
@@ -173,7 +176,7 @@ def component_words(component: str, told: Told, text_of: TextOf) -> tuple[str, s
             f"{span(2.0 ** float(profile['mean'][0]))} between events",
         )
     if component == "volume":
-        return amount(volume_of(event)), f"{amount(2.0 ** float(profile['mean'][1]))} an event"
+        return amount(told.volume), f"{amount(2.0 ** float(profile['mean'][1]))} an event"
     if component == "threat":
         return f"{event.threat_score}", f"{float(profile['mean'][2]):.2f}"
     if component == "source_spread":
@@ -278,12 +281,3 @@ def span(seconds: float) -> str:
         if seconds >= 1.5 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 10.0 else f"{seconds:.1f} s"
-
-
-def volume_of(event: Event) -> float:
-    """Bytes that an event moves."""
-    if event.network_details is not None:
-        return (event.network_details.bytes_sent or 0.0) + (event.network_details.bytes_received or 0.0)
-    if event.file_details is not None:
-        return event.file_details.file_size_bytes or 0.0
-    return 0.0

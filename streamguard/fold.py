@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 
 from streamguard import ageing, calibration, grouping, learning, patterns, surprise
+from streamguard import features as feature
 from streamguard import indicators as flag
 from streamguard import population as crowd
 from streamguard import profile as layout
 from streamguard.ageing import DAY_MS, FAR_MS, HOUR_MS
 from streamguard.numeric import exp2, inline, kernel, log2, mix
 
-N_FEATURES = 28
+N_FEATURES = len(feature.NAMES)
 N_SKETCHES = len(layout.SKETCHES)
 N_COMPONENTS = len(layout.COMPONENTS)
 N_CLASSES = len(crowd.CLASSES)
@@ -25,43 +26,49 @@ SLOTS = layout.SLOTS
 @inline
 def describe(s, p, bits, slot, flags, ts, gap, hour, volume, threat, x):  # type: ignore[no-untyped-def]
     """Fill the feature row; see `streamguard.features` for each formula."""
-    x[0] = log2(1.0 + 12.0 * s.count[0])
-    x[1] = log2(1.0 + s.count[1])
-    x[2] = log2(1.0 + s.count[2] / 24.0)
-    x[3] = log2(1.0 + s.count[3] / 720.0)
-    x[4] = bits[2]
-    x[5] = bits[3]
-    x[6] = bits[4]
-    x[7] = surprise.deviation(s, 1, log2(volume + 1.0), 1.0) if flags & flag.HAS_VOLUME else 0.0
-    x[8] = bits[8]
+    x[feature.EVENT_RATE_5M] = log2(1.0 + 12.0 * s.count[0])
+    x[feature.EVENT_RATE_1H] = log2(1.0 + s.count[1])
+    x[feature.EVENT_RATE_1D] = log2(1.0 + s.count[2] / 24.0)
+    x[feature.EVENT_RATE_30D] = log2(1.0 + s.count[3] / 720.0)
+    x[feature.HOST_BITS] = bits[surprise.HOST]
+    x[feature.AGENT_BITS] = bits[surprise.AGENT]
+    x[feature.RESOURCE_BITS] = bits[surprise.RESOURCE]
+    x[feature.VOLUME_Z] = (
+        surprise.deviation(s, 1, log2(volume + 1.0), 1.0) if flags & flag.HAS_VOLUME else 0.0
+    )
+    x[feature.HOUR_BITS] = bits[surprise.HOUR]
     busier = 0.0
-    for k in range(168):
+    for k in range(layout.HOURS):
         if p.hours[k] > p.hours[hour]:
             busier += 1.0
-    x[9] = busier / 168.0
-    x[10] = log2(1.0 + gap / 86_400.0)
-    x[11] = log2(1.0 + s.active_days)
-    x[12] = surprise.deviation(s, 0, log2(gap + 1e-3), 1.0)
-    x[13] = log2((12.0 * s.count[0] + 1.0) / (s.count[2] / 24.0 + 1.0))
-    x[14] = bits[0]
-    near = s.sketch_weight[6, slot[6]] if slot[6] >= 0 else 0.0
-    x[15] = -log2((near + 0.5) / (s.sketch_total[6] + 1.0))
-    x[16] = bits[1]
+    x[feature.OFF_HOURS_SHARE] = busier / layout.HOURS
+    x[feature.DORMANCY] = log2(1.0 + gap / 86_400.0)
+    x[feature.ACTIVE_DAYS] = log2(1.0 + s.active_days)
+    x[feature.INTERVAL_Z] = surprise.deviation(s, 0, log2(gap + 1e-3), 1.0)
+    x[feature.BURST] = log2((12.0 * s.count[0] + 1.0) / (s.count[2] / 24.0 + 1.0))
+    x[feature.SOURCE_BITS] = bits[surprise.SOURCE]
+    source, network = slot[surprise.SOURCE], slot[surprise.NETWORK]
+    near = s.sketch_weight[surprise.NETWORK, network] if network >= 0 else 0.0
+    x[feature.NETWORK_BITS] = -log2((near + 0.5) / (s.sketch_total[surprise.NETWORK] + 1.0))
+    x[feature.LOCATION_BITS] = bits[surprise.LOCATION]
     squares = 0.0
     for q in range(SLOTS):
-        w = np.float64(s.sketch_weight[0, q])
+        w = np.float64(s.sketch_weight[surprise.SOURCE, q])
         squares += w * w
-    x[17] = log2(max(s.sketch_total[0] * s.sketch_total[0] / squares, 1.0)) if squares > 0.0 else 0.0
-    x[18] = bits[12]
-    x[19] = bits[5]
-    x[20] = log2(1.0 + max(ts - s.suspicion_ts[slot[0]], 0) / 3.6e6) if slot[0] >= 0 else 0.0
-    x[21] = log2(1.0 + s.streak)
-    x[22] = x[21] if flags & flag.SUCCEEDED else 0.0
-    x[23] = threat
-    x[24] = surprise.deviation(s, 2, threat, 0.0025) if flags & flag.HAS_THREAT else 0.0
-    x[25] = s.mean[2]
-    x[26] = (s.failures[1] + 0.05) / (s.count[1] + 1.0)
-    x[27] = (s.failures[2] + 0.05) / (s.count[2] + 1.0)
+    total = s.sketch_total[surprise.SOURCE]
+    x[feature.SOURCE_DIVERSITY] = log2(max(total * total / squares, 1.0)) if squares > 0.0 else 0.0
+    x[feature.CROWD_NEW_SOURCES] = bits[surprise.CROWD]
+    x[feature.TRANSITION_BITS] = bits[surprise.TRANSITION]
+    x[feature.REPEAT_INTERVAL] = (
+        log2(1.0 + max(ts - s.suspicion_ts[source], 0) / 3.6e6) if source >= 0 else 0.0
+    )
+    x[feature.FAILURE_STREAK] = log2(1.0 + s.streak)
+    x[feature.SUCCESS_AFTER_FAILURES] = x[feature.FAILURE_STREAK] if flags & flag.SUCCEEDED else 0.0
+    x[feature.THREAT_SCORE] = threat
+    x[feature.THREAT_Z] = surprise.deviation(s, 2, threat, 0.0025) if flags & flag.HAS_THREAT else 0.0
+    x[feature.THREAT_MEAN] = s.mean[2]
+    x[feature.FAILURE_RATE_1H] = (s.failures[1] + 0.05) / (s.count[1] + 1.0)
+    x[feature.FAILURE_RATE_1D] = (s.failures[2] + 0.05) / (s.count[2] + 1.0)
 
 
 @kernel
@@ -144,7 +151,7 @@ def fold(  # type: ignore[no-untyped-def]
                 ageing.set_back(s, now)
             gap = max(np.float64(now - s.last_ts), 0.0) * 1e-3
         ageing.age_profile(s, now, gap)
-        hour = (t // HOUR_MS + 72) % 168
+        hour = ageing.hour_of_week(t // HOUR_MS)
         day = now // DAY_MS
         what = np.uint64(flags[i] & (flag.FAILED | flag.SUCCEEDED))
         for c in range(5):

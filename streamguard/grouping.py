@@ -18,9 +18,6 @@ RISE_BITS = 1.5
 CAMPAIGN_GAP_MS = 86_400_000
 """A source or a crowd that tries again within a day is still at the same thing."""
 
-MANY_USERS = 3.0
-HARDLY_KNOWN = 3.0
-
 
 @inline
 def owner(s, p, source, spread, bits, user, address, failed):  # type: ignore[no-untyped-def]
@@ -31,7 +28,7 @@ def owner(s, p, source, spread, bits, user, address, failed):  # type: ignore[no
     """
     if user == 0 and address != 0:
         return SOURCE
-    if source >= 0 and spread > MANY_USERS - 0.5 and bits[surprise.SPREAD] >= 3.0:
+    if source >= 0 and spread > surprise.MANY_USERS - 0.5 and bits[surprise.SPREAD] >= 3.0:
         return SOURCE
     of_crowd = 0.0
     own = 0.0
@@ -40,8 +37,8 @@ def owner(s, p, source, spread, bits, user, address, failed):  # type: ignore[no
             of_crowd += bits[c]
         else:
             own += bits[c]
-    many = p.failed_users >= MANY_USERS and p.failed_users >= 0.1 * p.fast[1]
-    if failed and of_crowd > own and (many or s.learned < HARDLY_KNOWN):
+    many = p.failed_users >= surprise.MANY_USERS and p.failed_users >= 0.1 * p.fast[1]
+    if failed and of_crowd > own and (many or s.learned < surprise.HARDLY_KNOWN):
         return CROWD
     return USER
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from streamguard.alerts import rfc3339, risk, severity
-from streamguard.state import Folded, verdict
+from streamguard.alerts import rfc3339
+from streamguard.state import Folded
+from streamguard.verdict import risk, severity, verdict
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from streamguard import indicators as flag
 from streamguard import patterns, surprise
 from streamguard import population as crowd
 from streamguard import profile as layout
-from streamguard.ageing import FAR_MS, HOUR_MS
+from streamguard.ageing import FAR_MS, HOUR_MS, hour_of_week
 from streamguard.numeric import exp2, inline, log2, mix
 
 N_CLASSES = len(crowd.CLASSES)
@@ -85,7 +85,7 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, 
         slot[c] = k
     if ts // HOUR_MS != s.last_hour:
         if s.last_hour >= 0:
-            s.hours[(s.last_hour + 72) % 168] += s.hour_weight
+            s.hours[hour_of_week(s.last_hour)] += s.hour_weight
             s.hours_total += s.hour_weight
         s.last_hour = ts // HOUR_MS
         s.hour_weight = weight

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamguard import indicators as flag
+from streamguard import profile as layout
+from streamguard import surprise
 from streamguard.numeric import LN2, exp2, inline, log2
 
 
@@ -69,6 +71,18 @@ DORMANT_SECONDS = 30 * 86_400.0
 
 
 @inline
+def lived(rest):  # type: ignore[no-untyped-def]
+    """Seconds of life behind a counter with the half-life of 30 days, and an hour more for who has hardly any.
+
+    Parameters
+    ----------
+    rest
+        What decay leaves of something as old as the user.
+    """
+    return layout.MONTH / LN2 * (1.0 - rest) + 3600.0
+
+
+@inline
 def usual(s, month, ts):  # type: ignore[no-untyped-def]
     """What a 5-minute counter would hold at `RUSH` times the user's long-run rate.
 
@@ -78,8 +92,7 @@ def usual(s, month, ts):  # type: ignore[no-untyped-def]
         The same counter with the half-life of 30 days.
     """
     age = max(np.float64(ts - s.first_ts), 0.0) * 1e-3
-    lived = 2_592_000.0 / LN2 * (1.0 - exp2(-age / 2_592_000.0)) + 3600.0
-    return RUSH * month / lived * (300.0 / LN2)
+    return RUSH * month / lived(exp2(-age / layout.MONTH)) * (300.0 / LN2)
 
 
 @inline
@@ -110,19 +123,24 @@ def found(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
         and ts - s.last_failure_ts < 900_000
     ):
         out |= one << np.uint64(SUCCESS_AFTER_FAILURES)
-    if spread >= 8.0 and bits[16] >= 12.0:
+    if spread >= 8.0 and bits[surprise.SPREAD] >= 12.0:
         out |= one << np.uint64(SPRAY)
-    if login and flags & flag.FAILED and bits[15] >= 20.0 and bits[0] >= 6.0:
+    if (
+        login
+        and flags & flag.FAILED
+        and bits[surprise.CROWD_NEW_SOURCE_FAILURE] >= 20.0
+        and bits[surprise.SOURCE] >= 6.0
+    ):
         out |= one << np.uint64(DISTRIBUTED)
-    known = s.events >= 20.0
+    known = s.events >= surprise.KNOWN_EVENTS
     if (
         known
         and area != 0
         and s.last_area != 0
         and area != s.last_area
         and abs(ts - s.last_area_ts) < TRAVEL_MS
-        and slot[1] < 0
-        and slot[0] < 0
+        and slot[surprise.LOCATION] < 0
+        and slot[surprise.SOURCE] < 0
     ):
         out |= one << np.uint64(TRAVEL)
     if known and gap >= DORMANT_SECONDS and log2(gap) > s.mean[0] + 3.0 * math.sqrt(s.variance[0] + 1.0):
@@ -130,7 +148,13 @@ def found(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
     if flags & flag.FILE_READ and s.reads[0] >= 60.0 and s.reads[0] > usual(s, s.reads[1], ts):
         out |= one << np.uint64(DOWNLOAD)
     moved = s.volume[1] + volume
-    if known and volume > 0.0 and moved > 200.0 * MEGABYTE and moved > 0.5 * s.volume[3] and bits[10] >= 4.0:
+    if (
+        known
+        and volume > 0.0
+        and moved > 200.0 * MEGABYTE
+        and moved > 0.5 * s.volume[3]
+        and bits[surprise.VOLUME] >= 4.0
+    ):
         out |= one << np.uint64(EXFILTRATION)
     if flags & flag.FILE_CHANGE and (
         s.encrypted >= 15.0 or (s.changes[0] >= 60.0 and s.changes[0] > usual(s, s.changes[1], ts))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 1
+from streamguard.profile import HOURS, VERSION
+
 CLASSES = ("new_source", "failure", "new_user", "new_source_failure")
 """Kinds of event whose rate in the whole partition is watched."""
 
 FAST_HALF_LIFE = 300.0
-SLOW_HALF_LIFE = 2_592_000.0
 FIELDS = 8
 """Fields whose values share the frequency table: the sketches of a profile, and outcome."""
 
@@ -50,7 +50,7 @@ POPULATION = np.dtype(
         ("novel", "<f8", FIELDS),  # weight of values new to everybody
         ("novel_total", "<f8", FIELDS),  # weight of all values, as `novel` counts it
         ("hours_total", "<f8"),
-        ("hours", "<f8", 168),
+        ("hours", "<f8", HOURS),
         ("scores_total", "<f8"),
         ("scores", "<f8", BINS),  # weight of scores by quarter bit; the last bin is open
         ("incident_offset", "<i8"),

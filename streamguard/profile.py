@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 VERSION = 1
-"""Of the layout below. A stored profile of another version is refused by name."""
+"""Of the layout of a partition's state. What was stored with another is refused by name."""
 
-HALF_LIVES = (300.0, 3600.0, 86_400.0, 2_592_000.0)
+MONTH = 2_592_000.0
+HALF_LIVES = (300.0, 3600.0, 86_400.0, MONTH)
 """Seconds: 5 minutes, 1 hour, 1 day, 30 days."""
 
 SKETCHES = ("source", "location", "host", "agent", "resource", "transition", "network")
@@ -16,6 +17,7 @@ SKETCHES = ("source", "location", "host", "agent", "resource", "transition", "ne
 
 SLOTS = 16
 HOURS = 168
+"""Of the week."""
 
 COMPONENTS = (
     "source",

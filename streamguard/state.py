@@ -24,13 +24,10 @@ from streamguard.grouping import ENTITY_KINDS
 from streamguard.hashing import hash_texts
 from streamguard.packed import StateError, other_layout, pack, unpack
 from streamguard.settings import Detection
+from streamguard.verdict import verdict
 
 TABLE_PAGES = crowd.ROWS * crowd.WIDTH // crowd.PAGE
 SOURCE_PAGES = crowd.SOURCES // crowd.SOURCES_PER_PAGE
-FOREST_SHARE = 0.25
-"""Of the forest's bits beyond `FOREST_USUAL`, what adds to the evidence: it supports a finding and rarely makes one."""
-
-FOREST_USUAL = 6.0
 _META = struct.Struct("<Iq")
 
 
@@ -88,11 +85,6 @@ class Folded:
     def count(self) -> int:
         """Events folded."""
         return len(self.events)
-
-
-def verdict(strength: NDArray[np.float64], forest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Evidence of score and patterns together with the forest's, in bits."""
-    return strength + FOREST_SHARE * np.maximum(forest - FOREST_USUAL, 0.0)
 
 
 class PartitionState:
@@ -258,6 +250,7 @@ class PartitionState:
                 patterns=int(out.incident[i, 3]),
                 found=int(out.patterns[i]),
                 event=events[i],
+                volume=float(c.volume[i]),
                 texts=texts[i * width : (i + 1) * width],
                 offset=int(at[i]),
                 evidence=float(out.incident[i, 4] + out.evidence[i] - strength[i]),

@@ -16,6 +16,7 @@ COMPONENTS = len(layout.COMPONENTS)
 SLOTS = layout.SLOTS
 SOURCE, LOCATION, HOST, AGENT, RESOURCE, TRANSITION, NETWORK = range(SKETCHED)
 (FAILURE, OUTCOME, HOUR, INTERVAL, VOLUME, THREAT, CROWD) = range(6, 13)
+CROWD_NEW_SOURCE_FAILURE = CROWD + crowd.CLASSES.index("new_source_failure")
 SPREAD, CARRIED = 16, 17
 LEEWAY = 1.5
 """Half as many again as usual is no news, however many stand behind it: rates vary more than Poisson says."""
@@ -27,7 +28,11 @@ WIDTH_MASK = np.uint64(crowd.WIDTH - 1)
 FIELD_OUTCOME = 7
 CARRY = 0.8
 CARRY_HALF_LIFE = 900.0
-MANY_USERS = 3
+MANY_USERS = 3.0
+HARDLY_KNOWN = 3.0
+KNOWN_EVENTS = 20.0
+"""Weight learned, and events ever, from which a user is no stranger."""
+
 CLASSES = len(crowd.CLASSES)
 WAY_MASK = np.uint64(crowd.SOURCES // crowd.WAYS - 1)
 
@@ -128,8 +133,8 @@ def components(s, p, table, sources, values, source, flags, ts, gap, hour, threa
     bits[OUTCOME] = -log2(
         (frequency(table, FIELD_OUTCOME, values[7]) + 0.5) / (p.field_total[FIELD_OUTCOME] + 5.0)
     )
-    before, after = (hour + 167) % 168, (hour + 1) % 168
-    everybody = (p.hours[hour] + 1.0) / (p.hours_total + 168.0)
+    before, after = (hour + layout.HOURS - 1) % layout.HOURS, (hour + 1) % layout.HOURS
+    everybody = (p.hours[hour] + 1.0) / (p.hours_total + layout.HOURS)
     weight = 0.5 * s.hours[hour] + 0.25 * (s.hours[before] + s.hours[after])
     bits[HOUR] = max(-log2((weight + 8.0 * everybody) / (s.hours_total + 8.0)), 0.0)
 
@@ -176,7 +181,7 @@ def usual_count(p, k, hour):  # type: ignore[no-untyped-def]
     """
     mean_life = crowd.FAST_HALF_LIFE / LN2
     usual = (p.slow[k] + 0.5) / (p.age + 3600.0) * mean_life
-    busy = (p.hours[hour] + 1.0) * 168.0 / (p.hours_total + 168.0)
+    busy = (p.hours[hour] + 1.0) * layout.HOURS / (p.hours_total + layout.HOURS)
     return max(usual * max(busy, surge(p)) * LEEWAY, 0.02)
 
 
@@ -195,7 +200,7 @@ def belongs(k, fresh, failed, learned, events):  # type: ignore[no-untyped-def]
     if k == 1:
         return failed != 0
     if k == 2:
-        return learned < 3.0 and events < 20.0
+        return learned < HARDLY_KNOWN and events < KNOWN_EVENTS
     return fresh and failed != 0
 
 

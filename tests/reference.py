@@ -302,9 +302,9 @@ class Crowd:
         self.clock = target
         for name in self.fast:
             self.fast[name] *= decay(seconds, crowd.FAST_HALF_LIFE)
-            self.slow[name] *= decay(seconds, crowd.SLOW_HALF_LIFE)
+            self.slow[name] *= decay(seconds, 30 * 86_400.0)
         self.failed_users *= decay(seconds, crowd.FAST_HALF_LIFE)
-        self.age_seconds = self.age_seconds * decay(seconds, crowd.SLOW_HALF_LIFE) + seconds
+        self.age_seconds = self.age_seconds * decay(seconds, 30 * 86_400.0) + seconds
         if self.clock - self.aged < DAY_MS:
             return
         g = decay((self.clock - self.aged) / 1000, MONTH)

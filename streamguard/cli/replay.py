@@ -11,7 +11,6 @@ import click
 import msgspec
 
 from streamguard import features
-from streamguard.alerts import SEVERITIES
 from streamguard.cli import source
 from streamguard.forest import Forest
 from streamguard.models import artifact
@@ -19,6 +18,7 @@ from streamguard.models.key import key_of
 from streamguard.models.registry import Registry
 from streamguard.replay import Replay
 from streamguard.settings import Models, load
+from streamguard.verdict import SEVERITIES
 
 LONGEST = 100
 """Characters of a value in the table; --json has all."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamguard.features import NAMES
 from streamguard.forest import Forest
 from streamguard.settings import Gate
-from streamguard.state import verdict
+from streamguard.verdict import verdict
 
 DISTRIBUTION = "distribution"
 """Where an artifact's metrics keep `distribution` of its training rows."""

@@ -13,7 +13,7 @@ from batch.staged import Rows, Staged
 from streamguard.forest import Forest
 from streamguard.models.train import train
 from streamguard.settings import Clusters
-from streamguard.state import FOREST_SHARE, FOREST_USUAL, verdict
+from streamguard.verdict import FOREST_SHARE, FOREST_USUAL, verdict
 from tests.batches import ALERT_BITS, rows, staged
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from streamguard import calibration
 from streamguard import population as crowd
-from streamguard.alerts import risk
 from streamguard.numeric import kernel
+from streamguard.verdict import risk
 
 
 @kernel
