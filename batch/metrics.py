@@ -62,9 +62,14 @@ class Exported:
         self._file = settings.batch.metrics_file
         self.port: int | None = None
         """What is served, 0 in the settings meaning nothing."""
-        if self._file:
-            self._restore()
-        metrics.RETRAIN_INTERVAL.set(every)
+        restored = self._restore() if self._file else {}
+        if restored.get("streamguard_retrain_running"):
+            # Whoever was killed at work had no last word.
+            metrics.RETRAIN_RUNS.labels("failed").inc()
+            metrics.RETRAIN_SUCCESS.set(0)
+        if not restored.get("streamguard_retrain_since_timestamp_seconds", 0.0) > 0.0:
+            metrics.RETRAIN_SINCE.set(time.time())
+        metrics.RETRAIN_INTERVAL.set(every or settings.batch.expected_seconds)
         metrics.RETRAIN_RUNNING.set(0)
         if self._file:
             try:
@@ -140,7 +145,9 @@ class Exported:
             except OSError as error:
                 self._say(f"cannot write the metrics to {self._file}: {error.strerror}")
 
-    def _restore(self) -> None:
+    def _restore(self) -> dict[str, float]:
+        """Take over what an earlier process left; its series without labels."""
+        found: dict[str, float] = {}
         known = {
             d.name: d.metric for d in metrics.DECLARED if d.registry is metrics.RETRAIN and d.kind != "info"
         }
@@ -155,6 +162,9 @@ class Exported:
                         series.inc(sample.value)
                     elif isinstance(series, Gauge):
                         series.set(sample.value)
+                    if not sample.labels:
+                        found[sample.name] = sample.value
+        return found
 
 
 def _replace(file: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from grafana.boards import detection, kafka, models, overview, worker
 from grafana.panels import DATASOURCE, JOB, UID, Json, placed, promql
+from grafana.runbooks import address
 
 BOARDS = (overview, detection, worker, models, kafka)
 DIRECTORY = Path(__file__).parent / "dashboards"
@@ -73,9 +74,9 @@ def _variables() -> Mapping[str, Json]:
         "severity": _values("severity", f"label_values(streamguard_alerts_total{{{JOB}}}, severity)"),
         "runbooks": {
             "name": "runbooks", "label": "Runbooks", "type": "constant", "hide": 2,
-            "description": "Where docs/runbooks.md is read by those who look at this: an address, if it is served.",
-            "query": "docs/runbooks.md",
-            "current": {"text": "docs/runbooks.md", "value": "docs/runbooks.md"},
+            "description": "Where runbooks are read; `python -m grafana.runbooks URL` changes it.",
+            "query": address(),
+            "current": {"text": address(), "value": address()},
         },
     }  # fmt: skip
 

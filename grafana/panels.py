@@ -30,7 +30,7 @@ MACROS = {
 }
 """What is written short in expressions."""
 
-GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
+GREEN, YELLOW, RED, BLUE, GREY = "green", "yellow", "red", "blue", "#808080"
 WIDTH = 24
 
 
@@ -105,13 +105,18 @@ def stat(
     legend: str = "",
     name: bool = False,
     decimals: int | None = None,
-    empty: str = "none",
+    empty: str = "not known",
     mappings: Sequence[Json] = (),
     size: tuple[int, int] = (3, 4),
     runbooks: Sequence[str] = (),
 ) -> Json:
     """One number now; `name` shows the legend instead of it."""
-    defaults: Json = {"unit": unit, "thresholds": steps, "mappings": list(mappings), "noValue": empty}
+    # Without this what is not known has the colour of the lowest step, and green would say that all is well.
+    unknown = {
+        "type": "special",
+        "options": {"match": "null+nan", "result": {"text": empty, "color": GREY, "index": 9}},
+    }
+    defaults: Json = {"unit": unit, "thresholds": steps, "mappings": [*mappings, unknown], "noValue": empty}
     if decimals is not None:
         defaults["decimals"] = decimals
     return _panel(
@@ -275,18 +280,26 @@ def text(title: str, description: str, markdown: str, *, size: tuple[int, int] =
 
 
 def firing(title: str, description: str, *, size: tuple[int, int] = (8, 8)) -> Json:
-    """Alerts of Prometheus that fire or are about to."""
+    """Alerts of Prometheus that fire or are about to. A table: Grafana's own list of alerts takes no variable for its
+    data source, and shows none at all instead.
+    """
+    columns = ["alertstate", "severity", "alertname", "job", "instance", "partition"]
     return _panel(
-        "alertlist", title, description, size,
-        options={
-            "alertInstanceLabelFilter": '{alertname=~"StreamGuard.*"}',
-            "datasource": "${datasource}",
-            "groupMode": "default",
-            "maxItems": 20,
-            "sortOrder": 3,
-            "stateFilter": {"firing": True, "pending": True, "noData": False, "normal": False, "error": True},
-            "viewMode": "list",
+        "table", title, description, size,
+        datasource=DATASOURCE,
+        targets=_targets([('ALERTS{alertname=~"StreamGuard.*"}', "")], instant=True, table=True),
+        fieldConfig={
+            "defaults": {
+                "unit": "none", "thresholds": PLAIN, "noValue": "nothing fires",
+                "custom": {"align": "auto", "filterable": False},
+            },
+            "overrides": [],
         },
+        options={"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": "alertstate", "desc": False}]},
+        transformations=[
+            {"id": "filterFieldsByName", "options": {"include": {"names": columns}}},
+            {"id": "organize", "options": {"indexByName": {name: i for i, name in enumerate(columns)}}},
+        ],
     )  # fmt: skip
 
 

@@ -210,7 +210,7 @@ def forest_bits(
 
         from streamguard.models.train import train_on
     except ImportError:
-        return None, "scikit-learn is not installed: pip install 'streamguard[batch]'"
+        return None, "scikit-learn is not installed: pip install '.[batch]' in StreamGuard's checkout"
     return train_on(features, chosen, settings.training).bits(scored.features[first:]), None
 
 

@@ -260,7 +260,7 @@ def _parquet(
         import pyarrow.parquet as parquet
     except ImportError:
         raise HistoryError(
-            f"{where}: Parquet needs pyarrow: pip install 'streamguard[batch]', or give JSON lines or CSV"
+            f"{where}: Parquet needs pyarrow: pip install '.[batch]' in StreamGuard's checkout, or give CSV"
         ) from None
     pending = _Pending((*extra, *optional), rows)
     number = 0

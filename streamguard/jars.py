@@ -104,7 +104,8 @@ class Jars:
         if not said:
             raise JarsUnavailableError(
                 f"the jars of {self.title} are not in {self.directory} and there is"
-                " nothing to fetch them with: install Maven (`mvn`) or `pip install 'streamguard[batch]'`"
+                " nothing to fetch them with: install Maven (`mvn`), or `pip install '.[batch]'` in"
+                " StreamGuard's checkout"
             )
         raise JarsUnavailableError(
             f"the jars of {self.title} could not be fetched into {self.directory}: check the"

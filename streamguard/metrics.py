@@ -334,7 +334,14 @@ RETRAIN_RUNS = _counter(
     RETRAIN,
 )
 RETRAIN_RUNNING = _retrain("running", "", "1 while a run is under way.")
-RETRAIN_INTERVAL = _retrain("interval_seconds", "seconds", "From start to start of runs; 0 for a single one.")
+RETRAIN_INTERVAL = _retrain(
+    "interval_seconds",
+    "seconds",
+    "From start to start of runs; of single ones what `batch.expected_seconds` says, 0 if it says nothing.",
+)
+RETRAIN_SINCE = _retrain(
+    "since_timestamp_seconds", "seconds", "When the first run began that these figures know of."
+)
 RETRAIN_START = _retrain("last_start_timestamp_seconds", "seconds", "When the last run began.")
 RETRAIN_END = _retrain("last_end_timestamp_seconds", "seconds", "When the last run ended, well or not.")
 RETRAIN_SUCCESS_TIME = _retrain(

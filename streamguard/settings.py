@@ -136,6 +136,9 @@ class Batch(_Section, frozen=True):
     """Older runs are removed; `latest` and what it continues never are."""
     every_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=2_592_000.0)] = 0.0
     """From start to start of a series of runs; `--every` says so on the command line. 0: one run."""
+    expected_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=2_592_000.0)] = 0.0
+    """How often something else starts single runs, such as a CronJob: an alert tells of three that are missing. 0: not
+    known, a day is taken."""
     jitter_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)] = 30.0
     """In a series each run starts up to this much later, so that several do not start at once."""
     metrics_host: str = "127.0.0.1"
@@ -261,7 +264,7 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
         if not name.startswith(prefix):
             continue
         section, _, field = name.removeprefix(prefix).lower().partition("_")
-        if _SERVICE_LINK.search(name):
+        if is_service_link(name, value):
             continue
         if section not in Settings.__struct_fields__:
             if near := _near(section, Settings.__struct_fields__):
@@ -272,8 +275,23 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
     return _convert(tree, "settings", strict=False)
 
 
-_SERVICE_LINK = re.compile(r"_SERVICE_|(?<!METRICS)_PORT(_|$)")
-"""Kubernetes sets such variables for every service: one named `streamguard-worker` must not stop a worker."""
+_SERVICE_LINK = re.compile(
+    r"(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)\Z"
+)
+
+
+def is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes sets this variable for a service: one named `streamguard-worker` must not stop a worker.
+
+    Examples
+    --------
+    >>> is_service_link("STREAMGUARD_WORKER_METRICS_PORT", "tcp://10.0.0.7:9464")
+    True
+    >>> is_service_link("STREAMGUARD_WORKER_METRICS_PORT", "9464")
+    False
+    """
+    address = name.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://"))
+    return address or _SERVICE_LINK.search(name) is not None
 
 
 def _convert(tree: dict[str, Any], source: str, *, strict: bool) -> Settings:

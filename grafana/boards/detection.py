@@ -86,13 +86,13 @@ def panels() -> list[Json]:
         ),
         row("What"),
         timeseries(
-            "Alerts by severity", "Incidents published, new or risen.", [(ALERTS, "{{severity}}")], "none",
+            "Alerts a minute by severity", "Incidents published, new or risen.", [(ALERTS, "{{severity}}")], "cpm",
             stacked=True,
             bars=True, runbooks=["StreamGuardAlertsMany"],
         ),
         timeseries(
-            "Alerts by kind", "Of a user, of a source at which many users fail, or of a whole partition's crowd.",
-            [("sum by (entity) (increase(streamguard_alerts_total{SEVERITY}[RATE]))", "{{entity}}")], "none",
+            "Alerts a minute by kind", "Of a user, a source that fails at many users, or a whole partition's crowd.",
+            [("60 * sum by (entity) (rate(streamguard_alerts_total{SEVERITY}[RATE]))", "{{entity}}")], "cpm",
             stacked=True, bars=True,
         ),
         bars(
@@ -101,9 +101,9 @@ def panels() -> list[Json]:
             "{{entity}}, {{severity}}", "none",
         ),
         timeseries(
-            "Patterns", "Named in published incidents.",
-            [("sum by (pattern) (increase(streamguard_alert_patterns_total{WORKER}[RATE])) > 0", "{{pattern}}")],
-            "none", stacked=True, bars=True, size=(16, 8),
+            "Patterns a minute", "Named in published incidents.",
+            [("60 * sum by (pattern) (rate(streamguard_alert_patterns_total{WORKER}[RATE])) > 0", "{{pattern}}")],
+            "cpm", stacked=True, bars=True, size=(16, 8),
         ),
         bars(
             "Patterns", "Named in incidents within the time that is looked at.",

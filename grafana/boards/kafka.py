@@ -163,8 +163,8 @@ def panels() -> list[Json]:
             stacked=True, runbooks=["StreamGuardPartitionWithoutWorker"],
         ),
         timeseries(
-            "Rebalances", "Times the group took a worker's partitions.",
-            [("sum by (instance) (increase(streamguard_rebalances_total{WORKER}[RATE]))", "{{instance}}")], "none",
+            "Rebalances a minute", "Times the group took a worker's partitions.",
+            [("60 * sum by (instance) (rate(streamguard_rebalances_total{WORKER}[RATE]))", "{{instance}}")], "cpm",
             bars=True, runbooks=["StreamGuardRebalances"],
         ),
         timeseries(

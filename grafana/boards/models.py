@@ -57,7 +57,7 @@ def panels() -> list[Json]:
             runbooks=["StreamGuardModelRefused", "StreamGuardWorkersDisagree"],
         ),
         stat(
-            "Age", "Since the newest events that it was trained on.", MODEL_AGE, "s", steps=AGE_STEPS, size=(4, 4),
+            "Age", "Since it was published.", MODEL_AGE, "s", steps=AGE_STEPS, size=(4, 4),
             runbooks=["StreamGuardModelStale"],
         ),
         stat(
@@ -88,7 +88,7 @@ def panels() -> list[Json]:
         ),
         row("In the workers"),
         timeseries(
-            "Age", "Since the newest events that the forest in use was trained on, by worker.",
+            "Age", "Since the forest in use was published, by worker.",
             [("time() - max by (instance) (streamguard_model_published_timestamp_seconds{WORKER} > 0)",
             "{{instance}}")], "s",
             lines_at=AGE_STEPS, runbooks=["StreamGuardModelStale"],
@@ -99,12 +99,12 @@ def panels() -> list[Json]:
             runbooks=["StreamGuardWorkersDisagree"],
         ),
         timeseries(
-            "Swaps and refusals", "Forests that were loaded, challengers included, and what was refused.",
+            "Swaps and refusals a minute", "Forests that were loaded, challengers included, and what was refused.",
             [
-                ("sum(increase(streamguard_model_loads_total{WORKER}[RATE]))", "loaded"),
-                ("sum by (reason) (increase(streamguard_model_refusals_total{WORKER}[RATE]))", "refused: {{reason}}"),
+                ("60 * sum(rate(streamguard_model_loads_total{WORKER}[RATE]))", "loaded"),
+                ("60 * sum by (reason) (rate(streamguard_model_refusals_total{WORKER}[RATE]))", "refused: {{reason}}"),
             ],
-            "none", bars=True, runbooks=["StreamGuardModelRefused", "StreamGuardRegistryUnreadable"],
+            "cpm", bars=True, runbooks=["StreamGuardModelRefused", "StreamGuardRegistryUnreadable"],
         ),
         table(
             "Who uses what", "The registry's pointer and the forest in use: another one was refused.", "instance",

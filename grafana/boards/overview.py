@@ -28,10 +28,10 @@ FLAGGED = (
     "sum(rate(streamguard_flagged_events_total{PARTITION}[RATE]))"
     " / (sum(rate(streamguard_events_total{PARTITION}[RATE])) > 0)"
 )
-ALERTS = "sum by (severity) (increase(streamguard_alerts_total{SEVERITY}[RATE]))"
+ALERTS = "60 * sum by (severity) (rate(streamguard_alerts_total{SEVERITY}[RATE]))"
 MODEL_AGE = "time() - max(streamguard_model_published_timestamp_seconds{WORKER} > 0)"
 RETRAIN_AGE = "time() - max(streamguard_retrain_last_success_timestamp_seconds{WORKER} > 0)"
-DEAD = "sum by (reason) (increase(streamguard_dead_letters_total{WORKER}[RATE]))"
+DEAD = "60 * sum by (reason) (rate(streamguard_dead_letters_total{WORKER}[RATE]))"
 
 DAY = 86_400.0
 LAG_STEPS = thresholds((5, YELLOW), (60, RED))
@@ -72,7 +72,7 @@ def panels() -> list[Json]:
             runbooks=["StreamGuardModelRefused", "StreamGuardWorkersDisagree"],
         ),
         stat(
-            "Model's age", "Since the newest events that the forest in use was trained on.", MODEL_AGE, "s",
+            "Model's age", "Since the newest forest in use was published.", MODEL_AGE, "s",
             steps=AGE_STEPS, size=(4, 4), runbooks=["StreamGuardModelStale"],
         ),
         stat(
@@ -98,7 +98,7 @@ def panels() -> list[Json]:
         ),
         row("Findings"),
         timeseries(
-            "Alerts", "Incidents published, new or risen, by severity.", [(ALERTS, "{{severity}}")], "none",
+            "Alerts a minute", "Incidents published, new or risen, by severity.", [(ALERTS, "{{severity}}")], "cpm",
             stacked=True, bars=True, runbooks=["StreamGuardAlertsMany"],
         ),
         bars(
@@ -107,7 +107,7 @@ def panels() -> list[Json]:
             "{{pattern}}", "none",
         ),
         timeseries(
-            "Dead letters", "Records that could not be scored, by reason.", [(DEAD, "{{reason}}")], "none",
+            "Dead letters a minute", "Records that could not be scored, by reason.", [(DEAD, "{{reason}}")], "cpm",
             stacked=True, bars=True, runbooks=["StreamGuardDeadLetters"],
         ),
         row("Workers"),
@@ -124,6 +124,6 @@ def panels() -> list[Json]:
             ],
             size=(24, 6),
         ),
-        firing("Alerts of Prometheus", "What fires or is about to.", size=(12, 7)),
+        firing("Alerts of Prometheus", "What fires or is about to, of all jobs.", size=(12, 7)),
         text("Where to look", "The other dashboards and the runbooks.", WHERE, size=(12, 7)),
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,9 +104,16 @@ def failures() -> Iterator[None]:
         raise Ended(f"cannot write: {error}", UNWRITABLE) from None
 
 
+def _stop(number: int, _: object) -> None:
+    """Leave what is under way as a failure does: its files are removed, and its metrics say so."""
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(128 + number)
+
+
 def run(once: Callable[[], int], every: float, jitter: float) -> None:
     """Run once and exit with its code; or every so many seconds, where a failed run is told and the next one comes."""
     if not every:
+        signal.signal(signal.SIGTERM, _stop)
         sys.exit(once())
 
     def once_more() -> int:

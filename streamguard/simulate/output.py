@@ -149,7 +149,7 @@ class Parquet(EventFile):
             import pyarrow.parquet as parquet
         except ImportError:
             raise ValueError(
-                f"{path}: Parquet needs pyarrow: pip install 'streamguard[batch]', or write .jsonl"
+                f"{path}: Parquet needs pyarrow: pip install '.[batch]' in StreamGuard's checkout, or write .jsonl"
             ) from None
         self._arrow = arrow
         fields = EVENT_FIELDS | (LABEL_FIELDS if with_labels else {})

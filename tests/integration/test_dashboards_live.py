@@ -25,7 +25,7 @@ from tests.prometheus import Prometheus, binary
 
 pytestmark = pytest.mark.integration
 
-EMPTY: dict[str, str] = {}
+EMPTY = {"overview / Alerts of Prometheus": "nothing fires"}
 """dashboard / panel -> why it must be empty in a healthy system."""
 
 READY = 'sum(streamguard_partitions{state="ready"})'

@@ -127,7 +127,8 @@ def test_prometheus_scrapes_services_that_are_there() -> None:
         if name.startswith("worker-")
     }
     ports.add(f"retrain:{load(environ=SERVICES['retrain']['environment']).batch.metrics_port}")
-    assert targets - {"localhost:9090"} == ports
+    assert "alertmanager" in SERVICES
+    assert targets - {"localhost:9090", "alertmanager:9093"} == ports
 
 
 def test_grafana_starts_with_a_chosen_password_only() -> None:

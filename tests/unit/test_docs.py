@@ -29,6 +29,18 @@ TOPIC = Settings().kafka.events_topic
 INLINE = re.compile(r"`(streamguard [^`]+)`")
 
 
+def test_nobody_is_sent_to_the_package_index() -> None:
+    """The name is somebody else's there, and what is installed would run as the service."""
+    texts = [*PAGES, ROOT / "README.md", ROOT / "Makefile", ROOT / "Dockerfile"]
+    texts += [
+        path for package in ("streamguard", "agents", "batch") for path in (ROOT / package).rglob("*.py")
+    ]
+    for path in texts:
+        assert not re.search(
+            r"pip install[^\n]*[ '\"]streamguard(\[|[ ,'\"`]|$)", path.read_text(), re.MULTILINE
+        ), path
+
+
 def commands(page: Path) -> Iterator[list[str]]:
     """Arguments of every `streamguard ...` of a page, in blocks of commands and in the text."""
     text = page.read_text()

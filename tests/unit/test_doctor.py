@@ -120,7 +120,7 @@ def test_packages_that_differ_or_are_missing_are_named(monkeypatch: pytest.Monke
     assert "faust-streaming is missing" in base.found
     assert batch.status == "warn"
     assert "pyspark 4.1.0" in batch.found
-    assert batch.remedy == "pip install 'streamguard[batch]'"
+    assert batch.remedy == "pip install '.[batch]' in StreamGuard's checkout"
 
 
 def test_no_java_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

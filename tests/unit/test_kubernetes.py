@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import yaml
 
 import streamguard
+from deploy.kubernetes import generate
 from streamguard.settings import load
 from tests.composed import ROOT, environment
 
@@ -301,10 +301,10 @@ def test_monitors_find_the_pods_and_give_jobs_their_names() -> None:
     assert jobs == {"streamguard-worker", "streamguard-retrain"}
 
 
-def test_the_prometheus_rule_is_made_from_the_rule_files() -> None:
-    made = runpy.run_path(str(HERE / "prometheus_rule.py"))
-    assert made["RESOURCE"].read_text() == made["resource"](), "run deploy/kubernetes/prometheus_rule.py"
-    (rule,) = documents(made["RESOURCE"])
+def test_rules_and_dashboards_are_made_from_what_prometheus_and_grafana_read() -> None:
+    for path, text in generate.resources().items():
+        assert path.read_text() == text, "run python -m deploy.kubernetes.generate"
+    (rule,) = documents(HERE / "components" / "monitoring" / "prometheus-rule.yaml")
     assert rule["kind"] == "PrometheusRule" and rule["apiVersion"] == "monitoring.coreos.com/v1"
     for group in rule["spec"]["groups"]:
         assert group.keys() <= {

@@ -267,6 +267,21 @@ def test_what_another_process_left_is_kept(tmp_path: Path, fresh: None) -> None:
     assert "streamguard_retrain_last_success_timestamp_seconds 1234.5" in file.read_text()
 
 
+def test_a_run_that_was_killed_is_a_failed_one(tmp_path: Path, fresh: None) -> None:
+    file = tmp_path / "streamguard.prom"
+    settings = Settings(batch=Batch(metrics_file=str(file), expected_seconds=1800.0))
+    batch_metrics.Exported(settings, 0.0, print)
+    assert value("interval_seconds") == 1800
+    since = value("since_timestamp_seconds")
+    before = value("runs_total", result="failed")
+    at_work = file.read_text().replace("retrain_running 0.0", "retrain_running 1.0")
+    file.write_text(at_work.replace("retrain_success NaN", "retrain_success 1.0"))
+    batch_metrics.Exported(settings, 0.0, print)
+    assert (value("success"), value("running"), value("since_timestamp_seconds")) == (0, 0, since)
+    # The counter of this process is still there, and what the file says is added to it.
+    assert value("runs_total", result="failed") == 2 * before + 1
+
+
 def test_a_file_that_is_damaged_or_cannot_be_written(tmp_path: Path, fresh: None) -> None:
     file = tmp_path / "streamguard.prom"
     file.write_bytes(b"\xff{{{")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from grafana.runbooks import address
 from streamguard.metrics import DECLARED
 
 ROOT = Path(__file__).parents[2]
@@ -18,8 +19,11 @@ RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
 TESTS = sorted((PROMETHEUS / "tests").glob("*.yml"))
 ALERTMANAGER = ROOT / "grafana" / "alertmanager" / "alertmanager.yml"
 RUNBOOKS = ROOT / "docs" / "runbooks.md"
-FROM_ELSEWHERE = {"up", "scrape_duration_seconds", "process_start_time_seconds"}
-"""Of Prometheus itself, and of the client library's process collector."""
+FROM_ELSEWHERE = {
+    "up", "scrape_duration_seconds", "process_start_time_seconds",
+    "alertmanager_notifications_failed_total", "prometheus_notifications_dropped_total",
+}  # fmt: skip
+"""Of Prometheus and Alertmanager themselves, and of the client library's process collector."""
 LEVELS = {"critical", "warning", "info"}
 
 
@@ -94,7 +98,7 @@ def test_an_alert_says_all_there_is_to_know(name: str) -> None:
     assert re.fullmatch(r"StreamGuard[A-Z]\w+", name)
     assert rule["labels"]["severity"] in LEVELS
     assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
-    assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{name.lower()}"
+    assert rule["annotations"]["runbook_url"] == f"{address()}#{name.lower()}"
 
 
 def test_every_name_used_is_declared_and_every_recorded_one_used() -> None:
@@ -111,7 +115,7 @@ def test_every_label_named_in_a_selector_exists() -> None:
         for text in texts(rule):
             for name, selector in re.findall(r"(streamguard_\w+)\{([^}]*)\}", text):
                 named = set(re.findall(r"(\w+)\s*[=!]~?", selector))
-                assert named <= labels[name] | {"job", "instance"}, (name, named)
+                assert named <= labels[name] | {"job", "instance", "namespace"}, (name, named)
 
 
 def test_each_alert_has_a_page_and_each_page_an_alert() -> None:

@@ -111,3 +111,11 @@ def test_what_kubernetes_says_of_a_service_is_no_setting() -> None:
         "STREAMGUARD_WORKER_METRICS_PORT": "1234",
     }
     assert load(environ=environ).worker.metrics_port == 1234
+    metrics_service = {"STREAMGUARD_WORKER_METRICS_PORT": "tcp://10.0.0.1:9464"}
+    assert load(environ=metrics_service) == Settings()
+
+
+@pytest.mark.parametrize("name", ["WORKER_METRIC_PORT", "KAFKA_PORT", "WORKER_SERVICE_NAME"])
+def test_a_wrong_name_that_only_looks_like_kubernetes_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"STREAMGUARD_{name}: there is no setting"):
+        load(environ={f"STREAMGUARD_{name}": "9092"})

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from streamguard.cli.doctor.finding import Finding, ok, warn
-from streamguard.settings import Settings
+from streamguard.settings import Settings, is_service_link
 from streamguard.testing import crash
 
 _PREFIX = "STREAMGUARD_"
@@ -26,7 +26,9 @@ def variables() -> Iterator[Finding]:
     if crash.VARIABLE in names:
         yield warn("environment", f"{crash.VARIABLE} makes a worker crash on purpose", "unset it")
     ignored = [
-        name for name in names if name not in {*speaking, *_OTHERS, crash.VARIABLE} and not _link(name)
+        name
+        for name in names
+        if name not in {*speaking, *_OTHERS, crash.VARIABLE} and not is_service_link(name, os.environ[name])
     ]
     if ignored:
         yield warn(
@@ -48,8 +50,3 @@ def _setting(variable: str) -> str | None:
     section, _, name = variable.removeprefix(_PREFIX).lower().partition("_")
     known = getattr(Settings(), section, None)
     return f"{section}.{name}" if known is not None and name in known.__struct_fields__ else None
-
-
-def _link(variable: str) -> bool:
-    """Whether this may be what Kubernetes sets for each of its services."""
-    return "_SERVICE_" in variable or "_PORT" in variable

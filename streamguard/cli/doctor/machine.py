@@ -61,12 +61,18 @@ def packages() -> Iterator[Finding]:
         elif "==" in wanted:
             fitting.append(f"{name} {version}")
     if "" in wrong:
-        yield fail("packages", "; ".join(wrong.pop("")), "pip install streamguard, with its constraints.txt")
+        yield fail(
+            "packages", "; ".join(wrong.pop("")), "pip install -c constraints.txt . in StreamGuard's checkout"
+        )
     else:
         without = f"; not installed: {', '.join(sorted(absent))}" if absent else ""
         yield ok("packages", f"{', '.join(fitting)}{without}")
     for extra, reasons in wrong.items():
-        yield warn("packages", f"of {extra}: {'; '.join(reasons)}", f"pip install 'streamguard[{extra}]'")
+        yield warn(
+            "packages",
+            f"of {extra}: {'; '.join(reasons)}",
+            f"pip install '.[{extra}]' in StreamGuard's checkout",
+        )
 
 
 def fits(version: str, wanted: str) -> bool:
