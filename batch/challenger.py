@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from batch import report
+from batch import schema
 from batch.plan import About
 from batch.runs import REPORT
 from batch.staged import Rows
@@ -56,7 +56,7 @@ class Decision:
         Why it could not be published; None if it was.
     """
 
-    model: report.Model
+    model: schema.Model
     trouble: ArtifactError | None = None
 
     def carry_out(self, registry: Registry) -> tuple[bool, str]:
@@ -158,8 +158,8 @@ def decide(
             registry.judge(version, judgement)
     except ArtifactError as error:
         trouble, says = error, f"not published: {error}; the gate: {says}"
-    checks = [report.Check(check.name, check.passed, check.says) for check in judgement.checks]
-    return Decision(report.Model(version, judgement.passed, previous, says, checks), trouble)
+    checks = [schema.Check(check.name, check.passed, check.says) for check in judgement.checks]
+    return Decision(schema.Model(version, judgement.passed, previous, says, checks), trouble)
 
 
 def _judged(
@@ -196,7 +196,7 @@ def drift_since(
     if latest is None or challenger is None:
         return None
     try:
-        model = report.decode((latest / REPORT).read_bytes()).model
+        model = schema.decode((latest / REPORT).read_bytes()).model
         before = None if model is None else gate.distribution_in(registry.metrics(model.version))
     except (OSError, msgspec.DecodeError, ArtifactError):
         return None

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch import challenger, export, findings, html, local, report
+from batch import challenger, export, findings, html, local, report, schema
 from batch.clusters import Peers, peer_groups
+from batch.folded import file_of, load
 from batch.plan import Earlier, check_read, of_topic, write_about
 from batch.request import Request, going_on_from, models, opened_source, planned
 from batch.runs import REPORT, Runs
 from batch.sources import Source
-from batch.staged import Counts, load
+from batch.staged import Counts
 from batch.stretch import Stretch
 from streamguard.models.registry import Registry
 from streamguard.settings import Settings
@@ -118,9 +119,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
         with steps.step("features") as told:
             _fold(source, stretches, settings, history, spark, say)
             about = write_about(history, source, settings, stretches, went_on)
-            staged = load(
-                [history / f"partition-{s.partition:04d}.parquet" for s in stretches], settings.sampling.rows
-            )
+            staged = load([file_of(history, s.partition) for s in stretches], settings.sampling.rows)
             check_read(source, staged.counts)
             told(_folded(staged.counts, len(staged.users)))
         with steps.step("vectors") as told:
@@ -173,7 +172,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
                 drift=drift,
                 seconds=steps.done,
             )
-            (run.directory / REPORT).write_bytes(report.encode(body))
+            (run.directory / REPORT).write_bytes(schema.encode(body))
             (run.directory / "report.html").write_text(html.render(body), encoding="utf-8")
             shutil.rmtree(scratch)
             directory = runs.publish(run)

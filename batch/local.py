@@ -13,8 +13,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
+from batch.folded import SCHEMA, file_of
 from batch.sources import Source
-from batch.stretch import SCHEMA, PlanError, Records, Stretch, fold_stretch
+from batch.stretch import PlanError, Records, Stretch, fold_stretch
 from streamguard.settings import Settings
 
 _WORTH_A_PROCESS = 50_000
@@ -27,10 +28,10 @@ Work = Callable[[Stretch, Records, Settings, Path], None]
 
 
 def write_file(stretch: Stretch, records: Records, settings: Settings, directory: Path) -> None:
-    """Fold records into the stretch's file, `directory/partition-%04d.parquet`."""
+    """Fold records into the stretch's file."""
     import pyarrow.parquet as pq
 
-    path = directory / f"partition-{stretch.partition:04d}.parquet"
+    path = file_of(directory, stretch.partition)
     with pq.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
         for batch in fold_stretch(stretch, records, settings.detection, settings.sampling):
             writer.write_batch(batch)

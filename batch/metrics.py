@@ -21,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from batch import report
+from batch import schema
 from batch.request import models
 from batch.runs import REPORT
 from streamguard import metrics
@@ -125,7 +125,7 @@ class Exported:
         for step, seconds in outcome.seconds.items():
             metrics.RETRAIN_STEPS.labels(step).set(seconds)
         with suppress(OSError, msgspec.DecodeError):
-            body = report.decode((Path(outcome.directory) / REPORT).read_bytes())
+            body = schema.decode((Path(outcome.directory) / REPORT).read_bytes())
             metrics.RETRAIN_ROWS.set(body.totals.training_rows)
             metrics.RETRAIN_TRIMMED.set(body.totals.trimmed_share)
             metrics.RETRAIN_GATE.set(math.nan if body.model is None else body.model.passed)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from batch.folded import file_of
 from batch.kept import KEPT
 from batch.sources import Source
 from batch.staged import Counts
@@ -78,11 +79,7 @@ class Earlier:
 
     def file(self, partition: int) -> str | None:
         """Of a partition; None if the history has none."""
-        return (
-            str(self.directory / f"partition-{partition:04d}.parquet")
-            if partition in self.about.ends
-            else None
-        )
+        return str(file_of(self.directory, partition)) if partition in self.about.ends else None
 
 
 def layout() -> str:

@@ -13,7 +13,6 @@ from batch.clusters import Group, Peers
 from batch.findings import Findings
 from batch.schema import (
     FORMAT,
-    Check,
     Distribution,
     Drift,
     Model,
@@ -30,8 +29,6 @@ from streamguard import __version__
 from streamguard.alerts import rfc3339
 from streamguard.features import NAMES
 from streamguard.settings import Settings
-
-__all__ = ["Check", "Model", "Report", "build", "decode", "encode"]
 
 MOST_ANOMALIES = 50
 MOST_USERS = 50
@@ -111,22 +108,6 @@ def build(
         distribution=_distribution(findings, settings.detection.alert_bits),
         seconds=dict(seconds),
     )
-
-
-def encode(report: Report) -> bytes:
-    """Strict JSON: what is not finite is null."""
-    return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
-
-
-def decode(data: bytes) -> Report:
-    """The report of an earlier run.
-
-    Raises
-    ------
-    msgspec.DecodeError
-        If it is none; the message says where.
-    """
-    return msgspec.json.decode(data, type=Report)
 
 
 def _range(counts: Counts) -> Range:

@@ -1,4 +1,4 @@
-"""The schema of `anomaly_report.json`, as types."""
+"""`anomaly_report.json`: its schema as types, and how it is written and read."""
 
 from __future__ import annotations
 
@@ -165,3 +165,19 @@ class Report(msgspec.Struct, frozen=True):
     distribution: Distribution
     seconds: dict[str, float]
     """Each step's."""
+
+
+def encode(report: Report) -> bytes:
+    """Strict JSON: what is not finite is null."""
+    return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
+
+
+def decode(data: bytes) -> Report:
+    """The report of an earlier run.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        If it is none; the message says where.
+    """
+    return msgspec.json.decode(data, type=Report)

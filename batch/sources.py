@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from batch.folded import file_of
 from batch.manifest import File, Manifest
 from batch.stretch import PlanError, Records, Stretch
 from streamguard.brokers import Brokers, Heard, metadata
@@ -257,7 +258,7 @@ class ArchiveSource:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """Files laid out by `batch.spool`: `partition-%04d.parquet` with offset and value."""
+    """Files laid out by `batch.spool`, one a partition, with offset and value."""
 
     directory: str
     ends: tuple[int, ...]
@@ -277,7 +278,7 @@ class FileSource:
 
     def records(self, stretch: Stretch) -> Records:
         """Read the partition's file, row group by row group."""
-        return _rows(Path(self.directory) / f"partition-{stretch.partition:04d}.parquet", stretch)
+        return _rows(file_of(self.directory, stretch.partition), stretch)
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:  # noqa: ARG002
         """Rows have no gaps."""

@@ -7,6 +7,7 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
+from batch.folded import file_of
 from batch.sources import FileSource
 from batch.stretch import PlanError
 from streamguard.history import ENDINGS, Batch, HistoryError, read
@@ -56,9 +57,7 @@ def spool(
     pending: list[list[bytes | None]] = [[] for _ in range(partitions)]
     held = [0] * partitions
     writers = [
-        pq.ParquetWriter(
-            directory / f"partition-{p:04d}.parquet", schema, compression="lz4", use_dictionary=False
-        )
+        pq.ParquetWriter(file_of(directory, p), schema, compression="lz4", use_dictionary=False)
         for p in range(partitions)
     ]
 

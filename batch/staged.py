@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-
-from streamguard.incidents import worst_first
-from streamguard.packed import unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,74 +125,3 @@ class Staged:
     users: Users
     incidents: list[dict[str, Any]]
     counts: list[Counts]
-
-
-def load(files: Sequence[str | Path], most_rows: int) -> Staged:
-    """Read what an engine has left, a file each partition.
-
-    Parameters
-    ----------
-    files
-        Of `batch.stretch.SCHEMA`.
-    most_rows
-        Of the sample, over all partitions.
-    """
-    import pyarrow.compute as pc
-    import pyarrow.dataset as ds
-
-    from batch.summaries import SUMMARY, columns
-
-    table = ds.dataset([str(file) for file in files], format="parquet").to_table(
-        filter=ds.field("kind") != "state"
-    )
-    parts = {
-        kind: table.filter(ds.field("kind") == kind)
-        for kind in ("counts", "sample", "flagged", "user", "incident")
-    }
-    users = parts["user"]
-    records = np.empty(len(users), SUMMARY)
-    for k, value in enumerate(users["value"].to_pylist()):
-        records[k] = unpack(value, SUMMARY, "a summary")[0]
-    by_partition_and_name = [("partition", "ascending"), ("user", "ascending")]
-    order = pc.sort_indices(users.select(["partition", "user"]), by_partition_and_name).to_numpy()
-    records = records[order]
-    counts = [msgspec.json.decode(value, type=Counts) for value in parts["counts"]["value"].to_pylist()]
-    bodies = [msgspec.json.decode(value) for value in parts["incident"]["value"].to_pylist()]
-    return Staged(
-        sample=_rows(parts["sample"], most_rows),
-        flagged=_rows(parts["flagged"], None),
-        users=Users(
-            user=np.array(users["user"].to_pylist(), object)[order],
-            partition=users["partition"].to_numpy()[order],
-            features=np.ascontiguousarray(records["features"]),
-            usual=records["feature_sum"] / records["events"][:, None],
-            summary=columns(records),
-            peak=users["peak"].to_numpy()[order],
-        ),
-        incidents=worst_first(bodies),
-        counts=sorted(counts, key=lambda c: c.partition),
-    )
-
-
-def _rows(part: Any, most: int | None) -> Rows:
-    from batch.kept import TEXTS
-    from batch.stretch import kept_rows, kept_texts
-
-    rows, partition = kept_rows(part), part["partition"].to_numpy()
-    chosen = np.lexsort((rows["offset"], partition, rows["key"]))[:most]
-    chosen = chosen[np.lexsort((rows["offset"][chosen], partition[chosen]))]
-    rows, texts = rows[chosen], kept_texts(part.select(TEXTS).take(chosen))
-    return Rows(
-        partition[chosen],
-        rows["offset"],
-        rows["timestamp"],
-        texts[:, 0],
-        texts[:, 1],
-        texts[:, 2],
-        np.ascontiguousarray(rows["features"]),
-        rows["score"],
-        rows["tail"],
-        rows["strength"],
-        rows["patterns"],
-        rows["alerted"],
-    )

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batch.kept import KEPT, TEXTS, Kept
+from batch.folded import batches, kept_batches, kept_rows, kept_texts, parts
+from batch.kept import Kept
 from batch.staged import Counts
 from batch.summaries import Summaries
 from streamguard.events import parse
@@ -24,35 +24,12 @@ from streamguard.models.sampling import priority
 from streamguard.settings import Detection, Sampling
 from streamguard.state import PartitionState
 
-SCHEMA = pa.schema(
-    [
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("partition", pa.int32(), nullable=False),
-        pa.field("offset", pa.int64()),
-        *(pa.field(name, pa.string()) for name in TEXTS),
-        pa.field("peak", pa.float64()),
-        pa.field("key", pa.binary()),
-        pa.field("value", pa.binary()),
-    ]
-)
-"""Rows of different kinds share it, each with its own columns:
-
-* `counts`: value, the JSON of `batch.staged.Counts`;
-* `sample`, `flagged`: offset, texts, and value, the bytes of `batch.kept.KEPT`;
-* `user`: user, value, what `Summaries.restore` takes, and peak, the strongest evidence in this run;
-* `incident`: value, its JSON;
-* `state`: key and value, as in a worker's changelog.
-
-`counts`, `sample`, `user` and `state` are what the next run goes on from.
-"""
-
 CHUNK = 4096
 RESIDENT = 16 * CHUNK
 NAMED = 5
 """Refused records, and gaps, that are told one by one."""
 MOST_INCIDENTS = 1000
 _MOST_INCIDENT_BYTES = 16_000_000
-_ROWS_A_BATCH = 16_384
 
 Records = Iterable[tuple[NDArray[np.int64], list[bytes | None]]]
 """Chunks of any size, in offset order: offsets int64 (n,), and n values."""
@@ -135,10 +112,10 @@ def fold_stretch(
     if stretch.end > stretch.start:
         state.next_offset = stretch.end
     saved.update(state.changes())
-    make = partial(_batches, stretch.partition)
+    make = partial(batches, stretch.partition)
     yield from make("counts", value=[msgspec.json.encode(counts)])
     for kind, kept in (("sample", sample), ("flagged", flagged)):
-        yield from _kept_batches(make, kind, *kept.rows())
+        yield from kept_batches(stretch.partition, kind, *kept.rows())
     users, peaks, packed = summaries.packed()
     yield from make("user", user=users, peak=peaks, value=packed)
     yield from make("incident", value=_worst(incidents))
@@ -200,65 +177,17 @@ def _worst(incidents: Incidents) -> list[bytes]:
 
 def _restore(earlier: str, saved: dict[bytes, bytes], summaries: Summaries, sample: Kept) -> None:
     try:
-        _restore_rows(earlier, saved, summaries, sample)
+        for kind, rows in parts(earlier):
+            if kind == "state":
+                saved.update(zip(rows["key"].to_pylist(), rows["value"].to_pylist(), strict=True))
+            elif kind == "user":
+                for user, packed in zip(rows["user"].to_pylist(), rows["value"].to_pylist(), strict=True):
+                    summaries.restore(user, packed)
+            elif kind == "sample":
+                sample.restore(kept_rows(rows), kept_texts(rows))
     except (OSError, KeyError, TypeError, ValueError) as error:  # pyarrow's own are among them
         said = next(iter(str(error).splitlines()), type(error).__name__)
         raise PlanError(
             f"{earlier}, which the earlier run has left, cannot be read ({said}): restore it, or begin anew with what "
             "is there: --fresh"
         ) from None
-
-
-def _restore_rows(earlier: str, saved: dict[bytes, bytes], summaries: Summaries, sample: Kept) -> None:
-    import pyarrow.parquet as pq
-
-    for batch in pq.ParquetFile(earlier, page_checksum_verification=True).iter_batches(_ROWS_A_BATCH):
-        kinds = batch["kind"].to_numpy(zero_copy_only=False)
-        for kind in np.unique(kinds):
-            part = batch.filter(pa.array(kinds == kind))
-            if kind == "state":
-                saved.update(zip(part["key"].to_pylist(), part["value"].to_pylist(), strict=True))
-            elif kind == "user":
-                for user, packed in zip(part["user"].to_pylist(), part["value"].to_pylist(), strict=True):
-                    summaries.restore(user, packed)
-            elif kind == "sample":
-                sample.restore(kept_rows(part), kept_texts(part))
-
-
-def kept_rows(batch: pa.RecordBatch | pa.Table) -> NDArray[Any]:
-    """Rows of kind `sample` or `flagged` as `KEPT` (n,)."""
-    return np.frombuffer(b"".join(batch["value"].to_pylist()), KEPT)
-
-
-def kept_texts(batch: pa.RecordBatch | pa.Table) -> NDArray[np.object_]:
-    """Texts (n, 3) of such rows."""
-    texts = np.empty((batch.num_rows, len(TEXTS)), object)
-    for k, name in enumerate(TEXTS):
-        texts[:, k] = batch[name].to_pylist()
-    return texts
-
-
-def _kept_batches(
-    make: partial[Iterator[pa.RecordBatch]], kind: str, rows: NDArray[Any], texts: NDArray[np.object_]
-) -> Iterator[pa.RecordBatch]:
-    for a in range(0, len(rows), _ROWS_A_BATCH):
-        some = rows[a : a + _ROWS_A_BATCH]
-        ends = np.arange(len(some) + 1, dtype=np.int32) * KEPT.itemsize
-        value = pa.Array.from_buffers(pa.binary(), len(some), [None, pa.py_buffer(ends), pa.py_buffer(some)])
-        told = {name: texts[a : a + _ROWS_A_BATCH, k] for k, name in enumerate(TEXTS)}
-        yield from make(kind, offset=some["offset"], value=value, **told)
-
-
-def _batches(partition: int, kind: str, **columns: Any) -> Iterator[pa.RecordBatch]:
-    """Rows of one kind as batches; columns that are not given are null."""
-    for a in range(0, len(next(iter(columns.values()))), _ROWS_A_BATCH):
-        arrays = {
-            name: pa.array(values[a : a + _ROWS_A_BATCH], SCHEMA.field(name).type)
-            for name, values in columns.items()
-        }
-        n = len(next(iter(arrays.values())))
-        arrays["kind"] = pa.array([kind] * n, pa.string())
-        arrays["partition"] = pa.array(np.full(n, partition), pa.int32())
-        yield pa.RecordBatch.from_arrays(
-            [arrays.get(field.name, pa.nulls(n, field.type)) for field in SCHEMA], schema=SCHEMA
-        )

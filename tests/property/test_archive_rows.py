@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.decoded import SCHEMA, to_columns, to_values
-from batch.stretch import SCHEMA as FOLDED
+from batch.folded import SCHEMA as FOLDED
 from batch.stretch import Stretch, fold_stretch
 from streamguard.events import MAX_EVENT_BYTES, parse
 from streamguard.settings import Detection, Sampling

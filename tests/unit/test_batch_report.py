@@ -15,7 +15,7 @@ import pytest
 from batch import html, report
 from batch.clusters import peer_groups
 from batch.findings import find
-from batch.schema import Check, Model, Report
+from batch.schema import Check, Model, Report, decode, encode
 from batch.staged import Staged
 from streamguard.features import NAMES
 from streamguard.models.train import train
@@ -102,13 +102,13 @@ def refuse_constant(name: str) -> Any:
 
 
 def test_the_report_is_strict_json_and_comes_back(whole: Report) -> None:
-    data = report.encode(whole)
+    data = encode(whole)
     body = json.loads(data, parse_constant=refuse_constant)
     assert body["run_id"] == whole.run_id
     assert body["started"] == "2026-01-01T00:00:00.000Z"
     assert body["parameters"]["algorithm"] == "both"
     assert body["parameters"]["training"]["trees"] == 300
-    assert report.encode(report.decode(data)) == data
+    assert encode(decode(data)) == data
 
 
 def test_totals_add_up(whole: Report) -> None:

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch.folded import SCHEMA, load
 from batch.kept import KEPT
-from batch.staged import Counts, Staged, load
-from batch.stretch import SCHEMA, PlanError, Stretch, fold_stretch
+from batch.staged import Counts, Staged
+from batch.stretch import PlanError, Stretch, fold_stretch
 from streamguard.features import NAMES
 from streamguard.incidents import Incidents, worst_first
 from streamguard.settings import Detection, Sampling
