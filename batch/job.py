@@ -7,7 +7,6 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch import challenger, export, findings, html, local, report, schema
-from batch.clusters import Peers, peer_groups
-from batch.folded import file_of, load
-from batch.plan import Earlier, check_read, of_topic, write_about
-from batch.request import Request, going_on_from, models, opened_source, planned
-from batch.runs import REPORT, Runs
-from batch.sources import Source
-from batch.staged import Counts
-from batch.stretch import Stretch
+from batch import challenger, export, html, report, schema
+from batch.detect import Detected, detect
+from batch.history import fold_history
+from batch.plan import of_topic
+from batch.request import Planned, Request, planned, registry_settings
+from batch.runs import REPORT, Run, Runs
+from batch.schema import Report
+from batch.staged import Staged
 from streamguard.models.registry import Registry
+from streamguard.models.sampling import Chosen
 from streamguard.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,12 +53,36 @@ class Outcome(msgspec.Struct, frozen=True):
     """Why, in a sentence."""
     seconds: dict[str, float]
 
+    @classmethod
+    def of(
+        cls, body: Report, directory: Path, *, current: bool, says: str, seconds: dict[str, float]
+    ) -> Outcome:
+        """Of a run that has reported, published in the directory."""
+        totals, model = body.totals, body.model
+        return cls(
+            run_id=body.run_id,
+            directory=str(directory),
+            records=totals.records,
+            events=totals.events,
+            refused=totals.refused,
+            alerted=totals.alerted,
+            users=totals.users,
+            users_flagged=totals.users_flagged,
+            version=model.version if model else None,
+            current=current,
+            previous=model.previous if model else None,
+            says=says,
+            seconds=seconds,
+        )
+
 
 @dataclass(slots=True)
 class _Steps:
     """Prints what is done and remembers how long it took."""
 
     say: Say
+    began: float = field(default_factory=time.time)
+    """Epoch seconds."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -95,112 +118,59 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
         If the registry cannot be used. What is found wrong with it only after the run is published takes nothing
         from the run.
     """
-    started = time.time()
     steps = _Steps(say)
     runs = Runs(settings.batch.output)
-    registry = Registry.of(models(settings))
+    registry = Registry.of(registry_settings(settings))
     with ExitStack() as stack:
         run = stack.enter_context(runs.begin())
         if request.algorithm != "kmeans":
             registry.probe()
-        scratch, history = run.directory / "scratch", run.directory / "history"
+        scratch, folded = run.directory / "scratch", run.directory / "history"
         scratch.mkdir()
-        history.mkdir()
+        folded.mkdir()
         # Loading it takes a second, in which this process waits for the JVM or for those that fold.
         threading.Thread(target=importlib.import_module, args=("sklearn.ensemble",), name="import").start()
         spark = stack.enter_context(_session(settings, scratch))
         with steps.step("read") as told:
             latest = runs.latest()
-            source = opened_source(settings, request, scratch)
-            before = going_on_from(runs, source, settings, request)
-            went_on = before if isinstance(before, Earlier) else None
-            stretches = planned(source, went_on, request)
-            told(_planned(stretches, before))
+            plan = planned(settings, request, runs, scratch)
+            told(_planned(plan))
         with steps.step("features") as told:
-            _fold(source, stretches, settings, history, spark, say)
-            about = write_about(history, source, settings, stretches, went_on)
-            staged = load([file_of(history, s.partition) for s in stretches], settings.sampling.rows)
-            check_read(source, staged.counts)
-            told(_folded(staged.counts, len(staged.users)))
+            history = fold_history(plan, settings, folded, spark, say)
+            told(_folded(history.staged))
         with steps.step("vectors") as told:
-            rows = challenger.choose(staged.sample, settings)
-            told(
-                f"{len(staged.sample):,} events sampled, {len(rows.rows):,} quiet ones to train on; "
-                f"{rows.trimmed:.2%} left out as possible attacks"
-            )
+            chosen = challenger.choose(history.staged.sample, settings)
+            told(_chosen(history.staged, chosen))
         with steps.step("detect") as told:
-            trial = peers = None
-            with ThreadPoolExecutor(1, "peers") as beside:
-                if request.algorithm != "isolation_forest":
-                    grouping = beside.submit(
-                        peer_groups,
-                        staged.users.usual,
-                        settings.clusters,
-                        seed=settings.training.seed,
-                        spark=spark,
-                    )
-                if request.algorithm != "kmeans":
-                    trial = challenger.train(staged.sample, rows, about, settings)
-                if request.algorithm != "isolation_forest":
-                    peers = grouping.result()
-            found = findings.find(
-                staged,
-                trial.forest if trial else None,
-                peers,
-                alert_bits=settings.detection.alert_bits,
-            )
-            told(_found(found.totals, trial, peers))
+            detected = detect(history, chosen, request.algorithm, settings, spark)
+            told(_found(detected))
         with steps.step("export") as told:
-            drift = challenger.drift_since(latest, trial, registry)
-            decision = challenger.decide(trial, staged.sample, registry, settings)
-            export.training_data(found, rows.mask, run.directory / "training_data")
-            export.features(staged.users, found, peers, run.directory / "features")
+            drift = challenger.drift_since(latest, detected.trial, registry)
+            decision = challenger.decide(detected.trial, history.staged.sample, registry, settings)
+            export.training_data(detected.findings, chosen.mask, run.directory / "training_data")
+            export.features(
+                history.staged.users, detected.findings, detected.peers, run.directory / "features"
+            )
             body = report.build(
-                run_id=run.id,
-                continues=went_on.directory.parent.name if went_on else None,
-                started=started,
-                finished=time.time(),
-                source=about.source,
+                run.id,
+                history,
+                detected,
                 settings=settings,
                 algorithm=request.algorithm,
-                staged=staged,
-                findings=found,
-                peers=peers,
-                training_rows=len(rows.rows),
-                trimmed_share=rows.trimmed,
+                started=steps.began,
+                finished=time.time(),
                 model=decision.model if decision else None,
                 drift=drift,
                 seconds=steps.done,
             )
-            (run.directory / REPORT).write_bytes(schema.encode(body))
-            (run.directory / "report.html").write_text(html.render(body), encoding="utf-8")
             shutil.rmtree(scratch)
-            directory = runs.publish(run)
-            newest_first = reversed(runs.published())
-            needed = next(
-                (id for id in newest_first if of_topic(runs.directory / id / "history")), directory.name
-            )
-            runs.prune(settings.batch.keep_runs, [needed])
+            directory = _published(runs, run, body, settings.batch.keep_runs)
             told(f"{directory}: {REPORT}, report.html, training_data, features, history")
-        current, says = False, _no_forest(request, len(rows.rows), settings)
+        current, says = False, _no_forest(request, len(chosen.rows), settings)
         if decision:
             current, says = decision.carry_out(registry)
             registry.prune(settings.models.keep_versions)
-    return Outcome(
-        run_id=run.id,
-        directory=str(directory),
-        records=body.totals.records,
-        events=body.totals.events,
-        refused=body.totals.refused,
-        alerted=body.totals.alerted,
-        users=body.totals.users,
-        users_flagged=body.totals.users_flagged,
-        version=decision.model.version if decision else None,
-        current=current,
-        previous=decision.model.previous if decision else None,
-        says=says,
-        seconds=steps.seconds,
-    )
+    return Outcome.of(body, directory, current=current, says=says, seconds=steps.seconds)
 
 
 def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkSession | None]:
@@ -211,24 +181,15 @@ def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkS
     return opened(settings.spark, scratch)
 
 
-def _fold(
-    source: Source,
-    stretches: list[Stretch],
-    settings: Settings,
-    history: Path,
-    spark: SparkSession | None,
-    say: Say,
-) -> None:
-    def told(stretch: Stretch) -> None:
-        say(f"      partition {stretch.partition}: offsets {stretch.start:,} to {stretch.end:,} folded")
-
-    if settings.batch.engine == "local":
-        local.fold(source, stretches, settings, history, told)
-    else:
-        from batch import spark as engine
-
-        assert spark is not None
-        engine.fold(source, stretches, settings, history, told, spark)
+def _published(runs: Runs, run: Run, body: Report, keep: int) -> Path:
+    """Where the run is, once it is published with its report; of older ones, the last to go on from stays, too."""
+    (run.directory / REPORT).write_bytes(schema.encode(body))
+    (run.directory / "report.html").write_text(html.render(body), encoding="utf-8")
+    directory = runs.publish(run)
+    newest_first = reversed(runs.published())
+    needed = next((id for id in newest_first if of_topic(runs.directory / id / "history")), directory.name)
+    runs.prune(keep, [needed])
+    return directory
 
 
 def _no_forest(request: Request, rows: int, settings: Settings) -> str:
@@ -237,26 +198,33 @@ def _no_forest(request: Request, rows: int, settings: Settings) -> str:
     return f"no model: {rows:,} quiet events to train on, {settings.gate.least_rows:,} are needed"
 
 
-def _planned(stretches: list[Stretch], before: Earlier | str) -> str:
-    count = sum(s.end - s.start for s in stretches)
-    how = f"anew: {before}" if isinstance(before, str) else f"going on from {before.directory.parent.name}"
-    return f"{count:,} offsets of {len(stretches)} partitions planned, {how}"
+def _planned(plan: Planned) -> str:
+    count = sum(s.end - s.start for s in plan.stretches)
+    how = f"going on from {plan.earlier.run}" if plan.earlier else f"anew: {plan.before}"
+    return f"{count:,} offsets of {len(plan.stretches)} partitions planned, {how}"
 
 
-def _folded(counts: list[Counts], users: int) -> str:
-    refused = sum(sum(c.refused.values()) for c in counts)
+def _folded(staged: Staged) -> str:
+    refused = sum(sum(c.refused.values()) for c in staged.counts)
     return (
-        f"{sum(c.events for c in counts):,} events of {users:,} users folded, {refused:,} records refused, "
-        f"{sum(c.alerted for c in counts):,} events alerted"
+        f"{sum(c.events for c in staged.counts):,} events of {len(staged.users):,} users folded, "
+        f"{refused:,} records refused, {sum(c.alerted for c in staged.counts):,} events alerted"
     )
 
 
-def _found(totals: findings.Totals, trial: challenger.Challenger | None, peers: Peers | None) -> str:
+def _chosen(staged: Staged, chosen: Chosen) -> str:
+    return (
+        f"{len(staged.sample):,} events sampled, {len(chosen.rows):,} quiet ones to train on; "
+        f"{chosen.trimmed:.2%} left out as possible attacks"
+    )
+
+
+def _found(detected: Detected) -> str:
+    totals = detected.findings.totals
     parts = [f"{totals.users_flagged:,} users flagged"]
-    if trial is not None:
-        parts.append(
-            f"forest {trial.forest.version} adds {totals.forest_added:,} of {totals.sampled:,} sampled events"
-        )
-    if peers is not None:
-        parts.append(f"{len(peers.groups)} peer groups")
+    if detected.trial is not None:
+        version = detected.trial.forest.version
+        parts.append(f"forest {version} adds {totals.forest_added:,} of {totals.sampled:,} sampled events")
+    if detected.peers is not None:
+        parts.append(f"{len(detected.peers.groups)} peer groups")
     return ", ".join(parts)

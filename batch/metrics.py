@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from batch import schema
-from batch.request import models
+from batch.request import registry_settings
 from batch.runs import REPORT
 from streamguard import metrics
 from streamguard.models.gate import GROWING
@@ -133,7 +133,7 @@ class Exported:
                 moved = [drift.psi for drift in body.drift if drift.feature not in GROWING]
                 metrics.RETRAIN_DRIFT.set(max(moved, default=0.0))
         with suppress(ArtifactError):
-            registry = Registry.of(models(self._settings))
+            registry = Registry.of(registry_settings(self._settings))
             current = registry.current()
             if current is not None:
                 metrics.RETRAIN_MODEL_PUBLISHED.set(registry.published(current))

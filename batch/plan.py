@@ -73,6 +73,11 @@ class Earlier:
     anew: str = "begin anew with what is there: --fresh"
 
     @property
+    def run(self) -> str:
+        """The id of the run that left it."""
+        return self.directory.parent.name
+
+    @property
     def ends(self) -> Mapping[int, int]:
         """First offset not folded yet, by partition."""
         return self.about.ends

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -24,11 +24,16 @@ from batch.schema import (
     Trait,
     User,
 )
-from batch.staged import Counts, Staged, Users
+from batch.staged import Counts, Users
 from streamguard import __version__
 from streamguard.alerts import rfc3339
 from streamguard.features import NAMES
+from streamguard.models.sampling import Chosen
 from streamguard.settings import Settings
+
+if TYPE_CHECKING:
+    from batch.detect import Detected
+    from batch.history import History
 
 MOST_ANOMALIES = 50
 MOST_USERS = 50
@@ -40,19 +45,14 @@ MOST_BARS = 60
 
 
 def build(
-    *,
     run_id: str,
-    continues: str | None,
-    started: float,
-    finished: float,
-    source: dict[str, Any],
+    history: History,
+    detected: Detected,
+    *,
     settings: Settings,
     algorithm: str,
-    staged: Staged,
-    findings: Findings,
-    peers: Peers | None,
-    training_rows: int,
-    trimmed_share: float,
+    started: float,
+    finished: float,
     model: Model | None,
     drift: Mapping[str, float] | None,
     seconds: Mapping[str, float],
@@ -61,18 +61,14 @@ def build(
 
     Parameters
     ----------
-    run_id, continues
-        This run, and the one it went on from.
-    started, finished
-        Epoch seconds.
-    source
-        What was read, as the source names itself.
+    run_id
+        This run.
+    history, detected
+        What was folded, and what was found in it.
     settings, algorithm
         What it was run with; secrets have no place in settings.
-    staged, findings, peers
-        What came out.
-    training_rows, trimmed_share
-        Rows that trained the forest; share of the sample left out as possible attacks.
+    started, finished
+        Epoch seconds.
     model
         The forest and the gate's word on it.
     drift
@@ -80,6 +76,7 @@ def build(
     seconds
         By step.
     """
+    staged, findings, peers = history.staged, detected.findings, detected.peers
     users = staged.users
     number = {key: i for i, key in enumerate(zip(users.partition.tolist(), users.user.tolist(), strict=True))}
     risks = _incident_risks(staged.incidents, number)
@@ -87,15 +84,15 @@ def build(
     return Report(
         format=FORMAT,
         run_id=run_id,
-        continues=continues,
+        continues=history.continues,
         started=rfc3339(int(started * 1000)),
         finished=rfc3339(int(finished * 1000)),
         streamguard=__version__,
-        source=source,
+        source=history.about.source,
         parameters={"algorithm": algorithm}
         | {name: used[name] for name in ("batch", "detection", "sampling", "training", "clusters", "gate")},
         ranges=[_range(counts) for counts in staged.counts],
-        totals=_totals(staged.counts, findings, training_rows, trimmed_share),
+        totals=_totals(staged.counts, findings, detected.chosen),
         refused_first=[Refused(c.partition, *first) for c in staged.counts for first in c.refused_first][
             :MOST_REFUSED
         ],
@@ -125,7 +122,7 @@ def _range(counts: Counts) -> Range:
     )
 
 
-def _totals(counts: Sequence[Counts], findings: Findings, training_rows: int, trimmed_share: float) -> Totals:
+def _totals(counts: Sequence[Counts], findings: Findings, chosen: Chosen) -> Totals:
     refused: Counter[str] = Counter()
     for c in counts:
         refused.update(c.refused)
@@ -140,8 +137,8 @@ def _totals(counts: Sequence[Counts], findings: Findings, training_rows: int, tr
         sampled=found.sampled,
         sampled_anomalies=found.sampled_alerted + found.forest_added,
         forest_added=found.forest_added,
-        training_rows=training_rows,
-        trimmed_share=trimmed_share,
+        training_rows=len(chosen.rows),
+        trimmed_share=chosen.trimmed,
         users=found.users,
         users_flagged=found.users_flagged,
     )

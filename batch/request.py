@@ -45,22 +45,60 @@ class Request:
     algorithm: Algorithm = "both"
 
 
-def models(settings: Settings) -> Models:
-    """The registry that is named, or one beside the runs."""
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a retrain reads.
+
+    Attributes
+    ----------
+    source
+        Where from.
+    stretches
+        A partition each.
+    before
+        The history it goes on from, or why it begins anew.
+    """
+
+    source: Source
+    stretches: list[Stretch]
+    before: Earlier | str
+
+    @property
+    def earlier(self) -> Earlier | None:
+        """The history it goes on from, if there is one."""
+        return None if isinstance(self.before, str) else self.before
+
+
+def registry_settings(settings: Settings) -> Models:
+    """Of the registry that is named, or of one beside the runs."""
     named = settings.models
     if named.registry:
         return named
     return msgspec.structs.replace(named, registry=str(Path(settings.batch.output) / "registry"))
 
 
-def opened_source(settings: Settings, request: Request, scratch: Path) -> Source:
-    """The topic, its archive, or files, which are laid out as a topic in the directory given.
+def planned(settings: Settings, request: Request, runs: Runs, scratch: Path) -> Planned:
+    """Open the source, and say what is read of every partition.
+
+    Parameters
+    ----------
+    runs
+        Among them the one to go on from.
+    scratch
+        Files are laid out as a topic there.
 
     Raises
     ------
     PlanError
-        If the files cannot be read, or were asked for by offsets.
+        If what should be read is not there or cannot be read, or limits leave nothing of it.
     """
+    source = _opened(settings, request, scratch)
+    before = _going_on_from(runs, source, settings, request)
+    earlier = before if isinstance(before, Earlier) else None
+    return Planned(source, _stretches(source, earlier, request), before)
+
+
+def _opened(settings: Settings, request: Request, scratch: Path) -> Source:
     if request.input is None:
         return KafkaSource(Brokers.of(settings), settings.kafka.events_topic)
     archive = manifest.read(Path(request.input))
@@ -79,7 +117,7 @@ def opened_source(settings: Settings, request: Request, scratch: Path) -> Source
     )
 
 
-def going_on_from(runs: Runs, source: Source, settings: Settings, request: Request) -> Earlier | str:
+def _going_on_from(runs: Runs, source: Source, settings: Settings, request: Request) -> Earlier | str:
     """The history to go on from, or why this run begins anew: the latest run's, or the newest that fits.
 
     Runs over files, over another topic or with other settings come in between without harm.
@@ -93,19 +131,13 @@ def going_on_from(runs: Runs, source: Source, settings: Settings, request: Reque
     return newest((runs.directory / id / "history" for id in dict.fromkeys(ids)), source, settings)
 
 
-def planned(source: Source, before: Earlier | None, request: Request) -> list[Stretch]:
-    """What is read of every partition.
-
-    Raises
-    ------
-    PlanError
-        If what should be read is not there, or limits leave nothing of it: the next run would go on from there.
-    """
+def _stretches(source: Source, before: Earlier | None, request: Request) -> list[Stretch]:
     if isinstance(source, FileSource):
         stretches = plan(source, None)
     else:
         stretches = plan(source, before, since=request.since, until=request.until, most=request.most)
     limited = request.since is not None or request.until is not None
     if request.fresh and limited and all(s.start == s.end for s in stretches):
+        # The next run would go on from there.
         raise PlanError("nothing to read: no record lies within --since and --until")
     return stretches

@@ -14,12 +14,16 @@ import pytest
 
 from batch import html, report
 from batch.clusters import peer_groups
+from batch.detect import Detected
 from batch.findings import find
+from batch.history import History
+from batch.plan import About
 from batch.schema import Check, Model, Report, decode, encode
 from batch.staged import Staged
 from streamguard.features import NAMES
+from streamguard.models.sampling import Chosen
 from streamguard.models.train import train
-from streamguard.settings import Clusters, Settings
+from streamguard.settings import Clusters, Detection, Settings
 from tests.batches import ALERT_BITS, incident, staged
 
 HOSTILE = [
@@ -39,19 +43,21 @@ HOSTILE = [
 def made(history: Staged, *, algorithm: str = "both", drift: dict[str, float] | None = None) -> Report:
     forest = train(history.sample.features, trees=20) if algorithm != "kmeans" else None
     peers = peer_groups(history.users.usual, Clusters(), seed=0) if algorithm != "isolation_forest" else None
+    source = {"topic": "security-events", "cluster": "<b>c</b>"}
+    n = len(history.sample)
     return report.build(
-        run_id="20260101T000000000000Z-abcd",
-        continues="20251231T000000000000Z-0123",
-        started=1_767_225_600.0,
-        finished=1_767_225_612.5,
-        source={"topic": "security-events", "cluster": "<b>c</b>"},
+        "20260101T000000000000Z-abcd",
+        History(About(source, "", Detection(), n, {}, {}), history, "20251231T000000000000Z-0123"),
+        Detected(
+            Chosen(np.arange(n // 2), np.arange(n), np.arange(n) % 80 > 0),
+            None,
+            peers,
+            find(history, forest, peers, alert_bits=ALERT_BITS),
+        ),
         settings=Settings(),
         algorithm=algorithm,
-        staged=history,
-        findings=find(history, forest, peers, alert_bits=ALERT_BITS),
-        peers=peers,
-        training_rows=250,
-        trimmed_share=0.0123,
+        started=1_767_225_600.0,
+        finished=1_767_225_612.5,
         model=None
         if forest is None
         else Model(forest.version, False, "0123456789ab", "<i>Refused</i>: it alerts too much.", [
@@ -120,6 +126,7 @@ def test_totals_add_up(whole: Report) -> None:
     assert totals.alerted == sum(r.alerted for r in whole.ranges)
     assert totals.anomaly_rate == totals.alerted / totals.events
     assert sum(whole.distribution.events) == totals.sampled == 300
+    assert (totals.training_rows, totals.trimmed_share) == (150, pytest.approx(4 / 300))
 
 
 def test_bars_beyond_the_threshold_are_the_anomalies_of_the_sample() -> None:
