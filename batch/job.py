@@ -18,7 +18,7 @@ from batch import challenger, export, html, report, schema
 from batch.detect import Detected, detect
 from batch.history import fold_history
 from batch.plan import of_topic
-from batch.request import Planned, Request, planned, registry_settings
+from batch.request import Planned, Request, check_input, planned, registry_settings
 from batch.runs import REPORT, Run, Runs
 from batch.schema import Report
 from batch.staged import Staged
@@ -119,6 +119,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
         from the run.
     """
     steps = _Steps(say)
+    check_input(request)
     runs = Runs(settings.batch.output)
     registry = Registry.of(registry_settings(settings))
     with ExitStack() as stack:

@@ -13,7 +13,7 @@ from batch import manifest
 from batch.plan import Earlier, Limit, newest, plan
 from batch.runs import Runs
 from batch.sources import ArchiveSource, FileSource, KafkaSource, Source
-from batch.spool import spool
+from batch.spool import check_files, spool
 from batch.stretch import PlanError, Stretch
 from streamguard.brokers import Brokers
 from streamguard.settings import Models, Settings
@@ -77,6 +77,19 @@ def registry_settings(settings: Settings) -> Models:
     return msgspec.structs.replace(named, registry=str(Path(settings.batch.output) / "registry"))
 
 
+def check_input(request: Request) -> None:
+    """Look whether there is what the request names, before anything is made for it.
+
+    Raises
+    ------
+    PlanError
+        If there is not, it cannot be opened, or files are asked for by offsets.
+    """
+    if request.input is not None and manifest.read(Path(request.input)) is None:
+        _times(request)
+        check_files(request.input)
+
+
 def planned(settings: Settings, request: Request, runs: Runs, scratch: Path) -> Planned:
     """Open the source, and say what is read of every partition.
 
@@ -104,9 +117,7 @@ def _opened(settings: Settings, request: Request, scratch: Path) -> Source:
     archive = manifest.read(Path(request.input))
     if archive is not None:
         return ArchiveSource(str(Path(request.input).resolve()), archive)
-    since, until = request.since, request.until
-    if isinstance(since, Mapping) or isinstance(until, Mapping):
-        raise PlanError("files have no offsets: give --since and --until as times")
+    since, until = _times(request)
     return spool(
         request.input,
         scratch / "input",
@@ -115,6 +126,13 @@ def _opened(settings: Settings, request: Request, scratch: Path) -> Source:
         until_ms=until,
         most=request.most,
     )
+
+
+def _times(request: Request) -> tuple[int | None, int | None]:
+    since, until = request.since, request.until
+    if isinstance(since, Mapping) or isinstance(until, Mapping):
+        raise PlanError("files have no offsets: give --since and --until as times")
+    return since, until
 
 
 def _going_on_from(runs: Runs, source: Source, settings: Settings, request: Request) -> Earlier | str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from batch.folded import file_of
 from batch.sources import FileSource
 from batch.stretch import PlanError
-from streamguard.history import ENDINGS, Batch, HistoryError, read
+from streamguard.history import ENDINGS, Batch, HistoryError, check, read
 from streamguard.partitioner import partition_of
 
 _GROUP_ROWS = 16_384
@@ -86,16 +87,36 @@ def spool(
     return FileSource(str(directory), tuple(ends))
 
 
+def check_files(source: str) -> None:
+    """Look whether there is what `spool` would read, without reading it.
+
+    Raises
+    ------
+    PlanError
+        If there is nothing, or it cannot be opened.
+    """
+    for file in _files(source):
+        with _planned(file):
+            check(file)
+
+
 def _values(source: str, since: int | None, until: int | None) -> Iterator[tuple[str, bytes | None]]:
     for file in _files(source):
-        try:
+        with _planned(file):
             for batch in read(file):
                 yield from _of_batch(batch, since, until)
-        except HistoryError as error:
-            hint = ""
-            if file.lower().endswith((".csv", ".parquet")):
-                hint = " (a retrain reads only columns with the names of an event's fields)"
-            raise PlanError(f"{error}{hint}") from None
+
+
+@contextmanager
+def _planned(file: str) -> Iterator[None]:
+    """What is wrong with a file is wrong with the plan."""
+    try:
+        yield
+    except HistoryError as error:
+        hint = ""
+        if file.lower().endswith((".csv", ".parquet")):
+            hint = " (a retrain reads only columns with the names of an event's fields)"
+        raise PlanError(f"{error}{hint}") from None
 
 
 def _of_batch(batch: Batch, since: int | None, until: int | None) -> Iterator[tuple[str, bytes | None]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -102,23 +102,44 @@ def read(
         raise HistoryError("--map is for CSV and Parquet: JSON lines have fields, not columns")
     if format == "parquet" and source == "-":
         raise HistoryError("Parquet cannot be read from standard input: give a file, or JSON lines or CSV")
-    with ExitStack() as stack:
-        file: BinaryIO = sys.stdin.buffer
-        if source != "-":
-            try:
-                file = stack.enter_context(Path(source).open("rb"))
-            except OSError as error:
-                raise HistoryError(f"cannot read {source}: {error.strerror}") from None
-        name = "standard input" if source == "-" else source
-        try:
-            if format == "jsonl":
-                yield from _json_lines(file, (*extra, *optional), rows)
-            elif format == "csv":
-                yield from _csv(file, name, columns or {}, extra, optional, rows)
-            else:
-                yield from _parquet(file, name, columns or {}, extra, optional, rows)
-        except OSError as error:
-            raise HistoryError(f"cannot read {name}: {error.strerror or error}") from None
+    name = "standard input" if source == "-" else source
+    with ExitStack() as stack, _readable(name):
+        file: BinaryIO = sys.stdin.buffer if source == "-" else stack.enter_context(Path(source).open("rb"))
+        if format == "jsonl":
+            yield from _json_lines(file, (*extra, *optional), rows)
+        elif format == "csv":
+            yield from _csv(file, name, columns or {}, extra, optional, rows)
+        else:
+            yield from _parquet(file, name, columns or {}, extra, optional, rows)
+
+
+def check(source: str) -> None:
+    """Look whether there is something to read, and by which format, without reading it.
+
+    Parameters
+    ----------
+    source
+        Path of a file, or `-` for standard input.
+
+    Raises
+    ------
+    HistoryError
+        If the source cannot be opened, or its name tells no format.
+    """
+    _format_of(source)
+    if source == "-":
+        return
+    with _readable(source):
+        if not Path(source).is_fifo():  # who writes to a pipe would take this for its reader
+            Path(source).open("rb").close()
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HistoryError(f"cannot read {name}: {error.strerror or error}") from None
 
 
 def _format_of(source: str) -> str:

@@ -1,0 +1,59 @@
+"""What a retrain is asked to read is looked for before anything is made for it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from batch import manifest
+from batch.request import Request, check_input
+from batch.spool import spool
+from batch.stretch import Stretch
+from streamguard.cli import main
+from tests.streams import START, event
+
+
+@pytest.mark.parametrize(
+    ("input", "options", "says"),
+    [
+        ("nosuch", [], "nosuch: the name must end in .jsonl, .ndjson, .json, .csv, .parquet, or say --format"),
+        ("nosuch.jsonl", [], "cannot read nosuch.jsonl: No such file or directory"),
+        (
+            "nosuch.csv", [],
+            "cannot read nosuch.csv: No such file or directory (a retrain reads only columns with the names of an "
+            "event's fields)",
+        ),
+        ("empty", [], "empty: no file in it ends in .jsonl, .ndjson, .json, .csv, .parquet"),
+        ("-", ["--since", "0:7"], "files have no offsets: give --since and --until as times"),
+        ("damaged", [], f"damaged/{manifest.NAME} is damaged"),
+    ],
+)  # fmt: skip
+def test_nothing_is_made_for_what_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, input: str, options: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "damaged"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "damaged" / manifest.NAME).write_text('{"format": "streamguard-archive-1"')
+    asked = ["retrain", "--engine", "local", "--output", "runs", "--input", input, *options]
+    ran = CliRunner().invoke(main, asked)
+
+    assert ran.exit_code == 65
+    assert ran.stderr.startswith(f"Error: {says}")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_pipe_is_left_to_who_reads_it(tmp_path: Path) -> None:
+    pipe = tmp_path / "events.jsonl"
+    os.mkfifo(pipe)
+    check_input(Request(str(pipe)))
+    writer = threading.Thread(target=pipe.write_bytes, args=(event(START, "ann"),))
+    writer.start()
+    source = spool(str(pipe), tmp_path / "out", partitions=1)
+    writer.join()
+
+    assert [value for _, part in source.records(Stretch(0, 0, 1)) for value in part] == [event(START, "ann")]
