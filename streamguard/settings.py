@@ -194,7 +194,7 @@ class Clusters(_Section, frozen=True):
     most_groups: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 8
     """See `groups`."""
     engine: Literal["sklearn", "spark"] = "sklearn"
-    """`spark` (pyspark.ml) for users that do not fit into memory."""
+    """`spark`: K-Means of pyspark.ml, over all users, instead of scikit-learn's, over 100,000 of them at the most."""
 
 
 class Gate(_Section, frozen=True):
