@@ -63,25 +63,30 @@ def samples(share: float, seconds: float, workers: Mapping[str, WorkerProcess]) 
     return taken
 
 
-def slope(taken: Sequence[Sample]) -> tuple[float, float]:
-    """Least squares through a worker's memory without RocksDB's after the warm-up: MiB an hour, and its standard error.
+def slope(taken: Sequence[Sample], period: float) -> tuple[float, float]:
+    """Least squares through a worker's memory after the warm-up: MiB an hour, and its standard error.
 
-    The error is that of minutes' means, because samples that follow each other are much alike.
+    Parameters
+    ----------
+    taken
+        Of one worker.
+    period
+        Seconds after which the same things happen again; the line goes through the means of whole periods.
 
     Examples
     --------
     >>> def at(minute, resident): return Sample(1.0, 60.0 * minute, "a", 1, resident * 2**20, 0.0, {})
-    >>> slope([at(0, 10), at(1, 11), at(2, 12), at(3, 13)])
+    >>> slope([at(0, 10), at(1, 11), at(2, 12), at(3, 13)], 60.0)
     (60.0, 0.0)
     """
-    by_minute: dict[int, list[float]] = defaultdict(list)
+    by_period: dict[int, list[float]] = defaultdict(list)
     for sample in taken:
-        if sample.share >= WARM_UP:
-            by_minute[int(sample.seconds // 60)].append((sample.resident - sample.rocksdb) / 2**20)
-    if len(by_minute) < 3:
+        by_period[int(sample.seconds // period)].append(sample.resident / 2**20)
+    warm = {k for k in by_period if k * period >= WARM_UP * max(sample.seconds for sample in taken)}
+    if len(warm) < 3:
         return float("nan"), float("nan")
-    x = np.array(sorted(by_minute)) / 60.0
-    y = np.array([np.mean(by_minute[minute]) for minute in sorted(by_minute)])
+    x = np.array(sorted(warm)) * period / 3600.0
+    y = np.array([np.mean(by_period[k]) for k in sorted(warm)])
     x -= x.mean()
     gradient = float(x @ y / (x @ x))
     rest = y - y.mean() - gradient * x
@@ -147,11 +152,25 @@ class Table:
         What was sent.
     incidents
         (id, body) of each record of the alerts topic.
+    period
+        Seconds after which the same things happen to workers again.
     """
 
     taken: Sequence[Sample]
     labels: Labels
     incidents: Sequence[tuple[str, dict[str, Any]]]
+    period: float
+
+    @property
+    def stayed(self) -> list[Sample]:
+        """Of the worker that lived all the time."""
+        return [sample for sample in self.taken if sample.worker == "a"]
+
+    @property
+    def grows(self) -> bool:
+        """Whether its memory still grew after the warm-up, by more than chance would have it."""
+        gradient, error = slope(self.stayed, self.period)
+        return gradient > 2.0 * error
 
     def text(self, in_topic: int, done: Mapping[str, int]) -> str:
         """The table."""
@@ -167,8 +186,8 @@ class Table:
         return "\n".join(f"  {what:<{width}}  {value}" for what, value in rows)
 
     def _memory(self) -> list[tuple[str, str]]:
-        stayed = [sample for sample in self.taken if sample.worker == "a"]
-        gradient, error = slope(stayed)
+        stayed = self.stayed
+        gradient, error = slope(stayed, self.period)
         resident, rocksdb = (
             _by_tenths(stayed, [getattr(sample, what) for sample in stayed])
             for what in ("resident", "rocksdb")
@@ -176,7 +195,7 @@ class Table:
         return [
             ("memory of the worker that stayed, MiB by tenths of the time", resident),
             ("of it RocksDB's cache and unflushed writes", rocksdb),
-            ("slope of the rest after a quarter", f"{gradient:+.1f} MiB an hour, standard error {error:.1f}"),
+            ("its slope after a quarter", f"{gradient:+.1f} MiB an hour, standard error {error:.1f}"),
         ]
 
     def _latency(self) -> list[tuple[str, str]]:

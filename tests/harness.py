@@ -24,6 +24,8 @@ from confluent_kafka.admin import AdminClient
 
 from agents import topics
 from agents.table import RESERVED, Memory, PartitionTable
+from streamguard.packed import unpack
+from streamguard.population import POPULATION
 from streamguard.settings import Detection, Kafka, Models, Settings, Worker
 from streamguard.state import PartitionState
 from streamguard.testing import crash
@@ -383,6 +385,18 @@ class Site:
         for record in self.read("changelog"):
             by_partition.setdefault(record.partition, []).append(record)
         return by_partition
+
+    def folded(self) -> dict[int, tuple[int, int]]:
+        """By partition: events that there are to fold, and how many the saved state says were folded."""
+        dead = {
+            (int(r.headers["sg.partition"]), int(r.headers["sg.offset"])) for r in self.read("dead_letter")
+        }
+        counts = {}
+        for partition, records in self.changelog().items():
+            to_fold = self.ends()[partition] - sum(1 for of, _ in dead if of == partition)
+            population = unpack(_last_values(records)[b"p"], POPULATION, "the population")[0]
+            counts[partition] = to_fold, int(population["events"])
+        return counts
 
     def differences(self, names: Iterable[str] = ("a",), *, compacted: bool = False) -> list[str]:
         """What is not exactly as it has to be, a line each; all workers have to be stopped.
