@@ -23,7 +23,7 @@ class Checkpointer:
     Parameters
     ----------
     table
-        The local copy.
+        The local copy; also an attribute.
     writer
         The right to write the changelog.
     changelog_id
@@ -31,14 +31,14 @@ class Checkpointer:
     """
 
     def __init__(self, table: PartitionTable, writer: ChangelogWriter, changelog_id: str) -> None:
-        self._table = table
+        self.table = table
         self._writer = writer
         self._changelog_id = changelog_id
         self._saving: dict[bytes, bytes] = {}
 
     def read(self, keys: list[bytes]) -> list[bytes | None]:
         """Values as of the last snapshot."""
-        values = self._table.get_many(keys)
+        values = self.table.get_many(keys)
         if self._saving:
             saving = self._saving
             return [saving.get(key, value) for key, value in zip(keys, values, strict=True)]
@@ -65,8 +65,13 @@ class Checkpointer:
         with CHECKPOINT_STAGE_SECONDS.labels("transaction").time():
             position = await self._writer.commit(changes)
         with CHECKPOINT_STAGE_SECONDS.labels("table").time():
-            self._table.write(changes, Local(self._changelog_id, position, now_ms()))
+            self.table.write(changes, Local(self._changelog_id, position, now_ms()))
         self._saving = {}
         crash.point("table-written")
         CHECKPOINT_SECONDS.observe(time.perf_counter() - started)
         CHECKPOINT_RECORDS.inc(len(changes))
+
+    async def close(self) -> None:
+        """Let go of the local copy and of the changelog."""
+        self.table.close()
+        await self._writer.close()

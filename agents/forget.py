@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.changelog import ChangelogWriter, CommittedReader
 from agents.exits import FencedError
-from agents.partition import Topics
+from agents.lineage import Topics
 from streamguard.arena import user_key
 from streamguard.brokers import Brokers
 from streamguard.settings import Settings

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import msgspec
 
 from agents.exits import RefusedError
 from agents.table import RESERVED, Local
+from agents.topics import check, names
 from streamguard.brokers import Brokers
+from streamguard.settings import Settings
 
 SOURCE = RESERVED + b"source"
 """Changelog key of `Source`: it survives the loss of the local directory."""
@@ -27,12 +30,26 @@ class Source(msgspec.Struct, frozen=True):
     id: str
 
 
-async def describe_topics(brokers: Brokers, topics: list[str]) -> dict[str, tuple[str, int]]:
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics a worker lives on, with Kafka's ids for them, looked up once per assignment."""
+
+    source: Source
+    changelog: str
+    changelog_id: str
+
+    @classmethod
+    async def describe(cls, settings: Settings) -> Topics:
+        """Ask Kafka; a topic that has another number of partitions by now is refused."""
+        source, changelog = (names(settings)[role] for role in ("events", "changelog"))
+        described = await asyncio.to_thread(_describe, Brokers.of(settings), [source, changelog])
+        if any(count != settings.kafka.partitions for _, count in described.values()):
+            raise RefusedError("; ".join(await asyncio.to_thread(check, settings)))
+        return cls(Source(source, described[source][0]), changelog, described[changelog][0])
+
+
+def _describe(brokers: Brokers, topics: list[str]) -> dict[str, tuple[str, int]]:
     """(Kafka's id, number of partitions) of each topic: one that is deleted and made again gets another id."""
-    return await asyncio.to_thread(_describe_topics, brokers, topics)
-
-
-def _describe_topics(brokers: Brokers, topics: list[str]) -> dict[str, tuple[str, int]]:
     from confluent_kafka import TopicCollection
     from confluent_kafka.admin import AdminClient
 

@@ -1,36 +1,22 @@
-"""One assigned partition: recover its state, fold its chunks, save it, give it up."""
+"""One assigned partition: fold its chunks, save its state, give it up."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from agents.changelog import ChangelogWriter, CommittedReader
 from agents.checkpoint import Checkpointer
 from agents.exits import RefusedError, end
-from agents.lineage import (
-    SOURCE,
-    Source,
-    check_changelog,
-    check_source,
-    check_unlearned,
-    committed_offset,
-    describe_topics,
-)
+from agents.lineage import SOURCE, Source
 from agents.publish import Publisher
-from agents.table import Local, Memory, PartitionTable, now_ms
-from agents.topics import DELETION_MS, check, names
 from agents.waiting import Waiting
 from streamguard import metrics
-from streamguard.brokers import Brokers
 from streamguard.forest import Forest
 from streamguard.packed import StateError
 from streamguard.settings import Settings
@@ -42,11 +28,6 @@ if TYPE_CHECKING:
 
 SAVE_LIMIT_SECONDS = 45.0
 """Within this a partition has to be saved when it is taken away; the group waits for its members for 60 s."""
-
-COPY_MS = DELETION_MS - 86_400_000
-"""A local copy that has been behind for longer may have missed that a user was forgotten; a day is for clocks."""
-
-_log = logging.getLogger(__name__)
 
 
 class HoleError(RuntimeError):
@@ -68,31 +49,30 @@ class Chunk:
     records: list[ConsumerRecord]
 
 
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """The topics a worker lives on, with Kafka's ids for them, looked up once per assignment."""
-
-    source: Source
-    changelog: str
-    changelog_id: str
-
-    @classmethod
-    async def describe(cls, settings: Settings) -> Topics:
-        """Ask Kafka; a topic that has another number of partitions by now is refused."""
-        source, changelog = (names(settings)[role] for role in ("events", "changelog"))
-        described = await describe_topics(Brokers.of(settings), [source, changelog])
-        if any(count != settings.kafka.partitions for _, count in described.values()):
-            raise RefusedError("; ".join(await asyncio.to_thread(check, settings)))
-        return cls(Source(source, described[source][0]), changelog, described[changelog][0])
-
-
 class Partition:
-    """A partition between assignment and revocation. Made by `recover`; never reused after `close`.
+    """A partition between assignment and revocation. Made by `agents.recovery`; never reused after `close`.
+
+    Parameters
+    ----------
+    settings
+        When to save.
+    publisher
+        Is told what a chunk came to.
+    checkpointer
+        Saves the state; it is closed with the partition.
+    state
+        As recovered.
+    start
+        First offset that is not in the state.
+    unsaved_source
+        Goes into the first checkpoint; None if it was in an earlier one.
 
     Attributes
     ----------
     number
         The partition.
+    folded
+        First offset not yet folded.
     handed
         First offset not yet handed out to the agent.
     saved
@@ -105,118 +85,32 @@ class Partition:
 
     def __init__(
         self,
-        number: int,
         settings: Settings,
         publisher: Publisher,
-        table: PartitionTable,
-        writer: ChangelogWriter,
-        topics: Topics,
-        resident: int,
+        checkpointer: Checkpointer,
+        state: PartitionState,
+        start: int,
+        unsaved_source: Source | None,
     ) -> None:
-        self.number = number
-        self.table = table
+        self.number = state.partition
+        self.table = checkpointer.table
+        self.state = state
         self._settings = settings
         self._publisher = publisher
-        self._writer = writer
-        self._checkpointer = Checkpointer(table, writer, topics.changelog_id)
-        self._source = topics.source
-        (stored,) = table.get_many([SOURCE])
-        self._stored_source = msgspec.json.decode(stored, type=Source) if stored is not None else None
-        try:
-            self.state = PartitionState(
-                number, self._checkpointer.read, resident=resident, detection=settings.detection
-            )
-        except StateError as error:
-            raise RefusedError(str(error)) from None
-        self.saved = self.state.next_offset
-        self.folded = self.handed = 0
+        self._checkpointer = checkpointer
+        self._unsaved_source = unsaved_source
+        self.saved = state.next_offset
+        self.folded = self.handed = start
         self.closed = False
         self.waiting = Waiting()
-        self._events = metrics.EVENTS.labels(number)
-        self._flagged = metrics.FLAGGED.labels(number)
-        self._found = self.state.found
+        self._events = metrics.EVENTS.labels(self.number)
+        self._flagged = metrics.FLAGGED.labels(self.number)
+        self._found = state.found
         self._unsaved = 0
         self._published: list[asyncio.Future[None]] = []
         self._save_lock = asyncio.Lock()
         self._save_soon = asyncio.Event()
         self._timer: asyncio.Task[None] | None = None
-
-    @classmethod
-    async def recover(
-        cls,
-        number: int,
-        settings: Settings,
-        topics: Topics,
-        memory: Memory,
-        publisher: Publisher,
-        resident: int,
-    ) -> Partition:
-        """Fence former owners, bring the local copy up to date, and find where to go on in the source.
-
-        Fencing comes first: only when nobody else can commit does "the end of the changelog" mean anything.
-
-        Raises
-        ------
-        RefusedError
-            If stored state and topics do not fit together.
-        """
-        started = time.perf_counter()
-        brokers, app_id = Brokers.of(settings), settings.worker.app_id
-        writer = await ChangelogWriter.fence(brokers, app_id, topics.changelog, number)
-        table = None
-        try:
-            table = PartitionTable(
-                Path(settings.worker.data_dir) / app_id / f"partition-{number:04d}", memory
-            )
-            count, began = 0, now_ms()
-            if table.local is not None and began - table.local.complete_ms > COPY_MS:
-                _log.info(
-                    "partition %d: the copy here is older than deletions are kept: it is read anew", number
-                )
-                table = table.emptied()
-            async with CommittedReader(brokers, topics.changelog, number) as reader:
-                start, last = await reader.bounds()
-                position = check_changelog(
-                    topics.changelog, number, topics.changelog_id, start, last, table.local
-                )
-                complete = table.local.complete_ms if table.local is not None else 0
-                async for changes, reached in reader.batches(position, last):
-                    table.write(changes, Local(topics.changelog_id, reached, complete))
-                    count += len(changes)
-                    crash.point("recovery-batch-written")
-                if table.local is not None:
-                    table.write([], Local(topics.changelog_id, last, began))
-                source_start, source_end = await reader.bounds(topics.source.topic)
-            partition = cls(number, settings, publisher, table, writer, topics, resident)
-            if partition.state.next_offset is None:
-                committed = await committed_offset(brokers, app_id, topics.source.topic, number)
-                check_unlearned(topics.source.topic, topics.changelog, number, app_id, committed)
-            partition.folded = partition.handed = check_source(
-                topics.source,
-                number,
-                source_start,
-                source_end,
-                partition._stored_source,
-                partition.state.next_offset,
-            )
-        except BaseException:
-            if table is not None:
-                table.close()
-            await writer.close()
-            raise
-        crash.point("recovery-done")
-        metrics.RECOVERED_RECORDS.inc(count)
-        _log.info(
-            "partition %d recovered",
-            number,
-            extra={
-                "records": count,
-                "offset": partition.folded,
-                "seconds": round(time.perf_counter() - started, 3),
-            },
-        )
-        partition._timer = asyncio.get_running_loop().create_task(partition._save_regularly())
-        return partition
 
     def cut(self, records: list[ConsumerRecord], position: int, size: int) -> list[Chunk]:
         """Cut fetched records into chunks of at most `size`, linked end to start; the last ends at `position`.
@@ -314,9 +208,9 @@ class Partition:
                 reached = self.folded
                 with metrics.CHECKPOINT_STAGE_SECONDS.labels("snapshot").time():
                     changes = self.state.changes()
-                if self._stored_source is None:
-                    changes.append((SOURCE, msgspec.json.encode(self._source)))
-                    self._stored_source = self._source
+                if self._unsaved_source is not None:
+                    changes.append((SOURCE, msgspec.json.encode(self._unsaved_source)))
+                    self._unsaved_source = None
                 published, self._published = self._published, []
                 self._unsaved = 0
                 self._save_soon.clear()
@@ -328,7 +222,11 @@ class Partition:
         except Exception as error:  # noqa: BLE001 - a checkpoint that failed half-way is not to be lived with
             end(error)
 
-    async def _save_regularly(self) -> None:
+    def save_regularly(self) -> None:
+        """Save from now on whenever an interval is over, or many events are unsaved."""
+        self._timer = asyncio.get_running_loop().create_task(self._save_at_intervals())
+
+    async def _save_at_intervals(self) -> None:
         interval = self._settings.worker.checkpoint_seconds
         while True:
             with contextlib.suppress(TimeoutError):
@@ -342,5 +240,4 @@ class Partition:
             await self.checkpoint()
         if self._timer is not None:
             self._timer.cancel()
-        self.table.close()
-        await self._writer.close()
+        await self._checkpointer.close()

@@ -33,7 +33,9 @@ from agents import heap
 from agents.exits import UnavailableError, end
 from agents.fetching import ChunkConsumerThread, out_of_group, out_of_range
 from agents.health import GONE_SECONDS
-from agents.partition import Chunk, Partition, Topics
+from agents.lineage import Topics
+from agents.partition import Chunk, Partition
+from agents.recovery import recover
 from streamguard import metrics
 from streamguard.testing import crash
 
@@ -109,9 +111,7 @@ class ChunkConsumer(driver.Consumer):
     async def _recover_one(self, tp: TP, topics: Topics, resident: int) -> None:
         app = self.app
         with metrics.RECOVERY_SECONDS.time():
-            partition = await Partition.recover(
-                tp.partition, app.settings, topics, app.memory, app.publisher, resident
-            )
+            partition = await recover(tp.partition, app.settings, topics, app.memory, app.publisher, resident)
         try:
             await self._thread.start_fetching(tp, partition)
         except BaseException:

@@ -19,14 +19,16 @@ import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
+from agents.checkpoint import Checkpointer
 from agents.lineage import Source
-from agents.partition import Chunk, Partition, Topics
+from agents.partition import Chunk, Partition
 from agents.transport import export
 from bench.figures import Figure
 from bench.traffic import habits, learn, values
 from streamguard import metrics
 from streamguard.forest import Forest
 from streamguard.settings import Settings
+from streamguard.state import PartitionState
 
 PARTITIONS = 16
 SCRAPES_A_SECOND = 1 / 15
@@ -111,11 +113,13 @@ def _partition(number: int) -> Partition:
         get_many=lambda keys: [None] * len(keys), estimated_keys=1000, disk_bytes=1_000_000
     )
     silent: Any = SimpleNamespace(publish=lambda *_: None)
-    topics = Topics(Source("security-events", "id"), "changelog", "id")
     writer: Any = None
+    checkpointer = Checkpointer(table, writer, "id")
+    settings = Settings()
+    state = PartitionState(number, checkpointer.read, resident=4096, detection=settings.detection)
 
     async def made() -> Partition:
-        return Partition(number, Settings(), silent, table, writer, topics, 4096)
+        return Partition(settings, silent, checkpointer, state, 0, Source("security-events", "id"))
 
     return asyncio.run(made())
 
