@@ -15,14 +15,12 @@ from agents.hearsay import REPEAT_SECONDS, ModelsTopic, Peers
 from agents.pause import SwapPause
 from agents.shadow import Newest, Shadow
 from streamguard import metrics
-from streamguard.features import NAMES
-from streamguard.forest import BLOCK, Forest
+from streamguard.forest import Forest
+from streamguard.kernels import compile_forest
 from streamguard.models.announcement import InUse
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
 from streamguard.settings import Settings
-from streamguard.tail import Tail
-from streamguard.trees import Trees
 
 RETRY_SECONDS = 60.0
 """A refused version is looked at again after this time: somebody may have mended it."""
@@ -87,7 +85,7 @@ class ModelWatch:
         """Load the current model, then look for another one from time to time and when one is announced."""
         if not self._settings.models.registry:
             return
-        _compile()
+        compile_forest()  # the first model may come later, between two chunks
         self.poll()
         self._thread = threading.Thread(target=self._watch, name="model-watch", daemon=True)
         self._thread.start()
@@ -227,19 +225,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error.__context__ if isinstance(error, ArtifactError) else error, OSError):
         return "unreadable"
     return "untrusted" if isinstance(error, ArtifactError) else "unexpected"
-
-
-def _compile() -> None:
-    """Score over one leaf, so that no chunk waits for the compiler if the first model comes later."""
-    leaf = Trees(
-        features=len(NAMES),
-        normaliser=1.0,
-        roots=np.zeros(1, np.int32),
-        feature=np.full(1, -1, np.int32),
-        threshold=np.zeros(1, np.float32),
-        left=np.full(1, -1, np.int32),
-        right=np.full(1, -1, np.int32),
-        path=np.ones(1),
-    )
-    rows = np.zeros((BLOCK + 1, len(NAMES)), np.float32)
-    Forest(leaf, Tail(np.zeros(1), np.zeros(1), 1.0), rows, np.full(len(rows), -0.5)).bits(rows)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO
 
 import faust
-import numpy as np
 
 from agents import heap, topics
 from agents.app import WorkerApp
@@ -21,8 +20,8 @@ from agents.exits import RefusedError, UnavailableError, WorkerError
 from agents.health import HealthServer
 from agents.table import Memory
 from streamguard import metrics
+from streamguard.kernels import compile_fold
 from streamguard.settings import Settings
-from streamguard.state import PartitionState
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def run(settings: Settings) -> int:
     try:
         lock = _lock(Path(settings.worker.data_dir))
         _check_topics(settings)
-        _compile(settings)
+        compile_fold()
         app = WorkerApp(settings)
         health = HealthServer(app.progress, settings.worker.metrics_host, settings.worker.metrics_port)
     except WorkerError as error:
@@ -114,13 +113,3 @@ def _check_topics(settings: Settings) -> None:
         raise UnavailableError(str(error)) from None
     if problems:
         raise RefusedError("; ".join(problems))
-
-
-def _compile(settings: Settings) -> None:
-    """Fold one made-up event over nothing, so that no chunk of a real partition waits for the compiler."""
-    event = (
-        b'{"timestamp": 1700000000000, "event_type": "auth_attempt", "source_ip": "192.0.2.1", "user": "-"}'
-    )
-    state = PartitionState(0, lambda keys: [None] * len(keys), resident=1024, detection=settings.detection)
-    state.fold([event], np.zeros(1, np.int64))
-    state.changes()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 
 def prepare() -> None:
-    """Import what a task needs and load every kernel of the fold by folding one event."""
+    """Import what a task needs and load every kernel, the summaries' too, by folding one event."""
     import numpy as np
 
     from batch.stretch import Records, Stretch, fold_stretch
+    from streamguard.kernels import EVENT
     from streamguard.settings import Detection, Sampling
 
-    event = (
-        b'{"timestamp": 1700000000000, "user": "a", "event_type": "auth_attempt", "source_ip": "192.0.2.1"}'
-    )
-    records: Records = [(np.arange(2), [event, b"?"])]
+    records: Records = [(np.arange(2), [EVENT, b"?"])]
     for _ in fold_stretch(Stretch(0, 0, 2), records, Detection(), Sampling()):
         pass
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.history import Batch
+from streamguard.kernels import compile_fold
 from streamguard.models.sampling import choose, priority, smallest
 from streamguard.replay import Replay, Scored
 from streamguard.settings import Settings
@@ -99,7 +100,7 @@ def evaluate(
     if not 0.0 <= train_share < 1.0:
         raise EvaluationError(f"the train share must be from 0 to below 1, not {train_share:g}")
     settings = settings or Settings()
-    warm()
+    compile_fold()
     begun = time.process_time()
     judged = judge(batches, labels, Replay(partitions, detection=settings.detection))
     cpu_seconds = time.process_time() - begun
@@ -131,14 +132,6 @@ def evaluate(
         "alerted_benign_share": float(alerted[first:][~attack].mean()) if days else None,
         "cpu_seconds": round(cpu_seconds, 3),
     }
-
-
-def warm() -> None:
-    """Load the compiled kernels, so that time is measured without them."""
-    from streamguard.events import parse
-
-    values: list[bytes | None] = [b'{"timestamp": 1700000000000, "user": "a", "event_type": "t"}']
-    Replay(1).feed(Batch(1, [1], values, *parse(values), {}))
 
 
 def judge(batches: Iterable[Batch], labels: Labels, replay: Replay) -> Judged:

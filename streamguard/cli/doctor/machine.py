@@ -15,9 +15,7 @@ from pathlib import Path
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
 from streamguard.jars import Jars
 from streamguard.java import JavaNotFoundError, find_java, java_version
-from streamguard.settings import Detection, Settings
-
-EVENT = b'{"timestamp": 1700000000000, "event_type": "auth_attempt", "source_ip": "192.0.2.1", "user": "-"}'
+from streamguard.settings import Settings
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*([^;]*)(?:;\s*extra\s*==\s*['\"](\w+)['\"])?")
 _CLAUSE = re.compile(r"(==|>=|<)\s*([0-9.]+)")
@@ -107,15 +105,13 @@ def java() -> Iterator[Finding]:
 def kernels() -> Iterator[Finding]:
     """Fold an event, and see whether the next process finds the compiled code."""
     import numba
-    import numpy as np
 
     from streamguard.fold import fold
     from streamguard.hashing import _hash_rows
-    from streamguard.state import PartitionState
+    from streamguard.kernels import compile_fold
 
     began = time.perf_counter()
-    state = PartitionState(0, lambda keys: [None] * len(keys), resident=1024, detection=Detection())
-    state.fold([EVENT], np.zeros(1, np.int64))
+    compile_fold()
     seconds = time.perf_counter() - began
     missed = sum(kernel.stats.cache_misses.total() for kernel in (fold, _hash_rows))
     kept, wanted = Path(fold.stats.cache_path), Path(numba.config.CACHE_DIR)
