@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
 
 from agents.produce import EventProducer
 from bench.figures import Figure
+from bench.topic import read
 from bench.traffic import habits, learn, publish, values
 from bench.worker import CPU, EVENTS, running, settings
 from streamguard.brokers import Brokers
@@ -73,24 +73,6 @@ def measure(*, quick: bool) -> list[Figure]:
 
 def _alerts(chosen: Settings) -> Iterator[tuple[int, int]]:
     """(time of the event, ms until its alert was produced) for each published telling of an incident."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": chosen.kafka.bootstrap_servers,
-            "group.id": "bench",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-        }
-    )
-    topic = chosen.kafka.alerts_topic
-    partitions = list(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-    ended: set[int] = set()
-    while len(ended) < len(partitions):
-        for message in consumer.consume(1000, 0.1):
-            if message.error():
-                ended.add(message.partition())
-            else:
-                at = json.loads(message.value())["event"]["timestamp"]
-                yield at, message.timestamp()[1] - at
-    consumer.close()
+    for message in read(chosen, chosen.kafka.alerts_topic):
+        at = json.loads(message.value())["event"]["timestamp"]
+        yield at, message.timestamp()[1] - at

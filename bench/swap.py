@@ -6,18 +6,16 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-from confluent_kafka import Consumer, TopicPartition
 from numpy.typing import NDArray
 
 from agents.produce import EventProducer
 from bench.figures import Figure
+from bench.topic import read
 from bench.traffic import fold, habits, publish, values
 from bench.worker import EVENTS, RunningWorker, running, settings
 from streamguard.brokers import Brokers
@@ -116,12 +114,12 @@ def _alerts(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Ms from event to alert and time of the event, of each alert since then; how many name no one version."""
     logged: dict[tuple[int, int], int] = {}
-    for message in _read(chosen, chosen.kafka.events_topic):
+    for message in read(chosen, chosen.kafka.events_topic):
         logged[message.partition(), message.offset()] = message.timestamp()[1]
     waits, when = [], []
     scored: dict[tuple[int, int], str] = {}
     wrong = 0
-    for message in _read(chosen, chosen.kafka.alerts_topic):
+    for message in read(chosen, chosen.kafka.alerts_topic):
         body = json.loads(message.value())
         place = body["origin"]["partition"], body["origin"]["offset"]
         version = body["model"]["version"]
@@ -130,25 +128,3 @@ def _alerts(
             waits.append(message.timestamp()[1] - logged[place])
             when.append(logged[place])
     return np.array(waits, np.float64), np.array(when, np.float64), wrong
-
-
-def _read(chosen: Settings, topic: str) -> Iterator[Any]:
-    consumer = Consumer(
-        {
-            "bootstrap.servers": chosen.kafka.bootstrap_servers,
-            "group.id": "bench",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-        }
-    )
-    partitions = list(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-    ended: set[int] = set()
-    while len(ended) < len(partitions):
-        for message in consumer.consume(10_000, 0.1):
-            if message.error():
-                ended.add(message.partition())
-            else:
-                yield message
-    consumer.close()

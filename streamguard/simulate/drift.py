@@ -50,7 +50,3 @@ class Drift:
         number = (times + self._phase[users, things]) // life
         out: NDArray[np.int64] = np.where(things < 0, 0, number)
         return out
-
-    def since_change_days(self, thing: Thing, user: int, time: int) -> float:
-        """Days since the user's thing was replaced."""
-        return float((time + self._phase[user, thing]) % self._life[thing] / DAY_MS)

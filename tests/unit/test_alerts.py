@@ -12,7 +12,7 @@ from streamguard.explain import MOST_CHARACTERS, MOST_REASONS
 from streamguard.profile import COMPONENTS
 from streamguard.settings import Detection
 from streamguard.verdict import SEVERITIES, risk, severity
-from tests.streams import HOUR, START, Partition, event, habit
+from tests.streams import HOUR, START, Partition, event, fold_one, habit
 
 BASE = habit(3000)
 NOW = START + 3000 * 20_000
@@ -21,10 +21,10 @@ HOME = {"source_ip": "10.3.0.1", "metadata": {"geo_location": "DE-Berlin", "host
 
 def one(value: bytes, base: list[bytes] = BASE) -> dict[str, Any]:
     """The incident of a single event after an ordinary day, decoded from what is published."""
-    partition = Partition()
-    partition.run(base)
-    partition.state._alert_bits = 0.0
-    (incident,) = partition.state.fold([value], np.array([len(base)])).incidents
+    before = Partition()
+    before.run(base)
+    partition = Partition(before.saved, detection=Detection(alert_risk=0.0))
+    (incident,) = fold_one(partition, value, len(base)).incidents
     incident.locate("security-events")
     decoded: dict[str, Any] = msgspec.json.decode(incident.encode())
     return decoded

@@ -1,0 +1,32 @@
+"""A topic's records from the first to the last, by a client that is not the worker's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from streamguard.settings import Settings
+
+
+def read(chosen: Settings, topic: str) -> Iterator[Message]:
+    """All records that the topic has now, those of one partition in order."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": chosen.kafka.bootstrap_servers,
+            "group.id": "bench",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    partitions = list(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    ended: set[int] = set()
+    while len(ended) < len(partitions):
+        for message in consumer.consume(10_000, 0.1):
+            if message.error():
+                ended.add(message.partition())
+            else:
+                yield message
+    consumer.close()
