@@ -11,14 +11,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from confluent_kafka import KafkaError as LibrdkafkaError
 from confluent_kafka import KafkaException
 
-UNAVAILABLE = 69
-"""The brokers do not answer: try again later."""
-UNEXPECTED = 70
-"""An exception nobody foresaw: started again, the worker refolds from its last checkpoint."""
-FENCED = 75
-"""Another worker owns the partition by now: start again and take whatever the group assigns."""
-REFUSED = 78
-"""Going on would skip or repeat events, or the settings do not fit: a person has to decide."""
+from streamguard.exit_codes import MISFIT, TAKEN, UNAVAILABLE, UNEXPECTED
 
 _SILENCE = (
     LibrdkafkaError._ALL_BROKERS_DOWN,
@@ -46,13 +39,13 @@ class UnavailableError(WorkerError):
 class FencedError(WorkerError):
     """The broker gave this worker's partition to another one."""
 
-    code = FENCED
+    code = TAKEN
 
 
 class RefusedError(WorkerError):
     """What is stored and what Kafka has do not fit together, or a setting is wrong."""
 
-    code = REFUSED
+    code = MISFIT
 
 
 def _of_silence(error: BaseException) -> bool:

@@ -19,13 +19,13 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from agents.exits import FENCED, UNAVAILABLE, UNEXPECTED
+from streamguard.exit_codes import TAKEN, UNAVAILABLE, UNEXPECTED
 from streamguard.testing.broker import LocalKafka
 from tests.harness import Site, WorkerProcess, events
 
 NAMES = ("a", "b")
 ACTIONS = ("kill", "kill and wipe", "stop", "freeze")
-RESTARTABLE = {0, -9, -15, UNAVAILABLE, UNEXPECTED, FENCED}
+RESTARTABLE = {0, -9, -15, UNAVAILABLE, UNEXPECTED, TAKEN}
 """Exit codes after which a supervisor starts a worker again; others fail the run. -15: SIGTERM came
 while Python was still importing."""
 

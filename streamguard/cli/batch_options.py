@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from streamguard.cli.chosen import MISFIT, UNAVAILABLE, Ended
+from streamguard.cli.chosen import Ended
+from streamguard.exit_codes import MISFIT, MISSING, TAKEN, UNAVAILABLE, UNWRITABLE
 
-PLAN, UNWRITABLE, BUSY = 65, 73, 75
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -88,8 +88,8 @@ def failures() -> Iterator[None]:
     from streamguard.settings import SettingsError
 
     codes: dict[type[Exception], int] = {
-        PlanError: PLAN, UnavailableError: UNAVAILABLE, SparkError: UNAVAILABLE, JavaNotFoundError: UNAVAILABLE,
-        JarsUnavailableError: UNAVAILABLE, BusyError: BUSY, RunsError: UNWRITABLE, ArtifactError: MISFIT,
+        PlanError: MISSING, UnavailableError: UNAVAILABLE, SparkError: UNAVAILABLE, JavaNotFoundError: UNAVAILABLE,
+        JarsUnavailableError: UNAVAILABLE, BusyError: TAKEN, RunsError: UNWRITABLE, ArtifactError: MISFIT,
         StateError: MISFIT, SettingsError: MISFIT,
     }  # fmt: skip
     try:

@@ -9,12 +9,8 @@ import click
 import msgspec
 
 from streamguard.brokers import Brokers
+from streamguard.exit_codes import MISFIT
 from streamguard.settings import Settings, SettingsError, load
-
-UNAVAILABLE = 69
-"""Exit code where Kafka is not to be had."""
-MISFIT = 78
-"""Exit code where settings do not fit."""
 
 
 class Ended(click.ClickException):

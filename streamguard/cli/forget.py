@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from streamguard.cli.chosen import MISFIT, UNAVAILABLE, Ended, chosen
+from streamguard.cli.chosen import Ended, chosen
+from streamguard.exit_codes import MISFIT, UNAVAILABLE
 
 
 @click.command()

@@ -9,7 +9,8 @@ import click
 import msgspec
 
 from streamguard.cli.batch_options import Directory, Limit, Period, check_master, failures, run
-from streamguard.cli.chosen import MISFIT, Ended, chosen
+from streamguard.cli.chosen import Ended, chosen
+from streamguard.exit_codes import MISFIT
 from streamguard.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

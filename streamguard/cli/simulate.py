@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from streamguard.brokers import Brokers
-from streamguard.cli.chosen import UNAVAILABLE, Ended
+from streamguard.cli.chosen import Ended
+from streamguard.exit_codes import UNAVAILABLE
 from streamguard.settings import SettingsError, load
 from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
 from streamguard.simulate.output import Labels, open_file

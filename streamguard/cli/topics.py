@@ -10,7 +10,8 @@ import click
 
 from agents import topics
 from agents.rights import Part, rights
-from streamguard.cli.chosen import UNAVAILABLE, Ended, chosen
+from streamguard.cli.chosen import Ended, chosen
+from streamguard.exit_codes import UNAVAILABLE
 from streamguard.settings import Settings
 
 

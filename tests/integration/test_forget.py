@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.exits import FENCED
 from agents.table import Memory, PartitionTable, now_ms
 from streamguard.arena import user_key
+from streamguard.exit_codes import TAKEN
 from streamguard.state import PartitionState
 from tests.harness import Site, events
 
@@ -127,7 +127,7 @@ def test_a_running_worker_ends_and_goes_on_without_the_profile(site: Site) -> No
     at = site.ends()[0]
     assert "partition 0" in forget(site, USER)
     site.produce(events(1000, 2, start=3000))
-    assert worker.await_exit() == FENCED, worker.tail()
+    assert worker.await_exit() == TAKEN, worker.tail()
     worker = site.start()
     site.await_caught_up(workers=[worker])
     assert worker.terminate() == 0

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from agents.exits import FENCED, REFUSED, UNAVAILABLE, UNEXPECTED
+from streamguard.exit_codes import MISFIT, TAKEN, UNAVAILABLE, UNEXPECTED
 
 
 def ended(error: str) -> tuple[int, str]:
@@ -24,8 +24,8 @@ def ended(error: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        ("exits.FencedError('why')", FENCED),
-        ("exits.RefusedError('why')", REFUSED),
+        ("exits.FencedError('why')", TAKEN),
+        ("exits.RefusedError('why')", MISFIT),
         ("errors.NodeNotReadyError('why')", UNAVAILABLE),
         ("errors.KafkaTimeoutError('why')", UNAVAILABLE),
         ("errors.RequestTimedOutError('why')", UNAVAILABLE),

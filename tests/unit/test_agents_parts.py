@@ -15,11 +15,12 @@ from click.testing import CliRunner
 
 from agents import topics, worker
 from agents.checkpoint import Checkpointer
-from agents.exits import UNAVAILABLE, RefusedError
+from agents.exits import RefusedError
 from agents.lineage import Source, check_changelog, check_source, check_unlearned
 from agents.logs import JsonFormatter, TextFormatter
 from agents.table import Local, Memory, PartitionTable
 from streamguard.cli import main
+from streamguard.exit_codes import UNAVAILABLE
 from streamguard.settings import Settings, Worker
 
 NOW = Source("events", "id-2")
