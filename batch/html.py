@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from batch.schema import Distribution, Report
+from streamguard.printable import printable
 
 PLOT = (960.0, 240.0)
 """Width and height of the score plot's area, without its labels."""
@@ -117,16 +118,12 @@ def _share(value: float) -> str:
 
 def _cut(value: Any, kind: str = "cell") -> str:
     """A text of bounded length, without characters that reorder or hide what stands beside it."""
-    text, most = _visible(str(value)), _TEXT[kind]
+    text, most = printable(str(value)), _TEXT[kind]
     return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _json(value: Any) -> str:
-    return "\n".join(map(_visible, msgspec.json.format(msgspec.json.encode(value)).decode().split("\n")))
-
-
-def _visible(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return printable(msgspec.json.format(msgspec.json.encode(value)).decode(), keep="\n")
 
 
 def _scores(distribution: Distribution) -> Scores:

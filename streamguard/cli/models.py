@@ -17,6 +17,7 @@ from streamguard.models.gate import Judgement
 from streamguard.models.manifest import ArtifactError, Manifest, events_until
 from streamguard.models.pointer import VERSION
 from streamguard.models.registry import Registry
+from streamguard.printable import printable
 from streamguard.settings import Settings, SettingsError, load
 
 MOST_DRIFTS = 10
@@ -54,12 +55,7 @@ def _failures() -> Iterator[None]:
     try:
         yield
     except (ArtifactError, SettingsError) as error:
-        raise click.ClickException(_plain(str(error))) from None
-
-
-def _plain(text: str) -> str:
-    """Without what steers a terminal: texts of a registry are whoever's wrote to it."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+        raise click.ClickException(printable(str(error), keep="\n")) from None
 
 
 def _open(registry: str | None, config: Path | None) -> tuple[Registry, Settings]:
@@ -73,7 +69,7 @@ def _open(registry: str | None, config: Path | None) -> tuple[Registry, Settings
 
 
 def _tell(value: object, text: str, as_json: bool) -> None:
-    click.echo(msgspec.json.encode(value).decode() if as_json else _plain(text))
+    click.echo(msgspec.json.encode(value).decode() if as_json else printable(text, keep="\n"))
 
 
 @command.command("list")

@@ -16,6 +16,7 @@ from streamguard.forest import Forest
 from streamguard.models import artifact
 from streamguard.models.key import key_of
 from streamguard.models.registry import Registry
+from streamguard.printable import printable
 from streamguard.replay import Replay
 from streamguard.settings import Models, load
 from streamguard.verdict import SEVERITIES
@@ -123,13 +124,8 @@ def table(incidents: Sequence[dict[str, Any]], total: int) -> str:
         ]
     if total > len(incidents):
         lines.append(f"... and {total - len(incidents):,} more: --top 0 shows all, --json too")
-    return "".join(_printable(line) + "\n" for line in lines)
+    return "".join(printable(line) + "\n" for line in lines)
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
-
-
-def _printable(text: str) -> str:
-    """Text without control characters, with which an event could otherwise command the reader's terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

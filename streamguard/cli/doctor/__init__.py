@@ -30,6 +30,7 @@ def command(
 
     from streamguard.cli.doctor.examine import examine
     from streamguard.cli.doctor.finding import worst
+    from streamguard.printable import printable
 
     findings = []
     for finding in examine(
@@ -40,16 +41,13 @@ def command(
     ):
         findings.append(finding)
         if not as_json:
-            click.echo(_plain(f"{finding.status:4}  {finding.check:12}  {finding.found}"))
+            lines = [f"{finding.status:4}  {finding.check:12}  {finding.found}"]
             if finding.remedy:
-                click.echo(_plain(f"{'':20}-> {finding.remedy}"))
+                lines.append(f"{'':20}-> {finding.remedy}")
+            for line in lines:
+                click.echo(printable(line.replace("\n", " ")))
     status = worst(findings)
     if as_json:
         click.echo(msgspec.json.encode({"status": status, "findings": findings}))
     if status == "fail":
         sys.exit(1)
-
-
-def _plain(text: str) -> str:
-    """One line without what steers a terminal: texts of brokers and registries are whoever's wrote them."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.replace("\n", " "))
