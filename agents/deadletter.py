@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agents.topics import LARGEST_EVENT
-from streamguard.events import Refusal
+from streamguard.events.event import Refusal
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord

@@ -5,9 +5,9 @@ from __future__ import annotations
 from agents.changelog import ChangelogWriter, CommittedReader
 from agents.exits import FencedError
 from agents.lineage import Topics
-from streamguard.arena import user_key
 from streamguard.brokers import Brokers
 from streamguard.settings import Settings
+from streamguard.state.arena import user_key
 
 _ATTEMPTS = 3
 

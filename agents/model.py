@@ -15,9 +15,9 @@ from agents.hearsay import REPEAT_SECONDS, ModelsTopic, Peers
 from agents.pause import SwapPause
 from agents.shadow import Newest, Shadow
 from streamguard import metrics
-from streamguard.forest import Forest
 from streamguard.kernels import compile_forest
 from streamguard.models.announcement import InUse
+from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
 from streamguard.settings import Settings

@@ -17,10 +17,10 @@ from agents.lineage import SOURCE, Source
 from agents.publish import Publisher
 from agents.waiting import Waiting
 from streamguard import metrics
-from streamguard.forest import Forest
-from streamguard.packed import StateError
+from streamguard.models.forest import Forest
 from streamguard.settings import Settings
-from streamguard.state import Folded, PartitionState
+from streamguard.state.packed import StateError
+from streamguard.state.partition import Folded, PartitionState
 from streamguard.testing import crash
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from agents.changelog import REQUEST_TIMEOUT
 from agents.deadletter import Message, dead_letter, origin, without_record
 from agents.exits import RefusedError, end
-from streamguard.alerts import Incident
+from streamguard.alerts.incident import Incident
 from streamguard.brokers import Brokers
 from streamguard.metrics import ALERT_PATTERNS, ALERTS, DEAD_LETTERS, EVENT_TO_ALERT_SECONDS
 from streamguard.settings import Settings
-from streamguard.state import Folded
+from streamguard.state.partition import Folded
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord, RecordMetadata

@@ -26,9 +26,9 @@ from agents.table import Local, Memory, PartitionTable, now_ms
 from agents.topics import DELETION_MS
 from streamguard import metrics
 from streamguard.brokers import Brokers
-from streamguard.packed import StateError
 from streamguard.settings import Settings
-from streamguard.state import PartitionState
+from streamguard.state.packed import StateError
+from streamguard.state.partition import PartitionState
 from streamguard.testing import crash
 
 COPY_MS = DELETION_MS - 86_400_000

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamguard.forest import Forest
+from streamguard.alerts.verdict import verdict
 from streamguard.metrics import SHADOW_ALERTS, SHADOW_EVENTS, SHADOW_FLAGS
+from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
 from streamguard.settings import Detection
-from streamguard.state import Folded
-from streamguard.verdict import verdict
+from streamguard.state.partition import Folded
 
 
 class Shadow:

@@ -1,6 +1,6 @@
 """Appends a topic to an archive: decoded Parquet by day and partition, each record once, so that it outlives Kafka.
 
-    ARCHIVE/_manifest.json                                  see `batch.manifest`
+    ARCHIVE/_manifest.json                                  see `batch.source.manifest`
     ARCHIVE/date=YYYY-MM-DD/partition=N/START-END.parquet   see `batch.filing`
 
 Files are written aside and moved to their places when all of them are on the disk; the manifest that names them is
@@ -23,13 +23,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from batch import local, manifest
+from batch.engines import local
 from batch.filing import name_aside, read_part, write_stretch
-from batch.manifest import File, Manifest, sync
-from batch.plan import Limit, check_read, plan
+from batch.folding.stretch import PlanError, Stretch
 from batch.runs import BusyError, RunsError
-from batch.sources import KafkaSource, Source
-from batch.stretch import PlanError, Stretch
+from batch.source import manifest
+from batch.source.manifest import File, Manifest, sync
+from batch.source.plan import Limit, check_read, plan
+from batch.source.sources import KafkaSource, Source
 from streamguard.brokers import Brokers
 from streamguard.settings import Settings
 
@@ -92,7 +93,7 @@ def archive(
     say
         Hears of progress.
     until, most
-        See `batch.plan.plan`.
+        See `batch.source.plan.plan`.
 
     Raises
     ------
@@ -152,8 +153,8 @@ def _run(
     if settings.batch.engine == "local" or not stretches:
         local.fold(source, stretches, settings, aside, told, work)
         return
-    from batch import spark as engine
-    from batch.session import opened
+    from batch.engines import spark as engine
+    from batch.engines.session import opened
 
     scratch = aside / "spark"
     scratch.mkdir()

@@ -1,8 +1,8 @@
 """The work of one task of an archiving: a partition's new records as files of decoded rows, each of one day.
 
-A file holds the rows (`batch.decoded.SCHEMA`) of a range of offsets. It is filed under the day that the partition
-had reached: the latest day of an event so far, but never a day after the run's. Late events, and records that are no
-events, are in the file of the day that was current; a range of times is asked of the column `timestamp`.
+A file holds the rows (`batch.source.decoded.SCHEMA`) of a range of offsets. It is filed under the day that the
+partition had reached: the latest day of an event so far, but never a day after the run's. Late events, and records
+that are no events, are in the file of the day that was current; a range of times is asked of the column `timestamp`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from batch.decoded import SCHEMA, to_columns
-from batch.manifest import File, sync
-from batch.staged import Counts
-from batch.stretch import CHUNK, Records, Stretch, checked
+from batch.folding.staged import Counts
+from batch.folding.stretch import CHUNK, Records, Stretch, checked
+from batch.source.decoded import SCHEMA, to_columns
+from batch.source.manifest import File, sync
 from streamguard.settings import Settings
 
 GROUP_ROWS = 65_536

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch import local
-from batch.folded import file_of, load
-from batch.plan import About, check_read, write_about
+from batch.engines import local
+from batch.folding.file import file_of, load
+from batch.folding.staged import Staged
+from batch.folding.stretch import Stretch
 from batch.request import Planned
-from batch.staged import Staged
-from batch.stretch import Stretch
+from batch.source.plan import About, check_read, write_about
 from streamguard.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _fold(
     if settings.batch.engine == "local":
         local.fold(plan.source, plan.stretches, settings, directory, told)
     else:
-        from batch import spark as engine
+        from batch.engines import spark as engine
 
         assert spark is not None
         engine.fold(plan.source, plan.stretches, settings, directory, told, spark)

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch import challenger, export, html, report, schema
-from batch.detect import Detected, detect
+from batch import schema
+from batch.detection import challenger
+from batch.detection.detect import Detected, detect
+from batch.folding.staged import Staged
 from batch.history import fold_history
-from batch.plan import of_topic
+from batch.reporting import export, html, report
 from batch.request import Planned, Request, check_input, planned, registry_settings
 from batch.runs import REPORT, Run, Runs
 from batch.schema import Report
-from batch.staged import Staged
+from batch.source.plan import of_topic
 from streamguard.models.registry import Registry
 from streamguard.models.sampling import Chosen
 from streamguard.settings import Settings
@@ -177,7 +179,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
 def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkSession | None]:
     if settings.batch.engine == "local" and settings.clusters.engine == "sklearn":
         return nullcontext()
-    from batch.session import opened
+    from batch.engines.session import opened
 
     return opened(settings.spark, scratch)
 

@@ -9,12 +9,12 @@ from typing import Literal
 
 import msgspec
 
-from batch import manifest
-from batch.plan import Earlier, Limit, newest, plan
+from batch.folding.stretch import PlanError, Stretch
 from batch.runs import Runs
-from batch.sources import ArchiveSource, FileSource, KafkaSource, Source
-from batch.spool import check_files, spool
-from batch.stretch import PlanError, Stretch
+from batch.source import manifest
+from batch.source.plan import Earlier, Limit, newest, plan
+from batch.source.sources import ArchiveSource, FileSource, KafkaSource, Source
+from batch.source.spool import check_files, spool
 from streamguard.brokers import Brokers
 from streamguard.settings import Models, Settings
 
@@ -30,7 +30,7 @@ class Request:
     input
         A file, a directory of files, or an archive instead of Kafka.
     since, until, most
-        See `batch.plan.plan`.
+        See `batch.source.plan.plan`.
     fresh
         Whether to begin anew instead of going on from the newest run of the source.
     algorithm

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.figures import Figure
-from streamguard.evaluate import evaluate
-from streamguard.events import parse
-from streamguard.history import Batch, read
-from streamguard.labels import ColumnLabels
-from streamguard.replay import Replay
+from streamguard.events.event import parse
+from streamguard.history.evaluate import evaluate
+from streamguard.history.files import Batch, read
+from streamguard.history.labels import ColumnLabels
+from streamguard.history.replay import Replay
 from streamguard.simulate import SCENARIOS, Simulation
 
 DAYS = 30

@@ -13,11 +13,11 @@ from bench.figures import Figure
 from bench.traffic import Invented
 from bench.worker import RESIDENT, RunningWorker, running, settings
 from streamguard.brokers import Brokers
-from streamguard.dictionary import MAX_CHARACTERS
-from streamguard.dictionary import SIZE as DICTIONARY
-from streamguard.population import ROWS, SOURCE, SOURCES, WIDTH
-from streamguard.profile import PROFILE
+from streamguard.fold.population import ROWS, SOURCE, SOURCES, WIDTH
+from streamguard.fold.profile import PROFILE
 from streamguard.settings import Settings
+from streamguard.state.dictionary import MAX_CHARACTERS
+from streamguard.state.dictionary import SIZE as DICTIONARY
 from streamguard.testing.broker import LocalKafka
 
 MB = 1 << 20

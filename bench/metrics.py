@@ -26,9 +26,9 @@ from agents.transport import export
 from bench.figures import Figure
 from bench.traffic import habits, learn, values
 from streamguard import metrics
-from streamguard.forest import Forest
+from streamguard.models.forest import Forest
 from streamguard.settings import Settings
-from streamguard.state import PartitionState
+from streamguard.state.partition import PartitionState
 
 PARTITIONS = 16
 SCRAPES_A_SECOND = 1 / 15

@@ -25,7 +25,7 @@ from agents.produce import EventProducer
 from bench.drift import Labels, Sample, Table, samples
 from streamguard.brokers import Brokers
 from streamguard.cli.retrain import NOT_PROMOTED
-from streamguard.features import NAMES
+from streamguard.fold.features import NAMES
 from streamguard.models.registry import Registry
 from streamguard.settings import Models
 from streamguard.simulate import SCENARIOS, Simulation

@@ -19,11 +19,11 @@ from bench.topic import read
 from bench.traffic import fold, habits, publish, values
 from bench.worker import EVENTS, RunningWorker, running, settings
 from streamguard.brokers import Brokers
-from streamguard.features import NAMES
+from streamguard.fold.features import NAMES
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
 from streamguard.settings import Detection, Settings
-from streamguard.state import PartitionState
+from streamguard.state.partition import PartitionState
 from streamguard.testing.broker import LocalKafka
 
 USERS = 10_000

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from streamguard.features import NAMES
-from streamguard.forest import Forest
+from streamguard.fold.features import NAMES
+from streamguard.models.forest import Forest
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
 from streamguard.settings import Detection
 from streamguard.simulate import Simulation
-from streamguard.state import PartitionState
+from streamguard.state.partition import PartitionState
 
 TREES = 300
 CHUNK = 1000

@@ -22,10 +22,10 @@ from bench.figures import Figure
 from bench.traffic import CHUNK, Invented, learn, publish
 from bench.worker import CPU, EVENTS, running, settings
 from streamguard.brokers import Brokers
-from streamguard.forest import Forest
+from streamguard.models.forest import Forest
 from streamguard.models.train import train
 from streamguard.settings import Detection, Worker
-from streamguard.state import PartitionState
+from streamguard.state.partition import PartitionState
 from streamguard.testing.broker import LocalKafka
 
 ZIPF = 1.05

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamguard.features import NAMES
-from streamguard.forest import BLOCK, Forest
+from streamguard.fold.features import NAMES
+from streamguard.models.forest import BLOCK, Forest
+from streamguard.models.tail import Tail
+from streamguard.models.trees import Trees
 from streamguard.settings import Detection
-from streamguard.state import PartitionState
-from streamguard.tail import Tail
-from streamguard.trees import Trees
+from streamguard.state.partition import PartitionState
 
 EVENT = b'{"timestamp": 1700000000000, "event_type": "auth_attempt", "source_ip": "192.0.2.1", "user": "-"}'
 """A made-up event, for which everything is compiled."""

@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Hi
 from prometheus_client.metrics import MetricWrapperBase
 
 from streamguard import __version__
-from streamguard.events import REASONS
-from streamguard.grouping import ENTITY_KINDS
-from streamguard.patterns import PATTERNS
-from streamguard.verdict import SEVERITIES
+from streamguard.alerts.verdict import SEVERITIES
+from streamguard.events.event import REASONS
+from streamguard.fold.grouping import ENTITY_KINDS
+from streamguard.fold.patterns import PATTERNS
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 

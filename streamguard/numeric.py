@@ -14,17 +14,22 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from streamguard.caches import cache_directory
+from streamguard.machine.caches import cache_directory
 
 LN2 = 0.6931471805599453
 LOG2_E = 1.4426950408889634
 
 
+_COMPILED = ("events", "fold", "models")
+"""Packages with kernels."""
+
+
 def _kernel_cache() -> str:
     """A directory for compiled kernels, named by their sources: numba notices a changed file, not its imports."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for package in _COMPILED:
+        for path in sorted(Path(__file__).with_name(package).rglob("*.py")):
+            digest.update(path.read_bytes())
     return str(cache_directory("kernels") / digest.hexdigest()[:16])
 
 

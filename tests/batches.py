@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batch.staged import Counts, Rows, Staged, Users
-from batch.summaries import SUMMARY_COLUMNS
-from streamguard.features import NAMES
+from batch.folding.staged import Counts, Rows, Staged, Users
+from batch.folding.summaries import SUMMARY_COLUMNS
+from streamguard.fold.features import NAMES
 
 START_MS = 1_700_000_000_000
 PARTITIONS = 2
@@ -100,7 +100,7 @@ def staged(
 
 
 def incident(user: str, offset: int, event: Any = None) -> dict[str, Any]:
-    """As `streamguard.alerts` publishes it."""
+    """As `streamguard.alerts.incident` publishes it."""
     return {
         "id": f"0-{offset}-18bcfe56800",
         "entity": {"kind": "user", "value": user},

@@ -33,7 +33,7 @@ def kafka() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The Spark session that tests share, on this machine, as a run opens it."""
-    from batch.session import opened
+    from batch.engines.session import opened
     from streamguard.settings import Spark
 
     with opened(Spark(), tmp_path_factory.mktemp("spark")) as session:

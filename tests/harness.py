@@ -24,10 +24,10 @@ from confluent_kafka.admin import AdminClient
 
 from agents import topics
 from agents.table import RESERVED, Memory, PartitionTable
-from streamguard.packed import unpack
-from streamguard.population import POPULATION
+from streamguard.fold.population import POPULATION
 from streamguard.settings import Detection, Kafka, Models, Settings, Worker
-from streamguard.state import PartitionState
+from streamguard.state.packed import unpack
+from streamguard.state.partition import PartitionState
 from streamguard.testing import crash
 
 T = TypeVar("T")

@@ -10,12 +10,12 @@ import struct
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from streamguard import calibration, grouping, learning, surprise
-from streamguard import indicators as flag
-from streamguard import population as crowd
-from streamguard import profile as layout
-from streamguard.columns import Columns
-from streamguard.patterns import DORMANT_SECONDS, HABIT_DAYS, MEGABYTE, PATTERNS, RUSH, TRAVEL_MS
+from streamguard.events import indicators as flag
+from streamguard.events.columns import Columns
+from streamguard.fold import calibration, grouping, learning, surprise
+from streamguard.fold import population as crowd
+from streamguard.fold import profile as layout
+from streamguard.fold.patterns import DORMANT_SECONDS, HABIT_DAYS, MEGABYTE, PATTERNS, RUSH, TRAVEL_MS
 from streamguard.settings import Detection
 
 HOUR_MS = 3_600_000
@@ -403,7 +403,7 @@ class Crowd:
 
 @dataclass
 class Outcome:
-    """What one event came to; fields as in `streamguard.state.Folded`."""
+    """What one event came to; fields as in `streamguard.state.partition.Folded`."""
 
     features: list[float]
     raw: list[float]

@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
-from streamguard.packed import unpack
 from streamguard.settings import Detection
-from streamguard.state import Folded, PartitionState
+from streamguard.state.packed import unpack
+from streamguard.state.partition import Folded, PartitionState
 
 START = 1_736_121_600_000
 """Monday, 2025-01-06, 00:00 UTC."""
@@ -92,7 +92,7 @@ class Partition:
 
     def profile(self, user: str) -> np.void:
         """A user's saved profile."""
-        from streamguard import profile
+        from streamguard.fold import profile
 
         record: np.void = unpack(self.saved[b"u" + user.encode()], profile.PROFILE, "profile")[0]
         return record
@@ -100,7 +100,7 @@ class Partition:
     @property
     def population(self) -> np.void:
         """The saved population."""
-        from streamguard import population
+        from streamguard.fold import population
 
         record: np.void = unpack(self.saved[b"p"], population.POPULATION, "population")[0]
         return record

@@ -16,12 +16,12 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F  # noqa: N812 (as everybody writes it)
 
-from batch.session import opened
-from batch.sources import KafkaSource
-from batch.spark import reader_options
-from batch.stretch import Stretch
+from batch.engines.session import opened
+from batch.engines.spark import reader_options
+from batch.folding.stretch import Stretch
+from batch.source.sources import KafkaSource
 from streamguard.brokers import Brokers
-from streamguard.features import NAMES
+from streamguard.fold.features import NAMES
 from streamguard.settings import Spark
 
 FIELDS = """

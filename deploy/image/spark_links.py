@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import batch
-from batch.jvm import Jvm
+from batch.engines.jvm import Jvm
 
 
 def main(directory: Path) -> None:

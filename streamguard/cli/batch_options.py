@@ -77,15 +77,15 @@ def check_master(master: str | None, engine: str) -> None:
 @contextmanager
 def failures() -> Iterator[None]:
     """Turn what is known to go wrong into a sentence and an exit code."""
+    from batch.engines.session import SparkError
+    from batch.folding.stretch import PlanError
     from batch.runs import BusyError, RunsError
-    from batch.session import SparkError
-    from batch.sources import UnavailableError
-    from batch.stretch import PlanError
-    from streamguard.jars import JarsUnavailableError
-    from streamguard.java import JavaNotFoundError
+    from batch.source.sources import UnavailableError
+    from streamguard.machine.jars import JarsUnavailableError
+    from streamguard.machine.java import JavaNotFoundError
     from streamguard.models.manifest import ArtifactError
-    from streamguard.packed import StateError
     from streamguard.settings import SettingsError
+    from streamguard.state.packed import StateError
 
     codes: dict[type[Exception], int] = {
         PlanError: MISSING, UnavailableError: UNAVAILABLE, SparkError: UNAVAILABLE, JavaNotFoundError: UNAVAILABLE,

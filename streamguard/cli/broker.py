@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from streamguard.jars import JarsUnavailableError
-from streamguard.java import JavaNotFoundError
+from streamguard.machine.jars import JarsUnavailableError
+from streamguard.machine.java import JavaNotFoundError
 from streamguard.testing.broker import KAFKA, BrokerError, LocalKafka
 
 

@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from streamguard.cli import source
-from streamguard.evaluate import evaluate
-from streamguard.labels import ColumnLabels, FileLabels
+from streamguard.history.evaluate import evaluate
+from streamguard.history.labels import ColumnLabels, FileLabels
 from streamguard.settings import load
 
 CAMPAIGN = "attack_id"

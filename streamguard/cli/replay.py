@@ -10,16 +10,16 @@ from typing import Any
 import click
 import msgspec
 
-from streamguard import features
+from streamguard.alerts.verdict import SEVERITIES
 from streamguard.cli import source
-from streamguard.forest import Forest
+from streamguard.fold import features
+from streamguard.history.replay import Replay
 from streamguard.models import artifact
+from streamguard.models.forest import Forest
 from streamguard.models.key import key_of
 from streamguard.models.registry import Registry
 from streamguard.printable import printable
-from streamguard.replay import Replay
 from streamguard.settings import Models, load
-from streamguard.verdict import SEVERITIES
 
 LONGEST = 100
 """Characters of a value in the table; --json has all."""

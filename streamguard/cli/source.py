@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from streamguard.evaluate import EvaluationError
-from streamguard.history import FORMATS, Batch, HistoryError, read
+from streamguard.history.evaluate import EvaluationError
+from streamguard.history.files import FORMATS, Batch, HistoryError, read
 from streamguard.models.manifest import ArtifactError
 from streamguard.settings import SettingsError
 

@@ -12,11 +12,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.forest import BLOCK, Forest
 from streamguard.models import arrays, manifest
+from streamguard.models.forest import BLOCK, Forest
 from streamguard.models.manifest import ArtifactError, File, Manifest, Origin, decode, encode, read_file
-from streamguard.tail import Tail
-from streamguard.trees import Trees
+from streamguard.models.tail import Tail
+from streamguard.models.trees import Trees
 
 __all__ = ["ArtifactError", "Manifest", "Origin", "feature_hash", "load", "read_metrics", "save"]
 

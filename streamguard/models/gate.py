@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.features import NAMES
-from streamguard.forest import Forest
+from streamguard.alerts.verdict import verdict
+from streamguard.fold.features import NAMES
+from streamguard.models.forest import Forest
 from streamguard.settings import Gate
-from streamguard.verdict import verdict
 
 DISTRIBUTION = "distribution"
 """Where an artifact's metrics keep `distribution` of its training rows."""
@@ -50,7 +50,7 @@ ATTACKS: dict[str, dict[str, float]] = {
     },
     "malware": {"host_bits": 8, "resource_bits": 12, "transition_bits": 8, "threat_z": 5, "hour_bits": 10},
 }  # fmt: skip
-"""What an event of each raises a feature to, where it is lower; in the units of `streamguard.features`."""
+"""What an event of each raises a feature to, where it is lower; in the units of `streamguard.fold.features`."""
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

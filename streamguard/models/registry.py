@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from streamguard.features import NAMES
-from streamguard.forest import Forest
+from streamguard.fold.features import NAMES
 from streamguard.models import artifact, manifest
 from streamguard.models.durable import replace, reported, sync
+from streamguard.models.forest import Forest
 from streamguard.models.gate import Judgement
 from streamguard.models.key import key_of
 from streamguard.models.manifest import ArtifactError, Manifest, Origin

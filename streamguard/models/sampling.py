@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.features import NAMES
+from streamguard.fold.features import NAMES
 
 QUIET_TAIL_BITS = 6.0
 """A row that the score calls rarer than one in 64 teaches the forest nothing."""
@@ -144,7 +144,7 @@ def quiet(
     Parameters
     ----------
     tail
-        float64 (n,), bits; as `streamguard.state.Folded` has it.
+        float64 (n,), bits; as `streamguard.state.partition.Folded` has it.
     patterns
         uint64 (n,).
     alerted

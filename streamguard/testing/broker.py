@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamguard.jars import Jars
-from streamguard.java import find_java
+from streamguard.machine.jars import Jars
+from streamguard.machine.java import find_java
 
 KAFKA_VERSION = "4.3.1"
 

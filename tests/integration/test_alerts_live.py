@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import yaml
 
-from streamguard.features import NAMES
+from streamguard.fold.features import NAMES
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
 from streamguard.settings import Models

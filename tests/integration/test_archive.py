@@ -18,10 +18,10 @@ from confluent_kafka.admin import AdminClient
 
 from batch.archive import archive
 from batch.job import Outcome, retrain
-from batch.manifest import Manifest, read
-from batch.plan import plan
 from batch.request import Request
-from batch.sources import ArchiveSource, KafkaSource
+from batch.source.manifest import Manifest, read
+from batch.source.plan import plan
+from batch.source.sources import ArchiveSource, KafkaSource
 from streamguard.brokers import Brokers
 from streamguard.cli import archive as cli
 from streamguard.settings import Batch, Settings, load
@@ -177,8 +177,8 @@ def test_spark_writes_what_this_process_writes(kafka: str, spark: Any, tmp_path:
 
 
 def test_spark_retrains_from_an_archive_as_this_process_does(kafka: str, spark: Any, tmp_path: Path) -> None:
-    from batch import local
-    from batch import spark as engine
+    from batch.engines import local
+    from batch.engines import spark as engine
 
     site = Site(kafka, tmp_path / "site", partitions=2)
     site.produce(events(3000, 2))

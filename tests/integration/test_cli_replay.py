@@ -159,11 +159,11 @@ def test_a_file_without_any_event_is_an_error_and_an_empty_one_is_not() -> None:
 
 
 def test_a_registrys_current_forest_supports_the_verdict(table: Path, tmp_path: Path) -> None:
-    from streamguard.features import NAMES
-    from streamguard.history import read
+    from streamguard.fold.features import NAMES
+    from streamguard.history.files import read
+    from streamguard.history.replay import Replay
     from streamguard.models.registry import Registry
     from streamguard.models.train import train
-    from streamguard.replay import Replay
 
     replay = Replay()
     (batch,) = read(str(table))

@@ -9,9 +9,9 @@ from itertools import islice
 import pytest
 
 from bench.detection import DAY_MS, DAYS, Outcome, play
-from streamguard.evaluate import evaluate
-from streamguard.events import parse
-from streamguard.history import Batch
+from streamguard.events.event import parse
+from streamguard.history.evaluate import evaluate
+from streamguard.history.files import Batch
 from streamguard.simulate import SCENARIOS, Simulation
 
 pytestmark = pytest.mark.integration

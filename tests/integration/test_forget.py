@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from agents.table import Memory, PartitionTable, now_ms
-from streamguard.arena import user_key
 from streamguard.exit_codes import TAKEN
-from streamguard.state import PartitionState
+from streamguard.state.arena import user_key
+from streamguard.state.partition import PartitionState
 from tests.harness import Site, events
 
 pytestmark = pytest.mark.integration

@@ -14,8 +14,8 @@ import pytest
 
 from batch import announce as announcing
 from batch.announce import AnnounceError, announce
-from streamguard.features import NAMES
-from streamguard.forest import Forest
+from streamguard.fold.features import NAMES
+from streamguard.models.forest import Forest
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
 from streamguard.settings import Kafka, Models, Settings

@@ -18,15 +18,15 @@ import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
-from batch import sources
+from batch.folding.stretch import Stretch
 from batch.runs import Runs
-from batch.sources import KafkaSource
-from batch.stretch import Stretch
+from batch.source import sources
+from batch.source.sources import KafkaSource
 from streamguard.brokers import Brokers
 from streamguard.cli.retrain import command
-from streamguard.features import NAMES
+from streamguard.fold.features import NAMES
+from streamguard.history.partitioner import partition_of
 from streamguard.models.registry import Registry
-from streamguard.partitioner import partition_of
 from tests.harness import eventually
 from tests.streams import START, event, habit
 

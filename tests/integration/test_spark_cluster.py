@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import batch
+from batch.engines.jvm import QUICK, Jvm
 from batch.job import Outcome, retrain
-from batch.jvm import QUICK, Jvm
 from batch.request import Request
 from streamguard.settings import Batch
 from streamguard.testing.broker import free_port

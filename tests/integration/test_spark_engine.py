@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch import local
-from batch import spark as engine
-from batch.plan import Earlier, earlier, plan, write_about
-from batch.session import SparkError
-from batch.sources import FileSource, KafkaSource
-from batch.staged import Counts
-from batch.stretch import PlanError, Stretch
+from batch.engines import local
+from batch.engines import spark as engine
+from batch.engines.session import SparkError
+from batch.folding.staged import Counts
+from batch.folding.stretch import PlanError, Stretch
+from batch.source.plan import Earlier, earlier, plan, write_about
+from batch.source.sources import FileSource, KafkaSource
 from streamguard.brokers import Brokers
 from streamguard.settings import Settings
 from tests.harness import Site, events

@@ -10,10 +10,10 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.decoded import SCHEMA, to_columns, to_values
-from batch.folded import SCHEMA as FOLDED
-from batch.stretch import Stretch, fold_stretch
-from streamguard.events import MAX_EVENT_BYTES, parse
+from batch.folding.file import SCHEMA as FOLDED
+from batch.folding.stretch import Stretch, fold_stretch
+from batch.source.decoded import SCHEMA, to_columns, to_values
+from streamguard.events.event import MAX_EVENT_BYTES, parse
 from streamguard.settings import Detection, Sampling
 from tests.property.test_events import FIELDS, ODD, document
 from tests.streams import START, event, habit

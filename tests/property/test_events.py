@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamguard.events import MAX_EVENT_BYTES, REASONS, epoch_ms, parse
+from streamguard.events.event import MAX_EVENT_BYTES, REASONS, epoch_ms, parse
 from streamguard.settings import Detection
 from tests.streams import START, Partition, event, fold_one
 

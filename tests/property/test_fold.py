@@ -9,14 +9,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamguard import population as crowd
-from streamguard import profile as layout
-from streamguard import surprise
-from streamguard.columns import columns
-from streamguard.hashing import hash_texts
-from streamguard.packed import pack, unpack
+from streamguard.events.columns import columns
+from streamguard.events.hashing import hash_texts
+from streamguard.fold import population as crowd
+from streamguard.fold import profile as layout
+from streamguard.fold import surprise
 from streamguard.settings import Detection
 from streamguard.simulate import SCENARIOS, Simulation
+from streamguard.state.packed import pack, unpack
 from tests.reference import Incident, Profile, Reference
 from tests.streams import DAY, HOUR, START, Partition, event, habit, runs
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from streamguard.forest import Forest
+from streamguard.models.forest import Forest
+from streamguard.models.tail import measure
 from streamguard.models.train import train
-from streamguard.tail import measure
 
 VALUES = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, -1e-45]),

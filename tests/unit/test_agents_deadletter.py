@@ -17,7 +17,7 @@ from agents.deadletter import (
     without_record,
 )
 from agents.topics import LARGEST_EVENT
-from streamguard.events import Refusal
+from streamguard.events.event import Refusal
 
 REFUSAL = Refusal(0, "not_json", "it is not \N{GREEK SMALL LETTER ALPHA}" * 1000)
 ORIGIN = {"sg.topic": b"events", "sg.partition": b"3", "sg.offset": b"7", "sg.reason": b"not_json"}

@@ -22,15 +22,15 @@ from agents.model import ModelWatch
 from agents.pause import SwapPause
 from agents.shadow import Newest, Shadow
 from streamguard.cli.worker import command
-from streamguard.features import NAMES
-from streamguard.forest import Forest
+from streamguard.fold.features import NAMES
 from streamguard.metrics import WORKER
 from streamguard.models.announcement import MOST_BYTES, PROMOTED_KEY, InUse, Promoted
+from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError, Manifest, Origin
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
 from streamguard.settings import Detection, Kafka, Models, Settings
-from streamguard.state import PartitionState
+from streamguard.state.partition import PartitionState
 from streamguard.testing.clock import ManualClock
 from tests.harness import eventually
 

@@ -8,10 +8,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamguard.explain import MOST_CHARACTERS, MOST_REASONS
-from streamguard.profile import COMPONENTS
+from streamguard.alerts.explain import MOST_CHARACTERS, MOST_REASONS
+from streamguard.alerts.verdict import SEVERITIES, risk, severity
+from streamguard.fold.profile import COMPONENTS
 from streamguard.settings import Detection
-from streamguard.verdict import SEVERITIES, risk, severity
 from tests.streams import HOUR, START, Partition, event, fold_one, habit
 
 BASE = habit(3000)

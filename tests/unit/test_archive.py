@@ -22,14 +22,14 @@ import pytest
 from click.testing import CliRunner
 
 from batch import archive as module
-from batch import local
 from batch.archive import Outcome, archive
+from batch.engines import local
 from batch.filing import write_stretch
-from batch.manifest import File, Manifest, read
-from batch.plan import Earlier, earlier, plan, write_about
+from batch.folding.stretch import PlanError, Records, Stretch
 from batch.runs import RunsError
-from batch.sources import ArchiveSource, Source
-from batch.stretch import PlanError, Records, Stretch
+from batch.source.manifest import File, Manifest, read
+from batch.source.plan import Earlier, earlier, plan, write_about
+from batch.source.sources import ArchiveSource, Source
 from streamguard.cli.archive import command
 from streamguard.settings import Batch, Detection, Sampling, Settings
 from tests.streams import DAY, START, event, habit

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamguard.forest import Forest
 from streamguard.models.artifact import ArtifactError, Origin, load, save
+from streamguard.models.forest import Forest
 from streamguard.models.manifest import LIMITS
 from streamguard.models.registry import Registry
 from streamguard.models.train import train

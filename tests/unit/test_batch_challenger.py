@@ -13,19 +13,19 @@ import msgspec
 import numpy as np
 import pytest
 
-from batch import challenger
-from batch.challenger import Challenger, Decision
+from batch.detection import challenger
+from batch.detection.challenger import Challenger, Decision
+from batch.folding.staged import Rows
 from batch.job import Request, retrain
-from batch.plan import About
 from batch.runs import REPORT, Runs
-from batch.staged import Rows
-from streamguard.evaluate import Judged, judge, ranking
-from streamguard.features import NAMES
-from streamguard.history import read
-from streamguard.labels import ColumnLabels
+from batch.source.plan import About
+from streamguard.fold.features import NAMES
+from streamguard.history.evaluate import Judged, judge, ranking
+from streamguard.history.files import read
+from streamguard.history.labels import ColumnLabels
+from streamguard.history.replay import Replay
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
-from streamguard.replay import Replay
 from streamguard.settings import Batch, Detection, Gate, Settings, Training
 from streamguard.settings import Models as Place
 from tests import logins

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batch.clusters import Peers, peer_groups
+from batch.detection.clusters import Peers, peer_groups
 from streamguard.settings import Clusters
 
 FEATURES = 28

@@ -15,12 +15,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from batch import export
-from batch.clusters import peer_groups
-from batch.findings import Findings, find
-from batch.staged import Staged
-from batch.summaries import SUMMARY_COLUMNS
-from streamguard.features import NAMES
+from batch.detection.clusters import peer_groups
+from batch.detection.findings import Findings, find
+from batch.folding.staged import Staged
+from batch.folding.summaries import SUMMARY_COLUMNS
+from batch.reporting import export
+from streamguard.fold.features import NAMES
 from streamguard.models.train import train
 from streamguard.settings import Clusters
 from tests.batches import ALERT_BITS, START_MS, staged

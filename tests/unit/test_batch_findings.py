@@ -7,13 +7,13 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from batch.clusters import Peers, peer_groups
-from batch.findings import find
-from batch.staged import Rows, Staged
-from streamguard.forest import Forest
+from batch.detection.clusters import Peers, peer_groups
+from batch.detection.findings import find
+from batch.folding.staged import Rows, Staged
+from streamguard.alerts.verdict import FOREST_SHARE, FOREST_USUAL, verdict
+from streamguard.models.forest import Forest
 from streamguard.models.train import train
 from streamguard.settings import Clusters
-from streamguard.verdict import FOREST_SHARE, FOREST_USUAL, verdict
 from tests.batches import ALERT_BITS, rows, staged
 
 
@@ -104,7 +104,7 @@ def test_earlier_runs_events_are_not_held_against_users_again(history: Staged) -
 
 
 def replace_range(partition: int):  # type: ignore[no-untyped-def]
-    from batch.staged import Counts
+    from batch.folding.staged import Counts
 
     return Counts(partition, 1000, 1000)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from batch import local
-from batch.sources import FileSource
-from batch.stretch import PlanError, Records, Stretch
+from batch.engines import local
+from batch.folding.stretch import PlanError, Records, Stretch
+from batch.source.sources import FileSource
 from streamguard.settings import Settings
 
 LARGE = 100_000

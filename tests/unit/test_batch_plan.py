@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from batch.plan import Earlier, earlier, newest, of_topic, plan, write_about
-from batch.stretch import PlanError, Records, Stretch
+from batch.folding.stretch import PlanError, Records, Stretch
+from batch.source.plan import Earlier, earlier, newest, of_topic, plan, write_about
 from streamguard.settings import Detection, Sampling, Settings
 
 

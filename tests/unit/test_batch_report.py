@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch import html, report
-from batch.clusters import peer_groups
-from batch.detect import Detected
-from batch.findings import find
+from batch.detection.clusters import peer_groups
+from batch.detection.detect import Detected
+from batch.detection.findings import find
+from batch.folding.staged import Staged
 from batch.history import History
-from batch.plan import About
+from batch.reporting import html, report
 from batch.schema import Check, Model, Report, decode, encode
-from batch.staged import Staged
-from streamguard.features import NAMES
+from batch.source.plan import About
+from streamguard.fold.features import NAMES
 from streamguard.models.sampling import Chosen
 from streamguard.models.train import train
 from streamguard.settings import Clusters, Detection, Settings
@@ -240,7 +240,8 @@ def test_plots_are_drawn_inside_their_frames(whole: Report) -> None:
 
 def test_nothing_heavy_is_loaded_for_the_report() -> None:
     code = (
-        "import sys, batch.runs, batch.clusters, batch.findings, batch.export, batch.report, batch.html;"
+        "import sys, batch.runs, batch.detection.clusters, batch.detection.findings;"
+        "import batch.reporting.export, batch.reporting.report, batch.reporting.html;"
         "print(sorted({'sklearn', 'pyarrow', 'pandas', 'pyspark', 'jinja2'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout

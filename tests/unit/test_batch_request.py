@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch import manifest
+from batch.folding.stretch import Stretch
 from batch.request import Request, check_input
-from batch.spool import spool
-from batch.stretch import Stretch
+from batch.source import manifest
+from batch.source.spool import spool
 from streamguard.cli import main
 from tests.streams import START, event
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from batch import sources
-from batch import spool as module
-from batch.spool import spool
-from batch.stretch import PlanError, Stretch
+from batch.folding.stretch import PlanError, Stretch
+from batch.source import sources
+from batch.source import spool as module
+from batch.source.spool import spool
 from tests.streams import START, event
 
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.folded import SCHEMA, load
-from batch.kept import KEPT
-from batch.staged import Counts, Staged
-from batch.stretch import PlanError, Stretch, fold_stretch
-from streamguard.features import NAMES
-from streamguard.incidents import Incidents, worst_first
+from batch.folding.file import SCHEMA, load
+from batch.folding.kept import KEPT
+from batch.folding.staged import Counts, Staged
+from batch.folding.stretch import PlanError, Stretch, fold_stretch
+from streamguard.fold.features import NAMES
+from streamguard.history.incidents import Incidents, worst_first
 from streamguard.settings import Detection, Sampling
 from tests.streams import DAY, HOUR, START, Partition, event, habit
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamguard import calibration
-from streamguard import population as crowd
+from streamguard.alerts.verdict import risk
+from streamguard.fold import calibration
+from streamguard.fold import population as crowd
 from streamguard.numeric import kernel
-from streamguard.verdict import risk
 
 
 @kernel

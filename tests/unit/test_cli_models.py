@@ -17,9 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamguard.cli import main
-from streamguard.features import NAMES
-from streamguard.forest import Forest
+from streamguard.fold.features import NAMES
 from streamguard.models import gate
+from streamguard.models.forest import Forest
 from streamguard.models.manifest import Origin
 from streamguard.models.registry import Registry
 from streamguard.models.train import train

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from streamguard import indicators as flag
-from streamguard.columns import MAX_QUANTITY, TEXTS, Columns, columns
-from streamguard.events import parse
+from streamguard.events import indicators as flag
+from streamguard.events.columns import MAX_QUANTITY, TEXTS, Columns, columns
+from streamguard.events.event import parse
 from tests.streams import START, event
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamguard.dictionary import MAX_CHARACTERS, PER_PAGE, SIZE, Dictionary
+from streamguard.state.dictionary import MAX_CHARACTERS, PER_PAGE, SIZE, Dictionary
 
 
 def empty() -> Dictionary:

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 from agents.rights import rights
 from streamguard.cli import main
-from streamguard.events import parse as parse_events
-from streamguard.patterns import PATTERNS
+from streamguard.events.event import parse as parse_events
+from streamguard.fold.patterns import PATTERNS
 from streamguard.settings import Settings
 
 ROOT = Path(__file__).parents[2]

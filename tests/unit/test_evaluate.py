@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from streamguard.evaluate import EvaluationError, evaluate, forest_bits, judge, ranking
-from streamguard.history import Batch, HistoryError, read
-from streamguard.labels import ColumnLabels, FileLabels
-from streamguard.partitioner import partition_of
-from streamguard.replay import Replay
+from streamguard.history.evaluate import EvaluationError, evaluate, forest_bits, judge, ranking
+from streamguard.history.files import Batch, HistoryError, read
+from streamguard.history.labels import ColumnLabels, FileLabels
+from streamguard.history.partitioner import partition_of
+from streamguard.history.replay import Replay
 from streamguard.settings import Settings, Training
 from tests import logins
 
@@ -201,7 +201,7 @@ def test_labels_of_a_file_are_those_of_the_columns(
 
 
 def batch_of(*labels: Any) -> Batch:
-    from streamguard.events import parse
+    from streamguard.events.event import parse
 
     values: list[bytes | None] = [b'{"timestamp": 1700000000, "user": "a", "event_type": "t"}'] * len(labels)
     return Batch(1, range(1, len(labels) + 1), values, *parse(values), {"is_attack": list(labels)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamguard.events import EARLIEST_MS, LATEST_MS, epoch_ms, parse
+from streamguard.events.event import EARLIEST_MS, LATEST_MS, epoch_ms, parse
 from tests.streams import START, event
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from streamguard import features
-from streamguard.fold import N_FEATURES
+from streamguard.fold import features
+from streamguard.fold.kernel import N_FEATURES
 from tests.streams import Partition, habit
 
 DOC = Path(__file__).parents[2] / "docs" / "features.md"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamguard.forest import Forest, Packed
+from streamguard.models.forest import Forest, Packed
+from streamguard.models.tail import Tail, measure
 from streamguard.models.train import flatten, train
-from streamguard.tail import Tail, measure
-from streamguard.trees import Trees
+from streamguard.models.trees import Trees
 
 
 def sample(count: int, features: int = 28, seed: int = 0) -> NDArray[np.float32]:
@@ -284,7 +284,7 @@ def test_roots_out_of_order_are_refused(roots: list[int], forest: Forest) -> Non
 
 def test_the_scoring_side_does_not_import_scikit_learn() -> None:
     program = (
-        "import sys, streamguard.forest, streamguard.models.artifact, streamguard.models.registry;"
+        "import sys, streamguard.models.forest, streamguard.models.artifact, streamguard.models.registry;"
         "sys.exit(any(name.split('.')[0] in ('sklearn', 'pandas', 'pyarrow') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamguard.features import NAMES
-from streamguard.forest import Forest
+from streamguard.fold.features import NAMES
+from streamguard.models.forest import Forest
 from streamguard.models.gate import (
     ATTACKS,
     Check,

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamguard.hashing import hash_texts
+from streamguard.events.hashing import hash_texts
 
 texts = st.text(st.characters(), max_size=30)
 

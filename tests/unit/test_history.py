@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from streamguard.events import MAX_EVENT_BYTES, Event
-from streamguard.history import Batch, HistoryError, read
+from streamguard.events.event import MAX_EVENT_BYTES, Event
+from streamguard.history.files import Batch, HistoryError, read
 
 Write = Callable[..., str]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamguard import indicators as flag
+from streamguard.events import indicators as flag
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from batch import metrics as batch_metrics
 from batch.job import Outcome
 from streamguard import metrics
 from streamguard.settings import Batch, Detection, Settings, SettingsError
-from streamguard.state import PartitionState
+from streamguard.state.partition import PartitionState
 from streamguard.testing.clock import ManualClock
 
 DOC = Path(__file__).parents[2] / "docs" / "metrics.md"

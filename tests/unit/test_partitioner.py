@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamguard.partitioner import murmur2, partition_of
+from streamguard.history.partitioner import murmur2, partition_of
 
 
 @pytest.mark.parametrize(

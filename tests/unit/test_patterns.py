@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from streamguard.patterns import HABIT_DAYS, PATTERNS
+from streamguard.fold.patterns import HABIT_DAYS, PATTERNS
 from streamguard.settings import Detection
 from tests.streams import DAY, HOUR, MINUTE, START, Partition, event
 

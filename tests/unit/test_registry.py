@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamguard.forest import Forest
 from streamguard.models.artifact import ArtifactError, Origin
+from streamguard.models.forest import Forest
 from streamguard.models.gate import Check, Judgement
 from streamguard.models.pointer import REMEMBERED
 from streamguard.models.registry import Registry

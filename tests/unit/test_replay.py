@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamguard.features import NAMES
-from streamguard.forest import Forest
-from streamguard.history import Batch, read
-from streamguard.partitioner import partition_of
-from streamguard.replay import Replay, Scored
+from streamguard.fold.features import NAMES
+from streamguard.history.files import Batch, read
+from streamguard.history.partitioner import partition_of
+from streamguard.history.replay import Replay, Scored
+from streamguard.models.forest import Forest
 from streamguard.settings import Detection
-from streamguard.state import PartitionState
+from streamguard.state.partition import PartitionState
 from tests import logins
 
 
@@ -103,7 +103,7 @@ def test_incidents_come_worst_first_with_ids_of_their_own(file: str) -> None:
 
 def test_refused_rows_are_counted_and_have_offsets() -> None:
     def batch(*values: bytes) -> Batch:
-        from streamguard.events import parse
+        from streamguard.events.event import parse
 
         return Batch(1, range(1, len(values) + 1), list(values), *parse(list(values)), {})
 
@@ -139,7 +139,7 @@ def test_profiles_beyond_those_in_memory_are_kept(tmp_path: Path, monkeypatch: p
         + "".join(f"{1_700_000_000 + k},u{k % 300},10.0.0.{k % 250},login\n" for k in range(1500))
     )
     _, expected = replayed(str(path), 10, partitions=1)
-    monkeypatch.setattr("streamguard.replay.RESIDENT", 50)
+    monkeypatch.setattr("streamguard.history.replay.RESIDENT", 50)
     _, scored = replayed(str(path), 10, partitions=1)
     np.testing.assert_array_equal(scored.score, expected.score)
 

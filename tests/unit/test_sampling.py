@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamguard.features import NAMES
+from streamguard.fold.features import NAMES
 from streamguard.models.sampling import (
     LEAST_ROWS,
     QUIET_TAIL_BITS,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamguard.events import parse
+from streamguard.events.event import parse
 from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
 from streamguard.simulate.drift import DAY_MS
 from streamguard.simulate.habits import LEAVER

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamguard.events import parse
+from streamguard.events.event import parse
 from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
 from streamguard.simulate.drift import DAY_MS, LIFE_DAYS, Drift, Thing
 from streamguard.simulate.habits import KINDS, NAMED, TYPE_MIX, TYPES, Habits, type_mixes

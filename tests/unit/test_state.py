@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamguard import profile as layout
-from streamguard.packed import StateError, pack, unpack
+from streamguard.fold import profile as layout
 from streamguard.settings import Detection
-from streamguard.state import PartitionState
+from streamguard.state.packed import StateError, pack, unpack
+from streamguard.state.partition import PartitionState
 from tests.streams import DAY, HOUR, MINUTE, START, Partition, event, fold_one, habit
 
 FAR = START + 30 * 365 * DAY

@@ -22,8 +22,8 @@ def command(seconds: int, rate: int, users: int, seed: int, keep: bool) -> None:
     this machine's loopback and in a temporary directory, and ends with the command.
     """
     from streamguard.cli.demo.play import play
-    from streamguard.jars import JarsUnavailableError
-    from streamguard.java import JavaNotFoundError
+    from streamguard.machine.jars import JarsUnavailableError
+    from streamguard.machine.java import JavaNotFoundError
     from streamguard.testing.broker import BrokerError
 
     try:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
-from streamguard.jars import Jars
-from streamguard.java import JavaNotFoundError, find_java, java_version
+from streamguard.machine.jars import Jars
+from streamguard.machine.java import JavaNotFoundError, find_java, java_version
 from streamguard.settings import Settings
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*([^;]*)(?:;\s*extra\s*==\s*['\"](\w+)['\"])?")
@@ -106,8 +106,8 @@ def kernels() -> Iterator[Finding]:
     """Fold an event, and see whether the next process finds the compiled code."""
     import numba
 
-    from streamguard.fold import fold
-    from streamguard.hashing import _hash_rows
+    from streamguard.events.hashing import _hash_rows
+    from streamguard.fold.kernel import fold
     from streamguard.kernels import compile_fold
 
     began = time.perf_counter()
@@ -133,7 +133,7 @@ def jars(settings: Settings | None) -> Iterator[Finding]:
     yield _jars(KAFKA, "`streamguard broker` and `streamguard demo` fetch them")
     if importlib.util.find_spec("pyspark") is None:
         return
-    from batch.jvm import Jvm
+    from batch.engines.jvm import Jvm
 
     try:
         connector = Jvm().connector

@@ -1,0 +1,203 @@
+"""The forest of a run: what it is trained on, whether it passes the gate, and its way into the registry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from batch import schema
+from batch.folding.staged import Rows
+from batch.runs import REPORT
+from batch.source.plan import About
+from streamguard.alerts.incident import rfc3339
+from streamguard.models import gate, sampling
+from streamguard.models.forest import Forest
+from streamguard.models.manifest import ArtifactError, Origin
+from streamguard.models.registry import Registry
+from streamguard.models.sampling import Chosen
+from streamguard.models.train import train_on
+from streamguard.settings import Settings
+
+_NEWEST = 0.999
+"""The share of sampled events behind which a wrong clock may be suspected: a model's date is not theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenger:
+    """A trained forest that is not judged yet.
+
+    Attributes
+    ----------
+    rows
+        float32 (m, 28), what it was trained on.
+    distribution
+        Of them, see `streamguard.models.gate.distribution`.
+    """
+
+    forest: Forest
+    origin: Origin
+    rows: NDArray[np.float32]
+    distribution: gate.Distribution
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the gate made of a challenger; nothing is promoted yet.
+
+    Attributes
+    ----------
+    model
+        For the report.
+    trouble
+        Why it could not be published; None if it was.
+    """
+
+    model: schema.Model
+    trouble: ArtifactError | None = None
+
+    def carry_out(self, registry: Registry) -> tuple[bool, str]:
+        """Make the version current if it passed, unless somebody decided otherwise meanwhile.
+
+        Returns
+        -------
+        current, says
+            Whether it is current now, and why, in a sentence.
+
+        Raises
+        ------
+        ArtifactError
+            If it could not be published, or the pointer cannot be moved.
+        """
+        if self.trouble is not None:
+            raise self.trouble
+        version, previous, says = self.model.version, self.model.previous, self.model.says
+        if version == previous:
+            if registry.current() == version:
+                return True, f"model {version} is current already: the same events, the same forest"
+            why = "it was current, and is no more"
+        elif not self.model.passed:
+            why = says
+        elif refusal := registry.promote_after(version, previous):
+            why = f"it {says}, but {refusal}"
+        else:
+            return True, f"model {version} {says} and is current now; before: {previous or 'none'}"
+        return False, (
+            f"model {version} was not promoted, {registry.current() or 'none'} stays: {why}; to make it current "
+            f"all the same: streamguard models promote {version} --registry {registry.directory}"
+        )
+
+
+def choose(sample: Rows, settings: Settings) -> Chosen:
+    """The quiet events of a sample, so many of each user at the most, in the order of their priority."""
+    numbers: dict[tuple[int, str], int] = {}
+    users = zip(sample.partition.tolist(), sample.user, strict=True)
+    return sampling.choose(
+        np.concatenate([np.empty(0, np.uint64), *_priorities(sample)]),
+        np.array([numbers.setdefault(user, len(numbers)) for user in users], np.int64),
+        sample.features,
+        sample.tail,
+        sample.patterns,
+        sample.alerted,
+        per_user=settings.sampling.rows_per_user,
+    )
+
+
+def _priorities(sample: Rows) -> list[NDArray[np.uint64]]:
+    """Of rows that are sorted by partition."""
+    return [
+        sampling.priority(int(p), sample.offset[sample.partition == p]) for p in np.unique(sample.partition)
+    ]
+
+
+def train(sample: Rows, chosen: Chosen, about: About, settings: Settings) -> Challenger | None:
+    """Grow the forest; None if there are fewer rows than the gate asks for.
+
+    The same history and settings give the same artifact to the bit: it names its newest events, and no date of its own.
+    """
+    rows = sample.features[chosen.rows]
+    if len(rows) < settings.gate.least_rows:
+        return None
+    newest = np.quantile(sample.timestamp, _NEWEST, method="lower")
+    origin = Origin(
+        rows=len(rows),
+        parameters=msgspec.to_builtins(settings.training)
+        | {"sampling": msgspec.to_builtins(settings.sampling)},
+        offsets={str(p): [about.starts[p], about.ends[p]] for p in sorted(about.ends)},
+        events_until=rfc3339(int(newest)),
+    )
+    forest = train_on(sample.features, chosen, settings.training)
+    return Challenger(forest, origin, rows, gate.distribution(rows))
+
+
+def decide(
+    challenger: Challenger | None, sample: Rows, registry: Registry, settings: Settings
+) -> Decision | None:
+    """Publish the challenger, and ask the gate; None without one.
+
+    What is published depends on the history and the settings alone. The judgement, which depends on the champion
+    too, is kept beside it. A registry in trouble takes nothing from the run: the decision raises it when it is
+    carried out.
+    """
+    if challenger is None:
+        return None
+    version, previous, trouble = challenger.forest.version, None, None
+    try:
+        previous = registry.current()
+    except ArtifactError as error:
+        trouble = error
+    judgement = _judged(challenger, previous, sample, registry, settings)
+    says = judgement.says
+    try:
+        metrics = {gate.DISTRIBUTION: challenger.distribution}
+        registry.publish(challenger.forest, origin=challenger.origin, metrics=metrics)
+        if version != previous or registry.judgement(version) is None:
+            registry.judge(version, judgement)
+    except ArtifactError as error:
+        trouble, says = error, f"not published: {error}; the gate: {says}"
+    checks = [schema.Check(check.name, check.passed, check.says) for check in judgement.checks]
+    return Decision(schema.Model(version, judgement.passed, previous, says, checks), trouble)
+
+
+def _judged(
+    challenger: Challenger, previous: str | None, sample: Rows, registry: Registry, settings: Settings
+) -> gate.Judgement:
+    """The gate's word; a champion that cannot be trusted is not compared with: it has to be replaced."""
+    champion, before, rows_before, uncompared = None, None, 0, ""
+    if previous is not None:
+        try:
+            champion = registry.load(previous)
+            before = gate.distribution_in(registry.metrics(previous))
+            rows_before = registry.manifest(previous).origin.rows
+        except ArtifactError as error:
+            champion, uncompared = None, f"it could not be read: {error}"
+    judgement = gate.judge(
+        challenger.forest,
+        champion,
+        gate.Sample(
+            sample.features, sample.strength, sampling.quiet(sample.tail, sample.patterns, sample.alerted)
+        ),
+        rows=challenger.rows,
+        before=before,
+        rows_before=rows_before,
+        alert_bits=settings.detection.alert_bits,
+        limits=settings.gate,
+    )
+    return msgspec.structs.replace(judgement, champion=previous, uncompared=uncompared)
+
+
+def drift_since(
+    latest: Path | None, challenger: Challenger | None, registry: Registry
+) -> dict[str, float] | None:
+    """How each feature's distribution among training rows has moved since the last run's; None without one."""
+    if latest is None or challenger is None:
+        return None
+    try:
+        model = schema.decode((latest / REPORT).read_bytes()).model
+        before = None if model is None else gate.distribution_in(registry.metrics(model.version))
+    except (OSError, msgspec.DecodeError, ArtifactError):
+        return None
+    return None if before is None else gate.drift(before, challenger.distribution)

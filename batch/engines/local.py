@@ -1,0 +1,113 @@
+"""The engine without a JVM: stretches are folded in processes of this machine."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+from batch.folding.file import SCHEMA, file_of
+from batch.folding.stretch import PlanError, Records, Stretch, fold_stretch
+from batch.source.sources import Source
+from streamguard.settings import Settings
+
+_WORTH_A_PROCESS = 50_000
+"""Records; for fewer, starting processes takes longer than folding."""
+
+Told = Callable[[Stretch], None]
+"""Hears of each stretch that is done."""
+Work = Callable[[Stretch, Records, Settings, Path], None]
+"""What is done with a stretch and its records; the result is left in the directory. Processes are sent it."""
+
+
+def write_file(stretch: Stretch, records: Records, settings: Settings, directory: Path) -> None:
+    """Fold records into the stretch's file."""
+    import pyarrow.parquet as pq
+
+    path = file_of(directory, stretch.partition)
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+        for batch in fold_stretch(stretch, records, settings.detection, settings.sampling):
+            writer.write_batch(batch)
+
+
+def fold(
+    source: Source,
+    stretches: Sequence[Stretch],
+    settings: Settings,
+    directory: Path,
+    told: Told,
+    work: Work = write_file,
+) -> None:
+    """Fold every stretch into its file, or do other work with it.
+
+    Raises
+    ------
+    PlanError
+        If a process that does it is ended from outside.
+    """
+    processes = min(os.cpu_count() or 1, len(stretches))
+    if processes == 1 or sum(s.end - s.start for s in stretches) < _WORTH_A_PROCESS:
+        for stretch in stretches:
+            read_and(work, source, stretch, settings, directory)
+            told(stretch)
+        return
+    with _pool(processes) as pool:
+        longest_first = sorted(stretches, key=lambda s: s.start - s.end)
+        with _interrupts_held():
+            waiting = {pool.submit(read_and, work, source, s, settings, directory): s for s in longest_first}
+        for done in as_completed(waiting):
+            try:
+                done.result()
+            except BrokenProcessPool:
+                raise PlanError(
+                    "a process that folds was ended from outside, by the system perhaps for want of memory: its log "
+                    f"says so; each of {processes} processes needs room for its users and for twice `sampling.rows`"
+                ) from None
+            told(waiting[done])
+
+
+@contextmanager
+def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that end with the block, however it ends, and with this process, however that ends."""
+    others = set(multiprocessing.active_children())
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, initializer=_begin) as pool:
+        try:
+            yield pool
+        finally:  # nothing is left to do, and an interpreter takes half a second to take itself apart
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes started meanwhile never see SIGINT, which a terminal sends to them, too: it is for this one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin() -> None:
+    gc.disable()  # what is folded has no cycles, and looking for some takes a tenth of the time
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def read_and(work: Work, source: Source, stretch: Stretch, settings: Settings, directory: Path) -> None:
+    """Read a stretch and do the work."""
+    work(stretch, source.records(stretch), settings, directory)

@@ -1,0 +1,184 @@
+"""The Spark engine: one task folds one partition's stretch, in offset order, into its file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from batch.engines.local import Told, Work, write_file
+from batch.engines.session import SparkError, told_by
+from batch.folding.stretch import PlanError, Records, Stretch
+from batch.source.sources import FileSource, KafkaSource, Source
+from streamguard.settings import Settings
+from streamguard.state.packed import StateError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+DONE = pa.schema([pa.field("partition", pa.int32()), pa.field("first", pa.int64())])
+"""What a task answers: the partition it has folded, and the first offset it was given."""
+
+Do = Callable[[Stretch, Records], None]
+
+_RAISED = re.compile(
+    r"^(?:batch\.folding\.stretch\.(PlanError)|streamguard\.state\.packed\.(StateError)): (.+)$", re.MULTILINE
+)
+
+
+def fold(
+    source: Source,
+    stretches: Sequence[Stretch],
+    settings: Settings,
+    directory: Path,
+    told: Told,
+    spark: SparkSession,
+    work: Work = write_file,
+) -> None:
+    """Fold every stretch into its file, or do other work with it, as `batch.engines.local.fold` does.
+
+    Tasks write and read files by themselves: on a cluster, the directory, files of an earlier run and a
+    history of files have to be where every executor sees them.
+
+    Raises
+    ------
+    PlanError
+        If a task was not given one partition's records in the planned order, or a partition has two tasks.
+    StateError
+        If an earlier run's state is of another layout.
+    SparkError
+        If the job failed for another reason.
+    """
+    directory = directory.resolve()  # executors are somewhere else
+    planned = {s.partition: _resolved(s) for s in stretches if s.end > s.start}
+    do = partial(_do, work, settings, directory)
+    answers = _run(source, planned, do, spark) if planned else []
+    _check_once(planned, answers)
+    answered = {partition for partition, _ in answers}
+    for stretch in stretches:
+        if stretch.partition not in answered:  # nothing planned, or nothing but markers and aborted records
+            do(_resolved(stretch), ())
+        told(stretch)
+
+
+def _do(work: Work, settings: Settings, directory: Path, stretch: Stretch, records: Records) -> None:
+    work(stretch, records, settings, directory)
+
+
+def _resolved(stretch: Stretch) -> Stretch:
+    earlier = None if stretch.earlier is None else str(Path(stretch.earlier).resolve())
+    return replace(stretch, earlier=earlier)
+
+
+def reader_options(source: KafkaSource, planned: Mapping[int, Stretch]) -> dict[str, str]:
+    """The planned offsets as numbers; without a wish for more tasks, one reads one partition in order."""
+    connection = {f"kafka.{name}": value for name, value in source.brokers.java().items()}
+    return connection | {
+        "assign": json.dumps({source.topic: list(planned)}),
+        "startingOffsets": json.dumps({source.topic: {str(p): s.start for p, s in planned.items()}}),
+        "endingOffsets": json.dumps({source.topic: {str(p): s.end for p, s in planned.items()}}),
+        "kafka.isolation.level": "read_committed",
+        "failOnDataLoss": "true",
+    }
+
+
+def _run(
+    source: Source, planned: Mapping[int, Stretch], do: Do, spark: SparkSession
+) -> list[tuple[int, int]]:
+    """Run the tasks; what one raised is raised here, without Spark's stacks."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        tasks = _tasks(source, planned, do, spark)
+        return [(row.partition, row.first) for row in tasks.collect()]
+    except (Py4JError, PySparkException) as error:
+        raised = _RAISED.search(str(error))
+        if raised is None and "Failed to find data source: kafka" in str(error):
+            raise SparkError(
+                "Spark has no Kafka connector: give spark-submit "
+                f"`--packages org.apache.spark:spark-sql-kafka-0-10_2.13:{spark.version}`"
+            ) from None
+        if raised is None:
+            raise SparkError(f"the Spark job failed: {told_by(error)}") from error
+        plan, _, message = raised.groups()
+        raise (PlanError if plan else StateError)(message) from None
+
+
+def _tasks(source: Source, planned: Mapping[int, Stretch], do: Do, spark: SparkSession) -> DataFrame:
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    answer = from_arrow_schema(DONE)
+    if isinstance(source, KafkaSource):
+        topic = spark.read.format("kafka").options(**reader_options(source, planned)).load()
+        task = partial(_fold_records, planned, do)
+        return topic.select("partition", "offset", "value").mapInArrow(task, answer)
+    if isinstance(source, FileSource):
+        source = replace(source, directory=str(Path(source.directory).resolve()))
+    chosen = list(planned.values())
+    numbers = spark.range(0, len(chosen), 1, len(chosen))
+    return numbers.mapInArrow(partial(_fold_files, source, chosen, do), answer)
+
+
+def _fold_records(
+    planned: Mapping[int, Stretch], do: Do, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """A task: fold what it is given, which has to be of one partition."""
+    filled = (batch for batch in batches if batch.num_rows)
+    first = next(filled, None)
+    if first is None:
+        return
+    partition, offset = first["partition"][0].as_py(), first["offset"][0].as_py()
+    if partition not in planned:
+        raise PlanError(f"partition {partition}: offset {offset} was read, but nothing of it is in the plan")
+    do(planned[partition], _of_one(partition, chain([first], filled)))
+    yield _answer(partition, offset)
+
+
+def _of_one(partition: int, batches: Iterable[pa.RecordBatch]) -> Records:
+    for batch in batches:
+        partitions, offsets = batch["partition"].to_numpy(), batch["offset"].to_numpy()
+        others = (partitions != partition).nonzero()[0]
+        if len(others):
+            k = others[0]
+            raise PlanError(
+                f"partition {partition}: its task was also given offset {offsets[k]} of partition {partitions[k]}, "
+                "but the plan is a task for each partition"
+            )
+        yield offsets, batch["value"].to_pylist()
+
+
+def _fold_files(
+    source: Source, chosen: Sequence[Stretch], do: Do, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """A task: read and fold the stretches whose numbers it is given."""
+    for batch in batches:
+        for number in batch["id"].to_pylist():
+            stretch = chosen[number]
+            do(stretch, source.records(stretch))
+            yield _answer(stretch.partition, stretch.start)
+
+
+def _answer(partition: int, first: int) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"partition": [partition], "first": [first]}, schema=DONE)
+
+
+def _check_once(planned: Mapping[int, Stretch], answers: Sequence[tuple[int, int]]) -> None:
+    firsts: dict[int, list[int]] = {}
+    for partition, first in answers:
+        firsts.setdefault(partition, []).append(first)
+    for partition, offsets in sorted(firsts.items()):
+        if len(offsets) > 1:
+            stretch = planned[partition]
+            raise PlanError(
+                f"partition {partition}: {len(offsets)} tasks read it, from offset "
+                f"{' and '.join(map(str, sorted(offsets)))} on, but the plan is one task for all offsets from "
+                f"{stretch.start} to {stretch.end - 1}"
+            )

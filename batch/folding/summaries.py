@@ -1,0 +1,186 @@
+"""What is summed up of each user while history is folded: counts, rates, distinct addresses, usual features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.events import indicators as flag
+from streamguard.events.columns import TEXTS
+from streamguard.fold.features import NAMES
+from streamguard.numeric import inline, kernel
+from streamguard.state.packed import pack, unpack
+from streamguard.state.partition import Folded
+
+DISTINCT = 64
+"""Up to so many different values are counted exactly, more are estimated (K minimum values; about 13 % off)."""
+
+UNUSUAL_HOUR = 0.75
+"""An hour is unusual if this share of the crowd's hours is busier."""
+
+SUMMARY = np.dtype(
+    [
+        ("events", "<f8"),
+        ("threat_sum", "<f8"),
+        ("threat_events", "<f8"),
+        ("threat_max", "<f8"),
+        ("logins", "<f8"),
+        ("failed_logins", "<f8"),
+        ("unusual_hours", "<f8"),
+        ("first_ms", "<i8"),
+        ("last_ms", "<i8"),
+        ("sources", "<i8"),  # hashes in use below
+        ("locations", "<i8"),
+        ("source_hashes", "<u8", DISTINCT),  # the smallest, ascending
+        ("location_hashes", "<u8", DISTINCT),
+        ("feature_sum", "<f8", len(NAMES)),
+        ("features", "<f4", len(NAMES)),  # of the last event
+    ]
+)
+
+SUMMARY_COLUMNS = np.dtype(
+    [
+        ("total_events", "<i8"),
+        ("unique_ips", "<i8"),
+        ("unique_locations", "<i8"),
+        ("avg_threat_score", "<f8"),
+        ("max_threat_score", "<f8"),
+        ("failed_auth_rate", "<f8"),
+        ("unusual_hour_rate", "<f8"),
+        ("first_seen", "<i8"),
+        ("last_seen", "<i8"),
+    ]
+)
+"""What is made of it for readers; times are epoch milliseconds, rates are 0 where there was no event of the kind."""
+
+_SOURCE, _LOCATION = TEXTS.index("source"), TEXTS.index("location")
+_OFF_HOURS = NAMES.index("off_hours_share")
+
+
+class Summaries:
+    """The users of one partition.
+
+    Examples
+    --------
+    >>> from streamguard.settings import Detection
+    >>> from streamguard.state.partition import PartitionState
+    >>> state = PartitionState(0, lambda keys: [None] * len(keys), resident=100, detection=Detection())
+    >>> event = b'{"timestamp": 1700000000000, "user": "ann", "event_type": "login", "status": "failed"}'
+    >>> summaries = Summaries()
+    >>> summaries.add(state.fold([event, event], np.array([7, 8])))
+    >>> columns(summaries.records)[["total_events", "failed_auth_rate"]].tolist()
+    [(2, 1.0)]
+    """
+
+    def __init__(self) -> None:
+        self._row: dict[str, int] = {}
+        self._records = np.zeros(1024, SUMMARY)
+        self._peaks = np.zeros(1024)
+
+    @property
+    def records(self) -> NDArray[Any]:
+        """`SUMMARY` (n,)."""
+        return self._records[: len(self._row)]
+
+    def restore(self, user: str, packed: bytes) -> None:
+        """Take over what an earlier run had summed up of a user."""
+        record = unpack(packed, SUMMARY, f"the summary of user {user}")
+        (row,) = self._rows([user])
+        self._records[row] = record[0]
+
+    def packed(self) -> tuple[list[str], NDArray[np.float64], list[bytes]]:
+        """Users sorted by name, the strongest evidence (bits) that `add` has seen of each, and what `restore` takes."""
+        users = sorted(self._row)
+        rows = [self._row[user] for user in users]
+        return users, self._peaks[rows], [pack(self._records[row]) for row in rows]
+
+    def add(self, folded: Folded) -> None:
+        """Sum up a chunk."""
+        columns = folded.columns
+        rows = self._rows(columns.users)
+        _add(
+            self._records, self._peaks, rows, columns.timestamp, columns.threat, columns.flags,
+            columns.hashes[:, _SOURCE], columns.hashes[:, _LOCATION], folded.evidence, folded.features,
+        )  # fmt: skip
+
+    def _rows(self, users: list[str]) -> NDArray[np.int64]:
+        row = self._row
+        rows = np.array([row.setdefault(user, len(row)) for user in users], np.int64)
+        if len(row) > len(self._records):
+            grown = np.zeros(max(len(row), 2 * len(self._records)), SUMMARY)
+            grown[: len(self._records)] = self._records
+            self._records = grown
+            self._peaks = np.concatenate([self._peaks, np.zeros(len(grown) - len(self._peaks))])
+        return rows
+
+
+def columns(records: NDArray[Any]) -> NDArray[Any]:
+    """`SUMMARY` (n,) as `SUMMARY_COLUMNS` (n,)."""
+    out = np.zeros(len(records), SUMMARY_COLUMNS)
+    for ours, theirs in (
+        ("total_events", "events"), ("max_threat_score", "threat_max"), ("first_seen", "first_ms"),
+        ("last_seen", "last_ms"),
+    ):  # fmt: skip
+        out[ours] = records[theirs]
+    for rate, part, whole in (
+        ("avg_threat_score", "threat_sum", "threat_events"),
+        ("failed_auth_rate", "failed_logins", "logins"),
+        ("unusual_hour_rate", "unusual_hours", "events"),
+    ):
+        out[rate] = records[part] / np.maximum(records[whole], 1.0)
+    out["unique_ips"] = _distinct(records["sources"], records["source_hashes"])
+    out["unique_locations"] = _distinct(records["locations"], records["location_hashes"])
+    return out
+
+
+def _distinct(used: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """How many different hashes there were, by how densely the smallest lie (Bar-Yossef et al. 2002)."""
+    largest = hashes[:, -1].astype(np.float64) / 2.0**64
+    estimate = np.rint((DISTINCT - 1) / np.maximum(largest, 2.0**-52))
+    return np.where(used < DISTINCT, used, np.maximum(estimate, DISTINCT))
+
+
+@inline
+def _insert(hashes, used, value):  # type: ignore[no-untyped-def]
+    """Put a value among the smallest; how many there are now."""
+    if value == 0 or (used == len(hashes) and value > hashes[used - 1]):
+        return used
+    place = np.searchsorted(hashes[:used], value)
+    if place < used and hashes[place] == value:
+        return used
+    if used < len(hashes):
+        used += 1
+    for k in range(used - 1, place, -1):
+        hashes[k] = hashes[k - 1]
+    hashes[place] = value
+    return used
+
+
+@kernel
+def _add(records, peaks, rows, timestamp, threat, flags, source, location, strength, features):  # type: ignore[no-untyped-def]
+    for i in range(len(rows)):
+        r = records[rows[i]]
+        if r.events == 0.0:
+            r.first_ms = timestamp[i]
+            r.last_ms = timestamp[i]
+        r.first_ms = min(r.first_ms, timestamp[i])
+        r.last_ms = max(r.last_ms, timestamp[i])
+        r.events += 1.0
+        if flags[i] & flag.HAS_THREAT:
+            r.threat_sum += threat[i]
+            r.threat_events += 1.0
+            r.threat_max = max(r.threat_max, threat[i])
+        if flags[i] & flag.AUTHENTICATION:
+            r.logins += 1.0
+            if flags[i] & flag.FAILED:
+                r.failed_logins += 1.0
+        if features[i, _OFF_HOURS] >= UNUSUAL_HOUR:
+            r.unusual_hours += 1.0
+        peaks[rows[i]] = max(peaks[rows[i]], strength[i])
+        r.sources = _insert(r.source_hashes, r.sources, source[i])
+        r.locations = _insert(r.location_hashes, r.locations, location[i])
+        for k in range(features.shape[1]):
+            r.feature_sum[k] += features[i, k]
+            r.features[k] = features[i, k]

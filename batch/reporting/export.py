@@ -1,0 +1,138 @@
+"""A run's Parquet: events kept as training data, and users with their features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batch.detection.clusters import Peers
+from batch.detection.findings import Findings, names
+from batch.folding.staged import Users
+from batch.folding.summaries import SUMMARY_COLUMNS
+from streamguard.fold.features import NAMES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PARTITION_KEY = "anomaly"
+"""The directories are `anomaly=0` and `anomaly=1`; the column in the files is `is_anomaly`.
+
+Readers take a key of a path as a column, and a column of the same name in the file gets in its way: below
+`is_anomaly=1/`, `pandas.read_parquet` refuses the directory whatever the column's type, and a pyarrow dataset and
+Polars want an int32. With two names, each file is whole in itself for every reader, and whoever wants one kind
+only names one directory.
+"""
+
+_COMPRESSION = "zstd"
+
+
+def training_data(findings: Findings, training: NDArray[np.bool_], directory: Path) -> None:
+    """Write `anomaly=0/part-0.parquet` and `anomaly=1/part-0.parquet`; the same findings give the same bytes.
+
+    Columns: partition, offset, timestamp (UTC), user, event_type, source_ip, the 28 features, score, tail_bits,
+    forest_bits, evidence_bits, risk, patterns (names), is_sampled (of the uniform sample; the others are the worst
+    alerts), is_training, is_anomaly. A file without rows has its columns all the same.
+
+    Parameters
+    ----------
+    findings
+        What was found.
+    training
+        bool, of the sample's rows in their order: whether the row trained the forest.
+    directory
+        Made if it is missing.
+    """
+    import pyarrow as pa
+
+    rows = findings.rows
+    is_training = np.zeros(len(rows), bool)
+    is_training[findings.sampled] = training
+    table = pa.table(
+        {
+            "partition": pa.array(rows.partition, pa.int32()),
+            "offset": pa.array(rows.offset, pa.int64()),
+            "timestamp": _time(rows.timestamp),
+            "user": pa.array(rows.user, pa.string()),
+            "event_type": pa.array(rows.event_type, pa.string()),
+            "source_ip": pa.array(rows.source, pa.string()),
+            **_features(rows.features),
+            "score": pa.array(rows.score),
+            "tail_bits": pa.array(rows.tail),
+            "forest_bits": pa.array(findings.forest),
+            "evidence_bits": pa.array(findings.evidence),
+            "risk": pa.array(findings.risk),
+            "patterns": pa.array([names(bits) for bits in rows.patterns.tolist()], pa.list_(pa.string())),
+            "is_sampled": pa.array(findings.sampled),
+            "is_training": pa.array(is_training),
+            "is_anomaly": pa.array(findings.is_anomaly),
+        }
+    )
+    for value in (0, 1):
+        _write(
+            table.filter(pa.array(findings.is_anomaly == bool(value))), directory / f"{PARTITION_KEY}={value}"
+        )
+
+
+def features(users: Users, findings: Findings, peers: Peers | None, directory: Path) -> None:
+    """Write `part-0.parquet`, a row each user; the same users give the same bytes.
+
+    Columns: user, partition, the 28 features of the last event, their means over all events as mean_NAME, the
+    summary (total_events to last_seen), peer_group, peer_distance, peer_bits, small_group (null without peer groups),
+    evidence_bits, risk, is_anomaly.
+
+    Parameters
+    ----------
+    users, findings, peers
+        Of the same users in the same order.
+    directory
+        Made if it is missing.
+    """
+    import pyarrow as pa
+
+    n = len(users)
+    summary = {
+        name: _time(users.summary[name]) if name.endswith("_seen") else pa.array(users.summary[name].copy())
+        for name in SUMMARY_COLUMNS.names or ()
+    }
+    groups: dict[str, Any] = {
+        "peer_group": pa.nulls(n, pa.int32()) if peers is None else pa.array(peers.group),
+        "peer_distance": pa.nulls(n, pa.float64()) if peers is None else pa.array(peers.distance),
+        "peer_bits": pa.nulls(n, pa.float64()) if peers is None else pa.array(peers.bits),
+        "small_group": pa.nulls(n, pa.bool_()) if peers is None else pa.array(peers.small),
+    }
+    table = pa.table(
+        {
+            "user": pa.array(users.user, pa.string()),
+            "partition": pa.array(users.partition, pa.int32()),
+            **_features(users.features),
+            **_features(users.usual, "mean_"),
+            **summary,
+            **groups,
+            "evidence_bits": pa.array(findings.user_evidence),
+            "risk": pa.array(findings.user_risk),
+            "is_anomaly": pa.array(findings.user_is_anomaly),
+        }
+    )
+    _write(table, directory)
+
+
+def _features(matrix: NDArray[Any], prefix: str = "") -> dict[str, Any]:
+    import pyarrow as pa
+
+    return {prefix + name: pa.array(np.ascontiguousarray(matrix[:, k])) for k, name in enumerate(NAMES)}
+
+
+def _time(ms: NDArray[np.int64]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(np.ascontiguousarray(ms), pa.timestamp("ms", tz="UTC"))
+
+
+def _write(table: pa.Table, directory: Path) -> None:
+    import pyarrow.parquet as pq
+
+    directory.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, directory / "part-0.parquet", compression=_COMPRESSION)

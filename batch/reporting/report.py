@@ -1,0 +1,218 @@
+"""What a run reports: `anomaly_report.json`, and what `report.html` is drawn from."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from batch.detection.clusters import Group, Peers
+from batch.detection.findings import Findings
+from batch.folding.staged import Counts, Users
+from batch.schema import (
+    FORMAT,
+    Distribution,
+    Drift,
+    Model,
+    PeerGroup,
+    Range,
+    Refused,
+    Report,
+    Totals,
+    Trait,
+    User,
+)
+from streamguard import __version__
+from streamguard.alerts.incident import rfc3339
+from streamguard.fold.features import NAMES
+from streamguard.models.sampling import Chosen
+from streamguard.settings import Settings
+
+if TYPE_CHECKING:
+    from batch.detection.detect import Detected
+    from batch.history import History
+
+MOST_ANOMALIES = 50
+MOST_USERS = 50
+MOST_REFUSED = 20
+TRAITS = 4
+"""Features told of a group: those in which it differs most from the median user."""
+
+MOST_BARS = 60
+
+
+def build(
+    run_id: str,
+    history: History,
+    detected: Detected,
+    *,
+    settings: Settings,
+    algorithm: str,
+    started: float,
+    finished: float,
+    model: Model | None,
+    drift: Mapping[str, float] | None,
+    seconds: Mapping[str, float],
+) -> Report:
+    """Put a run's report together.
+
+    Parameters
+    ----------
+    run_id
+        This run.
+    history, detected
+        What was folded, and what was found in it.
+    settings, algorithm
+        What it was run with; secrets have no place in settings.
+    started, finished
+        Epoch seconds.
+    model
+        The forest and the gate's word on it.
+    drift
+        Population stability index by feature, against the last run.
+    seconds
+        By step.
+    """
+    staged, findings, peers = history.staged, detected.findings, detected.peers
+    users = staged.users
+    number = {key: i for i, key in enumerate(zip(users.partition.tolist(), users.user.tolist(), strict=True))}
+    risks = _incident_risks(staged.incidents, number)
+    used = msgspec.to_builtins(settings)
+    return Report(
+        format=FORMAT,
+        run_id=run_id,
+        continues=history.continues,
+        started=rfc3339(int(started * 1000)),
+        finished=rfc3339(int(finished * 1000)),
+        streamguard=__version__,
+        source=history.about.source,
+        parameters={"algorithm": algorithm}
+        | {name: used[name] for name in ("batch", "detection", "sampling", "training", "clusters", "gate")},
+        ranges=[_range(counts) for counts in staged.counts],
+        totals=_totals(staged.counts, findings, detected.chosen),
+        refused_first=[Refused(c.partition, *first) for c in staged.counts for first in c.refused_first][
+            :MOST_REFUSED
+        ],
+        model=model,
+        drift=None if drift is None else [Drift(feature, float(psi)) for feature, psi in drift.items()],
+        silhouette=None if peers is None else peers.silhouette,
+        groups=[] if peers is None else _groups(peers, findings),
+        anomalies=[_anomaly(body, number, peers) for body in staged.incidents[:MOST_ANOMALIES]],
+        users=[_user(i, users, findings, peers, risks.get(i, [])) for i in _worst(users, findings)],
+        distribution=_distribution(findings, settings.detection.alert_bits),
+        seconds=dict(seconds),
+    )
+
+
+def _range(counts: Counts) -> Range:
+    return Range(
+        counts.partition,
+        counts.start,
+        counts.end,
+        counts.records,
+        counts.events,
+        sum(counts.refused.values()),
+        counts.alerted,
+        counts.missing,
+        None if counts.first_ms is None else rfc3339(counts.first_ms),
+        None if counts.last_ms is None else rfc3339(counts.last_ms),
+    )
+
+
+def _totals(counts: Sequence[Counts], findings: Findings, chosen: Chosen) -> Totals:
+    refused: Counter[str] = Counter()
+    for c in counts:
+        refused.update(c.refused)
+    found = findings.totals
+    return Totals(
+        records=sum(c.records for c in counts),
+        events=found.events,
+        refused=refused.total(),
+        refused_by_reason=dict(refused.most_common()),
+        alerted=found.alerted,
+        anomaly_rate=found.anomaly_rate,
+        sampled=found.sampled,
+        sampled_anomalies=found.sampled_alerted + found.forest_added,
+        forest_added=found.forest_added,
+        training_rows=len(chosen.rows),
+        trimmed_share=chosen.trimmed,
+        users=found.users,
+        users_flagged=found.users_flagged,
+    )
+
+
+def _groups(peers: Peers, findings: Findings) -> list[PeerGroup]:
+    flagged = np.bincount(peers.group, findings.user_is_anomaly, minlength=len(peers.groups)).astype(int)
+    return [
+        PeerGroup(k, group.size, int(flagged[k]), group.small, group.spread, _traits(group))
+        for k, group in enumerate(peers.groups)
+    ]
+
+
+def _traits(group: Group) -> list[Trait]:
+    most = np.argsort(-np.abs(group.apart), kind="stable")[:TRAITS]
+    return [Trait(NAMES[k], float(group.centre[k]), float(group.apart[k])) for k in most if group.apart[k]]
+
+
+def _anomaly(
+    body: Mapping[str, Any], number: Mapping[tuple[int, str], int], peers: Peers | None
+) -> dict[str, Any]:
+    entity = body["entity"]
+    user = number.get((body["origin"]["partition"], entity["value"])) if entity["kind"] == "user" else None
+    known = peers is not None and user is not None
+    return {**body, "peer_group": int(peers.group[user]) if known else None}  # type: ignore[union-attr]
+
+
+def _incident_risks(
+    incidents: Sequence[Mapping[str, Any]], number: Mapping[tuple[int, str], int]
+) -> dict[int, list[float]]:
+    """Of each user that incidents are about, the risks of these."""
+    risks: dict[int, list[float]] = defaultdict(list)
+    for body in incidents:
+        user = number.get((body["origin"]["partition"], body["entity"]["value"]))
+        if body["entity"]["kind"] == "user" and user is not None:
+            risks[user].append(float(body["risk"]))
+    return risks
+
+
+def _worst(users: Users, findings: Findings) -> list[int]:
+    """Users with the highest risk; those against whom nothing speaks are left out."""
+    worst = np.lexsort((np.arange(len(users)), -findings.user_evidence))[:MOST_USERS]
+    return [i for i in worst.tolist() if findings.user_evidence[i] > 0]
+
+
+def _user(
+    i: int, users: Users, findings: Findings, peers: Peers | None, incident_risks: Sequence[float]
+) -> User:
+    summary = users.summary[i]
+    return User(
+        user=users.user[i],
+        partition=int(users.partition[i]),
+        risk=float(findings.user_risk[i]),
+        evidence_bits=round(float(findings.user_evidence[i]), 2),
+        is_anomaly=bool(findings.user_is_anomaly[i]),
+        why=findings.why(i),
+        incidents=len(incident_risks),
+        worst_incident_risk=max(incident_risks, default=None),
+        peer_group=None if peers is None else int(peers.group[i]),
+        small_group=None if peers is None else peers.groups[peers.group[i]].small,
+        peer_bits=round(float(findings.peer_bits[i]), 2),
+        total_events=int(summary["total_events"]),
+        unique_ips=int(summary["unique_ips"]),
+        unique_locations=int(summary["unique_locations"]),
+        failed_auth_rate=float(summary["failed_auth_rate"]),
+        first_seen=rfc3339(int(summary["first_seen"])),
+        last_seen=rfc3339(int(summary["last_seen"])),
+    )
+
+
+def _distribution(findings: Findings, alert_bits: float) -> Distribution:
+    bits = findings.evidence[findings.sampled]
+    reach = max(float(bits.max(initial=0.0)), 1.25 * alert_bits, 1.0)
+    width = float(np.ceil(2.0 * reach / MOST_BARS) / 2.0)
+    bars = int(reach // width) + 1
+    events = np.bincount((bits // width).astype(int), minlength=bars)
+    return Distribution(width, events.tolist(), alert_bits)

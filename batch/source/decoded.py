@@ -1,0 +1,186 @@
+"""Records as decoded columns, and columns as records that are scored alike, to the bit.
+
+Columns bear the names of `streamguard.history.fields`; what is not scored is left out, but for the event's id. Where
+the columns would not give the same event, or the same refusal, again, the record's bytes are kept beside them. That is
+found out by reading back what is about to be written, so it holds whatever a record looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streamguard.events.event import Event, parse
+
+_ID = "event_id"
+_RAW = "raw"
+
+
+def _columns() -> tuple[dict[str, pa.DataType], dict[str, type[msgspec.Struct]]]:
+    """Arrow type of every scored column, in the order of `Event`; struct of every group of fields."""
+    columns: dict[str, pa.DataType] = {}
+    groups: dict[str, type[msgspec.Struct]] = {}
+    for name, kind in get_type_hints(Event).items():
+        group = next((part for part in get_args(kind) if hasattr(part, "__struct_fields__")), None)
+        if group is not None:
+            groups[name] = msgspec.defstruct(
+                group.__name__, [], bases=(group,), frozen=True, omit_defaults=True
+            )
+            columns |= {f"{name}.{k}": _arrow_type(t) for k, t in get_type_hints(group).items()}
+        else:
+            columns[name] = pa.timestamp("ms", tz="UTC") if name == "timestamp" else _arrow_type(kind)
+    return columns, groups
+
+
+def _arrow_type(kind: Any) -> pa.DataType:
+    parts = get_args(kind) or (kind,)
+    return pa.string() if str in parts else pa.bool_() if bool in parts else pa.float64()
+
+
+_SCORED, _GROUPS = _columns()
+
+SCHEMA = pa.schema(
+    [
+        pa.field("offset", pa.int64(), nullable=False),
+        *(pa.field(name, kind) for name, kind in _SCORED.items()),
+        pa.field(_ID, pa.string()),
+        pa.field(_RAW, pa.binary()),
+    ]
+)
+"""One row a record: its offset, the event's columns (null where absent), and `raw`.
+
+`raw` is the record's bytes where the columns do not say all that is scored. A record that was refused has nothing
+else; a record without a value has only its offset.
+"""
+
+
+class _Document(Event, omit_defaults=True):
+    event_id: str | None = None
+
+
+class _Identified(msgspec.Struct, gc=False):
+    event_id: str | None = None
+
+
+_identified = msgspec.json.Decoder(_Identified).decode
+_lines = msgspec.json.Encoder().encode_lines
+
+
+def to_columns(offsets: NDArray[np.int64], values: Sequence[bytes | None]) -> pa.RecordBatch:
+    """Decode records.
+
+    Parameters
+    ----------
+    offsets
+        int64 (n,).
+    values
+        n records' values.
+
+    Returns
+    -------
+    RecordBatch
+        n rows of `SCHEMA`, from which `to_values` makes records that are scored alike.
+
+    Examples
+    --------
+    >>> rows = to_columns(np.arange(2), [b'{"timestamp": 1.7e9, "user": "ann", "event_type": "login", "x": 1}', b"?"])
+    >>> rows["user"].to_pylist(), rows["raw"].to_pylist()
+    (['ann', None], [None, b'?'])
+    >>> to_values(rows)
+    [b'{"timestamp":1700000000000,"event_type":"login","user":"ann"}', b'?']
+    """
+    events, index, _ = parse(values)
+    columns = dict(_scored(events))
+    columns[_ID] = pa.array([_id_of(values[i]) for i in index], pa.string())
+    decoded = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+    again, places, _ = parse(_documents(decoded))
+    kept: list[bytes | None] = list(values)
+    for place, event in zip(places, again, strict=True):
+        if event == events[place]:
+            kept[index[place]] = None
+    if len(index) < len(values):
+        rows = np.full(len(values), -1)
+        rows[index] = np.arange(len(index))
+        decoded = decoded.take(pa.array(rows, mask=rows < 0))
+    return pa.RecordBatch.from_arrays(
+        [pa.array(offsets, pa.int64()), *decoded.columns, pa.array(kept, pa.binary())], schema=SCHEMA
+    )
+
+
+def to_values(batch: pa.RecordBatch) -> list[bytes | None]:
+    """The records of rows of `SCHEMA`; of an event that columns say, a document of what they say."""
+    values: list[bytes | None] = _documents(batch)  # type: ignore[assignment]
+    raw = batch[_RAW]
+    for k in np.flatnonzero(~_filled(batch["timestamp"]) | _filled(raw)).tolist():
+        values[k] = raw[k].as_py()
+    return values
+
+
+def _scored(events: Sequence[Event]) -> Iterator[tuple[str, pa.Array]]:
+    for name in Event.__struct_fields__:
+        cells = [getattr(event, name) for event in events]
+        if name not in _GROUPS:
+            yield name, pa.array(cells, _SCORED[name])
+            continue
+        there = [k for k, part in enumerate(cells) if part is not None]
+        rows = np.full(len(cells), -1)
+        rows[there] = np.arange(len(there))
+        take = pa.array(rows, mask=rows < 0)
+        for field in _GROUPS[name].__struct_fields__:
+            column = f"{name}.{field}"
+            parts = [getattr(cells[k], field) for k in there]
+            if field == "response_code":
+                parts = [code if code is None else str(code) for code in parts]
+            yield column, pa.array(parts, _SCORED[column]).take(take)
+
+
+def _documents(batch: pa.RecordBatch) -> list[bytes]:
+    """Every row as the JSON of its event."""
+    n = batch.num_rows
+    fields: list[Sequence[Any]] = []
+    for name in Event.__struct_fields__:
+        if name in _GROUPS:
+            fields.append(_parts(batch, name))
+        elif name == "timestamp":
+            fields.append(batch[name].cast(pa.int64()).to_pylist())
+        else:
+            fields.append(batch[name].to_pylist())
+    fields.append(batch[_ID].to_pylist())
+    return _lines(map(_Document, *fields)).split(b"\n")[:n]
+
+
+def _parts(batch: pa.RecordBatch, group: str) -> list[Any]:
+    """Of every row the struct of a group of fields; None where none of them is there."""
+    make = _GROUPS[group]
+    columns = [batch[f"{group}.{field}"] for field in make.__struct_fields__]
+    there = np.flatnonzero(np.logical_or.reduce([_filled(column) for column in columns]))
+    parts: list[Any] = [None] * batch.num_rows
+    cells = [column.take(pa.array(there)).to_pylist() for column in columns]
+    if group == "dns_details":
+        code = make.__struct_fields__.index("response_code")
+        cells[code] = [_code(text) for text in cells[code]]
+    for k, part in zip(there.tolist(), map(make, *cells), strict=True):
+        parts[k] = part
+    return parts
+
+
+def _code(text: str | None) -> str | int | None:
+    """A response code, which is a text or a number: what looks like a number was more likely one."""
+    return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 16 else text
+
+
+def _filled(column: pa.Array) -> NDArray[np.bool_]:
+    filled: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
+    return filled
+
+
+def _id_of(value: bytes | None) -> str | None:
+    try:
+        return _identified(value).event_id  # type: ignore[arg-type]
+    except (ValueError, RecursionError):  # an id that is no text is not scored either
+        return None

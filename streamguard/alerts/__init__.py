@@ -1,0 +1,1 @@
+"""From evidence to what a person reads: risk, severity, incidents and their reasons."""

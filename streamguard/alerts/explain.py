@@ -1,0 +1,283 @@
+"""Why: the reasons of an alert in words a person understands, actual against usual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.events.columns import TEXTS
+from streamguard.events.event import Event
+from streamguard.fold import patterns
+from streamguard.fold import population as crowd
+from streamguard.fold.patterns import PATTERNS
+from streamguard.fold.profile import COMPONENTS, MONTH, SKETCHES
+
+TextOf = Callable[[int], str | None]
+"""The partition's dictionary: hash -> text."""
+
+MOST_REASONS = 6
+LEAST_REASON_BITS = 1.0
+MOST_CHARACTERS = 256
+"""Of what an event says of itself: a message that the broker refuses would stop the worker."""
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An alert that is to be published, with all that its explanation needs.
+
+    Attributes
+    ----------
+    index
+        Of the event in its chunk.
+    entity_kind
+        `user`, `source` or `crowd`.
+    first_offset, first_ms, count, patterns
+        Of the incident so far.
+    found
+        Patterns of this event, as a bit set like `patterns`.
+    volume
+        Bytes that the event moves.
+    texts
+        The event's own, in the order of `streamguard.events.columns.TEXTS`.
+    evidence, tail, forest
+        Bits.
+    raw, excess
+        float32 (18,), bits by component.
+    profile
+        `PROFILE` scalar, as it was before the event.
+    context
+        float64 (12,), see `streamguard.fold.kernel.fold`.
+    """
+
+    partition: int
+    index: int
+    entity_kind: str
+    first_offset: int
+    first_ms: int
+    count: int
+    patterns: int
+    found: int
+    event: Event
+    volume: float
+    texts: list[str]
+    offset: int
+    evidence: float
+    tail: float
+    forest: float | None
+    model: str | None
+    raw: NDArray[np.float32]
+    excess: NDArray[np.float32]
+    profile: np.void
+    context: NDArray[np.float64]
+
+
+def reasons(told: Told, text_of: TextOf) -> list[dict[str, Any]]:
+    """What made the event surprising, strongest first.
+
+    Returns
+    -------
+    list of dict
+        `feature`, `actual`, `typical`, `bits` and `share` of all bits. What was carried over from earlier events
+        stands last: it only repeats their reasons.
+    """
+    found = [
+        (PATTERNS[k].name, PATTERNS[k].bits, pattern_words(k, told, text_of))
+        for k in range(len(PATTERNS))
+        if told.found >> k & 1
+    ]
+    bits = told.excess.astype(np.float64)
+    order = np.argsort(-bits, kind="stable").tolist()
+    order.append(order.pop(order.index(COMPONENTS.index("carried"))))
+    found += [
+        (COMPONENTS[c], float(bits[c]), component_words(COMPONENTS[c], told, text_of))
+        for c in order
+        if bits[c] >= LEAST_REASON_BITS
+    ]
+    total = sum(strength for _, strength, _ in found) or 1.0
+    return [
+        {
+            "feature": name,
+            "actual": actual[:MOST_CHARACTERS],
+            "typical": typical,
+            "bits": round(strength, 2),
+            "share": round(strength / total, 3),
+        }
+        for name, strength, (actual, typical) in found[:MOST_REASONS]
+    ]
+
+
+def pattern_words(k: int, told: Told, text_of: TextOf) -> tuple[str, str]:
+    """(actual, typical) of a pattern that the event completes."""
+    profile, context = told.profile, told.context
+    if k in (patterns.BRUTE_FORCE, patterns.SUCCESS_AFTER_FAILURES):
+        share = float(profile["learned_failures"]) / max(float(profile["learned"]), 1.0)
+        return (
+            f"{int(profile['streak'])} failed logins in a row before",
+            f"{share:.1%} of the user's events fail",
+        )
+    if k == patterns.SPRAY:
+        return component_words("source_spread", told, text_of)
+    if k == patterns.DISTRIBUTED:
+        return component_words("crowd_new_source_failure", told, text_of)
+    if k == patterns.TRAVEL:
+        minutes = (int(told.event.timestamp) - int(profile["last_area_ts"])) / 60_000
+        return f"{told.texts[1]}, {max(minutes, 0):.0f} minutes after another country", usual_values(
+            profile, SKETCHES.index("location"), text_of
+        )
+    if k == patterns.DORMANT:
+        return (
+            f"first event in {context[10] / 86_400:.0f} days",
+            f"{span(2.0 ** float(profile['mean'][0]))} between events",
+        )
+    if k == patterns.DOWNLOAD:
+        return _per_five_minutes("files read", profile["reads"], profile, told)
+    if k == patterns.RANSOMWARE:
+        return _per_five_minutes("files changed", profile["changes"], profile, told)
+    if k == patterns.EXFILTRATION:
+        moved = float(profile["volume"][1]) + told.volume
+        return f"{amount(moved)} moved within the hour", f"{amount(float(profile['volume'][3]))} in a month"
+    if k in (patterns.TUNNEL, patterns.GENERATED):
+        return f"{float(profile['queries']) + 1:.0f} such names in 5 minutes", "0"
+    days = float(profile["pattern_days"][k])
+    command = told.event.process_details.command_line if told.event.process_details else None
+    return (command or "")[:120], f"on {days:.0f} days of the last month"
+
+
+def _per_five_minutes(what: str, counts: Any, profile: np.void, told: Told) -> tuple[str, str]:
+    age = max(int(told.event.timestamp) - int(profile["first_ts"]), 0) / 1000
+    usual = float(counts[1]) / patterns.lived.py_func(2.0 ** (-age / MONTH)) * 300.0
+    return f"{float(counts[0]) + 1:.0f} {what} in 5 minutes", f"{usual:.2g} in 5 minutes"
+
+
+def component_words(component: str, told: Told, text_of: TextOf) -> tuple[str, str]:
+    """(actual, typical) of a component of the score."""
+    profile, event, context = told.profile, told.event, told.context
+    if component in ("source", "location", "host", "agent", "resource"):
+        return told.texts[TEXTS.index(component)], usual_values(profile, SKETCHES.index(component), text_of)
+    if component == "transition":
+        return f"{event.event_type} follows here", "seldom comes next for this user"
+    if component == "failure":
+        reason = told.texts[TEXTS.index("reason")]
+        share = float(profile["learned_failures"]) / max(float(profile["learned"]), 1.0)
+        return f"{event.status}{f' ({reason})' if reason else ''}", f"{share:.1%} of the user's events fail"
+    if component == "outcome":
+        return f"{event.event_type}, {event.status}", "rare among all users"
+    if component == "hour":
+        return hour_name(int(context[11])), usual_hours(profile["hours"])
+    if component == "interval":
+        return (
+            f"{span(context[10])} after the event before",
+            f"{span(2.0 ** float(profile['mean'][0]))} between events",
+        )
+    if component == "volume":
+        return amount(told.volume), f"{amount(2.0 ** float(profile['mean'][1]))} an event"
+    if component == "threat":
+        return f"{event.threat_score}", f"{float(profile['mean'][2]):.2f}"
+    if component == "source_spread":
+        return (
+            f"{told.texts[0]} failed at {context[8]:.0f} users, {context[9]:.0f} times within an hour",
+            "a source fails at one user",
+        )
+    if component == "carried":
+        return "the same source was suspicious minutes ago", "no suspicion"
+    k = crowd.CLASSES.index(component.removeprefix("crowd_"))
+    what = _CROWD_WORDS[k]
+    return f"{context[k] + 1:.0f} {what} in 5 minutes among all users", f"{context[4 + k]:.2g}"
+
+
+_CROWD_WORDS = (
+    "events from addresses new to their user",
+    "failures",
+    "events of hardly known users",
+    "failures from new addresses",
+)
+
+
+def usual_values(profile: np.void, sketch: int, text_of: TextOf) -> str:
+    """A user's weightiest values by name and share, at most three."""
+    total = float(profile["sketch_total"][sketch])
+    if total <= 0.0:
+        return "nothing known yet"
+    weights = profile["sketch_weight"][sketch]
+    parts = []
+    for q in np.argsort(-weights, kind="stable")[:3].tolist():
+        share = float(weights[q]) / total
+        if share < 0.01:
+            break
+        name = text_of(int(profile["sketch_hash"][sketch][q])) or "a value no longer named"
+        parts.append(f"{name} ({share:.0%})")
+    return ", ".join(parts) or "many values, none often"
+
+
+def usual_hours(hours: NDArray[np.float32]) -> str:
+    """The hours of the week that hold most of a user's events, in words."""
+    total = float(hours.sum())
+    if total <= 0.0:
+        return "nothing known yet"
+    by_hour = hours.reshape(7, 24).sum(axis=0)
+    order = np.argsort(-by_hour, kind="stable")
+    kept = np.sort(order[: int(np.searchsorted(np.cumsum(by_hour[order]), 0.9 * total)) + 1])
+    weekend = float(hours[120:].sum()) / total
+    return f"{spans(kept.tolist())} UTC, {weekend:.0%} at weekends"
+
+
+def spans(hours: list[int]) -> str:
+    """Ascending hours as ranges.
+
+    Examples
+    --------
+    >>> spans([8, 9, 10, 14])
+    '8-11 h, 14-15 h'
+    """
+    out: list[list[int]] = []
+    for hour in hours:
+        if out and out[-1][1] == hour:
+            out[-1][1] = hour + 1
+        else:
+            out.append([hour, hour + 1])
+    return ", ".join(f"{a}-{b} h" for a, b in out)
+
+
+def hour_name(hour: int) -> str:
+    """An hour of the week in words.
+
+    Examples
+    --------
+    >>> hour_name(167)
+    'Sun 23 h UTC'
+    """
+    return f"{_DAYS[hour // 24 % 7]} {hour % 24} h UTC"
+
+
+def amount(size: float) -> str:
+    """Bytes in words.
+
+    Examples
+    --------
+    >>> amount(1_250_000)
+    '1.2 MB'
+    """
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size:.0f} B"
+
+
+def span(seconds: float) -> str:
+    """A duration in words.
+
+    Examples
+    --------
+    >>> span(0.25), span(90), span(200_000)
+    ('0.2 s', '2 minutes', '2 days')
+    """
+    for unit, length in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10.0 else f"{seconds:.1f} s"

@@ -1,0 +1,90 @@
+"""Incidents as they are published: who, how bad, since when, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from streamguard.alerts.explain import MOST_CHARACTERS, TextOf, Told, reasons
+from streamguard.alerts.verdict import risk, severity
+from streamguard.events.event import as_document
+from streamguard.fold.patterns import PATTERNS
+
+
+@dataclass(slots=True)
+class Incident:
+    """One entity's alerts within a window, as published: new, or risen since it was told last."""
+
+    id: str
+    entity_kind: str
+    entity: str
+    severity: str
+    patterns: tuple[str, ...]
+    index: int
+    body: dict[str, Any]
+
+    def attach(self, value: bytes) -> None:
+        """Put the event itself into the incident."""
+        self.body["event"] = as_document(value)
+
+    def locate(self, topic: str) -> None:
+        """Say which topic the event came from."""
+        self.body["origin"]["topic"] = topic
+
+    def encode(self) -> bytes:
+        """The incident as JSON."""
+        return msgspec.json.encode(self.body)
+
+
+def incident_of(told: Told, text_of: TextOf) -> Incident:
+    """The incident that an alert belongs to, as it is now.
+
+    Parameters
+    ----------
+    told
+        The alert.
+    text_of
+        The partition's dictionary: hash -> text.
+    """
+    names = [pattern for k, pattern in enumerate(PATTERNS) if told.patterns >> k & 1]
+    names.sort(key=lambda pattern: -pattern.bits)
+    name = f"{told.partition}-{told.first_offset}-{told.first_ms:x}"
+    crowd_name = f"partition {told.partition}"
+    entity = {"user": told.event.user or "", "source": told.texts[0][:MOST_CHARACTERS], "crowd": crowd_name}[
+        told.entity_kind
+    ]
+    level = severity(told.evidence)
+    body: dict[str, Any] = {
+        "id": name,
+        "entity": {"kind": told.entity_kind, "value": entity},
+        "first_seen": rfc3339(told.first_ms),
+        "last_seen": rfc3339(int(told.event.timestamp)),
+        "count": told.count,
+        "risk": risk(told.evidence),
+        "severity": level,
+        "evidence_bits": round(told.evidence, 2),
+        "technique": names[0].technique if names else None,
+        "patterns": [{"name": p.name, "technique": p.technique, "says": p.says} for p in names],
+        "reasons": reasons(told, text_of),
+        "model": {
+            "version": told.model,
+            "forest_bits": None if told.forest is None else round(told.forest, 2),
+        },
+        "origin": {"topic": None, "partition": told.partition, "offset": told.offset},
+        "event": None,
+    }
+    return Incident(name, told.entity_kind, entity, level, tuple(p.name for p in names), told.index, body)
+
+
+def rfc3339(ms: int) -> str:
+    """Epoch milliseconds as RFC 3339 in UTC.
+
+    Examples
+    --------
+    >>> rfc3339(1_700_000_000_123)
+    '2023-11-14T22:13:20.123Z'
+    """
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

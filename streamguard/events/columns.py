@@ -1,0 +1,146 @@
+"""From events to arrays: the columns of one chunk that the fold reads."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.events import indicators as flag
+from streamguard.events.event import Event
+from streamguard.events.hashing import hash_texts
+
+TEXTS = ("source", "location", "host", "agent", "resource", "type", "reason")
+"""The texts of an event that are hashed, in order; the first five have a sketch of their own."""
+
+MAX_QUANTITY = 2.0**53
+_pack = struct.Struct("<qddI").pack_into
+_ROW = np.dtype([("timestamp", "<i8"), ("threat", "<f8"), ("volume", "<f8"), ("flags", "<u4")])
+_FAILED = frozenset({"failed", "failure", "blocked", "denied"})
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """One chunk of n events.
+
+    Attributes
+    ----------
+    users
+        Names, n; empty where the event names none.
+    timestamp
+        Epoch milliseconds, int64 (n,).
+    threat
+        Upstream threat score clipped to [0, 1e6], float64 (n,); 0 where absent.
+    volume
+        Bytes moved, float64 (n,).
+    flags
+        Bits of `streamguard.events.indicators`, uint32 (n,).
+    hashes
+        uint64 (n, 7), in the order of `TEXTS`; 0 where absent.
+    network, area
+        uint64 (n,): of the source address and of the location.
+    texts
+        The texts themselves, row after row.
+    """
+
+    users: list[str]
+    timestamp: NDArray[np.int64]
+    threat: NDArray[np.float64]
+    volume: NDArray[np.float64]
+    flags: NDArray[np.uint32]
+    hashes: NDArray[np.uint64]
+    network: NDArray[np.uint64]
+    area: NDArray[np.uint64]
+    texts: list[str]
+
+    def text(self, name: str) -> list[str]:
+        """One of `TEXTS`, n; empty where absent."""
+        return self.texts[TEXTS.index(name) :: len(TEXTS)]
+
+
+def columns(events: Sequence[Event]) -> Columns:
+    """Lay out a chunk of events as arrays."""
+    rows = bytearray(_ROW.itemsize * len(events))
+    texts: list[str] = []
+    users: list[str] = []
+    add, extend, position = users.append, texts.extend, 0
+    for event in events:
+        status = event.status
+        flags = (
+            flag.FAILED if status in _FAILED else flag.SUCCEEDED if status == "success" or not status else 0
+        )
+        volume, resource, reason = 0.0, event.destination_ip, event.failure_reason
+        if (auth := event.auth_details) is not None:
+            resource = auth.auth_type
+            reason = auth.failure_reason or reason
+        elif (net := event.network_details) is not None:
+            volume = (net.bytes_sent or 0.0) + (net.bytes_received or 0.0)
+            resource = net.destination_hostname or resource
+        elif (file := event.file_details) is not None:
+            volume = file.file_size_bytes or 0.0
+            resource = (file.file_path or "").replace("\\", "/").rpartition("/")[0]
+            operation = (file.operation or "").lower()
+            if operation in flag.READS:
+                flags |= flag.FILE_READ
+            elif operation in flag.CHANGES:
+                flags |= flag.FILE_CHANGE
+            if file.is_encrypted:
+                flags |= flag.ENCRYPTED
+        elif (process := event.process_details) is not None:
+            resource = process.process_name
+            if process.command_line:
+                flags |= flag.of_process(resource or "", process.command_line)
+        elif (dns := event.dns_details) is not None:
+            name = dns.query_name or ""
+            resource = ".".join(name.rstrip(".").rsplit(".", 2)[-2:])
+            flags |= flag.of_query(name, str(dns.response_code) in {"NXDOMAIN", "3"})
+        kind = event.event_type
+        if "auth" in kind or "login" in kind:
+            flags |= flag.AUTHENTICATION
+        if volume > 0.0:
+            flags |= flag.HAS_VOLUME
+        threat = event.threat_score
+        if threat is None:
+            threat = 0.0
+        else:
+            flags |= flag.HAS_THREAT
+        _pack(
+            rows,
+            position,
+            event.timestamp,
+            min(max(threat, 0.0), 1e6),
+            min(max(volume, 0.0), MAX_QUANTITY),
+            flags,
+        )
+        position += _ROW.itemsize
+        if (meta := event.metadata) is not None:
+            extend(
+                (
+                    event.source_ip or "",
+                    meta.geo_location or "",
+                    meta.hostname or "",
+                    meta.user_agent or "",
+                    resource or "",
+                    kind,
+                    reason or "",
+                )
+            )
+        else:
+            extend((event.source_ip or "", "", "", "", resource or "", kind, reason or ""))
+        add(event.user or "")
+    table = np.frombuffer(rows, _ROW)
+    hashes, network, area = hash_texts(texts, len(TEXTS))
+    return Columns(
+        users=users,
+        timestamp=np.ascontiguousarray(table["timestamp"]),
+        threat=np.ascontiguousarray(table["threat"]),
+        volume=np.ascontiguousarray(table["volume"]),
+        flags=np.ascontiguousarray(table["flags"]),
+        hashes=hashes,
+        network=network,
+        area=area,
+        texts=texts,
+    )

@@ -1,0 +1,253 @@
+"""The fold: one partition's events, in offset order, into profiles and population; features, evidence, incidents out.
+
+The same compiled function runs in the worker, in the Spark job and in `streamguard replay`. It reads no clock, draws
+no random number and keeps nothing between events but its arguments, so its results do not depend on chunk size.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamguard.events import indicators as flag
+from streamguard.fold import ageing, calibration, grouping, learning, patterns, surprise
+from streamguard.fold import features as feature
+from streamguard.fold import population as crowd
+from streamguard.fold import profile as layout
+from streamguard.fold.ageing import DAY_MS, FAR_MS, HOUR_MS
+from streamguard.numeric import exp2, inline, kernel, log2, mix
+
+N_FEATURES = len(feature.NAMES)
+N_SKETCHES = len(layout.SKETCHES)
+N_COMPONENTS = len(layout.COMPONENTS)
+N_CLASSES = len(crowd.CLASSES)
+SLOTS = layout.SLOTS
+
+
+@inline
+def describe(s, p, bits, slot, flags, ts, gap, hour, volume, threat, x):  # type: ignore[no-untyped-def]
+    """Fill the feature row; see `streamguard.fold.features` for each formula."""
+    x[feature.EVENT_RATE_5M] = log2(1.0 + 12.0 * s.count[0])
+    x[feature.EVENT_RATE_1H] = log2(1.0 + s.count[1])
+    x[feature.EVENT_RATE_1D] = log2(1.0 + s.count[2] / 24.0)
+    x[feature.EVENT_RATE_30D] = log2(1.0 + s.count[3] / 720.0)
+    x[feature.HOST_BITS] = bits[surprise.HOST]
+    x[feature.AGENT_BITS] = bits[surprise.AGENT]
+    x[feature.RESOURCE_BITS] = bits[surprise.RESOURCE]
+    x[feature.VOLUME_Z] = (
+        surprise.deviation(s, 1, log2(volume + 1.0), 1.0) if flags & flag.HAS_VOLUME else 0.0
+    )
+    x[feature.HOUR_BITS] = bits[surprise.HOUR]
+    busier = 0.0
+    for k in range(layout.HOURS):
+        if p.hours[k] > p.hours[hour]:
+            busier += 1.0
+    x[feature.OFF_HOURS_SHARE] = busier / layout.HOURS
+    x[feature.DORMANCY] = log2(1.0 + gap / 86_400.0)
+    x[feature.ACTIVE_DAYS] = log2(1.0 + s.active_days)
+    x[feature.INTERVAL_Z] = surprise.deviation(s, 0, log2(gap + 1e-3), 1.0)
+    x[feature.BURST] = log2((12.0 * s.count[0] + 1.0) / (s.count[2] / 24.0 + 1.0))
+    x[feature.SOURCE_BITS] = bits[surprise.SOURCE]
+    source, network = slot[surprise.SOURCE], slot[surprise.NETWORK]
+    near = s.sketch_weight[surprise.NETWORK, network] if network >= 0 else 0.0
+    x[feature.NETWORK_BITS] = -log2((near + 0.5) / (s.sketch_total[surprise.NETWORK] + 1.0))
+    x[feature.LOCATION_BITS] = bits[surprise.LOCATION]
+    squares = 0.0
+    for q in range(SLOTS):
+        w = np.float64(s.sketch_weight[surprise.SOURCE, q])
+        squares += w * w
+    total = s.sketch_total[surprise.SOURCE]
+    x[feature.SOURCE_DIVERSITY] = log2(max(total * total / squares, 1.0)) if squares > 0.0 else 0.0
+    x[feature.CROWD_NEW_SOURCES] = bits[surprise.CROWD]
+    x[feature.TRANSITION_BITS] = bits[surprise.TRANSITION]
+    x[feature.REPEAT_INTERVAL] = (
+        log2(1.0 + max(ts - s.suspicion_ts[source], 0) / 3.6e6) if source >= 0 else 0.0
+    )
+    x[feature.FAILURE_STREAK] = log2(1.0 + s.streak)
+    x[feature.SUCCESS_AFTER_FAILURES] = x[feature.FAILURE_STREAK] if flags & flag.SUCCEEDED else 0.0
+    x[feature.THREAT_SCORE] = threat
+    x[feature.THREAT_Z] = surprise.deviation(s, 2, threat, 0.0025) if flags & flag.HAS_THREAT else 0.0
+    x[feature.THREAT_MEAN] = s.mean[2]
+    x[feature.FAILURE_RATE_1H] = (s.failures[1] + 0.05) / (s.count[1] + 1.0)
+    x[feature.FAILURE_RATE_1D] = (s.failures[2] + 0.05) / (s.count[2] + 1.0)
+
+
+@kernel
+def fold(  # type: ignore[no-untyped-def]
+    profiles, population, table, sources, words, table_dirty, sources_dirty,
+    row, offset, user, ts, threat, volume, flags, hashes, network, area, alert_bits, gap_ms,
+    features, raw, excess, score, tail, strength, found, kind, incident, snapshots, context, wanted,
+):  # fmt: skip
+    """Fold one chunk of n events in offset order.
+
+    Parameters
+    ----------
+    profiles
+        `PROFILE` (resident,); updated.
+    population, table, sources
+        `POPULATION` (1,), float64 (2, 65536), `SOURCE` (4096,); updated.
+    words
+        uint64 (65536,): the hashes whose texts the dictionary holds; updated.
+    table_dirty, sources_dirty
+        uint8, by page; set where changed.
+    row
+        int64 (n,): each event's profile.
+    offset, user, ts, threat, volume, flags, hashes, network, area
+        The columns; see `streamguard.events.columns.Columns`.
+    alert_bits, gap_ms
+        Evidence that alerts; silence that ends an incident.
+    features
+        float32 (n, 28), out.
+    raw, excess
+        float32 (n, 18), out: components before and after the user's own entropy is taken off.
+    score, tail, strength, found
+        float64, float64, float64, uint64 (n,), out: sum of excess, its tail in bits, that with the patterns' bits,
+        patterns.
+    kind
+        int8 (n,), out: whose alert (`streamguard.fold.grouping`), 0 none; negative: it is not told again.
+    incident
+        float64 (n, 5), out, of each alert's incident: first offset, first ms, count, patterns, evidence.
+    snapshots
+        `PROFILE` (n,), out: profiles of told alerts as they were before the event.
+    context
+        float64 (n, 12), out: what the crowd did at each told alert: per class the present count and the usual one,
+        users that the source failed at, its failures, seconds since the user's last event, hour of the week.
+    wanted
+        int64 (n * 5, 3), out: event, text column and word slot of texts to remember.
+
+    Returns
+    -------
+    told, remembered
+        How many rows of `snapshots` and `wanted` are filled.
+    """
+    n = row.shape[0]
+    p = population[0]
+    bits = np.zeros(N_COMPONENTS)
+    less = np.zeros(N_COMPONENTS)
+    slot = np.zeros(N_SKETCHES, np.int64)
+    values = np.zeros(crowd.FIELDS, np.uint64)
+    x = np.zeros(N_FEATURES)
+    told = remembered = 0
+    word_mask = np.uint64(words.shape[0] - 1)
+    for i in range(n):
+        s = profiles[row[i]]
+        t = ts[i]
+        if offset[i] <= s.last_offset:
+            features[i], raw[i], excess[i] = 0.0, 0.0, 0.0
+            score[i], tail[i], strength[i], found[i], kind[i] = -1.0, 0.0, 0.0, np.uint64(0), grouping.NONE
+            continue
+        seconds = ageing.advance(p, t, user[i])
+        if ageing.age_population(p, table, seconds):
+            table_dirty[:] = 1
+        now = min(t, p.clock)
+        gap = 0.0
+        if s.events == 0.0:
+            s.first_ts = now
+            s.last_ts = now
+            s.aged_ts = now
+            s.last_day = -1
+            s.last_hour = -1
+        else:
+            if s.last_ts > p.clock + FAR_MS:
+                ageing.set_back(s, now)
+            gap = max(np.float64(now - s.last_ts), 0.0) * 1e-3
+        ageing.age_profile(s, now, gap)
+        hour = ageing.hour_of_week(t // HOUR_MS)
+        day = now // DAY_MS
+        what = np.uint64(flags[i] & (flag.FAILED | flag.SUCCEEDED))
+        for c in range(5):
+            values[c] = hashes[i, c]
+        state = mix(hashes[i, 5] + what)
+        values[5] = mix(s.last_type ^ (state << np.uint64(1)))
+        values[6] = network[i]
+        values[7] = mix(state + hashes[i, 6])
+        source = -1
+        if values[0] != 0:
+            if flags[i] & flag.FAILED:
+                source = learning.track_source(sources, sources_dirty, values[0], user[i], now)
+            else:
+                source = surprise.source_entry(sources, values[0])
+        surprise.components(
+            s, p, table, sources, values, source, flags[i], now, gap, hour, threat[i], volume[i], slot, bits
+        )
+        total = surprise.discounted(s, bits, less)
+        tail_bits = calibration.tail_bits(p, total)
+        own_bits = calibration.tail_bits(p, total - less[surprise.CARRIED])
+        spread = surprise.distinct(sources[source].users) if source >= 0 else 0.0
+        hit = patterns.found(s, less, slot, flags[i], now, gap, area[i], volume[i], spread)
+        describe(s, p, bits, slot, flags[i], now, gap, hour, volume[i], threat[i], x)
+        for c in range(N_FEATURES):
+            features[i, c] = x[c]
+        for c in range(N_COMPONENTS):
+            raw[i, c] = bits[c]
+            excess[i, c] = less[c]
+        score[i] = total
+        tail[i] = tail_bits
+        found[i] = hit
+        proof = tail_bits + patterns.evidence(s, hit)
+        strength[i] = proof
+        kind[i] = grouping.NONE
+        if proof >= alert_bits:
+            snapshots[told] = s
+            whose = grouping.owner(s, p, source, spread, less, user[i], values[0], flags[i] & flag.FAILED)
+            if whose == grouping.SOURCE:
+                if source < 0:
+                    source = learning.track_source(sources, sources_dirty, values[0], user[i], now)
+                tell = grouping.join(sources[source], offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS)
+                sources_dirty[source // crowd.SOURCES_PER_PAGE] = 1
+                grouping.report(sources[source], incident[i])
+            elif whose == grouping.CROWD:
+                tell = grouping.join(p, offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS)
+                grouping.report(p, incident[i])
+            else:
+                tell = grouping.join(s, offset[i], now, proof, hit, gap_ms)
+                grouping.report(s, incident[i])
+            kind[i] = whose if tell else -whose
+            if tell:
+                for k in range(N_CLASSES):
+                    context[told, k] = p.fast[k]
+                    context[told, N_CLASSES + k] = surprise.usual_count(p, k, hour)
+                context[told, 8] = spread
+                context[told, 9] = sources[source].failures if source >= 0 else 0.0
+                context[told, 10] = gap
+                context[told, 11] = hour
+                told += 1
+        weight = learning.weight_of(tail_bits)
+        shared = less[surprise.CARRIED] + less[surprise.SPREAD] + patterns.evidence(s, hit)
+        for k in range(N_CLASSES):
+            shared += less[surprise.CROWD + k]
+        calibration.record(p, total, min(exp2(-(shared - 6.0) / 3.0), 1.0))
+        fresh = values[0] != 0 and slot[0] < 0
+        learned, events = s.learned, s.events
+        learning.learn_profile(
+            s,
+            bits,
+            own_bits,
+            values,
+            slot,
+            flags[i],
+            now,
+            gap,
+            day,
+            area[i],
+            volume[i],
+            threat[i],
+            hit,
+            weight,
+        )
+        s.last_type = state
+        s.last_offset = offset[i]
+        learning.learn_population(
+            p, table, table_dirty, values, fresh, learned, events, user[i], flags[i], hour, weight
+        )
+        for c in range(5):
+            value = values[c]
+            if value != 0 and learning.recalled(s, c, slot[c]):
+                a = np.int64(value & word_mask)
+                if words[a] != value:
+                    b = np.int64((value >> np.uint64(32)) & word_mask)
+                    if words[b] != value:
+                        place = a if words[a] == 0 or words[b] != 0 else b
+                        words[place] = value
+                        wanted[remembered, 0], wanted[remembered, 1], wanted[remembered, 2] = i, c, place
+                        remembered += 1
+    return told, remembered

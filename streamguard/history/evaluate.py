@@ -1,0 +1,276 @@
+"""How well a labelled history is judged: a replay that knows no labels, then measures that do."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.alerts.verdict import verdict
+from streamguard.history.files import Batch
+from streamguard.history.replay import Replay, Scored
+from streamguard.kernels import compile_fold
+from streamguard.models.sampling import choose, priority, smallest
+from streamguard.settings import Settings
+
+FALSE_POSITIVE_RATES = (0.01, 0.001)
+TOP = 100
+DAY_MS = 86_400_000
+
+Labels = Callable[[Batch], tuple[list[bool], list[str | None]]]
+"""For each event of a batch: whether it is an attack, and of which campaign."""
+
+
+class EvaluationError(ValueError):
+    """The history cannot be measured; the message says why and what to do."""
+
+
+@dataclass(slots=True)
+class Judged:
+    """A folded history; arrays are of its n events in file order.
+
+    Attributes
+    ----------
+    scored
+        What the replay made of them.
+    timestamp
+        int64 (n,), epoch milliseconds.
+    user
+        int64 (n,), a number for each.
+    attack
+        bool (n,).
+    campaign
+        int64 (n,), a number for each; -1 for none.
+    refused
+        Rows that are no events, by reason.
+    """
+
+    scored: Scored
+    timestamp: NDArray[np.int64]
+    user: NDArray[np.int64]
+    attack: NDArray[np.bool_]
+    campaign: NDArray[np.int64]
+    refused: Counter[str]
+
+
+def evaluate(
+    batches: Iterable[Batch],
+    labels: Labels,
+    *,
+    partitions: int = 4,
+    train_share: float = 0.3,
+    settings: Settings | None = None,
+) -> dict[str, Any]:
+    """Replay a labelled history and measure.
+
+    Parameters
+    ----------
+    batches
+        Of `streamguard.history.files.read`.
+    labels
+        The truth; asked for only after a batch has been folded.
+    train_share
+        Events up to this share, in file order, are folded but not measured; the forest is trained on them.
+    settings
+        Of detection, sampling, training and gate (its least rows); None: defaults.
+
+    Returns
+    -------
+    dict
+        `scores`: for `verdict`, `statistical` and `forest` the measures of `ranking`; None for a forest that
+        could not be trained, `forest_missing` says why. The verdict includes the forest if there is one.
+        `events`: folded; `measured`, `attacks`: of those after `train_share`.
+        `incidents`: with an alert in the measured part. `incidents_per_benign_day`: those of them without any
+        attack event, by the days (UTC) on which a benign event was measured.
+        `campaigns`: see the function of this name.
+        `alerted_benign_share`: of the measured benign events.
+        `cpu_seconds`: of reading and folding everything, with kernels already compiled.
+
+    Raises
+    ------
+    EvaluationError
+        If there is nothing to measure.
+    """
+    if not 0.0 <= train_share < 1.0:
+        raise EvaluationError(f"the train share must be from 0 to below 1, not {train_share:g}")
+    settings = settings or Settings()
+    compile_fold()
+    begun = time.process_time()
+    judged = judge(batches, labels, Replay(partitions, detection=settings.detection))
+    cpu_seconds = time.process_time() - begun
+    n = len(judged.attack)
+    first = math.ceil(train_share * n)
+    if first == n:
+        raise EvaluationError("no event is left to measure: the file holds too few")
+    scored, attack = judged.scored, judged.attack[first:]
+    forest, missing = forest_bits(judged, first, settings)
+    evidence = scored.evidence[first:]
+    alerted = scored.incident >= 0
+    incidents = np.unique(scored.incident[first:][alerted[first:]])
+    benign = np.setdiff1d(incidents, scored.incident[alerted & judged.attack])
+    days = len(np.unique(judged.timestamp[first:][~attack] // DAY_MS))
+    return {
+        "scores": {
+            "verdict": ranking(evidence if forest is None else verdict(evidence, forest), attack),
+            "statistical": ranking(scored.score[first:], attack),
+            "forest": None if forest is None else ranking(forest, attack),
+        },
+        "forest_missing": missing,
+        "events": n,
+        "measured": n - first,
+        "attacks": int(attack.sum()),
+        "refused": judged.refused.total(),
+        "incidents": len(incidents),
+        "incidents_per_benign_day": len(benign) / days if days else None,
+        "campaigns": campaigns(judged, first),
+        "alerted_benign_share": float(alerted[first:][~attack].mean()) if days else None,
+        "cpu_seconds": round(cpu_seconds, 3),
+    }
+
+
+def judge(batches: Iterable[Batch], labels: Labels, replay: Replay) -> Judged:
+    """Fold everything, and set the labels beside it."""
+    scored: list[Scored] = []
+    stamps: list[int] = []
+    users: dict[str, int] = {}
+    user: list[int] = []
+    attack: list[bool] = []
+    names: dict[str, int] = {}
+    campaign: list[int] = []
+    for batch in batches:
+        scored.append(replay.feed(batch))
+        stamps += [int(event.timestamp) for event in batch.events]
+        user += [users.setdefault(event.user or "", len(users)) for event in batch.events]
+        truth, of = labels(batch)
+        attack += truth
+        campaign += [
+            names.setdefault(name, len(names)) if name and hit else -1
+            for hit, name in zip(truth, of, strict=True)
+        ]
+    if not stamps:
+        raise EvaluationError("there is no event to measure")
+    together = {
+        field.name: np.concatenate([getattr(part, field.name) for part in scored]) for field in fields(Scored)
+    }
+    return Judged(
+        Scored(**together),
+        np.array(stamps, np.int64),
+        np.array(user, np.int64),
+        np.array(attack, np.bool_),
+        np.array(campaign, np.int64),
+        replay.refused,
+    )
+
+
+def forest_bits(
+    judged: Judged, first: int, settings: Settings
+) -> tuple[NDArray[np.float64] | None, str | None]:
+    """Bits of a forest trained, without labels, on the first events as a retrain would.
+
+    Returns
+    -------
+    bits, missing
+        float64 (n - first,), or None and the reason.
+    """
+    scored = judged.scored
+    before = slice(first)
+    key = np.empty(first, np.uint64)
+    for partition in np.unique(scored.partition[before]).tolist():
+        here = scored.partition[before] == partition
+        key[here] = priority(partition, scored.offset[before][here])
+    sample = smallest(key, settings.sampling.rows)
+    features = scored.features[sample]
+    chosen = choose(
+        key[sample],
+        judged.user[sample],
+        features,
+        scored.tail[sample],
+        scored.patterns[sample],
+        scored.incident[sample] >= 0,
+        per_user=settings.sampling.rows_per_user,
+    )
+    least = settings.gate.least_rows
+    if len(chosen.rows) < least:
+        return None, f"{len(chosen.rows)} quiet events to train on, {least} are needed"
+    try:
+        import sklearn  # noqa: F401
+
+        from streamguard.models.train import train_on
+    except ImportError:
+        return None, "scikit-learn is not installed: pip install '.[batch]' in StreamGuard's checkout"
+    return train_on(features, chosen, settings.training).bits(scored.features[first:]), None
+
+
+def ranking(score: NDArray[np.float64], attack: NDArray[np.bool_]) -> dict[str, float | None]:
+    """How well a score puts attacks first; events of equal score count as one step.
+
+    Parameters
+    ----------
+    score
+        float64 (n,), higher is worse.
+    attack
+        bool (n,).
+
+    Returns
+    -------
+    dict
+        `roc_auc`, `average_precision`, `precision_at_100` (of all events, if fewer), `recall_at_fpr_0.01` and
+        `recall_at_fpr_0.001`: the greatest recall at which no larger share of the benign events scores as
+        high. All are None if there are no attacks, or nothing but attacks.
+
+    Examples
+    --------
+    >>> ranking(np.array([5.0, 4.0, 3.0, 1.0]), np.array([True, True, False, False]))["average_precision"]
+    1.0
+    """
+    names = ["roc_auc", "average_precision", f"precision_at_{TOP}"]
+    names += [f"recall_at_fpr_{rate:g}" for rate in FALSE_POSITIVE_RATES]
+    positives = int(attack.sum())
+    negatives = len(attack) - positives
+    if not positives or not negatives:
+        return dict.fromkeys(names)
+    order = np.argsort(-score, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
+    hits = np.cumsum(attack[order])[ends].astype(np.float64)
+    found = ends + 1.0
+    recall = np.append(0.0, hits / positives)
+    false = np.append(0.0, (found - hits) / negatives)
+    top = min(TOP, len(order))
+    measures = [
+        float(np.trapezoid(recall, false)),
+        float(np.sum(np.diff(recall) * hits / found)),
+        float(np.interp(top, np.append(0.0, found), np.append(0.0, hits)) / top),
+        *(float(recall[false <= rate].max()) for rate in FALSE_POSITIVE_RATES),
+    ]
+    return dict(zip(names, measures, strict=True))
+
+
+def campaigns(judged: Judged, first: int) -> dict[str, Any]:
+    """Campaigns that begin in the measured part: how many, how many had an alert, and how long that took.
+
+    Returns
+    -------
+    dict
+        `total`; `caught`: with an alerted event; `median_delay_seconds`: from a campaign's first event to its
+        first alerted one, by their timestamps, None if none was caught.
+    """
+    campaign = judged.campaign
+    alerted = judged.scored.incident >= 0
+    begun_before = np.unique(campaign[:first])
+    total, delays = 0, []
+    for number in np.setdiff1d(np.unique(campaign[first:]), np.append(begun_before, -1)):
+        total += 1
+        own = campaign == number
+        if alerted[own].any():
+            delays.append((judged.timestamp[own & alerted].min() - judged.timestamp[own].min()) / 1000)
+    return {
+        "total": total,
+        "caught": len(delays),
+        "median_delay_seconds": float(np.median(delays)) if delays else None,
+    }

@@ -1,0 +1,331 @@
+"""Events from a file or standard input, batch after batch: JSON lines, CSV (RFC 4180) or Parquet.
+
+A row of CSV or Parquet becomes the JSON document that a topic would hold and then passes the same parsing, so
+a file is judged as the topic would be.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from streamguard.events.event import MAX_EVENT_BYTES, Event, Refusal, parse
+from streamguard.history.fields import RowMap
+
+BATCH_ROWS = 4096
+BATCH_BYTES = 32_000_000
+FORMATS = ("jsonl", "csv", "parquet")
+ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+_BOM = b"\xef\xbb\xbf"
+
+NOT_CSV = "not_csv"
+"""A reason for a refusal that topics do not know, beside `streamguard.events.event.REASONS`."""
+
+
+class HistoryError(ValueError):
+    """The events cannot be read; the message says which file, why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive rows.
+
+    Attributes
+    ----------
+    first
+        Number of the first row in the file, from 1; names of columns and blank lines are no rows.
+    lines
+        Where each row begins in the file, a line from 1; in Parquet the row's number.
+    values
+        Each row as a JSON document; None where it could not be read as one.
+    events, index, refused
+        What parsing makes of them, see `streamguard.events.event.parse`.
+    extra
+        The columns that were asked for beside the events', a value each row; None where absent.
+    """
+
+    first: int
+    lines: Sequence[int]
+    values: list[bytes | None]
+    events: list[Event]
+    index: list[int]
+    refused: list[Refusal]
+    extra: dict[str, list[Any]]
+
+    def where(self, refusal: Refusal) -> str:
+        """A refused row by its number, and by its line where that is another."""
+        row, line = self.first + refusal.index, self.lines[refusal.index]
+        return f"row {row}" if row == line else f"row {row} (line {line})"
+
+
+def read(
+    source: str,
+    *,
+    format: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    extra: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    rows: int = BATCH_ROWS,
+) -> Iterator[Batch]:
+    """Read events, in bounded memory.
+
+    Parameters
+    ----------
+    source
+        Path of a file, or `-` for standard input.
+    format
+        One of `FORMATS`; None: by the file's ending, JSON lines for standard input.
+    columns
+        Event field -> column of CSV or Parquet. Other columns that bear a field's name, dotted
+        (`metadata.hostname`) or bare (`hostname`), need no entry; the rest are ignored.
+    extra
+        Columns (in JSON lines: top-level fields) to hand over beside the events.
+    optional
+        The same, where they are there.
+    rows
+        In a batch, at the most.
+
+    Raises
+    ------
+    HistoryError
+        If the source cannot be opened, is not of its format, or lacks a column that every event needs.
+    """
+    format = format or _format_of(source)
+    if format == "jsonl" and columns:
+        raise HistoryError("--map is for CSV and Parquet: JSON lines have fields, not columns")
+    if format == "parquet" and source == "-":
+        raise HistoryError("Parquet cannot be read from standard input: give a file, or JSON lines or CSV")
+    name = "standard input" if source == "-" else source
+    with ExitStack() as stack, _readable(name):
+        file: BinaryIO = sys.stdin.buffer if source == "-" else stack.enter_context(Path(source).open("rb"))
+        if format == "jsonl":
+            yield from _json_lines(file, (*extra, *optional), rows)
+        elif format == "csv":
+            yield from _csv(file, name, columns or {}, extra, optional, rows)
+        else:
+            yield from _parquet(file, name, columns or {}, extra, optional, rows)
+
+
+def check(source: str) -> None:
+    """Look whether there is something to read, and by which format, without reading it.
+
+    Parameters
+    ----------
+    source
+        Path of a file, or `-` for standard input.
+
+    Raises
+    ------
+    HistoryError
+        If the source cannot be opened, or its name tells no format.
+    """
+    _format_of(source)
+    if source == "-":
+        return
+    with _readable(source):
+        if not Path(source).is_fifo():  # who writes to a pipe would take this for its reader
+            Path(source).open("rb").close()
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HistoryError(f"cannot read {name}: {error.strerror or error}") from None
+
+
+def _format_of(source: str) -> str:
+    if source == "-":
+        return "jsonl"
+    ending = Path(source).suffix.lower()
+    if ending not in ENDINGS:
+        raise HistoryError(f"{source}: the name must end in {', '.join(ENDINGS)}, or say --format")
+    return ENDINGS[ending]
+
+
+class _Pending:
+    """Rows that wait to become a batch."""
+
+    def __init__(self, extra: Sequence[str], rows: int) -> None:
+        self._extra = extra
+        self._rows = rows
+        self._next = 1
+        self._clear()
+
+    def _clear(self) -> None:
+        self._lines: list[int] = []
+        self._values: list[bytes | None] = []
+        self._beside: dict[str, list[Any]] = {name: [] for name in self._extra}
+        self._failed: dict[int, str] = {}
+        self._bytes = 0
+
+    def add(self, line: int, value: bytes, beside: Mapping[str, Any]) -> None:
+        self._lines.append(line)
+        self._values.append(value)
+        self._bytes += len(value)
+        for name, cells in self._beside.items():
+            cells.append(beside.get(name))
+
+    def add_broken(self, line: int, why: str) -> None:
+        self._failed[len(self._values)] = why
+        self._lines.append(line)
+        self._values.append(None)
+        for cells in self._beside.values():
+            cells.append(None)
+
+    def batches(self, *, last: bool = False) -> Iterator[Batch]:
+        """The rows as a batch, if they are enough or the last."""
+        if not self._values or not (last or len(self._values) >= self._rows or self._bytes >= BATCH_BYTES):
+            return
+        events, index, refused = parse(self._values)
+        failed = self._failed
+        refused = [Refusal(r.index, NOT_CSV, failed[r.index]) if r.index in failed else r for r in refused]
+        yield Batch(self._next, self._lines, self._values, events, index, refused, self._beside)
+        self._next += len(self._values)
+        self._clear()
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines, each cut where it is longer than any event may be, without the rest ever being in memory."""
+    most = MAX_EVENT_BYTES + 2
+    line = file.readline(most).removeprefix(_BOM)
+    while line:
+        yield line
+        while len(line) == most and not line.endswith(b"\n"):
+            line = file.readline(most)
+        line = file.readline(most)
+
+
+def _json_lines(file: BinaryIO, extra: Sequence[str], rows: int) -> Iterator[Batch]:
+    pending = _Pending(extra, rows)
+    for number, line in enumerate(_lines(file), 1):
+        value = line.strip(b"\r\n")
+        if value.strip():
+            pending.add(number, value, _fields(value) if extra else {})
+            yield from pending.batches()
+    yield from pending.batches(last=True)
+
+
+def _fields(value: bytes) -> dict[str, Any]:
+    try:
+        document = msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+UNCLOSED = "unexpected end of data"
+"""What `csv` says when a file ends within quotes."""
+
+
+def _csv(
+    file: BinaryIO,
+    where: str,
+    mapped: Mapping[str, str],
+    extra: Sequence[str],
+    optional: Sequence[str],
+    rows: int,
+) -> Iterator[Batch]:
+    csv.field_size_limit(MAX_EVENT_BYTES)
+    records = csv.reader((line.decode("utf-8", "surrogateescape") for line in _lines(file)), strict=True)
+    try:
+        names = next(records, [])
+    except csv.Error as error:
+        raise HistoryError(f"{where}: the first line should name the columns: {error}") from None
+    if not names:
+        raise HistoryError(f"{where} is empty: its first line should name the columns")
+    row_map = _row_map(names, mapped, extra, where)
+    beside = [(name, names.index(name)) for name in (*extra, *optional) if name in names]
+    pending = _Pending((*extra, *optional), rows)
+    while True:
+        line = records.line_num + 1
+        try:
+            cells = next(records)
+            if not cells:
+                continue
+            if len(cells) != len(names):
+                raise csv.Error(f"{len(cells)} cells, but {len(names)} columns")
+            pending.add(line, row_map.document(cells), {name: cells[k] or None for name, k in beside})
+        except StopIteration:
+            break
+        except csv.Error as error:
+            if records.line_num - line > 1 and str(error) == UNCLOSED:
+                raise HistoryError(
+                    f"{where}: a quote opened in line {line} is never closed, so nothing after it can be read"
+                ) from None
+            pending.add_broken(line, str(error))
+        except UnicodeEncodeError:
+            pending.add_broken(line, "not valid UTF-8")
+        yield from pending.batches()
+    yield from pending.batches(last=True)
+
+
+def _parquet(
+    file: BinaryIO,
+    where: str,
+    mapped: Mapping[str, str],
+    extra: Sequence[str],
+    optional: Sequence[str],
+    rows: int,
+) -> Iterator[Batch]:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise HistoryError(
+            f"{where}: Parquet needs pyarrow: pip install '.[batch]' in StreamGuard's checkout, or give CSV"
+        ) from None
+    pending = _Pending((*extra, *optional), rows)
+    number = 0
+    try:
+        table = parquet.ParquetFile(file)
+        names = table.schema_arrow.empty_table().flatten().column_names
+        fed = _row_map(names, mapped, extra, where).columns
+        row_map = RowMap(fed, mapped)
+        beside = [name for name in (*extra, *optional) if name in names]
+        wanted = fed + [name for name in beside if name not in fed]
+        for batch in table.iter_batches(rows, columns=wanted):
+            flat = arrow.Table.from_batches([batch]).flatten()
+            cells = [_plain(arrow, flat.column(name)).to_pylist() for name in wanted]
+            for row in zip(*cells, strict=True):
+                number += 1
+                pending.add(number, row_map.document(row), {name: row[wanted.index(name)] for name in beside})
+                yield from pending.batches()
+    except HistoryError:
+        raise
+    except (arrow.ArrowException, ValueError, OverflowError) as error:
+        raise HistoryError(f"{where} cannot be read as Parquet: {error}") from None
+    yield from pending.batches(last=True)
+
+
+def _row_map(names: Sequence[str], mapped: Mapping[str, str], extra: Sequence[str], where: str) -> RowMap:
+    try:
+        for name in extra:
+            if name not in names:
+                raise ValueError(f"there is no column {name!r}; its columns are {', '.join(names)}")
+        for field, column in mapped.items():
+            if column in extra and field != "event_id":
+                raise ValueError(f"column {column!r} is a label and cannot be the event's {field}")
+        return RowMap(names, mapped)
+    except ValueError as error:
+        raise HistoryError(f"{where}: {error}") from None
+
+
+def _plain(arrow: Any, column: Any) -> Any:
+    """A column whose values are Python's own: texts, and times to the microsecond in UTC."""
+    kind = column.type
+    if arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind):
+        return column.cast(arrow.string())
+    if arrow.types.is_date(kind):
+        return column.cast(arrow.timestamp("us"))
+    if arrow.types.is_timestamp(kind):
+        return column.cast(arrow.timestamp("us", "UTC" if kind.tz else None), safe=False)
+    return column

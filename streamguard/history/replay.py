@@ -1,0 +1,180 @@
+"""The fold over a history without Kafka: events in file order into partitions, incidents at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.fold.kernel import N_FEATURES
+from streamguard.history.files import BATCH_ROWS, Batch
+from streamguard.history.incidents import Incidents, worst_first
+from streamguard.history.partitioner import partition_of
+from streamguard.models.forest import Forest
+from streamguard.settings import Detection
+from streamguard.state.partition import PartitionState
+
+RESIDENT = 4 * BATCH_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a batch came to; arrays are of its n events, in their order.
+
+    Attributes
+    ----------
+    features
+        float32 (n, 28).
+    score, tail, forest, evidence
+        float64 (n,), bits; see `streamguard.state.partition.Folded`.
+    patterns
+        uint64 (n,).
+    incident
+        int64 (n,): a number that the alerted events of one incident share; -1 where not alerted.
+    partition, offset
+        int64 (n,): where the event stands in the topic that the history makes.
+    """
+
+    features: NDArray[np.float32]
+    score: NDArray[np.float64]
+    tail: NDArray[np.float64]
+    forest: NDArray[np.float64]
+    evidence: NDArray[np.float64]
+    patterns: NDArray[np.uint64]
+    incident: NDArray[np.int64]
+    partition: NDArray[np.int64]
+    offset: NDArray[np.int64]
+
+
+class Replay:
+    """Folds batches of events as a topic of some partitions would be.
+
+    Parameters
+    ----------
+    partitions
+        Users are spread over them as Kafka's default partitioner does; events without one have the empty key.
+    detection
+        What is alerted.
+    forest
+        Adds its evidence to verdicts.
+
+    Attributes
+    ----------
+    events : int
+        Folded so far.
+    refused : Counter
+        Rows that are no events, by reason.
+
+    Notes
+    -----
+    How rows are grouped into batches does not matter. Memory holds 3 KB for each user of the history, and the
+    incidents.
+
+    Examples
+    --------
+    >>> from streamguard.history.files import read
+    >>> replay = Replay(partitions=2)
+    >>> for batch in read("events.jsonl"):  # doctest: +SKIP
+    ...     replay.feed(batch)
+    >>> replay.incidents()
+    []
+    """
+
+    def __init__(
+        self, partitions: int = 4, *, detection: Detection | None = None, forest: Forest | None = None
+    ) -> None:
+        self._forest = forest
+        self._saved: list[dict[bytes, bytes]] = [{} for _ in range(partitions)]
+        self._states = [
+            PartitionState(
+                partition,
+                lambda keys, saved=saved: [saved.get(key) for key in keys],  # type: ignore[misc]
+                resident=RESIDENT,
+                detection=detection or Detection(),
+            )
+            for partition, saved in enumerate(self._saved)
+        ]
+        self._partition_of = lru_cache(65_536)(lambda user: partition_of(user.encode(), partitions))
+        self._incidents = [Incidents() for _ in range(partitions)]
+        self.events = 0
+        self.refused: Counter[str] = Counter()
+
+    def feed(self, batch: Batch) -> Scored:
+        """Fold the next rows."""
+        events = batch.events
+        self.events += len(events)
+        self.refused.update(refusal.reason for refusal in batch.refused)
+        users = [""] * len(batch.values)
+        for event, row in zip(events, batch.index, strict=True):
+            users[row] = event.user or ""
+        for refusal in batch.refused:
+            users[refusal.index] = _named_user(batch.values[refusal.index])
+        partition = np.array([self._partition_of(user) for user in users], np.int64)
+        position = np.full(len(batch.values), -1)
+        position[batch.index] = np.arange(len(events))
+        n = len(events)
+        out = Scored(
+            features=np.empty((n, N_FEATURES), np.float32),
+            score=np.empty(n),
+            tail=np.empty(n),
+            forest=np.empty(n),
+            evidence=np.empty(n),
+            patterns=np.empty(n, np.uint64),
+            incident=np.full(n, -1, np.int64),
+            partition=partition[batch.index],
+            offset=np.empty(n, np.int64),
+        )
+        for p, state in enumerate(self._states):
+            for rows in _chunks(np.flatnonzero(partition == p)):
+                first = state.next_offset or 0
+                offsets = np.arange(first, first + len(rows))
+                good = np.flatnonzero(position[rows] >= 0)
+                at = position[rows[good]]
+                out.offset[at] = offsets[good]
+                folded = state.fold_events([events[i] for i in at], good.tolist(), offsets, self._forest)
+                state.next_offset = first + len(rows)
+                for incident in folded.incidents:
+                    incident.attach(batch.values[batch.index[at[incident.index]]])
+                for name in ("features", "score", "tail", "forest", "evidence", "patterns"):
+                    getattr(out, name)[at] = getattr(folded, name)
+                alerted = np.flatnonzero(folded.kind)
+                out.incident[at[alerted]] = self._number(p, folded.incident[alerted, 0])
+                self._incidents[p].follow(folded)
+                if state.full:
+                    self._saved[p].update(state.changes())
+                    state.clean()
+        return out
+
+    def _number(self, partition: int, first_offset: NDArray[np.float64]) -> NDArray[np.int64]:
+        return first_offset.astype(np.int64) * len(self._states) + partition
+
+    def incidents(self) -> list[dict[str, Any]]:
+        """Incidents as they stand now, worst first: by risk, then events, then age.
+
+        Returns
+        -------
+        list of dict
+                As published last, with the count, the times and the risk that they have come to.
+        """
+        return worst_first([body for incidents in self._incidents for body in incidents.bodies()])
+
+
+def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[a : a + BATCH_ROWS] for a in range(0, len(rows), BATCH_ROWS)]
+
+
+class _Keyed(msgspec.Struct):
+    user: str | None = None
+
+
+def _named_user(value: bytes | None) -> str:
+    """The user that a refused row names, whose key it would have in a topic."""
+    try:
+        return msgspec.json.decode(value or b"", type=_Keyed).user or ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""

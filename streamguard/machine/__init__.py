@@ -1,0 +1,1 @@
+"""What this machine has: a Java, jars, a place for caches."""

@@ -1,0 +1,266 @@
+"""The Isolation Forest as the worker scores with it: packed trees, two kernels, bits; no scikit-learn."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import astuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.models.tail import Tail
+from streamguard.models.trees import MAX_DEPTH, Trees
+from streamguard.numeric import inline, kernel
+
+BLOCK = 64
+"""Rows that the block kernel takes through one tree together."""
+SLOTS = 2**MAX_DEPTH - 1
+"""Inner nodes of a perfect tree, and so the number of its first leaf in heap order."""
+
+_GO_LEFT = np.uint64(0xFF800000 << 32)
+_LOW = np.uint64(0xFFFFFFFF)
+_HIGH = np.uint64(32)
+_ONE = np.uint64(1)
+_FIRST_LEAF = np.uint64(SLOTS)
+
+
+class Packed:
+    """Trees laid out for speed: each a perfect tree in heap order, a node in one word.
+
+    Parameters
+    ----------
+    trees
+        Checked here, because the kernels do not look where they step.
+
+    Raises
+    ------
+    ValueError
+        If they are no trees, or too deep; the message says which node is at fault.
+    """
+
+    def __init__(self, trees: Trees) -> None:
+        depth = trees.depths()
+        self.features = trees.features
+        self.normaliser = trees.normaliser
+        count = len(trees.roots)
+        self._nodes = np.full((count, SLOTS), _GO_LEFT, np.uint64)
+        """High half: order key of the threshold; low half: feature. Below a leaf every row goes left."""
+        self._paths = np.zeros((count, SLOTS + 1))
+        """A leaf's path length, copied over the subtree that it stands for."""
+        words = (order_keys(trees.threshold) << _HIGH) | np.maximum(trees.feature, 0).astype(np.uint64)
+        tree = np.repeat(np.arange(count), np.diff(np.append(trees.roots, len(depth))))
+        place = np.zeros(len(depth), np.int64)
+        for level in range(MAX_DEPTH + 1):
+            here = np.flatnonzero(depth == level)
+            inner = here[trees.left[here] != -1]
+            leaf = here[trees.left[here] == -1]
+            self._nodes[tree[inner], 2**level - 1 + place[inner]] = words[inner]
+            place[trees.left[inner]] = 2 * place[inner]
+            place[trees.right[inner]] = 2 * place[inner] + 1
+            width = 2 ** (MAX_DEPTH - level)
+            under = place[leaf, None] * width + np.arange(width)
+            self._paths[tree[leaf, None], under] = trees.path[leaf, None]
+
+    def score_samples(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """As `Forest.score_samples`."""
+        raw = finite_rows(rows, self.features).view(np.int32)
+        sums = np.empty(len(raw))
+        whole = len(raw) - len(raw) % BLOCK
+        _sum_blocks(raw[:whole], self._nodes, self._paths, sums[:whole])
+        _sum_rows(raw[whole:], self._nodes, self._paths, sums[whole:])
+        # By numpy: a compiled 2.0**x differs in its last bit from numpy's, and so from scikit-learn's.
+        scores: NDArray[np.float64] = -(2 ** -(sums / self.normaliser))
+        return scores
+
+
+class Forest:
+    """A trained Isolation Forest, ready to score.
+
+    Parameters
+    ----------
+    trees
+        As grown.
+    tail
+        From the anomalies of the training rows.
+    golden_rows : (golden, features) float32
+        Rows that are scored again wherever the forest is loaded.
+    golden_scores : (golden,) float64
+        What they must come to.
+
+    Raises
+    ------
+    ValueError
+        If the trees are none or too deep, or the golden rows do not fit; the message says which.
+
+    Attributes
+    ----------
+    version : str
+        Twelve hexadecimal digits that follow from all of the above: the same training has the same version.
+    features : int
+        Columns of a row.
+    """
+
+    def __init__(
+        self, trees: Trees, tail: Tail, golden_rows: NDArray[np.float32], golden_scores: NDArray[np.float64]
+    ) -> None:
+        if golden_rows.shape != (len(golden_scores), trees.features) or not len(golden_scores):
+            raise ValueError(
+                f"golden rows of shape {golden_rows.shape} do not fit {len(golden_scores)} scores "
+                f"and {trees.features} features"
+            )
+        self.trees = trees
+        self.tail = tail
+        self.golden_rows = golden_rows
+        self.golden_scores = golden_scores
+        self.features = trees.features
+        self._packed = Packed(trees)
+        digest = hashlib.sha256()
+        for part in (*astuple(trees), tail.anomaly, tail.level, tail.slope, golden_rows, golden_scores):
+            array = np.asarray(part)
+            digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+        self.version = digest.hexdigest()[:12]
+
+    def score_samples(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Score rows as scikit-learn's `IsolationForest.score_samples` does, to the bit.
+
+        Parameters
+        ----------
+        rows : (n, features) float32
+            Finite. Other types are rounded to float32 first, as scikit-learn does. A row's score does not
+            depend on the rows beside it.
+
+        Returns
+        -------
+        (n,) float64
+            Between -1 and 0; the lower, the more abnormal.
+
+        Raises
+        ------
+        ValueError
+            If the shape does not fit, or a value is not finite; the message names its row and column.
+        """
+        return self._packed.score_samples(rows)
+
+    def bits(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """How abnormal rows are: -log2 of the share of training rows at least as abnormal.
+
+        Parameters
+        ----------
+        rows : (n, features) float32
+            As for `score_samples`.
+
+        Returns
+        -------
+        (n,) float64
+            0 at and below the median, rising with the anomaly without end.
+        """
+        return self.tail.bits(-self.score_samples(rows))
+
+
+def finite_rows(values: NDArray[np.floating], features: int | None = None) -> NDArray[np.float32]:
+    """`values` as a contiguous (n, features) array of float32.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or a value is not finite as float32; the message names its row and column.
+
+    Examples
+    --------
+    >>> finite_rows(np.array([[1.0, 2.0], [3.0, 1e39]]))
+    Traceback (most recent call last):
+    ValueError: row 1, column 1 is inf as float32: features must be finite
+    """
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(values, dtype=np.float32)
+    if rows.ndim != 2 or (features is not None and rows.shape[1] != features):
+        raise ValueError(
+            f"rows of shape (n, {'features' if features is None else features}) expected, got {rows.shape}"
+        )
+    finite = np.isfinite(rows)
+    if not finite.all():
+        row, column = (int(i) for i in np.argwhere(~finite)[0])
+        raise ValueError(
+            f"row {row}, column {column} is {rows[row, column]} as float32: features must be finite"
+        )
+    return rows
+
+
+def order_keys(values: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Unsigned integers in the order of the floats, both zeros as +0.
+
+    Examples
+    --------
+    >>> (order_keys(np.array([-1, -0.0, 0.0, 1], np.float32)).astype(np.int64) - 2**31).tolist()
+    [-1065353217, 0, 0, 1065353216]
+    """
+    raw = np.ascontiguousarray(values + np.float32(0)).view(np.int32)
+    return (np.where(raw >= 0, raw, raw ^ 0x7FFFFFFF).astype(np.int64) + 2**31).astype(np.uint64)
+
+
+@inline
+def _key(raw):  # type: ignore[no-untyped-def]
+    return np.uint64(np.int64(raw if raw >= 0 else raw ^ np.int32(0x7FFFFFFF)) + np.int64(2147483648))
+
+
+@kernel
+def _sum_blocks(raw, nodes, paths, sums):  # type: ignore[no-untyped-def]
+    """Add up path lengths, a tree at a time for 64 rows at a time: the tree stays in the nearest cache.
+
+    The two upper levels compare whole columns; then every row of the block steps down one level before any
+    takes the next, so that their loads overlap. Sums run in the order of the trees.
+    """
+    n, features = raw.shape
+    columns = np.empty((features, BLOCK), np.uint32)
+    keys = np.empty((BLOCK, features), np.uint64)
+    slot = np.empty(BLOCK, np.uint64)
+    for start in range(0, n, BLOCK):
+        for row in range(BLOCK):
+            for feature in range(features):
+                key = _key(raw[start + row, feature])
+                keys[row, feature] = key
+                columns[feature, row] = key
+            sums[start + row] = 0.0
+        for tree in range(len(nodes)):
+            node = nodes[tree]
+            path = paths[tree]
+            top, left, right = node[0], node[1], node[2]
+            at_top, at_left, at_right = columns[top & _LOW], columns[left & _LOW], columns[right & _LOW]
+            than_top, than_left, than_right = (
+                np.uint32(top >> _HIGH),
+                np.uint32(left >> _HIGH),
+                np.uint32(right >> _HIGH),
+            )
+            for row in range(BLOCK):
+                if_left = np.uint64(3) + np.uint64(at_left[row] > than_left)
+                if_right = np.uint64(5) + np.uint64(at_right[row] > than_right)
+                slot[row] = if_right if at_top[row] > than_top else if_left
+            for _ in range(MAX_DEPTH - 2):
+                for row in range(BLOCK):
+                    here = slot[row]
+                    word = node[here]
+                    slot[row] = here + here + _ONE + np.uint64(keys[row, word & _LOW] > (word >> _HIGH))
+            for row in range(BLOCK):
+                sums[start + row] += path[slot[row] - _FIRST_LEAF]
+
+
+@kernel
+def _sum_rows(raw, nodes, paths, sums):  # type: ignore[no-untyped-def]
+    """Add up path lengths a row at a time: all trees step down one level before any takes the next."""
+    n, features = raw.shape
+    trees = len(nodes)
+    keys = np.empty(features, np.uint64)
+    slot = np.empty(trees, np.uint64)
+    for row in range(n):
+        for feature in range(features):
+            keys[feature] = _key(raw[row, feature])
+        slot[:] = 0
+        for _ in range(MAX_DEPTH):
+            for tree in range(trees):
+                here = slot[tree]
+                word = nodes[tree, here]
+                slot[tree] = here + here + _ONE + np.uint64(keys[word & _LOW] > (word >> _HIGH))
+        total = 0.0
+        for tree in range(trees):
+            total += paths[tree, slot[tree] - _FIRST_LEAF]
+        sums[row] = total

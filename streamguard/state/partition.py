@@ -1,0 +1,307 @@
+"""What one partition's log amounts to: profiles, population and dictionary, folded chunk by chunk, saved whole."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.alerts.explain import Told
+from streamguard.alerts.incident import Incident, incident_of
+from streamguard.alerts.verdict import verdict
+from streamguard.events.columns import TEXTS, Columns, columns
+from streamguard.events.event import Event, Refusal, parse
+from streamguard.events.hashing import hash_texts
+from streamguard.fold import population as crowd
+from streamguard.fold import profile as layout
+from streamguard.fold.grouping import ENTITY_KINDS
+from streamguard.fold.kernel import N_COMPONENTS, N_FEATURES, fold
+from streamguard.models.forest import Forest
+from streamguard.settings import Detection
+from streamguard.state.arena import Arena, Read
+from streamguard.state.dictionary import Dictionary
+from streamguard.state.packed import StateError, other_layout, pack, unpack
+
+TABLE_PAGES = crowd.ROWS * crowd.WIDTH // crowd.PAGE
+SOURCE_PAGES = crowd.SOURCES // crowd.SOURCES_PER_PAGE
+_META = struct.Struct("<Iq")
+
+
+@dataclass(slots=True)
+class Folded:
+    """What one chunk came to; arrays are of the n events that could be parsed.
+
+    Attributes
+    ----------
+    events, index
+        The events and where each stood in the chunk.
+    columns
+        The events as arrays.
+    features
+        float32 (n, 28).
+    raw, excess
+        float32 (n, 18): bits of each component, before and after the user's own entropy is taken off.
+    score
+        float64 (n,): sum of `excess`; -1 for an event that was folded before.
+    tail
+        float64 (n,): -log2 of the share of events with such a score.
+    forest
+        float64 (n,): the forest's bits; 0 without one.
+    patterns
+        uint64 (n,): bits in the order of `streamguard.fold.patterns.PATTERNS`.
+    evidence
+        float64 (n,): bits of the verdict.
+    kind
+        int8 (n,): whose alert the event is, `streamguard.fold.grouping`; 0 none, negative: it is not told again.
+    incident
+        float64 (n, 5), where `kind` is not 0: the incident's first offset, first ms, count, patterns, evidence.
+    incidents
+        To publish: new ones and risen ones.
+    refused
+        What could not be parsed.
+    """
+
+    events: list[Event]
+    index: list[int]
+    columns: Columns
+    refused: list[Refusal]
+    features: NDArray[np.float32]
+    raw: NDArray[np.float32]
+    excess: NDArray[np.float32]
+    score: NDArray[np.float64]
+    tail: NDArray[np.float64]
+    forest: NDArray[np.float64]
+    patterns: NDArray[np.uint64]
+    evidence: NDArray[np.float64]
+    kind: NDArray[np.int8]
+    incident: NDArray[np.float64]
+    incidents: list[Incident] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Events folded."""
+        return len(self.events)
+
+
+class PartitionState:
+    """The state of one partition: a fold over its log, resident in bounded memory.
+
+    Parameters
+    ----------
+    partition
+        Its number; part of incident ids.
+    read
+        Looks up what the last checkpoint saved.
+    resident
+        Profiles held in memory at the most; at least four times the events of a chunk.
+    detection
+        What is alerted.
+
+    Raises
+    ------
+    StateError
+        If what `read` returns was written by another version.
+
+    Examples
+    --------
+    >>> saved: dict[bytes, bytes] = {}
+    >>> state = PartitionState(0, lambda keys: [saved.get(k) for k in keys], resident=100, detection=Detection())
+    >>> event = b'{"timestamp": 1700000000000, "user": "ann", "event_type": "auth_attempt"}'
+    >>> state.fold([event, b"?"], np.array([7, 8])).refused[0].reason
+    'not_json'
+    >>> saved.update(state.changes()); state.clean(); state.next_offset
+    9
+    """
+
+    def __init__(self, partition: int, read: Read, *, resident: int, detection: Detection) -> None:
+        self.partition = partition
+        self._read = read
+        self._alert_bits = detection.alert_bits
+        self._gap_ms = int(detection.incident_gap_seconds * 1000)
+        self._arena = Arena(partition, read, resident)
+        self._snapshots = np.empty(0, layout.PROFILE)
+        self._population = crowd.blank()
+        self._table = np.zeros((crowd.ROWS, crowd.WIDTH))
+        self._sources = np.zeros(crowd.SOURCES, crowd.SOURCE)
+        self._table_dirty = np.zeros(TABLE_PAGES, np.uint8)
+        self._sources_dirty = np.zeros(SOURCE_PAGES, np.uint8)
+        self.next_offset: int | None = None
+        """The first source offset that is not in this state; None before the first record."""
+        self.dictionary = Dictionary(read)
+        self._load()
+
+    def _load(self) -> None:
+        meta, head = self._read([b"m", b"p"])
+        if meta is None or head is None:
+            return
+        version, self.next_offset = _META.unpack(meta)
+        if version != layout.VERSION:
+            found = f"the state of partition {self.partition} has layout {version}"
+            raise StateError(other_layout(f"{found}, this program has layout {layout.VERSION}"))
+        self._population[:] = unpack(head, crowd.POPULATION, f"the population of partition {self.partition}")
+        for kind, pages in self._pages():
+            for k, value in enumerate(self._read([_page_key(kind, k) for k in range(len(pages))])):
+                if value is not None:
+                    pages[k] = unpack(value, pages.dtype, f"a page of partition {self.partition}")
+
+    def _pages(self) -> list[tuple[bytes, NDArray[Any]]]:
+        """The parts of the population that are saved page by page, as views: a row is a page."""
+        return [
+            (b"f", self._table.reshape(TABLE_PAGES, crowd.PAGE)),
+            (b"s", self._sources.reshape(SOURCE_PAGES, crowd.SOURCES_PER_PAGE)),
+        ]
+
+    def fold(
+        self, values: Sequence[bytes | None], offsets: NDArray[np.int64], forest: Forest | None = None
+    ) -> Folded:
+        """Fold one chunk of records in offset order; the state changes in memory only.
+
+        Parameters
+        ----------
+        values
+            One event as JSON each.
+        offsets
+            int64, ascending.
+        forest
+            Adds its evidence to verdicts; the state does not depend on it.
+        """
+        events, index, refused = parse(values)
+        out = self.fold_events(events, index, offsets, forest)
+        out.refused = refused
+        if len(offsets):
+            self.next_offset = int(offsets[-1]) + 1
+        for incident in out.incidents:
+            incident.attach(values[index[incident.index]] or b"null")
+            incident.index = index[incident.index]
+        return out
+
+    def fold_events(
+        self,
+        events: list[Event],
+        index: list[int],
+        offsets: NDArray[np.int64],
+        forest: Forest | None = None,
+    ) -> Folded:
+        """Fold events that are parsed already; see `fold`."""
+        n = len(events)
+        c = columns(events)
+        rows = self._arena.rows(c.users)
+        strength = np.empty(n)
+        out = Folded(
+            events,
+            index,
+            c,
+            [],
+            features=np.empty((n, N_FEATURES), np.float32),
+            raw=np.empty((n, N_COMPONENTS), np.float32),
+            excess=np.empty((n, N_COMPONENTS), np.float32),
+            score=np.empty(n),
+            tail=np.empty(n),
+            forest=np.zeros(n),
+            patterns=np.empty(n, np.uint64),
+            evidence=strength,
+            kind=np.empty(n, np.int8),
+            incident=np.empty((n, 5)),
+        )
+        if len(self._snapshots) < n:
+            self._snapshots = np.empty(n, layout.PROFILE)
+        context = np.empty((n, 12))
+        wanted = np.empty((n * 5, 3), np.int64)
+        user = hash_texts(c.users, 1)[0][:, 0]
+        at = offsets[index] if n else np.empty(0, np.int64)
+        told, remembered = fold(
+            self._arena.profiles, self._population, self._table, self._sources, self.dictionary.hashes,
+            self._table_dirty, self._sources_dirty,
+            rows, at, user, c.timestamp, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
+            self._alert_bits, self._gap_ms,
+            out.features, out.raw, out.excess, out.score, out.tail, strength, out.patterns,
+            out.kind, out.incident, self._snapshots, context, wanted,
+        )  # fmt: skip
+        if forest is not None and n:
+            out.forest = forest.bits(out.features)
+            out.evidence = verdict(strength, out.forest)
+        if not told and not remembered:
+            return out
+        texts, width = c.texts, len(TEXTS)
+        memories = wanted[:remembered].tolist()
+        values = c.hashes[wanted[:remembered, 0], wanted[:remembered, 1]].tolist()
+        done = 0
+
+        def remember(before: int) -> None:
+            nonlocal done
+            while done < len(memories) and memories[done][0] < before:
+                i, column, place = memories[done]
+                self.dictionary.remember(place, values[done], texts[i * width + column])
+                done += 1
+
+        for k, i in enumerate(np.flatnonzero(out.kind > 0).tolist()):
+            remember(i)
+            told_alert = Told(
+                partition=self.partition,
+                index=i,
+                entity_kind=ENTITY_KINDS[out.kind[i]],
+                first_offset=int(out.incident[i, 0]),
+                first_ms=int(out.incident[i, 1]),
+                count=int(out.incident[i, 2]),
+                patterns=int(out.incident[i, 3]),
+                found=int(out.patterns[i]),
+                event=events[i],
+                volume=float(c.volume[i]),
+                texts=texts[i * width : (i + 1) * width],
+                offset=int(at[i]),
+                evidence=float(out.incident[i, 4] + out.evidence[i] - strength[i]),
+                tail=float(out.tail[i]),
+                forest=float(out.forest[i]) if forest is not None else None,
+                model=forest.version if forest is not None else None,
+                excess=out.excess[i],
+                raw=out.raw[i],
+                profile=self._snapshots[k],
+                context=context[k],
+            )
+            out.incidents.append(incident_of(told_alert, self.dictionary.texts))
+        remember(n)
+        return out
+
+    @property
+    def resident(self) -> int:
+        """Profiles in memory."""
+        return len(self._arena)
+
+    @property
+    def found(self) -> dict[str, int]:
+        """Events so far by where their user's profile was: in `memory`, on `disk`, or `nowhere` yet."""
+        arena = self._arena
+        elsewhere = {"disk": arena.loaded, "nowhere": arena.begun}
+        return {"memory": arena.asked - sum(elsewhere.values()), **elsewhere}
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time for a checkpoint, lest the next chunk find no room."""
+        return self._arena.full
+
+    def changes(self) -> list[tuple[bytes, bytes]]:
+        """All (key, value) that differ from the last checkpoint, the source offset they stand for included."""
+        if self.next_offset is None:
+            return []
+        out = self._arena.changes()
+        for (kind, pages), dirty in zip(self._pages(), (self._table_dirty, self._sources_dirty), strict=True):
+            out += [(_page_key(kind, k), pack(pages[k])) for k in np.flatnonzero(dirty).tolist()]
+        out += self.dictionary.changes()
+        out.append((b"p", pack(self._population)))
+        out.append((b"m", _META.pack(layout.VERSION, self.next_offset)))
+        return out
+
+    def clean(self) -> None:
+        """The changes are durable."""
+        self._arena.clean()
+        self._table_dirty[:] = 0
+        self._sources_dirty[:] = 0
+        self.dictionary.clean()
+
+
+def _page_key(kind: bytes, page: int) -> bytes:
+    return kind + page.to_bytes(2, "big")
