@@ -57,6 +57,7 @@ class Stack:
         for mount in self.services[service].get("volumes", []):
             source, target, *_ = mount.split(":")
             place = ROOT / source if source.startswith(".") else self.directory / "volumes" / source
+            place.mkdir(parents=True, exist_ok=True)  # as an engine mounts it
             text = re.sub(rf"(^|=){re.escape(target)}(?=/|$)", rf"\g<1>{place}", text)
         text = text.replace("/var/lib/streamguard", str(self.directory / "unmounted"))
         text = text.replace("/opt/streamguard/kernels", str(self.directory / "kernels"))
