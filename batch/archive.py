@@ -28,10 +28,11 @@ from batch.filing import name_aside, read_part, write_stretch
 from batch.folding.stretch import PlanError, Stretch
 from batch.runs import BusyError, RunsError
 from batch.source import manifest
-from batch.source.manifest import File, Manifest, sync
+from batch.source.manifest import File, Manifest
 from batch.source.plan import Limit, check_read, plan
 from batch.source.sources import KafkaSource, Source
 from streamguard.brokers import Brokers
+from streamguard.machine.disk import sync
 from streamguard.settings import Settings
 
 _ASIDE = ".partial"

@@ -19,7 +19,8 @@ import pyarrow as pa
 from batch.folding.staged import Counts
 from batch.folding.stretch import CHUNK, Records, Stretch, checked
 from batch.source.decoded import SCHEMA, to_columns
-from batch.source.manifest import File, sync
+from batch.source.manifest import File
+from streamguard.machine.disk import sync
 from streamguard.settings import Settings
 
 GROUP_ROWS = 65_536

@@ -75,13 +75,13 @@ def _fold(
     spark: SparkSession | None,
     say: Callable[[str], None],
 ) -> None:
-    def told(stretch: Stretch) -> None:
+    def on_folded(stretch: Stretch) -> None:
         say(f"      partition {stretch.partition}: offsets {stretch.start:,} to {stretch.end:,} folded")
 
     if settings.batch.engine == "local":
-        local.fold(plan.source, plan.stretches, settings, directory, told)
+        local.fold(plan.source, plan.stretches, settings, directory, on_folded)
     else:
         from batch.engines import spark as engine
 
         assert spark is not None
-        engine.fold(plan.source, plan.stretches, settings, directory, told, spark)
+        engine.fold(plan.source, plan.stretches, settings, directory, on_folded, spark)

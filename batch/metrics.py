@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from batch.job import Outcome
 
 Say = Callable[[str], None]
-Told = Callable[["Outcome"], None]
+OnOutcome = Callable[["Outcome"], None]
 
 
 class Exported:
@@ -91,7 +91,7 @@ class Exported:
             self.port = port
 
     @contextmanager
-    def run(self) -> Iterator[Told]:
+    def run(self) -> Iterator[OnOutcome]:
         """One run; it has failed unless what it came to is told."""
         began = time.time()
         outcomes: list[Outcome] = []

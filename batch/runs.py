@@ -15,6 +15,8 @@ from types import TracebackType
 
 import msgspec
 
+from streamguard.machine.disk import sync, sync_tree
+
 REPORT = "anomaly_report.json"
 _ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
 _LATEST = "latest"
@@ -140,16 +142,16 @@ class Runs:
         Path
             Its directory from now on.
         """
-        _sync_tree(run.directory)
+        sync_tree(run.directory)
         target = self.directory / run.id
         run.directory.rename(target)
-        _sync(self.directory)
+        sync(self.directory)
         link = self.directory / f".{_LATEST}{_PARTIAL}"
         with suppress(FileNotFoundError):
             link.unlink()
         link.symlink_to(run.id)
         link.replace(self.directory / _LATEST)
-        _sync(self.directory)
+        sync(self.directory)
         return target
 
     def latest(self) -> Path | None:
@@ -213,18 +215,3 @@ def _continued(run: Path) -> str | None:
         return msgspec.json.decode((run / REPORT).read_bytes(), type=_Continued).continues
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-def _sync_tree(directory: Path) -> None:
-    for root, _, files in os.walk(directory):
-        for name in files:
-            _sync(Path(root) / name)
-        _sync(Path(root))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from grafana.boards import detection, kafka, models, overview, worker
 from grafana.panels import DATASOURCE, JOB, UID, Json, placed, promql
-from grafana.runbooks import address
 
 BOARDS = (overview, detection, worker, models, kafka)
 DIRECTORY = Path(__file__).parent / "dashboards"
+PROMETHEUS = Path(__file__).parent / "prometheus"
+RUNBOOK = re.compile(r"(?<=runbook_url: )[^\s#]+(?=#)")
 TAG = "streamguard"
+
+
+def runbooks() -> str:
+    """Where runbooks are read, before the `#` of a section: what the rules say, and they all say the same."""
+    (found,) = {link for path in PROMETHEUS.glob("rules/*.yml") for link in RUNBOOK.findall(path.read_text())}
+    return found
 
 
 def dashboards() -> Mapping[str, str]:
@@ -75,8 +83,8 @@ def _variables() -> Mapping[str, Json]:
         "runbooks": {
             "name": "runbooks", "label": "Runbooks", "type": "constant", "hide": 2,
             "description": "Where runbooks are read; `python -m grafana.runbooks URL` changes it.",
-            "query": address(),
-            "current": {"text": address(), "value": address()},
+            "query": runbooks(),
+            "current": {"text": runbooks(), "value": runbooks()},
         },
     }  # fmt: skip
 

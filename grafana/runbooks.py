@@ -8,29 +8,17 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
-PROMETHEUS = Path(__file__).parent / "prometheus"
-_LINK = re.compile(r"(?<=runbook_url: )[^\s#]+(?=#)")
-
-
-def address() -> str:
-    """What the rules say; they all say the same."""
-    (found,) = {
-        link for path in (PROMETHEUS / "rules").glob("*.yml") for link in _LINK.findall(path.read_text())
-    }
-    return found
+from deploy.kubernetes import generate as kubernetes
+from grafana import generate
 
 
 def main() -> None:
-    """Change the rules, then all that is made from them."""
+    """Change the rules and their tests, then all that is made from them."""
     if len(sys.argv) != 2 or not re.fullmatch(r"[^\s#]+", sys.argv[1]):
         sys.exit("usage: python -m grafana.runbooks URL")
-    for path in [*PROMETHEUS.glob("rules/*.yml"), *PROMETHEUS.glob("tests/*.yml")]:
-        path.write_text(_LINK.sub(lambda _: sys.argv[1], path.read_text()))
-    from deploy.kubernetes import generate as kubernetes
-    from grafana import generate
-
+    for path in [*generate.PROMETHEUS.glob("rules/*.yml"), *generate.PROMETHEUS.glob("tests/*.yml")]:
+        path.write_text(generate.RUNBOOK.sub(lambda _: sys.argv[1], path.read_text()))
     generate.main()
     kubernetes.main()
 

@@ -21,8 +21,8 @@ from streamguard.settings import Settings
 _WORTH_A_PROCESS = 50_000
 """Records; for fewer, starting processes takes longer than folding."""
 
-Told = Callable[[Stretch], None]
-"""Hears of each stretch that is done."""
+OnFolded = Callable[[Stretch], None]
+"""Is called with each stretch as soon as it is folded."""
 Work = Callable[[Stretch, Records, Settings, Path], None]
 """What is done with a stretch and its records; the result is left in the directory. Processes are sent it."""
 
@@ -42,7 +42,7 @@ def fold(
     stretches: Sequence[Stretch],
     settings: Settings,
     directory: Path,
-    told: Told,
+    on_folded: OnFolded,
     work: Work = write_file,
 ) -> None:
     """Fold every stretch into its file, or do other work with it.
@@ -56,7 +56,7 @@ def fold(
     if processes == 1 or sum(s.end - s.start for s in stretches) < _WORTH_A_PROCESS:
         for stretch in stretches:
             read_and(work, source, stretch, settings, directory)
-            told(stretch)
+            on_folded(stretch)
         return
     with _pool(processes) as pool:
         longest_first = sorted(stretches, key=lambda s: s.start - s.end)
@@ -70,7 +70,7 @@ def fold(
                     "a process that folds was ended from outside, by the system perhaps for want of memory: its log "
                     f"says so; each of {processes} processes needs room for its users and for twice `sampling.rows`"
                 ) from None
-            told(waiting[done])
+            on_folded(waiting[done])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from batch.engines.local import Told, Work, write_file
+from batch.engines.local import OnFolded, Work, write_file
 from batch.engines.session import SparkError, told_by
 from batch.folding.stretch import PlanError, Records, Stretch
 from batch.source.sources import FileSource, KafkaSource, Source
@@ -38,7 +38,7 @@ def fold(
     stretches: Sequence[Stretch],
     settings: Settings,
     directory: Path,
-    told: Told,
+    on_folded: OnFolded,
     spark: SparkSession,
     work: Work = write_file,
 ) -> None:
@@ -65,7 +65,7 @@ def fold(
     for stretch in stretches:
         if stretch.partition not in answered:  # nothing planned, or nothing but markers and aborted records
             do(_resolved(stretch), ())
-        told(stretch)
+        on_folded(stretch)
 
 
 def _do(work: Work, settings: Settings, directory: Path, stretch: Stretch, records: Records) -> None:

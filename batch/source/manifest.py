@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from batch.folding.stretch import PlanError
+from streamguard.machine.disk import sync
 
 NAME = "_manifest.json"
 """Readers of data sets (pyarrow, pandas, Spark) pass over names with an underscore."""
@@ -118,12 +119,3 @@ def read(directory: Path) -> Manifest | None:
             )
         at[file.partition] = file.end
     return manifest
-
-
-def sync(path: Path) -> None:
-    """Have a file, or the names in a directory, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -28,7 +28,7 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Alert:
     """An alert that is to be published, with all that its explanation needs.
 
     Attributes
@@ -77,7 +77,7 @@ class Told:
     context: NDArray[np.float64]
 
 
-def reasons(told: Told, text_of: TextOf) -> list[dict[str, Any]]:
+def reasons(alert: Alert, text_of: TextOf) -> list[dict[str, Any]]:
     """What made the event surprising, strongest first.
 
     Returns
@@ -87,15 +87,15 @@ def reasons(told: Told, text_of: TextOf) -> list[dict[str, Any]]:
         stands last: it only repeats their reasons.
     """
     found = [
-        (PATTERNS[k].name, PATTERNS[k].bits, pattern_words(k, told, text_of))
+        (PATTERNS[k].name, PATTERNS[k].bits, pattern_words(k, alert, text_of))
         for k in range(len(PATTERNS))
-        if told.found >> k & 1
+        if alert.found >> k & 1
     ]
-    bits = told.excess.astype(np.float64)
+    bits = alert.excess.astype(np.float64)
     order = np.argsort(-bits, kind="stable").tolist()
     order.append(order.pop(order.index(COMPONENTS.index("carried"))))
     found += [
-        (COMPONENTS[c], float(bits[c]), component_words(COMPONENTS[c], told, text_of))
+        (COMPONENTS[c], float(bits[c]), component_words(COMPONENTS[c], alert, text_of))
         for c in order
         if bits[c] >= LEAST_REASON_BITS
     ]
@@ -112,9 +112,9 @@ def reasons(told: Told, text_of: TextOf) -> list[dict[str, Any]]:
     ]
 
 
-def pattern_words(k: int, told: Told, text_of: TextOf) -> tuple[str, str]:
+def pattern_words(k: int, alert: Alert, text_of: TextOf) -> tuple[str, str]:
     """(actual, typical) of a pattern that the event completes."""
-    profile, context = told.profile, told.context
+    profile, context = alert.profile, alert.context
     if k in (patterns.BRUTE_FORCE, patterns.SUCCESS_AFTER_FAILURES):
         share = float(profile["learned_failures"]) / max(float(profile["learned"]), 1.0)
         return (
@@ -122,12 +122,12 @@ def pattern_words(k: int, told: Told, text_of: TextOf) -> tuple[str, str]:
             f"{share:.1%} of the user's events fail",
         )
     if k == patterns.SPRAY:
-        return component_words("source_spread", told, text_of)
+        return component_words("source_spread", alert, text_of)
     if k == patterns.DISTRIBUTED:
-        return component_words("crowd_new_source_failure", told, text_of)
+        return component_words("crowd_new_source_failure", alert, text_of)
     if k == patterns.TRAVEL:
-        minutes = (int(told.event.timestamp) - int(profile["last_area_ts"])) / 60_000
-        return f"{told.texts[1]}, {max(minutes, 0):.0f} minutes after another country", usual_values(
+        minutes = (int(alert.event.timestamp) - int(profile["last_area_ts"])) / 60_000
+        return f"{alert.texts[1]}, {max(minutes, 0):.0f} minutes after another country", usual_values(
             profile, SKETCHES.index("location"), text_of
         )
     if k == patterns.DORMANT:
@@ -136,34 +136,34 @@ def pattern_words(k: int, told: Told, text_of: TextOf) -> tuple[str, str]:
             f"{span(2.0 ** float(profile['mean'][0]))} between events",
         )
     if k == patterns.DOWNLOAD:
-        return _per_five_minutes("files read", profile["reads"], profile, told)
+        return _per_five_minutes("files read", profile["reads"], profile, alert)
     if k == patterns.RANSOMWARE:
-        return _per_five_minutes("files changed", profile["changes"], profile, told)
+        return _per_five_minutes("files changed", profile["changes"], profile, alert)
     if k == patterns.EXFILTRATION:
-        moved = float(profile["volume"][1]) + told.volume
+        moved = float(profile["volume"][1]) + alert.volume
         return f"{amount(moved)} moved within the hour", f"{amount(float(profile['volume'][3]))} in a month"
     if k in (patterns.TUNNEL, patterns.GENERATED):
         return f"{float(profile['queries']) + 1:.0f} such names in 5 minutes", "0"
     days = float(profile["pattern_days"][k])
-    command = told.event.process_details.command_line if told.event.process_details else None
+    command = alert.event.process_details.command_line if alert.event.process_details else None
     return (command or "")[:120], f"on {days:.0f} days of the last month"
 
 
-def _per_five_minutes(what: str, counts: Any, profile: np.void, told: Told) -> tuple[str, str]:
-    age = max(int(told.event.timestamp) - int(profile["first_ts"]), 0) / 1000
+def _per_five_minutes(what: str, counts: Any, profile: np.void, alert: Alert) -> tuple[str, str]:
+    age = max(int(alert.event.timestamp) - int(profile["first_ts"]), 0) / 1000
     usual = float(counts[1]) / patterns.lived.py_func(2.0 ** (-age / MONTH)) * 300.0
     return f"{float(counts[0]) + 1:.0f} {what} in 5 minutes", f"{usual:.2g} in 5 minutes"
 
 
-def component_words(component: str, told: Told, text_of: TextOf) -> tuple[str, str]:
+def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str, str]:
     """(actual, typical) of a component of the score."""
-    profile, event, context = told.profile, told.event, told.context
+    profile, event, context = alert.profile, alert.event, alert.context
     if component in ("source", "location", "host", "agent", "resource"):
-        return told.texts[TEXTS.index(component)], usual_values(profile, SKETCHES.index(component), text_of)
+        return alert.texts[TEXTS.index(component)], usual_values(profile, SKETCHES.index(component), text_of)
     if component == "transition":
         return f"{event.event_type} follows here", "seldom comes next for this user"
     if component == "failure":
-        reason = told.texts[TEXTS.index("reason")]
+        reason = alert.texts[TEXTS.index("reason")]
         share = float(profile["learned_failures"]) / max(float(profile["learned"]), 1.0)
         return f"{event.status}{f' ({reason})' if reason else ''}", f"{share:.1%} of the user's events fail"
     if component == "outcome":
@@ -176,12 +176,12 @@ def component_words(component: str, told: Told, text_of: TextOf) -> tuple[str, s
             f"{span(2.0 ** float(profile['mean'][0]))} between events",
         )
     if component == "volume":
-        return amount(told.volume), f"{amount(2.0 ** float(profile['mean'][1]))} an event"
+        return amount(alert.volume), f"{amount(2.0 ** float(profile['mean'][1]))} an event"
     if component == "threat":
         return f"{event.threat_score}", f"{float(profile['mean'][2]):.2f}"
     if component == "source_spread":
         return (
-            f"{told.texts[0]} failed at {context[8]:.0f} users, {context[9]:.0f} times within an hour",
+            f"{alert.texts[0]} failed at {context[8]:.0f} users, {context[9]:.0f} times within an hour",
             "a source fails at one user",
         )
     if component == "carried":

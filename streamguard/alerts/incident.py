@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.alerts.explain import MOST_CHARACTERS, TextOf, Told, reasons
+from streamguard.alerts.explain import MOST_CHARACTERS, Alert, TextOf, reasons
 from streamguard.alerts.verdict import risk, severity
 from streamguard.events.event import as_document
 from streamguard.fold.patterns import PATTERNS
@@ -39,44 +39,46 @@ class Incident:
         return msgspec.json.encode(self.body)
 
 
-def incident_of(told: Told, text_of: TextOf) -> Incident:
+def incident_of(alert: Alert, text_of: TextOf) -> Incident:
     """The incident that an alert belongs to, as it is now.
 
     Parameters
     ----------
-    told
+    alert
         The alert.
     text_of
         The partition's dictionary: hash -> text.
     """
-    names = [pattern for k, pattern in enumerate(PATTERNS) if told.patterns >> k & 1]
+    names = [pattern for k, pattern in enumerate(PATTERNS) if alert.patterns >> k & 1]
     names.sort(key=lambda pattern: -pattern.bits)
-    name = f"{told.partition}-{told.first_offset}-{told.first_ms:x}"
-    crowd_name = f"partition {told.partition}"
-    entity = {"user": told.event.user or "", "source": told.texts[0][:MOST_CHARACTERS], "crowd": crowd_name}[
-        told.entity_kind
-    ]
-    level = severity(told.evidence)
+    name = f"{alert.partition}-{alert.first_offset}-{alert.first_ms:x}"
+    crowd_name = f"partition {alert.partition}"
+    entity = {
+        "user": alert.event.user or "",
+        "source": alert.texts[0][:MOST_CHARACTERS],
+        "crowd": crowd_name,
+    }[alert.entity_kind]
+    level = severity(alert.evidence)
     body: dict[str, Any] = {
         "id": name,
-        "entity": {"kind": told.entity_kind, "value": entity},
-        "first_seen": rfc3339(told.first_ms),
-        "last_seen": rfc3339(int(told.event.timestamp)),
-        "count": told.count,
-        "risk": risk(told.evidence),
+        "entity": {"kind": alert.entity_kind, "value": entity},
+        "first_seen": rfc3339(alert.first_ms),
+        "last_seen": rfc3339(int(alert.event.timestamp)),
+        "count": alert.count,
+        "risk": risk(alert.evidence),
         "severity": level,
-        "evidence_bits": round(told.evidence, 2),
+        "evidence_bits": round(alert.evidence, 2),
         "technique": names[0].technique if names else None,
         "patterns": [{"name": p.name, "technique": p.technique, "says": p.says} for p in names],
-        "reasons": reasons(told, text_of),
+        "reasons": reasons(alert, text_of),
         "model": {
-            "version": told.model,
-            "forest_bits": None if told.forest is None else round(told.forest, 2),
+            "version": alert.model,
+            "forest_bits": None if alert.forest is None else round(alert.forest, 2),
         },
-        "origin": {"topic": None, "partition": told.partition, "offset": told.offset},
+        "origin": {"topic": None, "partition": alert.partition, "offset": alert.offset},
         "event": None,
     }
-    return Incident(name, told.entity_kind, entity, level, tuple(p.name for p in names), told.index, body)
+    return Incident(name, alert.entity_kind, entity, level, tuple(p.name for p in names), alert.index, body)
 
 
 def rfc3339(ms: int) -> str:

@@ -28,10 +28,10 @@ class InUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: Version | None
 
 
-Told = TypeVar("Told", Promoted, InUse)
+Announcement = TypeVar("Announcement", Promoted, InUse)
 
 
-def decode(value: bytes, kind: type[Told]) -> Told | None:
+def decode(value: bytes, kind: type[Announcement]) -> Announcement | None:
     """A message of this kind; None if it is too long or anything else.
 
     Examples

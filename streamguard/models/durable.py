@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from streamguard.machine.disk import sync
 from streamguard.models.manifest import ArtifactError
 
 
@@ -43,12 +44,3 @@ def replace(path: Path, data: bytes) -> None:
             aside.unlink(missing_ok=True)
             raise
         sync(path.parent)
-
-
-def sync(directory: Path) -> None:
-    """Have a directory's names on the disk."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

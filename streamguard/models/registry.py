@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from streamguard.fold.features import NAMES
+from streamguard.machine.disk import sync
 from streamguard.models import artifact, manifest
-from streamguard.models.durable import replace, reported, sync
+from streamguard.models.durable import replace, reported
 from streamguard.models.forest import Forest
 from streamguard.models.gate import Judgement
 from streamguard.models.key import key_of

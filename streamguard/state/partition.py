@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.alerts.explain import Told
+from streamguard.alerts.explain import Alert
 from streamguard.alerts.incident import Incident, incident_of
 from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS, Columns, columns
@@ -240,7 +240,7 @@ class PartitionState:
 
         for k, i in enumerate(np.flatnonzero(out.kind > 0).tolist()):
             remember(i)
-            told_alert = Told(
+            alert = Alert(
                 partition=self.partition,
                 index=i,
                 entity_kind=ENTITY_KINDS[out.kind[i]],
@@ -262,7 +262,7 @@ class PartitionState:
                 profile=self._snapshots[k],
                 context=context[k],
             )
-            out.incidents.append(incident_of(told_alert, self.dictionary.texts))
+            out.incidents.append(incident_of(alert, self.dictionary.texts))
         remember(n)
         return out
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from grafana.runbooks import address
+from grafana.generate import runbooks
 from streamguard.metrics import DECLARED
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def test_an_alert_says_all_there_is_to_know(name: str) -> None:
     assert re.fullmatch(r"StreamGuard[A-Z]\w+", name)
     assert rule["labels"]["severity"] in LEVELS
     assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
-    assert rule["annotations"]["runbook_url"] == f"{address()}#{name.lower()}"
+    assert rule["annotations"]["runbook_url"] == f"{runbooks()}#{name.lower()}"
 
 
 def test_every_name_used_is_declared_and_every_recorded_one_used() -> None:
