@@ -83,7 +83,7 @@ def test_without_a_tool_it_says_what_to_install(
 ) -> None:
     monkeypatch.setenv("PATH", str(mvn.parent))
     with pytest.raises(
-        JarsUnavailableError, match=r"install Maven \(`mvn`\) or `pip install 'streamguard\[batch\]'`"
+        JarsUnavailableError, match=r"install Maven \(`mvn`\), or `pip install '\.\[batch\]'`"
     ):
         KAFKA.fetched(Path("java"))
 
