@@ -52,7 +52,7 @@ class Alert:
     profile
         `PROFILE` scalar, as it was before the event.
     context
-        float64 (12,), see `streamguard.fold.kernel.fold`.
+        `streamguard.fold.grouping.CONTEXT` scalar.
     """
 
     partition: int
@@ -74,7 +74,7 @@ class Alert:
     raw: NDArray[np.float32]
     excess: NDArray[np.float32]
     profile: np.void
-    context: NDArray[np.float64]
+    context: np.void
 
 
 def reasons(alert: Alert, text_of: TextOf) -> list[dict[str, Any]]:
@@ -132,7 +132,7 @@ def pattern_words(k: int, alert: Alert, text_of: TextOf) -> tuple[str, str]:
         )
     if k == patterns.DORMANT:
         return (
-            f"first event in {context[10] / 86_400:.0f} days",
+            f"first event in {context['gap'] / 86_400:.0f} days",
             f"{span(2.0 ** float(profile['mean'][0]))} between events",
         )
     if k == patterns.DOWNLOAD:
@@ -169,10 +169,10 @@ def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str,
     if component == "outcome":
         return f"{event.event_type}, {event.status}", "rare among all users"
     if component == "hour":
-        return hour_name(int(context[11])), usual_hours(profile["hours"])
+        return hour_name(int(context["hour"])), usual_hours(profile["hours"])
     if component == "interval":
         return (
-            f"{span(context[10])} after the event before",
+            f"{span(context['gap'])} after the event before",
             f"{span(2.0 ** float(profile['mean'][0]))} between events",
         )
     if component == "volume":
@@ -180,15 +180,19 @@ def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str,
     if component == "threat":
         return f"{event.threat_score}", f"{float(profile['mean'][2]):.2f}"
     if component == "source_spread":
+        users, failures = context["source_users"], context["source_failures"]
         return (
-            f"{alert.texts[0]} failed at {context[8]:.0f} users, {context[9]:.0f} times within an hour",
+            f"{alert.texts[0]} failed at {users:.0f} users, {failures:.0f} times within an hour",
             "a source fails at one user",
         )
     if component == "carried":
         return "the same source was suspicious minutes ago", "no suspicion"
     k = crowd.CLASSES.index(component.removeprefix("crowd_"))
     what = _CROWD_WORDS[k]
-    return f"{context[k] + 1:.0f} {what} in 5 minutes among all users", f"{context[4 + k]:.2g}"
+    return (
+        f"{context['present'][k] + 1:.0f} {what} in 5 minutes among all users",
+        f"{context['usual'][k]:.2g}",
+    )
 
 
 _CROWD_WORDS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamguard.fold import population as crowd
 from streamguard.fold import surprise
 from streamguard.numeric import inline, log2
 
@@ -11,6 +12,30 @@ NONE, USER, SOURCE, CROWD = 0, 1, 2, 3
 """Whose incident an alert belongs to; the crowd's is a wave of attempts that is no one user's and no one source's."""
 
 ENTITY_KINDS = ("", "user", "source", "crowd")
+
+INCIDENT = np.dtype(
+    [
+        ("first_offset", "<i8"),
+        ("first_ms", "<i8"),
+        ("count", "<i8"),  # of alerts so far
+        ("patterns", "<u8"),  # of all of them
+        ("evidence", "<f8"),  # bits
+    ]
+)
+"""The incident that an alert belongs to, as the alert leaves it."""
+
+CONTEXT = np.dtype(
+    [
+        ("present", "<f8", len(crowd.CLASSES)),  # events of each class among all users, 5 minutes
+        ("usual", "<f8", len(crowd.CLASSES)),  # what is usual of them now
+        ("source_users", "<f8"),  # that the source failed at
+        ("source_failures", "<f8"),
+        ("gap", "<f8"),  # s since the user's event before
+        ("hour", "<f8"),  # of the week
+    ]
+)
+"""What an alert's explanation needs beside the profile."""
+
 RISE_BITS = 1.5
 """Evidence must rise by this much to be told again: about 11 points of risk."""
 
@@ -80,12 +105,12 @@ def join(entity, offset, ts, bits, patterns, gap_ms):  # type: ignore[no-untyped
 
 @inline
 def report(entity, out):  # type: ignore[no-untyped-def]
-    """Fill `out` with first offset, first ms, count, patterns and evidence of an entity's open incident.
+    """Fill `out`, an `INCIDENT`, with an entity's open incident.
 
     Its evidence is the strongest alert's and half a bit for each doubling of their number.
     """
-    out[0] = entity.incident_offset
-    out[1] = entity.incident_first_ts
-    out[2] = entity.incident_count
-    out[3] = entity.incident_patterns
-    out[4] = entity.incident_bits + 0.5 * log2(np.float64(entity.incident_count))
+    out.first_offset = entity.incident_offset
+    out.first_ms = entity.incident_first_ts
+    out.count = entity.incident_count
+    out.patterns = entity.incident_patterns
+    out.evidence = entity.incident_bits + 0.5 * log2(np.float64(entity.incident_count))

@@ -105,12 +105,11 @@ def fold(  # type: ignore[no-untyped-def]
     kind
         int8 (n,), out: whose alert (`streamguard.fold.grouping`), 0 none; negative: it is not told again.
     incident
-        float64 (n, 5), out, of each alert's incident: first offset, first ms, count, patterns, evidence.
+        `INCIDENT` (n,), out: of each alert.
     snapshots
         `PROFILE` (n,), out: profiles of told alerts as they were before the event.
     context
-        float64 (n, 12), out: what the crowd did at each told alert: per class the present count and the usual one,
-        users that the source failed at, its failures, seconds since the user's last event, hour of the week.
+        `CONTEXT` (n,), out: of told alerts.
     wanted
         int64 (n * 5, 3), out: event, text column and word slot of texts to remember.
 
@@ -203,13 +202,14 @@ def fold(  # type: ignore[no-untyped-def]
                 grouping.report(s, incident[i])
             kind[i] = whose if tell else -whose
             if tell:
+                around = context[told]
                 for k in range(N_CLASSES):
-                    context[told, k] = p.fast[k]
-                    context[told, N_CLASSES + k] = surprise.usual_count(p, k, hour)
-                context[told, 8] = spread
-                context[told, 9] = sources[source].failures if source >= 0 else 0.0
-                context[told, 10] = gap
-                context[told, 11] = hour
+                    around.present[k] = p.fast[k]
+                    around.usual[k] = surprise.usual_count(p, k, hour)
+                around.source_users = spread
+                around.source_failures = sources[source].failures if source >= 0 else 0.0
+                around.gap = gap
+                around.hour = hour
                 told += 1
         weight = learning.weight_of(tail_bits)
         shared = less[surprise.CARRIED] + less[surprise.SPREAD] + patterns.evidence(s, hit)

@@ -45,8 +45,8 @@ class Incidents:
         """Bring incidents up to date with a chunk's alerts; its incidents have their events attached."""
         told = {incident.index: incident.body for incident in folded.incidents}
         alerted = np.flatnonzero(folded.kind)
-        numbers = folded.incident[alerted, 0].astype(np.int64)
-        evidence = verdict(folded.incident[alerted, 4], folded.forest[alerted])
+        numbers = folded.incident["first_offset"][alerted]
+        evidence = verdict(folded.incident["evidence"][alerted], folded.forest[alerted])
         for i, number, bits in zip(alerted.tolist(), numbers.tolist(), evidence.tolist(), strict=True):
             if number not in self._courses:
                 if i not in told:
@@ -56,7 +56,8 @@ class Incidents:
                 self._courses[number] = _Course(told[i])
             course = self._courses[number]
             course.body = told.get(i, course.body)
-            course.first_ms, course.count = (int(x) for x in folded.incident[i, 1:3])
+            incident = folded.incident[i]
+            course.first_ms, course.count = int(incident["first_ms"]), int(incident["count"])
             course.last_ms = max(course.last_ms, int(folded.events[i].timestamp))
             course.evidence = max(course.evidence, bits)
 

@@ -143,7 +143,7 @@ class Replay:
                 for name in ("features", "score", "tail", "forest", "evidence", "patterns"):
                     getattr(out, name)[at] = getattr(folded, name)
                 alerted = np.flatnonzero(folded.kind)
-                out.incident[at[alerted]] = self._number(p, folded.incident[alerted, 0])
+                out.incident[at[alerted]] = self._number(p, folded.incident["first_offset"][alerted])
                 self._incidents[p].follow(folded)
                 if state.full:
                     self._saved[p].update(state.changes())

@@ -18,7 +18,7 @@ from streamguard.events.event import Event, Refusal, parse
 from streamguard.events.hashing import hash_texts
 from streamguard.fold import population as crowd
 from streamguard.fold import profile as layout
-from streamguard.fold.grouping import ENTITY_KINDS
+from streamguard.fold.grouping import CONTEXT, ENTITY_KINDS, INCIDENT
 from streamguard.fold.kernel import N_COMPONENTS, N_FEATURES, fold
 from streamguard.models.forest import Forest
 from streamguard.settings import Detection
@@ -58,7 +58,7 @@ class Folded:
     kind
         int8 (n,): whose alert the event is, `streamguard.fold.grouping`; 0 none, negative: it is not told again.
     incident
-        float64 (n, 5), where `kind` is not 0: the incident's first offset, first ms, count, patterns, evidence.
+        `streamguard.fold.grouping.INCIDENT` (n,), where `kind` is not 0.
     incidents
         To publish: new ones and risen ones.
     refused
@@ -78,7 +78,7 @@ class Folded:
     patterns: NDArray[np.uint64]
     evidence: NDArray[np.float64]
     kind: NDArray[np.int8]
-    incident: NDArray[np.float64]
+    incident: NDArray[np.void]
     incidents: list[Incident] = field(default_factory=list)
 
     @property
@@ -205,11 +205,11 @@ class PartitionState:
             patterns=np.empty(n, np.uint64),
             evidence=strength,
             kind=np.empty(n, np.int8),
-            incident=np.empty((n, 5)),
+            incident=np.empty(n, INCIDENT),
         )
         if len(self._snapshots) < n:
             self._snapshots = np.empty(n, layout.PROFILE)
-        context = np.empty((n, 12))
+        context = np.empty(n, CONTEXT)
         wanted = np.empty((n * 5, 3), np.int64)
         user = hash_texts(c.users, 1)[0][:, 0]
         at = offsets[index] if n else np.empty(0, np.int64)
@@ -244,16 +244,16 @@ class PartitionState:
                 partition=self.partition,
                 index=i,
                 entity_kind=ENTITY_KINDS[out.kind[i]],
-                first_offset=int(out.incident[i, 0]),
-                first_ms=int(out.incident[i, 1]),
-                count=int(out.incident[i, 2]),
-                patterns=int(out.incident[i, 3]),
+                first_offset=int(out.incident["first_offset"][i]),
+                first_ms=int(out.incident["first_ms"][i]),
+                count=int(out.incident["count"][i]),
+                patterns=int(out.incident["patterns"][i]),
                 found=int(out.patterns[i]),
                 event=events[i],
                 volume=float(c.volume[i]),
                 texts=texts[i * width : (i + 1) * width],
                 offset=int(at[i]),
-                evidence=float(out.incident[i, 4] + out.evidence[i] - strength[i]),
+                evidence=float(out.incident["evidence"][i] + out.evidence[i] - strength[i]),
                 tail=float(out.tail[i]),
                 forest=float(out.forest[i]) if forest is not None else None,
                 model=forest.version if forest is not None else None,

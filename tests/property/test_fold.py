@@ -63,7 +63,7 @@ def assert_same(values: list[bytes], detection: Detection, chunk: int = 500) -> 
         assert folded.kind.tolist() == [o.kind for o in done]
         for i, outcome in enumerate(done):
             if outcome.incident is not None:
-                np.testing.assert_allclose(folded.incident[i], outcome.incident, **CLOSE)
+                np.testing.assert_allclose(folded.incident[i].tolist(), outcome.incident, **CLOSE)
                 alerts += 1
             patterns |= outcome.patterns
     partition.save()
