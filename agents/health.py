@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from agents.exits import RefusedError
-from streamguard.metrics import PARTITIONS, READY, WORKER, exposition
+from streamguard.metrics import PARTITION_OWNED, PARTITIONS, READY, WORKER, exposition
 
 BEAT_SECONDS = 10.0
 """The main thread reports twice a second; silent for this long it hangs."""
@@ -59,8 +59,13 @@ class Progress:
     def assigned(self, partitions: list[int]) -> None:
         """These partitions are ours now, none of them ready yet."""
         with self._lock:
+            given_up = (self._recovering | self._moved.keys()) - set(partitions)
             self._recovering = set(partitions)
             self._moved = {}
+        for partition in given_up:
+            PARTITION_OWNED.remove_by_labels({"partition": str(partition)})
+        for partition in partitions:
+            PARTITION_OWNED.labels(partition).set(1)
         self._gauge()
 
     def ready(self, partition: int) -> None:

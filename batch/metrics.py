@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from batch import schema
 from batch.request import registry_settings
-from batch.runs import REPORT
+from batch.runs import REPORT, BusyError, Runs
 from streamguard import metrics
 from streamguard.models.gate import GROWING
 from streamguard.models.manifest import ArtifactError
@@ -63,7 +63,9 @@ class Exported:
         self.port: int | None = None
         """What is served, 0 in the settings meaning nothing."""
         restored = self._restore() if self._file else {}
-        if restored.get("streamguard_retrain_running"):
+        at_work = restored.get("streamguard_retrain_running") == 1.0
+        others = at_work and Runs(settings.batch.output).busy
+        if at_work and not others:
             # Whoever was killed at work had no last word.
             metrics.RETRAIN_RUNS.labels("failed").inc()
             metrics.RETRAIN_SUCCESS.set(0)
@@ -71,7 +73,7 @@ class Exported:
             metrics.RETRAIN_SINCE.set(time.time())
         metrics.RETRAIN_INTERVAL.set(every or settings.batch.expected_seconds)
         metrics.RETRAIN_RUNNING.set(0)
-        if self._file:
+        if self._file and not others:
             try:
                 _replace(self._file)
             except OSError as error:
@@ -92,7 +94,7 @@ class Exported:
 
     @contextmanager
     def run(self) -> Iterator[OnOutcome]:
-        """One run; it has failed unless what it came to is told."""
+        """One run; it has failed unless what it came to is told. Where another is at work, that one tells the file."""
         began = time.time()
         outcomes: list[Outcome] = []
         metrics.RETRAIN_RUNNING.set(1)
@@ -100,18 +102,26 @@ class Exported:
         self._write()
         try:
             yield outcomes.append
-        finally:
-            ended = time.time()
+        except BusyError:
             metrics.RETRAIN_RUNNING.set(0)
-            metrics.RETRAIN_END.set(ended)
-            metrics.RETRAIN_DURATION.set(ended - began)
-            metrics.RETRAIN_SUCCESS.set(len(outcomes))
-            if outcomes:
-                metrics.RETRAIN_SUCCESS_TIME.set(ended)
-                self._take(outcomes[0])
-            else:
-                metrics.RETRAIN_RUNS.labels("failed").inc()
-            self._write()
+            raise
+        except BaseException:
+            self._ended(began, None)
+            raise
+        self._ended(began, outcomes[0] if outcomes else None)
+
+    def _ended(self, began: float, outcome: Outcome | None) -> None:
+        ended = time.time()
+        metrics.RETRAIN_RUNNING.set(0)
+        metrics.RETRAIN_END.set(ended)
+        metrics.RETRAIN_DURATION.set(ended - began)
+        metrics.RETRAIN_SUCCESS.set(outcome is not None)
+        if outcome is not None:
+            metrics.RETRAIN_SUCCESS_TIME.set(ended)
+            self._take(outcome)
+        else:
+            metrics.RETRAIN_RUNS.labels("failed").inc()
+        self._write()
 
     def _take(self, outcome: Outcome) -> None:
         metrics.RETRAIN_RUNS.labels("current" if outcome.current else "not_promoted").inc()

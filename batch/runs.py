@@ -134,6 +134,21 @@ class Runs:
             raise
         return Run(id, aside, lock)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a run is being written here now."""
+        try:
+            lock = os.open(self.directory / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
     def publish(self, run: Run) -> Path:
         """Make a run visible, whole and on the disk, and `latest`.
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from tests.harness import WorkerProcess
+
+MATTERS = 0.02
+"""Of its memory: growth over the rest of the run that is no mere wavering."""
 
 WARM_UP = 0.25
 """Share of the run after which memory should have found its size."""
@@ -82,16 +86,22 @@ def slope(taken: Sequence[Sample], period: float) -> tuple[float, float]:
     by_period: dict[int, list[float]] = defaultdict(list)
     for sample in taken:
         by_period[int(sample.seconds // period)].append(sample.resident / 2**20)
-    warm = {k for k in by_period if k * period >= WARM_UP * max(sample.seconds for sample in taken)}
+    warm = _warm(by_period, period)
     if len(warm) < 3:
         return float("nan"), float("nan")
-    x = np.array(sorted(warm)) * period / 3600.0
-    y = np.array([np.mean(by_period[k]) for k in sorted(warm)])
+    x = np.array(warm) * period / 3600.0
+    y = np.array([np.mean(by_period[k]) for k in warm])
     x -= x.mean()
     gradient = float(x @ y / (x @ x))
     rest = y - y.mean() - gradient * x
     error = float(np.sqrt(rest @ rest / (len(x) - 2) / (x @ x)))
     return round(gradient, 3), round(error, 3)
+
+
+def _warm(periods: Iterable[int], period: float) -> list[int]:
+    """Those after the warm-up."""
+    known = sorted(periods)
+    return [k for k in known if k * period >= WARM_UP * (known[-1] + 1) * period]
 
 
 def quantiles(taken: Sequence[Sample], low: float, high: float, q: float) -> list[float]:
@@ -168,9 +178,13 @@ class Table:
 
     @property
     def grows(self) -> bool:
-        """Whether its memory still grew after the warm-up, by more than chance would have it."""
+        """Whether its memory still grew after the warm-up: more than chance would have it, and enough to matter."""
         gradient, error = slope(self.stayed, self.period)
-        return gradient > 2.0 * error
+        warm = [sample for sample in self.stayed if sample.share >= WARM_UP]
+        hours = (warm[-1].seconds - warm[0].seconds) / 3600.0
+        resident = float(np.mean([sample.resident for sample in warm])) / 2**20
+        freedom = max(len(_warm({int(s.seconds // self.period) for s in self.stayed}, self.period)) - 2, 1)
+        return gradient > stats.t.ppf(0.99, freedom) * error and gradient * hours > MATTERS * resident
 
     def text(self, in_topic: int, done: Mapping[str, int]) -> str:
         """The table."""
@@ -195,7 +209,12 @@ class Table:
         return [
             ("memory of the worker that stayed, MiB by tenths of the time", resident),
             ("of it RocksDB's cache and unflushed writes", rocksdb),
-            ("its slope after a quarter", f"{gradient:+.1f} MiB an hour, standard error {error:.1f}"),
+            (
+                "its slope after a quarter",
+                "too short a run to tell"
+                if np.isnan(gradient)
+                else f"{gradient:+.1f} MiB an hour, standard error {error:.1f}",
+            ),
         ]
 
     def _latency(self) -> list[tuple[str, str]]:

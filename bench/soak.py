@@ -6,7 +6,7 @@ retrains go on from each other and publish models that both swap in. An hour is 
 there is a retrain, a kill -9 and a stop, which are two rebalances each. What the gate keeps back is promoted by hand,
 as an operator may: live traffic here is nothing like the habits before it, and models are to be swapped. The state
 that is left is compared, to the bit, with a fold of the topic from scratch. Memory of the worker that lives all the
-time has to stand still after a quarter of the run: its slope is to be 0 within two standard errors.
+time has to stand still after a quarter of the run: growing by more than 2 %, and more than chance has it, is a failure.
 """
 
 from __future__ import annotations

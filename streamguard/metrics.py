@@ -262,6 +262,12 @@ PARTITIONS = _gauge(
     "Partitions of this worker.",
     {"state": ("recovering", "ready")},
 )
+PARTITION_OWNED = _gauge(
+    "streamguard_partition_owned",
+    "",
+    "1 while the group has given the partition to this worker, recovered or not yet.",
+    _PARTITION,
+)
 RECOVERY_SECONDS = _histogram(
     "streamguard_recovery_seconds", "From assignment to the first fetch of a partition."
 )
@@ -399,7 +405,7 @@ def forget_partition(partition: int) -> None:
     """Drop the gauges of a partition that another worker has now."""
     for gauge in (
         LAG, LAG_SECONDS, FOLDED_OFFSET, SAVED_OFFSET, COMMITTED_OFFSET,
-        PROFILES_RESIDENT, STORED_KEYS, STORED_BYTES,
+        PROFILES_RESIDENT, STORED_KEYS, STORED_BYTES, PARTITION_OWNED,
     ):  # fmt: skip
         gauge.remove_by_labels({"partition": str(partition)})
 

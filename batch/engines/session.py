@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,8 +108,12 @@ def opened(
             raise SparkError(f"Spark does not start on {settings.master}: {told_by(error)}") from error
     try:
         yield spark
-    finally:
-        spark.stop()
+    except BaseException:
+        # What ended the work, be it the end of this process, may have cut the way to the JVM, too.
+        with suppress(Py4JError, OSError):
+            spark.stop()
+        raise
+    spark.stop()
 
 
 def workers(settings: Spark) -> dict[str, str]:

@@ -163,6 +163,11 @@ def panels() -> list[Json]:
             stacked=True, runbooks=["StreamGuardPartitionWithoutWorker"],
         ),
         timeseries(
+            "Owners", "Workers that have each partition, recovered or not yet; no line is nobody's.",
+            _by_partition("streamguard_partition_owned"), "none", stacked=True,
+            runbooks=["StreamGuardPartitionWithoutWorker"],
+        ),
+        timeseries(
             "Rebalances a minute", "Times the group took a worker's partitions.",
             [("60 * sum by (instance) (rate(streamguard_rebalances_total{WORKER}[RATE]))", "{{instance}}")], "cpm",
             bars=True, runbooks=["StreamGuardRebalances"],

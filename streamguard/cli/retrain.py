@@ -88,7 +88,7 @@ def command(
         raise Ended(str(error), MISFIT) from None
 
     def once() -> int:
-        with exported.run() as told, failures():
+        with failures(), exported.run() as told:
             outcome = retrain(settings, request, lambda text: click.echo(text, err=as_json))
             told(outcome)
         if request.input is None and outcome.current and outcome.version != outcome.previous:

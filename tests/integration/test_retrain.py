@@ -300,20 +300,23 @@ def test_ctrl_c_lets_the_run_and_its_processes_end(place: Place) -> None:
     assert place.report()["totals"]["events"] == 51_000
 
 
-def test_a_single_run_that_is_ended_leaves_as_a_failed_one_does(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_a_single_run_that_is_ended_leaves_as_a_failed_one_does(
+    place: Place, tmp_path: Path, engine: str
+) -> None:
     figures = tmp_path / "retrain.prom"
     place.environ["STREAMGUARD_BATCH_METRICS_FILE"] = str(figures)
     place.produce(list(habit(51_000, step=3000)))
-    single = place.process()
+    single = place.process("--engine", engine)
     assert single.stdout is not None
     try:
         assert "51,000 offsets of 3 partitions" in next(line for line in single.stdout if "[1/5]" in line)
         assert "streamguard_retrain_running 1.0" in figures.read_text()
     finally:
         single.send_signal(signal.SIGTERM)
-        single.communicate(timeout=120)
+        error = single.communicate(timeout=120)[1]
 
-    assert single.returncode == 128 + signal.SIGTERM
+    assert single.returncode == 128 + signal.SIGTERM, error
     left = figures.read_text()
     assert "streamguard_retrain_running 0.0" in left and "streamguard_retrain_success 0.0" in left
     assert 'streamguard_retrain_runs_total{result="failed"} 1.0' in left

@@ -41,6 +41,19 @@ def test_nobody_is_sent_to_the_package_index() -> None:
         ), path
 
 
+def test_the_house_names_every_module() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    house = set(re.findall(r"[a-z_]+", text[text.index("## The house") : text.index("Arrows point one way")]))
+    rooms = [path for top in ("streamguard", "agents", "batch") for path in (ROOT / top).rglob("*.py")]
+    missing = [
+        path
+        for path in rooms
+        if path.stem not in house | {"__init__", "__main__"}
+        and not {"cli", "simulate", "testing"} & set(path.parts)
+    ]
+    assert missing == []
+
+
 def commands(page: Path) -> Iterator[list[str]]:
     """Arguments of every `streamguard ...` of a page, in blocks of commands and in the text."""
     text = page.read_text()

@@ -297,7 +297,7 @@ def test_monitors_find_the_pods_and_give_jobs_their_names() -> None:
         assert len(found) == 1
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
         assert endpoint["port"] in {port["name"] for c in containers(found[0]) for port in c["ports"]}
-        jobs |= {r["replacement"] for r in endpoint["relabelings"] if r["targetLabel"] == "job"}
+        jobs |= {r["replacement"] for r in endpoint["relabelings"] if r.get("targetLabel") == "job"}
     assert jobs == {"streamguard-worker", "streamguard-retrain"}
 
 

@@ -21,6 +21,7 @@ from agents.publish import Publisher
 from agents.waiting import Waiting
 from batch import metrics as batch_metrics
 from batch.job import Outcome
+from batch.runs import BusyError, Runs
 from streamguard import metrics
 from streamguard.settings import Batch, Detection, Settings, SettingsError
 from streamguard.state.partition import PartitionState
@@ -280,6 +281,24 @@ def test_a_run_that_was_killed_is_a_failed_one(tmp_path: Path, fresh: None) -> N
     assert (value("success"), value("running"), value("since_timestamp_seconds")) == (0, 0, since)
     # The counter of this process is still there, and what the file says is added to it.
     assert value("runs_total", result="failed") == 2 * before + 1
+
+
+def test_a_run_that_is_at_work_is_left_to_tell_of_itself(tmp_path: Path, fresh: None) -> None:
+    file, output = tmp_path / "streamguard.prom", tmp_path / "runs"
+    settings = Settings(batch=Batch(metrics_file=str(file), output=str(output)))
+    at_work = batch_metrics.Exported(settings, 0.0, print)
+    with Runs(output).begin(), at_work.run() as told:
+        failed = value("runs_total", result="failed")
+        other = batch_metrics.Exported(settings, 0.0, print)
+        assert value("runs_total", result="failed") == 2 * failed, (
+            "what the file says is added in this process"
+        )
+        assert "streamguard_retrain_running 1.0" in file.read_text()
+        with pytest.raises(BusyError), other.run():
+            Runs(output).begin()
+        assert value("runs_total", result="failed") == 2 * failed
+        told(outcome(tmp_path))
+    assert "streamguard_retrain_running 0.0" in file.read_text() and value("success") == 1
 
 
 def test_a_file_that_is_damaged_or_cannot_be_written(tmp_path: Path, fresh: None) -> None:

@@ -47,9 +47,16 @@ def test_what_grows_is_told_with_its_slope() -> None:
     assert gradient == pytest.approx(90.0, abs=3 * error), "three MiB in each of thirty periods an hour"
 
 
+def test_a_slope_that_is_certain_and_tiny_is_no_growth() -> None:
+    creeping = table(run((250.0 + 0.2 * np.arange(10)).tolist()))
+    gradient, error = slope(creeping.stayed, PERIOD)
+    assert gradient > 10 * error and not creeping.grows
+
+
 def test_of_too_short_a_run_nothing_is_said() -> None:
     short = table(run([250.0, 350.0]))
     assert not short.grows and np.isnan(slope(short.stayed, PERIOD)).all()
+    assert "too short a run to tell" in short.text(10, {})
 
 
 def test_the_table_has_counts_memory_and_latency() -> None:
