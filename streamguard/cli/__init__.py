@@ -52,6 +52,14 @@ class LazyGroup(click.Group):
                 os.dup2(nowhere.fileno(), sys.stdout.fileno())
             sys.exit(2)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it with 130, as shells know it, where it does not end itself."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            ctx.exit(130)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 

@@ -107,14 +107,19 @@ def failures() -> Iterator[None]:
 def _stop(number: int, _: object) -> None:
     """Leave what is under way as a failure does: its files are removed, and its metrics say so."""
     signal.signal(number, signal.SIG_DFL)
+    click.echo("stopped: what was not finished is removed", err=True)
     sys.exit(128 + number)
 
 
 def run(once: Callable[[], int], every: float, jitter: float) -> None:
     """Run once and exit with its code; or every so many seconds, where a failed run is told and the next one comes."""
     if not every:
-        signal.signal(signal.SIGTERM, _stop)
-        sys.exit(once())
+        before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            sys.exit(once())
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def once_more() -> int:
         try:
