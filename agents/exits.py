@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -11,7 +12,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from confluent_kafka import KafkaError as LibrdkafkaError
 from confluent_kafka import KafkaException
 
-from streamguard.exit_codes import MISFIT, TAKEN, UNAVAILABLE, UNEXPECTED
+from streamguard.exit_codes import MISFIT, TAKEN, UNAVAILABLE, UNEXPECTED, UNWRITABLE
 
 _SILENCE = (
     LibrdkafkaError._ALL_BROKERS_DOWN,
@@ -36,6 +37,12 @@ class UnavailableError(WorkerError):
     code = UNAVAILABLE
 
 
+class UnwritableError(WorkerError):
+    """The disk takes nothing more."""
+
+    code = UNWRITABLE
+
+
 class FencedError(WorkerError):
     """The broker gave this worker's partition to another one."""
 
@@ -55,12 +62,24 @@ def _of_silence(error: BaseException) -> bool:
     return isinstance(error, KafkaError) and (error.retriable or isinstance(error, KafkaTimeoutError))
 
 
+def of_disk(error: BaseException) -> bool:
+    """Whether the disk refuses: RocksDB says so in words alone."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+    return type(error) is Exception and str(error).startswith("IO error")
+
+
 def end(error: BaseException) -> NoReturn:
     """Log why and leave at once, without the clean-up that would let half-done work look finished."""
     if _of_silence(error):
         error = UnavailableError(
             f"Kafka does not answer any more ({error}); started again, the worker folds again "
             "what it has not saved"
+        )
+    elif of_disk(error):
+        error = UnwritableError(
+            f"the disk refuses what is to be saved ({error}): make room, or mend it; nothing is lost, started again "
+            "the worker folds again what it has not saved"
         )
     if isinstance(error, WorkerError):
         _log.critical("%s", error, extra={"exit_code": error.code})

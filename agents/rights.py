@@ -31,19 +31,20 @@ class Right:
     operations: tuple[str, ...]
     prefixed: bool = False
 
-    def command(self, user: str) -> str:
+    def command(self, user: str, servers: str) -> str:
         """The command that gives it.
 
         Examples
         --------
-        >>> Right("group", "guard", ("READ",)).command("User:me")
-        'kafka-acls.sh --bootstrap-server HOST:PORT --add --allow-principal User:me --operation Read --group guard'
+        >>> Right("group", "guard", ("READ",)).command("User:me", "kafka:9092")
+        'kafka-acls.sh --bootstrap-server kafka:9092 --add --allow-principal User:me --operation Read --group guard'
         """
         flags = [f"--operation {operation.title().replace('_', '')}" for operation in self.operations]
         pattern = ["--resource-pattern-type prefixed"] if self.prefixed else []
         return " ".join(
             [
-                f"kafka-acls.sh --bootstrap-server HOST:PORT --add --allow-principal {shlex.quote(user)}",
+                f"kafka-acls.sh --bootstrap-server {shlex.quote(servers)} --add",
+                f"--allow-principal {shlex.quote(user)}",
                 *flags,
                 f"--{self.kind} {shlex.quote(self.name)}",
                 *pattern,

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import rocksdict
 
-from agents.exits import RefusedError
+from agents.exits import RefusedError, UnwritableError
 
 Change = tuple[bytes, bytes | None]
 """A key and its value; None deletes it."""
@@ -96,8 +96,8 @@ class PartitionTable:
 
     Raises
     ------
-    RefusedError
-        If RocksDB cannot be opened; the message names the directory and the remedy.
+    RefusedError, UnwritableError
+        If RocksDB cannot be opened, or the disk is full; the message names the directory and the remedy.
     """
 
     def __init__(self, path: Path, memory: Memory) -> None:
@@ -109,6 +109,8 @@ class PartitionTable:
             # of its own instead of the shared one.
             self._db = rocksdict.Rdict(str(path), options, column_families={"default": options})
         except Exception as error:  # noqa: BLE001 - rocksdict raises nothing narrower
+            if "No space left" in str(error):
+                raise UnwritableError(f"cannot open the local state in {path}: {error}: make room") from None
             raise RefusedError(
                 f"cannot open the local state in {path}: {error}. If another worker uses this directory, "
                 "give each its own --data-dir; if the files are damaged, delete the directory: it is read "

@@ -65,6 +65,10 @@ def _open(registry: str | None, config: Path | None) -> tuple[Registry, Settings
         settings = msgspec.structs.replace(settings, models=models)
     if not settings.models.registry:
         raise click.UsageError("no registry: give --registry, or set models.registry in the settings")
+    if not Path(settings.models.registry).is_dir():
+        raise ArtifactError(
+            f"{settings.models.registry}: no registry is there; the first publication of a retrain makes it"
+        )
     return Registry.of(settings.models), settings
 
 

@@ -57,8 +57,11 @@ def check(config: Path | None, bootstrap_servers: str | None) -> None:
 @click.argument("user", default="User:NAME")
 def acls(config: Path | None, bootstrap_servers: str | None, part: Part, user: str) -> None:
     """Print the commands that allow USER (User:NAME, User:CN=NAME) what PART needs; Kafka is not asked."""
-    for right in rights(chosen(config, kafka={"bootstrap_servers": bootstrap_servers}))[part]:
-        click.echo(right.command(user))
+    if ":" not in user:
+        raise click.BadParameter(f"a principal has a type: User:{user}", param_hint="USER")
+    settings = chosen(config, kafka={"bootstrap_servers": bootstrap_servers})
+    for right in rights(settings)[part]:
+        click.echo(right.command(user, settings.kafka.bootstrap_servers))
 
 
 def _report(settings: Settings) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from streamguard.exit_codes import MISFIT, TAKEN, UNAVAILABLE, UNEXPECTED
+from streamguard.exit_codes import MISFIT, TAKEN, UNAVAILABLE, UNEXPECTED, UNWRITABLE
 
 
 def ended(error: str) -> tuple[int, str]:
@@ -31,6 +31,8 @@ def ended(error: str) -> tuple[int, str]:
         ("errors.RequestTimedOutError('why')", UNAVAILABLE),
         ("KafkaException(KafkaError(KafkaError._TRANSPORT, 'why'))", UNAVAILABLE),
         ("KafkaException(KafkaError(KafkaError._TIMED_OUT, 'why'))", UNAVAILABLE),
+        ("OSError(28, 'why')", UNWRITABLE),
+        ("Exception('IO error: No space left on device: While appending to file: why')", UNWRITABLE),
     ],
 )
 def test_what_can_be_foreseen_is_a_sentence(error: str, code: int) -> None:
@@ -40,7 +42,9 @@ def test_what_can_be_foreseen_is_a_sentence(error: str, code: int) -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("error", ["ValueError('why')", "errors.OutOfOrderSequenceNumber('why')"])
+@pytest.mark.parametrize(
+    "error", ["ValueError('why')", "OSError(9, 'why')", "errors.OutOfOrderSequenceNumber('why')"]
+)
 def test_anything_else_keeps_its_traceback_for_the_report(error: str) -> None:
     ended_with, said = ended(error)
     assert ended_with == UNEXPECTED

@@ -152,7 +152,7 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
             yield fail(
                 "permissions",
                 f"{name}: no {', '.join(missing)}",
-                _grant(Right("topic", name, tuple(missing))),
+                _grant(Right("topic", name, tuple(missing)), settings),
             )
     about = group.described(admin, settings)
     if about is not None:
@@ -160,7 +160,8 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
         if "READ" not in {operation.name for operation in about.authorized_operations or ()}:
             refused = True
             app = settings.worker.app_id
-            yield fail("permissions", f"group {app}: no READ", _grant(Right("group", app, ("READ",))))
+            grant = _grant(Right("group", app, ("READ",)), settings)
+            yield fail("permissions", f"group {app}: no READ", grant)
     if asked and not refused:
         yield ok(
             "permissions",
@@ -173,8 +174,8 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _grant(right: Right) -> str:
-    return f"`{right.command('User:NAME')}`"
+def _grant(right: Right, settings: Settings) -> str:
+    return f"`{right.command('User:NAME', settings.kafka.bootstrap_servers)}`"
 
 
 def _clock(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
