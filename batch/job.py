@@ -26,6 +26,7 @@ from batch.schema import Report
 from batch.source.plan import of_topic
 from streamguard.models.registry import Registry
 from streamguard.models.sampling import Chosen
+from streamguard.printable import counted
 from streamguard.settings import Settings
 
 if TYPE_CHECKING:
@@ -204,30 +205,32 @@ def _no_forest(request: Request, rows: int, settings: Settings) -> str:
 def _planned(plan: Planned) -> str:
     count = sum(s.end - s.start for s in plan.stretches)
     how = f"going on from {plan.earlier.run}" if plan.earlier else f"anew: {plan.before}"
-    return f"{count:,} offsets of {len(plan.stretches)} partitions planned, {how}"
+    return f"{counted(count, 'offset')} of {counted(len(plan.stretches), 'partition')} planned, {how}"
 
 
 def _folded(staged: Staged) -> str:
     refused = sum(sum(c.refused.values()) for c in staged.counts)
     return (
-        f"{sum(c.events for c in staged.counts):,} events of {len(staged.users):,} users folded, "
-        f"{refused:,} records refused, {sum(c.alerted for c in staged.counts):,} events alerted"
+        f"{counted(sum(c.events for c in staged.counts), 'event')} of {counted(len(staged.users), 'user')} folded, "
+        f"{counted(refused, 'record')} refused, {counted(sum(c.alerted for c in staged.counts), 'event')} alerted"
     )
 
 
 def _chosen(staged: Staged, chosen: Chosen) -> str:
     return (
-        f"{len(staged.sample):,} events sampled, {len(chosen.rows):,} quiet ones to train on; "
+        f"{counted(len(staged.sample), 'event')} sampled, {len(chosen.rows):,} quiet ones to train on; "
         f"{chosen.trimmed:.2%} left out as possible attacks"
     )
 
 
 def _found(detected: Detected) -> str:
     totals = detected.findings.totals
-    parts = [f"{totals.users_flagged:,} users flagged"]
+    parts = [f"{counted(totals.users_flagged, 'user')} flagged"]
     if detected.trial is not None:
         version = detected.trial.forest.version
-        parts.append(f"forest {version} adds {totals.forest_added:,} of {totals.sampled:,} sampled events")
+        parts.append(
+            f"forest {version} alone flags {totals.forest_added:,} more of {totals.sampled:,} sampled events"
+        )
     if detected.peers is not None:
-        parts.append(f"{len(detected.peers.groups)} peer groups")
+        parts.append(counted(len(detected.peers.groups), "peer group"))
     return ", ".join(parts)

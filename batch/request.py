@@ -155,7 +155,10 @@ def _stretches(source: Source, before: Earlier | None, request: Request) -> list
     else:
         stretches = plan(source, before, since=request.since, until=request.until, most=request.most)
     limited = request.since is not None or request.until is not None
-    if request.fresh and limited and all(s.start == s.end for s in stretches):
+    nothing = all(s.start == s.end for s in stretches)
+    if isinstance(source, FileSource) and nothing and not limited:
+        raise PlanError(f"nothing to read: there are no rows in {request.input}")
+    if request.fresh and limited and nothing:
         # The next run would go on from there.
         raise PlanError("nothing to read: no record lies within --since and --until")
     return stretches

@@ -1,4 +1,4 @@
-"""Texts that others wrote, made safe to show: without what steers a terminal, or hides what is beside it."""
+"""Texts as people are shown them: what others wrote made safe, numbers with their nouns."""
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -15,3 +15,14 @@ def printable(text: str, keep: str = "") -> str:
     ('red �[31m�', 'two\nlines�')
     """
     return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    Examples
+    --------
+    >>> counted(1, "user"), counted(2500, "user")
+    ('1 user', '2,500 users')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import signal
 import sys
@@ -101,7 +102,8 @@ def failures() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
-        raise Ended(f"cannot write: {error}", UNWRITABLE) from None
+        where = error.filename or "the output"
+        raise Ended(f"cannot write {where}: {os.strerror(error.errno)}", UNWRITABLE) from None
 
 
 def _stop(number: int, _: object) -> None:

@@ -210,6 +210,13 @@ def test_files_stand_for_a_topic(place: Place, tmp_path: Path) -> None:
     assert file_history == place.history()
 
 
+def test_a_file_without_rows_makes_no_run(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    said = place.run("--input", tmp_path / "empty.jsonl", code=65).stderr
+    assert "nothing to read: there are no rows in" in said
+    assert not Runs(place.output).published()
+
+
 def test_times_and_offsets_cut_the_range(place: Place, tmp_path: Path) -> None:
     values = list(habit(600))
     (tmp_path / "events.jsonl").write_bytes(b"\n".join(values))
