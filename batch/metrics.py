@@ -139,9 +139,12 @@ class Exported:
             metrics.RETRAIN_ROWS.set(body.totals.training_rows)
             metrics.RETRAIN_TRIMMED.set(body.totals.trimmed_share)
             metrics.RETRAIN_GATE.set(math.nan if body.model is None else body.model.passed)
-            if body.drift:
+            # A run that begins anew is mostly of another source: that everything has moved is no news.
+            if body.drift and body.continues:
                 moved = [drift.psi for drift in body.drift if drift.feature not in GROWING]
                 metrics.RETRAIN_DRIFT.set(max(moved, default=0.0))
+            else:
+                metrics.RETRAIN_DRIFT.set(math.nan)
         with suppress(ArtifactError):
             registry = Registry.of(registry_settings(self._settings))
             current = registry.current()

@@ -374,7 +374,7 @@ RETRAIN_TRIMMED = _retrain(
 RETRAIN_DRIFT = _retrain(
     "drift_psi",
     "index",
-    "Population stability index of the feature that moved most among training rows since the run before.",
+    "Population stability index of the feature that moved most among training rows since the run that it goes on from.",
 )
 RETRAIN_GATE = _retrain("gate_passed", "", "Whether its forest passed the gate, 1 or 0.")
 RETRAIN_PROMOTED = _retrain("champion_promoted", "", "Whether its forest became current, 1 or 0.")
