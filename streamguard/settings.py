@@ -306,8 +306,19 @@ _UNKNOWN = re.compile(
 )
 
 
+_MISFIT = re.compile(
+    r"Expected `(?P<kind>\w+)`(?P<bound> [<>]=? [\d.]+)?(, got `\w+`)? - at `\$\.(?P<name>[\w.]+)`"
+)
+_KINDS = {
+    "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text, in quotation marks",
+    "object": "a section",
+}  # fmt: skip
+
+
 def _plain(said: str) -> str:
-    """What msgspec says, in a reader's words where a name is wrong."""
+    """What msgspec says, in a reader's words where a name or the kind of a value is wrong."""
+    if (value := _MISFIT.fullmatch(said)) and value["kind"] in _KINDS:
+        return f"{value['name']} has to be {_KINDS[value['kind']]}{value['bound'] or ''}"
     found = _UNKNOWN.fullmatch(said)
     if found is None:
         return said

@@ -103,6 +103,19 @@ def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: str) -> None
         load(environ={f"STREAMGUARD_{name}": value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("WORKER_CHUNK_EVENTS", "many", "worker.chunk_events has to be a whole number"),
+        ("WORKER_CHUNK_EVENTS", "0", "worker.chunk_events has to be a whole number >= 1"),
+        ("MODELS_SHADOW", "perhaps", "models.shadow has to be true or false"),
+    ],
+)
+def test_what_a_value_has_to_be_is_said_in_words(name: str, value: str, wanted: str) -> None:
+    with pytest.raises(SettingsError, match=f"{wanted}$"):
+        load(environ={f"STREAMGUARD_{name}": value})
+
+
 def test_what_kubernetes_says_of_a_service_is_no_setting() -> None:
     environ = {
         "STREAMGUARD_WORKER_PORT": "tcp://10.0.0.1:9464",
