@@ -9,8 +9,9 @@ import click
 import msgspec
 
 from streamguard.brokers import Brokers
+from streamguard.configured import load
 from streamguard.exit_codes import MISFIT
-from streamguard.settings import Settings, SettingsError, load
+from streamguard.settings import Settings, SettingsError
 
 
 class Ended(click.ClickException):

@@ -9,9 +9,9 @@ import click
 import msgspec
 
 from streamguard.cli import source
+from streamguard.configured import load
 from streamguard.history.evaluate import evaluate
 from streamguard.history.labels import ColumnLabels, FileLabels
-from streamguard.settings import load
 
 CAMPAIGN = "attack_id"
 

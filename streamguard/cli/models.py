@@ -12,13 +12,14 @@ from typing import Any
 import click
 import msgspec
 
+from streamguard.configured import load
 from streamguard.models import gate
 from streamguard.models.gate import Judgement
 from streamguard.models.manifest import ArtifactError, Manifest, events_until
 from streamguard.models.pointer import VERSION
 from streamguard.models.registry import Registry
 from streamguard.printable import printable
-from streamguard.settings import Settings, SettingsError, load
+from streamguard.settings import Settings, SettingsError
 
 MOST_DRIFTS = 10
 """Features in the table of `diff`; --json has all."""

@@ -12,6 +12,7 @@ import msgspec
 
 from streamguard.alerts.verdict import SEVERITIES
 from streamguard.cli import source
+from streamguard.configured import load
 from streamguard.fold import features
 from streamguard.history.replay import Replay
 from streamguard.models import artifact
@@ -19,7 +20,7 @@ from streamguard.models.forest import Forest
 from streamguard.models.key import key_of
 from streamguard.models.registry import Registry
 from streamguard.printable import printable
-from streamguard.settings import Models, load
+from streamguard.settings import Models
 
 LONGEST = 100
 """Characters of a value in the table; --json has all."""

@@ -14,8 +14,9 @@ import click
 
 from streamguard.brokers import Brokers
 from streamguard.cli.chosen import Ended
+from streamguard.configured import load
 from streamguard.exit_codes import UNAVAILABLE
-from streamguard.settings import SettingsError, load
+from streamguard.settings import SettingsError
 from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
 from streamguard.simulate.output import Labels, open_file
 from streamguard.simulate.pace import paced

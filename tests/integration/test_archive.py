@@ -24,7 +24,8 @@ from batch.source.plan import plan
 from batch.source.sources import ArchiveSource, KafkaSource
 from streamguard.brokers import Brokers
 from streamguard.cli import archive as cli
-from streamguard.settings import Batch, Settings, load
+from streamguard.configured import load
+from streamguard.settings import Batch, Settings
 from tests.harness import Site, events, eventually
 from tests.integration.test_retrain import PARTITIONS, Place, attack, run
 from tests.streams import START, event, habit

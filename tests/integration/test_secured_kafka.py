@@ -21,7 +21,8 @@ from confluent_kafka.admin import (
 
 from agents.rights import rights
 from streamguard.brokers import Brokers
-from streamguard.settings import Security, Settings, load
+from streamguard.configured import load
+from streamguard.settings import Security, Settings
 from streamguard.testing.broker import LocalKafka
 from tests.certificates import Authority
 from tests.harness import eventually

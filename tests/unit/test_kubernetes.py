@@ -13,7 +13,7 @@ import yaml
 
 import streamguard
 from deploy.kubernetes import generate
-from streamguard.settings import load
+from streamguard.configured import load
 from tests.composed import ROOT, environment
 
 HERE = ROOT / "deploy" / "kubernetes"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.settings import Settings, SettingsError, load
+from streamguard.configured import load
+from streamguard.settings import Settings, SettingsError
 
 
 def test_defaults() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.settings import load
+from streamguard.configured import load
 from tests.composed import ROOT
 
 HERE = ROOT / "deploy" / "systemd"

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 
 from streamguard.cli.doctor.finding import Finding, ok, warn
-from streamguard.settings import Settings, is_service_link
+from streamguard.configured import is_service_link
+from streamguard.settings import Settings
 from streamguard.testing import crash
 
 _PREFIX = "STREAMGUARD_"
