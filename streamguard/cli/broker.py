@@ -24,14 +24,11 @@ from streamguard.testing.broker import KAFKA, BrokerError, LocalKafka
 def command(port: int, data: Path | None, print_servers: bool) -> None:
     """Run a one-node Apache Kafka on this machine until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if data is not None:
-        try:
-            data.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise click.ClickException(f"cannot keep data in {data}: {error.strerror}") from None
-    if not KAFKA.directory.is_dir():
-        click.echo(f"Fetching {KAFKA.title} (44 MB, this once) ...", err=True)
     try:
+        if data is not None:
+            data.mkdir(parents=True, exist_ok=True)
+        if not KAFKA.directory.is_dir():
+            click.echo(f"Fetching {KAFKA.title} (44 MB, this once) ...", err=True)
         with LocalKafka(data, port or None) as kafka:
             ready = f"{KAFKA.title} is ready at {kafka.bootstrap_servers}; Ctrl-C ends it."
             click.echo(kafka.bootstrap_servers if print_servers else ready)
