@@ -130,6 +130,7 @@ def _scrape(times: int) -> tuple[float, float, float]:
     for partition in partitions:
         partition.saved = 0
         metrics.EVENTS.labels(partition.number)
+        metrics.PARTITION_OWNED.labels(partition.number).set(1)
         metrics.LAG.labels(partition.number).set(7)
         metrics.LAG_SECONDS.labels(partition.number).set_function(partition.waiting.seconds)
         metrics.COMMITTED_OFFSET.labels(partition.number).set(1)
