@@ -56,7 +56,7 @@ RUN find /opt/streamguard -exec touch --no-dereference --date "@$SOURCE_DATE_EPO
     && python /build/deploy/image/kernels.py \
     && streamguard simulate --days 2 --output /tmp/events.jsonl \
     && streamguard retrain --engine local --input /tmp/events.jsonl --output /tmp/runs \
-    && python -m batch.engines.warm \
+    && python -m streamguard.batch.engines.warm \
     && rm -r /tmp/events.jsonl /tmp/runs "$XDG_CACHE_HOME"/streamguard/kafka-* \
     && python /build/deploy/image/spark_links.py /opt/streamguard
 

@@ -45,5 +45,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # Spark starts three seconds sooner with it, and starts without it.
 $(WARM): $(INSTALLED)
-	@$(BIN)/python -m batch.engines.warm || true
+	@$(BIN)/python -m streamguard.batch.engines.warm || true
 	@touch $@

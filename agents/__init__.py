@@ -1,1 +1,1 @@
-"""The speed layer: how events reach the fold from Kafka and how incidents leave it."""
+"""The speed layer: Kafka records are folded into state and leave as incidents."""

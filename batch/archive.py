@@ -1,7 +1,7 @@
 """Appends a topic to an archive: decoded Parquet by day and partition, each record once, so that it outlives Kafka.
 
-    ARCHIVE/_manifest.json                                  see `batch.source.manifest`
-    ARCHIVE/date=YYYY-MM-DD/partition=N/START-END.parquet   see `batch.filing`
+    ARCHIVE/_manifest.json                                  see `streamguard.batch.source.archive_manifest`
+    ARCHIVE/date=YYYY-MM-DD/partition=N/START-END.parquet   see `streamguard.batch.archive_writer`
 
 Files are written aside and moved to their places when all of them are on the disk; the manifest that names them is
 replaced after that, in one step. A file that it does not name is what a killed run has left, and the next run
@@ -10,7 +10,6 @@ removes it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
@@ -23,17 +22,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from batch.engines import local
-from batch.filing import name_aside, read_part, write_stretch
-from batch.folding.stretch import PlanError, Stretch
-from batch.runs import BusyError, RunsError
-from batch.source import manifest
-from batch.source.manifest import File, Manifest
-from batch.source.plan import Limit, check_read, plan
-from batch.source.sources import KafkaSource, Source
-from streamguard.brokers import Brokers
-from streamguard.machine.disk import sync
-from streamguard.settings import Settings
+from streamguard.batch.archive_writer import name_aside, read_part, write_stretch
+from streamguard.batch.engines import local
+from streamguard.batch.runs import BusyError
+from streamguard.batch.source import archive_manifest
+from streamguard.batch.source.archive_manifest import File, Manifest
+from streamguard.batch.source.offset_range import PlanError, Stretch
+from streamguard.batch.source.plan import Limit, check_read, plan
+from streamguard.batch.source.sources import KafkaSource, Source
+from streamguard.errors import CannotWriteError
+from streamguard.files import lock
+from streamguard.files.disk import sync
+from streamguard.kafka.connection import Brokers
+from streamguard.settings.schema import Settings
 
 _ASIDE = ".partial"
 _LOCK = ".lock"
@@ -94,7 +95,7 @@ def archive(
     say
         Hears of progress.
     until, most
-        See `batch.source.plan.plan`.
+        See `streamguard.batch.source.plan.plan`.
 
     Raises
     ------
@@ -105,7 +106,7 @@ def archive(
         If there is no broker, or no Spark.
     BusyError
         If another process is writing to the archive.
-    RunsError
+    CannotWriteError
         If it cannot be written.
     """
     began = time.perf_counter()
@@ -154,8 +155,8 @@ def _run(
     if settings.batch.engine == "local" or not stretches:
         local.fold(source, stretches, settings, aside, told, work)
         return
-    from batch.engines import spark as engine
-    from batch.engines.session import opened
+    from streamguard.batch.engines import spark as engine
+    from streamguard.batch.engines.session import opened
 
     scratch = aside / "spark"
     scratch.mkdir()
@@ -165,15 +166,15 @@ def _run(
 
 def _opened(directory: Path, source: KafkaSource) -> Manifest:
     """The manifest to go on from, after what killed runs left behind is removed; that of a new archive is made."""
-    found, identity = manifest.read(directory), source.identity()
+    found, identity = archive_manifest.read(directory), source.identity()
     if found is None:
-        ours = {_LOCK, manifest.ASIDE}
+        ours = {_LOCK, archive_manifest.ASIDE}
         strangers = sorted(path.name for path in directory.iterdir() if path.name not in ours)
         if strangers:
             raise PlanError(
                 f"{directory} is not empty and not an archive (it has {', '.join(strangers[:3])}): name a new directory"
             )
-        found = Manifest(manifest.FORMAT, identity)
+        found = Manifest(archive_manifest.FORMAT, identity)
         found.save(directory)
     if found.source != identity:
         raise PlanError(
@@ -203,20 +204,17 @@ def _publish(directory: Path, files: list[File]) -> None:
 def _alone(directory: Path) -> Iterator[None]:
     """Hold the archive's lock, which the system gives back when the process ends, however it ends."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        held = lock.acquire(directory / _LOCK)
+    except BlockingIOError:
+        raise BusyError(
+            f"another process is writing to the archive {directory}: wait for its end, or name another directory"
+        ) from None
     except OSError as error:
-        raise RunsError(f"cannot write an archive to {directory}: {error.strerror}") from None
+        raise CannotWriteError(f"cannot write an archive to {directory}: {error.strerror}") from None
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                f"another process is writing to the archive {directory}: wait for its end, or name another directory"
-            ) from None
         yield
     finally:
-        os.close(lock)
+        os.close(held)
 
 
 def _days(before: Manifest) -> dict[int, int]:

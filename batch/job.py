@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from batch import schema
-from batch.detection import challenger
-from batch.detection.detect import Detected, detect
-from batch.folding.staged import Staged
-from batch.history import fold_history
-from batch.reporting import export, html, report
-from batch.request import Planned, Request, check_input, planned, registry_settings
-from batch.runs import REPORT, Run, Runs
-from batch.schema import Report
-from batch.source.plan import of_topic
+from streamguard.batch import report_schema
+from streamguard.batch.detection import challenger
+from streamguard.batch.detection.detect import Detected, detect
+from streamguard.batch.folded_history import fold_history
+from streamguard.batch.folding.fold_result import Staged
+from streamguard.batch.folding.resume import of_topic
+from streamguard.batch.planning import Planned, Request, check_input, planned, registry_settings
+from streamguard.batch.report_schema import Report
+from streamguard.batch.reporting import export, html, report
+from streamguard.batch.runs import REPORT, Run, Runs
 from streamguard.models.registry import Registry
 from streamguard.models.sampling import Chosen
-from streamguard.printable import counted
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings
+from streamguard.text import counted
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -146,7 +146,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
             chosen = challenger.choose(history.staged.sample, settings)
             told(_chosen(history.staged, chosen))
         with steps.step("detect") as told:
-            detected = detect(history, chosen, request.algorithm, settings, spark)
+            detected = detect(history, chosen, request.algorithm, settings)
             told(_found(detected))
         with steps.step("export") as told:
             drift = challenger.drift_since(latest, detected.trial, registry)
@@ -178,16 +178,16 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
 
 
 def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkSession | None]:
-    if settings.batch.engine == "local" and settings.clusters.engine == "sklearn":
+    if settings.batch.engine == "local":
         return nullcontext()
-    from batch.engines.session import opened
+    from streamguard.batch.engines.session import opened
 
     return opened(settings.spark, scratch)
 
 
 def _published(runs: Runs, run: Run, body: Report, keep: int) -> Path:
     """Where the run is, once it is published with its report; of older ones, the last to go on from stays, too."""
-    (run.directory / REPORT).write_bytes(schema.encode(body))
+    (run.directory / REPORT).write_bytes(report_schema.encode(body))
     (run.directory / "report.html").write_text(html.render(body), encoding="utf-8")
     directory = runs.publish(run)
     newest_first = reversed(runs.published())

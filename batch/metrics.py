@@ -21,17 +21,17 @@ from prometheus_client import (
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from batch import schema
-from batch.request import registry_settings
-from batch.runs import REPORT, BusyError, Runs
 from streamguard import metrics
+from streamguard.batch import report_schema
+from streamguard.batch.planning import registry_settings
+from streamguard.batch.runs import REPORT, BusyError, Runs
 from streamguard.models.gate import GROWING
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
-from streamguard.settings import Settings, SettingsError
+from streamguard.settings.schema import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from batch.job import Outcome
+    from streamguard.batch.job import Outcome
 
 Say = Callable[[str], None]
 OnOutcome = Callable[["Outcome"], None]
@@ -135,7 +135,7 @@ class Exported:
         for step, seconds in outcome.seconds.items():
             metrics.RETRAIN_STEPS.labels(step).set(seconds)
         with suppress(OSError, msgspec.DecodeError):
-            body = schema.decode((Path(outcome.directory) / REPORT).read_bytes())
+            body = report_schema.decode((Path(outcome.directory) / REPORT).read_bytes())
             metrics.RETRAIN_ROWS.set(body.totals.training_rows)
             metrics.RETRAIN_TRIMMED.set(body.totals.trimmed_share)
             metrics.RETRAIN_GATE.set(math.nan if body.model is None else body.model.passed)

@@ -1,7 +1,7 @@
-"""`spark-submit batch/retrain.py ARGS`: what `streamguard retrain ARGS` does, on the master of `spark-submit`.
+"""`spark-submit batch/retrain.py ARGS`: does what `streamguard retrain ARGS` does, on the master of `spark-submit`.
 
-`spark-submit` has to be given the Kafka connector (`--packages` or `--jars`), and hands on all of the program's
-output as standard output.
+`spark-submit` needs the Kafka connector (`--packages` or `--jars`). It forwards all output of the program to standard
+output.
 """
 
 from __future__ import annotations
@@ -12,6 +12,6 @@ from pathlib import Path
 if __name__ == "__main__":
     # Python looks into this file's directory first, whose modules share names with the standard library's.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
-    from streamguard.cli.retrain import command
+    from streamguard.cli.main import main
 
-    command(prog_name="retrain.py")
+    main(["retrain", *sys.argv[1:]], prog_name="spark-submit batch/retrain.py")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
@@ -15,7 +14,9 @@ from types import TracebackType
 
 import msgspec
 
-from streamguard.machine.disk import sync, sync_tree
+from streamguard.errors import CannotWriteError, TemporaryError
+from streamguard.files import lock
+from streamguard.files.disk import sync, sync_tree
 
 REPORT = "anomaly_report.json"
 _ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
@@ -24,11 +25,11 @@ _LOCK = ".lock"
 _PARTIAL = ".partial"
 
 
-class RunsError(RuntimeError):
+class RunsError(CannotWriteError):
     """A directory of runs cannot be used; the message says why, and what to do."""
 
 
-class BusyError(RunsError):
+class BusyError(TemporaryError):
     """Another process is writing there."""
 
 
@@ -49,10 +50,10 @@ class Run:
         Where to write; no reader looks there.
     """
 
-    def __init__(self, id: str, directory: Path, lock: int) -> None:
+    def __init__(self, id: str, directory: Path, held: int) -> None:
         self.id = id
         self.directory = directory
-        self._lock = lock
+        self._lock = held
 
     def __enter__(self) -> Run:
         return self
@@ -110,17 +111,14 @@ class Runs:
             If the directory cannot be written.
         """
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            held = lock.acquire(self.directory / _LOCK)
+        except BlockingIOError:
+            raise BusyError(
+                f"another run is writing to {self.directory}: wait for its end, or name another output directory"
+            ) from None
         except OSError as error:
             raise RunsError(f"cannot write runs to {self.directory}: {error.strerror}") from None
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(
-                    f"another run is writing to {self.directory}: wait for its end, or name another output directory"
-                ) from None
             for left in self.directory.glob(f".*{_PARTIAL}"):
                 shutil.rmtree(left, ignore_errors=True)
             id = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(2)}"
@@ -130,24 +128,14 @@ class Runs:
             except OSError as error:
                 raise RunsError(f"cannot write runs to {self.directory}: {error.strerror}") from None
         except BaseException:
-            os.close(lock)
+            os.close(held)
             raise
-        return Run(id, aside, lock)
+        return Run(id, aside, held)
 
     @property
     def busy(self) -> bool:
         """Whether a run is being written here now."""
-        try:
-            lock = os.open(self.directory / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
-        return False
+        return lock.is_held(self.directory / _LOCK)
 
     def publish(self, run: Run) -> Path:
         """Make a run visible, whole and on the disk, and `latest`.

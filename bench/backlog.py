@@ -15,12 +15,12 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
-from agents import topics
-from agents.produce import EventProducer
 from bench.figures import Figure
 from bench.traffic import habits, learn, publish, values
 from bench.worker import CPU, EVENTS, running, settings
-from streamguard.brokers import Brokers
+from streamguard.kafka import topics
+from streamguard.kafka.connection import Brokers
+from streamguard.kafka.producer import EventProducer
 from streamguard.testing.broker import LocalKafka
 
 USERS = 10_000

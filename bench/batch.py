@@ -19,13 +19,13 @@ from pathlib import Path
 
 import psutil
 
-from agents import topics
-from agents.produce import EventProducer
 from bench.figures import Figure
 from bench.traffic import Invented, habits
 from bench.worker import settings
-from streamguard.brokers import Brokers
-from streamguard.settings import Settings
+from streamguard.kafka import topics
+from streamguard.kafka.connection import Brokers
+from streamguard.kafka.producer import EventProducer
+from streamguard.settings.schema import Settings
 from streamguard.testing.broker import LocalKafka
 
 RIVAL = Path(__file__).parent / "rivals" / "spark_sql.py"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from streamguard.exit_codes import TAKEN, UNAVAILABLE, UNEXPECTED
+from streamguard.errors import TAKEN, UNAVAILABLE, UNEXPECTED
 from streamguard.testing.broker import LocalKafka
 from tests.harness import Site, WorkerProcess, events
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.produce import EventProducer
 from bench.figures import Figure
 from bench.topic import read
 from bench.traffic import habits, learn, publish, values
 from bench.worker import CPU, EVENTS, running, settings
-from streamguard.brokers import Brokers
-from streamguard.settings import Settings
+from streamguard.kafka.connection import Brokers
+from streamguard.kafka.producer import EventProducer
+from streamguard.settings.schema import Settings
 from streamguard.simulate import Simulation
 from streamguard.simulate.pace import paced
 from streamguard.testing.broker import LocalKafka

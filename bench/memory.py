@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.produce import EventProducer
 from bench.figures import Figure
 from bench.traffic import Invented
 from bench.worker import RESIDENT, RunningWorker, running, settings
-from streamguard.brokers import Brokers
 from streamguard.fold.population import ROWS, SOURCE, SOURCES, WIDTH
 from streamguard.fold.profile import PROFILE
-from streamguard.settings import Settings
+from streamguard.kafka.connection import Brokers
+from streamguard.kafka.producer import EventProducer
+from streamguard.settings.schema import Settings
 from streamguard.state.dictionary import MAX_CHARACTERS
 from streamguard.state.dictionary import SIZE as DICTIONARY
 from streamguard.testing.broker import LocalKafka

@@ -19,15 +19,15 @@ import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from agents.checkpoint import Checkpointer
-from agents.lineage import Source
-from agents.partition import Chunk, Partition
-from agents.transport import export
 from bench.figures import Figure
 from bench.traffic import habits, learn, values
 from streamguard import metrics
+from streamguard.agents.consumer.chunk_consumer import export
+from streamguard.agents.task.checkpoint import Checkpointer
+from streamguard.agents.task.compatibility import Source
+from streamguard.agents.task.partition_task import Chunk, Partition
 from streamguard.models.forest import Forest
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings
 from streamguard.state.partition import PartitionState
 
 PARTITIONS = 16

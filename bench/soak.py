@@ -21,13 +21,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from agents.produce import EventProducer
 from bench.drift import Labels, Sample, Table, samples
-from streamguard.brokers import Brokers
-from streamguard.cli.retrain import NOT_PROMOTED
+from streamguard.batch.commands.retrain import NOT_PROMOTED
 from streamguard.fold.features import NAMES
+from streamguard.kafka.connection import Brokers
+from streamguard.kafka.producer import EventProducer
 from streamguard.models.registry import Registry
-from streamguard.settings import Models
+from streamguard.settings.schema import Models
 from streamguard.simulate import SCENARIOS, Simulation
 from streamguard.simulate.pace import paced
 from streamguard.testing.broker import LocalKafka

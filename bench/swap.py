@@ -13,16 +13,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.produce import EventProducer
 from bench.figures import Figure
 from bench.topic import read
 from bench.traffic import fold, habits, publish, values
 from bench.worker import EVENTS, RunningWorker, running, settings
-from streamguard.brokers import Brokers
 from streamguard.fold.features import NAMES
+from streamguard.kafka.connection import Brokers
+from streamguard.kafka.producer import EventProducer
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
-from streamguard.settings import Detection, Settings
+from streamguard.settings.schema import Detection, Settings
 from streamguard.state.partition import PartitionState
 from streamguard.testing.broker import LocalKafka
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings
 
 
 def read(chosen: Settings, topic: str) -> Iterator[Message]:

@@ -12,7 +12,7 @@ from streamguard.fold.features import NAMES
 from streamguard.models.forest import Forest
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
-from streamguard.settings import Detection
+from streamguard.settings.schema import Detection
 from streamguard.simulate import Simulation
 from streamguard.state.partition import PartitionState
 

@@ -15,16 +15,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from agents import topics
-from agents.produce import EventProducer
-from agents.table import Local, Memory, PartitionTable
 from bench.figures import Figure
 from bench.traffic import CHUNK, Invented, learn, publish
 from bench.worker import CPU, EVENTS, running, settings
-from streamguard.brokers import Brokers
+from streamguard.agents.task.store import Local, Memory, PartitionTable
+from streamguard.kafka import topics
+from streamguard.kafka.connection import Brokers
+from streamguard.kafka.producer import EventProducer
 from streamguard.models.forest import Forest
 from streamguard.models.train import train
-from streamguard.settings import Detection, Worker
+from streamguard.settings.schema import Detection, Worker
 from streamguard.state.partition import PartitionState
 from streamguard.testing.broker import LocalKafka
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from agents import topics
-from streamguard.settings import Kafka, Models, Settings, Worker
+from streamguard.kafka import topics
+from streamguard.settings.schema import Kafka, Models, Settings, Worker
 from streamguard.testing.broker import free_port
 
 PATIENCE_SECONDS = 300.0

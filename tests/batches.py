@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batch.folding.staged import Counts, Rows, Staged, Users
-from batch.folding.summaries import SUMMARY_COLUMNS
+from streamguard.batch.folding.fold_result import Rows, Staged, Users
+from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
+from streamguard.batch.source.offset_range import Counts
 from streamguard.fold.features import NAMES
 
 START_MS = 1_700_000_000_000

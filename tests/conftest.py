@@ -33,8 +33,8 @@ def kafka() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The Spark session that tests share, on this machine, as a run opens it."""
-    from batch.engines.session import opened
-    from streamguard.settings import Spark
+    from streamguard.batch.engines.session import opened
+    from streamguard.settings.schema import Spark
 
     with opened(Spark(), tmp_path_factory.mktemp("spark")) as session:
         yield session

@@ -22,13 +22,13 @@ import numpy as np
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from agents import topics
-from agents.table import RESERVED, Memory, PartitionTable
+from streamguard.agents.task.store import RESERVED, Memory, PartitionTable
 from streamguard.fold.population import POPULATION
-from streamguard.settings import Detection, Kafka, Models, Settings, Worker
-from streamguard.state.packed import unpack
+from streamguard.kafka import topics
+from streamguard.settings.schema import Detection, Kafka, Models, Settings, Worker
+from streamguard.state.codec import unpack
 from streamguard.state.partition import PartitionState
-from streamguard.testing import crash
+from streamguard.testing import failpoints
 
 T = TypeVar("T")
 
@@ -218,7 +218,7 @@ class Site:
     def start(self, name: str = "a", *, crash_point: str = "", **environ: str) -> WorkerProcess:
         """Start a worker in the directory of its name."""
         if crash_point:
-            environ[crash.VARIABLE] = crash_point
+            environ[failpoints.VARIABLE] = crash_point
         worker = WorkerProcess(self, name, environ)
         self.started.append(worker)
         return worker

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from streamguard.events import indicators as flag
 from streamguard.events.columns import Columns
-from streamguard.fold import calibration, grouping, learning, surprise
+from streamguard.fold import calibration, grouping, learning, surprisal
 from streamguard.fold import population as crowd
 from streamguard.fold import profile as layout
 from streamguard.fold.patterns import DORMANT_SECONDS, HABIT_DAYS, MEGABYTE, PATTERNS, RUSH, TRAVEL_MS
-from streamguard.settings import Detection
+from streamguard.settings.schema import Detection
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -223,7 +223,7 @@ class Profile:
         if at is None:
             return 0.0
         rest = max(now - sketch.suspicion_ts[at], 0) / 1000
-        return sketch.suspicion[at] * decay(rest, surprise.CARRY_HALF_LIFE)
+        return sketch.suspicion[at] * decay(rest, surprisal.CARRY_HALF_LIFE)
 
     def habit_bits(self, names: set[str]) -> float:
         return max(
@@ -335,7 +335,7 @@ class Crowd:
     def surge(self) -> float:
         """How many times the usual number of plain events there are now."""
         plain = self._usual_rate("plain", 0.0)
-        return max((self.fast["plain"] + surprise.PLAIN_PRIOR) / (plain + surprise.PLAIN_PRIOR), 1.0)
+        return max((self.fast["plain"] + surprisal.PLAIN_PRIOR) / (plain + surprisal.PLAIN_PRIOR), 1.0)
 
     def _usual_rate(self, name: str, prior: float) -> float:
         return (self.slow[name] + prior) / (self.age_seconds + 3600) * crowd.FAST_HALF_LIFE / math.log(2)
@@ -343,7 +343,7 @@ class Crowd:
     def usual(self, name: str, hour: int) -> float:
         """Events of a class that the fast counter holds at the long-run rate."""
         busy = (self.hours[hour] + 1) * 168 / (self.hours_total + 168)
-        return max(self._usual_rate(name, 0.5) * max(busy, self.surge) * surprise.LEEWAY, 0.02)
+        return max(self._usual_rate(name, 0.5) * max(busy, self.surge) * surprisal.LEEWAY, 0.02)
 
     def source(self, value: int) -> Source | None:
         return next((e for e in self._ways(value) if e.hash == value), None) if value else None
@@ -546,7 +546,7 @@ class Reference:
             usual = (p.slow["failure"] + 0.5) / (p.age_seconds + 3600) * 3600 / math.log(2) * share
             tries = min(source.failures, source.spread)
             bits["source_spread"] = min(poisson_bits(tries + 1, max(usual, 0.5)), 30.0)
-        bits["carried"] = surprise.CARRY * s.suspicion(values["source"], now)
+        bits["carried"] = surprisal.CARRY * s.suspicion(values["source"], now)
         return bits
 
     def _patterns(self, s: Profile, values: dict[str, int], less: dict[str, float], flags: int, now: int,

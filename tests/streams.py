@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
-from streamguard.settings import Detection
-from streamguard.state.packed import unpack
+from streamguard.settings.schema import Detection
+from streamguard.state.codec import unpack
 from streamguard.state.partition import Folded, PartitionState
 
 START = 1_736_121_600_000

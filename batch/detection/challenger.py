@@ -9,18 +9,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from batch import schema
-from batch.folding.staged import Rows
-from batch.runs import REPORT
-from batch.source.plan import About
 from streamguard.alerts.incident import rfc3339
+from streamguard.batch import report_schema
+from streamguard.batch.folding.fold_result import Rows
+from streamguard.batch.folding.resume import About
+from streamguard.batch.runs import REPORT
 from streamguard.models import gate, sampling
 from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError, Origin
 from streamguard.models.registry import Registry
 from streamguard.models.sampling import Chosen
 from streamguard.models.train import train_on
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings
 
 _NEWEST = 0.999
 """The share of sampled events behind which a wrong clock may be suspected: a model's date is not theirs."""
@@ -56,7 +56,7 @@ class Decision:
         Why it could not be published; None if it was.
     """
 
-    model: schema.Model
+    model: report_schema.Model
     trouble: ArtifactError | None = None
 
     def carry_out(self, registry: Registry) -> tuple[bool, str]:
@@ -158,8 +158,8 @@ def decide(
             registry.judge(version, judgement)
     except ArtifactError as error:
         trouble, says = error, f"not published: {error}; the gate: {says}"
-    checks = [schema.Check(check.name, check.passed, check.says) for check in judgement.checks]
-    return Decision(schema.Model(version, judgement.passed, previous, says, checks), trouble)
+    checks = [report_schema.Check(check.name, check.passed, check.says) for check in judgement.checks]
+    return Decision(report_schema.Model(version, judgement.passed, previous, says, checks), trouble)
 
 
 def _judged(
@@ -196,7 +196,7 @@ def drift_since(
     if latest is None or challenger is None:
         return None
     try:
-        model = schema.decode((latest / REPORT).read_bytes()).model
+        model = report_schema.decode((latest / REPORT).read_bytes()).model
         before = None if model is None else gate.distribution_in(registry.metrics(model.version))
     except (OSError, msgspec.DecodeError, ArtifactError):
         return None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.models import tail
-from streamguard.settings import Clusters
+from streamguard.settings.schema import Clusters
 
 CHOOSE_FROM = 2000
 """Users, drawn with the seed, among whom the number of groups is chosen."""
@@ -94,9 +93,7 @@ class Peers:
         return np.array([group.small for group in self.groups], bool)[self.group]
 
 
-def peer_groups(
-    usual: NDArray[np.float64], settings: Clusters, *, seed: int, spark: Any | None = None
-) -> Peers:
+def peer_groups(usual: NDArray[np.float64], settings: Clusters, *, seed: int) -> Peers:
     """Put users into groups of alike; the same input gives the same result to the bit.
 
     Parameters
@@ -104,18 +101,16 @@ def peer_groups(
     usual : (n, features) float64
         Finite; a user each.
     settings
-        How many groups, and which engine finds their centres. With fewer users than one more than the groups,
+        How many groups. With fewer users than one more than the groups,
         or than that many different users, there are fewer groups, and at last one. Where the number is chosen,
         `USERS_A_GROUP` bounds it.
     seed
         Of the draws and starts.
-    spark
-        The session, if `settings.engine` is "spark".
 
     Raises
     ------
     ValueError
-        If the rows do not fit, or the session is missing.
+        If the rows do not fit.
 
     Examples
     --------
@@ -130,8 +125,6 @@ def peer_groups(
 
     if usual.ndim != 2 or not np.isfinite(usual).all():
         raise ValueError(f"finite rows of shape (users, features) expected, got {usual.shape}")
-    if settings.engine == "spark" and spark is None:
-        raise ValueError('clusters.engine is "spark", but there is no Spark session')
     if not len(usual):
         return Peers(np.empty(0, np.int32), np.empty(0), np.empty(0), [], None)
     rows = _standardised(usual)
@@ -140,12 +133,8 @@ def peer_groups(
     with threadpool_limits(1):
         some = _draw(rows, CHOOSE_FROM, random)
         count, silhouette = _choose(some, settings, seed)
-        if count == 1:
-            centres = rows.mean(axis=0, keepdims=True)
-        elif settings.engine == "spark":
-            centres = _centres_by_spark(rows, count, seed, spark)
-        else:
-            centres = _centres(_draw(rows, FIT_ON, random), count, seed)
+        one = rows.mean(axis=0, keepdims=True)
+        centres = one if count == 1 else _centres(_draw(rows, FIT_ON, random), count, seed)
     group = _distances(rows, centres).argmin(axis=1)
     return _measured(usual, rows, *_ordered(rows, group), silhouette)
 
@@ -214,21 +203,6 @@ def _centres(rows: NDArray[np.float64], count: int, seed: int) -> NDArray[np.flo
     model = KMeans(count, n_init=_STARTS, max_iter=_ITERATIONS, random_state=seed, algorithm="lloyd")
     centres: NDArray[np.float64] = model.fit(rows).cluster_centers_
     return centres
-
-
-def _centres_by_spark(rows: NDArray[np.float64], count: int, seed: int, spark: Any) -> NDArray[np.float64]:
-    import pyarrow as pa
-    from pyspark.ml.clustering import KMeans
-    from pyspark.ml.functions import array_to_vector
-
-    values = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
-    frame = spark.createDataFrame(pa.table({"row": values.cast(pa.list_(pa.float64()))}))
-    vectors = frame.select(array_to_vector(frame["row"]).alias("features")).cache()
-    try:
-        model = KMeans(k=count, seed=seed, maxIter=_ITERATIONS).fit(vectors)
-        return np.array(model.clusterCenters())
-    finally:
-        vectors.unpersist()
 
 
 def _distances(rows: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from batch.detection import challenger, findings
-from batch.detection.challenger import Challenger
-from batch.detection.clusters import Peers, peer_groups
-from batch.detection.findings import Findings
-from batch.history import History
-from batch.request import Algorithm
+from streamguard.batch.detection import assessment, challenger
+from streamguard.batch.detection.assessment import Findings
+from streamguard.batch.detection.challenger import Challenger
+from streamguard.batch.detection.clusters import Peers, peer_groups
+from streamguard.batch.folded_history import History
+from streamguard.batch.planning import Algorithm
 from streamguard.models.sampling import Chosen
-from streamguard.settings import Settings
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+from streamguard.settings.schema import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +42,6 @@ def detect(
     chosen: Chosen,
     algorithm: Algorithm,
     settings: Settings,
-    spark: SparkSession | None,
 ) -> Detected:
     """Train the forest, find the peer groups beside it, and judge events and users by both."""
     staged = history.staged
@@ -54,12 +49,12 @@ def detect(
     with ThreadPoolExecutor(1, "peers") as beside:
         if algorithm != "isolation_forest":
             grouping = beside.submit(
-                peer_groups, staged.users.usual, settings.clusters, seed=settings.training.seed, spark=spark
+                peer_groups, staged.users.usual, settings.clusters, seed=settings.training.seed
             )
         if algorithm != "kmeans":
             trial = challenger.train(staged.sample, chosen, history.about, settings)
         if algorithm != "isolation_forest":
             peers = grouping.result()
     forest = trial.forest if trial else None
-    found = findings.find(staged, forest, peers, alert_bits=settings.detection.alert_bits)
+    found = assessment.find(staged, forest, peers, alert_bits=settings.detection.alert_bits)
     return Detected(chosen, trial, peers, found)

@@ -9,9 +9,9 @@ import tempfile
 from functools import cached_property
 from pathlib import Path
 
-from streamguard.machine.caches import cache_directory
-from streamguard.machine.jars import Jars
-from streamguard.machine.java import find_java, java_version
+from streamguard.files.caches import cache_directory
+from streamguard.jvm.java import find_java, java_version
+from streamguard.jvm.spark_connector import spark_connector
 
 QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 """What a JVM that mostly waits for Python needs: no second compiler, no collector's threads."""
@@ -61,19 +61,6 @@ class Jvm:
         self.spark = Path(pyspark.__file__).parent
         self.version = pyspark.__version__
 
-    @property
-    def connector(self) -> Jars:
-        """What lets Spark read Kafka; of the same version as Spark, whose own jars are left out."""
-        return Jars(
-            f"spark-kafka-{self.version}",
-            f"Spark's Kafka connector {self.version}",
-            (("org.apache.spark", "spark-sql-kafka-0-10_2.13", self.version),),
-            provided=(
-                *("org.apache.hadoop", "org.scala-lang", "org.scala-lang.modules", "org.slf4j"),
-                *("at.yawk.lz4", "org.lz4", "org.xerial.snappy", "com.google.code.findbugs"),
-            ),
-        )
-
     @cached_property
     def connector_jars(self) -> list[str]:
         """Paths of the connector's jars, fetched if this is the first time.
@@ -83,7 +70,7 @@ class Jvm:
         JarsUnavailableError
             If they cannot be fetched.
         """
-        return sorted(str(path) for path in self.connector.fetched(self.java).glob("*.jar"))
+        return sorted(str(path) for path in spark_connector(self.version).fetched(self.java).glob("*.jar"))
 
     @property
     def environment(self) -> dict[str, str]:

@@ -13,10 +13,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
-from batch.folding.file import SCHEMA, file_of
-from batch.folding.stretch import PlanError, Records, Stretch, fold_stretch
-from batch.source.sources import Source
-from streamguard.settings import Settings
+from streamguard.batch.folding.fold_file import SCHEMA
+from streamguard.batch.folding.fold_range import fold_stretch
+from streamguard.batch.source.offset_range import PlanError, Records, Stretch, file_of
+from streamguard.batch.source.sources import Source
+from streamguard.settings.schema import Settings
 
 _WORTH_A_PROCESS = 50_000
 """Records; for fewer, starting processes takes longer than folding."""

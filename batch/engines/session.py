@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batch.engines.jvm import Jvm
-from streamguard.settings import SettingsError, Spark
+from streamguard.batch.engines.jvm import Jvm
+from streamguard.errors import UnavailableError
+from streamguard.settings.schema import SettingsError, Spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -45,7 +46,7 @@ _MASTER = re.compile(
 MOST_BATCH_BYTES = 32_000_000
 
 
-class SparkError(RuntimeError):
+class SparkError(UnavailableError):
     """Spark cannot be started, or a job of it failed; the message says why."""
 
 
@@ -124,7 +125,7 @@ def workers(settings: Spark) -> dict[str, str]:
         "spark.redaction.regex": r"(?i)secret|password|token|access[.]?key|jaas|ssl[.]key",  # never printed
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
         "spark.sql.execution.arrow.maxBytesPerBatch": str(MOST_BATCH_BYTES),
-        "spark.python.daemon.module": "batch.engines.daemon",
+        "spark.python.daemon.module": "streamguard.batch.engines.daemon",
     }
 
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from batch.engines.local import OnFolded, Work, write_file
-from batch.engines.session import SparkError, told_by
-from batch.folding.stretch import PlanError, Records, Stretch
-from batch.source.sources import FileSource, KafkaSource, Source
-from streamguard.settings import Settings
-from streamguard.state.packed import StateError
+from streamguard.batch.engines.local import OnFolded, Work, write_file
+from streamguard.batch.engines.session import SparkError, told_by
+from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.batch.source.partition_files import FileSource
+from streamguard.batch.source.sources import KafkaSource, Source
+from streamguard.settings.schema import Settings
+from streamguard.state.codec import StateError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -42,7 +43,7 @@ def fold(
     spark: SparkSession,
     work: Work = write_file,
 ) -> None:
-    """Fold every stretch into its file, or do other work with it, as `batch.engines.local.fold` does.
+    """Fold every stretch into its file, or do other work with it, as `streamguard.batch.engines.local.fold` does.
 
     Tasks write and read files by themselves: on a cluster, the directory, files of an earlier run and a
     history of files have to be where every executor sees them.

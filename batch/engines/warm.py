@@ -1,4 +1,4 @@
-"""`python -m batch.engines.warm`: archive the classes that a run loads: Spark starts about three seconds sooner.
+"""`python -m streamguard.batch.engines.warm`: archive the classes that a run loads: Spark starts about three seconds sooner.
 
 It is made once for a Java and a Spark, into the user's cache; Spark runs without it.
 """
@@ -11,13 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from batch.engines.jvm import Jvm
+from streamguard.batch.engines.jvm import Jvm
 
 
 def main() -> int:
     """Make the archive unless it is there; 0 if it is there in the end."""
-    from streamguard.machine.jars import JarsUnavailableError
-    from streamguard.machine.java import JavaNotFoundError
+    from streamguard.jvm.jars import JarsUnavailableError
+    from streamguard.jvm.java import JavaNotFoundError
 
     try:
         archive = Jvm().archive
@@ -26,7 +26,7 @@ def main() -> int:
         archive.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=archive.parent) as directory:
             aside = Path(directory) / archive.name
-            command = [sys.executable, "-m", "batch.engines.warm", str(aside)]
+            command = [sys.executable, "-m", "streamguard.batch.engines.warm", str(aside)]
             run = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
             )
@@ -46,11 +46,11 @@ def record(archive: Path) -> None:
     from confluent_kafka.admin import AdminClient, NewTopic
     from pyspark import SparkContext
 
-    from batch.engines import session, spark
-    from batch.folding.stretch import Stretch
-    from batch.source.sources import KafkaSource
-    from streamguard.brokers import Brokers
-    from streamguard.settings import Settings
+    from streamguard.batch.engines import session, spark
+    from streamguard.batch.source.offset_range import Stretch
+    from streamguard.batch.source.sources import KafkaSource
+    from streamguard.kafka.connection import Brokers
+    from streamguard.settings.schema import Settings
     from streamguard.testing.broker import LocalKafka
 
     settings, topic = Settings(), "warm"

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.compute.compiler import inline, kernel
 from streamguard.events import indicators as flag
 from streamguard.events.columns import TEXTS
 from streamguard.fold.features import NAMES
-from streamguard.numeric import inline, kernel
-from streamguard.state.packed import pack, unpack
+from streamguard.state.codec import pack, unpack
 from streamguard.state.partition import Folded
 
 DISTINCT = 64
@@ -64,7 +64,7 @@ class Summaries:
 
     Examples
     --------
-    >>> from streamguard.settings import Detection
+    >>> from streamguard.settings.schema import Detection
     >>> from streamguard.state.partition import PartitionState
     >>> state = PartitionState(0, lambda keys: [None] * len(keys), resident=100, detection=Detection())
     >>> event = b'{"timestamp": 1700000000000, "user": "ann", "event_type": "login", "status": "failed"}'

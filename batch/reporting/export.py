@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batch.detection.clusters import Peers
-from batch.detection.findings import Findings, names
-from batch.folding.staged import Users
-from batch.folding.summaries import SUMMARY_COLUMNS
+from streamguard.batch.detection.assessment import Findings, names
+from streamguard.batch.detection.clusters import Peers
+from streamguard.batch.folding.fold_result import Users
+from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.fold.features import NAMES
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from batch.schema import Distribution, Report
-from streamguard.printable import printable
+from streamguard.batch.report_schema import Distribution, Report
+from streamguard.text import printable
 
 PLOT = (960.0, 240.0)
 """Width and height of the score plot's area, without its labels."""
@@ -63,7 +63,7 @@ def render(report: Report) -> str:
     """
     from jinja2 import DictLoader, Environment, StrictUndefined
 
-    here = files("batch.reporting") / "templates"
+    here = files("streamguard.batch.reporting") / "templates"
     css = (here / "report.css").read_text("utf-8")
     environment = Environment(
         autoescape=True,

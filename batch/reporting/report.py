@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from batch.detection.clusters import Group, Peers
-from batch.detection.findings import Findings
-from batch.folding.staged import Counts, Users
-from batch.schema import (
+from streamguard import __version__
+from streamguard.alerts.incident import rfc3339
+from streamguard.batch.detection.assessment import Findings
+from streamguard.batch.detection.clusters import Group, Peers
+from streamguard.batch.folding.fold_result import Users
+from streamguard.batch.report_schema import (
     FORMAT,
     Distribution,
     Drift,
@@ -25,15 +27,14 @@ from batch.schema import (
     Trait,
     User,
 )
-from streamguard import __version__
-from streamguard.alerts.incident import rfc3339
+from streamguard.batch.source.offset_range import Counts
 from streamguard.fold.features import NAMES
 from streamguard.models.sampling import Chosen
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from batch.detection.detect import Detected
-    from batch.history import History
+    from streamguard.batch.detection.detect import Detected
+    from streamguard.batch.folded_history import History
 
 MOST_ANOMALIES = 50
 MOST_USERS = 50

@@ -6,15 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from batch.folding.file import file_of
-from batch.folding.stretch import PlanError, Records, Stretch
-from batch.source.manifest import File, Manifest
-from streamguard.brokers import Brokers, Heard, metadata
+from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.errors import UnavailableError
+from streamguard.kafka.connection import Brokers, Heard, metadata
 
 READ_ROWS, READ_BYTES = 4096, 32_000_000
 """In memory at a time, about; a single record may have a megabyte."""
@@ -24,10 +22,6 @@ _PATIENCE = 30.0
 """Seconds that a broker may be silent."""
 _PAUSE = 0.2
 """Seconds that a client waits for more before it hands on what it has."""
-
-
-class UnavailableError(RuntimeError):
-    """Kafka does not answer as it should; the message says where, and what to do."""
 
 
 class Source(Protocol):
@@ -179,130 +173,8 @@ class KafkaSource:
             consumer.close()
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveSource:
-    """A topic's archive, as `batch.archive` writes it: the topic's partitions, offsets and events."""
-
-    directory: str
-    manifest: Manifest
-    kind: str = "archive"
-
-    def identity(self) -> dict[str, Any]:
-        """The topic's: a run goes on from the topic to its archive, and back."""
-        return self.manifest.source
-
-    def bounds(self) -> dict[int, tuple[int, int]]:
-        """From the first offset ever archived to the first that is not archived yet."""
-        if not self.manifest.starts:
-            raise PlanError(f"{self.directory}: the archive holds nothing yet: run `streamguard archive`")
-        return {p: (start, self.manifest.ends[p]) for p, start in sorted(self.manifest.starts.items())}
-
-    def at_time(self, ms: int) -> dict[int, int]:
-        """Of each partition the first offset whose event is not older, by its own time; the end where all are."""
-        found = {}
-        for partition, (_, end) in self.bounds().items():
-            later = (f for f in self.manifest.files if f.partition == partition and (f.last_ms or 0) >= ms)
-            file = next(later, None)
-            found[partition] = end if file is None else self._first_at(file, ms)
-        return found
-
-    def records(self, stretch: Stretch) -> Records:
-        """Read the partition's files, row group by row group."""
-        from batch.source.decoded import to_values
-
-        for file in self.manifest.of(stretch.partition, stretch.start, stretch.end):
-            for batch in self._batches(file, None):
-                offsets = batch["offset"].to_numpy()
-                a, b = np.searchsorted(offsets, [stretch.start, stretch.end]).tolist()
-                if a < b:
-                    yield offsets[a:b], to_values(batch.slice(a, b - a))
-
-    def nothing_between(self, partition: int, start: int, end: int) -> bool:
-        """Whether another look confirms that the archive has no record there."""
-        for file in self.manifest.of(partition, start, end):
-            for batch in self._batches(file, ["offset"]):
-                a, b = np.searchsorted(batch["offset"].to_numpy(), [start, end])
-                if a < b:
-                    return False
-        return True
-
-    def _first_at(self, file: File, ms: int) -> int:
-        for batch in self._batches(file, ["offset", "timestamp"]):
-            stamps = batch["timestamp"].cast("int64").fill_null(0).to_numpy()
-            later = np.flatnonzero(stamps >= ms)
-            if len(later):
-                return int(batch["offset"][later[0]].as_py())
-        return file.end
-
-    def _batches(self, file: File, columns: list[str] | None) -> Iterator[Any]:
-        """The file's rows, if it is the one that the manifest names."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path = Path(self.directory) / file.path
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as table:
-                size, rows = path.stat().st_size, table.metadata.num_rows
-                if (size, rows) != (file.bytes, file.rows):
-                    raise PlanError(
-                        f"{path} has {rows:,} rows in {size:,} bytes, but the manifest says {file.rows:,} in "
-                        f"{file.bytes:,}: restore the file"
-                    )
-                yield from table.iter_batches(_rows_at_a_time(table.metadata), columns=columns)
-        except (OSError, pa.ArrowException) as error:
-            raise PlanError(
-                f"{path} (offsets {file.start} to {file.end - 1} of partition {file.partition}) cannot be read "
-                f"({str(error).splitlines()[0]}): restore the file"
-            ) from None
-
-
-@dataclass(frozen=True, slots=True)
-class FileSource:
-    """Files laid out by `batch.source.spool`, one a partition, with offset and value."""
-
-    directory: str
-    ends: tuple[int, ...]
-    kind: str = "files"
-
-    def identity(self) -> dict[str, Any]:
-        """Files are folded anew each time."""
-        return {"directory": self.directory}
-
-    def bounds(self) -> dict[int, tuple[int, int]]:
-        """From 0 to the number of rows."""
-        return {partition: (0, end) for partition, end in enumerate(self.ends)}
-
-    def at_time(self, ms: int) -> dict[int, int]:  # noqa: ARG002
-        """Rows are chosen by time when the files are laid out."""
-        raise PlanError("files laid out as a topic have no times")
-
-    def records(self, stretch: Stretch) -> Records:
-        """Read the partition's file, row group by row group."""
-        return _rows(file_of(self.directory, stretch.partition), stretch)
-
-    def nothing_between(self, partition: int, start: int, end: int) -> bool:  # noqa: ARG002
-        """Rows have no gaps."""
-        return start == end
-
-
-def _rows_at_a_time(metadata: Any) -> int:
+def rows_at_a_time(metadata: Any) -> int:
     """How many rows of a Parquet file are read at a time, so that even those of its widest part fit."""
     groups = (metadata.row_group(k) for k in range(metadata.num_row_groups))
     width = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
     return min(READ_BYTES // (width + 1) + 1, READ_ROWS)
-
-
-def _rows(path: Path, stretch: Stretch) -> Iterator[tuple[Any, list[bytes | None]]]:
-    import pyarrow.parquet as pq
-
-    if stretch.start == stretch.end:
-        return
-    table = pq.ParquetFile(path)
-    for batch in table.iter_batches(_rows_at_a_time(table.metadata), columns=["offset", "value"]):
-        offsets = batch["offset"].to_numpy()
-        inside = (offsets >= stretch.start) & (offsets < stretch.end)
-        if inside.all():
-            yield offsets, batch["value"].to_pylist()
-        elif inside.any():
-            chosen = np.flatnonzero(inside)
-            yield offsets[chosen], batch["value"].take(chosen).to_pylist()

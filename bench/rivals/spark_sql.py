@@ -16,13 +16,13 @@ from pathlib import Path
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F  # noqa: N812 (as everybody writes it)
 
-from batch.engines.session import opened
-from batch.engines.spark import reader_options
-from batch.folding.stretch import Stretch
-from batch.source.sources import KafkaSource
-from streamguard.brokers import Brokers
+from streamguard.batch.engines.session import opened
+from streamguard.batch.engines.spark import reader_options
+from streamguard.batch.source.offset_range import Stretch
+from streamguard.batch.source.sources import KafkaSource
 from streamguard.fold.features import NAMES
-from streamguard.settings import Spark
+from streamguard.kafka.connection import Brokers
+from streamguard.settings.schema import Spark
 
 FIELDS = """
     timestamp bigint, event_type string, source_ip string, user string, threat_score double, status string,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamguard.kernels import compile_fold, compile_forest
+from streamguard.state.warmup import compile_fold, compile_forest
 
 if __name__ == "__main__":
     compile_fold()

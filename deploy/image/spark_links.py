@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import batch
-from batch.engines.jvm import Jvm
+from streamguard import batch
+from streamguard.batch.engines.jvm import Jvm
+from streamguard.jvm.spark_connector import spark_connector
 
 
 def main(directory: Path) -> None:
@@ -14,7 +15,7 @@ def main(directory: Path) -> None:
     jvm = Jvm()
     (directory / "spark").symlink_to(jvm.spark)
     (directory / "java").symlink_to(jvm.environment["JAVA_HOME"])
-    (directory / "connector").symlink_to(jvm.connector.fetched(jvm.java))
+    (directory / "connector").symlink_to(spark_connector(jvm.version).fetched(jvm.java))
     (directory / "retrain.py").symlink_to(Path(batch.__file__).with_name("retrain.py"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.settings import RISK_PER_BIT
+from streamguard.settings.schema import RISK_PER_BIT
 
 FOREST_SHARE = 0.25
 """Of the forest's bits beyond `FOREST_USUAL`, what adds to the evidence: it supports a finding and rarely makes one."""

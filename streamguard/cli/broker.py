@@ -8,9 +8,8 @@ from pathlib import Path
 
 import click
 
-from streamguard.machine.jars import JarsUnavailableError
-from streamguard.machine.java import JavaNotFoundError
-from streamguard.testing.broker import KAFKA, BrokerError, LocalKafka
+from streamguard.errors import CannotWriteError
+from streamguard.testing.broker import KAFKA, LocalKafka
 
 
 @click.command()
@@ -37,10 +36,8 @@ def command(port: int, data: Path | None, print_servers: bool) -> None:
                 time.sleep(0.5)
     except KeyboardInterrupt:
         return
-    except (BrokerError, JavaNotFoundError, JarsUnavailableError) as error:
-        raise click.ClickException(str(error)) from None
     except OSError as error:
-        raise click.ClickException(
+        raise CannotWriteError(
             f"cannot run a broker with its data in {data or 'a temporary directory'}: {error.strerror};"
             " choose another --data"
         ) from None

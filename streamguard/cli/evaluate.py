@@ -8,8 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from streamguard.cli import source
-from streamguard.configured import load
+from streamguard.cli import options, source
 from streamguard.history.evaluate import evaluate
 from streamguard.history.labels import ColumnLabels, FileLabels
 
@@ -17,7 +16,7 @@ CAMPAIGN = "attack_id"
 
 
 @click.command()
-@source.options
+@source.source_options
 @click.option("--label", help="Column that says whether an event is an attack: 1 or 0.  [default: is_attack]")
 @click.option("--campaign", help=f"Column that names an attack's campaign.  [default: {CAMPAIGN}, if there]")
 @click.option(
@@ -33,7 +32,7 @@ CAMPAIGN = "attack_id"
     show_default=True,
     help="First events, which are learned from and not measured.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@options.as_json
 def command(
     file: str, format: str | None, mapped: tuple[tuple[str, str], ...], partitions: int, config: Path | None,
     label: str | None, campaign: str | None, labels_file: Path | None, train_share: float, as_json: bool,
@@ -45,18 +44,19 @@ def command(
     """
     if labels_file is not None and (label or campaign):
         raise click.UsageError("--labels brings labels and campaigns: leave out --label and --campaign")
-    with source.failures():
-        labels: ColumnLabels | FileLabels
-        if labels_file is not None:
-            labels = FileLabels(labels_file, dict(mapped).get("event_id", "event_id"))
-            rows = source.Source(file, format, mapped, labels.columns)
-        else:
-            labels = ColumnLabels(label or "is_attack", campaign or CAMPAIGN)
-            optional = [] if campaign else [CAMPAIGN]
-            extra = [name for name in labels.columns if name not in optional]
-            rows = source.Source(file, format, mapped, extra, optional)
-        result = evaluate(rows, labels, partitions=partitions, train_share=train_share, settings=load(config))
-        labels.check()
+    labels: ColumnLabels | FileLabels
+    if labels_file is not None:
+        labels = FileLabels(labels_file, dict(mapped).get("event_id", "event_id"))
+        rows = source.Source(file, format, mapped, labels.columns)
+    else:
+        labels = ColumnLabels(label or "is_attack", campaign or CAMPAIGN)
+        optional = [] if campaign else [CAMPAIGN]
+        extra = [name for name in labels.columns if name not in optional]
+        rows = source.Source(file, format, mapped, extra, optional)
+    result = evaluate(
+        rows, labels, partitions=partitions, train_share=train_share, settings=options.read_settings(config)
+    )
+    labels.check()
     if not result["attacks"]:
         click.echo("no measured event is an attack: scores have no measures", err=True)
     click.echo(msgspec.json.encode(result).decode() if as_json else table(result, rows.refused()))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,15 @@ from typing import Any
 import click
 import msgspec
 
-from streamguard.configured import load
+from streamguard.cli import options
+from streamguard.errors import ExitCode
 from streamguard.models import gate
 from streamguard.models.gate import Judgement
 from streamguard.models.manifest import ArtifactError, Manifest, events_until
 from streamguard.models.pointer import VERSION
 from streamguard.models.registry import Registry
-from streamguard.printable import printable
-from streamguard.settings import Settings, SettingsError
+from streamguard.settings.schema import Settings
+from streamguard.text import printable
 
 MOST_DRIFTS = 10
 """Features in the table of `diff`; --json has all."""
@@ -32,10 +32,8 @@ def command() -> None:
 
 def _of_registry(function: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="As JSON."),
-        click.option(
-            "--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML)."
-        ),
+        options.as_json,
+        options.config,
         click.option(
             "--registry",
             type=click.Path(file_okay=False),
@@ -51,29 +49,18 @@ _announced = click.option(
 )
 
 
-@contextmanager
-def _failures() -> Iterator[None]:
-    try:
-        yield
-    except (ArtifactError, SettingsError) as error:
-        raise click.ClickException(printable(str(error), keep="\n")) from None
-
-
 def _open(registry: str | None, config: Path | None) -> tuple[Registry, Settings]:
-    settings = load(config)
-    if registry:
-        models = msgspec.structs.replace(settings.models, registry=registry)
-        settings = msgspec.structs.replace(settings, models=models)
+    settings = options.read_settings(config, models={"registry": registry or None})
     if not settings.models.registry:
         raise click.UsageError("no registry: give --registry, or set models.registry in the settings")
     if not Path(settings.models.registry).is_dir():
         raise ArtifactError(
-            f"{settings.models.registry}: no registry is there; the first publication of a retrain makes it"
+            f"no registry at {settings.models.registry}: run `streamguard retrain`, which creates it"
         )
     return Registry.of(settings.models), settings
 
 
-def _tell(value: object, text: str, as_json: bool) -> None:
+def _print(value: object, text: str, as_json: bool) -> None:
     click.echo(msgspec.json.encode(value).decode() if as_json else printable(text, keep="\n"))
 
 
@@ -81,14 +68,13 @@ def _tell(value: object, text: str, as_json: bool) -> None:
 @_of_registry
 def list_(registry: str | None, config: Path | None, as_json: bool) -> None:
     """All versions, the latest first."""
-    with _failures():
-        versions, _ = _open(registry, config)
-        current = versions.current()
-        found = sorted(
-            (_summary(versions, version, current) for version in versions.versions()),
-            key=lambda one: (one["published"], one["version"]),
-            reverse=True,
-        )
+    versions, _ = _open(registry, config)
+    current = versions.current()
+    found = sorted(
+        (_summary(versions, version, current) for version in versions.versions()),
+        key=lambda one: (one["published"], one["version"]),
+        reverse=True,
+    )
     lines = [f"  {'VERSION':12}  {'PUBLISHED':20}  {'EVENTS UNTIL':20}  {'ROWS':>9}  {'TREES':>5}  GATE"]
     for one in found:
         mark = "*" if one["current"] else " "
@@ -98,7 +84,7 @@ def list_(registry: str | None, config: Path | None, as_json: bool) -> None:
         times = f"{one['published']:20}  {one['events_until'] or '-':20}"
         lines.append(f"{mark} {one['version']:12}  {times}  {rows:>9}  {trees:>5}  {state}")
     lines.append("" if current else "no version is current: `streamguard models promote VERSION`")
-    _tell(found, "\n".join(lines).rstrip() if found else "no versions", as_json)
+    _print(found, "\n".join(lines).rstrip() if found else "no versions", as_json)
 
 
 def _summary(versions: Registry, version: str, current: str | None) -> dict[str, Any]:
@@ -137,15 +123,14 @@ def _passed(verdict: bool | None) -> str:
 @_of_registry
 def show(version: str | None, registry: str | None, config: Path | None, as_json: bool) -> None:
     """What VERSION (the current one, if left out) was made of, and what was measured of it."""
-    with _failures():
-        versions, _ = _open(registry, config)
-        current = versions.current()
-        version = version or current
-        if version is None:
-            raise ArtifactError("no version is current: name one")
-        about, metrics = versions.manifest(version), versions.metrics(version)
-        judgement, published = versions.judgement(version), versions.published(version)
-        withdrawn = version in versions.withdrawn()
+    versions, _ = _open(registry, config)
+    current = versions.current()
+    version = version or current
+    if version is None:
+        raise ArtifactError("no version is current: name one")
+    about, metrics = versions.manifest(version), versions.metrics(version)
+    judgement, published = versions.judgement(version), versions.published(version)
+    withdrawn = version in versions.withdrawn()
     stands = " (current)" if version == current else " (rolled back from)" if withdrawn else ""
     lines = [
         f"version     {version}{stands}",
@@ -169,7 +154,7 @@ def show(version: str | None, registry: str | None, config: Path | None, as_json
     lines += [f"metric      {name}: {msgspec.json.encode(value).decode()}" for name, value in rest.items()]
     found = {"manifest": about, "metrics": metrics, "judgement": judgement, "current": version == current}
     found["withdrawn"] = withdrawn
-    _tell(found, "\n".join(lines), as_json)
+    _print(found, "\n".join(lines), as_json)
 
 
 def _flat(values: Mapping[str, Any]) -> str:
@@ -185,9 +170,8 @@ def promote(version: str, announce: bool, registry: str | None, config: Path | N
 
     A pointer that names no version is mended.
     """
-    with _failures():
-        versions, settings = _open(registry, config)
-        before = versions.promote(version)
+    versions, settings = _open(registry, config)
+    before = versions.promote(version)
     _moved(before, version, settings, announce, as_json)
 
 
@@ -199,9 +183,8 @@ def rollback(announce: bool, registry: str | None, config: Path | None, as_json:
 
     A retrain that comes to what was rolled back from does not promote it: `promote` does.
     """
-    with _failures():
-        versions, settings = _open(registry, config)
-        before, version = versions.rollback()
+    versions, settings = _open(registry, config)
+    before, version = versions.rollback()
     _moved(before, version, settings, announce, as_json)
 
 
@@ -213,15 +196,11 @@ def _moved(before: str | None, version: str, settings: Settings, announce: bool,
     else:
         text = f"current: {before[:80]!r}, which is not the name of a version -> {version}"
         before = None
-    _tell({"current": version, "before": before}, text, as_json)
+    _print({"current": version, "before": before}, text, as_json)
     if announce:
-        from batch.announce import AnnounceError
-        from batch.announce import announce as tell
+        from streamguard.kafka.announcements import announce as announce_promotion
 
-        try:
-            tell(settings, version, before)
-        except AnnounceError as error:
-            raise click.ClickException(str(error)) from None
+        announce_promotion(settings, version, before)
 
 
 @command.command()
@@ -230,24 +209,23 @@ def _moved(before: str | None, version: str, settings: Settings, announce: bool,
 def verify(version: str | None, registry: str | None, config: Path | None, as_json: bool) -> None:
     """Read VERSION, or all and the pointer, with every check a worker, a retrain or another command makes.
 
-    Ends with 1 if one does not stand.
+    Exits with 78 if a version fails.
     """
-    with _failures():
-        versions, _ = _open(registry, config)
-        wrong: dict[str, str | None] = {}
-        current = None if version else versions.current()
-        for one in [version] if version else sorted({*versions.versions(), *filter(None, [current])}):
-            try:
-                versions.load(one)
-                _check(versions, one)
-                wrong[one] = None
-            except ArtifactError as error:
-                wrong[one] = str(error)
+    versions, _ = _open(registry, config)
+    wrong: dict[str, str | None] = {}
+    current = None if version else versions.current()
+    for one in [version] if version else sorted({*versions.versions(), *filter(None, [current])}):
+        try:
+            versions.load(one)
+            _check(versions, one)
+            wrong[one] = None
+        except ArtifactError as error:
+            wrong[one] = str(error)
     lines = [f"{one}  {reason or 'ok'}" for one, reason in wrong.items()]
     found = [{"version": one, "ok": reason is None, "reason": reason} for one, reason in wrong.items()]
-    _tell(found, "\n".join(lines) or "no versions", as_json)
+    _print(found, "\n".join(lines) or "no versions", as_json)
     if any(wrong.values()):
-        sys.exit(1)
+        sys.exit(ExitCode.CONFIGURATION)
 
 
 def _check(versions: Registry, version: str) -> None:
@@ -269,12 +247,11 @@ def _check(versions: Registry, version: str) -> None:
 @_of_registry
 def diff(first: str, second: str, registry: str | None, config: Path | None, as_json: bool) -> None:
     """What SECOND has otherwise than FIRST, and how its training rows moved."""
-    with _failures():
-        versions, _ = _open(registry, config)
-        sides = [
-            (versions.manifest(version), versions.metrics(version), versions.judgement(version))
-            for version in (first, second)
-        ]
+    versions, _ = _open(registry, config)
+    sides = [
+        (versions.manifest(version), versions.metrics(version), versions.judgement(version))
+        for version in (first, second)
+    ]
     changed = {}
     told = [
         {"rows": about.origin.rows}
@@ -298,7 +275,7 @@ def diff(first: str, second: str, registry: str | None, config: Path | None, as_
         worst = sorted(moved.items(), key=lambda item: -item[1])[:MOST_DRIFTS]
         lines.append("drift of the training rows (population stability index):")
         lines += [f"  {name:24} {index:8.3f}" for name, index in worst]
-    _tell({"first": first, "second": second, "changed": changed, "drift": moved}, "\n".join(lines), as_json)
+    _print({"first": first, "second": second, "changed": changed, "drift": moved}, "\n".join(lines), as_json)
 
 
 def _judged(judgement: Judgement | None) -> dict[str, Any]:

@@ -11,23 +11,23 @@ import click
 import msgspec
 
 from streamguard.alerts.verdict import SEVERITIES
-from streamguard.cli import source
-from streamguard.configured import load
+from streamguard.cli import options, source
+from streamguard.errors import CannotWriteError, ExitCode
 from streamguard.fold import features
 from streamguard.history.replay import Replay
 from streamguard.models import artifact
 from streamguard.models.forest import Forest
 from streamguard.models.key import key_of
 from streamguard.models.registry import Registry
-from streamguard.printable import printable
-from streamguard.settings import Models
+from streamguard.settings.schema import Models
+from streamguard.text import printable
 
 LONGEST = 100
 """Characters of a value in the table; --json has all."""
 
 
 @click.command()
-@source.options
+@source.source_options
 @click.option("--json", "as_json", is_flag=True, help="An incident a line, as JSON, all of them.")
 @click.option(
     "--top", type=click.IntRange(0), default=20, show_default=True, help="Incidents in the table; 0: all."
@@ -56,17 +56,17 @@ def command(
     FILE is JSON lines (.jsonl), CSV with a line of column names, or Parquet; - is standard input. Events are
     taken in the file's order. Rows that are no events are counted, and the first named, on standard error.
 
-    Ends with 0; 1 with --fail-on if there is such an incident; 2 if the input cannot be used.
+    Exit codes: 1 with --fail-on if there is such an incident, 65 if the input cannot be read, 73 if the output cannot
+    be written, 78 if settings or model cannot be used.
     """
     if model and registry:
         raise click.UsageError("--model and --registry both name a forest: give one of them")
-    with source.failures():
-        settings = load(config)
-        forest = _forest(model, registry, settings.models)
-        replay = Replay(partitions, detection=settings.detection, forest=forest)
-        rows = source.Source(file, format, mapped)
-        for batch in rows:
-            replay.feed(batch)
+    settings = options.read_settings(config)
+    forest = _forest(model, registry, settings.models)
+    replay = Replay(partitions, detection=settings.detection, forest=forest)
+    rows = source.Source(file, format, mapped)
+    for batch in rows:
+        replay.feed(batch)
     incidents = replay.incidents()
     as_json = as_json or (output is not None and output.suffix in (".json", ".jsonl"))
     text = _lines(incidents) if as_json else table(incidents[: top or None], len(incidents))
@@ -76,10 +76,10 @@ def command(
         try:
             output.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise source.Failure(f"cannot write {output}: {error.strerror}") from None
+            raise CannotWriteError(f"cannot write {output}: {error.strerror}") from None
     click.echo(f"{replay.events:,} events, {len(incidents):,} incidents, {rows.refused()}", err=True)
     if fail_on and any(SEVERITIES.index(i["severity"]) >= SEVERITIES.index(fail_on) for i in incidents):
-        sys.exit(1)
+        sys.exit(ExitCode.FOUND)
 
 
 def _forest(model: str | None, registry: str | None, models: Models) -> Forest | None:

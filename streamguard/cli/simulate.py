@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
-from streamguard.brokers import Brokers
-from streamguard.cli.chosen import Ended
-from streamguard.configured import load
-from streamguard.exit_codes import UNAVAILABLE
-from streamguard.settings import SettingsError
+from streamguard.cli import options
+from streamguard.errors import CannotWriteError
+from streamguard.kafka.connection import Brokers
 from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
 from streamguard.simulate.output import Labels, open_file
 from streamguard.simulate.pace import paced
@@ -24,40 +20,12 @@ from streamguard.simulate.simulation import START_MS
 
 DAY_MS = 86_400_000
 LIVE_RATE = 100.0
+LOW_LATENCY_RATE = 5000.0
+"""Events a second up to which each event is sent at once; above it, batches save CPU."""
 LEAD_MS = 500
 """A live run begins this much from now: by then its people are drawn, and no first event is late."""
-_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": DAY_MS}
 
 Sink = Callable[[Sequence[SimulatedEvent]], object]
-
-
-class Duration(click.ParamType):
-    """`90`, `90s`, `5m`, `2h`, `30d` as milliseconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", value)
-        if not found or not float(found[1]):
-            self.fail(f"{value!r} is not a duration: write 90s, 5m, 2h or 30d", param, ctx)
-        return max(1, int(float(found[1]) * _UNITS[found[2] or "s"]))
-
-
-class Instant(click.ParamType):
-    """RFC 3339 or a date as epoch milliseconds; without an offset it is UTC."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a time: write 2025-01-06 or 2025-01-06T08:00:00Z", param, ctx)
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 @click.command()
@@ -82,14 +50,14 @@ class Instant(click.ParamType):
 )
 @click.option("--events", type=click.IntRange(1), help="Stop after so many events.")
 @click.option(
-    "--duration", type=Duration(), help="Stop after this much time of the events' clock: 90s, 5m, 2h."
+    "--duration", type=options.Duration(), help="Stop after this much time of the events' clock: 90s, 5m, 2h."
 )
 @click.option(
     "--days", type=click.FloatRange(0, min_open=True), help="The same in days: 30 is a month of habits."
 )
 @click.option(
     "--start",
-    type=Instant(),
+    type=options.Time(),
     help="Time of the first event; dormant_account has a past before it. [Kafka: now with --rate, else so that "
     "the last is now; file: 2025-01-06]",
 )
@@ -121,13 +89,13 @@ class Instant(click.ParamType):
     type=click.Path(dir_okay=False, path_type=Path),
     help="A file for the labels: id, campaign, technique.",
 )
-@click.option("--bootstrap-servers", help="Instead of those in the settings.")
+@options.bootstrap_servers
 @click.option("--topic", help="Instead of the one in the settings.")
-@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file of settings.")
+@options.config
 @click.option("--list", "listing", is_flag=True, help="Name the attacks and end.")
 def command(
     users: int, seed: int, rate: float | None, events_per_day: float, events: int | None,
-    duration: int | None, days: float | None, start: int | None, attacks: tuple[str, ...],
+    duration: float | None, days: float | None, start: int | None, attacks: tuple[str, ...],
     output: Path | None, with_labels: bool, labels: Path | None, bootstrap_servers: str | None,
     topic: str | None, config: Path | None, listing: bool, window: tuple[float, float],
 ) -> None:  # fmt: skip
@@ -138,17 +106,16 @@ def command(
     if listing:
         _list()
         return
-    if days is not None:
-        if duration is not None:
-            raise click.UsageError("--days and --duration say the same: give one of them")
-        duration = int(days * DAY_MS)
-    if output is None and rate is None and (events, duration, start) == (None, None, None):
+    if days is not None and duration is not None:
+        raise click.UsageError("--days and --duration contradict each other: give one of them")
+    duration_ms = int(days * DAY_MS) if days is not None else round(duration * 1000) if duration else None
+    if output is None and rate is None and (events, duration_ms, start) == (None, None, None):
         rate = LIVE_RATE
-    if (output is not None or rate is None) and events is None and duration is None:
-        raise click.UsageError("say how much: --events, --duration or --days")
+    if (output is not None or rate is None) and events is None and duration_ms is None:
+        raise click.UsageError("the amount is missing: give --events, --duration or --days")
     if with_labels and output is None:
         raise click.UsageError(
-            "--with-labels belongs to --output; events in Kafka have their labels in --labels FILE"
+            "--with-labels needs --output; for events in Kafka write the labels with --labels FILE"
         )
     live = output is None and rate is not None
     now = int(time.time() * 1000)
@@ -157,13 +124,13 @@ def command(
         if live:
             start = begin
         elif output is None:
-            start = now - (duration or int((events or 0) / (events_per_day * users) * DAY_MS))
+            start = now - (duration_ms or int((events or 0) / (events_per_day * users) * DAY_MS))
         else:
             start = START_MS
+    settings = options.read_settings(config, kafka={"bootstrap_servers": bootstrap_servers})
     try:
-        settings = load(config)
         simulation = Simulation(
-            users, seed, start, duration_ms=duration, events=events, events_per_day=events_per_day, rate=rate,
+            users, seed, start, duration_ms=duration_ms, events=events, events_per_day=events_per_day, rate=rate,
             window=window,
             scenarios=[name for given in attacks for name in (SCENARIOS if given == "all" else (given,))],
         )  # fmt: skip
@@ -172,18 +139,15 @@ def command(
             if output is not None:
                 sinks.append(stack.enter_context(open_file(output, with_labels=with_labels)).write)
             else:
-                servers = bootstrap_servers or settings.kafka.bootstrap_servers
-                brokers = Brokers(servers, settings.security)
-                sinks.append(
-                    stack.enter_context(_to_kafka(brokers, topic or settings.kafka.events_topic, rate))
-                )
+                target = topic or settings.kafka.events_topic
+                sinks.append(stack.enter_context(_to_kafka(Brokers.of(settings), target, rate)))
             _announce(simulation)
             blocks = simulation.blocks()
             _run(paced(blocks, shift_seconds=(begin - start) / 1000) if live else blocks, sinks)
-    except (ValueError, SettingsError) as error:
-        raise click.ClickException(str(error)) from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     except OSError as error:
-        raise click.ClickException(f"cannot write {error.filename or output}: {error.strerror}") from None
+        raise CannotWriteError(f"cannot write {error.filename or output}: {error.strerror}") from None
 
 
 def _list() -> None:
@@ -200,16 +164,12 @@ def _announce(simulation: Simulation) -> None:
 
 @contextmanager
 def _to_kafka(brokers: Brokers, topic: str, rate: float | None) -> Iterator[Sink]:
-    from agents.produce import EventProducer, ProduceError
+    from streamguard.kafka.producer import EventProducer
 
-    try:
-        with EventProducer(
-            brokers, topic, linger_ms=0.0 if rate is not None and rate <= 5000 else 5.0
-        ) as producer:
-            producer.check()
-            yield lambda events: producer.send((event.user, event.value) for event in events)
-    except ProduceError as error:
-        raise Ended(str(error), UNAVAILABLE) from None
+    linger_ms = 0.0 if rate is not None and rate <= LOW_LATENCY_RATE else 5.0
+    with EventProducer(brokers, topic, linger_ms=linger_ms) as producer:
+        producer.check()
+        yield lambda events: producer.send((event.user, event.value) for event in events)
 
 
 def _run(blocks: Iterator[Sequence[SimulatedEvent]], sinks: Sequence[Sink]) -> None:

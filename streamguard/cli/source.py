@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from streamguard.history.evaluate import EvaluationError
+from streamguard.cli import options
 from streamguard.history.files import FORMATS, Batch, HistoryError, read
-from streamguard.models.manifest import ArtifactError
-from streamguard.settings import SettingsError
 
 NAMED = 5
 """Refused rows that are named one by one; the rest is counted."""
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-class Failure(click.ClickException):
-    """What was given cannot be used; the command ends with 2."""
-
-    exit_code = 2
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class FieldOfColumn(click.ParamType):
@@ -41,12 +31,10 @@ class FieldOfColumn(click.ParamType):
         return field, column
 
 
-def options(command: _Command) -> _Command:
+def source_options(command: Command) -> Command:
     """The argument and options that say what to read and how to fold it."""
     for option in (
-        click.option(
-            "--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML)."
-        ),
+        options.config,
         click.option(
             "--partitions",
             type=click.IntRange(1, 1024),
@@ -101,12 +89,3 @@ class Source:
             return "no row refused"
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in self._refused.most_common())
         return f"{self._refused.total():,} of {self._rows:,} rows refused ({reasons})"
-
-
-@contextmanager
-def failures() -> Iterator[None]:
-    """Turn what was wrong with input, settings or model into one sentence and exit code 2."""
-    try:
-        yield
-    except (HistoryError, EvaluationError, SettingsError, ArtifactError) as error:
-        raise Failure(str(error)) from None

@@ -1,4 +1,4 @@
-"""`streamguard topics`: creates or checks the Kafka topics, and says who has to be allowed what."""
+"""`streamguard topics`: creates or checks the Kafka topics, and prints access rights."""
 
 from __future__ import annotations
 
@@ -8,67 +8,58 @@ from typing import get_args
 
 import click
 
-from agents import topics
-from agents.rights import Part, rights
-from streamguard.cli.chosen import Ended, chosen
-from streamguard.exit_codes import UNAVAILABLE
-from streamguard.settings import Settings
+from streamguard.cli import options
+from streamguard.kafka import topics
+from streamguard.kafka.acls import Part, acls_of
+from streamguard.settings.schema import Settings
 
 
 @click.group()
 def command() -> None:
-    """Create or check StreamGuard's topics, and say who has to be allowed what."""
+    """Create or check StreamGuard's topics, and print the access rights that each part needs."""
 
 
-def _of_settings(function: Callable[..., None]) -> Callable[..., None]:
-    function = click.option("--bootstrap-servers", help="Kafka brokers, host:port[,host:port].")(function)
-    return click.option(
-        "--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML)."
-    )(function)
+def _connection(function: Callable[..., None]) -> Callable[..., None]:
+    return options.config(options.bootstrap_servers(function))
 
 
 @command.command()
-@_of_settings
-@click.option("--alter", is_flag=True, help="Also correct the settings of topics that are there.")
+@_connection
+@click.option("--alter", is_flag=True, help="Also correct the settings of existing topics.")
 def create(config: Path | None, bootstrap_servers: str | None, alter: bool) -> None:
     """Create the topics that are missing."""
-    settings = chosen(config, kafka={"bootstrap_servers": bootstrap_servers})
-    try:
-        for name in topics.create(settings, alter=alter):
-            click.echo(f"created {name}")
-    except topics.TopicsError as error:
-        raise Ended(str(error), UNAVAILABLE) from None
+    settings = options.read_settings(config, kafka={"bootstrap_servers": bootstrap_servers})
+    for name in topics.create(settings, alter=alter):
+        click.echo(f"created {name}")
     _report(settings)
 
 
 @command.command()
-@_of_settings
+@_connection
 def check(config: Path | None, bootstrap_servers: str | None) -> None:
     """Compare the topics with what StreamGuard needs.
 
-    Ends with 1 if one of them will not do, 69 if Kafka is not to be had; every wrong setting is named with its remedy.
+    Every deviation is printed with its remedy. Exit codes: 69 if Kafka is unavailable, 78 if a topic deviates.
     """
-    _report(chosen(config, kafka={"bootstrap_servers": bootstrap_servers}))
+    _report(options.read_settings(config, kafka={"bootstrap_servers": bootstrap_servers}))
 
 
 @command.command()
-@_of_settings
+@_connection
 @click.argument("part", type=click.Choice(get_args(Part)))
 @click.argument("user", default="User:NAME")
 def acls(config: Path | None, bootstrap_servers: str | None, part: Part, user: str) -> None:
-    """Print the commands that allow USER (User:NAME, User:CN=NAME) what PART needs; Kafka is not asked."""
+    """Print the commands that give USER (User:NAME, User:CN=NAME) the rights that PART needs.
+
+    The command does not connect to Kafka.
+    """
     if ":" not in user:
         raise click.BadParameter(f"a principal has a type: User:{user}", param_hint="USER")
-    settings = chosen(config, kafka={"bootstrap_servers": bootstrap_servers})
-    for right in rights(settings)[part]:
-        click.echo(right.command(user, settings.kafka.bootstrap_servers))
+    settings = options.read_settings(config, kafka={"bootstrap_servers": bootstrap_servers})
+    for acl in acls_of(settings)[part]:
+        click.echo(acl.command(user, settings.kafka.bootstrap_servers))
 
 
 def _report(settings: Settings) -> None:
-    try:
-        problems = topics.check(settings)
-    except topics.TopicsError as error:
-        raise Ended(str(error), UNAVAILABLE) from None
-    if problems:
-        raise click.ClickException("\n".join(problems))
-    click.echo(f"all topics are as they should be at {settings.kafka.bootstrap_servers}")
+    topics.require(settings)
+    click.echo(f"all topics are as required at {settings.kafka.bootstrap_servers}")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.numeric import kernel, mix
+from streamguard.compute.arithmetic import mix
+from streamguard.compute.compiler import kernel
 
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 _STEP = np.uint64(0xBF58476D1CE4E5B9)
@@ -17,7 +18,7 @@ _DOT, _COLON, _DASH = 46, 58, 45
 
 
 @kernel
-def _hash_rows(buffer, columns, out, network, area):  # type: ignore[no-untyped-def]
+def hash_rows(buffer, columns, out, network, area):  # type: ignore[no-untyped-def]
     rows = out.shape[0]
     row = column = seen = colons = 0
     h, word, shift, length = _SEED, np.uint64(0), np.uint64(0), np.uint64(0)
@@ -93,7 +94,7 @@ def hash_texts(
     if rows == 0:
         return out, network, area
     joined = "\0".join(texts).encode("utf-8", "surrogatepass")
-    if _hash_rows(np.frombuffer(joined, np.uint8), columns, out, network, area) != rows * columns:
+    if hash_rows(np.frombuffer(joined, np.uint8), columns, out, network, area) != rows * columns:
         joined = "\0".join([text.replace("\0", "\x01") for text in texts]).encode("utf-8", "surrogatepass")
-        _hash_rows(np.frombuffer(joined, np.uint8), columns, out, network, area)
+        hash_rows(np.frombuffer(joined, np.uint8), columns, out, network, area)
     return out, network, area

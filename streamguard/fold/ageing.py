@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from streamguard.compute.arithmetic import exp2
+from streamguard.compute.compiler import inline
 from streamguard.fold import patterns
 from streamguard.fold import population as crowd
 from streamguard.fold import profile as layout
-from streamguard.numeric import exp2, inline
 
 N_CLASSES = len(crowd.CLASSES)
 N_SKETCHES = len(layout.SKETCHES)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamguard.compute.arithmetic import exp2, log2
+from streamguard.compute.compiler import inline
 from streamguard.fold import population as crowd
-from streamguard.numeric import exp2, inline, log2
 
 BINS = crowd.BINS
 PER_BIT = crowd.BINS_PER_BIT

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamguard.compute.arithmetic import log2
+from streamguard.compute.compiler import inline
 from streamguard.fold import population as crowd
-from streamguard.fold import surprise
-from streamguard.numeric import inline, log2
+from streamguard.fold import surprisal
 
 NONE, USER, SOURCE, CROWD = 0, 1, 2, 3
 """Whose incident an alert belongs to; the crowd's is a wave of attempts that is no one user's and no one source's."""
@@ -53,17 +54,17 @@ def owner(s, p, source, spread, bits, user, address, failed):  # type: ignore[no
     """
     if user == 0 and address != 0:
         return SOURCE
-    if source >= 0 and spread > surprise.MANY_USERS - 0.5 and bits[surprise.SPREAD] >= 3.0:
+    if source >= 0 and spread > surprisal.MANY_USERS - 0.5 and bits[surprisal.SPREAD] >= 3.0:
         return SOURCE
     of_crowd = 0.0
     own = 0.0
-    for c in range(surprise.CARRIED):
-        if c >= surprise.CROWD and c < surprise.SPREAD:
+    for c in range(surprisal.CARRIED):
+        if c >= surprisal.CROWD and c < surprisal.SPREAD:
             of_crowd += bits[c]
         else:
             own += bits[c]
-    many = p.failed_users >= surprise.MANY_USERS and p.failed_users >= 0.1 * p.fast[1]
-    if failed and of_crowd > own and (many or s.learned < surprise.HARDLY_KNOWN):
+    many = p.failed_users >= surprisal.MANY_USERS and p.failed_users >= 0.1 * p.fast[1]
+    if failed and of_crowd > own and (many or s.learned < surprisal.HARDLY_KNOWN):
         return CROWD
     return USER
 

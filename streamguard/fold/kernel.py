@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamguard.compute.arithmetic import exp2, log2, mix
+from streamguard.compute.compiler import inline, kernel
 from streamguard.events import indicators as flag
-from streamguard.fold import ageing, calibration, grouping, learning, patterns, surprise
+from streamguard.fold import ageing, calibration, grouping, learning, patterns, surprisal
 from streamguard.fold import features as feature
 from streamguard.fold import population as crowd
 from streamguard.fold import profile as layout
 from streamguard.fold.ageing import DAY_MS, FAR_MS, HOUR_MS
-from streamguard.numeric import exp2, inline, kernel, log2, mix
 
 N_FEATURES = len(feature.NAMES)
 N_SKETCHES = len(layout.SKETCHES)
@@ -30,13 +31,13 @@ def describe(s, p, bits, slot, flags, ts, gap, hour, volume, threat, x):  # type
     x[feature.EVENT_RATE_1H] = log2(1.0 + s.count[1])
     x[feature.EVENT_RATE_1D] = log2(1.0 + s.count[2] / 24.0)
     x[feature.EVENT_RATE_30D] = log2(1.0 + s.count[3] / 720.0)
-    x[feature.HOST_BITS] = bits[surprise.HOST]
-    x[feature.AGENT_BITS] = bits[surprise.AGENT]
-    x[feature.RESOURCE_BITS] = bits[surprise.RESOURCE]
+    x[feature.HOST_BITS] = bits[surprisal.HOST]
+    x[feature.AGENT_BITS] = bits[surprisal.AGENT]
+    x[feature.RESOURCE_BITS] = bits[surprisal.RESOURCE]
     x[feature.VOLUME_Z] = (
-        surprise.deviation(s, 1, log2(volume + 1.0), 1.0) if flags & flag.HAS_VOLUME else 0.0
+        surprisal.deviation(s, 1, log2(volume + 1.0), 1.0) if flags & flag.HAS_VOLUME else 0.0
     )
-    x[feature.HOUR_BITS] = bits[surprise.HOUR]
+    x[feature.HOUR_BITS] = bits[surprisal.HOUR]
     busier = 0.0
     for k in range(layout.HOURS):
         if p.hours[k] > p.hours[hour]:
@@ -44,28 +45,28 @@ def describe(s, p, bits, slot, flags, ts, gap, hour, volume, threat, x):  # type
     x[feature.OFF_HOURS_SHARE] = busier / layout.HOURS
     x[feature.DORMANCY] = log2(1.0 + gap / 86_400.0)
     x[feature.ACTIVE_DAYS] = log2(1.0 + s.active_days)
-    x[feature.INTERVAL_Z] = surprise.deviation(s, 0, log2(gap + 1e-3), 1.0)
+    x[feature.INTERVAL_Z] = surprisal.deviation(s, 0, log2(gap + 1e-3), 1.0)
     x[feature.BURST] = log2((12.0 * s.count[0] + 1.0) / (s.count[2] / 24.0 + 1.0))
-    x[feature.SOURCE_BITS] = bits[surprise.SOURCE]
-    source, network = slot[surprise.SOURCE], slot[surprise.NETWORK]
-    near = s.sketch_weight[surprise.NETWORK, network] if network >= 0 else 0.0
-    x[feature.NETWORK_BITS] = -log2((near + 0.5) / (s.sketch_total[surprise.NETWORK] + 1.0))
-    x[feature.LOCATION_BITS] = bits[surprise.LOCATION]
+    x[feature.SOURCE_BITS] = bits[surprisal.SOURCE]
+    source, network = slot[surprisal.SOURCE], slot[surprisal.NETWORK]
+    near = s.sketch_weight[surprisal.NETWORK, network] if network >= 0 else 0.0
+    x[feature.NETWORK_BITS] = -log2((near + 0.5) / (s.sketch_total[surprisal.NETWORK] + 1.0))
+    x[feature.LOCATION_BITS] = bits[surprisal.LOCATION]
     squares = 0.0
     for q in range(SLOTS):
-        w = np.float64(s.sketch_weight[surprise.SOURCE, q])
+        w = np.float64(s.sketch_weight[surprisal.SOURCE, q])
         squares += w * w
-    total = s.sketch_total[surprise.SOURCE]
+    total = s.sketch_total[surprisal.SOURCE]
     x[feature.SOURCE_DIVERSITY] = log2(max(total * total / squares, 1.0)) if squares > 0.0 else 0.0
-    x[feature.CROWD_NEW_SOURCES] = bits[surprise.CROWD]
-    x[feature.TRANSITION_BITS] = bits[surprise.TRANSITION]
+    x[feature.CROWD_NEW_SOURCES] = bits[surprisal.CROWD]
+    x[feature.TRANSITION_BITS] = bits[surprisal.TRANSITION]
     x[feature.REPEAT_INTERVAL] = (
         log2(1.0 + max(ts - s.suspicion_ts[source], 0) / 3.6e6) if source >= 0 else 0.0
     )
     x[feature.FAILURE_STREAK] = log2(1.0 + s.streak)
     x[feature.SUCCESS_AFTER_FAILURES] = x[feature.FAILURE_STREAK] if flags & flag.SUCCEEDED else 0.0
     x[feature.THREAT_SCORE] = threat
-    x[feature.THREAT_Z] = surprise.deviation(s, 2, threat, 0.0025) if flags & flag.HAS_THREAT else 0.0
+    x[feature.THREAT_Z] = surprisal.deviation(s, 2, threat, 0.0025) if flags & flag.HAS_THREAT else 0.0
     x[feature.THREAT_MEAN] = s.mean[2]
     x[feature.FAILURE_RATE_1H] = (s.failures[1] + 0.05) / (s.count[1] + 1.0)
     x[feature.FAILURE_RATE_1D] = (s.failures[2] + 0.05) / (s.count[2] + 1.0)
@@ -164,14 +165,14 @@ def fold(  # type: ignore[no-untyped-def]
             if flags[i] & flag.FAILED:
                 source = learning.track_source(sources, sources_dirty, values[0], user[i], now)
             else:
-                source = surprise.source_entry(sources, values[0])
-        surprise.components(
+                source = surprisal.source_entry(sources, values[0])
+        surprisal.components(
             s, p, table, sources, values, source, flags[i], now, gap, hour, threat[i], volume[i], slot, bits
         )
-        total = surprise.discounted(s, bits, less)
+        total = surprisal.discounted(s, bits, less)
         tail_bits = calibration.tail_bits(p, total)
-        own_bits = calibration.tail_bits(p, total - less[surprise.CARRIED])
-        spread = surprise.distinct(sources[source].users) if source >= 0 else 0.0
+        own_bits = calibration.tail_bits(p, total - less[surprisal.CARRIED])
+        spread = surprisal.distinct(sources[source].users) if source >= 0 else 0.0
         hit = patterns.found(s, less, slot, flags[i], now, gap, area[i], volume[i], spread)
         describe(s, p, bits, slot, flags[i], now, gap, hour, volume[i], threat[i], x)
         for c in range(N_FEATURES):
@@ -205,16 +206,16 @@ def fold(  # type: ignore[no-untyped-def]
                 around = context[told]
                 for k in range(N_CLASSES):
                     around.present[k] = p.fast[k]
-                    around.usual[k] = surprise.usual_count(p, k, hour)
+                    around.usual[k] = surprisal.usual_count(p, k, hour)
                 around.source_users = spread
                 around.source_failures = sources[source].failures if source >= 0 else 0.0
                 around.gap = gap
                 around.hour = hour
                 told += 1
         weight = learning.weight_of(tail_bits)
-        shared = less[surprise.CARRIED] + less[surprise.SPREAD] + patterns.evidence(s, hit)
+        shared = less[surprisal.CARRIED] + less[surprisal.SPREAD] + patterns.evidence(s, hit)
         for k in range(N_CLASSES):
-            shared += less[surprise.CROWD + k]
+            shared += less[surprisal.CROWD + k]
         calibration.record(p, total, min(exp2(-(shared - 6.0) / 3.0), 1.0))
         fresh = values[0] != 0 and slot[0] < 0
         learned, events = s.learned, s.events

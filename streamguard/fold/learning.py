@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamguard.compute.arithmetic import exp2, log2, mix
+from streamguard.compute.compiler import inline
 from streamguard.events import indicators as flag
-from streamguard.fold import patterns, surprise
+from streamguard.fold import patterns, surprisal
 from streamguard.fold import population as crowd
 from streamguard.fold import profile as layout
 from streamguard.fold.ageing import FAR_MS, HOUR_MS, hour_of_week
-from streamguard.numeric import exp2, inline, log2, mix
 
 N_CLASSES = len(crowd.CLASSES)
 N_COMPONENTS = len(layout.COMPONENTS)
@@ -79,8 +80,8 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, 
         else:
             s.sketch_weight[c, k] += weight
         s.sketch_total[c] += weight
-        if c == surprise.SOURCE:
-            s.suspicion[k] = surprise.suspicion(s, slot[c], ts) * KEPT + max(own - UNREMARKABLE, 0.0)
+        if c == surprisal.SOURCE:
+            s.suspicion[k] = surprisal.suspicion(s, slot[c], ts) * KEPT + max(own - UNREMARKABLE, 0.0)
             s.suspicion_ts[k] = max(ts, s.suspicion_ts[k]) if slot[c] >= 0 else ts
         slot[c] = k
     if ts // HOUR_MS != s.last_hour:
@@ -122,7 +123,7 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, 
 @inline
 def learn_value(table, dirty, field, value):  # type: ignore[no-untyped-def]
     """Count a value in the frequency table, conservatively (Estan and Varghese 2002); whether it was new."""
-    a, b = surprise.cells(field, value)
+    a, b = surprisal.cells(field, value)
     old = min(table[0, a], table[1, b])
     new = old + 1.0
     table[0, a] = max(table[0, a], new)
@@ -138,7 +139,7 @@ def learn_population(p, table, dirty, values, fresh, learned, events, user, flag
     failed = flags & flag.FAILED
     plain = True
     for k in range(N_CLASSES):
-        if surprise.belongs(k, fresh, failed, learned, events):
+        if surprisal.belongs(k, fresh, failed, learned, events):
             p.fast[k] += 1.0
             p.slow[k] += 1.0
             plain = False
@@ -146,7 +147,7 @@ def learn_population(p, table, dirty, values, fresh, learned, events, user, flag
         p.fast_plain += 1.0
         p.slow_plain += 1.0
     for c in range(crowd.FIELDS):
-        if values[c] != 0 and c != surprise.NETWORK:
+        if values[c] != 0 and c != surprisal.NETWORK:
             p.novel_total[c] += weight
             if learn_value(table, dirty, c, values[c]):
                 p.novel[c] += weight
@@ -165,9 +166,9 @@ def learn_population(p, table, dirty, values, fresh, learned, events, user, flag
 @inline
 def track_source(sources, dirty, value, user, ts):  # type: ignore[no-untyped-def]
     """Remember that an address failed at a user; where it stands. A full set gives up its longest silent entry."""
-    at = surprise.source_entry(sources, value)
+    at = surprisal.source_entry(sources, value)
     if at < 0:
-        base = np.int64(mix(value) & surprise.WAY_MASK) * crowd.WAYS
+        base = np.int64(mix(value) & surprisal.WAY_MASK) * crowd.WAYS
         at = base
         for w in range(1, crowd.WAYS):
             if sources[base + w].last_ts < sources[at].last_ts:

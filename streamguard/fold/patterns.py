@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamguard.compute.arithmetic import LN2, exp2, log2
+from streamguard.compute.compiler import inline
 from streamguard.events import indicators as flag
 from streamguard.fold import profile as layout
-from streamguard.fold import surprise
-from streamguard.numeric import LN2, exp2, inline, log2
+from streamguard.fold import surprisal
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def found(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
     s
         Profile, decayed to now, before it learns the event.
     bits
-        Components as in `streamguard.fold.surprise`, discounted.
+        Components as in `streamguard.fold.surprisal`, discounted.
     slot
         The event's values in the user's sketches; -1: unknown there.
     spread
@@ -123,24 +124,24 @@ def found(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
         and ts - s.last_failure_ts < 900_000
     ):
         out |= one << np.uint64(SUCCESS_AFTER_FAILURES)
-    if spread >= 8.0 and bits[surprise.SPREAD] >= 12.0:
+    if spread >= 8.0 and bits[surprisal.SPREAD] >= 12.0:
         out |= one << np.uint64(SPRAY)
     if (
         login
         and flags & flag.FAILED
-        and bits[surprise.CROWD_NEW_SOURCE_FAILURE] >= 20.0
-        and bits[surprise.SOURCE] >= 6.0
+        and bits[surprisal.CROWD_NEW_SOURCE_FAILURE] >= 20.0
+        and bits[surprisal.SOURCE] >= 6.0
     ):
         out |= one << np.uint64(DISTRIBUTED)
-    known = s.events >= surprise.KNOWN_EVENTS
+    known = s.events >= surprisal.KNOWN_EVENTS
     if (
         known
         and area != 0
         and s.last_area != 0
         and area != s.last_area
         and abs(ts - s.last_area_ts) < TRAVEL_MS
-        and slot[surprise.LOCATION] < 0
-        and slot[surprise.SOURCE] < 0
+        and slot[surprisal.LOCATION] < 0
+        and slot[surprisal.SOURCE] < 0
     ):
         out |= one << np.uint64(TRAVEL)
     if known and gap >= DORMANT_SECONDS and log2(gap) > s.mean[0] + 3.0 * math.sqrt(s.variance[0] + 1.0):
@@ -153,7 +154,7 @@ def found(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
         and volume > 0.0
         and moved > 200.0 * MEGABYTE
         and moved > 0.5 * s.volume[3]
-        and bits[surprise.VOLUME] >= 4.0
+        and bits[surprisal.VOLUME] >= 4.0
     ):
         out |= one << np.uint64(EXFILTRATION)
     if flags & flag.FILE_CHANGE and (

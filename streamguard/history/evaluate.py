@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.alerts.verdict import verdict
+from streamguard.errors import DataError
 from streamguard.history.files import Batch
 from streamguard.history.replay import Replay, Scored
-from streamguard.kernels import compile_fold
 from streamguard.models.sampling import choose, priority, smallest
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings
+from streamguard.state.warmup import compile_fold
 
 FALSE_POSITIVE_RATES = (0.01, 0.001)
 TOP = 100
@@ -27,7 +28,7 @@ Labels = Callable[[Batch], tuple[list[bool], list[str | None]]]
 """For each event of a batch: whether it is an attack, and of which campaign."""
 
 
-class EvaluationError(ValueError):
+class EvaluationError(DataError):
     """The history cannot be measured; the message says why and what to do."""
 
 

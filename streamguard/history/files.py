@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from streamguard.errors import DataError
 from streamguard.events.event import MAX_EVENT_BYTES, Event, Refusal, parse
 from streamguard.history.fields import RowMap
 
@@ -29,7 +30,7 @@ NOT_CSV = "not_csv"
 """A reason for a refusal that topics do not know, beside `streamguard.events.event.REASONS`."""
 
 
-class HistoryError(ValueError):
+class HistoryError(DataError):
     """The events cannot be read; the message says which file, why and what to do."""
 
 

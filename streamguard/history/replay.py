@@ -16,7 +16,7 @@ from streamguard.history.files import BATCH_ROWS, Batch
 from streamguard.history.incidents import Incidents, worst_first
 from streamguard.history.partitioner import partition_of
 from streamguard.models.forest import Forest
-from streamguard.settings import Detection
+from streamguard.settings.schema import Detection
 from streamguard.state.partition import PartitionState
 
 RESIDENT = 4 * BATCH_ROWS

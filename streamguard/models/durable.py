@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamguard.machine.disk import sync
+from streamguard.files.disk import sync
 from streamguard.models.manifest import ArtifactError
 
 

@@ -8,9 +8,9 @@ from dataclasses import astuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.compute.compiler import inline, kernel
 from streamguard.models.tail import Tail
 from streamguard.models.trees import MAX_DEPTH, Trees
-from streamguard.numeric import inline, kernel
 
 BLOCK = 64
 """Rows that the block kernel takes through one tree together."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from streamguard.alerts.verdict import verdict
 from streamguard.fold.features import NAMES
 from streamguard.models.forest import Forest
-from streamguard.settings import Gate
+from streamguard.settings.schema import Gate
 
 DISTRIBUTION = "distribution"
 """Where an artifact's metrics keep `distribution` of its training rows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from streamguard.models.manifest import ArtifactError
-from streamguard.settings import Models
+from streamguard.settings.schema import Models
 
 _LEAST_KEY = 16
 

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from streamguard.errors import ConfigurationError
+
 Kind = TypeVar("Kind")
 
 FORMAT = 1
@@ -29,7 +31,7 @@ LIMITS = {
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
-class ArtifactError(ValueError):
+class ArtifactError(ConfigurationError):
     """An artifact that is not to be trusted; the message says which file, and what is wrong with it."""
 
 

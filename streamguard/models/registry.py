@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from streamguard.files.disk import sync
 from streamguard.fold.features import NAMES
-from streamguard.machine.disk import sync
 from streamguard.models import artifact, manifest
 from streamguard.models.durable import replace, reported
 from streamguard.models.forest import Forest
@@ -18,7 +18,7 @@ from streamguard.models.gate import Judgement
 from streamguard.models.key import key_of
 from streamguard.models.manifest import ArtifactError, Manifest, Origin
 from streamguard.models.pointer import VERSION, Pointer
-from streamguard.settings import Models
+from streamguard.settings.schema import Models
 
 _JUDGEMENT_BYTES = 2**16
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.numeric import kernel
+from streamguard.compute.compiler import kernel
 
 SUPPORT = 32
 """Training rows that must lie beyond a quantile for it to count."""

@@ -11,7 +11,7 @@ from streamguard.models import tail
 from streamguard.models.forest import Forest, Packed, finite_rows
 from streamguard.models.sampling import Chosen
 from streamguard.models.trees import MAX_DEPTH, MAX_TREES, Trees
-from streamguard.settings import Training
+from streamguard.settings.schema import Training
 
 GOLDEN = 16
 """Training rows kept with their scores, from the least to the most abnormal."""

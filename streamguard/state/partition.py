@@ -21,10 +21,10 @@ from streamguard.fold import profile as layout
 from streamguard.fold.grouping import CONTEXT, ENTITY_KINDS, INCIDENT
 from streamguard.fold.kernel import N_COMPONENTS, N_FEATURES, fold
 from streamguard.models.forest import Forest
-from streamguard.settings import Detection
-from streamguard.state.arena import Arena, Read
+from streamguard.settings.schema import Detection
+from streamguard.state.codec import StateError, other_layout, pack, unpack
 from streamguard.state.dictionary import Dictionary
-from streamguard.state.packed import StateError, other_layout, pack, unpack
+from streamguard.state.profile_cache import Arena, Read
 
 TABLE_PAGES = crowd.ROWS * crowd.WIDTH // crowd.PAGE
 SOURCE_PAGES = crowd.SOURCES // crowd.SOURCES_PER_PAGE

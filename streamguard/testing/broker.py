@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamguard.machine.jars import Jars
-from streamguard.machine.java import find_java
+from streamguard.errors import UnavailableError
+from streamguard.jvm.jars import Jars
+from streamguard.jvm.java import find_java
 
 KAFKA_VERSION = "4.3.1"
 
@@ -78,7 +79,7 @@ exec "$@" 3<&- </dev/null
 then the command is killed too, and the directory $0 removed, if one is given."""
 
 
-class BrokerError(RuntimeError):
+class BrokerError(UnavailableError):
     """The local Kafka did not start or ended by itself; the message has the last lines of its log."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.testing.crash import POINTS
+from streamguard.testing.failpoints import POINTS
 from tests.harness import Site, events
 
 pytestmark = pytest.mark.integration

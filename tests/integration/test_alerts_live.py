@@ -26,7 +26,7 @@ import yaml
 from streamguard.fold.features import NAMES
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
-from streamguard.settings import Models
+from streamguard.settings.schema import Models
 from streamguard.testing.broker import free_port
 from tests.harness import Site, WorkerProcess, eventually
 from tests.prometheus import binary

@@ -16,16 +16,17 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from batch.archive import archive
-from batch.job import Outcome, retrain
-from batch.request import Request
-from batch.source.manifest import Manifest, read
-from batch.source.plan import plan
-from batch.source.sources import ArchiveSource, KafkaSource
-from streamguard.brokers import Brokers
-from streamguard.cli import archive as cli
-from streamguard.configured import load
-from streamguard.settings import Batch, Settings
+from streamguard.batch.archive import archive
+from streamguard.batch.commands import archive as cli
+from streamguard.batch.job import Outcome, retrain
+from streamguard.batch.planning import Request
+from streamguard.batch.source.archive_manifest import Manifest, read
+from streamguard.batch.source.archive_source import ArchiveSource
+from streamguard.batch.source.plan import plan
+from streamguard.batch.source.sources import KafkaSource
+from streamguard.kafka.connection import Brokers
+from streamguard.settings.load import load
+from streamguard.settings.schema import Batch, Settings
 from tests.harness import Site, events, eventually
 from tests.integration.test_retrain import PARTITIONS, Place, attack, run
 from tests.streams import START, event, habit
@@ -178,8 +179,8 @@ def test_spark_writes_what_this_process_writes(kafka: str, spark: Any, tmp_path:
 
 
 def test_spark_retrains_from_an_archive_as_this_process_does(kafka: str, spark: Any, tmp_path: Path) -> None:
-    from batch.engines import local
-    from batch.engines import spark as engine
+    from streamguard.batch.engines import local
+    from streamguard.batch.engines import spark as engine
 
     site = Site(kafka, tmp_path / "site", partitions=2)
     site.produce(events(3000, 2))

@@ -19,7 +19,7 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 
-from streamguard.machine.java import find_java
+from streamguard.jvm.java import find_java
 from streamguard.testing.broker import KAFKA, free_port
 from tests.composed import ROOT, compose, environment
 from tests.harness import eventually

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from grafana.generate import DIRECTORY
-from streamguard.settings import Models
+from streamguard.settings.schema import Models
 from streamguard.testing.broker import free_port
 from tests.harness import Site, WorkerProcess, eventually
 from tests.prometheus import Prometheus, binary

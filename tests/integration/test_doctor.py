@@ -22,13 +22,13 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
-
-from agents import topics
-from streamguard.cli import main
-from streamguard.cli.doctor import broker
 from streamguard.cli.doctor.features import features
+
+from streamguard.cli.main import main
+from streamguard.cli.doctor import broker
 from streamguard.cli.doctor.finding import Finding
-from streamguard.settings import Kafka, Settings, Worker
+from streamguard.kafka import topics
+from streamguard.settings.schema import Kafka, Settings, Worker
 from streamguard.testing import broker as local
 from tests.harness import Site, eventually
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.table import Memory, PartitionTable, now_ms
-from streamguard.exit_codes import TAKEN
-from streamguard.state.arena import user_key
+from streamguard.agents.task.store import Memory, PartitionTable, now_ms
+from streamguard.errors import TAKEN
 from streamguard.state.partition import PartitionState
+from streamguard.state.profile_cache import user_key
 from tests.harness import Site, events
 
 pytestmark = pytest.mark.integration

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.machine.jars import JarsUnavailableError
-from streamguard.machine.java import JavaNotFoundError, find_java, java_version
+from streamguard.jvm.jars import JarsUnavailableError
+from streamguard.jvm.java import JavaNotFoundError, find_java, java_version
 from streamguard.testing.broker import KAFKA
 
 pytestmark = pytest.mark.integration

@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from batch import announce as announcing
-from batch.announce import AnnounceError, announce
 from streamguard.fold.features import NAMES
+from streamguard.kafka import announcements as announcing
+from streamguard.kafka.announcements import AnnounceError, announce
 from streamguard.models.forest import Forest
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
-from streamguard.settings import Kafka, Models, Settings
+from streamguard.settings.schema import Kafka, Models, Settings
 from tests.harness import Site, WorkerProcess, events, eventually
 
 pytestmark = pytest.mark.integration

@@ -96,7 +96,7 @@ def test_help_loads_nothing_heavy() -> None:
     ]
     program = f"""
 import sys
-from streamguard.cli import main
+from streamguard.cli.main import main
 main(["--help"], standalone_mode=False)
 print("loaded:", *(name for name in {heavy} if name in sys.modules))
 """

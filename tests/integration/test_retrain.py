@@ -18,14 +18,14 @@ import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
-from batch.folding.stretch import Stretch
-from batch.runs import Runs
-from batch.source import sources
-from batch.source.sources import KafkaSource
-from streamguard.brokers import Brokers
-from streamguard.cli.retrain import command
+from streamguard.cli.main import main
+from streamguard.batch.runs import Runs
+from streamguard.batch.source import sources
+from streamguard.batch.source.offset_range import Stretch
+from streamguard.batch.source.sources import KafkaSource
 from streamguard.fold.features import NAMES
 from streamguard.history.partitioner import partition_of
+from streamguard.kafka.connection import Brokers
 from streamguard.models.registry import Registry
 from tests.harness import eventually
 from tests.streams import START, event, habit
@@ -96,7 +96,7 @@ class Place:
 
 def run(command: click.Command, arguments: list[str], environ: dict[str, str], code: int) -> Result:
     """Run a command in this process; what nobody expected to be raised is raised."""
-    ran = CliRunner().invoke(command, arguments, env=environ)
+    ran = CliRunner().invoke(main, ["retrain", *arguments], env=environ)
     if ran.exception is not None and not isinstance(ran.exception, SystemExit):
         raise ran.exception
     assert ran.exit_code == code, (ran.exit_code, ran.stdout, ran.stderr)

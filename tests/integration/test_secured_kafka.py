@@ -19,10 +19,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from agents.rights import rights
-from streamguard.brokers import Brokers
-from streamguard.configured import load
-from streamguard.settings import Security, Settings
+from streamguard.kafka.acls import acls_of
+from streamguard.kafka.connection import Brokers
+from streamguard.settings.load import load
+from streamguard.settings.schema import Security, Settings
 from streamguard.testing.broker import LocalKafka
 from tests.certificates import Authority
 from tests.harness import eventually
@@ -121,7 +121,7 @@ class ByCertificate(Guarded):
 
 @pytest.fixture(scope="module")
 def by_password(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByPassword]:
-    """SCRAM over TLS, and of rights only those of `agents.rights`."""
+    """SCRAM over TLS, and of rights only those of `streamguard.kafka.acls`."""
     directory = tmp_path_factory.mktemp("password")
     authority = Authority(directory)
     settings = AUTHORIZED | {
@@ -156,7 +156,7 @@ def allow(brokers: Brokers, settings: Settings) -> None:
             AclOperation[operation],
             AclPermissionType.ALLOW,
         )
-        for part, needed in rights(settings).items()
+        for part, needed in acls_of(settings).items()
         for right in needed
         for operation in right.operations
     ]

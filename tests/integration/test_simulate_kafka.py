@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from agents.produce import EventProducer, ProduceError
-from streamguard.brokers import Brokers
-from streamguard.cli.simulate import command
+from streamguard.cli.main import main
+from streamguard.kafka.connection import Brokers
+from streamguard.kafka.producer import EventProducer, ProduceError
 from streamguard.simulate import Simulation
 from streamguard.testing.broker import free_port
 
@@ -53,7 +53,7 @@ def test_a_back_fill_arrives_whole_keyed_and_in_order(kafka: str, topics: Callab
     topic = topics("events", PARTITIONS)
     began = int(time.time() * 1000)
     arguments = ["--days", "30", "--users", "40", "--seed", "6", "--events", "20000", "--start", "2025-01-06"]
-    result = CliRunner().invoke(command, [*arguments, "--bootstrap-servers", kafka, "--topic", topic])
+    result = CliRunner().invoke(main, ["simulate", *arguments, "--bootstrap-servers", kafka, "--topic", topic])
     assert result.exit_code == 0, result.output
     records = read_all(kafka, topic, 20_000)
     assert len(records) == 20_000
@@ -73,7 +73,7 @@ def test_live_events_are_of_now(kafka: str, topics: Callable[..., str]) -> None:
     topic = topics("events", PARTITIONS)
     arguments = ["--rate", "300", "--duration", "2s", "--bootstrap-servers", kafka, "--topic", topic]
     began = time.time()
-    result = CliRunner().invoke(command, arguments)
+    result = CliRunner().invoke(main, ["simulate", *arguments])
     assert result.exit_code == 0, result.output
     assert time.time() - began > 1.5
     count = int(result.output.partition(" events")[0].split()[-1].replace(",", ""))

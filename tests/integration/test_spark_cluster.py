@@ -14,11 +14,10 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-import batch
-from batch.engines.jvm import QUICK, Jvm
-from batch.job import Outcome, retrain
-from batch.request import Request
-from streamguard.settings import Batch
+from streamguard.batch.engines.jvm import QUICK, Jvm
+from streamguard.batch.job import Outcome, retrain
+from streamguard.batch.planning import Request
+from streamguard.settings.schema import Batch
 from streamguard.testing.broker import free_port
 from tests.harness import Site, events, eventually
 

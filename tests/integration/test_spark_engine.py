@@ -14,15 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.engines import local
-from batch.engines import spark as engine
-from batch.engines.session import SparkError
-from batch.folding.staged import Counts
-from batch.folding.stretch import PlanError, Stretch
-from batch.source.plan import Earlier, earlier, plan, write_about
-from batch.source.sources import FileSource, KafkaSource
-from streamguard.brokers import Brokers
-from streamguard.settings import Settings
+from streamguard.batch.engines import local
+from streamguard.batch.engines import spark as engine
+from streamguard.batch.engines.session import SparkError
+from streamguard.batch.folding.resume import Earlier, earlier, write_about
+from streamguard.batch.source.offset_range import Counts, PlanError, Stretch
+from streamguard.batch.source.partition_files import FileSource
+from streamguard.batch.source.plan import plan
+from streamguard.batch.source.sources import KafkaSource
+from streamguard.kafka.connection import Brokers
+from streamguard.settings.schema import Settings
 from tests.harness import Site, events
 
 pytestmark = pytest.mark.integration

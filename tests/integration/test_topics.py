@@ -1,4 +1,4 @@
-"""`agents.topics` and `streamguard topics` against a real Kafka."""
+"""`streamguard.kafka.topics` and `streamguard topics` against a real Kafka."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from agents import topics
-from streamguard.cli import main
-from streamguard.settings import Kafka, Settings, Worker
+from streamguard.cli.main import main
+from streamguard.kafka import topics
+from streamguard.settings.schema import Kafka, Settings, Worker
 
 pytestmark = pytest.mark.integration
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agents import topics
-from streamguard.exit_codes import MISFIT, TAKEN
+from streamguard.errors import MISFIT, TAKEN
+from streamguard.kafka import topics
 from streamguard.testing.broker import LocalKafka
 from tests.harness import Site, WorkerProcess, events, eventually
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from agents import topics
-from streamguard.exit_codes import MISFIT, UNAVAILABLE
+from streamguard.errors import MISFIT, UNAVAILABLE
+from streamguard.kafka import topics
 from streamguard.testing.broker import LocalKafka
 from tests.harness import Site, events, eventually
 

@@ -10,11 +10,12 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.folding.file import SCHEMA as FOLDED
-from batch.folding.stretch import Stretch, fold_stretch
-from batch.source.decoded import SCHEMA, to_columns, to_values
+from streamguard.batch.folding.fold_file import SCHEMA as FOLDED
+from streamguard.batch.folding.fold_range import fold_stretch
+from streamguard.batch.source.decoded import SCHEMA, to_columns, to_values
+from streamguard.batch.source.offset_range import Stretch
 from streamguard.events.event import MAX_EVENT_BYTES, parse
-from streamguard.settings import Detection, Sampling
+from streamguard.settings.schema import Detection, Sampling
 from tests.property.test_events import FIELDS, ODD, document
 from tests.streams import START, event, habit
 

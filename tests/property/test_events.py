@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamguard.events.event import MAX_EVENT_BYTES, REASONS, epoch_ms, parse
-from streamguard.settings import Detection
+from streamguard.settings.schema import Detection
 from tests.streams import START, Partition, event, fold_one
 
 FIELDS = (

@@ -13,10 +13,10 @@ from streamguard.events.columns import columns
 from streamguard.events.hashing import hash_texts
 from streamguard.fold import population as crowd
 from streamguard.fold import profile as layout
-from streamguard.fold import surprise
-from streamguard.settings import Detection
+from streamguard.fold import surprisal
+from streamguard.settings.schema import Detection
 from streamguard.simulate import SCENARIOS, Simulation
-from streamguard.state.packed import pack, unpack
+from streamguard.state.codec import pack, unpack
 from tests.reference import Incident, Profile, Reference
 from tests.streams import DAY, HOUR, START, Partition, event, habit, runs
 
@@ -267,8 +267,8 @@ def test_the_order_of_users_at_one_moment_does_not_matter_to_them(order: list[in
 
 
 def test_components_have_the_places_that_the_kernel_gives_them() -> None:
-    assert layout.COMPONENTS[surprise.CROWD : surprise.CROWD + len(crowd.CLASSES)] == tuple(
+    assert layout.COMPONENTS[surprisal.CROWD : surprisal.CROWD + len(crowd.CLASSES)] == tuple(
         f"crowd_{name}" for name in crowd.CLASSES
     )
-    assert layout.COMPONENTS[surprise.SPREAD] == "source_spread"
-    assert layout.COMPONENTS[surprise.CARRIED] == "carried"
+    assert layout.COMPONENTS[surprisal.SPREAD] == "source_spread"
+    assert layout.COMPONENTS[surprisal.CARRIED] == "carried"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from agents.deadletter import (
+from streamguard.agents.output.dead_letter import (
     LARGEST_HEADERS,
     LARGEST_KEY,
     LARGEST_VALUE,
@@ -16,8 +16,8 @@ from agents.deadletter import (
     dead_letter,
     without_record,
 )
-from agents.topics import LARGEST_EVENT
 from streamguard.events.event import Refusal
+from streamguard.kafka.topics import LARGEST_EVENT
 
 REFUSAL = Refusal(0, "not_json", "it is not \N{GREEK SMALL LETTER ALPHA}" * 1000)
 ORIGIN = {"sg.topic": b"events", "sg.partition": b"3", "sg.offset": b"7", "sg.reason": b"not_json"}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from streamguard.exit_codes import MISFIT, TAKEN, UNAVAILABLE, UNEXPECTED, UNWRITABLE
+from streamguard.errors import MISFIT, TAKEN, UNAVAILABLE, UNEXPECTED, UNWRITABLE
 
 
 def ended(error: str) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from agents.headers import _Records
+from streamguard.agents.consumer.headers import _Records
 
 
 class OddName(str):

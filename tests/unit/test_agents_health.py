@@ -10,16 +10,16 @@ import urllib.request
 
 import pytest
 
-from agents import health
-from agents.exits import RefusedError
-from agents.health import (
+from streamguard.agents.consumer.progress import (
     BEAT_SECONDS,
     DEAD_SECONDS,
     GONE_SECONDS,
     SILENT_SECONDS,
-    HealthServer,
     Progress,
 )
+from streamguard.agents.errors import RefusedError
+from streamguard.agents.process import health
+from streamguard.agents.process.health import HealthServer
 from streamguard.testing.clock import ManualClock
 
 

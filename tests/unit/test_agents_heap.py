@@ -7,22 +7,22 @@ import weakref
 
 import numpy as np
 
-from agents import heap
+from streamguard.agents.task import memory_release
 
 
 class _Holder:
     def __init__(self) -> None:
         self.itself = self
-        self.large = np.ones(heap.LARGE)
+        self.large = np.ones(memory_release.LARGE)
 
 
 def test_what_only_refers_to_itself_is_given_back() -> None:
-    heap.keep_whole()
+    memory_release.keep_whole()
     gc.disable()
     try:
         held = weakref.ref(_Holder())
         assert held() is not None
-        heap.give_back()
+        memory_release.give_back()
         assert held() is None
     finally:
         gc.enable()

@@ -15,21 +15,21 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from agents import hearsay, model
-from agents import pause as pausing
-from agents.hearsay import ModelsTopic, Peers
-from agents.model import ModelWatch
-from agents.pause import SwapPause
-from agents.shadow import Newest, Shadow
-from streamguard.cli.worker import command
+from streamguard.agents.commands.worker import command
+from streamguard.agents.model import swap as pausing
+from streamguard.agents.model import watcher
+from streamguard.agents.model.peers import Peers
+from streamguard.agents.model.shadow import Newest, Shadow
+from streamguard.agents.model.swap import SwapPause
+from streamguard.agents.model.watcher import ModelWatch
 from streamguard.fold.features import NAMES
+from streamguard.kafka.announcements import MOST_BYTES, PROMOTED_KEY, InUse, ModelsTopic, Promoted
 from streamguard.metrics import WORKER
-from streamguard.models.announcement import MOST_BYTES, PROMOTED_KEY, InUse, Promoted
 from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError, Manifest, Origin
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
-from streamguard.settings import Detection, Kafka, Models, Settings
+from streamguard.settings.schema import Detection, Kafka, Models, Settings
 from streamguard.state.partition import PartitionState
 from streamguard.testing.clock import ManualClock
 from tests.harness import eventually
@@ -73,7 +73,7 @@ class Shelf:
 @pytest.fixture
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
     shelf = Shelf()
-    monkeypatch.setattr(model, "Registry", SimpleNamespace(of=lambda models: shelf))
+    monkeypatch.setattr(watcher, "Registry", SimpleNamespace(of=lambda models: shelf))
     return shelf
 
 
@@ -143,18 +143,18 @@ def test_a_refused_model_that_was_mended_is_taken(shelf: Shelf, caplog: pytest.L
     for announced, loads in ((False, 1), (False, 1), (True, 1)):
         watch.poll(announced=announced)
         assert len(shelf.loads) == loads
-    clock.advance(model.RETRY_ANNOUNCED_SECONDS)
+    clock.advance(watcher.RETRY_ANNOUNCED_SECONDS)
     watch.poll()
     assert len(shelf.loads) == 1
     watch.poll(announced=True)
     assert len(shelf.loads) == 2
-    clock.advance(model.RETRY_SECONDS)
+    clock.advance(watcher.RETRY_SECONDS)
     watch.poll()
     assert len(shelf.loads) == 3
     assert more_refusals(before) == {"untrusted": 3}
     assert len(caplog.messages) == 1
     shelf.bad = set()
-    clock.advance(model.RETRY_ANNOUNCED_SECONDS)
+    clock.advance(watcher.RETRY_ANNOUNCED_SECONDS)
     watch.poll(announced=True)
     assert watch.forest == f"forest {TWO}"
 
@@ -246,8 +246,8 @@ def test_the_command_line_names_a_registry(monkeypatch: pytest.MonkeyPatch, tmp_
     config = tmp_path / "streamguard.toml"
     config.write_text('[models]\nregistry = "of the file"\nshadow = true\n')
     given: list[Settings] = []
-    monkeypatch.setattr("agents.worker.run", lambda settings: given.append(settings) or 0)
-    monkeypatch.setattr("agents.logs.configure", lambda form: None)
+    monkeypatch.setattr("streamguard.agents.process.worker.run", lambda settings: given.append(settings) or 0)
+    monkeypatch.setattr("streamguard.agents.process.logging.configure", lambda form: None)
     for options in (["--registry", "elsewhere", "--metrics-port", "0"], []):
         assert CliRunner().invoke(command, ["--config", str(config), *options]).exit_code == 0
     assert [settings.models for settings in given] == [
@@ -353,7 +353,7 @@ def test_without_kafka_the_registry_is_followed_all_the_same(
     def no_kafka(kafka: Kafka) -> None:
         raise RuntimeError("no Kafka")
 
-    monkeypatch.setattr(model, "ModelsTopic", no_kafka)
+    monkeypatch.setattr(watcher, "ModelsTopic", no_kafka)
     watch = ModelWatch(Settings(models=Models(registry="registry", poll_seconds=0.01)))
     watch.start()
     shelf.pointer = ONE
@@ -524,7 +524,7 @@ def test_workers_with_another_version_are_counted_until_they_are_gone() -> None:
     assert sample("streamguard_model_disagreement") == 2
     peers.hear(b"c", None)
     assert peers.judge(ONE) == 1
-    clock.advance(hearsay.FORGET_SECONDS)
+    clock.advance(peers.FORGET_SECONDS)
     peers.hear(b"a", said(ONE))
     clock.advance(1.0)
     assert peers.judge(ONE) == 0
@@ -537,7 +537,7 @@ def test_a_disagreement_that_lasts_is_warned_of_once(caplog: pytest.LogCaptureFi
     for _ in range(12):
         peers.hear(b"a", said(TWO))
         peers.judge(ONE)
-        clock.advance(hearsay.REPEAT_SECONDS)
+        clock.advance(peers.REPEAT_SECONDS)
     assert len(caplog.messages) == 1
     assert f"this one uses model {ONE}, of the others 1 use {TWO}" in caplog.messages[0]
     peers.hear(b"a", said(ONE))
@@ -547,6 +547,6 @@ def test_a_disagreement_that_lasts_is_warned_of_once(caplog: pytest.LogCaptureFi
 
 def test_memory_for_other_workers_is_bounded() -> None:
     peers = Peers("app")
-    for i in range(hearsay.MOST_WORKERS + 50):
+    for i in range(peers.MOST_WORKERS + 50):
         peers.hear(f"{i}".encode(), said(TWO))
-    assert peers.judge(ONE) == hearsay.MOST_WORKERS
+    assert peers.judge(ONE) == peers.MOST_WORKERS

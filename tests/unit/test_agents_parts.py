@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from agents import topics, worker
-from agents.checkpoint import Checkpointer
-from agents.exits import RefusedError
-from agents.lineage import Source, check_changelog, check_source, check_unlearned
-from agents.logs import JsonFormatter, TextFormatter
-from agents.table import Local, Memory, PartitionTable
-from streamguard.cli import main
-from streamguard.exit_codes import UNAVAILABLE
-from streamguard.settings import Settings, Worker
+from streamguard.agents.errors import RefusedError
+from streamguard.agents.process import worker
+from streamguard.agents.process.logging import JsonFormatter, TextFormatter
+from streamguard.agents.task.checkpoint import Checkpointer
+from streamguard.agents.task.compatibility import Source, check_changelog, check_source, check_unlearned
+from streamguard.agents.task.store import Local, Memory, PartitionTable
+from streamguard.cli.main import main
+from streamguard.errors import UNAVAILABLE
+from streamguard.kafka import topics
+from streamguard.settings.schema import Settings, Worker
 
 NOW = Source("events", "id-2")
 

@@ -11,7 +11,7 @@ import pytest
 from streamguard.alerts.explain import MOST_CHARACTERS, MOST_REASONS
 from streamguard.alerts.verdict import SEVERITIES, risk, severity
 from streamguard.fold.profile import COMPONENTS
-from streamguard.settings import Detection
+from streamguard.settings.schema import Detection
 from tests.streams import HOUR, START, Partition, event, fold_one, habit
 
 BASE = habit(3000)

@@ -21,17 +21,19 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from batch import archive as module
-from batch.archive import Outcome, archive
-from batch.engines import local
-from batch.filing import write_stretch
-from batch.folding.stretch import PlanError, Records, Stretch
-from batch.runs import RunsError
-from batch.source.manifest import File, Manifest, read
-from batch.source.plan import Earlier, earlier, plan, write_about
-from batch.source.sources import ArchiveSource, Source
-from streamguard.cli.archive import command
-from streamguard.settings import Batch, Detection, Sampling, Settings
+from streamguard.batch import archive as module
+from streamguard.batch.archive import Outcome, archive
+from streamguard.batch.archive_writer import write_stretch
+from streamguard.batch.commands.archive import command
+from streamguard.batch.engines import local
+from streamguard.batch.folding.resume import Earlier, earlier, write_about
+from streamguard.batch.runs import RunsError
+from streamguard.batch.source.archive_manifest import File, Manifest, read
+from streamguard.batch.source.archive_source import ArchiveSource
+from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.batch.source.plan import plan
+from streamguard.batch.source.sources import Source
+from streamguard.settings.schema import Batch, Detection, Sampling, Settings
 from tests.streams import DAY, START, event, habit
 
 SETTINGS = Settings(

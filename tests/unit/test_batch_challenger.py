@@ -13,12 +13,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from batch.detection import challenger
-from batch.detection.challenger import Challenger, Decision
-from batch.folding.staged import Rows
-from batch.job import Request, retrain
-from batch.runs import REPORT, Runs
-from batch.source.plan import About
+from streamguard.batch.detection import challenger
+from streamguard.batch.detection.challenger import Challenger, Decision
+from streamguard.batch.folding.fold_result import Rows
+from streamguard.batch.folding.resume import About
+from streamguard.batch.job import Request, retrain
+from streamguard.batch.runs import REPORT, Runs
 from streamguard.fold.features import NAMES
 from streamguard.history.evaluate import Judged, judge, ranking
 from streamguard.history.files import read
@@ -26,8 +26,8 @@ from streamguard.history.labels import ColumnLabels
 from streamguard.history.replay import Replay
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
-from streamguard.settings import Batch, Detection, Gate, Settings, Training
-from streamguard.settings import Models as Place
+from streamguard.settings.schema import Batch, Detection, Gate, Settings, Training
+from streamguard.settings.schema import Models as Place
 from tests import logins
 
 LENIENT = Gate(least_overlap=0.0, most_drift=1000.0, most_alert_ratio=1000.0, least_injected_auc=0.0)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from batch.detection.clusters import Peers, peer_groups
-from streamguard.settings import Clusters
+from streamguard.batch.detection.clusters import Peers, peer_groups
+from streamguard.settings.schema import Clusters
 
 FEATURES = 28
 

@@ -15,14 +15,14 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from batch.detection.clusters import peer_groups
-from batch.detection.findings import Findings, find
-from batch.folding.staged import Staged
-from batch.folding.summaries import SUMMARY_COLUMNS
-from batch.reporting import export
+from streamguard.batch.detection.assessment import Findings, find
+from streamguard.batch.detection.clusters import peer_groups
+from streamguard.batch.folding.fold_result import Staged
+from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
+from streamguard.batch.reporting import export
 from streamguard.fold.features import NAMES
 from streamguard.models.train import train
-from streamguard.settings import Clusters
+from streamguard.settings.schema import Clusters
 from tests.batches import ALERT_BITS, START_MS, staged
 
 

@@ -7,13 +7,13 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from batch.detection.clusters import Peers, peer_groups
-from batch.detection.findings import find
-from batch.folding.staged import Rows, Staged
 from streamguard.alerts.verdict import FOREST_SHARE, FOREST_USUAL, verdict
+from streamguard.batch.detection.assessment import find
+from streamguard.batch.detection.clusters import Peers, peer_groups
+from streamguard.batch.folding.fold_result import Rows, Staged
 from streamguard.models.forest import Forest
 from streamguard.models.train import train
-from streamguard.settings import Clusters
+from streamguard.settings.schema import Clusters
 from tests.batches import ALERT_BITS, rows, staged
 
 
@@ -104,7 +104,7 @@ def test_earlier_runs_events_are_not_held_against_users_again(history: Staged) -
 
 
 def replace_range(partition: int):  # type: ignore[no-untyped-def]
-    from batch.folding.staged import Counts
+    from streamguard.batch.source.offset_range import Counts
 
     return Counts(partition, 1000, 1000)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from batch.engines import local
-from batch.folding.stretch import PlanError, Records, Stretch
-from batch.source.sources import FileSource
-from streamguard.settings import Settings
+from streamguard.batch.engines import local
+from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.batch.source.partition_files import FileSource
+from streamguard.settings.schema import Settings
 
 LARGE = 100_000
 """Records that are worth a process."""

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from batch.folding.stretch import PlanError, Records, Stretch
-from batch.source.plan import Earlier, earlier, newest, of_topic, plan, write_about
-from streamguard.settings import Detection, Sampling, Settings
+from streamguard.batch.folding.resume import Earlier, earlier, newest, of_topic, write_about
+from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.batch.source.plan import plan
+from streamguard.settings.schema import Detection, Sampling, Settings
 
 
 @dataclass

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch.detection.clusters import peer_groups
-from batch.detection.detect import Detected
-from batch.detection.findings import find
-from batch.folding.staged import Staged
-from batch.history import History
-from batch.reporting import html, report
-from batch.schema import Check, Model, Report, decode, encode
-from batch.source.plan import About
+from streamguard.batch.detection.assessment import find
+from streamguard.batch.detection.clusters import peer_groups
+from streamguard.batch.detection.detect import Detected
+from streamguard.batch.folded_history import History
+from streamguard.batch.folding.fold_result import Staged
+from streamguard.batch.folding.resume import About
+from streamguard.batch.report_schema import Check, Model, Report, decode, encode
+from streamguard.batch.reporting import html, report
 from streamguard.fold.features import NAMES
 from streamguard.models.sampling import Chosen
 from streamguard.models.train import train
-from streamguard.settings import Clusters, Detection, Settings
+from streamguard.settings.schema import Clusters, Detection, Settings
 from tests.batches import ALERT_BITS, incident, staged
 
 HOSTILE = [
@@ -240,8 +240,8 @@ def test_plots_are_drawn_inside_their_frames(whole: Report) -> None:
 
 def test_nothing_heavy_is_loaded_for_the_report() -> None:
     code = (
-        "import sys, batch.runs, batch.detection.clusters, batch.detection.findings;"
-        "import batch.reporting.export, batch.reporting.report, batch.reporting.html;"
+        "import sys, streamguard.batch.runs, streamguard.batch.detection.clusters, streamguard.batch.detection.assessment;"
+        "import streamguard.batch.reporting.export, streamguard.batch.reporting.report, streamguard.batch.reporting.html;"
         "print(sorted({'sklearn', 'pyarrow', 'pandas', 'pyspark', 'jinja2'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from batch.folding.stretch import Stretch
-from batch.request import Request, check_input
-from batch.source import manifest
-from batch.source.spool import spool
-from streamguard.cli import main
+from streamguard.batch.planning import Request, check_input
+from streamguard.batch.source import archive_manifest
+from streamguard.batch.source.offset_range import Stretch
+from streamguard.batch.source.partition_files import spool
+from streamguard.cli.main import main
 from tests.streams import START, event
 
 
@@ -29,7 +29,7 @@ from tests.streams import START, event
         ),
         ("empty", [], "empty: no file in it ends in .jsonl, .ndjson, .json, .csv, .parquet"),
         ("-", ["--since", "0:7"], "files have no offsets: give --since and --until as times"),
-        ("damaged", [], f"damaged/{manifest.NAME} is damaged"),
+        ("damaged", [], f"damaged/{archive_manifest.NAME} is damaged"),
     ],
 )  # fmt: skip
 def test_nothing_is_made_for_what_is_not_there(
@@ -38,7 +38,7 @@ def test_nothing_is_made_for_what_is_not_there(
     monkeypatch.chdir(tmp_path)
     for name in ("empty", "damaged"):
         (tmp_path / name).mkdir()
-    (tmp_path / "damaged" / manifest.NAME).write_text('{"format": "streamguard-archive-1"')
+    (tmp_path / "damaged" / archive_manifest.NAME).write_text('{"format": "streamguard-archive-1"')
     asked = ["retrain", "--engine", "local", "--output", "runs", "--input", input, *options]
     ran = CliRunner().invoke(main, asked)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.runs import Run, Runs, RunsError
+from streamguard.batch.runs import Run, Runs, RunsError
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_two_at_once_are_refused_and_the_first_goes_on(runs: Runs) -> None:
 
 def test_what_a_killed_run_left_is_removed(runs: Runs) -> None:
     code = (
-        "import os, sys; from batch.runs import Runs; run = Runs(sys.argv[1]).begin();"
+        "import os, sys; from streamguard.batch.runs import Runs; run = Runs(sys.argv[1]).begin();"
         "(run.directory / 'result').write_text('half'); os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(runs.directory)], check=False)

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from batch.schedule import repeat
+from streamguard.batch.schedule import repeat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from batch.engines import session, warm
-from batch.engines.jvm import QUICK, Jvm
-from streamguard.settings import Spark
+from streamguard.batch.engines import session, warm
+from streamguard.batch.engines.jvm import QUICK, Jvm
+from streamguard.settings.schema import Spark
 
 
 def fake_java(path: Path, version: str) -> Path:
@@ -143,6 +143,6 @@ def test_without_java_no_archive_is_made_and_a_sentence_says_so(
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("streamguard.machine.java.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("streamguard.jvm.java.importlib.util.find_spec", lambda name: None)
     assert warm.main() == 1
     assert "Spark starts slower" in capsys.readouterr().err

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from batch.folding.stretch import PlanError, Stretch
-from batch.source import sources
-from batch.source import spool as module
-from batch.source.spool import spool
+from streamguard.batch.source import partition_files as module
+from streamguard.batch.source import sources
+from streamguard.batch.source.offset_range import PlanError, Stretch
+from streamguard.batch.source.partition_files import spool
 from tests.streams import START, event
 
 

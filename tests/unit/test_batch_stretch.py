@@ -9,13 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.folding.file import SCHEMA, load
-from batch.folding.kept import KEPT
-from batch.folding.staged import Counts, Staged
-from batch.folding.stretch import PlanError, Stretch, fold_stretch
+from streamguard.batch.folding.bottom_k import KEPT
+from streamguard.batch.folding.fold_file import SCHEMA, load
+from streamguard.batch.folding.fold_range import fold_stretch
+from streamguard.batch.folding.fold_result import Staged
+from streamguard.batch.source.offset_range import Counts, PlanError, Stretch
 from streamguard.fold.features import NAMES
 from streamguard.history.incidents import Incidents, worst_first
-from streamguard.settings import Detection, Sampling
+from streamguard.settings.schema import Detection, Sampling
 from tests.streams import DAY, HOUR, START, Partition, event, habit
 
 SAMPLING = Sampling(rows=256, flagged=50)

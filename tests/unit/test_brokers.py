@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamguard.brokers import Brokers, Heard, metadata
-from streamguard.settings import Security, SettingsError
+from streamguard.kafka.connection import Brokers, Heard, metadata
+from streamguard.settings.schema import Security, SettingsError
 from tests.certificates import Authority
 
 SERVERS = "127.0.0.1:9092"

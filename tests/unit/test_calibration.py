@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamguard.alerts.verdict import risk
+from streamguard.compute.compiler import kernel
 from streamguard.fold import calibration
 from streamguard.fold import population as crowd
-from streamguard.numeric import kernel
 
 
 @kernel

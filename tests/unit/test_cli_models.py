@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from streamguard.cli import main
+from streamguard.cli.main import main
 from streamguard.fold.features import NAMES
 from streamguard.models import gate
 from streamguard.models.forest import Forest
 from streamguard.models.manifest import Origin
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings
 
 ROWS = [
     np.random.default_rng(seed).gamma(2.0, 0.5 + seed, (400, len(NAMES))).astype(np.float32)
@@ -281,7 +281,7 @@ def test_a_promotion_is_announced_on_request(
         told.append((version, previous))
 
     module = types.SimpleNamespace(announce=announce, AnnounceError=AnnounceError)
-    monkeypatch.setitem(sys.modules, "batch.announce", module)
+    monkeypatch.setitem(sys.modules, "streamguard.kafka.announcements", module)
     assert run(directory, "promote", versions[1], "--announce").exit_code == 0
     assert told == [(versions[1], versions[0])]
     back = run(directory, "rollback", "--announce")

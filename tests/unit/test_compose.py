@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import streamguard
-from streamguard.configured import load
+from streamguard.settings.load import load
 from tests.composed import ROOT, VARIABLE, MissingError, compose, environment, instructions, stages
 
 FILE = compose({"GRAFANA_ADMIN_PASSWORD": "chosen"})

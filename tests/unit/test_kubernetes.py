@@ -13,7 +13,7 @@ import yaml
 
 import streamguard
 from deploy.kubernetes import generate
-from streamguard.configured import load
+from streamguard.settings.load import load
 from tests.composed import ROOT, environment
 
 HERE = ROOT / "deploy" / "kubernetes"

@@ -17,13 +17,13 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from agents.publish import Publisher
-from agents.waiting import Waiting
-from batch import metrics as batch_metrics
-from batch.job import Outcome
-from batch.runs import BusyError, Runs
 from streamguard import metrics
-from streamguard.settings import Batch, Detection, Settings, SettingsError
+from streamguard.agents.output.publisher import Publisher
+from streamguard.agents.task.lag import Waiting
+from streamguard.batch import metrics as batch_metrics
+from streamguard.batch.job import Outcome
+from streamguard.batch.runs import BusyError, Runs
+from streamguard.settings.schema import Batch, Detection, Settings, SettingsError
 from streamguard.state.partition import PartitionState
 from streamguard.testing.clock import ManualClock
 

@@ -10,33 +10,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from streamguard import numeric
-from streamguard.numeric import kernel
+from streamguard.compute import arithmetic
+from streamguard.compute.compiler import kernel
 
 
 @kernel
 def exp2(y):  # type: ignore[no-untyped-def]
-    return numeric.exp2(y)
+    return arithmetic.exp2(y)
 
 
 @kernel
 def log2(x):  # type: ignore[no-untyped-def]
-    return numeric.log2(x)
+    return arithmetic.log2(x)
 
 
 @kernel
 def poisson_bits(k, rate):  # type: ignore[no-untyped-def]
-    return numeric.poisson_bits(k, rate)
+    return arithmetic.poisson_bits(k, rate)
 
 
 @kernel
 def student_bits(z):  # type: ignore[no-untyped-def]
-    return numeric.student_bits(z)
+    return arithmetic.student_bits(z)
 
 
 @kernel
 def mix(x):  # type: ignore[no-untyped-def]
-    return numeric.mix(x)
+    return arithmetic.mix(x)
 
 
 @given(st.floats(-1000.0, 1000.0))

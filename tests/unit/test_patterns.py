@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from streamguard.fold.patterns import HABIT_DAYS, PATTERNS
-from streamguard.settings import Detection
+from streamguard.settings.schema import Detection
 from tests.streams import DAY, HOUR, MINUTE, START, Partition, event
 
 HOME = {"source_ip": "10.0.0.1", "metadata": {"geo_location": "DE-Berlin"}}

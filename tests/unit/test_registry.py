@@ -18,7 +18,7 @@ from streamguard.models.gate import Check, Judgement
 from streamguard.models.pointer import REMEMBERED
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
-from streamguard.settings import Models
+from streamguard.settings.schema import Models
 
 NAMES = ["a", "b", "c"]
 ROWS = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)

@@ -15,7 +15,7 @@ from streamguard.history.files import Batch, read
 from streamguard.history.partitioner import partition_of
 from streamguard.history.replay import Replay, Scored
 from streamguard.models.forest import Forest
-from streamguard.settings import Detection
+from streamguard.settings.schema import Detection
 from streamguard.state.partition import PartitionState
 from tests import logins
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.configured import load
-from streamguard.settings import Settings, SettingsError
+from streamguard.settings.load import load
+from streamguard.settings.schema import Settings, SettingsError
 
 
 def test_defaults() -> None:

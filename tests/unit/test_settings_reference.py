@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from streamguard import settings
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings, schema
 
 DOC = Path(__file__).parents[2] / "docs" / "settings.md"
 START = "## kafka"
@@ -78,8 +77,8 @@ def values(hint: Any) -> str:
 
 
 def test_values_are_told_in_words() -> None:
-    assert values(settings.Share) == "number from 0 to 1"
-    assert values(settings.Seconds) == "number above 0 to 86400"
+    assert values(schema.Share) == "number from 0 to 1"
+    assert values(schema.Seconds) == "number above 0 to 86400"
     assert values(Literal["a", "b"]) == '`"a"`, `"b"`'
 
 

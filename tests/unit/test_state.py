@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from streamguard.fold import profile as layout
-from streamguard.settings import Detection
-from streamguard.state.packed import StateError, pack, unpack
+from streamguard.settings.schema import Detection
+from streamguard.state.codec import StateError, pack, unpack
 from streamguard.state.partition import PartitionState
 from tests.streams import DAY, HOUR, MINUTE, START, Partition, event, fold_one, habit
 

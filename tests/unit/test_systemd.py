@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.configured import load
+from streamguard.settings.load import load
 from tests.composed import ROOT
 
 HERE = ROOT / "deploy" / "systemd"

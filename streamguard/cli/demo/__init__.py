@@ -22,13 +22,8 @@ def command(seconds: int, rate: int, users: int, seed: int, keep: bool) -> None:
     this machine's loopback and in a temporary directory, and ends with the command.
     """
     from streamguard.cli.demo.play import play
-    from streamguard.machine.jars import JarsUnavailableError
-    from streamguard.machine.java import JavaNotFoundError
-    from streamguard.testing.broker import BrokerError
 
     try:
         sys.exit(play(seconds=seconds, rate=rate, users=users, seed=seed, keep=keep))
-    except (BrokerError, JarsUnavailableError, JavaNotFoundError) as error:
-        raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         click.echo("stopped")

@@ -12,8 +12,8 @@ from typing import IO, Any
 
 import click
 
-from streamguard.cli.retrain import NOT_PROMOTED
-from streamguard.settings import Settings
+from streamguard.errors import ExitCode, StreamGuardError
+from streamguard.settings.schema import Settings
 
 
 def retrain(settings: Settings, output: Path) -> dict[str, Any]:
@@ -35,8 +35,8 @@ def retrain(settings: Settings, output: Path) -> dict[str, Any]:
     steps.start()
     answer = process.stdout.read()
     steps.join()
-    if process.wait() not in (0, NOT_PROMOTED) or not answer:
-        raise click.ClickException(
+    if process.wait() not in (ExitCode.OK, ExitCode.NOT_PROMOTED) or not answer:
+        raise StreamGuardError(
             f"retrain ended with code {process.returncode}; it said:\n" + "\n".join(said[-10:])
         )
     outcome: dict[str, Any] = json.loads(answer)

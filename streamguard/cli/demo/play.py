@@ -19,12 +19,13 @@ from typing import Any
 import click
 import numpy as np
 
-from agents import topics
-from agents.produce import EventProducer
-from streamguard.brokers import Brokers
 from streamguard.cli.demo.learn import judgement, retrain
 from streamguard.cli.demo.watch import Seen, Watch
-from streamguard.settings import Kafka, Models, Settings, Worker
+from streamguard.errors import StreamGuardError
+from streamguard.kafka import topics
+from streamguard.kafka.connection import Brokers
+from streamguard.kafka.producer import EventProducer
+from streamguard.settings.schema import Kafka, Models, Settings, Worker
 from streamguard.simulate import Simulation
 from streamguard.simulate.pace import paced
 from streamguard.testing.broker import LocalKafka, free_port
@@ -81,11 +82,11 @@ class RunningWorker:
         deadline = time.monotonic() + PATIENCE
         while not probe():  # type: ignore[operator]
             if self.process.poll() is not None:
-                raise click.ClickException(
+                raise StreamGuardError(
                     f"the worker ended with code {self.process.returncode}; it said:\n{self._tail()}"
                 )
             if time.monotonic() > deadline:
-                raise click.ClickException(
+                raise StreamGuardError(
                     f"not within {PATIENCE:.0f} s: {what}; the worker said:\n{self._tail()}"
                 )
             time.sleep(0.1)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from streamguard.cli import options
+
 
 @click.command()
-@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML).")
-@click.option("--bootstrap-servers", help="Kafka brokers, host:port[,host:port].")
+@options.config
+@options.bootstrap_servers
 @click.option("--data-dir", help="Where this worker keeps its state.")
 @click.option("--registry", help="Directory of the model registry.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -30,7 +32,7 @@ def command(
 
     from streamguard.cli.doctor.examine import examine
     from streamguard.cli.doctor.finding import worst
-    from streamguard.printable import printable
+    from streamguard.text import printable
 
     findings = []
     for finding in examine(

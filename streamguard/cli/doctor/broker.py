@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from streamguard.brokers import Brokers, Heard, metadata
 from streamguard.cli.doctor import group
-from streamguard.cli.doctor.features import FeaturesUnknownError, features
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
-from streamguard.settings import Settings
+from streamguard.kafka.connection import Brokers, Heard, metadata
+from streamguard.settings.schema import Settings
+from streamguard.text import counted
 
 if TYPE_CHECKING:
-    from agents.rights import Right
+    from streamguard.kafka.acls import Acl
 
 ANSWER_SECONDS = 4.0
 """A cluster that has not answered by then is not there."""
@@ -25,9 +25,6 @@ SKEW_SECONDS = 2.0
 _CONNECT_SECONDS = 1.0
 _AGAIN_SECONDS = 1.0
 """What fails is asked again once after this: a new topic may have no leader yet, a busy broker may be late."""
-
-OLDEST_METADATA = 25
-"""The `metadata.version` that Kafka 4.0 brought; a cluster below it is older, or not yet finalised after an upgrade."""
 
 
 def kafka(settings: Settings) -> Iterator[Finding]:
@@ -91,46 +88,30 @@ def _brokers(asked: Brokers, cluster: Any) -> Iterator[Finding]:
             "set advertised.listeners to addresses that clients reach, and let the firewall pass them",
         )
         return
-    found = f"{asked}: {len(brokers)} {'broker' if len(brokers) == 1 else 'brokers'}"
-    try:
-        levels = features(brokers[0].host, brokers[0].port, _CONNECT_SECONDS, asked.ssl_context())
-    except FeaturesUnknownError as error:
-        yield ok("broker", f"{found}, of which no features could be asked: {error}")
-        return
-    metadata = levels.get("metadata.version", 0)
-    told = ", ".join(f"{name} {level}" for name, level in sorted(levels.items()))
-    if metadata < OLDEST_METADATA:
-        yield warn(
-            "broker",
-            f"{found}, older than Kafka 4.0 ({told or 'no features'}), which StreamGuard is not tested with",
-            "upgrade it, then `kafka-features.sh --bootstrap-server HOST:PORT upgrade --release-version VERSION`",
-        )
-    else:
-        yield ok("broker", f"{found}; {told}")
+    yield ok("broker", f"{asked}: {counted(len(brokers), 'broker')}")
 
 
 def _topics(settings: Settings) -> Iterator[Finding]:
-    from agents import topics
+    from streamguard.kafka import topics
 
     try:
-        problems = topics.check(settings)
+        deviations = topics.check(settings)
     except topics.TopicsError as error:
-        yield fail("topics", str(error), "where it is not authorized, see `permissions`")
+        yield fail("topics", str(error), "if it is not authorized, see `permissions`")
         return
-    for problem in problems:
-        found, _, remedy = problem.partition(": ")
-        yield fail("topics", found, remedy)
-    if not problems:
-        yield ok("topics", f"{', '.join(topics.names(settings).values())}: as they should be")
+    for deviation in deviations:
+        yield fail("topics", deviation.found, deviation.remedy)
+    if not deviations:
+        yield ok("topics", f"{', '.join(topics.names(settings).values())}: as required")
 
 
 def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
     """What the brokers let this client do; only transactional ids have no such answer."""
     from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
-    from agents.rights import Right, rights
+    from streamguard.kafka.acls import Acl, acls_of
 
-    needed = {right.name: right.operations for right in rights(settings)["worker"] if right.kind == "topic"}
+    needed = {right.name: right.operations for right in acls_of(settings)["worker"] if right.kind == "topic"}
     answers = admin.describe_topics(
         TopicCollection(list(needed)),
         include_authorized_operations=True,
@@ -152,7 +133,7 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
             yield fail(
                 "permissions",
                 f"{name}: no {', '.join(missing)}",
-                _grant(Right("topic", name, tuple(missing)), settings),
+                _grant(Acl("topic", name, tuple(missing)), settings),
             )
     about = group.described(admin, settings)
     if about is not None:
@@ -160,7 +141,7 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
         if "READ" not in {operation.name for operation in about.authorized_operations or ()}:
             refused = True
             app = settings.worker.app_id
-            grant = _grant(Right("group", app, ("READ",)), settings)
+            grant = _grant(Acl("group", app, ("READ",)), settings)
             yield fail("permissions", f"group {app}: no READ", grant)
     if asked and not refused:
         yield ok(
@@ -174,7 +155,7 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _grant(right: Right, settings: Settings) -> str:
+def _grant(right: Acl, settings: Settings) -> str:
     return f"`{right.command('User:NAME', settings.kafka.bootstrap_servers)}`"
 
 
@@ -182,7 +163,7 @@ def _clock(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
     """The latest record against this machine's clock. One that is behind may just be old."""
     from confluent_kafka.admin import OffsetSpec
 
-    from agents import topics
+    from streamguard.kafka import topics
 
     newest: dict[str, float] = {}
     names = topics.names(settings)

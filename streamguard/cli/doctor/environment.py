@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 
 from streamguard.cli.doctor.finding import Finding, ok, warn
-from streamguard.configured import is_service_link
-from streamguard.settings import Settings
-from streamguard.testing import crash
+from streamguard.settings.load import is_service_link
+from streamguard.settings.schema import Settings
+from streamguard.testing import failpoints
 
 _PREFIX = "STREAMGUARD_"
 _OTHERS = {"STREAMGUARD_TAG"}
@@ -24,12 +24,13 @@ def variables() -> Iterator[Finding]:
         yield ok("environment", f"set in place of the settings file: {told}")
     else:
         yield ok("environment", "no variable overrides a setting")
-    if crash.VARIABLE in names:
-        yield warn("environment", f"{crash.VARIABLE} makes a worker crash on purpose", "unset it")
+    if failpoints.VARIABLE in names:
+        yield warn("environment", f"{failpoints.VARIABLE} makes a worker crash on purpose", "unset it")
     ignored = [
         name
         for name in names
-        if name not in {*speaking, *_OTHERS, crash.VARIABLE} and not is_service_link(name, os.environ[name])
+        if name not in {*speaking, *_OTHERS, failpoints.VARIABLE}
+        and not is_service_link(name, os.environ[name])
     ]
     if ignored:
         yield warn(

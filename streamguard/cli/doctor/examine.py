@@ -6,24 +6,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from streamguard.cli.chosen import Ended, chosen
+from streamguard.cli import options
 from streamguard.cli.doctor import broker, environment, machine, places, ports, registry
 from streamguard.cli.doctor.finding import Finding, fail, ok
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings, SettingsError
 
 Check = Callable[[], Iterator[Finding]]
 
 
 def examine(config: Path | None, **sections: dict[str, Any]) -> Iterator[Finding]:
-    """Every finding, as soon as it is known; parameters as for `chosen`.
+    """Every finding, as soon as it is known; parameters as for `options.read_settings`.
 
     Without valid settings, only what does not depend on them is looked at.
     """
     settings: Settings | None = None
     try:
-        settings = chosen(config, **sections)
+        settings = options.read_settings(config, **sections)
         yield ok("settings", f"{config} is valid" if config else "no settings file: defaults")
-    except Ended as error:
+    except SettingsError as error:
         yield fail("settings", str(error), "correct it; until then only the machine is looked at")
     yield from _guarded("environment", environment.variables)
     for name, check in (

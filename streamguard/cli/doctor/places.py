@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings
 
 FULL = 256 * 1024**2
 """Free bytes below which the next compaction, or run, may not fit."""

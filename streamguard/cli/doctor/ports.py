@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings
 
 _PATIENCE = 2.0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
-from streamguard.settings import Settings
+from streamguard.settings.schema import Settings
 
 
 def registry(settings: Settings) -> Iterator[Finding]:

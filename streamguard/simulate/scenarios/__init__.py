@@ -1,7 +1,7 @@
 """Named attacks with their ATT&CK techniques, made to look like such attacks and not to suit a detector."""
 
 from streamguard.simulate.scenarios import accounts, data, endpoint, guessing, naming
-from streamguard.simulate.scenarios.stage import Actor, Scenario, Stage, Step
+from streamguard.simulate.scenarios.context import Actor, Scenario, Stage, Step
 
 SCENARIOS = {
     scenario.name: scenario

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from streamguard.simulate.habits import LEAVER
 from streamguard.simulate.places import CITIES, Place, attacker_place, browser, public_address
 from streamguard.simulate.population import Spot
-from streamguard.simulate.scenarios.stage import DAY, HOUR, MINUTE, Actor, Scenario, Stage, Step
+from streamguard.simulate.scenarios.context import DAY, HOUR, MINUTE, Actor, Scenario, Stage, Step
 from streamguard.simulate.shared import domain
 
 _FOLDERS = ("finance", "hr", "board", "contracts", "customers", "it-passwords", "payroll", "strategy")

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator
 
 from streamguard.simulate.places import public_address
-from streamguard.simulate.scenarios.stage import Actor, Scenario, Stage, Step
+from streamguard.simulate.scenarios.context import Actor, Scenario, Stage, Step
 from streamguard.simulate.shared import domain
 
 _POWERSHELL = "C:\\Windows\\System32\\WindowsPowerShell\\v1.0\\powershell.exe"

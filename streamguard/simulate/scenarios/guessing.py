@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamguard.simulate.places import ATTACK_TOOLS, attacker_place
-from streamguard.simulate.scenarios.stage import HOUR, MINUTE, Actor, Scenario, Stage, Step
+from streamguard.simulate.scenarios.context import HOUR, MINUTE, Actor, Scenario, Stage, Step
 
 _MAIL_NAMES = (
     "anna",

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator
 
 from streamguard.simulate.places import public_address
-from streamguard.simulate.scenarios.stage import HOUR, Actor, Scenario, Stage, Step
+from streamguard.simulate.scenarios.context import HOUR, Actor, Scenario, Stage, Step
 from streamguard.simulate.shared import domain
 
 

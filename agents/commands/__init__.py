@@ -1,0 +1,1 @@
+"""The subcommands that run in the speed layer."""

@@ -1,0 +1,43 @@
+"""`streamguard worker`: scores events from Kafka and publishes incidents."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from streamguard.cli import options
+
+
+@click.command()
+@options.config
+@options.bootstrap_servers
+@click.option("--data-dir", help="Directory of this worker's state; each worker needs its own.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Port of /metrics, /healthz and /readyz; 0: any free port.",
+)
+@click.option("--registry", help="Directory of the model registry.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="json", show_default=True)
+def command(
+    config: Path | None, bootstrap_servers: str | None, data_dir: str | None, metrics_port: int | None,
+    registry: str | None, log_format: str,
+) -> None:  # fmt: skip
+    """Score events from Kafka and publish incidents, until SIGTERM.
+
+    Exit codes: 0 after SIGTERM (everything is saved), 69 if no broker answers, 70 on an unexpected error, 73 if the
+    disk refuses to save, 75 if another worker has taken over, 78 if settings, topics and stored state contradict each
+    other.
+    """
+    from streamguard.agents.process import logging, worker
+
+    settings = options.read_settings(
+        config,
+        kafka={"bootstrap_servers": bootstrap_servers},
+        worker={"data_dir": data_dir, "metrics_port": metrics_port},
+        models={"registry": registry},
+    )
+    logging.configure(log_format)
+    sys.exit(worker.run(settings))

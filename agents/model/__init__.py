@@ -1,0 +1,1 @@
+"""Which forest scores: watched, loaded, swapped in, and compared with a challenger."""

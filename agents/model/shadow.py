@@ -1,0 +1,69 @@
+"""The challenger: the newest forest that is not in use scores the same events, and only counts what it would do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamguard.alerts.verdict import verdict
+from streamguard.metrics import SHADOW_ALERTS, SHADOW_EVENTS, SHADOW_FLAGS
+from streamguard.models.forest import Forest
+from streamguard.models.manifest import ArtifactError
+from streamguard.models.registry import Registry
+from streamguard.settings.schema import Detection
+from streamguard.state.partition import Folded
+
+
+class Shadow:
+    """Scores what the champion has scored already, after its incidents are on their way.
+
+    Attributes
+    ----------
+    challenger
+        None while there is none.
+    """
+
+    def __init__(self, detection: Detection) -> None:
+        self._alert_bits = detection.alert_bits
+        self.challenger: Forest | None = None
+
+    def score(self, folded: Folded) -> None:
+        """Count what champion and challenger say of a chunk, `folded` with the champion; nothing is changed."""
+        challenger = self.challenger
+        if challenger is None or not folded.count:
+            return
+        seen = folded.score >= 0  # not the ones folded before a crash
+        champion, bits = folded.forest, challenger.bits(folded.features)
+        without = folded.evidence - verdict(np.zeros(folded.count), champion)
+        SHADOW_EVENTS.inc(int(seen.sum()))
+        for role, own in (("champion", champion), ("challenger", bits)):
+            SHADOW_ALERTS.labels(role).inc(int((verdict(without, own)[seen] >= self._alert_bits).sum()))
+            SHADOW_FLAGS.labels(role).inc(int((own[seen] >= self._alert_bits).sum()))
+
+
+class Newest:
+    """Which version of a registry was published last; each manifest is read once."""
+
+    def __init__(self) -> None:
+        self._published: dict[str, float | None] = {}
+
+    def beside(self, registry: Registry, current: str | None) -> str | None:
+        """The newest version that is not `current`, of two of the same time the one that sorts last.
+
+        A version whose manifest is refused is none.
+        """
+        found = registry.versions()
+        self._published = {
+            version: self._published[version] for version in found if version in self._published
+        }
+        for version in found:
+            if version not in self._published:
+                try:
+                    registry.manifest(version)
+                    self._published[version] = registry.published(version)
+                except ArtifactError as error:
+                    if not isinstance(error.__context__, OSError):
+                        self._published[version] = None
+        ages = [
+            (at, version) for version, at in self._published.items() if at is not None and version != current
+        ]
+        return max(ages)[1] if ages else None

@@ -1,0 +1,1 @@
+"""What leaves the worker: incidents and dead letters."""

@@ -1,0 +1,124 @@
+"""What leaves the worker at once: incidents to the alerts topic, refused records to the dead-letter topic."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+
+from streamguard.agents.errors import RefusedError, end
+from streamguard.agents.output.dead_letter import Message, dead_letter, origin, without_record
+from streamguard.alerts.incident import Incident
+from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
+from streamguard.metrics import ALERT_PATTERNS, ALERTS, DEAD_LETTERS, EVENT_TO_ALERT_SECONDS
+from streamguard.settings.schema import Settings
+from streamguard.state.partition import Folded
+
+if TYPE_CHECKING:
+    from aiokafka.structs import ConsumerRecord, RecordMetadata
+
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+
+class Publisher:
+    """A producer that is told what a chunk came to.
+
+    Incidents go out before the checkpoint of their chunk: after a crash the chunk is folded again and gives
+    the same incidents with the same ids, so a reader that keeps one of each id sees each incident once.
+
+    Notes
+    -----
+    The producer is not idempotent: aiokafka counts a batch that the broker refuses for its size, and every
+    later batch of that partition would be out of sequence. It would gain nothing, as whoever reads has to
+    drop repetitions anyway; the order holds, since a partition has one batch under way at a time.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._kafka = settings.kafka
+        self._brokers = Brokers.of(settings)
+        self._producer: AIOKafkaProducer | None = None
+        self._in_order = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect."""
+        self._producer = AIOKafkaProducer(
+            **self._brokers.aiokafka(),
+            client_id="streamguard-publisher",
+            acks="all",
+            linger_ms=0,
+            max_request_size=8 << 20,
+            request_timeout_ms=int(REQUEST_TIMEOUT * 1000),
+        )
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        """Send what is buffered and disconnect."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+    def publish(self, records: Sequence[ConsumerRecord], folded: Folded) -> asyncio.Future[None] | None:
+        """Send a chunk's incidents and refused records in the background.
+
+        Returns
+        -------
+        asyncio.Future or None
+            Done when all are acknowledged; a failure ends the process. None if there is nothing to send. It
+            outlives the caller: a cancelled agent must not lose an incident whose events are in the state.
+        """
+        if not folded.incidents and not folded.refused:
+            return None
+        return asyncio.get_running_loop().create_task(self._publish(records, folded))
+
+    async def _publish(self, records: Sequence[ConsumerRecord], folded: Folded) -> None:
+        alerts, dead_letters = self._kafka.alerts_topic, self._kafka.dead_letter_topic
+        try:
+            async with self._in_order:  # an incident's rise must not overtake its beginning
+                sent = [await self._send(alerts, _of_incident(i, records[i.index])) for i in folded.incidents]
+                dead = [
+                    await self._send(dead_letters, dead_letter(records[r.index], r)) for r in folded.refused
+                ]
+            for future, incident in zip(sent, folded.incidents, strict=True):
+                record = records[incident.index]
+                try:
+                    await future
+                except _TOO_LARGE:
+                    incident.body["event"] = {"truncated": True}
+                    await self._send_smallest(alerts, _of_incident(incident, record))
+                EVENT_TO_ALERT_SECONDS.observe(max(0.0, time.time() - record.timestamp / 1000))
+                ALERTS.labels(incident.severity, incident.entity_kind).inc()
+                for pattern in incident.patterns:
+                    ALERT_PATTERNS.labels(pattern).inc()
+            for future, refusal in zip(dead, folded.refused, strict=True):
+                try:
+                    await future
+                except _TOO_LARGE:
+                    await self._send_smallest(dead_letters, without_record(records[refusal.index], refusal))
+                DEAD_LETTERS.labels(refusal.reason).inc()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the checkpoint must not follow
+            end(error)
+
+    async def _send(self, topic: str, message: Message) -> asyncio.Future[RecordMetadata]:
+        assert self._producer is not None
+        sent: asyncio.Future[RecordMetadata] = await self._producer.send(
+            topic, message.value, key=message.key, headers=message.headers
+        )
+        return sent
+
+    async def _send_smallest(self, topic: str, message: Message) -> None:
+        try:
+            await (await self._send(topic, message))
+        except _TOO_LARGE:
+            raise RefusedError(
+                f"the topic {topic} takes no record of {message.size} bytes, the least that has to be said:"
+                " run `streamguard topics create --alter`, which raises its max.message.bytes"
+            ) from None
+
+
+def _of_incident(incident: Incident, record: ConsumerRecord) -> Message:
+    incident.locate(record.topic)
+    headers = [("sg.incident", incident.id.encode()), *origin(record)]
+    return Message(incident.encode(), incident.entity.encode(), headers)

@@ -1,0 +1,1 @@
+"""The worker process: start, Faust application, logging, health and exit."""

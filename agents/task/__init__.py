@@ -1,0 +1,1 @@
+"""One partition from assignment to revocation: restore, fold, checkpoint, close."""

@@ -1,0 +1,158 @@
+"""One partition of the changelog: its owner writes it in transactions, others read what is committed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, KafkaError, ProducerFenced
+
+from streamguard.agents.errors import FencedError
+from streamguard.agents.task.store import Change
+from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
+from streamguard.testing import failpoints
+
+BATCH_BYTES = 900_000
+"""Bytes of a record batch: below Kafka's default `max.message.bytes` (1,048,588) by more than its header."""
+
+_log = logging.getLogger(__name__)
+
+
+class ChangelogWriter:
+    """The right to write one changelog partition.
+
+    Kafka gives it to the last producer that registered under a transactional id. Registering aborts what a
+    former owner left open and makes every later write of that owner fail, so a worker that was stopped, lost
+    its partition and woke up cannot change the state behind the new owner's back.
+    """
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
+        self._producer = producer
+        self.topic = topic
+        self.partition = partition
+
+    @classmethod
+    async def fence(cls, brokers: Brokers, app_id: str, topic: str, partition: int) -> ChangelogWriter:
+        """Become the owner; returns when no transaction of a former owner is open any more."""
+        producer = AIOKafkaProducer(
+            **brokers.aiokafka(),
+            client_id=f"{app_id}-changelog-{partition}",
+            transactional_id=f"{app_id}-{partition}",
+            acks="all",
+            max_batch_size=BATCH_BYTES,
+            linger_ms=0,
+            request_timeout_ms=int(REQUEST_TIMEOUT * 1000),
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await _stop(producer)
+            raise
+        failpoints.point("recovery-fenced")
+        return cls(producer, topic, partition)
+
+    async def commit(self, changes: Sequence[Change]) -> int:
+        """Write all changes in one transaction.
+
+        Returns
+        -------
+        int
+            The changelog offset behind the last change.
+
+        Raises
+        ------
+        FencedError
+            If another worker has become the owner; nothing of the transaction is visible to anybody.
+        """
+        try:
+            await self._producer.begin_transaction()
+            failpoints.point("transaction-begun")
+            sent = [await self._send(batch) for batch in self._batches(changes)]
+            acknowledged = [((await future).offset, count) for future, count in sent]
+            failpoints.point("changes-sent")
+            await self._producer.commit_transaction()
+        except (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping):
+            raise FencedError(
+                f"partition {self.partition} was taken over, by another worker or to forget a user (`streamguard "
+                f"forget`): the broker refused this worker's transaction on {self.topic}, nothing of it is visible"
+            ) from None
+        failpoints.point("transaction-committed")
+        offset, count = acknowledged[-1]
+        return int(offset) + count
+
+    def _batches(self, changes: Iterable[Change]) -> Iterable[Any]:
+        batch = self._producer.create_batch()
+        for key, value in changes:
+            if batch.append(key=key, value=value, timestamp=None) is None:
+                yield batch
+                batch = self._producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None)
+        yield batch
+
+    async def _send(self, batch: Any) -> tuple[asyncio.Future[Any], int]:
+        count = batch.record_count()
+        batch.close()
+        return await self._producer.send_batch(batch, self.topic, partition=self.partition), count
+
+    async def close(self) -> None:
+        """Disconnect; ownership ends when the next owner registers."""
+        await _stop(self._producer)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    # A fenced producer's stop waits for batches that it will never send.
+    with contextlib.suppress(TimeoutError, KafkaError):
+        await asyncio.wait_for(producer.stop(), 5.0)
+
+
+class CommittedReader:
+    """A short-lived consumer outside any group: committed records, and where logs start and end."""
+
+    def __init__(self, brokers: Brokers, topic: str, partition: int) -> None:
+        self._tp = TopicPartition(topic, partition)
+        self._consumer = AIOKafkaConsumer(
+            **brokers.aiokafka(),
+            group_id=None,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=4 << 20,
+            fetch_max_wait_ms=50,
+        )
+
+    async def __aenter__(self) -> CommittedReader:
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await self._consumer.stop()
+            raise
+        self._consumer.assign([self._tp])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def bounds(self, topic: str | None = None) -> tuple[int, int]:
+        """First offset kept and end of what is committed; of the same partition of `topic`, if given."""
+        tp = TopicPartition(topic, self._tp.partition) if topic else self._tp
+        start = await self._consumer.beginning_offsets([tp])
+        end = await self._consumer.end_offsets([tp])
+        return int(start[tp]), int(end[tp])
+
+    async def batches(self, position: int, end: int) -> AsyncIterator[tuple[list[Change], int]]:
+        """Yield (changes, position behind them) from `position` on until the *position* reaches `end`.
+
+        Not until the last record does: an aborted transaction or a commit marker at the end of the log takes
+        an offset that no reader ever sees.
+        """
+        self._consumer.seek(self._tp, position)
+        while position < end:
+            fetched = await self._consumer.getmany(timeout_ms=100, max_records=4000)
+            changes = [(r.key, r.value) for records in fetched.values() for r in records]
+            position = await self._consumer.position(self._tp)
+            if changes:
+                yield changes, position

@@ -1,0 +1,142 @@
+"""The work of one task of an archiving: a partition's new records as files of decoded rows, each of one day.
+
+A file holds the rows (`streamguard.batch.source.decoded.SCHEMA`) of a range of offsets. It is filed under the day that the
+partition had reached: the latest day of an event so far, but never a day after the run's. Late events, and records
+that are no events, are in the file of the day that was current; a range of times is asked of the column `timestamp`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, groupby, pairwise
+from operator import itemgetter
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from streamguard.batch.source.archive_manifest import File
+from streamguard.batch.source.decoded import SCHEMA, to_columns
+from streamguard.batch.source.offset_range import CHUNK, Counts, Records, Stretch, checked
+from streamguard.files.disk import sync
+from streamguard.settings.schema import Settings
+
+GROUP_ROWS = 65_536
+"""Of a Parquet row group, at the most."""
+_DAY_MS = 86_400_000
+_DELTA = ["offset", "timestamp"]
+
+
+class Part(msgspec.Struct):
+    """What a task says of its files."""
+
+    counts: Counts
+    refused: int = 0
+    """Records that are no events."""
+    kept_whole: int = 0
+    """Records whose bytes are kept, too."""
+    files: list[File] = []
+
+
+def write_stretch(
+    days: Mapping[int, int],
+    today: int,
+    stretch: Stretch,
+    records: Records,
+    _: Settings,
+    directory: Path,
+) -> None:
+    """Write a stretch's files aside, `name_aside` each, and what there is to say of them.
+
+    Parameters
+    ----------
+    days
+        Of each partition with an archive, the day it has reached, counted from 1970.
+    today
+        The day beyond which none is reached.
+    """
+    part = Part(Counts(stretch.partition, stretch.start, stretch.end))
+    pieces = _pieces(checked(stretch, records, part.counts), part, days.get(stretch.partition), today)
+    for day, group in groupby(pieces, key=itemgetter(0)):
+        part.files.append(_write_file(directory, stretch.partition, day, (rows for _, rows in group)))
+    _report(directory, stretch.partition).write_bytes(msgspec.json.encode(part))
+
+
+def _pieces(
+    records: Records, part: Part, reached: int | None, today: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Decoded rows, each piece with the day that it is filed under."""
+    for offsets, values in records:
+        rows = to_columns(offsets, values)
+        part.refused += rows["timestamp"].null_count
+        part.kept_whole += len(rows) - rows["raw"].null_count
+        days = rows["timestamp"].cast(pa.int64()).fill_null(0).to_numpy() // _DAY_MS
+        days = np.minimum(days, today)
+        if reached is None:
+            reached = int(next(iter(days[days > 0]), today))
+        days = np.maximum.accumulate(np.maximum(days, reached))
+        reached = int(days[-1])
+        for a, b in pairwise([0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]):
+            yield int(days[a]), rows.slice(a, b - a)
+
+
+def _write_file(directory: Path, partition: int, day: int, pieces: Iterator[pa.RecordBatch]) -> File:
+    """Write rows to the disk; the file's place in the archive is known when its last offset is."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    first = next(pieces)
+    start = first["offset"][0].as_py()
+    aside = directory / name_aside(partition, start)
+    rows, end, stamps = 0, start, []
+    with pq.ParquetWriter(
+        aside,
+        SCHEMA,
+        compression="zstd",
+        use_dictionary=[name for name in SCHEMA.names if name not in _DELTA],
+        column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
+        write_page_checksum=True,
+    ) as writer:
+        for group in _row_groups(chain([first], pieces)):
+            writer.write_table(group, row_group_size=GROUP_ROWS)
+            rows += len(group)
+            end = group["offset"][-1].as_py() + 1
+            stamps += pc.min_max(group["timestamp"].cast(pa.int64())).as_py().values()
+    sync(aside)
+    stamps = [ms for ms in stamps if ms is not None]
+    return File(
+        path=f"date={np.datetime64(day, 'D')}/partition={partition}/{start:012d}-{end:012d}.parquet",
+        partition=partition,
+        start=start,
+        end=end,
+        rows=rows,
+        bytes=aside.stat().st_size,
+        first_ms=min(stamps, default=None),
+        last_ms=max(stamps, default=None),
+    )
+
+
+def _row_groups(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    waiting: list[pa.RecordBatch] = []
+    for rows in pieces:
+        waiting.append(rows)
+        if sum(map(len, waiting)) > GROUP_ROWS - CHUNK:
+            yield pa.Table.from_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def name_aside(partition: int, start: int) -> str:
+    """Of the file that begins at an offset, until it is moved to its place."""
+    return f"partition-{partition:04d}-{start}.part"
+
+
+def read_part(aside: Path, partition: int) -> Part:
+    """What the task of a partition has said."""
+    return msgspec.json.decode(_report(aside, partition).read_bytes(), type=Part)
+
+
+def _report(aside: Path, partition: int) -> Path:
+    return aside / f"partition-{partition:04d}.json"

@@ -1,0 +1,229 @@
+"""What detectors make of a folded history: evidence and risk of events and users, and whom to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.alerts.verdict import FOREST_USUAL, risk, verdict
+from streamguard.batch.detection.clusters import Peers
+from streamguard.batch.folding.fold_result import Rows, Staged
+from streamguard.fold.patterns import PATTERNS
+from streamguard.models.forest import Forest
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many events are anomalies, and how that is known.
+
+    Attributes
+    ----------
+    events, alerted
+        All events of this run, and those that statistics and patterns alert: counted, not estimated.
+    sampled, sampled_alerted, forest_added
+        Rows of the uniform sample; those that statistics and patterns alert; and those that are anomalies only
+        with the forest's bits. The forest scores kept rows only, so what it adds to all events is not counted.
+    users, users_flagged
+        All users, and those whose risk is as high as an alert's.
+    """
+
+    events: int
+    alerted: int
+    sampled: int
+    sampled_alerted: int
+    forest_added: int
+    users: int
+    users_flagged: int
+
+    @property
+    def anomaly_rate(self) -> float:
+        """Share of this run's events that statistics and patterns alert."""
+        return self.alerted / max(self.events, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Events kept, and users, with what was found; arrays are of n rows or of u users.
+
+    Attributes
+    ----------
+    rows
+        Sample and flagged events, each once, sorted by partition and offset.
+    sampled
+        bool (n,): whether the row is of the uniform sample.
+    forest
+        float64 (n,): the forest's bits; 0 without one.
+    evidence, risk, is_anomaly
+        float64, float64, bool (n,): bits of the verdict, as a worker with this forest comes to; the same from 0
+        to 100; whether it reaches an alert's.
+    event_bits, peer_bits
+        float64 (u,): the strongest evidence of an event of the user in this run, where all count without the
+        forest and the kept ones with it; and how unusual the user is among their peers, 0 without peer groups.
+    looks
+        float64 (u,): about how many events of the user there were in this run, 1 at the least. The strongest of
+        n events is n times as likely to be as strong by chance.
+    user_evidence, user_risk, user_is_anomaly
+        float64, float64, bool (u,): `event_bits` less log2 of `looks`, and a quarter of the peers' bits beyond 6,
+        as a forest's are joined to an event's: they support a finding and rarely make one.
+    strongest
+        int64 (u,): the row of the user's strongest kept event in this run; -1 if none was kept.
+    totals
+        Of all.
+    """
+
+    rows: Rows
+    sampled: NDArray[np.bool_]
+    forest: NDArray[np.float64]
+    evidence: NDArray[np.float64]
+    risk: NDArray[np.float64]
+    is_anomaly: NDArray[np.bool_]
+    event_bits: NDArray[np.float64]
+    peer_bits: NDArray[np.float64]
+    looks: NDArray[np.float64]
+    user_evidence: NDArray[np.float64]
+    user_risk: NDArray[np.float64]
+    user_is_anomaly: NDArray[np.bool_]
+    strongest: NDArray[np.int64]
+    totals: Totals
+
+    def why(self, user: int) -> list[str]:
+        """Reasons for a user's risk, the strongest first; empty if nothing speaks against them.
+
+        Parameters
+        ----------
+        user
+            Index into the users.
+        """
+        reasons = []
+        row, bits = int(self.strongest[user]), float(self.event_bits[user])
+        what = "an event that was not kept"
+        if row >= 0:
+            found = names(int(self.rows.patterns[row]))
+            source = f" from {self.rows.source[row]}" if self.rows.source[row] else ""
+            what = (
+                f"{self.rows.event_type[row]}{source} at partition {self.rows.partition[row]}, "
+                f"offset {self.rows.offset[row]}"
+                + (f" ({', '.join(found).replace('_', ' ')})" if found else "")
+            )
+        if bits > 0:
+            looks = round(float(self.looks[user]))
+            among = f", the strongest of about {looks} events" if looks > 1 else ""
+            reasons.append(f"{bits:.1f} bits{among}: {what}")
+        if self.peer_bits[user] > FOREST_USUAL:
+            reasons.append(f"unlike their peers: {self.peer_bits[user]:.1f} bits")
+        return reasons
+
+
+def names(patterns: int) -> list[str]:
+    """The names of a set of patterns.
+
+    Examples
+    --------
+    >>> names(5)
+    ['brute_force', 'password_spray']
+    """
+    return [pattern.name for k, pattern in enumerate(PATTERNS) if patterns >> k & 1]
+
+
+def find(staged: Staged, forest: Forest | None, peers: Peers | None, *, alert_bits: float) -> Findings:
+    """Judge kept events and all users, by risk and never by a fixed share.
+
+    Parameters
+    ----------
+    staged
+        The history.
+    forest
+        None: statistics and patterns stand alone.
+    peers
+        Of `staged.users`; None: users are judged by their events alone.
+    alert_bits
+        Evidence from which an event or user is an anomaly.
+    """
+    rows, sampled = _merged(staged.sample, staged.flagged)
+    bits = forest.bits(rows.features) if forest is not None and len(rows) else np.zeros(len(rows))
+    evidence = verdict(rows.strength, bits)
+    is_anomaly = evidence >= alert_bits
+    strongest = _strongest(staged, rows, evidence)
+    event_bits = staged.users.peak.copy()
+    kept = strongest >= 0
+    event_bits[kept] = np.maximum(event_bits[kept], evidence[strongest[kept]])
+    # The strongest event was not kept: what is known of another one would explain nothing.
+    strongest[kept] = np.where(evidence[strongest[kept]] >= event_bits[kept], strongest[kept], -1)
+    peer_bits = np.zeros(len(staged.users)) if peers is None else peers.bits
+    looks = _looks(staged)
+    user_evidence = verdict(np.maximum(event_bits - np.log2(looks), 0.0), peer_bits)
+    user_is_anomaly = user_evidence >= alert_bits
+    return Findings(
+        rows=rows,
+        sampled=sampled,
+        forest=bits,
+        evidence=evidence,
+        risk=_risks(evidence),
+        is_anomaly=is_anomaly,
+        event_bits=event_bits,
+        peer_bits=peer_bits,
+        looks=looks,
+        user_evidence=user_evidence,
+        user_risk=_risks(user_evidence),
+        user_is_anomaly=user_is_anomaly,
+        strongest=strongest,
+        totals=Totals(
+            events=sum(c.events for c in staged.counts),
+            alerted=sum(c.alerted for c in staged.counts),
+            sampled=int(sampled.sum()),
+            sampled_alerted=int((sampled & (rows.strength >= alert_bits)).sum()),
+            forest_added=int((sampled & is_anomaly & (rows.strength < alert_bits)).sum()),
+            users=len(staged.users),
+            users_flagged=int(user_is_anomaly.sum()),
+        ),
+    )
+
+
+def _merged(sample: Rows, flagged: Rows) -> tuple[Rows, NDArray[np.bool_]]:
+    partition = np.concatenate([sample.partition, flagged.partition])
+    offset = np.concatenate([sample.offset, flagged.offset])
+    source = np.arange(len(offset))
+    order = np.lexsort((source, offset, partition))
+    partition, offset = partition[order], offset[order]
+    first = np.ones(len(order), bool)
+    first[1:] = (np.diff(partition) != 0) | (np.diff(offset) != 0)
+    chosen = order[first]
+    rows = Rows(
+        **{
+            f.name: np.concatenate([getattr(sample, f.name), getattr(flagged, f.name)])[chosen]
+            for f in fields(Rows)
+        }
+    )
+    return rows, chosen < len(sample)
+
+
+def _strongest(staged: Staged, rows: Rows, evidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The row of each user's strongest kept event in this run, the earliest of equals; -1 without one."""
+    here = np.zeros(len(rows), bool)
+    for c in staged.counts:
+        here |= (rows.partition == c.partition) & (rows.offset >= c.start) & (rows.offset < c.end)
+    users = staged.users
+    number = {key: i for i, key in enumerate(zip(users.partition.tolist(), users.user.tolist(), strict=True))}
+    strongest = np.full(len(users), -1)
+    weakest_first = np.lexsort((-np.arange(len(rows)), evidence))
+    for row in weakest_first[here[weakest_first]].tolist():
+        user = number.get((int(rows.partition[row]), rows.user[row]))
+        if user is not None:
+            strongest[user] = row
+    return strongest
+
+
+def _looks(staged: Staged) -> NDArray[np.float64]:
+    """About how many events of each user were in this run: their share of the partition's, as ever."""
+    users, total = staged.users, staged.users.summary["total_events"].astype(np.float64)
+    looks = np.ones(len(users))
+    for c in staged.counts:
+        here = users.partition == c.partition
+        looks[here] = np.maximum(total[here] * (c.events / max(total[here].sum(), 1.0)), 1.0)
+    return looks
+
+
+def _risks(evidence: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([risk(bits) for bits in evidence.tolist()], np.float64)

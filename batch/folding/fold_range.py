@@ -1,0 +1,116 @@
+"""One partition's stretch of history, folded: records in, Arrow record batches of one schema out.
+
+This is what every engine runs, once for each partition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from streamguard.batch.folding.bottom_k import Kept
+from streamguard.batch.folding.fold_file import batches, kept_batches, kept_rows, kept_texts, parts
+from streamguard.batch.folding.summaries import Summaries
+from streamguard.batch.source.offset_range import CHUNK, NAMED, Counts, PlanError, Records, Stretch, checked
+from streamguard.events.event import parse
+from streamguard.history.incidents import Incidents, worst_first
+from streamguard.models.sampling import priority
+from streamguard.settings.schema import Detection, Sampling
+from streamguard.state.partition import PartitionState
+
+RESIDENT = 16 * CHUNK
+MOST_INCIDENTS = 1000
+_MOST_INCIDENT_BYTES = 16_000_000
+
+
+def fold_stretch(
+    stretch: Stretch, records: Records, detection: Detection, sampling: Sampling
+) -> Iterator[pa.RecordBatch]:
+    """Fold a stretch; memory grows with its users, not with its events.
+
+    Raises
+    ------
+    PlanError
+        If a record is outside the stretch or not behind the one before it, or the earlier run's file is damaged.
+    StateError
+        If the earlier run's state is of another layout.
+    """
+    saved: dict[bytes, bytes] = {}
+    summaries, incidents = Summaries(), Incidents(MOST_INCIDENTS)
+    sample, flagged = Kept(sampling.rows), Kept(sampling.flagged)
+    if stretch.earlier is not None:
+        _restore(stretch.earlier, saved, summaries, sample)
+    state = PartitionState(
+        stretch.partition,
+        lambda keys: [saved.get(key) for key in keys],
+        resident=RESIDENT,
+        detection=detection,
+    )
+    counts = Counts(stretch.partition, stretch.start, stretch.end)
+    for offsets, values in checked(stretch, records, counts):
+        events, index, refused = parse(values)
+        folded = state.fold_events(events, index, offsets)
+        state.next_offset = int(offsets[-1]) + 1
+        for incident in folded.incidents:
+            incident.attach(values[index[incident.index]] or b"null")
+        incidents.follow(folded)
+        where = offsets[index] if events else np.empty(0, np.int64)
+        everything = np.arange(len(events))
+        sample.offer(priority(stretch.partition, where).astype(np.float64), where, folded, everything)
+        alerted = np.flatnonzero(folded.kind)
+        flagged.offer(-folded.evidence, where, folded, alerted)
+        summaries.add(folded)
+        counts.events += len(events)
+        counts.alerted += len(alerted)
+        for refusal in refused:
+            counts.refused[refusal.reason] = counts.refused.get(refusal.reason, 0) + 1
+            if len(counts.refused_first) < NAMED:
+                counts.refused_first.append((int(offsets[refusal.index]), refusal.reason, refusal.detail))
+        if events:
+            stamps = folded.columns.timestamp
+            counts.first_ms = min(counts.first_ms or 2**62, int(stamps.min()))
+            counts.last_ms = max(counts.last_ms or 0, int(stamps.max()))
+        if state.full:
+            saved.update(state.changes())
+            state.clean()
+    if stretch.end > stretch.start:
+        state.next_offset = stretch.end
+    saved.update(state.changes())
+    make = partial(batches, stretch.partition)
+    yield from make("counts", value=[msgspec.json.encode(counts)])
+    for kind, kept in (("sample", sample), ("flagged", flagged)):
+        yield from kept_batches(stretch.partition, kind, *kept.rows())
+    users, peaks, packed = summaries.packed()
+    yield from make("user", user=users, peak=peaks, value=packed)
+    yield from make("incident", value=_worst(incidents))
+    items = sorted(saved.items())
+    yield from make("state", key=[key for key, _ in items], value=[value for _, value in items])
+
+
+def _worst(incidents: Incidents) -> list[bytes]:
+    """The worst incidents as JSON, as many as there is room for."""
+    bodies = [msgspec.json.encode(body) for body in worst_first(incidents.bodies())[:MOST_INCIDENTS]]
+    ends = np.cumsum([len(body) for body in bodies])
+    return bodies[: int(np.searchsorted(ends, _MOST_INCIDENT_BYTES, "right"))]
+
+
+def _restore(earlier: str, saved: dict[bytes, bytes], summaries: Summaries, sample: Kept) -> None:
+    try:
+        for kind, rows in parts(earlier):
+            if kind == "state":
+                saved.update(zip(rows["key"].to_pylist(), rows["value"].to_pylist(), strict=True))
+            elif kind == "user":
+                for user, packed in zip(rows["user"].to_pylist(), rows["value"].to_pylist(), strict=True):
+                    summaries.restore(user, packed)
+            elif kind == "sample":
+                sample.restore(kept_rows(rows), kept_texts(rows))
+    except (OSError, KeyError, TypeError, ValueError) as error:  # pyarrow's own are among them
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise PlanError(
+            f"{earlier}, which the earlier run has left, cannot be read ({said}): restore it, or begin anew with what "
+            "is there: --fresh"
+        ) from None

@@ -1,0 +1,91 @@
+"""A topic's archive as a source: the topic's partitions, offsets and events, read from Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamguard.batch.source.archive_manifest import File, Manifest
+from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.batch.source.sources import rows_at_a_time
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSource:
+    """A topic's archive, as `streamguard.batch.archive` writes it: the topic's partitions, offsets and events."""
+
+    directory: str
+    manifest: Manifest
+    kind: str = "archive"
+
+    def identity(self) -> dict[str, Any]:
+        """The topic's: a run goes on from the topic to its archive, and back."""
+        return self.manifest.source
+
+    def bounds(self) -> dict[int, tuple[int, int]]:
+        """From the first offset ever archived to the first that is not archived yet."""
+        if not self.manifest.starts:
+            raise PlanError(f"{self.directory}: the archive holds nothing yet: run `streamguard archive`")
+        return {p: (start, self.manifest.ends[p]) for p, start in sorted(self.manifest.starts.items())}
+
+    def at_time(self, ms: int) -> dict[int, int]:
+        """Of each partition the first offset whose event is not older, by its own time; the end where all are."""
+        found = {}
+        for partition, (_, end) in self.bounds().items():
+            later = (f for f in self.manifest.files if f.partition == partition and (f.last_ms or 0) >= ms)
+            file = next(later, None)
+            found[partition] = end if file is None else self._first_at(file, ms)
+        return found
+
+    def records(self, stretch: Stretch) -> Records:
+        """Read the partition's files, row group by row group."""
+        from streamguard.batch.source.decoded import to_values
+
+        for file in self.manifest.of(stretch.partition, stretch.start, stretch.end):
+            for batch in self._batches(file, None):
+                offsets = batch["offset"].to_numpy()
+                a, b = np.searchsorted(offsets, [stretch.start, stretch.end]).tolist()
+                if a < b:
+                    yield offsets[a:b], to_values(batch.slice(a, b - a))
+
+    def nothing_between(self, partition: int, start: int, end: int) -> bool:
+        """Whether another look confirms that the archive has no record there."""
+        for file in self.manifest.of(partition, start, end):
+            for batch in self._batches(file, ["offset"]):
+                a, b = np.searchsorted(batch["offset"].to_numpy(), [start, end])
+                if a < b:
+                    return False
+        return True
+
+    def _first_at(self, file: File, ms: int) -> int:
+        for batch in self._batches(file, ["offset", "timestamp"]):
+            stamps = batch["timestamp"].cast("int64").fill_null(0).to_numpy()
+            later = np.flatnonzero(stamps >= ms)
+            if len(later):
+                return int(batch["offset"][later[0]].as_py())
+        return file.end
+
+    def _batches(self, file: File, columns: list[str] | None) -> Iterator[Any]:
+        """The file's rows, if it is the one that the manifest names."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path = Path(self.directory) / file.path
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as table:
+                size, rows = path.stat().st_size, table.metadata.num_rows
+                if (size, rows) != (file.bytes, file.rows):
+                    raise PlanError(
+                        f"{path} has {rows:,} rows in {size:,} bytes, but the manifest says {file.rows:,} in "
+                        f"{file.bytes:,}: restore the file"
+                    )
+                yield from table.iter_batches(rows_at_a_time(table.metadata), columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise PlanError(
+                f"{path} (offsets {file.start} to {file.end - 1} of partition {file.partition}) cannot be read "
+                f"({str(error).splitlines()[0]}): restore the file"
+            ) from None

@@ -1,0 +1,117 @@
+"""A range of offsets of one partition: what a task reads, and the check that it was read as planned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.errors import DataError
+
+CHUNK = 4096
+NAMED = 5
+"""Refused records, and gaps, that are told one by one."""
+
+Records = Iterable[tuple[NDArray[np.int64], list[bytes | None]]]
+"""Chunks of any size, in offset order: offsets int64 (n,), and n values."""
+
+
+class PlanError(DataError):
+    """What was read is not what was planned, or cannot be; the message names partition and offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What one task has to fold.
+
+    Attributes
+    ----------
+    partition
+        Its number.
+    start, end
+        First offset, and first offset behind the last.
+    earlier
+        File of an earlier run that ended at `start`; None to begin anew.
+    """
+
+    partition: int
+    start: int
+    end: int
+    earlier: str | None = None
+
+
+class Counts(msgspec.Struct, forbid_unknown_fields=True):
+    """What was read of one partition in this run."""
+
+    partition: int
+    start: int
+    """First planned offset."""
+    end: int
+    """First offset behind the plan."""
+    records: int = 0
+    events: int = 0
+    alerted: int = 0
+    refused: dict[str, int] = {}
+    """Records that are no events, by reason."""
+    refused_first: list[tuple[int, str, str]] = []
+    """The first few: offset, reason, detail."""
+    gaps: list[tuple[int, int]] = []
+    """The first few ranges of offsets without a record, end exclusive."""
+    missing: int = 0
+    """Offsets without a record: transaction markers and aborted records, or a broken plan."""
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+
+def file_of(directory: str | Path, partition: int) -> Path:
+    """Where a directory has a partition, folded or laid out by `streamguard.batch.source.partition_files`."""
+    return Path(directory) / f"partition-{partition:04d}.parquet"
+
+
+def checked(
+    stretch: Stretch, records: Records, counts: Counts
+) -> Iterator[tuple[NDArray[np.int64], list[bytes | None]]]:
+    """Chunks of a bounded size, in the order of the plan; records and offsets without one are counted.
+
+    Raises
+    ------
+    PlanError
+        If a record is outside the stretch or not behind the one before it.
+    """
+    at = stretch.start
+    for offsets, values in _chunks(records):
+        _check(stretch, at, offsets)
+        _count_gaps(counts, at, offsets)
+        at = int(offsets[-1]) + 1
+        counts.records += len(values)
+        yield offsets, values
+    _count_gaps(counts, at, np.array([stretch.end]))
+
+
+def _chunks(records: Records) -> Iterator[tuple[NDArray[np.int64], list[bytes | None]]]:
+    for offsets, values in records:
+        for a in range(0, len(values), CHUNK):
+            yield offsets[a : a + CHUNK], values[a : a + CHUNK]
+
+
+def _check(stretch: Stretch, at: int, offsets: NDArray[np.int64]) -> None:
+    before = np.concatenate([[at - 1], offsets[:-1]])
+    wrong = np.flatnonzero((offsets <= before) | (offsets >= stretch.end))
+    if len(wrong):
+        k = wrong[0]
+        raise PlanError(
+            f"partition {stretch.partition}: offset {offsets[k]} came after {before[k]}, but the plan is every "
+            f"offset from {stretch.start} to {stretch.end - 1}, once, in order"
+        )
+
+
+def _count_gaps(counts: Counts, at: int, offsets: NDArray[np.int64]) -> None:
+    before = np.concatenate([[at], offsets[:-1] + 1])
+    for k in np.flatnonzero(offsets > before).tolist():
+        counts.missing += int(offsets[k] - before[k])
+        if len(counts.gaps) < NAMED:
+            counts.gaps.append((int(before[k]), int(offsets[k])))

@@ -1,0 +1,99 @@
+"""The `streamguard` command: subcommands are imported when they are called, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import streamguard
+from streamguard.errors import CannotWriteError, ExitCode, StreamGuardError
+from streamguard.text import printable
+
+COMMANDS = {
+    "demo": ("streamguard.cli.demo", "Show StreamGuard at work on a real Kafka, in three minutes."),
+    "broker": ("streamguard.cli.broker", "Run a one-node Apache Kafka on this machine."),
+    "doctor": ("streamguard.cli.doctor", "Check machine, Kafka and models; report problems and remedies."),
+    "topics": ("streamguard.cli.topics", "Create or check StreamGuard's topics."),
+    "simulate": ("streamguard.cli.simulate", "Generate security events: habits, drift and named attacks."),
+    "worker": ("streamguard.agents.commands.worker", "Score events from Kafka and publish incidents."),
+    "forget": ("streamguard.agents.commands.forget", "Delete what was learned about a user."),
+    "retrain": ("streamguard.batch.commands.retrain", "Learn from history: features, a model, a report."),
+    "models": ("streamguard.cli.models", "List, check, compare and promote models."),
+    "archive": (
+        "streamguard.batch.commands.archive",
+        "Keep a topic's events as Parquet, before Kafka deletes them.",
+    ),
+    "replay": ("streamguard.cli.replay", "Score events from a file or standard input."),
+    "evaluate": ("streamguard.cli.evaluate", "Measure detection on labelled events."),
+}
+"""Subcommand -> the module whose `command` it is, and its line in `--help`."""
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Errors of a full or broken disk behind standard output. A closed pipe is handled by click."""
+
+
+class LazyGroup(click.Group):
+    """A click group whose commands live in modules of their own, imported on use; every error ends here."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command; a `StreamGuardError` ends it with one message and the error's exit code."""
+        try:
+            return super().main(*args, **kwargs)
+        except StreamGuardError as error:
+            _end(error)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            _end(CannotWriteError(f"cannot write the output: {error.strerror}"))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it with 130, as shells expect, unless it handles Ctrl-C itself."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
+            ctx.exit(ExitCode.INTERRUPTED)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _end(error: StreamGuardError) -> None:
+    """Print the error and exit with its code."""
+    with contextlib.suppress(OSError):
+        show(error)
+    # Output that is still buffered would fail again at exit.
+    if isinstance(error, CannotWriteError):
+        with contextlib.suppress(OSError), Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
+    sys.exit(error.exit_code)
+
+
+def show(error: StreamGuardError) -> None:
+    """Print an error; text of others in it is made safe for a terminal."""
+    click.echo(f"Error: {printable(str(error), keep=chr(10))}", err=True)
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(streamguard.__version__, prog_name="streamguard")
+def main() -> None:
+    """Learn what is normal for each user; report what is not, and why."""

@@ -1,0 +1,152 @@
+"""Options and their types that several subcommands share; each is defined once, here."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamguard.errors import ConfigurationError
+from streamguard.kafka.connection import Brokers
+from streamguard.settings.load import load, override
+from streamguard.settings.schema import Settings
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+config = click.option(
+    "--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML)."
+)
+bootstrap_servers = click.option("--bootstrap-servers", help="Kafka brokers, host:port[,host:port].")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+class Duration(click.ParamType):
+    """`90s`, `15m`, `2h` or `30d`, in seconds.
+
+    Parameters
+    ----------
+    minimum, maximum
+        Seconds.
+
+    Examples
+    --------
+    >>> Duration().convert("1.5h", None, None)
+    5400.0
+    """
+
+    name = "duration"
+
+    def __init__(self, minimum: float = 0.001, maximum: float = float("inf")) -> None:
+        self._minimum = minimum
+        self._maximum = maximum
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", value, re.ASCII)
+        if not found:
+            self.fail(f"{value!r} is not a duration: write 90s, 15m, 2h or 30d", param, ctx)
+        seconds = float(found[1]) * _UNITS[found[2]]
+        if not self._minimum <= seconds <= self._maximum:
+            limits = f"at least {_written(self._minimum)}"
+            if self._maximum < float("inf"):
+                limits += f" and at most {_written(self._maximum)}"
+            self.fail(f"{value} is out of range: {limits}", param, ctx)
+        return seconds
+
+
+def _written(seconds: float) -> str:
+    """A duration as `Duration` reads it.
+
+    Examples
+    --------
+    >>> _written(0.001), _written(1.0), _written(2_592_000.0)
+    ('1ms', '1s', '30d')
+    """
+    unit = next(unit for unit in ("d", "h", "m", "s", "ms") if seconds >= _UNITS[unit])
+    return f"{seconds / _UNITS[unit]:g}{unit}"
+
+
+class Time(click.ParamType):
+    """A time in RFC 3339 or a date, as epoch milliseconds; without an offset it is UTC.
+
+    Examples
+    --------
+    >>> Time().convert("1970-01-02", None, None)
+    86400000
+    """
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, int):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time: write 2025-01-06 or 2025-01-06T08:00:00Z", param, ctx)
+        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+class Limit(Time):
+    """A time, or offsets by partition."""
+
+    name = "time|offsets"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and re.fullmatch(r"\d+:\d+(,\d+:\d+)*", value, re.ASCII):
+            return {int(p): int(offset) for p, offset in (pair.split(":") for pair in value.split(","))}
+        if isinstance(value, str) and re.fullmatch(r"[\d:,]+", value, re.ASCII):
+            self.fail(
+                f"{value!r} is not a list of offsets: write PARTITION:OFFSET,... such as 0:1200,1:900",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
+class Directory(click.Path):
+    """A directory to write to."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name of a directory must not be empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def read_settings(config: Path | None, **sections: dict[str, Any]) -> Settings:
+    """Settings from file, environment and command line, in rising order of precedence.
+
+    Parameters
+    ----------
+    config
+        A TOML file; None means defaults.
+    sections
+        By section the values that the command line gives; None gives no value.
+
+    Raises
+    ------
+    SettingsError
+        If a name or a value does not fit, or the settings of a secured Kafka contradict each other.
+    """
+    settings = override(load(config), **sections)
+    Brokers.of(settings)
+    return settings
+
+
+def check_master(master: str | None, engine: str) -> None:
+    """Refuse a Spark master where Spark does not run.
+
+    Raises
+    ------
+    ConfigurationError
+        If a master is given for the engine `local`.
+    """
+    if master is not None and engine == "local":
+        raise ConfigurationError("--master names a Spark master: remove it, or choose --engine spark")

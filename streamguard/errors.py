@@ -1,0 +1,74 @@
+"""The errors that StreamGuard raises, each with the exit code of a command that it ends."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a command ended; from 65 on the names and numbers are those of sysexits.h."""
+
+    OK = 0
+    """The command did its work."""
+    FOUND = 1
+    """A check found what it looks for: `replay --fail-on`, `doctor`."""
+    USAGE = 2
+    """The command line is wrong."""
+    NOT_PROMOTED = 3
+    """`retrain` published a run, but no new model."""
+    DATA_ERROR = 65
+    """The input is missing, damaged, or differs from the plan."""
+    UNAVAILABLE = 69
+    """Kafka, Spark or Java cannot be reached or started: try again later."""
+    SOFTWARE = 70
+    """An unexpected exception: started again, a worker folds from its last checkpoint."""
+    CANNOT_WRITE = 73
+    """The output or the disk cannot be written."""
+    TEMPORARY = 75
+    """Another process owns the partition or the output directory: start the command again."""
+    CONFIGURATION = 78
+    """Settings, topics and stored state contradict each other: a person has to decide."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+class StreamGuardError(Exception):
+    """An error that a person can act on: the message says what is wrong, where, and what to do.
+
+    Attributes
+    ----------
+    exit_code
+        How a command ends that this error stops.
+    """
+
+    exit_code = ExitCode.SOFTWARE
+
+
+class DataError(StreamGuardError):
+    """The input is missing, damaged, or differs from the plan."""
+
+    exit_code = ExitCode.DATA_ERROR
+
+
+class UnavailableError(StreamGuardError):
+    """A service that is needed does not answer or does not start."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+class CannotWriteError(StreamGuardError):
+    """A file, a directory or the disk cannot be written."""
+
+    exit_code = ExitCode.CANNOT_WRITE
+
+
+class TemporaryError(StreamGuardError):
+    """Another process has what this one needs."""
+
+    exit_code = ExitCode.TEMPORARY
+
+
+class ConfigurationError(StreamGuardError):
+    """Settings, topics or stored state contradict each other."""
+
+    exit_code = ExitCode.CONFIGURATION

@@ -1,0 +1,1 @@
+"""Cache directories and durable writes."""

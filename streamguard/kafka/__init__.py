@@ -1,0 +1,1 @@
+"""Kafka for every layer: connections, topics, access rights, producers and announcements."""

@@ -1,0 +1,352 @@
+"""The Kafka topics that StreamGuard needs: names, how to create them, what is wrong with those there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from streamguard.errors import ConfigurationError, UnavailableError
+from streamguard.kafka.connection import Brokers, Heard, metadata
+from streamguard.settings.schema import Settings
+
+LARGEST_EVENT = 4 * 1024 * 1024
+"""Bytes of the largest record in the events topic; a dead letter adds its reason and origin to it."""
+
+LARGEST_INCIDENT = 1_048_588
+"""Bytes that the alerts topic has to take, Kafka's default: an incident has its event in it."""
+
+DELETION_MS = 7 * 86_400_000
+"""How long the changelog tells that a user was forgotten, for workers that are down meanwhile."""
+_TIMEOUT = 30.0
+"""Seconds that the cluster has for an answer."""
+
+
+class TopicsError(UnavailableError):
+    """Kafka did not answer or refused a change; the message says which and what to do."""
+
+
+class TopicsMismatchError(ConfigurationError):
+    """Topics differ from the settings; the message names every deviation and its remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A value of a topic's setting and which others will do; where it is the least, -1 means unlimited."""
+
+    value: str
+    rule: Literal["", "at least ", "at most "] = ""
+
+    def accepts(self, found: str) -> bool:
+        """Whether a topic may have `found` here.
+
+        Examples
+        --------
+        >>> Wanted("600000", "at most ").accepts("604800000")
+        False
+        >>> Wanted("604800000", "at least ").accepts("-1")
+        True
+        """
+        if not self.rule:
+            return found == self.value
+        if self.rule == "at least ":
+            return float(found) < 0 or float(found) >= float(self.value)
+        return float(found) <= float(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic as it should be; `exact_partitions` where the count is part of what the state means."""
+
+    name: str
+    partitions: int
+    exact_partitions: bool = False
+    settings: dict[str, Wanted] = field(default_factory=dict)
+
+
+def names(settings: Settings) -> dict[str, str]:
+    """What each topic is called, by its role: events, alerts, dead_letter, models, changelog.
+
+    Examples
+    --------
+    >>> names(Settings())["changelog"]
+    'streamguard-state-changelog'
+    """
+    kafka = settings.kafka
+    return {
+        "events": kafka.events_topic,
+        "alerts": kafka.alerts_topic,
+        "dead_letter": kafka.dead_letter_topic,
+        "models": kafka.models_topic,
+        "changelog": f"{settings.worker.app_id}-state-changelog",
+    }
+
+
+class Deviation(NamedTuple):
+    """One way in which a topic differs from what is required, and what to do about it."""
+
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.found}: {self.remedy}"
+
+
+def create(settings: Settings, *, alter: bool = False) -> list[str]:
+    """Create the topics that are missing and wait until every broker request finds them.
+
+    Parameters
+    ----------
+    settings
+        Names, partitions, replication and retention.
+    alter
+        Also give existing topics the settings that `check` finds wrong; partitions are never changed.
+
+    Returns
+    -------
+    list of str
+        Names of the topics that were created.
+
+    Raises
+    ------
+    TopicsError
+        If Kafka cannot be reached or refuses.
+    """
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import NewTopic
+
+    admin, heard = _admin(settings)
+    wanted = _wanted(settings)
+    existing = _existing(admin, heard, settings)
+    missing = [topic for topic in wanted if topic.name not in existing]
+    created = []
+    requests = [
+        NewTopic(
+            topic.name,
+            topic.partitions,
+            settings.kafka.replication_factor,
+            config={name: setting.value for name, setting in topic.settings.items()},
+        )
+        for topic in missing
+    ]
+    for name, request in (admin.create_topics(requests) if requests else {}).items():
+        try:
+            request.result(_TIMEOUT)
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise TopicsError(f"Kafka did not create the topic {name}: {error.args[0].str()}") from None
+    _await(
+        lambda: {topic.name for topic in wanted} <= set(_existing(admin, heard, settings)),
+        "Kafka has created the topics but does not show them: look into the broker's log",
+    )
+    if alter:
+        _alter(admin, [topic for topic in wanted if topic.name not in created])
+    return created
+
+
+def check(settings: Settings) -> list[Deviation]:
+    """Every deviation of the topics from what the settings require.
+
+    Raises
+    ------
+    TopicsError
+        If Kafka cannot be reached.
+    """
+    admin, heard = _admin(settings)
+    existing = _existing(admin, heard, settings)
+    deviations = []
+    for topic in _wanted(settings):
+        if topic.name not in existing:
+            deviations.append(Deviation(f"{topic.name} does not exist", "run `streamguard topics create`"))
+            continue
+        partitions, replicas = existing[topic.name]
+        if topic.exact_partitions and partitions != topic.partitions:
+            deviations.append(
+                Deviation(
+                    f"{topic.name} has {partitions} partitions, required {topic.partitions}",
+                    "set kafka.partitions to the number of the events topic; where the changelog differs from it, "
+                    "choose another worker.app_id, which starts with an empty state",
+                )
+            )
+        if replicas < settings.kafka.replication_factor:
+            deviations.append(
+                Deviation(
+                    f"{topic.name} has replication factor {replicas}, required at least "
+                    f"{settings.kafka.replication_factor}",
+                    "raise it with kafka-reassign-partitions, or set kafka.replication_factor",
+                )
+            )
+    present = [topic for topic in _wanted(settings) if topic.name in existing]
+    return deviations + [
+        Deviation(
+            f"{topic.name} has {setting}={found}, required {wanted.rule}{wanted.value}",
+            "run `streamguard topics create --alter`",
+        )
+        for topic, setting, found, wanted in _deviations(admin, present)
+    ]
+
+
+def require(settings: Settings) -> None:
+    """Do nothing if the topics are as the settings want them.
+
+    Raises
+    ------
+    TopicsMismatchError
+        If one is missing or differs.
+    TopicsError
+        If Kafka cannot be reached.
+    """
+    if deviations := check(settings):
+        raise TopicsMismatchError("\n".join(map(str, deviations)))
+
+
+def _wanted(settings: Settings) -> list[Topic]:
+    name = names(settings)
+    kafka = settings.kafka
+    retention_ms = round(kafka.events_retention_days * 24 * 3600 * 1000)
+    deleted, compacted = Wanted("delete"), Wanted("compact")
+    return [
+        Topic(
+            name["events"],
+            kafka.partitions,
+            exact_partitions=True,
+            settings={
+                "cleanup.policy": deleted,
+                # Kafka deletes by the record's time, so a back-fill too is produced with the present time;
+                # when it happened stands in the event.
+                "retention.ms": Wanted(str(retention_ms), "at least "),
+                "retention.bytes": Wanted("-1"),
+                "max.message.bytes": Wanted(str(LARGEST_EVENT), "at most "),
+            },
+        ),
+        Topic(
+            name["alerts"],
+            kafka.partitions,
+            settings={
+                "cleanup.policy": deleted,
+                "max.message.bytes": Wanted(str(LARGEST_INCIDENT), "at least "),
+            },
+        ),
+        Topic(
+            name["dead_letter"],
+            1,
+            settings={
+                "cleanup.policy": deleted,
+                "max.message.bytes": Wanted(str(LARGEST_EVENT + 65_536), "at least "),
+            },
+        ),
+        Topic(
+            name["models"],
+            1,
+            # Each worker repeats what it says; who starts later has no use for what was said before.
+            settings={
+                "cleanup.policy": deleted,
+                "retention.ms": Wanted("3600000", "at most "),
+                "segment.ms": Wanted("3600000", "at most "),
+            },
+        ),
+        Topic(
+            name["changelog"],
+            kafka.partitions,
+            exact_partitions=True,
+            settings={
+                "cleanup.policy": compacted,
+                # Only closed segments are compacted, and recovery reads what is not.
+                "segment.ms": Wanted("600000", "at most "),
+                "segment.bytes": Wanted(str(64 * 1024 * 1024), "at most "),
+                "min.cleanable.dirty.ratio": Wanted("0.2", "at most "),
+                "delete.retention.ms": Wanted(str(DELETION_MS), "at least "),
+                "max.message.bytes": Wanted(str(2 * 1024 * 1024), "at least "),
+            },
+        ),
+    ]
+
+
+def _admin(settings: Settings) -> tuple[Any, Heard]:
+    from confluent_kafka.admin import AdminClient
+
+    heard = Heard()
+    return AdminClient(Brokers.of(settings).librdkafka(error_cb=heard)), heard
+
+
+def _existing(admin: Any, heard: Heard, settings: Settings) -> dict[str, tuple[int, int]]:
+    """Topic name -> (partitions, replicas of the least replicated one)."""
+    from confluent_kafka import KafkaException
+
+    try:
+        topics = metadata(admin, heard, _TIMEOUT).topics
+    except KafkaException as error:
+        reason, remedy = heard.reason(
+            error.args[0], "start one with `streamguard broker`, or set kafka.bootstrap_servers"
+        )
+        raise TopicsError(
+            f"no Kafka answers at {settings.kafka.bootstrap_servers} ({reason}): {remedy}"
+        ) from None
+    return {
+        name: (len(topic.partitions), min(len(partition.replicas) for partition in topic.partitions.values()))
+        for name, topic in topics.items()
+        if topic.partitions
+    }
+
+
+def _deviations(admin: Any, topics: list[Topic]) -> list[tuple[Topic, str, str, Wanted]]:
+    """(topic, setting, found, wanted) of each setting that will not do."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import ConfigResource, ResourceType
+
+    if not topics:
+        return []
+    answers = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics])
+    by_name = {resource.name: answer for resource, answer in answers.items()}
+    wrong = []
+    for topic in topics:
+        try:
+            found = by_name[topic.name].result(_TIMEOUT)
+        except KafkaException as error:
+            raise TopicsError(
+                f"Kafka does not tell the settings of {topic.name}: {error.args[0].str()}"
+            ) from None
+        wrong += [
+            (topic, setting, found[setting].value, wanted)
+            for setting, wanted in topic.settings.items()
+            if not wanted.accepts(found[setting].value)
+        ]
+    return wrong
+
+
+def _alter(admin: Any, topics: list[Topic]) -> None:
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+    changes: dict[str, list[Any]] = {}
+    for topic, setting, _, wanted in _deviations(admin, topics):
+        entry = ConfigEntry(setting, wanted.value, incremental_operation=AlterConfigOpType.SET)
+        changes.setdefault(topic.name, []).append(entry)
+    if not changes:
+        return
+    answers = admin.incremental_alter_configs(
+        [
+            ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+            for name, entries in changes.items()
+        ]
+    )
+    for resource, answer in answers.items():
+        try:
+            answer.result(_TIMEOUT)
+        except KafkaException as error:
+            raise TopicsError(f"Kafka did not change {resource.name}: {error.args[0].str()}") from None
+    _await(
+        lambda: not _deviations(admin, topics),
+        f"Kafka has changed {sorted(changes)} but does not show it: look into the broker's log",
+    )
+
+
+def _await(shown: Callable[[], bool], otherwise: str) -> None:
+    """Wait for the brokers to have heard what the controller has confirmed."""
+    deadline = time.monotonic() + _TIMEOUT
+    while not shown():
+        if time.monotonic() > deadline:
+            raise TopicsError(otherwise)
+        time.sleep(0.05)

@@ -1,1 +1,0 @@
-"""What this machine has: a Java, jars, a place for caches."""

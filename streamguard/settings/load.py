@@ -1,0 +1,138 @@
+"""Settings as they are given: a TOML file, and `STREAMGUARD_SECTION_NAME` variables; what is wrong is said in words."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamguard.settings.schema import Settings, SettingsError
+
+
+def load(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from a TOML file, overridden by the environment.
+
+    Parameters
+    ----------
+    path
+        A TOML file with the sections of `Settings`; None means defaults.
+    environ
+        Variables named `STREAMGUARD_<SECTION>_<NAME>`; None means the process's own.
+
+    Raises
+    ------
+    SettingsError
+        If a section, a name or a value does not fit; the message says which and where it stands.
+
+    Examples
+    --------
+    >>> load(environ={"STREAMGUARD_WORKER_CHUNK_EVENTS": "500"}).worker.chunk_events
+    500
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = msgspec.toml.decode(Path(path).read_bytes())
+        except OSError as error:
+            raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path} is not valid TOML: {error}") from None
+        _convert(tree, str(path), strict=True)
+    prefix = "STREAMGUARD_"
+    for name, value in (os.environ if environ is None else environ).items():
+        if not name.startswith(prefix):
+            continue
+        section, _, field = name.removeprefix(prefix).lower().partition("_")
+        if is_service_link(name, value):
+            continue
+        if section not in Settings.__struct_fields__:
+            if near := _near(section, Settings.__struct_fields__):
+                raise SettingsError(f"the environment variable {name}: there is no section {section!r}{near}")
+            continue
+        tree.setdefault(section, {})[field] = value
+        _convert({section: {field: value}}, f"the environment variable {name}", strict=False)
+    return _convert(tree, "settings", strict=False)
+
+
+def override(settings: Settings, **sections: Mapping[str, Any]) -> Settings:
+    """Settings with the values that the command line gives, by section; None gives no value.
+
+    Raises
+    ------
+    SettingsError
+        If a value does not fit.
+
+    Examples
+    --------
+    >>> override(Settings(), worker={"chunk_events": 500, "data_dir": None}).worker.chunk_events
+    500
+    """
+    for section, given in sections.items():
+        values = {name: value for name, value in given.items() if value is not None}
+        replaced = msgspec.structs.replace(getattr(settings, section), **values)
+        settings = msgspec.structs.replace(settings, **{section: replaced})
+    return _convert(msgspec.to_builtins(settings), "the command line", strict=False)
+
+
+_SERVICE_LINK = re.compile(
+    r"(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)\Z"
+)
+
+
+def is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes sets this variable for a service: one named `streamguard-worker` must not stop a worker.
+
+    Examples
+    --------
+    >>> is_service_link("STREAMGUARD_WORKER_METRICS_PORT", "tcp://10.0.0.7:9464")
+    True
+    >>> is_service_link("STREAMGUARD_WORKER_METRICS_PORT", "9464")
+    False
+    """
+    address = name.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://"))
+    return address or _SERVICE_LINK.search(name) is not None
+
+
+def _convert(tree: dict[str, Any], source: str, *, strict: bool) -> Settings:
+    try:
+        return msgspec.convert(tree, Settings, strict=strict)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{source}: {_plain(str(error))}") from None
+
+
+_UNKNOWN = re.compile(
+    r"Object contains unknown field `(?P<name>.*?)`(?: - at `\$\.(?P<section>\w+)`)?", re.DOTALL
+)
+
+
+_MISFIT = re.compile(
+    r"Expected `(?P<kind>\w+)`(?P<bound> [<>]=? [\d.]+)?(, got `\w+`)? - at `\$\.(?P<name>[\w.]+)`"
+)
+_KINDS = {
+    "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text, in quotation marks",
+    "object": "a section",
+}  # fmt: skip
+
+
+def _plain(said: str) -> str:
+    """What msgspec says, in a reader's words where a name or the kind of a value is wrong."""
+    if (value := _MISFIT.fullmatch(said)) and value["kind"] in _KINDS:
+        return f"{value['name']} has to be {_KINDS[value['kind']]}{value['bound'] or ''}"
+    found = _UNKNOWN.fullmatch(said)
+    if found is None:
+        return said
+    name, section = found["name"][:100], found["section"]
+    if section is None:
+        return f"there is no section {name!r}{_near(name, Settings.__struct_fields__)}"
+    known = type(getattr(Settings(), section)).__struct_fields__
+    return f"there is no setting {section}.{name}{_near(name, known)}"
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1, 0.7)
+    return f"; did you mean {near[0]}?" if near else ""

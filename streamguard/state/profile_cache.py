@@ -1,0 +1,131 @@
+"""Profiles in memory: a bounded arena of one partition's, read from the store on a miss, saved when changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamguard.fold import profile as layout
+from streamguard.state.codec import StateError, other_layout, pack, unpack
+
+Read = Callable[[list[bytes]], list[bytes | None]]
+"""Looks up stored values: keys -> value or None, in order."""
+
+_BLANK = layout.blank()
+
+
+class Arena:
+    """A fixed number of profiles; those not used for longest make room, unless they are unsaved.
+
+    Parameters
+    ----------
+    partition
+        Named in errors.
+    read
+        Looks up what the last checkpoint saved.
+    size
+        Profiles held at the most.
+
+    Attributes
+    ----------
+    profiles
+        `PROFILE` (size,).
+    asked, loaded, begun
+        How many profiles were asked for; of them those that were read from the store, and new ones.
+    """
+
+    def __init__(self, partition: int, read: Read, size: int) -> None:
+        self.profiles = np.zeros(size, layout.PROFILE)
+        self._bytes = self.profiles.view(np.uint8).reshape(size, -1)
+        self._named = f"a profile in partition {partition}"
+        self._partition = partition
+        self._read = read
+        self._row: dict[str, int] = {}
+        self._user = [""] * size
+        self._free = list(range(size - 1, -1, -1))
+        self._dirty = np.zeros(size, np.bool_)
+        self._used = np.zeros(size, np.int64)
+        self._chunk = 0
+        self.asked = self.loaded = self.begun = 0
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def rows(self, users: list[str]) -> NDArray[np.int64]:
+        """Where each user's profile stands, for a chunk that will change them.
+
+        Raises
+        ------
+        StateError
+            If there is no room beside unsaved profiles, or a stored one has another layout.
+        """
+        self._chunk += 1
+        self.asked += len(users)
+        known = self._row
+        try:
+            rows = np.array([known[user] for user in users], np.int64)
+        except KeyError:
+            self._used[[known[user] for user in users if user in known]] = self._chunk
+            self._admit(list(dict.fromkeys(user for user in users if user not in known)))
+            rows = np.array([known[user] for user in users], np.int64)
+        self._used[rows] = self._chunk
+        self._dirty[rows] = True
+        return rows
+
+    def _admit(self, users: list[str]) -> None:
+        if len(self._free) < len(users):
+            self._evict(len(users) - len(self._free))
+        values = self._read([user_key(user) for user in users])
+        new = values.count(None)
+        self.begun += new
+        self.loaded += len(users) - new
+        for user, value in zip(users, values, strict=True):
+            row = self._free.pop()
+            self.profiles[row] = _BLANK if value is None else self._stored(value)
+            self._row[user] = row
+            self._user[row] = user
+
+    def _stored(self, value: bytes) -> np.void:
+        profile: np.void = unpack(value, layout.PROFILE, self._named)[0]
+        if profile["version"] != layout.VERSION:
+            found = f"{self._named} has layout {profile['version']}"
+            raise StateError(other_layout(f"{found}, this program has layout {layout.VERSION}"))
+        return profile
+
+    def _evict(self, needed: int) -> None:
+        taken = np.zeros(len(self._user), np.bool_)
+        taken[self._free] = True
+        candidates = np.flatnonzero(~self._dirty & ~taken & (self._used < self._chunk))
+        if len(candidates) < needed:
+            raise StateError(
+                f"partition {self._partition}: {needed} more profiles do not fit beside {int(self._dirty.sum())} "
+                f"unsaved ones of {len(self._user)}: raise `worker.resident_profiles` or save more often"
+            )
+        many = min(len(candidates), max(needed, len(self._user) // 16))
+        oldest = candidates[np.argsort(self._used[candidates], kind="stable")[:many]]
+        for row in oldest.tolist():
+            del self._row[self._user[row]]
+            self._free.append(row)
+
+    @property
+    def full(self) -> bool:
+        """Whether half of the profiles are unsaved: time to save, lest the next chunk find no room."""
+        return int(np.count_nonzero(self._dirty)) * 2 >= len(self._user)
+
+    def changes(self) -> list[tuple[bytes, bytes]]:
+        """(key, value) of every unsaved profile."""
+        return [
+            (user_key(self._user[row]), pack(self.profiles[row]))
+            for row in np.flatnonzero(self._dirty).tolist()
+        ]
+
+    def clean(self) -> None:
+        """All are saved."""
+        self._dirty[:] = False
+
+
+def user_key(user: str) -> bytes:
+    """The key under which a user's profile is stored."""
+    return b"u" + user.encode()
