@@ -22,12 +22,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from streamguard.batch.archive_writer import name_aside, read_part, write_stretch
+from streamguard.batch.archive_writer import name_aside, read_part, write_archive_files
 from streamguard.batch.engines import local
 from streamguard.batch.runs import BusyError
 from streamguard.batch.source import archive_manifest
 from streamguard.batch.source.archive_manifest import File, Manifest
-from streamguard.batch.source.offset_range import PlanError, Stretch
+from streamguard.batch.source.offset_range import OffsetRange, PlanError
 from streamguard.batch.source.plan import Limit, check_read, plan
 from streamguard.batch.source.sources import KafkaSource, Source
 from streamguard.errors import CannotWriteError
@@ -113,22 +113,22 @@ def archive(
     source = KafkaSource(Brokers.of(settings), settings.kafka.events_topic)
     with _alone(directory):
         before = _opened(directory, source)
-        stretches = plan(source, _Archived(before.ends), until=until, most=most)
-        new = [s for s in stretches if s.end > s.start]
+        ranges = plan(source, _Archived(before.ends), until=until, most=most)
+        new = [s for s in ranges if s.end > s.start]
         say(f"{sum(s.end - s.start for s in new):,} offsets of {len(new)} partitions are new")
         aside = directory / _ASIDE
         aside.mkdir()
         today = int(time.time()) // 86_400
         try:
-            _run(source, new, settings, aside, partial(write_stretch, _days(before), today), say)
+            _run(source, new, settings, aside, partial(write_archive_files, _days(before), today), say)
             parts = [read_part(aside, s.partition) for s in new]
             check_read(source, [part.counts for part in parts])
             files = [file for part in parts for file in part.files]
             _publish(directory, files)
             after = msgspec.structs.replace(
                 before,
-                starts={s.partition: s.start for s in stretches} | before.starts,
-                ends=before.ends | {s.partition: s.end for s in stretches},
+                starts={s.partition: s.start for s in ranges} | before.starts,
+                ends=before.ends | {s.partition: s.end for s in ranges},
                 files=sorted([*before.files, *files], key=lambda f: (f.partition, f.start)),
             )
             after.save(directory)
@@ -147,13 +147,15 @@ def archive(
 
 
 def _run(
-    source: Source, stretches: list[Stretch], settings: Settings, aside: Path, work: local.Work, say: Say
+    source: Source, ranges: list[OffsetRange], settings: Settings, aside: Path, work: local.Work, say: Say
 ) -> None:
-    def told(stretch: Stretch) -> None:
-        say(f"partition {stretch.partition}: offsets {stretch.start:,} to {stretch.end:,} decoded")
+    def told(offset_range: OffsetRange) -> None:
+        say(
+            f"partition {offset_range.partition}: offsets {offset_range.start:,} to {offset_range.end:,} decoded"
+        )
 
-    if settings.batch.engine == "local" or not stretches:
-        local.fold(source, stretches, settings, aside, told, work)
+    if settings.batch.engine == "local" or not ranges:
+        local.fold(source, ranges, settings, aside, told, work)
         return
     from streamguard.batch.engines import spark as engine
     from streamguard.batch.engines.session import opened
@@ -161,7 +163,7 @@ def _run(
     scratch = aside / "spark"
     scratch.mkdir()
     with opened(settings.spark, scratch) as spark:
-        engine.fold(source, stretches, settings, aside, told, spark, work=work)
+        engine.fold(source, ranges, settings, aside, told, spark, work=work)
 
 
 def _opened(directory: Path, source: KafkaSource) -> Manifest:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from streamguard.batch.source.archive_manifest import File
 from streamguard.batch.source.decoded import SCHEMA, to_columns
-from streamguard.batch.source.offset_range import CHUNK, Counts, Records, Stretch, checked
+from streamguard.batch.source.offset_range import CHUNK, Counts, OffsetRange, Records, checked
 from streamguard.files.disk import sync
 from streamguard.settings.schema import Settings
 
@@ -39,15 +39,15 @@ class Part(msgspec.Struct):
     files: list[File] = []
 
 
-def write_stretch(
+def write_archive_files(
     days: Mapping[int, int],
     today: int,
-    stretch: Stretch,
+    offset_range: OffsetRange,
     records: Records,
     _: Settings,
     directory: Path,
 ) -> None:
-    """Write a stretch's files aside, `name_aside` each, and what there is to say of them.
+    """Write a offset_range's files aside, `name_aside` each, and what there is to say of them.
 
     Parameters
     ----------
@@ -56,11 +56,13 @@ def write_stretch(
     today
         The day beyond which none is reached.
     """
-    part = Part(Counts(stretch.partition, stretch.start, stretch.end))
-    pieces = _pieces(checked(stretch, records, part.counts), part, days.get(stretch.partition), today)
+    part = Part(Counts(offset_range.partition, offset_range.start, offset_range.end))
+    pieces = _pieces(
+        checked(offset_range, records, part.counts), part, days.get(offset_range.partition), today
+    )
     for day, group in groupby(pieces, key=itemgetter(0)):
-        part.files.append(_write_file(directory, stretch.partition, day, (rows for _, rows in group)))
-    _report(directory, stretch.partition).write_bytes(msgspec.json.encode(part))
+        part.files.append(_write_file(directory, offset_range.partition, day, (rows for _, rows in group)))
+    _report(directory, offset_range.partition).write_bytes(msgspec.json.encode(part))
 
 
 def _pieces(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from streamguard.batch.engines import local
 from streamguard.batch.folding.fold_file import load
-from streamguard.batch.folding.fold_result import Staged
-from streamguard.batch.folding.resume import About, write_about
-from streamguard.batch.planning import Planned
-from streamguard.batch.source.offset_range import Stretch, file_of
+from streamguard.batch.folding.fold_result import FoldResult
+from streamguard.batch.folding.resume import HistoryMetadata, write_about
+from streamguard.batch.planning import RetrainPlan
+from streamguard.batch.source.offset_range import OffsetRange, partition_file
 from streamguard.batch.source.plan import check_read
 from streamguard.settings.schema import Settings
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class FoldedHistory:
     """A folded history.
 
     Attributes
     ----------
     about
         What it is of.
-    staged
+    result
         What it comes to.
     continues
         The run that it went on from; None if it was begun anew.
     """
 
-    about: About
-    staged: Staged
+    about: HistoryMetadata
+    result: FoldResult
     continues: str | None
 
 
 def fold_history(
-    plan: Planned,
+    plan: RetrainPlan,
     settings: Settings,
     directory: Path,
     spark: SparkSession | None,
     say: Callable[[str], None],
-) -> History:
-    """Fold every stretch into its file, with what the files are of beside them.
+) -> FoldedHistory:
+    """Fold every offset_range into its file, with what the files are of beside them.
 
     Parameters
     ----------
@@ -63,26 +63,28 @@ def fold_history(
         If something planned was not read.
     """
     _fold(plan, settings, directory, spark, say)
-    about = write_about(directory, plan.source, settings, plan.stretches, plan.earlier)
-    staged = load([file_of(directory, s.partition) for s in plan.stretches], settings.sampling.rows)
-    check_read(plan.source, staged.counts)
-    return History(about, staged, plan.earlier.run if plan.earlier else None)
+    about = write_about(directory, plan.source, settings, plan.ranges, plan.earlier)
+    result = load([partition_file(directory, s.partition) for s in plan.ranges], settings.sampling.rows)
+    check_read(plan.source, result.counts)
+    return FoldedHistory(about, result, plan.earlier.run if plan.earlier else None)
 
 
 def _fold(
-    plan: Planned,
+    plan: RetrainPlan,
     settings: Settings,
     directory: Path,
     spark: SparkSession | None,
     say: Callable[[str], None],
 ) -> None:
-    def on_folded(stretch: Stretch) -> None:
-        say(f"      partition {stretch.partition}: offsets {stretch.start:,} to {stretch.end:,} folded")
+    def on_folded(offset_range: OffsetRange) -> None:
+        say(
+            f"      partition {offset_range.partition}: offsets {offset_range.start:,} to {offset_range.end:,} folded"
+        )
 
     if settings.batch.engine == "local":
-        local.fold(plan.source, plan.stretches, settings, directory, on_folded)
+        local.fold(plan.source, plan.ranges, settings, directory, on_folded)
     else:
         from streamguard.batch.engines import spark as engine
 
         assert spark is not None
-        engine.fold(plan.source, plan.stretches, settings, directory, on_folded, spark)
+        engine.fold(plan.source, plan.ranges, settings, directory, on_folded, spark)

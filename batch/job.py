@@ -16,16 +16,16 @@ import msgspec
 
 from streamguard.batch import report_schema
 from streamguard.batch.detection import challenger
-from streamguard.batch.detection.detect import Detected, detect
+from streamguard.batch.detection.detect import DetectionResult, detect
 from streamguard.batch.folded_history import fold_history
-from streamguard.batch.folding.fold_result import Staged
+from streamguard.batch.folding.fold_result import FoldResult
 from streamguard.batch.folding.resume import of_topic
-from streamguard.batch.planning import Planned, Request, check_input, planned, registry_settings
+from streamguard.batch.planning import Request, RetrainPlan, check_input, planned, registry_settings
 from streamguard.batch.report_schema import Report
 from streamguard.batch.reporting import export, html, report
 from streamguard.batch.runs import REPORT, Run, Runs
 from streamguard.models.registry import Registry
-from streamguard.models.sampling import Chosen
+from streamguard.models.sampling import Selection
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
 
@@ -45,7 +45,7 @@ class Outcome(msgspec.Struct, frozen=True):
     refused: int
     alerted: int
     users: int
-    users_flagged: int
+    users_at_risk: int
     version: str | None
     """Of the forest; None if none was trained."""
     current: bool
@@ -70,7 +70,7 @@ class Outcome(msgspec.Struct, frozen=True):
             refused=totals.refused,
             alerted=totals.alerted,
             users=totals.users,
-            users_flagged=totals.users_flagged,
+            users_at_risk=totals.users_at_risk,
             version=model.version if model else None,
             current=current,
             previous=model.previous if model else None,
@@ -135,25 +135,25 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
         # Loading it takes a second, in which this process waits for the JVM or for those that fold.
         threading.Thread(target=importlib.import_module, args=("sklearn.ensemble",), name="import").start()
         spark = stack.enter_context(_session(settings, scratch))
-        with steps.step("read") as told:
+        with steps.step("plan") as told:
             latest = runs.latest()
             plan = planned(settings, request, runs, scratch)
             told(_planned(plan))
-        with steps.step("features") as told:
+        with steps.step("fold") as told:
             history = fold_history(plan, settings, folded, spark, say)
-            told(_folded(history.staged))
-        with steps.step("vectors") as told:
-            chosen = challenger.choose(history.staged.sample, settings)
-            told(_chosen(history.staged, chosen))
-        with steps.step("detect") as told:
+            told(_folded(history.result))
+        with steps.step("select") as told:
+            chosen = challenger.choose(history.result.sample, settings)
+            told(_chosen(history.result, chosen))
+        with steps.step("train") as told:
             detected = detect(history, chosen, request.algorithm, settings)
             told(_found(detected))
-        with steps.step("export") as told:
-            drift = challenger.drift_since(latest, detected.trial, registry)
-            decision = challenger.decide(detected.trial, history.staged.sample, registry, settings)
-            export.training_data(detected.findings, chosen.mask, run.directory / "training_data")
+        with steps.step("publish") as told:
+            drift = challenger.drift_since(latest, detected.challenger, registry)
+            decision = challenger.decide(detected.challenger, history.result.sample, registry, settings)
+            export.training_data(detected.assessment, chosen.mask, run.directory / "training_data")
             export.features(
-                history.staged.users, detected.findings, detected.peers, run.directory / "features"
+                history.result.users, detected.assessment, detected.peers, run.directory / "features"
             )
             body = report.build(
                 run.id,
@@ -199,35 +199,35 @@ def _published(runs: Runs, run: Run, body: Report, keep: int) -> Path:
 def _no_forest(request: Request, rows: int, settings: Settings) -> str:
     if request.algorithm == "kmeans":
         return "no forest was asked for"
-    return f"no model: {rows:,} quiet events to train on, {settings.gate.least_rows:,} are needed"
+    return f"no model: {rows:,} quiet events to train on, {settings.gate.min_rows:,} are needed"
 
 
-def _planned(plan: Planned) -> str:
-    count = sum(s.end - s.start for s in plan.stretches)
+def _planned(plan: RetrainPlan) -> str:
+    count = sum(s.end - s.start for s in plan.ranges)
     how = f"going on from {plan.earlier.run}" if plan.earlier else f"anew: {plan.before}"
-    return f"{counted(count, 'offset')} of {counted(len(plan.stretches), 'partition')} planned, {how}"
+    return f"{counted(count, 'offset')} of {counted(len(plan.ranges), 'partition')} planned, {how}"
 
 
-def _folded(staged: Staged) -> str:
-    refused = sum(sum(c.refused.values()) for c in staged.counts)
+def _folded(result: FoldResult) -> str:
+    refused = sum(sum(c.refused.values()) for c in result.counts)
     return (
-        f"{counted(sum(c.events for c in staged.counts), 'event')} of {counted(len(staged.users), 'user')} folded, "
-        f"{counted(refused, 'record')} refused, {counted(sum(c.alerted for c in staged.counts), 'event')} alerted"
+        f"{counted(sum(c.events for c in result.counts), 'event')} of {counted(len(result.users), 'user')} folded, "
+        f"{counted(refused, 'record')} refused, {counted(sum(c.alerted for c in result.counts), 'event')} alerted"
     )
 
 
-def _chosen(staged: Staged, chosen: Chosen) -> str:
+def _chosen(result: FoldResult, chosen: Selection) -> str:
     return (
-        f"{counted(len(staged.sample), 'event')} sampled, {len(chosen.rows):,} quiet ones to train on; "
+        f"{counted(len(result.sample), 'event')} sampled, {len(chosen.rows):,} quiet ones to train on; "
         f"{chosen.trimmed:.2%} left out as possible attacks"
     )
 
 
-def _found(detected: Detected) -> str:
-    totals = detected.findings.totals
-    parts = [f"{counted(totals.users_flagged, 'user')} flagged"]
-    if detected.trial is not None:
-        version = detected.trial.forest.version
+def _found(detected: DetectionResult) -> str:
+    totals = detected.assessment.totals
+    parts = [f"{counted(totals.users_at_risk, 'user')} alerts"]
+    if detected.challenger is not None:
+        version = detected.challenger.forest.version
         parts.append(
             f"forest {version} alone flags {totals.forest_added:,} more of {totals.sampled:,} sampled events"
         )

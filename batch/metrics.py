@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 OnOutcome = Callable[["Outcome"], None]
 
 
-class Exported:
+class RetrainMetrics:
     """What is known of runs, where the settings want it.
 
     Parameters
@@ -130,7 +130,7 @@ class Exported:
         metrics.RETRAIN_REFUSED.set(outcome.refused)
         metrics.RETRAIN_ALERTED.set(outcome.alerted)
         metrics.RETRAIN_USERS.set(outcome.users)
-        metrics.RETRAIN_USERS_FLAGGED.set(outcome.users_flagged)
+        metrics.RETRAIN_USERS_AT_RISK.set(outcome.users_at_risk)
         metrics.RETRAIN_PROMOTED.set(math.nan if outcome.version is None else outcome.current)
         for step, seconds in outcome.seconds.items():
             metrics.RETRAIN_STEPS.labels(step).set(seconds)

@@ -9,11 +9,11 @@ from typing import Literal
 
 import msgspec
 
-from streamguard.batch.folding.resume import Earlier, newest
+from streamguard.batch.folding.resume import ResumePoint, newest
 from streamguard.batch.runs import Runs
 from streamguard.batch.source import archive_manifest
 from streamguard.batch.source.archive_source import ArchiveSource
-from streamguard.batch.source.offset_range import PlanError, Stretch
+from streamguard.batch.source.offset_range import OffsetRange, PlanError
 from streamguard.batch.source.partition_files import FileSource, check_files, spool
 from streamguard.batch.source.plan import Limit, plan
 from streamguard.batch.source.sources import KafkaSource, Source
@@ -48,25 +48,25 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class RetrainPlan:
     """What a retrain reads.
 
     Attributes
     ----------
     source
         Where from.
-    stretches
+    ranges
         A partition each.
     before
         The history it goes on from, or why it begins anew.
     """
 
     source: Source
-    stretches: list[Stretch]
-    before: Earlier | str
+    ranges: list[OffsetRange]
+    before: ResumePoint | str
 
     @property
-    def earlier(self) -> Earlier | None:
+    def earlier(self) -> ResumePoint | None:
         """The history it goes on from, if there is one."""
         return None if isinstance(self.before, str) else self.before
 
@@ -92,7 +92,7 @@ def check_input(request: Request) -> None:
         check_files(request.input)
 
 
-def planned(settings: Settings, request: Request, runs: Runs, scratch: Path) -> Planned:
+def planned(settings: Settings, request: Request, runs: Runs, scratch: Path) -> RetrainPlan:
     """Open the source, and say what is read of every partition.
 
     Parameters
@@ -109,8 +109,8 @@ def planned(settings: Settings, request: Request, runs: Runs, scratch: Path) -> 
     """
     source = _opened(settings, request, scratch)
     before = _going_on_from(runs, source, settings, request)
-    earlier = before if isinstance(before, Earlier) else None
-    return Planned(source, _stretches(source, earlier, request), before)
+    earlier = before if isinstance(before, ResumePoint) else None
+    return RetrainPlan(source, _stretches(source, earlier, request), before)
 
 
 def _opened(settings: Settings, request: Request, scratch: Path) -> Source:
@@ -137,7 +137,7 @@ def _times(request: Request) -> tuple[int | None, int | None]:
     return since, until
 
 
-def _going_on_from(runs: Runs, source: Source, settings: Settings, request: Request) -> Earlier | str:
+def _going_on_from(runs: Runs, source: Source, settings: Settings, request: Request) -> ResumePoint | str:
     """The history to go on from, or why this run begins anew: the latest run's, or the newest that fits.
 
     Runs over files, over another topic or with other settings come in between without harm.
@@ -151,16 +151,16 @@ def _going_on_from(runs: Runs, source: Source, settings: Settings, request: Requ
     return newest((runs.directory / id / "history" for id in dict.fromkeys(ids)), source, settings)
 
 
-def _stretches(source: Source, before: Earlier | None, request: Request) -> list[Stretch]:
+def _stretches(source: Source, before: ResumePoint | None, request: Request) -> list[OffsetRange]:
     if isinstance(source, FileSource):
-        stretches = plan(source, None)
+        ranges = plan(source, None)
     else:
-        stretches = plan(source, before, since=request.since, until=request.until, most=request.most)
+        ranges = plan(source, before, since=request.since, until=request.until, most=request.most)
     limited = request.since is not None or request.until is not None
-    nothing = all(s.start == s.end for s in stretches)
+    nothing = all(s.start == s.end for s in ranges)
     if isinstance(source, FileSource) and nothing and not limited:
         raise PlanError(f"nothing to read: there are no rows in {request.input}")
     if request.fresh and limited and nothing:
         # The next run would go on from there.
         raise PlanError("nothing to read: no record lies within --since and --until")
-    return stretches
+    return ranges

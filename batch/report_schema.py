@@ -43,11 +43,11 @@ class Totals(msgspec.Struct, frozen=True):
     refused_by_reason: dict[str, int]
     alerted: int
     """Events that statistics and patterns alert; all events are counted."""
-    anomaly_rate: float
+    alert_rate: float
     """Their share."""
     sampled: int
     """Events in the uniform sample of everything ever folded."""
-    sampled_anomalies: int
+    sampled_alerts: int
     """Anomalies among them: what statistics and patterns alert, and what only the forest adds."""
     forest_added: int
     """Anomalies among them that only the forest's bits make: known for the sample, not for all events."""
@@ -55,7 +55,7 @@ class Totals(msgspec.Struct, frozen=True):
     trimmed_share: float
     """Of the sample, left out of the training as possible attacks."""
     users: int
-    users_flagged: int
+    users_at_risk: int
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -100,7 +100,7 @@ class PeerGroup(msgspec.Struct, frozen=True):
 
     number: int
     size: int
-    flagged: int
+    at_risk: int
     small: bool
     """Too few to be a measure of what is usual: its users are measured from the nearest other group."""
     spread: float
@@ -114,7 +114,7 @@ class User(msgspec.Struct, frozen=True):
     partition: int
     risk: float
     evidence_bits: float
-    is_anomaly: bool
+    at_risk: bool
     why: list[str]
     peer_group: int | None
     small_group: bool | None
@@ -126,7 +126,7 @@ class User(msgspec.Struct, frozen=True):
     first_seen: str
     last_seen: str
     incidents: int = 0
-    """About the user, of this run."""
+    """HistoryMetadata the user, of this run."""
     worst_incident_risk: float | None = None
 
 
@@ -159,7 +159,7 @@ class Report(msgspec.Struct, frozen=True):
     """Against the last run; None without one."""
     silhouette: float | None
     groups: list[PeerGroup]
-    anomalies: list[dict[str, Any]]
+    incidents: list[dict[str, Any]]
     """Incidents as published, worst first, each with the `peer_group` of its user."""
     users: list[User]
     distribution: Distribution

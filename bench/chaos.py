@@ -19,13 +19,13 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from streamguard.errors import TAKEN, UNAVAILABLE, UNEXPECTED
+from streamguard.errors import ExitCode
 from streamguard.testing.broker import LocalKafka
 from tests.harness import Site, WorkerProcess, events
 
 NAMES = ("a", "b")
 ACTIONS = ("kill", "kill and wipe", "stop", "freeze")
-RESTARTABLE = {0, -9, -15, UNAVAILABLE, UNEXPECTED, TAKEN}
+RESTARTABLE = {0, -9, -15, ExitCode.UNAVAILABLE, ExitCode.SOFTWARE, ExitCode.TEMPORARY}
 """Exit codes after which a supervisor starts a worker again; others fail the run. -15: SIGTERM came
 while Python was still importing."""
 

@@ -105,7 +105,7 @@ def _warm(periods: Iterable[int], period: float) -> list[int]:
 
 
 def quantiles(taken: Sequence[Sample], low: float, high: float, q: float) -> list[float]:
-    """Quantile `q` of seconds from record to verdict in each stretch between two samples of a part of the run."""
+    """Quantile `q` of seconds from record to verdict in each offset_range between two samples of a part of the run."""
     found = []
     by_process: dict[int, list[Sample]] = defaultdict(list)
     for sample in taken:

@@ -16,7 +16,7 @@ FEATURES = 28
 
 
 def sample(count: int, seed: int = 0) -> NDArray[np.float32]:
-    """Rows of which some columns are counts and some heavy-tailed."""
+    """EventTable of which some columns are counts and some heavy-tailed."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(count, FEATURES)).astype(np.float32)
     rows[:, ::3] = np.round(rows[:, ::3] * 3)

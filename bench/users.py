@@ -18,7 +18,7 @@ import numpy as np
 from bench.figures import Figure
 from bench.traffic import CHUNK, Invented, learn, publish
 from bench.worker import CPU, EVENTS, running, settings
-from streamguard.agents.task.store import Local, Memory, PartitionTable
+from streamguard.agents.task.store import Local, StateStore, StoreMemory
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.producer import EventProducer
@@ -47,7 +47,7 @@ class Stored:
     """A partition's state over RocksDB, saved as often as the worker does."""
 
     def __init__(self, directory: Path, worker: Worker) -> None:
-        self._table = PartitionTable(directory, Memory(worker.block_cache_mb << 20))
+        self._table = StateStore(directory, StoreMemory(worker.block_cache_mb << 20))
         self._every = worker.checkpoint_events
         self._unsaved = 0
         self.state = PartitionState(0, self._read, resident=worker.resident_profiles, detection=Detection())

@@ -127,8 +127,8 @@ def as_markdown() -> str:
 # The worker: what it does with events
 
 EVENTS = _counter("streamguard_events_total", "events", "Events scored.", _PARTITION)
-FLAGGED = _counter(
-    "streamguard_flagged_events_total",
+ALERTED_EVENTS = _counter(
+    "streamguard_alerted_events_total",
     "events",
     "Of these, those that belong to an incident, told or not; one in a thousand unless set otherwise.",
     _PARTITION,
@@ -175,11 +175,11 @@ LAG_SECONDS = _gauge(
     "wait; 0 when none waits. Computed when it is asked for: it grows while the worker hangs.",
     _PARTITION,
 )
-FOLDED_OFFSET = _gauge(
-    "streamguard_folded_offset", "offset", "First source offset that is not folded.", _PARTITION
+PROCESSED_OFFSET = _gauge(
+    "streamguard_processed_offset", "offset", "First source offset that is not folded.", _PARTITION
 )
-SAVED_OFFSET = _gauge(
-    "streamguard_saved_offset",
+CHECKPOINTED_OFFSET = _gauge(
+    "streamguard_checkpointed_offset",
     "offset",
     "First source offset that is not in the last durable checkpoint: where a restart would go on.",
     _PARTITION,
@@ -322,8 +322,8 @@ SHADOW_ALERTS = _counter(
     "Of these, those whose verdict reaches the alert threshold with the champion's, or the challenger's, bits.",
     {"role": ("champion", "challenger")},
 )
-SHADOW_FLAGS = _counter(
-    "streamguard_shadow_flags_total",
+SHADOW_FOREST_ALERTS = _counter(
+    "streamguard_shadow_forest_alerts_total",
     "events",
     "Of these, those that reach the alert threshold by the champion's, or the challenger's, bits alone.",
     {"role": ("champion", "challenger")},
@@ -359,14 +359,14 @@ RETRAIN_STEPS = _retrain(
     "step_duration_seconds",
     "seconds",
     "How long each step of it took.",
-    {"step": ("read", "features", "vectors", "detect", "export")},
+    {"step": ("plan", "fold", "select", "train", "publish")},
 )
 RETRAIN_RECORDS = _retrain("records", "records", "Records in its history.")
 RETRAIN_EVENTS = _retrain("events", "events", "Events folded in its history.")
 RETRAIN_REFUSED = _retrain("refused_records", "records", "Records in its history that could not be scored.")
 RETRAIN_ALERTED = _retrain("alerted_events", "events", "Events in its history that were flagged.")
 RETRAIN_USERS = _retrain("users", "users", "Users in its history.")
-RETRAIN_USERS_FLAGGED = _retrain("flagged_users", "users", "Users that it flags.")
+RETRAIN_USERS_AT_RISK = _retrain("users_at_risk", "users", "Users that it flags.")
 RETRAIN_ROWS = _retrain("training_rows", "rows", "Events that the forest was trained on.")
 RETRAIN_TRIMMED = _retrain(
     "trimmed_ratio", "ratio", "Share of its sample left out of training as possible attacks."
@@ -404,7 +404,7 @@ def exposition(registry: CollectorRegistry) -> bytes:
 def forget_partition(partition: int) -> None:
     """Drop the gauges of a partition that another worker has now."""
     for gauge in (
-        LAG, LAG_SECONDS, FOLDED_OFFSET, SAVED_OFFSET, COMMITTED_OFFSET,
+        LAG, LAG_SECONDS, PROCESSED_OFFSET, CHECKPOINTED_OFFSET, COMMITTED_OFFSET,
         PROFILES_RESIDENT, STORED_KEYS, STORED_BYTES, PARTITION_OWNED,
     ):  # fmt: skip
         gauge.remove_by_labels({"partition": str(partition)})

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.batch.folding.fold_result import Rows, Staged, Users
+from streamguard.batch.folding.fold_result import EventTable, FoldResult, UserTable
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.batch.source.offset_range import Counts
 from streamguard.fold.features import NAMES
@@ -17,13 +17,13 @@ PARTITIONS = 2
 ALERT_BITS = 10.0
 
 
-def rows(keys: list[tuple[int, int]], users: list[str], strength: float = 20.0) -> Rows:
-    """Rows at (partition, offset), whose content follows from their place; `strength` bits at the most."""
+def rows(keys: list[tuple[int, int]], users: list[str], strength: float = 20.0) -> EventTable:
+    """EventTable at (partition, offset), whose content follows from their place; `strength` bits at the most."""
     n = len(keys)
     draws = [np.random.default_rng([p, offset]) for p, offset in keys]
     evidence = np.array([random.random() ** 4 * strength for random in draws])
     features = np.array([random.normal(size=len(NAMES)) for random in draws], np.float32)
-    return Rows(
+    return EventTable(
         partition=np.array([p for p, _ in keys], np.int32),
         offset=np.array([offset for _, offset in keys], np.int64),
         timestamp=np.array([START_MS + 1000 * offset for _, offset in keys], np.int64),
@@ -39,9 +39,9 @@ def rows(keys: list[tuple[int, int]], users: list[str], strength: float = 20.0) 
     )
 
 
-def staged(
-    sampled: int = 300, flagged: int = 20, users: int = 40, *, names: list[str] | None = None
-) -> Staged:
+def fold_result(
+    sampled: int = 300, alerts: int = 20, users: int = 40, *, names: list[str] | None = None
+) -> FoldResult:
     """Two partitions with offsets 0 to 999, of which this run read 500 to 999; flagged rows overlap the sample."""
     random = np.random.default_rng(7)
     names = names or [f"user{k:04d}" for k in range(users)]
@@ -68,10 +68,10 @@ def staged(
     summary["last_seen"] = START_MS + 86_400_000
     centres = random.normal(scale=6.0, size=(3, len(NAMES)))
     usual = centres[np.arange(len(everybody)) % 3] + random.normal(size=(len(everybody), len(NAMES)))
-    return Staged(
+    return FoldResult(
         sample=rows([keys[k] for k in sample], names),
-        flagged=rows([keys[k] for k in sorted(worst[:flagged].tolist())], names),
-        users=Users(
+        alerts=rows([keys[k] for k in sorted(worst[:alerts].tolist())], names),
+        users=UserTable(
             user=_texts([name for _, name in everybody]),
             partition=np.array([p for p, _ in everybody], np.int32),
             features=usual.astype(np.float32),

@@ -39,7 +39,7 @@ def compose(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
-    """The Dockerfile: name of each stage -> what it is from, its instructions."""
+    """The Dockerfile: name of each context -> what it is from, its instructions."""
     lines = [
         line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#")
     ]
@@ -55,7 +55,7 @@ def stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
 
 
 def instructions(target: str) -> list[tuple[str, str]]:
-    """Those of a stage and of all that it is from, in order."""
+    """Those of a context and of all that it is from, in order."""
     known = stages()
     base, own = known[target]
     return (instructions(base) if base in known else []) + own

@@ -22,7 +22,7 @@ import numpy as np
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streamguard.agents.task.store import RESERVED, Memory, PartitionTable
+from streamguard.agents.task.store import RESERVED, StateStore, StoreMemory
 from streamguard.fold.population import POPULATION
 from streamguard.kafka import topics
 from streamguard.settings.schema import Detection, Kafka, Models, Settings, Worker
@@ -416,7 +416,7 @@ class Site:
                 path = self.directory / name / self.settings.worker.app_id / f"partition-{partition:04d}"
                 if not path.exists():
                     continue
-                table = PartitionTable(path, Memory(8 << 20))
+                table = StateStore(path, StoreMemory(8 << 20))
                 position = table.local.position if table.local is not None else 0
                 newest = max(newest, position)
                 if not compacted or position > records[-1].offset:

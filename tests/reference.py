@@ -244,7 +244,7 @@ class Source:
 
     @property
     def spread(self) -> float:
-        """Users by linear counting over 256 cells."""
+        """UserTable by linear counting over 256 cells."""
         return -256 * math.log(1 - min(len(self.users), 255) / 256)
 
 
@@ -487,7 +487,7 @@ class Reference:
             kind = kind if told else -kind
 
         weight = min(
-            max(2.0 ** (-(tail - learning.QUIET_BITS) / learning.LEARN_BITS), learning.LEAST_WEIGHT), 1.0
+            max(2.0 ** (-(tail - learning.QUIET_BITS) / learning.LEARN_BITS), learning.MIN_WEIGHT), 1.0
         )
         shared = less["carried"] + less["source_spread"] + s.habit_bits(names)
         shared += sum(less[f"crowd_{name}"] for name in crowd.CLASSES)

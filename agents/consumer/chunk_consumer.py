@@ -5,9 +5,9 @@ A Faust message costs 0.65 ms of CPU, so it carries a fetch and not a record. Pr
 tests/integration holds this to what it promises:
 
 * *hold*: nothing is fetched from a partition before its state is recovered, however long that takes;
-* *epoch*: a fetch belongs to the `Partition` objects that were open when it began; after a rebalance there
+* *epoch*: a fetch belongs to the `PartitionTask` objects that were open when it began; after a rebalance there
   are others, and no fetch spans the seek that starts one;
-* *link*: every chunk continues the one before it, or the process ends (`Partition.fold`);
+* *link*: every chunk continues the one before it, or the process ends (`PartitionTask.fold`);
 * *position*: the source is read from the offset inside the state. The group's committed offset follows it for
   those who watch lag, and never says where to go on;
 * *committed*: records of open or aborted transactions are not seen, and an offset that the log does not have
@@ -36,7 +36,7 @@ from streamguard.agents.consumer.progress import GONE_SECONDS
 from streamguard.agents.errors import end
 from streamguard.agents.task import memory_release
 from streamguard.agents.task.compatibility import Topics
-from streamguard.agents.task.partition_task import Chunk, Partition
+from streamguard.agents.task.partition_task import Chunk, PartitionTask
 from streamguard.agents.task.restore import recover
 from streamguard.errors import UnavailableError
 from streamguard.testing import failpoints
@@ -62,7 +62,7 @@ class ChunkConsumer(driver.Consumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.open: dict[TP, Partition] = {}
+        self.open: dict[TP, PartitionTask] = {}
         """Partitions whose state is recovered."""
         self._opening: asyncio.Task[None] | None = None
         self._committed: dict[TP, int] = {}
@@ -117,8 +117,8 @@ class ChunkConsumer(driver.Consumer):
             await partition.close()
             raise
         self.open[tp] = partition
-        metrics.LAG_SECONDS.labels(tp.partition).set_function(partition.waiting.seconds)
-        metrics.SAVED_OFFSET.labels(tp.partition).set(partition.folded)
+        metrics.LAG_SECONDS.labels(tp.partition).set_function(partition.lag.seconds)
+        metrics.CHECKPOINTED_OFFSET.labels(tp.partition).set(partition.processed_offset)
         app.progress.ready(tp.partition)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -205,17 +205,17 @@ class ChunkConsumer(driver.Consumer):
         await self._commit_saved(self.open)
         return True
 
-    async def _commit_saved(self, partitions: dict[TP, Partition]) -> None:
+    async def _commit_saved(self, partitions: dict[TP, PartitionTask]) -> None:
         offsets = {
-            tp: p.saved
+            tp: p.checkpointed_offset
             for tp, p in partitions.items()
-            if p.saved is not None and p.saved != self._committed.get(tp)
+            if p.checkpointed_offset is not None and p.checkpointed_offset != self._committed.get(tp)
         }
         if offsets and await self._thread.commit_for_monitoring(offsets):
             self._committed.update(offsets)
             for tp, offset in offsets.items():
                 metrics.COMMITTED_OFFSET.labels(tp.partition).set(offset)
-            failpoints.point("offset-committed")
+            failpoints.reach("offset-committed")
 
     @Service.task
     async def _report_progress(self) -> None:
@@ -223,12 +223,16 @@ class ChunkConsumer(driver.Consumer):
         while not self.should_stop:
             for tp, partition in list(self.open.items()):
                 log_end = self._thread.log_end(tp)
-                position, last = log_end if log_end is not None else (partition.folded, partition.folded)
-                waiting = max(0, last - position) + partition.handed - partition.folded
-                self.app.progress.observe(
-                    tp.partition, partition.saved, waiting=waiting > 0 or partition.unsaved
+                position, last = (
+                    log_end
+                    if log_end is not None
+                    else (partition.processed_offset, partition.processed_offset)
                 )
-                partition.waiting.noticed(position, last)
+                waiting = max(0, last - position) + partition.fetched_offset - partition.processed_offset
+                self.app.progress.observe(
+                    tp.partition, partition.checkpointed_offset, waiting=waiting > 0 or partition.unsaved
+                )
+                partition.lag.observed(position, last)
                 metrics.LAG.labels(tp.partition).set(waiting)
                 export(partition)
             self.app.progress.beat()
@@ -268,15 +272,15 @@ class ChunkConsumer(driver.Consumer):
         """Nothing: Faust judges by offsets that are not kept here; /readyz watches instead."""
 
 
-def export(partition: Partition) -> None:
+def export(partition: PartitionTask) -> None:
     """Set a partition's gauges."""
     number = partition.number
-    metrics.FOLDED_OFFSET.labels(number).set(partition.folded)
-    if partition.saved is not None:
-        metrics.SAVED_OFFSET.labels(number).set(partition.saved)
+    metrics.PROCESSED_OFFSET.labels(number).set(partition.processed_offset)
+    if partition.checkpointed_offset is not None:
+        metrics.CHECKPOINTED_OFFSET.labels(number).set(partition.checkpointed_offset)
     metrics.PROFILES_RESIDENT.labels(number).set(partition.state.resident)
-    metrics.STORED_KEYS.labels(number).set(partition.table.estimated_keys)
-    metrics.STORED_BYTES.labels(number).set(partition.table.disk_bytes)
+    metrics.STORED_KEYS.labels(number).set(partition.store.estimated_keys)
+    metrics.STORED_BYTES.labels(number).set(partition.store.disk_bytes)
     for found, count in partition.newly_found().items():
         metrics.PROFILE_LOOKUPS.labels(found).inc(count)
 

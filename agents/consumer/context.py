@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from streamguard.agents.consumer.progress import Progress
 from streamguard.agents.output.publisher import Publisher
-from streamguard.agents.task.store import Memory
+from streamguard.agents.task.store import StoreMemory
 from streamguard.settings.schema import Settings
 
 
@@ -21,7 +21,7 @@ class WorkerContext(Protocol):
 
     settings: Settings
     publisher: Publisher
-    memory: Memory
+    memory: StoreMemory
     progress: Progress
     consumer_generation_id: int
     assignor: Any

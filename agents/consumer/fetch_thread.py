@@ -24,7 +24,7 @@ from streamguard.agents.consumer import headers
 from streamguard.agents.errors import RefusedError
 
 if TYPE_CHECKING:
-    from streamguard.agents.task.partition_task import Partition
+    from streamguard.agents.task.partition_task import PartitionTask
 
 FETCH_WAIT_MS = 4
 """How long the broker collects events for one fetch: waiting costs latency, more fetches cost CPU."""
@@ -46,7 +46,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._fetch_lock = asyncio.Lock()
-        self._fetched_for: WeakValueDictionary[TP, Partition] = WeakValueDictionary()
+        self._fetched_for: WeakValueDictionary[TP, PartitionTask] = WeakValueDictionary()
         """Weak, because a partition that was taken away may never come back, and its profiles are large."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
@@ -65,18 +65,18 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         self._ensure_consumer().pause(*(TopicPartition(*tp) for tp in assigned))
         await super().on_partitions_assigned(assigned, generation_id)
 
-    async def start_fetching(self, tp: TP, partition: Partition) -> None:
+    async def start_fetching(self, tp: TP, partition: PartitionTask) -> None:
         """Begin to fetch a partition where its state stands."""
         await self.call_thread(self._start_fetching, tp, partition)
 
-    async def _start_fetching(self, tp: TP, partition: Partition) -> None:
+    async def _start_fetching(self, tp: TP, partition: PartitionTask) -> None:
         consumer = self._ensure_consumer()
         async with self._fetch_lock:
-            consumer.seek(TopicPartition(*tp), partition.folded)
+            consumer.seek(TopicPartition(*tp), partition.processed_offset)
             consumer.resume(TopicPartition(*tp))
             self._fetched_for[tp] = partition
 
-    async def fetch(self, partitions: dict[TP, Partition]) -> dict[TP, tuple[list[Any], int]]:
+    async def fetch(self, partitions: dict[TP, PartitionTask]) -> dict[TP, tuple[list[Any], int]]:
         """(records, position behind them) of these partitions, if they are still the ones that are fetched.
 
         The position passes transaction markers and aborted records too, so it may move without any record.
@@ -84,7 +84,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         fetched: dict[TP, tuple[list[Any], int]] = await self.call_thread(self._fetch, partitions)
         return fetched
 
-    async def _fetch(self, partitions: dict[TP, Partition]) -> Any:
+    async def _fetch(self, partitions: dict[TP, PartitionTask]) -> Any:
         async with self._fetch_lock:
             active = {tp for tp, partition in partitions.items() if self._fetched_for.get(tp) is partition}
             if not active:

@@ -17,7 +17,7 @@ FORGET_SECONDS = 100.0
 """A worker that has not been heard for this long, three repetitions, is not there any more."""
 LASTING_SECONDS = 120.0
 """Workers see a promotion at different moments; from here on, a disagreement is worth a warning."""
-MOST_WORKERS = 1000
+MAX_WORKERS = 1000
 _KEY_BYTES = 16
 
 _log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Peers:
         if told is not None and told.app_id == self._app_id:
             self._heard.pop(key, None)
             self._heard[key] = (self._clock(), told.version)
-            if len(self._heard) > MOST_WORKERS:
+            if len(self._heard) > MAX_WORKERS:
                 del self._heard[next(iter(self._heard))]
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamguard.alerts.verdict import verdict
-from streamguard.metrics import SHADOW_ALERTS, SHADOW_EVENTS, SHADOW_FLAGS
+from streamguard.metrics import SHADOW_ALERTS, SHADOW_EVENTS, SHADOW_FOREST_ALERTS
 from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
@@ -37,7 +37,7 @@ class Shadow:
         SHADOW_EVENTS.inc(int(seen.sum()))
         for role, own in (("champion", champion), ("challenger", bits)):
             SHADOW_ALERTS.labels(role).inc(int((verdict(without, own)[seen] >= self._alert_bits).sum()))
-            SHADOW_FLAGS.labels(role).inc(int((own[seen] >= self._alert_bits).sum()))
+            SHADOW_FOREST_ALERTS.labels(role).inc(int((own[seen] >= self._alert_bits).sum()))
 
 
 class Newest:

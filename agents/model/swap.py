@@ -19,7 +19,7 @@ _SWITCH_SECONDS = 0.0005
 _log = logging.getLogger(__name__)
 
 
-class SwapPause:
+class SwapGuard:
     """Keeps a swap in one thread from holding up chunks in another.
 
     Notes

@@ -14,7 +14,7 @@ from prometheus_client import Gauge
 from streamguard import metrics
 from streamguard.agents.model.peers import REPEAT_SECONDS, Peers
 from streamguard.agents.model.shadow import Newest, Shadow
-from streamguard.agents.model.swap import SwapPause
+from streamguard.agents.model.swap import SwapGuard
 from streamguard.kafka.announcements import InUse, ModelsTopic
 from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError
@@ -32,7 +32,7 @@ _TROUBLE_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 
 
-class ModelWatch:
+class ModelWatcher:
     """Follows a model registry.
 
     State never depends on the forest, so a new one may come at any moment: only verdicts change.
@@ -60,7 +60,7 @@ class ModelWatch:
         self._champion = _Followed("model", metrics.MODEL_INFO, clock)
         self._challenger = _Followed("challenger", metrics.SHADOW_INFO, clock)
         self._newest = Newest()
-        self._pause = SwapPause()
+        self._pause = SwapGuard()
         self._pointer_said = ""
         self._missed = False
         self._told: str | None = None
@@ -183,7 +183,7 @@ class _Followed:
         self.version: str | None = None
         self.published = np.nan
 
-    def load(self, registry: Registry, version: str, pause: SwapPause, *, again: bool) -> bool:
+    def load(self, registry: Registry, version: str, pause: SwapGuard, *, again: bool) -> bool:
         """Replace the forest by this version; False if it is that, or was refused."""
         now = self._clock()
         patience = RETRY_ANNOUNCED_SECONDS if again else RETRY_SECONDS

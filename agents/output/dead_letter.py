@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streamguard.events.event import Refusal
-from streamguard.kafka.topics import LARGEST_EVENT
+from streamguard.kafka.topics import MAX_EVENT_BYTES
 
 if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
@@ -17,11 +17,11 @@ Headers = list[tuple[str, bytes | None]]
 
 DETAIL_CHARACTERS = 500
 """A header is no place for a whole event."""
-LARGEST_VALUE = LARGEST_EVENT
+MAX_VALUE_BYTES = MAX_EVENT_BYTES
 """Bytes of a value that is kept. Kafka limits what it stores, compressed: 20 MB of one letter are a few KB."""
-LARGEST_KEY = 16 << 10
+MAX_KEY_BYTES = 16 << 10
 """Bytes of a key that is kept."""
-LARGEST_HEADERS = 32 << 10
+MAX_HEADERS_BYTES = 32 << 10
 """Bytes of the original headers that are kept, names included; more, and none of them is."""
 
 
@@ -48,7 +48,7 @@ def dead_letter(record: ConsumerRecord, refusal: Refusal) -> Message:
     `sg.sha256` are told instead. `sg.null` is there if the record had neither key nor value: aiokafka
     sends no such record, so its key is empty then.
     """
-    return _letter(record, refusal, LARGEST_VALUE, LARGEST_KEY, LARGEST_HEADERS)
+    return _letter(record, refusal, MAX_VALUE_BYTES, MAX_KEY_BYTES, MAX_HEADERS_BYTES)
 
 
 def without_record(record: ConsumerRecord, refusal: Refusal) -> Message:

@@ -15,9 +15,9 @@ from yarl import URL
 from streamguard.agents.consumer.chunk_consumer import ChunkConsumer, ChunkTransport, Fetch
 from streamguard.agents.consumer.progress import Progress
 from streamguard.agents.errors import end
-from streamguard.agents.model.watcher import ModelWatch
+from streamguard.agents.model.watcher import ModelWatcher
 from streamguard.agents.output.publisher import Publisher
-from streamguard.agents.task.store import Memory
+from streamguard.agents.task.store import StoreMemory
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
 
@@ -40,7 +40,7 @@ def _credentials(brokers: Brokers) -> faust.SASLCredentials | faust.SSLCredentia
 
 
 class _NoTables(TableManager):
-    """Faust's table manager runs the rebalance; without tables there is nothing to wait a second for."""
+    """Faust's store manager runs the rebalance; without tables there is nothing to wait a second for."""
 
     async def on_start(self) -> None:
         await self._update_channels()
@@ -68,8 +68,8 @@ class WorkerApp(faust.App):
         worker = settings.worker
         self.settings = settings
         self.publisher = Publisher(settings)
-        self.memory = Memory(worker.block_cache_mb << 20)
-        self.model = ModelWatch(settings)
+        self.memory = StoreMemory(worker.block_cache_mb << 20)
+        self.model = ModelWatcher(settings)
         self.progress = Progress(stall_seconds=10 * worker.checkpoint_seconds + 20)
         super().__init__(
             worker.app_id,

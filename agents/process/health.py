@@ -12,7 +12,7 @@ from streamguard.agents.consumer.progress import DEAD_SECONDS, Progress
 from streamguard.agents.errors import RefusedError
 from streamguard.metrics import READY, WORKER, exposition
 
-MOST_CONNECTIONS = 32
+MAX_CONNECTIONS = 32
 """At a time; more are closed unheard."""
 IDLE_SECONDS = 75.0
 """A connection that is silent for longer is closed: many scrapers come once a minute."""
@@ -24,7 +24,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._room = threading.Semaphore(MOST_CONNECTIONS)
+        self._room = threading.Semaphore(MAX_CONNECTIONS)
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:

@@ -15,7 +15,7 @@ import msgspec
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OURS = ("agents", "streamguard")
 _TEMPLATE = 200
-_MOST_TEMPLATES = 1000
+_MAX_TEMPLATES = 1000
 REPEAT_SECONDS = 10.0
 """How long a message of the same template is kept back."""
 _SERVICE = re.compile(r"\[\^-*[^\]]*\]: ")
@@ -75,7 +75,7 @@ class Repeats(logging.Filter):
         if now - at < REPEAT_SECONDS:
             self._said[said] = at, kept_back + 1
             return False
-        if len(self._said) >= _MOST_TEMPLATES:
+        if len(self._said) >= _MAX_TEMPLATES:
             self._said.clear()
         self._said[said] = now, 0
         if kept_back:

@@ -17,7 +17,7 @@ from streamguard.agents.errors import RefusedError
 from streamguard.agents.process.app import WorkerApp
 from streamguard.agents.process.health import HealthServer
 from streamguard.agents.task import memory_release
-from streamguard.agents.task.store import Memory
+from streamguard.agents.task.store import StoreMemory
 from streamguard.errors import ExitCode, StreamGuardError
 from streamguard.files import lock
 from streamguard.kafka import topics
@@ -77,7 +77,7 @@ def _run_faust(app: WorkerApp) -> int:
     return ExitCode.UNAVAILABLE
 
 
-def _export_room(directory: Path, memory: Memory) -> None:
+def _export_room(directory: Path, memory: StoreMemory) -> None:
     """Let gauges say, whenever they are asked, how full disk and RocksDB's memory are."""
 
     def disk(what: str) -> float:

@@ -52,7 +52,7 @@ class ChangelogWriter:
         except BaseException:
             await _stop(producer)
             raise
-        failpoints.point("recovery-fenced")
+        failpoints.reach("recovery-fenced")
         return cls(producer, topic, partition)
 
     async def commit(self, changes: Sequence[Change]) -> int:
@@ -70,17 +70,17 @@ class ChangelogWriter:
         """
         try:
             await self._producer.begin_transaction()
-            failpoints.point("transaction-begun")
+            failpoints.reach("transaction-begun")
             sent = [await self._send(batch) for batch in self._batches(changes)]
             acknowledged = [((await future).offset, count) for future, count in sent]
-            failpoints.point("changes-sent")
+            failpoints.reach("changes-sent")
             await self._producer.commit_transaction()
         except (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping):
             raise FencedError(
                 f"partition {self.partition} was taken over, by another worker or to forget a user (`streamguard "
                 f"forget`): the broker refused this worker's transaction on {self.topic}, nothing of it is visible"
             ) from None
-        failpoints.point("transaction-committed")
+        failpoints.reach("transaction-committed")
         offset, count = acknowledged[-1]
         return int(offset) + count
 

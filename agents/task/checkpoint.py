@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from streamguard.agents.task.changelog import ChangelogWriter
-from streamguard.agents.task.store import Local, PartitionTable, now_ms
+from streamguard.agents.task.store import Local, StateStore, now_ms
 from streamguard.metrics import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, CHECKPOINT_STAGE_SECONDS
 from streamguard.testing import failpoints
 
@@ -22,7 +22,7 @@ class Checkpointer:
 
     Parameters
     ----------
-    table
+    store
         The local copy; also an attribute.
     writer
         The right to write the changelog.
@@ -30,15 +30,15 @@ class Checkpointer:
         Kafka's id of the changelog topic.
     """
 
-    def __init__(self, table: PartitionTable, writer: ChangelogWriter, changelog_id: str) -> None:
-        self.table = table
+    def __init__(self, store: StateStore, writer: ChangelogWriter, changelog_id: str) -> None:
+        self.store = store
         self._writer = writer
         self._changelog_id = changelog_id
         self._saving: dict[bytes, bytes] = {}
 
     def read(self, keys: list[bytes]) -> list[bytes | None]:
         """Values as of the last snapshot."""
-        values = self.table.get_many(keys)
+        values = self.store.get_many(keys)
         if self._saving:
             saving = self._saving
             return [saving.get(key, value) for key, value in zip(keys, values, strict=True)]
@@ -56,22 +56,22 @@ class Checkpointer:
             first, because a restart continues behind these events.
         """
         started = time.perf_counter()
-        failpoints.point("checkpoint-begun")
+        failpoints.reach("checkpoint-begun")
         self._saving = dict(changes)
         with CHECKPOINT_STAGE_SECONDS.labels("incidents").time():
             for future in published:
                 await future
-        failpoints.point("incidents-acknowledged")
+        failpoints.reach("incidents-acknowledged")
         with CHECKPOINT_STAGE_SECONDS.labels("transaction").time():
             position = await self._writer.commit(changes)
-        with CHECKPOINT_STAGE_SECONDS.labels("table").time():
-            self.table.write(changes, Local(self._changelog_id, position, now_ms()))
+        with CHECKPOINT_STAGE_SECONDS.labels("store").time():
+            self.store.write(changes, Local(self._changelog_id, position, now_ms()))
         self._saving = {}
-        failpoints.point("table-written")
+        failpoints.reach("store-written")
         CHECKPOINT_SECONDS.observe(time.perf_counter() - started)
         CHECKPOINT_RECORDS.inc(len(changes))
 
     async def close(self) -> None:
         """Let go of the local copy and of the changelog."""
-        self.table.close()
+        self.store.close()
         await self._writer.close()

@@ -16,7 +16,7 @@ from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.compatibility import SOURCE, Source
-from streamguard.agents.task.lag import Waiting
+from streamguard.agents.task.lag import PartitionLag
 from streamguard.errors import StreamGuardError
 from streamguard.models.forest import Forest
 from streamguard.settings.schema import Settings
@@ -31,26 +31,26 @@ SAVE_LIMIT_SECONDS = 45.0
 """Within this a partition has to be saved when it is taken away; the group waits for its members for 60 s."""
 
 
-class HoleError(StreamGuardError):
+class ChunkOrderError(StreamGuardError):
     """Records would be skipped or folded twice: a defect in the transport, caught before it does harm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive records of one partition, cut for the `Partition` that was open when they were fetched.
+    """Consecutive records of one partition, cut for the `PartitionTask` that was open when they were fetched.
 
     Transaction markers and aborted records take offsets, but are no records: there may be gaps before the first
     record and behind the last, and a chunk without records.
     """
 
-    partition: Partition
+    partition: PartitionTask
     start: int
     """Where the chunk before ended."""
     end: int
     records: list[ConsumerRecord]
 
 
-class Partition:
+class PartitionTask:
     """A partition between assignment and revocation. Made by `streamguard.agents.task.restore`; never reused after `close`.
 
     Parameters
@@ -94,18 +94,18 @@ class Partition:
         unsaved_source: Source | None,
     ) -> None:
         self.number = state.partition
-        self.table = checkpointer.table
+        self.store = checkpointer.store
         self.state = state
         self._settings = settings
         self._publisher = publisher
         self._checkpointer = checkpointer
         self._unsaved_source = unsaved_source
-        self.saved = state.next_offset
-        self.folded = self.handed = start
+        self.checkpointed_offset = state.next_offset
+        self.processed_offset = self.fetched_offset = start
         self.closed = False
-        self.waiting = Waiting()
+        self.lag = PartitionLag()
         self._events = metrics.EVENTS.labels(self.number)
-        self._flagged = metrics.FLAGGED.labels(self.number)
+        self._flagged = metrics.ALERTED_EVENTS.labels(self.number)
         self._found = state.found
         self._unsaved = 0
         self._published: list[asyncio.Future[None]] = []
@@ -122,12 +122,12 @@ class Partition:
         for i in range(0, len(records), size):
             part = records[i : i + size]
             chunk_end = part[-1].offset + 1 if i + size < len(records) else position
-            chunks.append(Chunk(self, self.handed, chunk_end, part))
-            self.waiting.handed(chunk_end, part[0].timestamp)
-            self.handed = chunk_end
-        if position > self.handed:
-            chunks.append(Chunk(self, self.handed, position, []))
-            self.handed = position
+            chunks.append(Chunk(self, self.fetched_offset, chunk_end, part))
+            self.lag.fetched(chunk_end, part[0].timestamp)
+            self.fetched_offset = chunk_end
+        if position > self.fetched_offset:
+            chunks.append(Chunk(self, self.fetched_offset, position, []))
+            self.fetched_offset = position
         return chunks
 
     def fold(self, chunk: Chunk, forest: Forest | None) -> Folded | None:
@@ -140,20 +140,20 @@ class Partition:
 
         Raises
         ------
-        HoleError
+        ChunkOrderError
             If the chunk does not continue what was folded last.
         RefusedError
             If a stored profile was written by another version.
         """
         records = chunk.records
         first, last = (records[0].offset, records[-1].offset) if records else (chunk.start, chunk.start)
-        if not self.folded == chunk.start <= first <= last <= chunk.end:
-            raise HoleError(
-                f"partition {self.number} stands at offset {self.folded}, but was handed a chunk that "
+        if not self.processed_offset == chunk.start <= first <= last <= chunk.end:
+            raise ChunkOrderError(
+                f"partition {self.number} stands at offset {self.processed_offset}, but was handed a chunk that "
                 f"goes from {chunk.start} to {chunk.end} with offsets {first} to {last}"
             )
         if not records:
-            self.folded = self.state.next_offset = chunk.end
+            self.processed_offset = self.state.next_offset = chunk.end
             return None
         started = time.perf_counter()
         offsets = np.fromiter((r.offset for r in records), np.int64, len(records))
@@ -162,13 +162,13 @@ class Partition:
                 folded = self.state.fold([r.value for r in records], offsets, forest)
         except StateError as error:
             raise RefusedError(str(error)) from None
-        self.folded = self.state.next_offset = chunk.end
-        self.waiting.folded(chunk.end)
+        self.processed_offset = self.state.next_offset = chunk.end
+        self.lag.processed(chunk.end)
         self._unsaved += len(records)
         published = self._publisher.publish(records, folded)
         if published is not None:
             self._published.append(published)
-        failpoints.point("chunk-folded")
+        failpoints.reach("chunk-folded")
         metrics.CHUNK_SECONDS.observe(time.perf_counter() - started)
         metrics.EVENT_TO_VERDICT_SECONDS.observe(max(0.0, time.time() - records[0].timestamp / 1000))
         metrics.CHUNK_EVENTS.observe(len(records))
@@ -186,7 +186,7 @@ class Partition:
     @property
     def unsaved(self) -> bool:
         """Whether the state has moved since the last durable checkpoint."""
-        return self.state.next_offset != self.saved
+        return self.state.next_offset != self.checkpointed_offset
 
     async def make_room(self) -> None:
         """Save now if the next chunk may find no room."""
@@ -206,7 +206,7 @@ class Partition:
             async with self._save_lock:
                 if not self.unsaved:
                     return
-                reached = self.folded
+                reached = self.processed_offset
                 with metrics.CHECKPOINT_STAGE_SECONDS.labels("snapshot").time():
                     changes = self.state.changes()
                 if self._unsaved_source is not None:
@@ -219,7 +219,7 @@ class Partition:
                 # checkpointer before anything else runs: `save` holds them before it first waits.
                 self.state.clean()
                 await self._checkpointer.save(changes, published)
-                self.saved = reached
+                self.checkpointed_offset = reached
         except Exception as error:  # noqa: BLE001 - a checkpoint that failed half-way is not to be lived with
             end(error)
 

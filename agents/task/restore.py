@@ -22,8 +22,8 @@ from streamguard.agents.task.compatibility import (
     check_unlearned,
     committed_offset,
 )
-from streamguard.agents.task.partition_task import Partition
-from streamguard.agents.task.store import Local, Memory, PartitionTable, now_ms
+from streamguard.agents.task.partition_task import PartitionTask
+from streamguard.agents.task.store import Local, StateStore, StoreMemory, now_ms
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.topics import DELETION_MS
 from streamguard.settings.schema import Settings
@@ -41,10 +41,10 @@ async def recover(
     number: int,
     settings: Settings,
     topics: Topics,
-    memory: Memory,
+    memory: StoreMemory,
     publisher: Publisher,
     resident: int,
-) -> Partition:
+) -> PartitionTask:
     """Fence former owners, bring the local copy up to date, and find where to go on in the source.
 
     Fencing comes first: only when nobody else can commit does "the end of the changelog" mean anything.
@@ -64,15 +64,15 @@ async def recover(
     started = time.perf_counter()
     brokers, app_id = Brokers.of(settings), settings.worker.app_id
     writer = await ChangelogWriter.fence(brokers, app_id, topics.changelog, number)
-    table = None
+    store = None
     try:
-        table = _open(Path(settings.worker.data_dir) / app_id / f"partition-{number:04d}", number, memory)
+        store = _open(Path(settings.worker.data_dir) / app_id / f"partition-{number:04d}", number, memory)
         async with CommittedReader(brokers, topics.changelog, number) as reader:
-            records = await _catch_up(table, reader, topics, number)
+            records = await _catch_up(store, reader, topics, number)
             bounds = await reader.bounds(topics.source.topic)
-        (found,) = table.get_many([SOURCE])
+        (found,) = store.get_many([SOURCE])
         source = msgspec.json.decode(found, type=Source) if found is not None else None
-        checkpointer = Checkpointer(table, writer, topics.changelog_id)
+        checkpointer = Checkpointer(store, writer, topics.changelog_id)
         try:
             state = PartitionState(number, checkpointer.read, resident=resident, detection=settings.detection)
         except StateError as error:
@@ -81,15 +81,15 @@ async def recover(
             committed = await committed_offset(brokers, app_id, topics.source.topic, number)
             check_unlearned(topics.source.topic, topics.changelog, number, app_id, committed)
         start = check_source(topics.source, number, *bounds, source, state.next_offset)
-        partition = Partition(
+        partition = PartitionTask(
             settings, publisher, checkpointer, state, start, topics.source if source is None else None
         )
     except BaseException:
-        if table is not None:
-            table.close()
+        if store is not None:
+            store.close()
         await writer.close()
         raise
-    failpoints.point("recovery-done")
+    failpoints.reach("recovery-done")
     metrics.RECOVERED_RECORDS.inc(records)
     _log.info(
         "partition %d recovered",
@@ -100,25 +100,25 @@ async def recover(
     return partition
 
 
-def _open(path: Path, number: int, memory: Memory) -> PartitionTable:
+def _open(path: Path, number: int, memory: StoreMemory) -> StateStore:
     """The local copy; an empty one if it is too old."""
-    table = PartitionTable(path, memory)
-    if table.local is None or now_ms() - table.local.complete_ms <= COPY_MS:
-        return table
+    store = StateStore(path, memory)
+    if store.local is None or now_ms() - store.local.complete_ms <= COPY_MS:
+        return store
     _log.info("partition %d: the copy here is older than deletions are kept: it is read anew", number)
-    return table.emptied()
+    return store.emptied()
 
 
-async def _catch_up(table: PartitionTable, reader: CommittedReader, topics: Topics, number: int) -> int:
+async def _catch_up(store: StateStore, reader: CommittedReader, topics: Topics, number: int) -> int:
     """Read what the local copy lacks of the changelog; how many records that were."""
     began, count = now_ms(), 0
     start, end = await reader.bounds()
-    position = check_changelog(topics.changelog, number, topics.changelog_id, start, end, table.local)
-    complete = table.local.complete_ms if table.local is not None else 0
+    position = check_changelog(topics.changelog, number, topics.changelog_id, start, end, store.local)
+    complete = store.local.complete_ms if store.local is not None else 0
     async for changes, reached in reader.batches(position, end):
-        table.write(changes, Local(topics.changelog_id, reached, complete))
+        store.write(changes, Local(topics.changelog_id, reached, complete))
         count += len(changes)
-        failpoints.point("recovery-batch-written")
-    if table.local is not None:
-        table.write([], Local(topics.changelog_id, end, began))
+        failpoints.reach("recovery-batch-written")
+    if store.local is not None:
+        store.write([], Local(topics.changelog_id, end, began))
     return count

@@ -46,8 +46,8 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Memory:
-    """Memory of all tables of a worker: one block cache and one limit for what is not yet flushed.
+class StoreMemory:
+    """StoreMemory of all tables of a worker: one block cache and one limit for what is not yet flushed.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Memory:
         )
 
 
-def _options(memory: Memory) -> rocksdict.Options:
+def _options(memory: StoreMemory) -> rocksdict.Options:
     options = rocksdict.Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_write_buffer_size(8 << 20)
@@ -81,7 +81,7 @@ def _options(memory: Memory) -> rocksdict.Options:
     return options
 
 
-class PartitionTable:
+class StateStore:
     """The stored state of one partition.
 
     The write-ahead log is off: the changelog is the log. What a crash loses from memory is a suffix of whole
@@ -101,7 +101,7 @@ class PartitionTable:
         If RocksDB cannot be opened, or the disk is full; the message names the directory and the remedy.
     """
 
-    def __init__(self, path: Path, memory: Memory) -> None:
+    def __init__(self, path: Path, memory: StoreMemory) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         options = _options(memory)
@@ -145,15 +145,15 @@ class PartitionTable:
         for key in deleted:
             self._db.compact_range(key, key + b"\x00")
 
-    def emptied(self) -> PartitionTable:
+    def emptied(self) -> StateStore:
         """Close it, delete the directory, and begin anew."""
         self.close()
         shutil.rmtree(self.path)
-        return PartitionTable(self.path, self._memory)
+        return StateStore(self.path, self._memory)
 
     @property
     def estimated_keys(self) -> int:
-        """About how many keys are stored."""
+        """HistoryMetadata how many keys are stored."""
         return self._db.property_int_value("rocksdb.estimate-num-keys") or 0
 
     @property

@@ -71,7 +71,7 @@ def command(
     or registry contradict each other.
     """
     from streamguard.batch.job import retrain
-    from streamguard.batch.metrics import Exported
+    from streamguard.batch.metrics import RetrainMetrics
     from streamguard.batch.planning import Request
 
     settings = options.read_settings(
@@ -84,7 +84,7 @@ def command(
     options.check_master(master, settings.batch.engine)
     request = Request(input, since, until, max_events, fresh or since is not None, algorithm)
     period = every or settings.batch.every_seconds
-    exported = Exported(settings, period, lambda text: click.echo(text, err=True))
+    exported = RetrainMetrics(settings, period, lambda text: click.echo(text, err=True))
 
     def once() -> int:
         with disk_errors(), exported.run() as report:

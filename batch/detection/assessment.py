@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamguard.alerts.verdict import FOREST_USUAL, risk, verdict
 from streamguard.batch.detection.clusters import Peers
-from streamguard.batch.folding.fold_result import Rows, Staged
+from streamguard.batch.folding.fold_result import EventTable, FoldResult
 from streamguard.fold.patterns import PATTERNS
 from streamguard.models.forest import Forest
 
@@ -23,9 +23,9 @@ class Totals:
     events, alerted
         All events of this run, and those that statistics and patterns alert: counted, not estimated.
     sampled, sampled_alerted, forest_added
-        Rows of the uniform sample; those that statistics and patterns alert; and those that are anomalies only
+        EventTable of the uniform sample; those that statistics and patterns alert; and those that are anomalies only
         with the forest's bits. The forest scores kept rows only, so what it adds to all events is not counted.
-    users, users_flagged
+    users, users_at_risk
         All users, and those whose risk is as high as an alert's.
     """
 
@@ -35,22 +35,22 @@ class Totals:
     sampled_alerted: int
     forest_added: int
     users: int
-    users_flagged: int
+    users_at_risk: int
 
     @property
-    def anomaly_rate(self) -> float:
+    def alert_rate(self) -> float:
         """Share of this run's events that statistics and patterns alert."""
         return self.alerted / max(self.events, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class Assessment:
     """Events kept, and users, with what was found; arrays are of n rows or of u users.
 
     Attributes
     ----------
     rows
-        Sample and flagged events, each once, sorted by partition and offset.
+        Sample and alerts events, each once, sorted by partition and offset.
     sampled
         bool (n,): whether the row is of the uniform sample.
     forest
@@ -61,11 +61,11 @@ class Findings:
     event_bits, peer_bits
         float64 (u,): the strongest evidence of an event of the user in this run, where all count without the
         forest and the kept ones with it; and how unusual the user is among their peers, 0 without peer groups.
-    looks
+    events_seen
         float64 (u,): about how many events of the user there were in this run, 1 at the least. The strongest of
         n events is n times as likely to be as strong by chance.
     user_evidence, user_risk, user_is_anomaly
-        float64, float64, bool (u,): `event_bits` less log2 of `looks`, and a quarter of the peers' bits beyond 6,
+        float64, float64, bool (u,): `event_bits` less log2 of `events_seen`, and a quarter of the peers' bits beyond 6,
         as a forest's are joined to an event's: they support a finding and rarely make one.
     strongest
         int64 (u,): the row of the user's strongest kept event in this run; -1 if none was kept.
@@ -73,7 +73,7 @@ class Findings:
         Of all.
     """
 
-    rows: Rows
+    rows: EventTable
     sampled: NDArray[np.bool_]
     forest: NDArray[np.float64]
     evidence: NDArray[np.float64]
@@ -81,7 +81,7 @@ class Findings:
     is_anomaly: NDArray[np.bool_]
     event_bits: NDArray[np.float64]
     peer_bits: NDArray[np.float64]
-    looks: NDArray[np.float64]
+    events_seen: NDArray[np.float64]
     user_evidence: NDArray[np.float64]
     user_risk: NDArray[np.float64]
     user_is_anomaly: NDArray[np.bool_]
@@ -108,8 +108,8 @@ class Findings:
                 + (f" ({', '.join(found).replace('_', ' ')})" if found else "")
             )
         if bits > 0:
-            looks = round(float(self.looks[user]))
-            among = f", the strongest of about {looks} events" if looks > 1 else ""
+            events_seen = round(float(self.events_seen[user]))
+            among = f", the strongest of about {events_seen} events" if events_seen > 1 else ""
             reasons.append(f"{bits:.1f} bits{among}: {what}")
         if self.peer_bits[user] > FOREST_USUAL:
             reasons.append(f"unlike their peers: {self.peer_bits[user]:.1f} bits")
@@ -127,35 +127,37 @@ def names(patterns: int) -> list[str]:
     return [pattern.name for k, pattern in enumerate(PATTERNS) if patterns >> k & 1]
 
 
-def find(staged: Staged, forest: Forest | None, peers: Peers | None, *, alert_bits: float) -> Findings:
+def assess(
+    result: FoldResult, forest: Forest | None, peers: Peers | None, *, alert_bits: float
+) -> Assessment:
     """Judge kept events and all users, by risk and never by a fixed share.
 
     Parameters
     ----------
-    staged
+    result
         The history.
     forest
         None: statistics and patterns stand alone.
     peers
-        Of `staged.users`; None: users are judged by their events alone.
+        Of `result.users`; None: users are judged by their events alone.
     alert_bits
         Evidence from which an event or user is an anomaly.
     """
-    rows, sampled = _merged(staged.sample, staged.flagged)
+    rows, sampled = _merged(result.sample, result.alerts)
     bits = forest.bits(rows.features) if forest is not None and len(rows) else np.zeros(len(rows))
     evidence = verdict(rows.strength, bits)
     is_anomaly = evidence >= alert_bits
-    strongest = _strongest(staged, rows, evidence)
-    event_bits = staged.users.peak.copy()
+    strongest = _strongest(result, rows, evidence)
+    event_bits = result.users.peak.copy()
     kept = strongest >= 0
     event_bits[kept] = np.maximum(event_bits[kept], evidence[strongest[kept]])
     # The strongest event was not kept: what is known of another one would explain nothing.
     strongest[kept] = np.where(evidence[strongest[kept]] >= event_bits[kept], strongest[kept], -1)
-    peer_bits = np.zeros(len(staged.users)) if peers is None else peers.bits
-    looks = _looks(staged)
-    user_evidence = verdict(np.maximum(event_bits - np.log2(looks), 0.0), peer_bits)
+    peer_bits = np.zeros(len(result.users)) if peers is None else peers.bits
+    events_seen = _events_seen(result)
+    user_evidence = verdict(np.maximum(event_bits - np.log2(events_seen), 0.0), peer_bits)
     user_is_anomaly = user_evidence >= alert_bits
-    return Findings(
+    return Assessment(
         rows=rows,
         sampled=sampled,
         forest=bits,
@@ -164,47 +166,47 @@ def find(staged: Staged, forest: Forest | None, peers: Peers | None, *, alert_bi
         is_anomaly=is_anomaly,
         event_bits=event_bits,
         peer_bits=peer_bits,
-        looks=looks,
+        events_seen=events_seen,
         user_evidence=user_evidence,
         user_risk=_risks(user_evidence),
         user_is_anomaly=user_is_anomaly,
         strongest=strongest,
         totals=Totals(
-            events=sum(c.events for c in staged.counts),
-            alerted=sum(c.alerted for c in staged.counts),
+            events=sum(c.events for c in result.counts),
+            alerted=sum(c.alerted for c in result.counts),
             sampled=int(sampled.sum()),
             sampled_alerted=int((sampled & (rows.strength >= alert_bits)).sum()),
             forest_added=int((sampled & is_anomaly & (rows.strength < alert_bits)).sum()),
-            users=len(staged.users),
-            users_flagged=int(user_is_anomaly.sum()),
+            users=len(result.users),
+            users_at_risk=int(user_is_anomaly.sum()),
         ),
     )
 
 
-def _merged(sample: Rows, flagged: Rows) -> tuple[Rows, NDArray[np.bool_]]:
-    partition = np.concatenate([sample.partition, flagged.partition])
-    offset = np.concatenate([sample.offset, flagged.offset])
+def _merged(sample: EventTable, alerts: EventTable) -> tuple[EventTable, NDArray[np.bool_]]:
+    partition = np.concatenate([sample.partition, alerts.partition])
+    offset = np.concatenate([sample.offset, alerts.offset])
     source = np.arange(len(offset))
     order = np.lexsort((source, offset, partition))
     partition, offset = partition[order], offset[order]
     first = np.ones(len(order), bool)
     first[1:] = (np.diff(partition) != 0) | (np.diff(offset) != 0)
     chosen = order[first]
-    rows = Rows(
+    rows = EventTable(
         **{
-            f.name: np.concatenate([getattr(sample, f.name), getattr(flagged, f.name)])[chosen]
-            for f in fields(Rows)
+            f.name: np.concatenate([getattr(sample, f.name), getattr(alerts, f.name)])[chosen]
+            for f in fields(EventTable)
         }
     )
     return rows, chosen < len(sample)
 
 
-def _strongest(staged: Staged, rows: Rows, evidence: NDArray[np.float64]) -> NDArray[np.int64]:
+def _strongest(result: FoldResult, rows: EventTable, evidence: NDArray[np.float64]) -> NDArray[np.int64]:
     """The row of each user's strongest kept event in this run, the earliest of equals; -1 without one."""
     here = np.zeros(len(rows), bool)
-    for c in staged.counts:
+    for c in result.counts:
         here |= (rows.partition == c.partition) & (rows.offset >= c.start) & (rows.offset < c.end)
-    users = staged.users
+    users = result.users
     number = {key: i for i, key in enumerate(zip(users.partition.tolist(), users.user.tolist(), strict=True))}
     strongest = np.full(len(users), -1)
     weakest_first = np.lexsort((-np.arange(len(rows)), evidence))
@@ -215,14 +217,14 @@ def _strongest(staged: Staged, rows: Rows, evidence: NDArray[np.float64]) -> NDA
     return strongest
 
 
-def _looks(staged: Staged) -> NDArray[np.float64]:
-    """About how many events of each user were in this run: their share of the partition's, as ever."""
-    users, total = staged.users, staged.users.summary["total_events"].astype(np.float64)
-    looks = np.ones(len(users))
-    for c in staged.counts:
+def _events_seen(result: FoldResult) -> NDArray[np.float64]:
+    """HistoryMetadata how many events of each user were in this run: their share of the partition's, as ever."""
+    users, total = result.users, result.users.summary["total_events"].astype(np.float64)
+    events_seen = np.ones(len(users))
+    for c in result.counts:
         here = users.partition == c.partition
-        looks[here] = np.maximum(total[here] * (c.events / max(total[here].sum(), 1.0)), 1.0)
-    return looks
+        events_seen[here] = np.maximum(total[here] * (c.events / max(total[here].sum(), 1.0)), 1.0)
+    return events_seen
 
 
 def _risks(evidence: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from streamguard.alerts.incident import rfc3339
 from streamguard.batch import report_schema
-from streamguard.batch.folding.fold_result import Rows
-from streamguard.batch.folding.resume import About
+from streamguard.batch.folding.fold_result import EventTable
+from streamguard.batch.folding.resume import HistoryMetadata
 from streamguard.batch.runs import REPORT
 from streamguard.models import gate, sampling
 from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError, Origin
 from streamguard.models.registry import Registry
-from streamguard.models.sampling import Chosen
+from streamguard.models.sampling import Selection
 from streamguard.models.train import train_on
 from streamguard.settings.schema import Settings
 
@@ -91,7 +91,7 @@ class Decision:
         )
 
 
-def choose(sample: Rows, settings: Settings) -> Chosen:
+def choose(sample: EventTable, settings: Settings) -> Selection:
     """The quiet events of a sample, so many of each user at the most, in the order of their priority."""
     numbers: dict[tuple[int, str], int] = {}
     users = zip(sample.partition.tolist(), sample.user, strict=True)
@@ -106,20 +106,22 @@ def choose(sample: Rows, settings: Settings) -> Chosen:
     )
 
 
-def _priorities(sample: Rows) -> list[NDArray[np.uint64]]:
+def _priorities(sample: EventTable) -> list[NDArray[np.uint64]]:
     """Of rows that are sorted by partition."""
     return [
         sampling.priority(int(p), sample.offset[sample.partition == p]) for p in np.unique(sample.partition)
     ]
 
 
-def train(sample: Rows, chosen: Chosen, about: About, settings: Settings) -> Challenger | None:
+def train(
+    sample: EventTable, chosen: Selection, about: HistoryMetadata, settings: Settings
+) -> Challenger | None:
     """Grow the forest; None if there are fewer rows than the gate asks for.
 
     The same history and settings give the same artifact to the bit: it names its newest events, and no date of its own.
     """
     rows = sample.features[chosen.rows]
-    if len(rows) < settings.gate.least_rows:
+    if len(rows) < settings.gate.min_rows:
         return None
     newest = np.quantile(sample.timestamp, _NEWEST, method="lower")
     origin = Origin(
@@ -134,7 +136,7 @@ def train(sample: Rows, chosen: Chosen, about: About, settings: Settings) -> Cha
 
 
 def decide(
-    challenger: Challenger | None, sample: Rows, registry: Registry, settings: Settings
+    challenger: Challenger | None, sample: EventTable, registry: Registry, settings: Settings
 ) -> Decision | None:
     """Publish the challenger, and ask the gate; None without one.
 
@@ -163,7 +165,7 @@ def decide(
 
 
 def _judged(
-    challenger: Challenger, previous: str | None, sample: Rows, registry: Registry, settings: Settings
+    challenger: Challenger, previous: str | None, sample: EventTable, registry: Registry, settings: Settings
 ) -> gate.Judgement:
     """The gate's word; a champion that cannot be trusted is not compared with: it has to be replaced."""
     champion, before, rows_before, uncompared = None, None, 0, ""

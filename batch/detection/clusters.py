@@ -11,16 +11,16 @@ from streamguard.models import tail
 from streamguard.settings.schema import Clusters
 
 CHOOSE_FROM = 2000
-"""Users, drawn with the seed, among whom the number of groups is chosen."""
+"""UserTable, drawn with the seed, among whom the number of groups is chosen."""
 
 FIT_ON = 100_000
-"""Users, drawn with the seed, that scikit-learn finds centres for; all users are then put to the nearest."""
+"""UserTable, drawn with the seed, that scikit-learn finds centres for; all users are then put to the nearest."""
 
 SMALL_SHARE = 100
 """A group is small with fewer than 3 users (of two, both are as far from their middle as the other), or than a
 hundredth of all, or than half a fair share of very many groups. The largest never is."""
 
-TIGHTEST = 0.1
+MIN_SPREAD = 0.1
 """No group's spread counts as less than this part of all groups' spread: a group of robots is not a needle."""
 
 PRIOR_USERS = 50.0
@@ -43,7 +43,7 @@ class Group:
     Attributes
     ----------
     size : int
-        Users in it.
+        UserTable in it.
     small : bool
         Whether its users are measured from the nearest group that is not.
     spread : float
@@ -169,7 +169,7 @@ def _choose(rows: NDArray[np.float64], settings: Clusters, seed: int) -> tuple[i
         count = min(settings.groups, most)
         return count, _silhouette(rows, _labels(rows, count, seed)) if count > 1 else None
     best: tuple[int, float | None] = 1, None
-    for count in range(2, min(settings.most_groups, most, len(rows) // USERS_A_GROUP) + 1):
+    for count in range(2, min(settings.max_groups, most, len(rows) // USERS_A_GROUP) + 1):
         value = _silhouette(rows, _labels(rows, count, seed))
         if value is not None and (best[1] is None or value > best[1]):
             best = count, value
@@ -236,7 +236,7 @@ def _measured(
     small = _small(sizes)
     usual_spread = float(np.median(own[~small[group]])) or 1.0
     spread = np.array([np.median(own[group == k]) for k in range(len(sizes))])
-    spread = np.maximum(spread, TIGHTEST * usual_spread)
+    spread = np.maximum(spread, MIN_SPREAD * usual_spread)
     distance = np.where(small[group], (distances / spread)[:, ~small].min(axis=1), own / spread[group])
     return Peers(
         group=group.astype(np.int32),

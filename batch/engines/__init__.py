@@ -1,1 +1,1 @@
-"""What folds many stretches at once: processes, or Spark and what it needs."""
+"""What folds many ranges at once: processes, or Spark and what it needs."""

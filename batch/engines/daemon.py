@@ -7,13 +7,13 @@ def prepare() -> None:
     """Import what a task needs and load every kernel, the summaries' too, by folding one event."""
     import numpy as np
 
-    from streamguard.batch.folding.fold_range import fold_stretch
-    from streamguard.batch.source.offset_range import Records, Stretch
+    from streamguard.batch.folding.fold_range import fold_range
+    from streamguard.batch.source.offset_range import OffsetRange, Records
     from streamguard.settings.schema import Detection, Sampling
     from streamguard.state.warmup import EVENT
 
     records: Records = [(np.arange(2), [EVENT, b"?"])]
-    for _ in fold_stretch(Stretch(0, 0, 2), records, Detection(), Sampling()):
+    for _ in fold_range(OffsetRange(0, 0, 2), records, Detection(), Sampling()):
         pass
 
 

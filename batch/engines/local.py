@@ -1,4 +1,4 @@
-"""The engine without a JVM: stretches are folded in processes of this machine."""
+"""The engine without a JVM: ranges are folded in processes of this machine."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from streamguard.batch.folding.fold_file import SCHEMA
-from streamguard.batch.folding.fold_range import fold_stretch
-from streamguard.batch.source.offset_range import PlanError, Records, Stretch, file_of
+from streamguard.batch.folding.fold_range import fold_range
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records, partition_file
 from streamguard.batch.source.sources import Source
 from streamguard.settings.schema import Settings
 
 _WORTH_A_PROCESS = 50_000
 """Records; for fewer, starting processes takes longer than folding."""
 
-OnFolded = Callable[[Stretch], None]
-"""Is called with each stretch as soon as it is folded."""
-Work = Callable[[Stretch, Records, Settings, Path], None]
-"""What is done with a stretch and its records; the result is left in the directory. Processes are sent it."""
+OnFolded = Callable[[OffsetRange], None]
+"""Is called with each offset_range as soon as it is folded."""
+Work = Callable[[OffsetRange, Records, Settings, Path], None]
+"""What is done with a offset_range and its records; the result is left in the directory. Processes are sent it."""
 
 
-def write_file(stretch: Stretch, records: Records, settings: Settings, directory: Path) -> None:
-    """Fold records into the stretch's file."""
+def write_file(offset_range: OffsetRange, records: Records, settings: Settings, directory: Path) -> None:
+    """Fold records into the offset_range's file."""
     import pyarrow.parquet as pq
 
-    path = file_of(directory, stretch.partition)
+    path = partition_file(directory, offset_range.partition)
     with pq.ParquetWriter(path, SCHEMA, compression="zstd", write_page_checksum=True) as writer:
-        for batch in fold_stretch(stretch, records, settings.detection, settings.sampling):
+        for batch in fold_range(offset_range, records, settings.detection, settings.sampling):
             writer.write_batch(batch)
 
 
 def fold(
     source: Source,
-    stretches: Sequence[Stretch],
+    ranges: Sequence[OffsetRange],
     settings: Settings,
     directory: Path,
     on_folded: OnFolded,
     work: Work = write_file,
 ) -> None:
-    """Fold every stretch into its file, or do other work with it.
+    """Fold every offset_range into its file, or do other work with it.
 
     Raises
     ------
     PlanError
         If a process that does it is ended from outside.
     """
-    processes = min(os.cpu_count() or 1, len(stretches))
-    if processes == 1 or sum(s.end - s.start for s in stretches) < _WORTH_A_PROCESS:
-        for stretch in stretches:
-            read_and(work, source, stretch, settings, directory)
-            on_folded(stretch)
+    processes = min(os.cpu_count() or 1, len(ranges))
+    if processes == 1 or sum(s.end - s.start for s in ranges) < _WORTH_A_PROCESS:
+        for offset_range in ranges:
+            read_and(work, source, offset_range, settings, directory)
+            on_folded(offset_range)
         return
     with _pool(processes) as pool:
-        longest_first = sorted(stretches, key=lambda s: s.start - s.end)
+        longest_first = sorted(ranges, key=lambda s: s.start - s.end)
         with _interrupts_held():
             waiting = {pool.submit(read_and, work, source, s, settings, directory): s for s in longest_first}
         for done in as_completed(waiting):
@@ -109,6 +109,8 @@ def _begin() -> None:
     threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
-def read_and(work: Work, source: Source, stretch: Stretch, settings: Settings, directory: Path) -> None:
-    """Read a stretch and do the work."""
-    work(stretch, source.records(stretch), settings, directory)
+def read_and(
+    work: Work, source: Source, offset_range: OffsetRange, settings: Settings, directory: Path
+) -> None:
+    """Read a offset_range and do the work."""
+    work(offset_range, source.records(offset_range), settings, directory)

@@ -43,7 +43,7 @@ TOLD_ANYWAY = ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler
 _MASTER = re.compile(
     r"local(\[(\d+|\*)(,\d+)?\])?|spark://[^:/,]+:\d+(,[^:/,]+:\d+)*|yarn|k8s://\S+", re.ASCII
 )
-MOST_BATCH_BYTES = 32_000_000
+MAX_BATCH_BYTES = 32_000_000
 
 
 class SparkError(UnavailableError):
@@ -124,7 +124,7 @@ def workers(settings: Spark) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.redaction.regex": r"(?i)secret|password|token|access[.]?key|jaas|ssl[.]key",  # never printed
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
-        "spark.sql.execution.arrow.maxBytesPerBatch": str(MOST_BATCH_BYTES),
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(MAX_BATCH_BYTES),
         "spark.python.daemon.module": "streamguard.batch.engines.daemon",
     }
 

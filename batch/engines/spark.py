@@ -1,4 +1,4 @@
-"""The Spark engine: one task folds one partition's stretch, in offset order, into its file."""
+"""The Spark engine: one task folds one partition's offset_range, in offset order, into its file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from streamguard.batch.engines.local import OnFolded, Work, write_file
 from streamguard.batch.engines.session import SparkError, told_by
-from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.sources import KafkaSource, Source
 from streamguard.settings.schema import Settings
@@ -27,23 +27,24 @@ if TYPE_CHECKING:
 DONE = pa.schema([pa.field("partition", pa.int32()), pa.field("first", pa.int64())])
 """What a task answers: the partition it has folded, and the first offset it was given."""
 
-Do = Callable[[Stretch, Records], None]
+Do = Callable[[OffsetRange, Records], None]
 
 _RAISED = re.compile(
-    r"^(?:batch\.folding\.stretch\.(PlanError)|streamguard\.state\.packed\.(StateError)): (.+)$", re.MULTILINE
+    r"^(?:batch\.folding\.offset_range\.(PlanError)|streamguard\.state\.packed\.(StateError)): (.+)$",
+    re.MULTILINE,
 )
 
 
 def fold(
     source: Source,
-    stretches: Sequence[Stretch],
+    ranges: Sequence[OffsetRange],
     settings: Settings,
     directory: Path,
     on_folded: OnFolded,
     spark: SparkSession,
     work: Work = write_file,
 ) -> None:
-    """Fold every stretch into its file, or do other work with it, as `streamguard.batch.engines.local.fold` does.
+    """Fold every offset_range into its file, or do other work with it, as `streamguard.batch.engines.local.fold` does.
 
     Tasks write and read files by themselves: on a cluster, the directory, files of an earlier run and a
     history of files have to be where every executor sees them.
@@ -58,27 +59,29 @@ def fold(
         If the job failed for another reason.
     """
     directory = directory.resolve()  # executors are somewhere else
-    planned = {s.partition: _resolved(s) for s in stretches if s.end > s.start}
+    planned = {s.partition: _resolved(s) for s in ranges if s.end > s.start}
     do = partial(_do, work, settings, directory)
     answers = _run(source, planned, do, spark) if planned else []
     _check_once(planned, answers)
     answered = {partition for partition, _ in answers}
-    for stretch in stretches:
-        if stretch.partition not in answered:  # nothing planned, or nothing but markers and aborted records
-            do(_resolved(stretch), ())
-        on_folded(stretch)
+    for offset_range in ranges:
+        if (
+            offset_range.partition not in answered
+        ):  # nothing planned, or nothing but markers and aborted records
+            do(_resolved(offset_range), ())
+        on_folded(offset_range)
 
 
-def _do(work: Work, settings: Settings, directory: Path, stretch: Stretch, records: Records) -> None:
-    work(stretch, records, settings, directory)
+def _do(work: Work, settings: Settings, directory: Path, offset_range: OffsetRange, records: Records) -> None:
+    work(offset_range, records, settings, directory)
 
 
-def _resolved(stretch: Stretch) -> Stretch:
-    earlier = None if stretch.earlier is None else str(Path(stretch.earlier).resolve())
-    return replace(stretch, earlier=earlier)
+def _resolved(offset_range: OffsetRange) -> OffsetRange:
+    earlier = None if offset_range.earlier is None else str(Path(offset_range.earlier).resolve())
+    return replace(offset_range, earlier=earlier)
 
 
-def reader_options(source: KafkaSource, planned: Mapping[int, Stretch]) -> dict[str, str]:
+def reader_options(source: KafkaSource, planned: Mapping[int, OffsetRange]) -> dict[str, str]:
     """The planned offsets as numbers; without a wish for more tasks, one reads one partition in order."""
     connection = {f"kafka.{name}": value for name, value in source.brokers.java().items()}
     return connection | {
@@ -91,7 +94,7 @@ def reader_options(source: KafkaSource, planned: Mapping[int, Stretch]) -> dict[
 
 
 def _run(
-    source: Source, planned: Mapping[int, Stretch], do: Do, spark: SparkSession
+    source: Source, planned: Mapping[int, OffsetRange], do: Do, spark: SparkSession
 ) -> list[tuple[int, int]]:
     """Run the tasks; what one raised is raised here, without Spark's stacks."""
     from py4j.protocol import Py4JError
@@ -113,7 +116,7 @@ def _run(
         raise (PlanError if plan else StateError)(message) from None
 
 
-def _tasks(source: Source, planned: Mapping[int, Stretch], do: Do, spark: SparkSession) -> DataFrame:
+def _tasks(source: Source, planned: Mapping[int, OffsetRange], do: Do, spark: SparkSession) -> DataFrame:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     answer = from_arrow_schema(DONE)
@@ -129,7 +132,7 @@ def _tasks(source: Source, planned: Mapping[int, Stretch], do: Do, spark: SparkS
 
 
 def _fold_records(
-    planned: Mapping[int, Stretch], do: Do, batches: Iterable[pa.RecordBatch]
+    planned: Mapping[int, OffsetRange], do: Do, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
     """A task: fold what it is given, which has to be of one partition."""
     filled = (batch for batch in batches if batch.num_rows)
@@ -157,29 +160,29 @@ def _of_one(partition: int, batches: Iterable[pa.RecordBatch]) -> Records:
 
 
 def _fold_files(
-    source: Source, chosen: Sequence[Stretch], do: Do, batches: Iterable[pa.RecordBatch]
+    source: Source, chosen: Sequence[OffsetRange], do: Do, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """A task: read and fold the stretches whose numbers it is given."""
+    """A task: read and fold the ranges whose numbers it is given."""
     for batch in batches:
         for number in batch["id"].to_pylist():
-            stretch = chosen[number]
-            do(stretch, source.records(stretch))
-            yield _answer(stretch.partition, stretch.start)
+            offset_range = chosen[number]
+            do(offset_range, source.records(offset_range))
+            yield _answer(offset_range.partition, offset_range.start)
 
 
 def _answer(partition: int, first: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict({"partition": [partition], "first": [first]}, schema=DONE)
 
 
-def _check_once(planned: Mapping[int, Stretch], answers: Sequence[tuple[int, int]]) -> None:
+def _check_once(planned: Mapping[int, OffsetRange], answers: Sequence[tuple[int, int]]) -> None:
     firsts: dict[int, list[int]] = {}
     for partition, first in answers:
         firsts.setdefault(partition, []).append(first)
     for partition, offsets in sorted(firsts.items()):
         if len(offsets) > 1:
-            stretch = planned[partition]
+            offset_range = planned[partition]
             raise PlanError(
                 f"partition {partition}: {len(offsets)} tasks read it, from offset "
                 f"{' and '.join(map(str, sorted(offsets)))} on, but the plan is one task for all offsets from "
-                f"{stretch.start} to {stretch.end - 1}"
+                f"{offset_range.start} to {offset_range.end - 1}"
             )

@@ -47,7 +47,7 @@ def record(archive: Path) -> None:
     from pyspark import SparkContext
 
     from streamguard.batch.engines import session, spark
-    from streamguard.batch.source.offset_range import Stretch
+    from streamguard.batch.source.offset_range import OffsetRange
     from streamguard.batch.source.sources import KafkaSource
     from streamguard.kafka.connection import Brokers
     from streamguard.settings.schema import Settings
@@ -65,7 +65,7 @@ def record(archive: Path) -> None:
         flags = Jvm().archiving_flags(archive)
         with session.opened(settings.spark, Path(scratch), java_flags=flags) as running:
             source = KafkaSource(brokers, topic)
-            spark.fold(source, [Stretch(0, 0, 1)], settings, Path(scratch), lambda _: None, running)
+            spark.fold(source, [OffsetRange(0, 0, 1)], settings, Path(scratch), lambda _: None, running)
     java: Any = SparkContext._gateway
     java.proc.stdin.close()
     java.proc.wait(240)

@@ -1,1 +1,1 @@
-"""One partition's stretch of history: folded, summed up, kept in a file, loaded."""
+"""One partition's offset_range of history: folded, summed up, kept in a file, loaded."""

@@ -24,11 +24,11 @@ KEPT = np.dtype(
     ]
 )
 TEXTS = ("user", "event_type", "source")
-MOST_CHARACTERS = 256
+MAX_CHARACTERS = 256
 """Of a text; longer ones are cut."""
 
 
-class Kept:
+class BottomKSample:
     """The events with the smallest keys, ties to the smaller offset.
 
     Parameters
@@ -38,7 +38,7 @@ class Kept:
 
     Notes
     -----
-    Keys do not depend on what else is there, so what is kept of two stretches, offered again, is what would
+    Keys do not depend on what else is there, so what is kept of two ranges, offered again, is what would
     have been kept of both in one.
     """
 
@@ -79,7 +79,7 @@ class Kept:
         columns = folded.columns
         texts = np.empty((len(chosen), len(TEXTS)), object)
         for k, told in enumerate((columns.users, columns.text("type"), columns.text("source"))):
-            texts[:, k] = [told[i][:MOST_CHARACTERS] for i in chosen.tolist()]
+            texts[:, k] = [told[i][:MAX_CHARACTERS] for i in chosen.tolist()]
         self.restore(rows, texts)
 
     def restore(self, rows: NDArray[Any], texts: NDArray[np.object_]) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamguard.batch.folding.bottom_k import KEPT, TEXTS
-from streamguard.batch.folding.fold_result import Rows, Staged, Users
+from streamguard.batch.folding.fold_result import EventTable, FoldResult, UserTable
 from streamguard.batch.folding.summaries import SUMMARY, columns
 from streamguard.batch.source.offset_range import Counts
 from streamguard.history.incidents import worst_first
@@ -29,10 +29,10 @@ SCHEMA = pa.schema(
         pa.field("value", pa.binary()),
     ]
 )
-"""Rows of different kinds share it, each with its own columns:
+"""EventTable of different kinds share it, each with its own columns:
 
 * `counts`: value, the JSON of `streamguard.batch.folding.fold_result.Counts`;
-* `sample`, `flagged`: offset, texts, and value, the bytes of `streamguard.batch.folding.bottom_k.KEPT`;
+* `sample`, `alerts`: offset, texts, and value, the bytes of `streamguard.batch.folding.bottom_k.KEPT`;
 * `user`: user, value, what `Summaries.restore` takes, and peak, the strongest evidence in this run;
 * `incident`: value, its JSON;
 * `state`: key and value, as in a worker's changelog.
@@ -44,7 +44,7 @@ _ROWS_A_BATCH = 16_384
 
 
 def batches(partition: int, kind: str, **values: Any) -> Iterator[pa.RecordBatch]:
-    """Rows of one kind; columns that are not given are null."""
+    """EventTable of one kind; columns that are not given are null."""
     for a in range(0, len(next(iter(values.values()))), _ROWS_A_BATCH):
         arrays = {
             name: pa.array(some[a : a + _ROWS_A_BATCH], SCHEMA.field(name).type)
@@ -61,7 +61,7 @@ def batches(partition: int, kind: str, **values: Any) -> Iterator[pa.RecordBatch
 def kept_batches(
     partition: int, kind: str, rows: NDArray[Any], texts: NDArray[np.object_]
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of kind `sample` or `flagged`, of `KEPT` (n,) and texts (n, 3)."""
+    """EventTable of kind `sample` or `alerts`, of `KEPT` (n,) and texts (n, 3)."""
     for a in range(0, len(rows), _ROWS_A_BATCH):
         some = rows[a : a + _ROWS_A_BATCH]
         ends = np.arange(len(some) + 1, dtype=np.int32) * KEPT.itemsize
@@ -81,7 +81,7 @@ def parts(file: str | Path) -> Iterator[tuple[str, pa.RecordBatch]]:
 
 
 def kept_rows(batch: pa.RecordBatch | pa.Table) -> NDArray[Any]:
-    """Rows of kind `sample` or `flagged` as `KEPT` (n,)."""
+    """EventTable of kind `sample` or `alerts` as `KEPT` (n,)."""
     return np.frombuffer(b"".join(batch["value"].to_pylist()), KEPT)
 
 
@@ -93,14 +93,14 @@ def kept_texts(batch: pa.RecordBatch | pa.Table) -> NDArray[np.object_]:
     return texts
 
 
-def load(files: Sequence[str | Path], most_rows: int) -> Staged:
+def load(files: Sequence[str | Path], max_rows: int) -> FoldResult:
     """Read what an engine has left, a file each partition.
 
     Parameters
     ----------
     files
         Of `SCHEMA`.
-    most_rows
+    max_rows
         Of the sample, over all partitions.
     """
     import pyarrow.compute as pc
@@ -111,7 +111,7 @@ def load(files: Sequence[str | Path], most_rows: int) -> Staged:
     )
     parts = {
         kind: table.filter(ds.field("kind") == kind)
-        for kind in ("counts", "sample", "flagged", "user", "incident")
+        for kind in ("counts", "sample", "alert", "user", "incident")
     }
     users = parts["user"]
     records = np.empty(len(users), SUMMARY)
@@ -122,10 +122,10 @@ def load(files: Sequence[str | Path], most_rows: int) -> Staged:
     records = records[order]
     counts = [msgspec.json.decode(value, type=Counts) for value in parts["counts"]["value"].to_pylist()]
     bodies = [msgspec.json.decode(value) for value in parts["incident"]["value"].to_pylist()]
-    return Staged(
-        sample=_rows(parts["sample"], most_rows),
-        flagged=_rows(parts["flagged"], None),
-        users=Users(
+    return FoldResult(
+        sample=_rows(parts["sample"], max_rows),
+        alerts=_rows(parts["alert"], None),
+        users=UserTable(
             user=np.array(users["user"].to_pylist(), object)[order],
             partition=users["partition"].to_numpy()[order],
             features=np.ascontiguousarray(records["features"]),
@@ -138,12 +138,12 @@ def load(files: Sequence[str | Path], most_rows: int) -> Staged:
     )
 
 
-def _rows(part: Any, most: int | None) -> Rows:
+def _rows(part: Any, most: int | None) -> EventTable:
     rows, partition = kept_rows(part), part["partition"].to_numpy()
     chosen = np.lexsort((rows["offset"], partition, rows["key"]))[:most]
     chosen = chosen[np.lexsort((rows["offset"][chosen], partition[chosen]))]
     rows, texts = rows[chosen], kept_texts(part.select(TEXTS).take(chosen))
-    return Rows(
+    return EventTable(
         partition[chosen],
         rows["offset"],
         rows["timestamp"],

@@ -1,4 +1,4 @@
-"""One partition's stretch of history, folded: records in, Arrow record batches of one schema out.
+"""One partition's offset_range of history, folded: records in, Arrow record batches of one schema out.
 
 This is what every engine runs, once for each partition.
 """
@@ -12,10 +12,18 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from streamguard.batch.folding.bottom_k import Kept
+from streamguard.batch.folding.bottom_k import BottomKSample
 from streamguard.batch.folding.fold_file import batches, kept_batches, kept_rows, kept_texts, parts
 from streamguard.batch.folding.summaries import Summaries
-from streamguard.batch.source.offset_range import CHUNK, NAMED, Counts, PlanError, Records, Stretch, checked
+from streamguard.batch.source.offset_range import (
+    CHUNK,
+    NAMED,
+    Counts,
+    OffsetRange,
+    PlanError,
+    Records,
+    checked,
+)
 from streamguard.events.event import parse
 from streamguard.history.incidents import Incidents, worst_first
 from streamguard.models.sampling import priority
@@ -23,35 +31,35 @@ from streamguard.settings.schema import Detection, Sampling
 from streamguard.state.partition import PartitionState
 
 RESIDENT = 16 * CHUNK
-MOST_INCIDENTS = 1000
-_MOST_INCIDENT_BYTES = 16_000_000
+MAX_INCIDENTS = 1000
+_MAX_INCIDENT_BYTES = 16_000_000
 
 
-def fold_stretch(
-    stretch: Stretch, records: Records, detection: Detection, sampling: Sampling
+def fold_range(
+    offset_range: OffsetRange, records: Records, detection: Detection, sampling: Sampling
 ) -> Iterator[pa.RecordBatch]:
-    """Fold a stretch; memory grows with its users, not with its events.
+    """Fold a offset_range; memory grows with its users, not with its events.
 
     Raises
     ------
     PlanError
-        If a record is outside the stretch or not behind the one before it, or the earlier run's file is damaged.
+        If a record is outside the offset_range or not behind the one before it, or the earlier run's file is damaged.
     StateError
         If the earlier run's state is of another layout.
     """
     saved: dict[bytes, bytes] = {}
-    summaries, incidents = Summaries(), Incidents(MOST_INCIDENTS)
-    sample, flagged = Kept(sampling.rows), Kept(sampling.flagged)
-    if stretch.earlier is not None:
-        _restore(stretch.earlier, saved, summaries, sample)
+    summaries, incidents = Summaries(), Incidents(MAX_INCIDENTS)
+    sample, alerts = BottomKSample(sampling.rows), BottomKSample(sampling.alerts)
+    if offset_range.earlier is not None:
+        _restore(offset_range.earlier, saved, summaries, sample)
     state = PartitionState(
-        stretch.partition,
+        offset_range.partition,
         lambda keys: [saved.get(key) for key in keys],
         resident=RESIDENT,
         detection=detection,
     )
-    counts = Counts(stretch.partition, stretch.start, stretch.end)
-    for offsets, values in checked(stretch, records, counts):
+    counts = Counts(offset_range.partition, offset_range.start, offset_range.end)
+    for offsets, values in checked(offset_range, records, counts):
         events, index, refused = parse(values)
         folded = state.fold_events(events, index, offsets)
         state.next_offset = int(offsets[-1]) + 1
@@ -60,9 +68,9 @@ def fold_stretch(
         incidents.follow(folded)
         where = offsets[index] if events else np.empty(0, np.int64)
         everything = np.arange(len(events))
-        sample.offer(priority(stretch.partition, where).astype(np.float64), where, folded, everything)
+        sample.offer(priority(offset_range.partition, where).astype(np.float64), where, folded, everything)
         alerted = np.flatnonzero(folded.kind)
-        flagged.offer(-folded.evidence, where, folded, alerted)
+        alerts.offer(-folded.evidence, where, folded, alerted)
         summaries.add(folded)
         counts.events += len(events)
         counts.alerted += len(alerted)
@@ -77,13 +85,13 @@ def fold_stretch(
         if state.full:
             saved.update(state.changes())
             state.clean()
-    if stretch.end > stretch.start:
-        state.next_offset = stretch.end
+    if offset_range.end > offset_range.start:
+        state.next_offset = offset_range.end
     saved.update(state.changes())
-    make = partial(batches, stretch.partition)
+    make = partial(batches, offset_range.partition)
     yield from make("counts", value=[msgspec.json.encode(counts)])
-    for kind, kept in (("sample", sample), ("flagged", flagged)):
-        yield from kept_batches(stretch.partition, kind, *kept.rows())
+    for kind, kept in (("sample", sample), ("alert", alerts)):
+        yield from kept_batches(offset_range.partition, kind, *kept.rows())
     users, peaks, packed = summaries.packed()
     yield from make("user", user=users, peak=peaks, value=packed)
     yield from make("incident", value=_worst(incidents))
@@ -93,12 +101,12 @@ def fold_stretch(
 
 def _worst(incidents: Incidents) -> list[bytes]:
     """The worst incidents as JSON, as many as there is room for."""
-    bodies = [msgspec.json.encode(body) for body in worst_first(incidents.bodies())[:MOST_INCIDENTS]]
+    bodies = [msgspec.json.encode(body) for body in worst_first(incidents.bodies())[:MAX_INCIDENTS]]
     ends = np.cumsum([len(body) for body in bodies])
-    return bodies[: int(np.searchsorted(ends, _MOST_INCIDENT_BYTES, "right"))]
+    return bodies[: int(np.searchsorted(ends, _MAX_INCIDENT_BYTES, "right"))]
 
 
-def _restore(earlier: str, saved: dict[bytes, bytes], summaries: Summaries, sample: Kept) -> None:
+def _restore(earlier: str, saved: dict[bytes, bytes], summaries: Summaries, sample: BottomKSample) -> None:
     try:
         for kind, rows in parts(earlier):
             if kind == "state":

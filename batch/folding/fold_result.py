@@ -1,4 +1,4 @@
-"""What a folded history comes to: sampled and flagged events, users, incidents and counts, as arrays."""
+"""What a folded history comes to: sampled and alerts events, users, incidents and counts, as arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamguard.batch.source.offset_range import Counts
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class EventTable:
     """Events kept with their features; arrays are of n events, sorted by partition and offset.
 
     Attributes
@@ -49,8 +49,8 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Users:
-    """Users as they stand at the end; arrays are of n users, sorted by partition and name.
+class UserTable:
+    """UserTable as they stand at the end; arrays are of n users, sorted by partition and name.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Users:
         Structured (n,), see `streamguard.batch.folding.summaries.SUMMARY_COLUMNS`: total_events, unique_ips, unique_locations,
         avg_threat_score, max_threat_score, failed_auth_rate, unusual_hour_rate, first_seen, last_seen (epoch ms).
     peak
-        float64 (n,), bits: the strongest evidence of an event in this run's stretch, 0 if there was none.
+        float64 (n,), bits: the strongest evidence of an event in this run's offset_range, 0 if there was none.
     """
 
     user: NDArray[np.object_]
@@ -81,14 +81,14 @@ class Users:
 
 
 @dataclass(frozen=True, slots=True)
-class Staged:
+class FoldResult:
     """A folded history.
 
     Attributes
     ----------
     sample
         A uniform sample of all events ever folded, attacks included.
-    flagged
+    alerts
         The worst alerted events of this run.
     users
         Everybody ever seen.
@@ -98,8 +98,8 @@ class Staged:
         A partition each.
     """
 
-    sample: Rows
-    flagged: Rows
-    users: Users
+    sample: EventTable
+    alerts: EventTable
+    users: UserTable
     incidents: list[dict[str, Any]]
     counts: list[Counts]

@@ -11,7 +11,7 @@ import msgspec
 
 from streamguard.batch.folding.bottom_k import KEPT
 from streamguard.batch.folding.summaries import SUMMARY
-from streamguard.batch.source.offset_range import Stretch, file_of
+from streamguard.batch.source.offset_range import OffsetRange, partition_file
 from streamguard.batch.source.sources import Source
 from streamguard.fold import features, profile
 from streamguard.settings.schema import Detection, Settings
@@ -19,7 +19,7 @@ from streamguard.settings.schema import Detection, Settings
 _ABOUT = "history.json"
 
 
-class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class HistoryMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a folded history is of, stored beside its files."""
 
     source: dict[str, Any]
@@ -35,11 +35,11 @@ class About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class ResumePoint:
     """A folded history to go on from: its directory, and what it is of."""
 
     directory: Path
-    about: About
+    about: HistoryMetadata
     name: str = "the earlier run"
     sooner: str = "retrain more often than the topic's retention, read an archive with --input"
     anew: str = "begin anew with what is there: --fresh"
@@ -56,7 +56,7 @@ class Earlier:
 
     def file(self, partition: int) -> str | None:
         """Of a partition; None if the history has none."""
-        return str(file_of(self.directory, partition)) if partition in self.about.ends else None
+        return str(partition_file(self.directory, partition)) if partition in self.about.ends else None
 
 
 def layout() -> str:
@@ -64,25 +64,25 @@ def layout() -> str:
     return f"{profile.VERSION}.{features.DIGEST[:12]}.{SUMMARY.itemsize}.{KEPT.itemsize}"
 
 
-def earlier(directory: Path, source: Source, settings: Settings) -> Earlier | str:
+def earlier(directory: Path, source: Source, settings: Settings) -> ResumePoint | str:
     """The folded history in a directory, or why this run cannot go on from it."""
     return _fitting(directory, source.identity(), settings)
 
 
-def newest(directories: Iterable[Path], source: Source, settings: Settings) -> Earlier | str:
+def newest(directories: Iterable[Path], source: Source, settings: Settings) -> ResumePoint | str:
     """The first of some folded histories that this run can go on from, or why not even from the very first."""
     identity, why = source.identity(), "there is no earlier run"
     for k, directory in enumerate(directories):
         found = _fitting(directory, identity, settings)
-        if isinstance(found, Earlier):
+        if isinstance(found, ResumePoint):
             return found
         why = why if k else found
     return why
 
 
-def _fitting(directory: Path, identity: dict[str, Any], settings: Settings) -> Earlier | str:
+def _fitting(directory: Path, identity: dict[str, Any], settings: Settings) -> ResumePoint | str:
     try:
-        about = msgspec.json.decode((directory / _ABOUT).read_bytes(), type=About)
+        about = msgspec.json.decode((directory / _ABOUT).read_bytes(), type=HistoryMetadata)
     except FileNotFoundError:
         return "there is no earlier run"
     except (OSError, msgspec.DecodeError) as error:
@@ -96,7 +96,7 @@ def _fitting(directory: Path, identity: dict[str, Any], settings: Settings) -> E
     ):
         if theirs != ours:
             return f"the earlier run {what} ({theirs}, now {ours})"
-    return Earlier(directory, about)
+    return ResumePoint(directory, about)
 
 
 def _named(identity: dict[str, Any]) -> str:
@@ -108,23 +108,23 @@ def _named(identity: dict[str, Any]) -> str:
 def of_topic(directory: Path) -> bool:
     """Whether a folded history is a topic's, which a later run can go on from."""
     try:
-        return "topic" in msgspec.json.decode((directory / _ABOUT).read_bytes(), type=About).source
+        return "topic" in msgspec.json.decode((directory / _ABOUT).read_bytes(), type=HistoryMetadata).source
     except (OSError, msgspec.DecodeError):
         return False
 
 
 def write_about(
-    directory: Path, source: Source, settings: Settings, stretches: list[Stretch], before: Earlier | None
-) -> About:
+    directory: Path, source: Source, settings: Settings, ranges: list[OffsetRange], before: ResumePoint | None
+) -> HistoryMetadata:
     """Say beside the files what they are of."""
-    starts = {s.partition: s.start for s in stretches}
-    about = About(
+    starts = {s.partition: s.start for s in ranges}
+    about = HistoryMetadata(
         source.identity(),
         layout(),
         settings.detection,
         settings.sampling.rows,
         starts | (before.about.starts if before else {}),
-        {s.partition: s.end for s in stretches},
+        {s.partition: s.end for s in ranges},
     )
     (directory / _ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
     return about

@@ -91,7 +91,7 @@ class Summaries:
         self._records[row] = record[0]
 
     def packed(self) -> tuple[list[str], NDArray[np.float64], list[bytes]]:
-        """Users sorted by name, the strongest evidence (bits) that `add` has seen of each, and what `restore` takes."""
+        """UserTable sorted by name, the strongest evidence (bits) that `add` has seen of each, and what `restore` takes."""
         users = sorted(self._row)
         rows = [self._row[user] for user in users]
         return users, self._peaks[rows], [pack(self._records[row]) for row in rows]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.batch.detection.assessment import Findings, names
+from streamguard.batch.detection.assessment import Assessment, names
 from streamguard.batch.detection.clusters import Peers
-from streamguard.batch.folding.fold_result import Users
+from streamguard.batch.folding.fold_result import UserTable
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.fold.features import NAMES
 
@@ -29,8 +29,8 @@ only names one directory.
 _COMPRESSION = "zstd"
 
 
-def training_data(findings: Findings, training: NDArray[np.bool_], directory: Path) -> None:
-    """Write `anomaly=0/part-0.parquet` and `anomaly=1/part-0.parquet`; the same findings give the same bytes.
+def training_data(assessment: Assessment, training: NDArray[np.bool_], directory: Path) -> None:
+    """Write `anomaly=0/part-0.parquet` and `anomaly=1/part-0.parquet`; the same assessment give the same bytes.
 
     Columns: partition, offset, timestamp (UTC), user, event_type, source_ip, the 28 features, score, tail_bits,
     forest_bits, evidence_bits, risk, patterns (names), is_sampled (of the uniform sample; the others are the worst
@@ -38,7 +38,7 @@ def training_data(findings: Findings, training: NDArray[np.bool_], directory: Pa
 
     Parameters
     ----------
-    findings
+    assessment
         What was found.
     training
         bool, of the sample's rows in their order: whether the row trained the forest.
@@ -47,9 +47,9 @@ def training_data(findings: Findings, training: NDArray[np.bool_], directory: Pa
     """
     import pyarrow as pa
 
-    rows = findings.rows
+    rows = assessment.rows
     is_training = np.zeros(len(rows), bool)
-    is_training[findings.sampled] = training
+    is_training[assessment.sampled] = training
     table = pa.table(
         {
             "partition": pa.array(rows.partition, pa.int32()),
@@ -61,22 +61,23 @@ def training_data(findings: Findings, training: NDArray[np.bool_], directory: Pa
             **_features(rows.features),
             "score": pa.array(rows.score),
             "tail_bits": pa.array(rows.tail),
-            "forest_bits": pa.array(findings.forest),
-            "evidence_bits": pa.array(findings.evidence),
-            "risk": pa.array(findings.risk),
+            "forest_bits": pa.array(assessment.forest),
+            "evidence_bits": pa.array(assessment.evidence),
+            "risk": pa.array(assessment.risk),
             "patterns": pa.array([names(bits) for bits in rows.patterns.tolist()], pa.list_(pa.string())),
-            "is_sampled": pa.array(findings.sampled),
+            "is_sampled": pa.array(assessment.sampled),
             "is_training": pa.array(is_training),
-            "is_anomaly": pa.array(findings.is_anomaly),
+            "is_anomaly": pa.array(assessment.is_anomaly),
         }
     )
     for value in (0, 1):
         _write(
-            table.filter(pa.array(findings.is_anomaly == bool(value))), directory / f"{PARTITION_KEY}={value}"
+            table.filter(pa.array(assessment.is_anomaly == bool(value))),
+            directory / f"{PARTITION_KEY}={value}",
         )
 
 
-def features(users: Users, findings: Findings, peers: Peers | None, directory: Path) -> None:
+def features(users: UserTable, assessment: Assessment, peers: Peers | None, directory: Path) -> None:
     """Write `part-0.parquet`, a row each user; the same users give the same bytes.
 
     Columns: user, partition, the 28 features of the last event, their means over all events as mean_NAME, the
@@ -85,7 +86,7 @@ def features(users: Users, findings: Findings, peers: Peers | None, directory: P
 
     Parameters
     ----------
-    users, findings, peers
+    users, assessment, peers
         Of the same users in the same order.
     directory
         Made if it is missing.
@@ -111,9 +112,9 @@ def features(users: Users, findings: Findings, peers: Peers | None, directory: P
             **_features(users.usual, "mean_"),
             **summary,
             **groups,
-            "evidence_bits": pa.array(findings.user_evidence),
-            "risk": pa.array(findings.user_risk),
-            "is_anomaly": pa.array(findings.user_is_anomaly),
+            "evidence_bits": pa.array(assessment.user_evidence),
+            "risk": pa.array(assessment.user_risk),
+            "is_anomaly": pa.array(assessment.user_is_anomaly),
         }
     )
     _write(table, directory)

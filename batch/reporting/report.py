@@ -11,9 +11,9 @@ import numpy as np
 
 from streamguard import __version__
 from streamguard.alerts.incident import rfc3339
-from streamguard.batch.detection.assessment import Findings
+from streamguard.batch.detection.assessment import Assessment
 from streamguard.batch.detection.clusters import Group, Peers
-from streamguard.batch.folding.fold_result import Users
+from streamguard.batch.folding.fold_result import UserTable
 from streamguard.batch.report_schema import (
     FORMAT,
     Distribution,
@@ -29,26 +29,26 @@ from streamguard.batch.report_schema import (
 )
 from streamguard.batch.source.offset_range import Counts
 from streamguard.fold.features import NAMES
-from streamguard.models.sampling import Chosen
+from streamguard.models.sampling import Selection
 from streamguard.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from streamguard.batch.detection.detect import Detected
-    from streamguard.batch.folded_history import History
+    from streamguard.batch.detection.detect import DetectionResult
+    from streamguard.batch.folded_history import FoldedHistory
 
-MOST_ANOMALIES = 50
-MOST_USERS = 50
-MOST_REFUSED = 20
+MAX_INCIDENTS = 50
+MAX_USERS = 50
+MAX_REFUSED = 20
 TRAITS = 4
 """Features told of a group: those in which it differs most from the median user."""
 
-MOST_BARS = 60
+MAX_BARS = 60
 
 
 def build(
     run_id: str,
-    history: History,
-    detected: Detected,
+    history: FoldedHistory,
+    detected: DetectionResult,
     *,
     settings: Settings,
     algorithm: str,
@@ -77,10 +77,10 @@ def build(
     seconds
         By step.
     """
-    staged, findings, peers = history.staged, detected.findings, detected.peers
-    users = staged.users
+    result, assessment, peers = history.result, detected.assessment, detected.peers
+    users = result.users
     number = {key: i for i, key in enumerate(zip(users.partition.tolist(), users.user.tolist(), strict=True))}
-    risks = _incident_risks(staged.incidents, number)
+    risks = _incident_risks(result.incidents, number)
     used = msgspec.to_builtins(settings)
     return Report(
         format=FORMAT,
@@ -92,18 +92,18 @@ def build(
         source=history.about.source,
         parameters={"algorithm": algorithm}
         | {name: used[name] for name in ("batch", "detection", "sampling", "training", "clusters", "gate")},
-        ranges=[_range(counts) for counts in staged.counts],
-        totals=_totals(staged.counts, findings, detected.chosen),
-        refused_first=[Refused(c.partition, *first) for c in staged.counts for first in c.refused_first][
-            :MOST_REFUSED
+        ranges=[_range(counts) for counts in result.counts],
+        totals=_totals(result.counts, assessment, detected.chosen),
+        refused_first=[Refused(c.partition, *first) for c in result.counts for first in c.refused_first][
+            :MAX_REFUSED
         ],
         model=model,
         drift=None if drift is None else [Drift(feature, float(psi)) for feature, psi in drift.items()],
         silhouette=None if peers is None else peers.silhouette,
-        groups=[] if peers is None else _groups(peers, findings),
-        anomalies=[_anomaly(body, number, peers) for body in staged.incidents[:MOST_ANOMALIES]],
-        users=[_user(i, users, findings, peers, risks.get(i, [])) for i in _worst(users, findings)],
-        distribution=_distribution(findings, settings.detection.alert_bits),
+        groups=[] if peers is None else _groups(peers, assessment),
+        incidents=[_incident(body, number, peers) for body in result.incidents[:MAX_INCIDENTS]],
+        users=[_user(i, users, assessment, peers, risks.get(i, [])) for i in _worst(users, assessment)],
+        distribution=_distribution(assessment, settings.detection.alert_bits),
         seconds=dict(seconds),
     )
 
@@ -123,32 +123,32 @@ def _range(counts: Counts) -> Range:
     )
 
 
-def _totals(counts: Sequence[Counts], findings: Findings, chosen: Chosen) -> Totals:
+def _totals(counts: Sequence[Counts], assessment: Assessment, chosen: Selection) -> Totals:
     refused: Counter[str] = Counter()
     for c in counts:
         refused.update(c.refused)
-    found = findings.totals
+    found = assessment.totals
     return Totals(
         records=sum(c.records for c in counts),
         events=found.events,
         refused=refused.total(),
         refused_by_reason=dict(refused.most_common()),
         alerted=found.alerted,
-        anomaly_rate=found.anomaly_rate,
+        alert_rate=found.alert_rate,
         sampled=found.sampled,
-        sampled_anomalies=found.sampled_alerted + found.forest_added,
+        sampled_alerts=found.sampled_alerted + found.forest_added,
         forest_added=found.forest_added,
         training_rows=len(chosen.rows),
         trimmed_share=chosen.trimmed,
         users=found.users,
-        users_flagged=found.users_flagged,
+        users_at_risk=found.users_at_risk,
     )
 
 
-def _groups(peers: Peers, findings: Findings) -> list[PeerGroup]:
-    flagged = np.bincount(peers.group, findings.user_is_anomaly, minlength=len(peers.groups)).astype(int)
+def _groups(peers: Peers, assessment: Assessment) -> list[PeerGroup]:
+    alerts = np.bincount(peers.group, assessment.user_is_anomaly, minlength=len(peers.groups)).astype(int)
     return [
-        PeerGroup(k, group.size, int(flagged[k]), group.small, group.spread, _traits(group))
+        PeerGroup(k, group.size, int(alerts[k]), group.small, group.spread, _traits(group))
         for k, group in enumerate(peers.groups)
     ]
 
@@ -158,7 +158,7 @@ def _traits(group: Group) -> list[Trait]:
     return [Trait(NAMES[k], float(group.centre[k]), float(group.apart[k])) for k in most if group.apart[k]]
 
 
-def _anomaly(
+def _incident(
     body: Mapping[str, Any], number: Mapping[tuple[int, str], int], peers: Peers | None
 ) -> dict[str, Any]:
     entity = body["entity"]
@@ -179,28 +179,28 @@ def _incident_risks(
     return risks
 
 
-def _worst(users: Users, findings: Findings) -> list[int]:
-    """Users with the highest risk; those against whom nothing speaks are left out."""
-    worst = np.lexsort((np.arange(len(users)), -findings.user_evidence))[:MOST_USERS]
-    return [i for i in worst.tolist() if findings.user_evidence[i] > 0]
+def _worst(users: UserTable, assessment: Assessment) -> list[int]:
+    """UserTable with the highest risk; those against whom nothing speaks are left out."""
+    worst = np.lexsort((np.arange(len(users)), -assessment.user_evidence))[:MAX_USERS]
+    return [i for i in worst.tolist() if assessment.user_evidence[i] > 0]
 
 
 def _user(
-    i: int, users: Users, findings: Findings, peers: Peers | None, incident_risks: Sequence[float]
+    i: int, users: UserTable, assessment: Assessment, peers: Peers | None, incident_risks: Sequence[float]
 ) -> User:
     summary = users.summary[i]
     return User(
         user=users.user[i],
         partition=int(users.partition[i]),
-        risk=float(findings.user_risk[i]),
-        evidence_bits=round(float(findings.user_evidence[i]), 2),
-        is_anomaly=bool(findings.user_is_anomaly[i]),
-        why=findings.why(i),
+        risk=float(assessment.user_risk[i]),
+        evidence_bits=round(float(assessment.user_evidence[i]), 2),
+        at_risk=bool(assessment.user_is_anomaly[i]),
+        why=assessment.why(i),
         incidents=len(incident_risks),
         worst_incident_risk=max(incident_risks, default=None),
         peer_group=None if peers is None else int(peers.group[i]),
         small_group=None if peers is None else peers.groups[peers.group[i]].small,
-        peer_bits=round(float(findings.peer_bits[i]), 2),
+        peer_bits=round(float(assessment.peer_bits[i]), 2),
         total_events=int(summary["total_events"]),
         unique_ips=int(summary["unique_ips"]),
         unique_locations=int(summary["unique_locations"]),
@@ -210,10 +210,10 @@ def _user(
     )
 
 
-def _distribution(findings: Findings, alert_bits: float) -> Distribution:
-    bits = findings.evidence[findings.sampled]
+def _distribution(assessment: Assessment, alert_bits: float) -> Distribution:
+    bits = assessment.evidence[assessment.sampled]
     reach = max(float(bits.max(initial=0.0)), 1.25 * alert_bits, 1.0)
-    width = float(np.ceil(2.0 * reach / MOST_BARS) / 2.0)
+    width = float(np.ceil(2.0 * reach / MAX_BARS) / 2.0)
     bars = int(reach // width) + 1
     events = np.bincount((bits // width).astype(int), minlength=bars)
     return Distribution(width, events.tolist(), alert_bits)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamguard.batch.source.archive_manifest import File, Manifest
-from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.batch.source.sources import rows_at_a_time
 
 
@@ -41,14 +41,14 @@ class ArchiveSource:
             found[partition] = end if file is None else self._first_at(file, ms)
         return found
 
-    def records(self, stretch: Stretch) -> Records:
+    def records(self, offset_range: OffsetRange) -> Records:
         """Read the partition's files, row group by row group."""
         from streamguard.batch.source.decoded import to_values
 
-        for file in self.manifest.of(stretch.partition, stretch.start, stretch.end):
+        for file in self.manifest.of(offset_range.partition, offset_range.start, offset_range.end):
             for batch in self._batches(file, None):
                 offsets = batch["offset"].to_numpy()
-                a, b = np.searchsorted(offsets, [stretch.start, stretch.end]).tolist()
+                a, b = np.searchsorted(offsets, [offset_range.start, offset_range.end]).tolist()
                 if a < b:
                     yield offsets[a:b], to_values(batch.slice(a, b - a))
 

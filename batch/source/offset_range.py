@@ -25,7 +25,7 @@ class PlanError(DataError):
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class OffsetRange:
     """What one task has to fold.
 
     Attributes
@@ -67,29 +67,29 @@ class Counts(msgspec.Struct, forbid_unknown_fields=True):
     last_ms: int | None = None
 
 
-def file_of(directory: str | Path, partition: int) -> Path:
+def partition_file(directory: str | Path, partition: int) -> Path:
     """Where a directory has a partition, folded or laid out by `streamguard.batch.source.partition_files`."""
     return Path(directory) / f"partition-{partition:04d}.parquet"
 
 
 def checked(
-    stretch: Stretch, records: Records, counts: Counts
+    offset_range: OffsetRange, records: Records, counts: Counts
 ) -> Iterator[tuple[NDArray[np.int64], list[bytes | None]]]:
     """Chunks of a bounded size, in the order of the plan; records and offsets without one are counted.
 
     Raises
     ------
     PlanError
-        If a record is outside the stretch or not behind the one before it.
+        If a record is outside the offset_range or not behind the one before it.
     """
-    at = stretch.start
+    at = offset_range.start
     for offsets, values in _chunks(records):
-        _check(stretch, at, offsets)
+        _check(offset_range, at, offsets)
         _count_gaps(counts, at, offsets)
         at = int(offsets[-1]) + 1
         counts.records += len(values)
         yield offsets, values
-    _count_gaps(counts, at, np.array([stretch.end]))
+    _count_gaps(counts, at, np.array([offset_range.end]))
 
 
 def _chunks(records: Records) -> Iterator[tuple[NDArray[np.int64], list[bytes | None]]]:
@@ -98,14 +98,14 @@ def _chunks(records: Records) -> Iterator[tuple[NDArray[np.int64], list[bytes | 
             yield offsets[a : a + CHUNK], values[a : a + CHUNK]
 
 
-def _check(stretch: Stretch, at: int, offsets: NDArray[np.int64]) -> None:
+def _check(offset_range: OffsetRange, at: int, offsets: NDArray[np.int64]) -> None:
     before = np.concatenate([[at - 1], offsets[:-1]])
-    wrong = np.flatnonzero((offsets <= before) | (offsets >= stretch.end))
+    wrong = np.flatnonzero((offsets <= before) | (offsets >= offset_range.end))
     if len(wrong):
         k = wrong[0]
         raise PlanError(
-            f"partition {stretch.partition}: offset {offsets[k]} came after {before[k]}, but the plan is every "
-            f"offset from {stretch.start} to {stretch.end - 1}, once, in order"
+            f"partition {offset_range.partition}: offset {offsets[k]} came after {before[k]}, but the plan is every "
+            f"offset from {offset_range.start} to {offset_range.end - 1}, once, in order"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from streamguard.batch.source.offset_range import PlanError, Records, Stretch, file_of
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records, partition_file
 from streamguard.batch.source.sources import rows_at_a_time
 from streamguard.history.files import ENDINGS, Batch, HistoryError, check, read
 from streamguard.history.partitioner import partition_of
@@ -39,27 +39,27 @@ class FileSource:
         return {partition: (0, end) for partition, end in enumerate(self.ends)}
 
     def at_time(self, ms: int) -> dict[int, int]:  # noqa: ARG002
-        """Rows are chosen by time when the files are laid out."""
+        """EventTable are chosen by time when the files are laid out."""
         raise PlanError("files laid out as a topic have no times")
 
-    def records(self, stretch: Stretch) -> Records:
+    def records(self, offset_range: OffsetRange) -> Records:
         """Read the partition's file, row group by row group."""
-        return _rows(file_of(self.directory, stretch.partition), stretch)
+        return _rows(partition_file(self.directory, offset_range.partition), offset_range)
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:  # noqa: ARG002
-        """Rows have no gaps."""
+        """EventTable have no gaps."""
         return start == end
 
 
-def _rows(path: Path, stretch: Stretch) -> Iterator[tuple[Any, list[bytes | None]]]:
+def _rows(path: Path, offset_range: OffsetRange) -> Iterator[tuple[Any, list[bytes | None]]]:
     import pyarrow.parquet as pq
 
-    if stretch.start == stretch.end:
+    if offset_range.start == offset_range.end:
         return
     table = pq.ParquetFile(path)
     for batch in table.iter_batches(rows_at_a_time(table.metadata), columns=["offset", "value"]):
         offsets = batch["offset"].to_numpy()
-        inside = (offsets >= stretch.start) & (offsets < stretch.end)
+        inside = (offsets >= offset_range.start) & (offsets < offset_range.end)
         if inside.all():
             yield offsets, batch["value"].to_pylist()
         elif inside.any():
@@ -85,11 +85,11 @@ def spool(
     directory
         Made if missing.
     partitions
-        Users are spread over them as Kafka's default partitioner does.
+        UserTable are spread over them as Kafka's default partitioner does.
     since_ms, until_ms
         Events outside are left out, by their own time; what is no event is kept, to be counted.
     most
-        Rows at the most.
+        EventTable at the most.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def spool(
     pending: list[list[bytes | None]] = [[] for _ in range(partitions)]
     held = [0] * partitions
     writers = [
-        pq.ParquetWriter(file_of(directory, p), schema, compression="lz4", use_dictionary=False)
+        pq.ParquetWriter(partition_file(directory, p), schema, compression="lz4", use_dictionary=False)
         for p in range(partitions)
     ]
 

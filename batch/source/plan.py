@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from streamguard.batch.source.offset_range import Counts, PlanError, Stretch
+from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError
 from streamguard.batch.source.sources import Source
 
 Limit = int | Mapping[int, int]
@@ -32,7 +32,7 @@ class Before(Protocol):
         """First offset not read yet, by partition."""
 
     def file(self, partition: int) -> str | None:
-        """What there is of a partition, for a stretch's `earlier`."""
+        """What there is of a partition, for a offset_range's `earlier`."""
 
 
 def plan(
@@ -42,7 +42,7 @@ def plan(
     since: Limit | None = None,
     until: Limit | None = None,
     most: int | None = None,
-) -> list[Stretch]:
+) -> list[OffsetRange]:
     """Numbers for every partition: what is there now, cut to what was asked for.
 
     Parameters
@@ -71,7 +71,7 @@ def plan(
         ranges[partition] = start, max(start, min(end, stop.get(partition, end)))
     shares = _shares({p: end - start for p, (start, end) in ranges.items()}, most)
     return [
-        Stretch(p, start, start + shares[p], before.file(p) if before else None)
+        OffsetRange(p, start, start + shares[p], before.file(p) if before else None)
         for p, (start, _) in ranges.items()
     ]
 

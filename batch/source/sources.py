@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.errors import UnavailableError
-from streamguard.kafka.connection import Brokers, Heard, metadata
+from streamguard.kafka.connection import Brokers, ClientErrors, metadata
 
 READ_ROWS, READ_BYTES = 4096, 32_000_000
 """In memory at a time, about; a single record may have a megabyte."""
@@ -40,8 +40,8 @@ class Source(Protocol):
     def at_time(self, ms: int) -> dict[int, int]:
         """Of each partition the first offset that is not older; the end where all are."""
 
-    def records(self, stretch: Stretch) -> Records:
-        """The records of a stretch."""
+    def records(self, offset_range: OffsetRange) -> Records:
+        """The records of a offset_range."""
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
         """Whether another look confirms that there is no record in a gap."""
@@ -60,7 +60,7 @@ class KafkaSource:
         from confluent_kafka import KafkaException, TopicCollection
         from confluent_kafka.admin import AdminClient
 
-        heard = Heard()
+        heard = ClientErrors()
         admin = AdminClient(self.brokers.librdkafka(error_cb=heard))
         try:
             metadata(admin, heard, _PATIENCE)
@@ -93,7 +93,7 @@ class KafkaSource:
             found = consumer.offsets_for_times(asked, timeout=_PATIENCE)
         return {tp.partition: tp.offset if tp.offset >= 0 else bounds[tp.partition][1] for tp in found}
 
-    def _unavailable(self, error: Any, heard: Heard) -> UnavailableError:
+    def _unavailable(self, error: Any, heard: ClientErrors) -> UnavailableError:
         from confluent_kafka import KafkaError
 
         where = f"Kafka at {self.brokers}"
@@ -106,49 +106,49 @@ class KafkaSource:
         )
         return UnavailableError(f"{where} does not answer for the topic {self.topic} ({reason}): {remedy}")
 
-    def records(self, stretch: Stretch) -> Records:
-        """Consume the stretch; ends where it does, markers and aborted records left out."""
+    def records(self, offset_range: OffsetRange) -> Records:
+        """Consume the offset_range; ends where it does, markers and aborted records left out."""
         from confluent_kafka import KafkaError, TopicPartition
 
         with self._consumer() as consumer:
-            consumer.assign([TopicPartition(self.topic, stretch.partition, stretch.start)])
-            at, heard = stretch.start, time.monotonic()
+            consumer.assign([TopicPartition(self.topic, offset_range.partition, offset_range.start)])
+            at, heard = offset_range.start, time.monotonic()
             good: list[Any] = []
             size = 0
-            while at < stretch.end:
+            while at < offset_range.end:
                 # It waits for as many as it is asked for: no more than there are, and not for long.
-                messages = consumer.consume(min(_PORTION, stretch.end - at), timeout=_PAUSE)
+                messages = consumer.consume(min(_PORTION, offset_range.end - at), timeout=_PAUSE)
                 if messages:
                     heard = time.monotonic()
                 elif time.monotonic() > heard + _PATIENCE:
                     raise PlanError(
-                        f"partition {stretch.partition}: Kafka at {self.brokers} sends nothing more at "
-                        f"offset {at}, but the plan goes on to {stretch.end - 1}"
+                        f"partition {offset_range.partition}: Kafka at {self.brokers} sends nothing more at "
+                        f"offset {at}, but the plan goes on to {offset_range.end - 1}"
                     )
                 for message in messages:
                     error = message.error()
                     if error is not None and error.code() != KafkaError._PARTITION_EOF:
                         raise PlanError(
-                            f"partition {stretch.partition}: cannot read on at offset {at}: {error.str()}"
+                            f"partition {offset_range.partition}: cannot read on at offset {at}: {error.str()}"
                         )
-                    if error is None and message.offset() < stretch.end:
+                    if error is None and message.offset() < offset_range.end:
                         good.append(message)
                         size += len(message)
                     at = max(at, message.offset() + (error is None))
-                if good and (at >= stretch.end or len(good) >= READ_ROWS or size >= READ_BYTES):
+                if good and (at >= offset_range.end or len(good) >= READ_ROWS or size >= READ_BYTES):
                     offsets = np.array([message.offset() for message in good], np.int64)
                     yield offsets, [message.value() for message in good]
                     good, size = [], 0
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
         """Whether another look confirms that no committed record is there."""
-        return not any(True for _ in self.records(Stretch(partition, start, end)))
+        return not any(True for _ in self.records(OffsetRange(partition, start, end)))
 
     @contextmanager
     def _consumer(self) -> Iterator[Any]:
         from confluent_kafka import Consumer, KafkaException
 
-        heard = Heard()
+        heard = ClientErrors()
         consumer = Consumer(
             self.brokers.librdkafka()
             | {

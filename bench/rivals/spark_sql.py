@@ -18,7 +18,7 @@ from pyspark.sql import functions as F  # noqa: N812 (as everybody writes it)
 
 from streamguard.batch.engines.session import opened
 from streamguard.batch.engines.spark import reader_options
-from streamguard.batch.source.offset_range import Stretch
+from streamguard.batch.source.offset_range import OffsetRange
 from streamguard.batch.source.sources import KafkaSource
 from streamguard.fold.features import NAMES
 from streamguard.kafka.connection import Brokers
@@ -161,7 +161,7 @@ def main(bootstrap: str, topic: str, directory: str) -> None:
     """Fold nothing: compute, and write what is kept."""
     begun = time.perf_counter()
     source = KafkaSource(Brokers(bootstrap), topic)
-    planned = {p: Stretch(p, start, end) for p, (start, end) in source.bounds().items()}
+    planned = {p: OffsetRange(p, start, end) for p, (start, end) in source.bounds().items()}
     with (
         tempfile.TemporaryDirectory() as scratch,
         opened(Spark(driver_memory="4g"), Path(scratch), java_flags=()) as spark,

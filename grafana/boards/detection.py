@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.boards.overview import ALERTS, DEAD, FLAGGED, FLAGGED_STEPS
+from grafana.boards.overview import ALERTED_EVENTS, ALERTS, DEAD, FLAGGED_STEPS
 from grafana.panels import (
     RED,
     YELLOW,
@@ -33,7 +33,7 @@ def panels() -> list[Json]:
     """From how much to how it was judged."""
     return [
         stat(
-            "Flagged", "Share of events that belong to an incident.", FLAGGED, "percentunit", steps=FLAGGED_STEPS,
+            "Flagged", "Share of events that belong to an incident.", ALERTED_EVENTS, "percentunit", steps=FLAGGED_STEPS,
             decimals=2, empty="no events", size=(4, 4), runbooks=["StreamGuardAlertsMany"],
         ),
         stat(
@@ -61,14 +61,14 @@ def panels() -> list[Json]:
         ),
         row("How much"),
         timeseries(
-            "Flagged", "Share of events that belong to an incident, of all partitions together.", [(FLAGGED,
+            "Flagged", "Share of events that belong to an incident, of all partitions together.", [(ALERTED_EVENTS,
             "flagged")],
             "percentunit", lines_at=FLAGGED_STEPS, runbooks=["StreamGuardAlertsMany", "StreamGuardAlertsSilent"],
         ),
         timeseries(
             "Flagged by partition", "Each partition calibrates itself by its own history; a new one knows little.",
             [(
-                "sum by (partition) (rate(streamguard_flagged_events_total{PARTITION}[RATE]))"
+                "sum by (partition) (rate(streamguard_alerted_events_total{PARTITION}[RATE]))"
                 " / (sum by (partition) (rate(streamguard_events_total{PARTITION}[RATE])) > 0)",
                 "{{partition}}",
             )],

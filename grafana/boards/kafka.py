@@ -21,8 +21,10 @@ SAYS = "Where each partition stands, how its state is saved, and how the group d
 
 FREE = "min(streamguard_data_free_bytes{WORKER} / streamguard_data_size_bytes{WORKER})"
 
-UNSAVED = "clamp_min(streamguard_folded_offset{PARTITION} - streamguard_saved_offset{PARTITION}, 0)"
-UNCOMMITTED = "clamp_min(streamguard_saved_offset{PARTITION} - streamguard_committed_offset{PARTITION}, 0)"
+UNSAVED = "clamp_min(streamguard_processed_offset{PARTITION} - streamguard_checkpointed_offset{PARTITION}, 0)"
+UNCOMMITTED = (
+    "clamp_min(streamguard_checkpointed_offset{PARTITION} - streamguard_committed_offset{PARTITION}, 0)"
+)
 
 
 def _by_partition(metric: str) -> list[tuple[str, str]]:
@@ -73,7 +75,7 @@ def panels() -> list[Json]:
         ),
         timeseries(
             "Progress", "Offsets folded a second; at a stand-still while records wait, something is wrong.",
-            [("max by (partition) (deriv(streamguard_folded_offset{PARTITION}[RATE]))", "{{partition}}")], "cps",
+            [("max by (partition) (deriv(streamguard_processed_offset{PARTITION}[RATE]))", "{{partition}}")], "cps",
             runbooks=["StreamGuardCommitsStandStill"],
         ),
         timeseries(

@@ -132,7 +132,7 @@ def panels() -> list[Json]:
         ),
         timeseries(
             "Flagged by the forest alone", "Share of events that reach the threshold by either forest's bits alone.",
-            _shadow("streamguard_shadow_flags_total"), "percentunit",
+            _shadow("streamguard_shadow_forest_alerts_total"), "percentunit",
         ),
         timeseries(
             "Events shadowed", "What the challenger scored too.",
@@ -169,7 +169,7 @@ def panels() -> list[Json]:
             )],
             "percentunit", lines_at=thresholds((0.5, YELLOW), (1, RED)), runbooks=["StreamGuardRetrainLate"],
         ),
-        _last("History", "What the last run replayed or went on from.", ("records", "records"), ("events", "events")),
+        _last("FoldedHistory", "What the last run replayed or went on from.", ("records", "records"), ("events", "events")),
         _last(
             "Flagged and unreadable", "In that history.", ("alerted_events", "flagged events"),
             ("refused_records", "unreadable records"),
@@ -177,7 +177,7 @@ def panels() -> list[Json]:
         _last("Users", "In that history.", ("users", "users"), ("flagged_users", "flagged")),
         _last("Training rows", "Quiet, settled events that the forest was trained on.", ("training_rows", "rows")),
         timeseries(
-            "Trimmed", "Share of the sample left out as possible attacks; above gate.most_trimmed nothing is promoted.",
+            "Trimmed", "Share of the sample left out as possible attacks; above gate.max_trimmed nothing is promoted.",
             [(TRIMMED, "trimmed")], "percentunit", lines_at=TRIMMED_STEPS, runbooks=["StreamGuardGateRefuses"],
         ),
         timeseries(

@@ -24,8 +24,8 @@ SAYS = "The first row answers: up, behind, flagging too much, which model, how o
 
 READY = "(sum(streamguard_ready{WORKER}) or vector(0)) / count(up{PROCESS})"
 BEHIND = "max(streamguard_lag_seconds{PARTITION})"
-FLAGGED = (
-    "sum(rate(streamguard_flagged_events_total{PARTITION}[RATE]))"
+ALERTED_EVENTS = (
+    "sum(rate(streamguard_alerted_events_total{PARTITION}[RATE]))"
     " / (sum(rate(streamguard_events_total{PARTITION}[RATE])) > 0)"
 )
 ALERTS = "60 * sum by (severity) (rate(streamguard_alerts_total{SEVERITY}[RATE]))"
@@ -62,7 +62,7 @@ def panels() -> list[Json]:
         ),
         stat(
             "Flagged", "Share of events that belong to an incident: one in a thousand is what the default asks for.",
-            FLAGGED, "percentunit", steps=FLAGGED_STEPS, decimals=2, empty="no events", size=(4, 4),
+            ALERTED_EVENTS, "percentunit", steps=FLAGGED_STEPS, decimals=2, empty="no events", size=(4, 4),
             runbooks=["StreamGuardAlertsMany", "StreamGuardAlertsSilent"],
         ),
         stat(
@@ -96,7 +96,7 @@ def panels() -> list[Json]:
             quantiles("streamguard_event_to_alert_seconds", 0.5, 0.99), "s", lines_at=thresholds((0.25, RED)),
             runbooks=["StreamGuardEventToAlertSlow"],
         ),
-        row("Findings"),
+        row("Assessment"),
         timeseries(
             "Alerts a minute", "Incidents published, new or risen, by severity.", [(ALERTS, "{{severity}}")], "cpm",
             stacked=True, bars=True, runbooks=["StreamGuardAlertsMany"],

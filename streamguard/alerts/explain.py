@@ -19,9 +19,9 @@ from streamguard.fold.profile import COMPONENTS, MONTH, SKETCHES
 TextOf = Callable[[int], str | None]
 """The partition's dictionary: hash -> text."""
 
-MOST_REASONS = 6
-LEAST_REASON_BITS = 1.0
-MOST_CHARACTERS = 256
+MAX_REASONS = 6
+MIN_REASON_BITS = 1.0
+MAX_CHARACTERS = 256
 """Of what an event says of itself: a message that the broker refuses would stop the worker."""
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -97,18 +97,18 @@ def reasons(alert: Alert, text_of: TextOf) -> list[dict[str, Any]]:
     found += [
         (COMPONENTS[c], float(bits[c]), component_words(COMPONENTS[c], alert, text_of))
         for c in order
-        if bits[c] >= LEAST_REASON_BITS
+        if bits[c] >= MIN_REASON_BITS
     ]
     total = sum(strength for _, strength, _ in found) or 1.0
     return [
         {
             "feature": name,
-            "actual": actual[:MOST_CHARACTERS],
+            "actual": actual[:MAX_CHARACTERS],
             "typical": typical,
             "bits": round(strength, 2),
             "share": round(strength / total, 3),
         }
-        for name, strength, (actual, typical) in found[:MOST_REASONS]
+        for name, strength, (actual, typical) in found[:MAX_REASONS]
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.alerts.explain import MOST_CHARACTERS, Alert, TextOf, reasons
+from streamguard.alerts.explain import MAX_CHARACTERS, Alert, TextOf, reasons
 from streamguard.alerts.verdict import risk, severity
 from streamguard.events.event import as_document
 from streamguard.fold.patterns import PATTERNS
@@ -55,7 +55,7 @@ def incident_of(alert: Alert, text_of: TextOf) -> Incident:
     crowd_name = f"partition {alert.partition}"
     entity = {
         "user": alert.event.user or "",
-        "source": alert.texts[0][:MOST_CHARACTERS],
+        "source": alert.texts[0][:MAX_CHARACTERS],
         "crowd": crowd_name,
     }[alert.entity_kind]
     level = severity(alert.evidence)
@@ -69,7 +69,7 @@ def incident_of(alert: Alert, text_of: TextOf) -> Incident:
         "severity": level,
         "evidence_bits": round(alert.evidence, 2),
         "technique": names[0].technique if names else None,
-        "patterns": [{"name": p.name, "technique": p.technique, "says": p.says} for p in names],
+        "patterns": [{"name": p.name, "technique": p.technique, "description": p.description} for p in names],
         "reasons": reasons(alert, text_of),
         "model": {
             "version": alert.model,

@@ -21,7 +21,7 @@ from streamguard.models.registry import Registry
 from streamguard.settings.schema import Settings
 from streamguard.text import printable
 
-MOST_DRIFTS = 10
+MAX_DRIFTS = 10
 """Features in the table of `diff`; --json has all."""
 
 
@@ -272,7 +272,7 @@ def diff(first: str, second: str, registry: str | None, config: Path | None, as_
     if moved is None:
         lines.append("drift: one of them has no distribution of its training rows")
     else:
-        worst = sorted(moved.items(), key=lambda item: -item[1])[:MOST_DRIFTS]
+        worst = sorted(moved.items(), key=lambda item: -item[1])[:MAX_DRIFTS]
         lines.append("drift of the training rows (population stability index):")
         lines += [f"  {name:24} {index:8.3f}" for name, index in worst]
     _print({"first": first, "second": second, "changed": changed, "drift": moved}, "\n".join(lines), as_json)

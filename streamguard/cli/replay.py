@@ -22,7 +22,7 @@ from streamguard.models.registry import Registry
 from streamguard.settings.schema import Models
 from streamguard.text import printable
 
-LONGEST = 100
+MAX_CHARACTERS_SHOWN = 100
 """Characters of a value in the table; --json has all."""
 
 
@@ -115,7 +115,7 @@ def table(incidents: Sequence[dict[str, Any]], total: int) -> str:
             f"{seen[0]}  {seen[1]}  {name:{width}}  {incident['technique'] or '-'}"
         )
         lines += [
-            f"         {pattern['name'].replace('_', ' ')}: {pattern['says']}"
+            f"         {pattern['name'].replace('_', ' ')}: {pattern['description']}"
             for pattern in incident["patterns"]
         ]
         lines += [
@@ -129,4 +129,8 @@ def table(incidents: Sequence[dict[str, Any]], total: int) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return (
+        text
+        if len(text) <= MAX_CHARACTERS_SHOWN
+        else text[: MAX_CHARACTERS_SHOWN - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )

@@ -25,7 +25,7 @@ EVENTS_FOR_TAIL = 30_000.0
 
 
 @inline
-def level(p, tail):  # type: ignore[no-untyped-def]
+def quantile(p, tail):  # type: ignore[no-untyped-def]
     """The score that a share `tail` of events exceeds, by the histogram alone."""
     above = p.scores_total * tail
     seen = 0.0
@@ -58,8 +58,8 @@ def tail_bits(p, score):  # type: ignore[no-untyped-def]
     if above > rare:
         seen = -log2(min(above, 1.0))
     else:
-        edge = level(p, rare)
-        slope = max((edge - level(p, 10.0 * rare)) / 3.321928094887362, 0.5)
+        edge = quantile(p, rare)
+        slope = max((edge - quantile(p, 10.0 * rare)) / 3.321928094887362, 0.5)
         seen = -log2(rare) + max(score - edge, 0.0) / slope
     trust = total / (total + PRIOR_EVENTS)
     lower, higher = min(seen, prior), max(seen, prior)

@@ -46,7 +46,7 @@ CAMPAIGN_GAP_MS = 86_400_000
 
 
 @inline
-def owner(s, p, source, spread, bits, user, address, failed):  # type: ignore[no-untyped-def]
+def entity_of(s, p, source, spread, bits, user, address, failed):  # type: ignore[no-untyped-def]
     """Whose incident an alert belongs to.
 
     The source's, where it fails at many users or where there is no user; the crowd's, where a failure's evidence is
@@ -70,7 +70,7 @@ def owner(s, p, source, spread, bits, user, address, failed):  # type: ignore[no
 
 
 @inline
-def join(entity, offset, ts, bits, patterns, gap_ms):  # type: ignore[no-untyped-def]
+def update(entity, offset, ts, bits, patterns, gap_ms):  # type: ignore[no-untyped-def]
     """Add an alert to the entity's open incident, or open one; whether to publish it.
 
     Parameters
@@ -105,7 +105,7 @@ def join(entity, offset, ts, bits, patterns, gap_ms):  # type: ignore[no-untyped
 
 
 @inline
-def report(entity, out):  # type: ignore[no-untyped-def]
+def write_incident(entity, out):  # type: ignore[no-untyped-def]
     """Fill `out`, an `INCIDENT`, with an entity's open incident.
 
     Its evidence is the strongest alert's and half a bit for each doubling of their number.

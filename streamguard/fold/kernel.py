@@ -74,9 +74,9 @@ def describe(s, p, bits, slot, flags, ts, gap, hour, volume, threat, x):  # type
 
 @kernel
 def fold(  # type: ignore[no-untyped-def]
-    profiles, population, table, sources, words, table_dirty, sources_dirty,
+    profiles, population, table, sources, interned_hashes, table_dirty, sources_dirty,
     row, offset, user, ts, threat, volume, flags, hashes, network, area, alert_bits, gap_ms,
-    features, raw, excess, score, tail, strength, found, kind, incident, snapshots, context, wanted,
+    features, raw, excess, score, tail, strength, found, kind, incident, snapshots, context, intern_requests,
 ):  # fmt: skip
     """Fold one chunk of n events in offset order.
 
@@ -86,7 +86,7 @@ def fold(  # type: ignore[no-untyped-def]
         `PROFILE` (resident,); updated.
     population, table, sources
         `POPULATION` (1,), float64 (2, 65536), `SOURCE` (4096,); updated.
-    words
+    interned_hashes
         uint64 (65536,): the hashes whose texts the dictionary holds; updated.
     table_dirty, sources_dirty
         uint8, by page; set where changed.
@@ -104,20 +104,20 @@ def fold(  # type: ignore[no-untyped-def]
         float64, float64, float64, uint64 (n,), out: sum of excess, its tail in bits, that with the patterns' bits,
         patterns.
     kind
-        int8 (n,), out: whose alert (`streamguard.fold.grouping`), 0 none; negative: it is not told again.
+        int8 (n,), out: whose alert (`streamguard.fold.grouping`), 0 none; negative: it is not published again.
     incident
         `INCIDENT` (n,), out: of each alert.
     snapshots
-        `PROFILE` (n,), out: profiles of told alerts as they were before the event.
+        `PROFILE` (n,), out: profiles of published alerts as they were before the event.
     context
-        `CONTEXT` (n,), out: of told alerts.
-    wanted
+        `CONTEXT` (n,), out: of published alerts.
+    intern_requests
         int64 (n * 5, 3), out: event, text column and word slot of texts to remember.
 
     Returns
     -------
-    told, remembered
-        How many rows of `snapshots` and `wanted` are filled.
+    published, interned
+        How many rows of `snapshots` and `intern_requests` are filled.
     """
     n = row.shape[0]
     p = population[0]
@@ -126,8 +126,8 @@ def fold(  # type: ignore[no-untyped-def]
     slot = np.zeros(N_SKETCHES, np.int64)
     values = np.zeros(crowd.FIELDS, np.uint64)
     x = np.zeros(N_FEATURES)
-    told = remembered = 0
-    word_mask = np.uint64(words.shape[0] - 1)
+    published = interned = 0
+    word_mask = np.uint64(interned_hashes.shape[0] - 1)
     for i in range(n):
         s = profiles[row[i]]
         t = ts[i]
@@ -173,7 +173,7 @@ def fold(  # type: ignore[no-untyped-def]
         tail_bits = calibration.tail_bits(p, total)
         own_bits = calibration.tail_bits(p, total - less[surprisal.CARRIED])
         spread = surprisal.distinct(sources[source].users) if source >= 0 else 0.0
-        hit = patterns.found(s, less, slot, flags[i], now, gap, area[i], volume[i], spread)
+        hit = patterns.match(s, less, slot, flags[i], now, gap, area[i], volume[i], spread)
         describe(s, p, bits, slot, flags[i], now, gap, hour, volume[i], threat[i], x)
         for c in range(N_FEATURES):
             features[i, c] = x[c]
@@ -187,23 +187,25 @@ def fold(  # type: ignore[no-untyped-def]
         strength[i] = proof
         kind[i] = grouping.NONE
         if proof >= alert_bits:
-            snapshots[told] = s
-            whose = grouping.owner(s, p, source, spread, less, user[i], values[0], flags[i] & flag.FAILED)
+            snapshots[published] = s
+            whose = grouping.entity_of(s, p, source, spread, less, user[i], values[0], flags[i] & flag.FAILED)
             if whose == grouping.SOURCE:
                 if source < 0:
                     source = learning.track_source(sources, sources_dirty, values[0], user[i], now)
-                tell = grouping.join(sources[source], offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS)
+                publish = grouping.update(
+                    sources[source], offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS
+                )
                 sources_dirty[source // crowd.SOURCES_PER_PAGE] = 1
-                grouping.report(sources[source], incident[i])
+                grouping.write_incident(sources[source], incident[i])
             elif whose == grouping.CROWD:
-                tell = grouping.join(p, offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS)
-                grouping.report(p, incident[i])
+                publish = grouping.update(p, offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS)
+                grouping.write_incident(p, incident[i])
             else:
-                tell = grouping.join(s, offset[i], now, proof, hit, gap_ms)
-                grouping.report(s, incident[i])
-            kind[i] = whose if tell else -whose
-            if tell:
-                around = context[told]
+                publish = grouping.update(s, offset[i], now, proof, hit, gap_ms)
+                grouping.write_incident(s, incident[i])
+            kind[i] = whose if publish else -whose
+            if publish:
+                around = context[published]
                 for k in range(N_CLASSES):
                     around.present[k] = p.fast[k]
                     around.usual[k] = surprisal.usual_count(p, k, hour)
@@ -211,7 +213,7 @@ def fold(  # type: ignore[no-untyped-def]
                 around.source_failures = sources[source].failures if source >= 0 else 0.0
                 around.gap = gap
                 around.hour = hour
-                told += 1
+                published += 1
         weight = learning.weight_of(tail_bits)
         shared = less[surprisal.CARRIED] + less[surprisal.SPREAD] + patterns.evidence(s, hit)
         for k in range(N_CLASSES):
@@ -242,13 +244,17 @@ def fold(  # type: ignore[no-untyped-def]
         )
         for c in range(5):
             value = values[c]
-            if value != 0 and learning.recalled(s, c, slot[c]):
+            if value != 0 and learning.should_intern(s, c, slot[c]):
                 a = np.int64(value & word_mask)
-                if words[a] != value:
+                if interned_hashes[a] != value:
                     b = np.int64((value >> np.uint64(32)) & word_mask)
-                    if words[b] != value:
-                        place = a if words[a] == 0 or words[b] != 0 else b
-                        words[place] = value
-                        wanted[remembered, 0], wanted[remembered, 1], wanted[remembered, 2] = i, c, place
-                        remembered += 1
-    return told, remembered
+                    if interned_hashes[b] != value:
+                        place = a if interned_hashes[a] == 0 or interned_hashes[b] != 0 else b
+                        interned_hashes[place] = value
+                        (
+                            intern_requests[interned, 0],
+                            intern_requests[interned, 1],
+                            intern_requests[interned, 2],
+                        ) = i, c, place
+                        interned += 1
+    return published, interned

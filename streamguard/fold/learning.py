@@ -18,7 +18,7 @@ N_SKETCHES = len(layout.SKETCHES)
 SLOTS = layout.SLOTS
 QUIET_BITS = 5.0
 LEARN_BITS = 1.5
-LEAST_WEIGHT = 0.02
+MIN_WEIGHT = 0.02
 UNREMARKABLE = 3.0
 KEPT = 0.9
 """Suspicion of a source grows by an event's bits beyond 3 and keeps nine tenths from one event to the next."""
@@ -33,7 +33,7 @@ def weight_of(tail_bits):  # type: ignore[no-untyped-def]
 
     A baseline is neither poisoned fast nor locked for ever.
     """
-    return min(max(exp2(-(tail_bits - QUIET_BITS) / LEARN_BITS), LEAST_WEIGHT), 1.0)
+    return min(max(exp2(-(tail_bits - QUIET_BITS) / LEARN_BITS), MIN_WEIGHT), 1.0)
 
 
 @inline
@@ -201,7 +201,7 @@ def forget_source(e):  # type: ignore[no-untyped-def]
 
 
 @inline
-def recalled(s, c, slot):  # type: ignore[no-untyped-def]
+def should_intern(s, c, slot):  # type: ignore[no-untyped-def]
     """Whether a value weighs enough in a sketch for its text to be kept: one seen once never does."""
     weight = s.sketch_weight[c, slot]
     return weight >= 2.0 or (s.events >= 5.0 and weight >= 0.1 * s.sketch_total[c])

@@ -26,14 +26,14 @@ class Pattern:
         ATT&CK identifier.
     bits
         What it adds to the evidence.
-    says
+    description
         One sentence for the reader of an incident.
     """
 
     name: str
     technique: str
     bits: float
-    says: str
+    description: str
 
 
 PATTERNS = (
@@ -97,7 +97,7 @@ def usual(s, month, ts):  # type: ignore[no-untyped-def]
 
 
 @inline
-def found(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[no-untyped-def]
+def match(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[no-untyped-def]
     """The patterns that this event completes, as a bit set; habits of the user included.
 
     Parameters

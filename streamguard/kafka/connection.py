@@ -10,7 +10,7 @@ from typing import Any
 
 from streamguard.settings.schema import Security, Settings, SettingsError
 
-MOST_PASSWORD_BYTES = 1024
+MAX_PASSWORD_BYTES = 1024
 
 REQUEST_TIMEOUT = 30.0
 """Seconds that a producer waits for a broker that restarts."""
@@ -168,10 +168,10 @@ class Brokers:
 
 def _password(path: str) -> str:
     password = _text("password_file", path).removesuffix("\n").removesuffix("\r")
-    if not password or len(password.encode()) > MOST_PASSWORD_BYTES or not password.isprintable():
+    if not password or len(password.encode()) > MAX_PASSWORD_BYTES or not password.isprintable():
         raise SettingsError(
             f"security.password_file: {path} must hold the password alone, printable, of 1 to "
-            f"{MOST_PASSWORD_BYTES:,} bytes"
+            f"{MAX_PASSWORD_BYTES:,} bytes"
         )
     return password
 
@@ -191,7 +191,7 @@ def _quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-class Heard:
+class ClientErrors:
     """What brokers said to a librdkafka client, whose own exception says only that none answered.
 
     It is given as the client's `error_cb`, which is called while the client polls.
@@ -222,7 +222,7 @@ class Heard:
         return (said[-1] if said else error.str()), otherwise
 
 
-def metadata(client: Any, heard: Heard, patience: float, topic: str | None = None) -> Any:
+def metadata(client: Any, heard: ClientErrors, patience: float, topic: str | None = None) -> Any:
     """What the cluster consists of, or one topic of it.
 
     Parameters

@@ -9,7 +9,7 @@ from typing import Any, Self
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamguard.errors import UnavailableError
-from streamguard.kafka.connection import Brokers, Heard, metadata
+from streamguard.kafka.connection import Brokers, ClientErrors, metadata
 
 
 class ProduceError(UnavailableError):
@@ -41,7 +41,7 @@ class EventProducer:
     ) -> None:
         self._topic = topic
         self._brokers = brokers
-        self._heard = Heard()
+        self._heard = ClientErrors()
         self._failed = 0
         self._error: KafkaError | None = None
         self._producer = Producer(

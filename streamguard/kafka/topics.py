@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from streamguard.errors import ConfigurationError, UnavailableError
-from streamguard.kafka.connection import Brokers, Heard, metadata
+from streamguard.kafka.connection import Brokers, ClientErrors, metadata
 from streamguard.settings.schema import Settings
 
-LARGEST_EVENT = 4 * 1024 * 1024
+MAX_EVENT_BYTES = 4 * 1024 * 1024
 """Bytes of the largest record in the events topic; a dead letter adds its reason and origin to it."""
 
-LARGEST_INCIDENT = 1_048_588
+MAX_INCIDENT_BYTES = 1_048_588
 """Bytes that the alerts topic has to take, Kafka's default: an incident has its event in it."""
 
 DELETION_MS = 7 * 86_400_000
@@ -218,7 +218,7 @@ def _wanted(settings: Settings) -> list[Topic]:
                 # when it happened stands in the event.
                 "retention.ms": Wanted(str(retention_ms), "at least "),
                 "retention.bytes": Wanted("-1"),
-                "max.message.bytes": Wanted(str(LARGEST_EVENT), "at most "),
+                "max.message.bytes": Wanted(str(MAX_EVENT_BYTES), "at most "),
             },
         ),
         Topic(
@@ -226,7 +226,7 @@ def _wanted(settings: Settings) -> list[Topic]:
             kafka.partitions,
             settings={
                 "cleanup.policy": deleted,
-                "max.message.bytes": Wanted(str(LARGEST_INCIDENT), "at least "),
+                "max.message.bytes": Wanted(str(MAX_INCIDENT_BYTES), "at least "),
             },
         ),
         Topic(
@@ -234,7 +234,7 @@ def _wanted(settings: Settings) -> list[Topic]:
             1,
             settings={
                 "cleanup.policy": deleted,
-                "max.message.bytes": Wanted(str(LARGEST_EVENT + 65_536), "at least "),
+                "max.message.bytes": Wanted(str(MAX_EVENT_BYTES + 65_536), "at least "),
             },
         ),
         Topic(
@@ -264,14 +264,14 @@ def _wanted(settings: Settings) -> list[Topic]:
     ]
 
 
-def _admin(settings: Settings) -> tuple[Any, Heard]:
+def _admin(settings: Settings) -> tuple[Any, ClientErrors]:
     from confluent_kafka.admin import AdminClient
 
-    heard = Heard()
+    heard = ClientErrors()
     return AdminClient(Brokers.of(settings).librdkafka(error_cb=heard)), heard
 
 
-def _existing(admin: Any, heard: Heard, settings: Settings) -> dict[str, tuple[int, int]]:
+def _existing(admin: Any, heard: ClientErrors, settings: Settings) -> dict[str, tuple[int, int]]:
     """Topic name -> (partitions, replicas of the least replicated one)."""
     from confluent_kafka import KafkaException
 

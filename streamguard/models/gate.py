@@ -19,11 +19,11 @@ DISTRIBUTION = "distribution"
 """Where an artifact's metrics keep `distribution` of its training rows."""
 LEVELS = 101
 
-MOST_INJECTED = 2000
+MAX_INJECTED = 2000
 """Quiet rows that attacks are injected into."""
-LEAST_TOP = 50
+MIN_TOP = 50
 """Events of a top 1 % at the least: of fewer, an overlap says nothing."""
-LEAST_SHARE = 0.5
+MIN_SHARE = 0.5
 """An attack is injected if so much of what it changes varies in the training rows: the rest no forest can see."""
 
 Distribution = dict[str, list[float]]
@@ -144,7 +144,7 @@ def judge(
     varies = rows.min(axis=0) < rows.max(axis=0) if len(rows) else np.zeros(len(NAMES), bool)
     calm = sample.features[sample.quiet]
     if len(calm):
-        calm = calm[np.linspace(0, len(calm) - 1, min(len(calm), MOST_INJECTED)).astype(np.int64)]
+        calm = calm[np.linspace(0, len(calm) - 1, min(len(calm), MAX_INJECTED)).astype(np.int64)]
         checks += _injected(challenger, calm, varies, limits)
     return Judgement(all(check.passed for check in checks), checks)
 
@@ -207,15 +207,15 @@ def _psi(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:
 def _trimmed(sample: Sample, limits: Gate) -> Check:
     share = float(1.0 - sample.quiet.mean()) if len(sample.quiet) else 0.0
     return Check(
-        "trimmed", share, limits.most_trimmed, share <= limits.most_trimmed,
-        f"patterns and bits call {share:.1%} of the events possible attacks, at most {limits.most_trimmed:.1%} may be",
+        "trimmed", share, limits.max_trimmed, share <= limits.max_trimmed,
+        f"patterns and bits call {share:.1%} of the events possible attacks, at most {limits.max_trimmed:.1%} may be",
     )  # fmt: skip
 
 
 def _rows(rows: int, limits: Gate) -> Check:
     return Check(
-        "rows", float(rows), float(limits.least_rows), rows >= limits.least_rows,
-        f"{rows:,} training rows, at least {limits.least_rows:,} are needed",
+        "rows", float(rows), float(limits.min_rows), rows >= limits.min_rows,
+        f"{rows:,} training rows, at least {limits.min_rows:,} are needed",
     )  # fmt: skip
 
 
@@ -224,20 +224,20 @@ def _drift(moved: Mapping[str, float], limits: Gate) -> Check:
     worst = max(moved, key=lambda name: moved[name], default="none")
     value = moved.get(worst, 0.0)
     return Check(
-        "drift", value, limits.most_drift, value <= limits.most_drift,
+        "drift", value, limits.max_drift, value <= limits.max_drift,
         f"{worst} moved most against the champion's training rows: stability index {value:.2f}, "
-        f"at most {limits.most_drift:.2f} may be",
+        f"at most {limits.max_drift:.2f} may be",
     )  # fmt: skip
 
 
 def _overlap(ours: NDArray[np.float64], theirs: NDArray[np.float64], limits: Gate) -> Check:
-    top = min(len(ours), max(len(ours) // 100, LEAST_TOP))
+    top = min(len(ours), max(len(ours) // 100, MIN_TOP))
     first, second = (np.argsort(-bits, kind="stable")[:top] for bits in (ours, theirs))
     value = len(np.intersect1d(first, second)) / top
     return Check(
-        "overlap", value, limits.least_overlap, value >= limits.least_overlap,
+        "overlap", value, limits.min_overlap, value >= limits.min_overlap,
         f"{value:.1%} of the champion's {top:,} most abnormal events are among the challenger's, "
-        f"at least {limits.least_overlap:.1%} must be",
+        f"at least {limits.min_overlap:.1%} must be",
     )  # fmt: skip
 
 
@@ -251,9 +251,9 @@ def _alerts(
     now, before = (int(np.count_nonzero(verdict(strength, bits) >= alert_bits)) for bits in (ours, theirs))
     value = (now + 1) / (before + 1)
     return Check(
-        "alerts", value, limits.most_alert_ratio, value <= limits.most_alert_ratio,
+        "alerts", value, limits.max_alert_ratio, value <= limits.max_alert_ratio,
         f"{now:,} of {len(strength):,} events would be alerted with the challenger, {before:,} with the champion: "
-        f"{value:.2f} times, at most {limits.most_alert_ratio:.2f} may be",
+        f"{value:.2f} times, at most {limits.max_alert_ratio:.2f} may be",
     )  # fmt: skip
 
 
@@ -264,7 +264,7 @@ def _injected(
     checks = []
     for attack, raised in ATTACKS.items():
         columns = np.array([NAMES.index(name) for name in raised])
-        if varies[columns].mean() < LEAST_SHARE:
+        if varies[columns].mean() < MIN_SHARE:
             continue
         rows = calm.copy()
         rows[:, columns] = np.maximum(rows[:, columns], np.array(list(raised.values()), np.float32))
@@ -273,8 +273,8 @@ def _injected(
         value = float(above.mean() / (2 * len(usual)))
         says = (
             f"an injected {attack.replace('_', ' ')} is told from quiet events with an AUC of {value:.3f}, "
-            f"at least {limits.least_injected_auc:.3f} is needed"
+            f"at least {limits.min_injected_auc:.3f} is needed"
         )
-        passed = value >= limits.least_injected_auc
-        checks.append(Check(f"injected_{attack}", value, limits.least_injected_auc, passed, says))
+        passed = value >= limits.min_injected_auc
+        checks.append(Check(f"injected_{attack}", value, limits.min_injected_auc, passed, says))
     return checks

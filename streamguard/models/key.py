@@ -7,7 +7,7 @@ from pathlib import Path
 from streamguard.models.manifest import ArtifactError
 from streamguard.settings.schema import Models
 
-_LEAST_KEY = 16
+_MIN_KEY = 16
 
 
 def key_of(models: Models) -> bytes | None:
@@ -24,9 +24,9 @@ def key_of(models: Models) -> bytes | None:
         key = Path(models.key_file).read_bytes()
     except OSError as error:
         raise ArtifactError(f"models.key_file {models.key_file}: {error.strerror}") from None
-    if len(key) < _LEAST_KEY:
+    if len(key) < _MIN_KEY:
         raise ArtifactError(
-            f"models.key_file {models.key_file} has {len(key)} bytes, {_LEAST_KEY} are needed: "
+            f"models.key_file {models.key_file} has {len(key)} bytes, {_MIN_KEY} are needed: "
             "write random ones, such as `openssl rand -out FILE 32` makes"
         )
     return key

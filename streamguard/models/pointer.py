@@ -17,7 +17,7 @@ VERSION = re.compile(r"[0-9a-f]{12}")
 REMEMBERED = 100
 """Promotions that can be rolled back, and versions that were rolled back from."""
 _WITHDRAWN = "withdrawn "
-_MOST_BYTES = (2 * 13 + len(_WITHDRAWN)) * REMEMBERED
+_MAX_BYTES = (2 * 13 + len(_WITHDRAWN)) * REMEMBERED
 
 
 class Pointed(NamedTuple):
@@ -76,7 +76,7 @@ class Pointer:
         with reported(self.path):
             try:
                 with self.path.open("rb") as file:
-                    content = file.read(_MOST_BYTES)
+                    content = file.read(_MAX_BYTES)
             except FileNotFoundError:
                 return Pointed()
         first, *lines = content.decode("ascii", "replace").removesuffix("\n").split("\n")

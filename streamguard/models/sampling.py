@@ -16,17 +16,17 @@ QUIET_TAIL_BITS = 6.0
 SETTLED_DAYS = 3
 """What a user does in the first days is neither usual nor unusual, and accounts under attack are often new."""
 
-LEAST_ROWS = 256
+MIN_ROWS = 256
 """What one tree sees. Fewer settled rows than this, and those of new users are taken too."""
 
-LEAST_SETTLED = 0.5
+MIN_SETTLED = 0.5
 """Likewise if settled rows are less than this share: then nobody is known for long."""
 
 _ACTIVE_DAYS = NAMES.index("active_days")
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Selection:
     """Which events of a sample of n train.
 
     Attributes
@@ -65,7 +65,7 @@ def choose(
     alerted: NDArray[np.bool_],
     *,
     per_user: int,
-) -> Chosen:
+) -> Selection:
     """Which events of a sample train a forest, and which say how rare its scores are.
 
     Parameters
@@ -82,7 +82,7 @@ def choose(
         Rows of a user at the most.
     """
     calm = quiet(tail, patterns, alerted)
-    return Chosen(
+    return Selection(
         training_rows(priority, user, calm, settled(features), per_user=per_user),
         calibration_rows(priority, user, patterns, alerted, per_user=per_user),
         calm,
@@ -195,7 +195,7 @@ def training_rows(
     """
     known = _capped(priority, user, quiet & settled, per_user)
     all_quiet = _capped(priority, user, quiet, per_user)
-    enough = len(known) >= max(LEAST_ROWS, LEAST_SETTLED * len(all_quiet))
+    enough = len(known) >= max(MIN_ROWS, MIN_SETTLED * len(all_quiet))
     return known if enough else all_quiet
 
 

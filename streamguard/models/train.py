@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamguard.models import tail
 from streamguard.models.forest import Forest, Packed, finite_rows
-from streamguard.models.sampling import Chosen
+from streamguard.models.sampling import Selection
 from streamguard.models.trees import MAX_DEPTH, MAX_TREES, Trees
 from streamguard.settings.schema import Training
 
@@ -21,7 +21,7 @@ MARGIN = 0.5
 """The background reaches beyond the rows on either side by this part of their range."""
 
 
-def train_on(features: NDArray[np.float32], chosen: Chosen, settings: Training) -> Forest:
+def train_on(features: NDArray[np.float32], chosen: Selection, settings: Training) -> Forest:
     """Train as the settings say, on the chosen of a sample's (n, 28) features.
 
     Raises

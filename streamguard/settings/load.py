@@ -105,6 +105,21 @@ def _convert(tree: dict[str, Any], source: str, *, strict: bool) -> Settings:
         raise SettingsError(f"{source}: {_plain(str(error))}") from None
 
 
+RENAMED = {
+    "gate.most_trimmed": "gate.max_trimmed",
+    "gate.least_rows": "gate.min_rows",
+    "gate.most_alert_ratio": "gate.max_alert_ratio",
+    "gate.least_overlap": "gate.min_overlap",
+    "gate.most_drift": "gate.max_drift",
+    "gate.least_injected_auc": "gate.min_injected_auc",
+    "clusters.most_groups": "clusters.max_groups",
+    "sampling.flagged": "sampling.alerts",
+}
+"""Settings that have a new name; the old one is refused with the new one."""
+
+REMOVED = {"clusters.engine": "peer groups are always found by scikit-learn"}
+"""Settings that are gone, and why."""
+
 _UNKNOWN = re.compile(
     r"Object contains unknown field `(?P<name>.*?)`(?: - at `\$\.(?P<section>\w+)`)?", re.DOTALL
 )
@@ -129,6 +144,11 @@ def _plain(said: str) -> str:
     name, section = found["name"][:100], found["section"]
     if section is None:
         return f"there is no section {name!r}{_near(name, Settings.__struct_fields__)}"
+    setting = f"{section}.{name}"
+    if setting in RENAMED:
+        return f"{setting} has a new name: {RENAMED[setting]}"
+    if setting in REMOVED:
+        return f"{setting} was removed ({REMOVED[setting]}): delete the line"
     known = type(getattr(Settings(), section)).__struct_fields__
     return f"there is no setting {section}.{name}{_near(name, known)}"
 

@@ -166,7 +166,7 @@ class Sampling(_Section, frozen=True):
     """Events kept with their features, chosen by a hash of partition and offset."""
     rows_per_user: Count = 500
     """Of them, those of one user that train the forest at the most."""
-    flagged: Count = 10_000
+    alerts: Count = 10_000
     """Alerted events of a run and partition kept with their features, the worst."""
 
 
@@ -187,25 +187,25 @@ class Clusters(_Section, frozen=True):
     """How users are put into peer groups."""
 
     groups: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
-    """0: the number with the best silhouette, from 2 to `most_groups`."""
-    most_groups: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 8
+    """0: the number with the best silhouette, from 2 to `max_groups`."""
+    max_groups: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 8
     """See `groups`."""
 
 
 class Gate(_Section, frozen=True):
     """What a challenger must not do to become champion."""
 
-    most_trimmed: Share = 0.5
+    max_trimmed: Share = 0.5
     """Share of events that patterns or bits call an attack, above which a history teaches nothing."""
-    least_rows: Annotated[int, msgspec.Meta(ge=2)] = 256
+    min_rows: Annotated[int, msgspec.Meta(ge=2)] = 256
     """Training rows; of fewer than two no forest grows."""
-    most_alert_ratio: Annotated[float, msgspec.Meta(ge=1.0)] = 3.0
+    max_alert_ratio: Annotated[float, msgspec.Meta(ge=1.0)] = 3.0
     """Alert rate against the champion's on the same events."""
-    least_overlap: Share = 0.2
+    min_overlap: Share = 0.2
     """Share of the champion's top 1 % that is in the challenger's too."""
-    most_drift: Annotated[float, msgspec.Meta(gt=0.0)] = 2.0
+    max_drift: Annotated[float, msgspec.Meta(gt=0.0)] = 2.0
     """Population stability index of a feature against the champion's training rows."""
-    least_injected_auc: Share = 0.85
+    min_injected_auc: Share = 0.85
     """How well quiet rows with an injected attack are told from quiet rows."""
 
 

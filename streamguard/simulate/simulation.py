@@ -13,7 +13,7 @@ import numpy as np
 from streamguard.simulate.arrivals import ARRIVAL, Arrivals
 from streamguard.simulate.encode import Encoder, EventIds, encode_step
 from streamguard.simulate.population import Population
-from streamguard.simulate.scenarios import SCENARIOS, Scenario, Stage, Step
+from streamguard.simulate.scenarios import SCENARIOS, Scenario, ScenarioContext, Step
 
 START_MS = 1_736_121_600_000
 """Default start: Monday, 2025-01-06, 00:00 UTC."""
@@ -216,8 +216,8 @@ class Simulation:
         start = Random(about).randint(first, last)
         steps: list[Step] = []
         for _ in range(2):
-            stage = Stage(self.population, Random(f"{about}:steps"), end)
-            steps = sorted(scenario.generate(stage, start), key=lambda step: step.timestamp)
+            context = ScenarioContext(self.population, Random(f"{about}:steps"), end)
+            steps = sorted(scenario.generate(context, start), key=lambda step: step.timestamp)
             if end is None or start == first or steps[-1].timestamp < end:
                 break
             start = max(first, start - (steps[-1].timestamp - end) - 1000)

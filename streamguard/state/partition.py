@@ -24,7 +24,7 @@ from streamguard.models.forest import Forest
 from streamguard.settings.schema import Detection
 from streamguard.state.codec import StateError, other_layout, pack, unpack
 from streamguard.state.dictionary import Dictionary
-from streamguard.state.profile_cache import Arena, Read
+from streamguard.state.profile_cache import ProfileCache, Read
 
 TABLE_PAGES = crowd.ROWS * crowd.WIDTH // crowd.PAGE
 SOURCE_PAGES = crowd.SOURCES // crowd.SOURCES_PER_PAGE
@@ -56,7 +56,7 @@ class Folded:
     evidence
         float64 (n,): bits of the verdict.
     kind
-        int8 (n,): whose alert the event is, `streamguard.fold.grouping`; 0 none, negative: it is not told again.
+        int8 (n,): whose alert the event is, `streamguard.fold.grouping`; 0 none, negative: it is not published again.
     incident
         `streamguard.fold.grouping.INCIDENT` (n,), where `kind` is not 0.
     incidents
@@ -122,7 +122,7 @@ class PartitionState:
         self._read = read
         self._alert_bits = detection.alert_bits
         self._gap_ms = int(detection.incident_gap_seconds * 1000)
-        self._arena = Arena(partition, read, resident)
+        self._cache = ProfileCache(partition, read, resident)
         self._snapshots = np.empty(0, layout.PROFILE)
         self._population = crowd.blank()
         self._table = np.zeros((crowd.ROWS, crowd.WIDTH))
@@ -189,7 +189,7 @@ class PartitionState:
         """Fold events that are parsed already; see `fold`."""
         n = len(events)
         c = columns(events)
-        rows = self._arena.rows(c.users)
+        rows = self._cache.rows(c.users)
         strength = np.empty(n)
         out = Folded(
             events,
@@ -210,25 +210,25 @@ class PartitionState:
         if len(self._snapshots) < n:
             self._snapshots = np.empty(n, layout.PROFILE)
         context = np.empty(n, CONTEXT)
-        wanted = np.empty((n * 5, 3), np.int64)
+        intern_requests = np.empty((n * 5, 3), np.int64)
         user = hash_texts(c.users, 1)[0][:, 0]
         at = offsets[index] if n else np.empty(0, np.int64)
-        told, remembered = fold(
-            self._arena.profiles, self._population, self._table, self._sources, self.dictionary.hashes,
+        published, interned = fold(
+            self._cache.profiles, self._population, self._table, self._sources, self.dictionary.hashes,
             self._table_dirty, self._sources_dirty,
             rows, at, user, c.timestamp, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
             self._alert_bits, self._gap_ms,
             out.features, out.raw, out.excess, out.score, out.tail, strength, out.patterns,
-            out.kind, out.incident, self._snapshots, context, wanted,
+            out.kind, out.incident, self._snapshots, context, intern_requests,
         )  # fmt: skip
         if forest is not None and n:
             out.forest = forest.bits(out.features)
             out.evidence = verdict(strength, out.forest)
-        if not told and not remembered:
+        if not published and not interned:
             return out
         texts, width = c.texts, len(TEXTS)
-        memories = wanted[:remembered].tolist()
-        values = c.hashes[wanted[:remembered, 0], wanted[:remembered, 1]].tolist()
+        memories = intern_requests[:interned].tolist()
+        values = c.hashes[intern_requests[:interned, 0], intern_requests[:interned, 1]].tolist()
         done = 0
 
         def remember(before: int) -> None:
@@ -269,25 +269,25 @@ class PartitionState:
     @property
     def resident(self) -> int:
         """Profiles in memory."""
-        return len(self._arena)
+        return len(self._cache)
 
     @property
     def found(self) -> dict[str, int]:
         """Events so far by where their user's profile was: in `memory`, on `disk`, or `nowhere` yet."""
-        arena = self._arena
-        elsewhere = {"disk": arena.loaded, "nowhere": arena.begun}
-        return {"memory": arena.asked - sum(elsewhere.values()), **elsewhere}
+        cache = self._cache
+        elsewhere = {"disk": cache.disk_hits, "nowhere": cache.created}
+        return {"memory": cache.lookups - sum(elsewhere.values()), **elsewhere}
 
     @property
     def full(self) -> bool:
         """Whether it is time for a checkpoint, lest the next chunk find no room."""
-        return self._arena.full
+        return self._cache.full
 
     def changes(self) -> list[tuple[bytes, bytes]]:
         """All (key, value) that differ from the last checkpoint, the source offset they stand for included."""
         if self.next_offset is None:
             return []
-        out = self._arena.changes()
+        out = self._cache.changes()
         for (kind, pages), dirty in zip(self._pages(), (self._table_dirty, self._sources_dirty), strict=True):
             out += [(_page_key(kind, k), pack(pages[k])) for k in np.flatnonzero(dirty).tolist()]
         out += self.dictionary.changes()
@@ -297,7 +297,7 @@ class PartitionState:
 
     def clean(self) -> None:
         """The changes are durable."""
-        self._arena.clean()
+        self._cache.clean()
         self._table_dirty[:] = 0
         self._sources_dirty[:] = 0
         self.dictionary.clean()

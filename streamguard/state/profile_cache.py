@@ -1,4 +1,4 @@
-"""Profiles in memory: a bounded arena of one partition's, read from the store on a miss, saved when changed."""
+"""Profiles in memory: a bounded cache of one partition's, read from the store on a miss, saved when changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Read = Callable[[list[bytes]], list[bytes | None]]
 _BLANK = layout.blank()
 
 
-class Arena:
+class ProfileCache:
     """A fixed number of profiles; those not used for longest make room, unless they are unsaved.
 
     Parameters
@@ -32,7 +32,7 @@ class Arena:
     ----------
     profiles
         `PROFILE` (size,).
-    asked, loaded, begun
+    lookups, disk_hits, created
         How many profiles were asked for; of them those that were read from the store, and new ones.
     """
 
@@ -48,7 +48,7 @@ class Arena:
         self._dirty = np.zeros(size, np.bool_)
         self._used = np.zeros(size, np.int64)
         self._chunk = 0
-        self.asked = self.loaded = self.begun = 0
+        self.lookups = self.disk_hits = self.created = 0
 
     def __len__(self) -> int:
         return len(self._row)
@@ -62,7 +62,7 @@ class Arena:
             If there is no room beside unsaved profiles, or a stored one has another layout.
         """
         self._chunk += 1
-        self.asked += len(users)
+        self.lookups += len(users)
         known = self._row
         try:
             rows = np.array([known[user] for user in users], np.int64)
@@ -79,8 +79,8 @@ class Arena:
             self._evict(len(users) - len(self._free))
         values = self._read([user_key(user) for user in users])
         new = values.count(None)
-        self.begun += new
-        self.loaded += len(users) - new
+        self.created += new
+        self.disk_hits += len(users) - new
         for user, value in zip(users, values, strict=True):
             row = self._free.pop()
             self.profiles[row] = _BLANK if value is None else self._stored(value)

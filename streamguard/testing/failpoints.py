@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 
-VARIABLE = "STREAMGUARD_CRASH_POINT"
+VARIABLE = "STREAMGUARD_FAILPOINT"
 """The point: `name`, `name:3` (at the third arrival), `name:3:hang` (sleep for ever there) or `name:3:freeze`
 (SIGSTOP, until somebody sends SIGCONT)."""
 
@@ -18,7 +18,7 @@ POINTS = (
     "transaction-begun",
     "changes-sent",
     "transaction-committed",
-    "table-written",
+    "store-written",
     "offset-committed",
     "recovery-fenced",
     "recovery-batch-written",
@@ -41,12 +41,12 @@ def _parse(value: str) -> tuple[str, int, str]:
 _armed, _remaining, _action = _parse(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else ("", 0, "die")
 
 
-def point(name: str) -> None:
+def reach(name: str) -> None:
     """Die by SIGKILL, or hang or freeze, if this point is the one named in the environment.
 
     Examples
     --------
-    >>> point("transaction-committed")
+    >>> reach("transaction-committed")
     """
     global _remaining  # one process dies once; the count belongs to it
     if name != _armed:
@@ -54,7 +54,7 @@ def point(name: str) -> None:
     _remaining -= 1
     if _remaining:
         return
-    sys.stderr.write(f"crash point {name} reached\n")
+    sys.stderr.write(f"failpoint {name} reached\n")
     sys.stderr.flush()
     if _action == "hang":
         while True:

@@ -46,7 +46,7 @@ def test_killed_in_a_checkpoint(site: Site, point: str) -> None:
 @pytest.mark.parametrize("point", RECOVERY)
 def test_killed_in_a_recovery(site: Site, point: str) -> None:
     site.produce(events(1500, 2))
-    assert site.start(crash_point="table-written:3").await_exit() == -9
+    assert site.start(crash_point="store-written:3").await_exit() == -9
     worker = site.start(crash_point=point)
     assert worker.await_exit() == -9, worker.tail()
     finish(site)

@@ -170,9 +170,9 @@ def test_spark_writes_what_this_process_writes(kafka: str, spark: Any, tmp_path:
     source = KafkaSource(Brokers(kafka), site.settings.kafka.events_topic)
     kept = ArchiveSource(str(tmp_path / "spark"), manifest(tmp_path / "spark"))
     assert kept.bounds() == source.bounds() and kept.identity() == source.identity()
-    for stretch in plan(kept, None):
+    for offset_range in plan(kept, None):
         ours, theirs = (
-            [offset for offsets, _ in origin.records(stretch) for offset in offsets.tolist()]
+            [offset for offsets, _ in origin.records(offset_range) for offset in offsets.tolist()]
             for origin in (kept, source)
         )
         assert ours == theirs
@@ -189,8 +189,8 @@ def test_spark_retrains_from_an_archive_as_this_process_does(kafka: str, spark: 
     kept = ArchiveSource(str(tmp_path / "archive"), manifest(tmp_path / "archive"))
     for name in ("spark", "local"):
         (tmp_path / name).mkdir()
-    engine.fold(kept, plan(kept, None), settings, tmp_path / "spark", lambda stretch: None, spark)
-    local.fold(kept, plan(kept, None), settings, tmp_path / "local", lambda stretch: None)
+    engine.fold(kept, plan(kept, None), settings, tmp_path / "spark", lambda offset_range: None, spark)
+    local.fold(kept, plan(kept, None), settings, tmp_path / "local", lambda offset_range: None)
 
     for p in range(2):
         ours, theirs = (

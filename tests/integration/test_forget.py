@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamguard.agents.task.store import Memory, PartitionTable, now_ms
-from streamguard.errors import TAKEN
+from streamguard.agents.task.store import StateStore, StoreMemory, now_ms
+from streamguard.errors import ExitCode
 from streamguard.state.partition import PartitionState
 from streamguard.state.profile_cache import user_key
 from tests.harness import Site, events
@@ -45,7 +45,7 @@ def forget(site: Site, user: str) -> str:
 def remembered(site: Site, name: str, partition: int) -> dict[bytes, bytes]:
     """A worker's local copy; the worker has to be stopped."""
     path = site.directory / name / site.settings.worker.app_id / f"partition-{partition:04d}"
-    table = PartitionTable(path, Memory(8 << 20))
+    table = StateStore(path, StoreMemory(8 << 20))
     items = table.items()
     table.close()
     return items
@@ -127,7 +127,7 @@ def test_a_running_worker_ends_and_goes_on_without_the_profile(site: Site) -> No
     at = site.ends()[0]
     assert "partition 0" in forget(site, USER)
     site.produce(events(1000, 2, start=3000))
-    assert worker.await_exit() == TAKEN, worker.tail()
+    assert worker.await_exit() == ExitCode.TEMPORARY, worker.tail()
     worker = site.start()
     site.await_caught_up(workers=[worker])
     assert worker.terminate() == 0
@@ -143,7 +143,7 @@ def test_a_copy_that_may_have_missed_it_is_read_anew(site: Site) -> None:
     assert worker.terminate() == 0
     before = remembered(site, "a", 0)
     path = site.directory / "a" / site.settings.worker.app_id / "partition-0000"
-    table = PartitionTable(path, Memory(8 << 20))
+    table = StateStore(path, StoreMemory(8 << 20))
     local = table.local
     assert local is not None
     assert 0 <= now_ms() - local.complete_ms < 3_600_000

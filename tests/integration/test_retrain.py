@@ -11,18 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
-from streamguard.cli.main import main
 from streamguard.batch.runs import Runs
 from streamguard.batch.source import sources
-from streamguard.batch.source.offset_range import Stretch
+from streamguard.batch.source.offset_range import OffsetRange
 from streamguard.batch.source.sources import KafkaSource
+from streamguard.cli.main import main
 from streamguard.fold.features import NAMES
 from streamguard.history.partitioner import partition_of
 from streamguard.kafka.connection import Brokers
@@ -68,7 +67,7 @@ class Place:
 
     def run(self, *arguments: object, code: int = 0) -> Result:
         """A retrain in this process."""
-        return run(command, self._arguments(arguments), self.environ, code)
+        return run(self._arguments(arguments), self.environ, code)
 
     def _arguments(self, arguments: tuple[object, ...]) -> list[str]:
         return [str(part) for part in ("--engine", "local", "--output", self.output, *arguments)]
@@ -94,7 +93,7 @@ class Place:
         return [table.drop_columns("peak").combine_chunks() for table in tables]
 
 
-def run(command: click.Command, arguments: list[str], environ: dict[str, str], code: int) -> Result:
+def run(arguments: list[str], environ: dict[str, str], code: int) -> Result:
     """Run a command in this process; what nobody expected to be raised is raised."""
     ran = CliRunner().invoke(main, ["retrain", *arguments], env=environ)
     if ran.exception is not None and not isinstance(ran.exception, SystemExit):
@@ -125,7 +124,7 @@ def test_from_a_topic_to_a_run_and_a_model(place: Place) -> None:
     assert outcome["current"] and outcome["previous"] is None
     registry = Registry(place.output / "registry", feature_names=NAMES)
     assert registry.current() == outcome["version"] == report["model"]["version"]
-    worst = report["anomalies"][0]
+    worst = report["incidents"][0]
     assert worst["entity"] == {"kind": "user", "value": "user3"}
     assert worst["reasons"] and worst["event"]["source_ip"] == "203.0.113.9"
     assert next(u["user"] for u in report["users"] if u["is_anomaly"]) == "user3"
@@ -372,7 +371,7 @@ def test_large_records_are_read_a_few_at_a_time(place: Place, monkeypatch: pytes
         place.environ["STREAMGUARD_KAFKA_EVENTS_TOPIC"],
     )
     (partition,) = (p for p, (_, end) in topic.bounds().items() if end)
-    chunks = list(topic.records(Stretch(partition, 0, 40)))
+    chunks = list(topic.records(OffsetRange(partition, 0, 40)))
 
     assert [offset for offsets, _ in chunks for offset in offsets.tolist()] == list(range(40))
     assert max(len(values) for _, values in chunks) <= 8

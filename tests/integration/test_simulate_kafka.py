@@ -53,7 +53,9 @@ def test_a_back_fill_arrives_whole_keyed_and_in_order(kafka: str, topics: Callab
     topic = topics("events", PARTITIONS)
     began = int(time.time() * 1000)
     arguments = ["--days", "30", "--users", "40", "--seed", "6", "--events", "20000", "--start", "2025-01-06"]
-    result = CliRunner().invoke(main, ["simulate", *arguments, "--bootstrap-servers", kafka, "--topic", topic])
+    result = CliRunner().invoke(
+        main, ["simulate", *arguments, "--bootstrap-servers", kafka, "--topic", topic]
+    )
     assert result.exit_code == 0, result.output
     records = read_all(kafka, topic, 20_000)
     assert len(records) == 20_000
@@ -87,7 +89,7 @@ def test_live_events_are_of_now(kafka: str, topics: Callable[..., str]) -> None:
 
 def test_a_missing_topic_is_named(kafka: str) -> None:
     result = CliRunner().invoke(
-        command, ["--events", "5", "--bootstrap-servers", kafka, "--topic", "nowhere"]
+        main, ["simulate", "--events", "5", "--bootstrap-servers", kafka, "--topic", "nowhere"]
     )
     assert result.exit_code == 69
     assert "has no topic 'nowhere': make it with `streamguard topics create`" in result.output

@@ -14,6 +14,7 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from streamguard import batch
 from streamguard.batch.engines.jvm import QUICK, Jvm
 from streamguard.batch.job import Outcome, retrain
 from streamguard.batch.planning import Request

@@ -17,8 +17,8 @@ import pytest
 from streamguard.batch.engines import local
 from streamguard.batch.engines import spark as engine
 from streamguard.batch.engines.session import SparkError
-from streamguard.batch.folding.resume import Earlier, earlier, write_about
-from streamguard.batch.source.offset_range import Counts, PlanError, Stretch
+from streamguard.batch.folding.resume import ResumePoint, earlier, write_about
+from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.plan import plan
 from streamguard.batch.source.sources import KafkaSource
@@ -50,17 +50,17 @@ class Topic:
             [(True, made[:30]), (False, made[:30])]
         )  # nothing visible at the end
 
-    def fold(self, stretches: list[Stretch], spark: Any = None, **settings: Any) -> Path:
+    def fold(self, ranges: list[OffsetRange], spark: Any = None, **settings: Any) -> Path:
         """A new directory of partition files, by Spark if it is given."""
         self._folded += 1
         directory = self._directory / f"folded-{self._folded}"
         directory.mkdir()
         chosen, told = Settings(**settings), []
         if spark is None:
-            local.fold(self.source, stretches, chosen, directory, told.append)
+            local.fold(self.source, ranges, chosen, directory, told.append)
         else:
-            engine.fold(self.source, stretches, chosen, directory, told.append, spark)
-        assert sorted(s.partition for s in told) == [s.partition for s in stretches]
+            engine.fold(self.source, ranges, chosen, directory, told.append, spark)
+        assert sorted(s.partition for s in told) == [s.partition for s in ranges]
         return directory
 
 
@@ -98,23 +98,23 @@ def without_counts(directory: Path, *kinds: str) -> dict[str, pa.Table]:
 def test_spark_and_this_process_write_the_same_files(
     topic: Topic, spark: Any, batch_rows: Any, rows: int
 ) -> None:
-    stretches = plan(topic.source, None)
+    ranges = plan(topic.source, None)
     batch_rows(rows)
-    ours, theirs = tables(topic.fold(stretches)), tables(topic.fold(stretches, spark))
+    ours, theirs = tables(topic.fold(ranges)), tables(topic.fold(ranges, spark))
     assert list(theirs) == [f"partition-{p:04d}.parquet" for p in range(PARTITIONS)]
     for name, table in ours.items():
         assert theirs[name].equals(table), name
 
 
 def test_records_gaps_and_refusals_are_counted(topic: Topic, spark: Any) -> None:
-    stretches = plan(topic.source, None)
-    folded = topic.fold(stretches, spark)
-    for stretch in stretches:
-        count = counts(folded, stretch.partition)
-        assert (count.start, count.end) == (stretch.start, stretch.end)
-        assert count.records + count.missing == stretch.end - stretch.start
+    ranges = plan(topic.source, None)
+    folded = topic.fold(ranges, spark)
+    for offset_range in ranges:
+        count = counts(folded, offset_range.partition)
+        assert (count.start, count.end) == (offset_range.start, offset_range.end)
+        assert count.records + count.missing == offset_range.end - offset_range.start
         assert count.events + sum(count.refused.values()) == count.records
-        assert (count.records > 1000) == (count.missing > 0) == (stretch.partition != EMPTY)
+        assert (count.records > 1000) == (count.missing > 0) == (offset_range.partition != EMPTY)
     assert all(counts(folded, partition).refused for partition in range(3))
 
 
@@ -123,13 +123,13 @@ def test_three_runs_come_to_what_one_does(topic: Topic, spark: Any) -> None:
     before: Path | None = None
     for share in (0.21, 0.5, 1.0):
         part = []
-        for stretch in whole:
-            end = int(stretch.end * share)
+        for offset_range in whole:
+            end = int(offset_range.end * share)
             start, file = 0, None
             if before is not None:
-                start = counts(before, stretch.partition).end
-                file = str(before / f"partition-{stretch.partition:04d}.parquet")
-            part.append(Stretch(stretch.partition, start, end, file))
+                start = counts(before, offset_range.partition).end
+                file = str(before / f"partition-{offset_range.partition:04d}.parquet")
+            part.append(OffsetRange(offset_range.partition, start, end, file))
         before = topic.fold(part, spark)
     assert before is not None
     once = topic.fold(whole)
@@ -185,10 +185,10 @@ def test_tasks_of_several_partitions_stop_the_run(topic: Topic, spark: Any) -> N
 
 def test_records_that_expired_after_the_plan_stop_the_run(kafka: str, tmp_path: Path, spark: Any) -> None:
     topic = Topic(kafka, tmp_path)
-    stretches = plan(topic.source, None)
+    ranges = plan(topic.source, None)
     topic.site.expire("events", 1)
     with pytest.raises(SparkError, match=topic.source.topic) as raised:
-        topic.fold(stretches, spark)
+        topic.fold(ranges, spark)
     assert "\n" not in str(raised.value)
 
 
@@ -217,7 +217,7 @@ def test_a_run_goes_on_from_the_one_before(kafka: str, tmp_path: Path, spark: An
     write_about(folded, topic.source, Settings(), first, None)
     topic.site.produce([(EMPTY, value) for _, value in events(50, 1, start=6000)])
     before = earlier(folded, topic.source, Settings())
-    assert isinstance(before, Earlier)
+    assert isinstance(before, ResumePoint)
     second = plan(topic.source, before)
     assert [(s.start, s.end) for s in second] == [(s.end, s.end + 50 * (s.partition == EMPTY)) for s in first]
     again = topic.fold(second, spark)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.errors import MISFIT, TAKEN
+from streamguard.errors import ExitCode
 from streamguard.kafka import topics
 from streamguard.testing.broker import LocalKafka
 from tests.harness import Site, WorkerProcess, events, eventually
@@ -94,7 +94,7 @@ def test_a_frozen_worker_is_fenced_and_ends(site: Site) -> None:
     site.produce(events(800, 2, seed=2, start=800))
     site.await_caught_up(workers=[b])
     a.signal(signal.SIGCONT)
-    assert a.await_exit() == TAKEN, a.tail()
+    assert a.await_exit() == ExitCode.TEMPORARY, a.tail()
     assert any("was taken over, by another worker" in line["message"] for line in a.lines()), a.tail()
     finish(site, b)
 
@@ -151,7 +151,7 @@ def test_a_topic_made_again_is_refused(site: Site, role: str) -> None:
     topics.create(site.settings)
     site.produce(events(900, 2))  # offsets alone would look right
     worker = site.start()
-    assert worker.await_exit() == MISFIT, worker.tail()
+    assert worker.await_exit() == ExitCode.CONFIGURATION, worker.tail()
     message = worker.last_words()
     assert site.names[role] in message and "made again" in message and "offset" in message
 
@@ -164,19 +164,19 @@ def test_events_that_expired_unread_are_refused(site: Site) -> None:
     site.produce(events(600, 2, seed=2, start=600))
     site.expire("events", partition=1)
     worker = site.start()
-    assert worker.await_exit() == MISFIT, worker.tail()
+    assert worker.await_exit() == ExitCode.CONFIGURATION, worker.tail()
     assert "expired before they were read" in worker.last_words()
 
 
 def test_what_cannot_work_is_refused_before_joining(site: Site, kafka: str) -> None:
     a = site.start("a").await_ready()
     second = site.start("a")
-    assert second.await_exit() == MISFIT
+    assert second.await_exit() == ExitCode.CONFIGURATION
     assert "data directory" in second.last_words()
     assert a.alive
     site.delete_topic("alerts")
     other = site.start("b")
-    assert other.await_exit() == MISFIT
+    assert other.await_exit() == ExitCode.CONFIGURATION
     assert "streamguard topics create" in other.last_words()
 
 

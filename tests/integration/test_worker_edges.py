@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from streamguard.errors import MISFIT, UNAVAILABLE
+from streamguard.errors import ExitCode
 from streamguard.kafka import topics
 from streamguard.testing.broker import LocalKafka
 from tests.harness import Site, events, eventually
@@ -50,7 +50,7 @@ def test_an_idle_worker_misses_its_brokers(tmp_path: Path) -> None:
         worker = site.start("a").await_ready()
         own.kill()
         eventually("it is not ready", lambda: "no_broker" in worker.get("/readyz")[1], 60)
-        assert worker.process.wait(60) == UNAVAILABLE
+        assert worker.process.wait(60) == ExitCode.UNAVAILABLE
     assert "no broker at" in worker.last_words()
     said = [line["message"] for line in worker.lines() if line["logger"].startswith("aiokafka")]
     assert 0 < len(said) < 100
@@ -132,7 +132,7 @@ def test_a_session_time_out_that_the_broker_forbids_is_refused(kafka: str, tmp_p
     site = Site(kafka, tmp_path, session_timeout_seconds=0.5)
     try:
         worker = site.start()
-        assert worker.await_exit() == MISFIT, worker.tail()
+        assert worker.await_exit() == ExitCode.CONFIGURATION, worker.tail()
         message = worker.last_words()
         assert "InvalidSessionTimeout" in message and "worker.session_timeout_seconds" in message
     finally:
@@ -146,7 +146,7 @@ def test_partitions_added_while_it_runs_are_refused_by_name(site: Site) -> None:
     for future in admin.create_partitions(grown).values():
         future.result(30)
     site.start("b", STREAMGUARD_KAFKA_PARTITIONS="3")
-    assert a.await_exit() == MISFIT, a.tail()
+    assert a.await_exit() == ExitCode.CONFIGURATION, a.tail()
     message = a.last_words()
     assert f"{site.names['events']} has 3 partitions, wanted 2" in message
 
@@ -161,7 +161,7 @@ def test_a_changelog_lost_together_with_the_local_state_is_refused(site: Site) -
     topics.create(site.settings)
     site.wipe("a")
     worker = site.start()
-    assert worker.await_exit() == MISFIT, worker.tail()
+    assert worker.await_exit() == ExitCode.CONFIGURATION, worker.tail()
     message = worker.last_words()
     assert site.names["changelog"] in message and "worker.app_id" in message
     assert site.committed() == committed and site.read("changelog") == [], "a refusal changes nothing"

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamguard.batch.folding.fold_file import SCHEMA as FOLDED
-from streamguard.batch.folding.fold_range import fold_stretch
+from streamguard.batch.folding.fold_range import fold_range
 from streamguard.batch.source.decoded import SCHEMA, to_columns, to_values
-from streamguard.batch.source.offset_range import Stretch
+from streamguard.batch.source.offset_range import OffsetRange
 from streamguard.events.event import MAX_EVENT_BYTES, parse
 from streamguard.settings.schema import Detection, Sampling
 from tests.property.test_events import FIELDS, ODD, document
@@ -50,10 +50,10 @@ def assert_alike(values: list[bytes | None]) -> list[bytes | None]:
 
 
 def fold(values: list[bytes | None]) -> tuple[pa.Table, list[Any]]:
-    stretch = Stretch(0, 0, len(values))
+    offset_range = OffsetRange(0, 0, len(values))
     records = [(np.arange(len(values)), values)]
     rows = pa.Table.from_batches(
-        fold_stretch(stretch, records, Detection(alert_risk=30.0), Sampling(rows=256, flagged=50)), FOLDED
+        fold_range(offset_range, records, Detection(alert_risk=30.0), Sampling(rows=256, alerts=50)), FOLDED
     )
     told = [
         _without_event(value) if kind == "incident" else value

@@ -9,15 +9,15 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from streamguard.agents.output.dead_letter import (
-    LARGEST_HEADERS,
-    LARGEST_KEY,
-    LARGEST_VALUE,
+    MAX_HEADERS_BYTES,
+    MAX_KEY_BYTES,
+    MAX_VALUE_BYTES,
     Message,
     dead_letter,
     without_record,
 )
 from streamguard.events.event import Refusal
-from streamguard.kafka.topics import LARGEST_EVENT
+from streamguard.kafka.topics import MAX_EVENT_BYTES
 
 REFUSAL = Refusal(0, "not_json", "it is not \N{GREEK SMALL LETTER ALPHA}" * 1000)
 ORIGIN = {"sg.topic": b"events", "sg.partition": b"3", "sg.offset": b"7", "sg.reason": b"not_json"}
@@ -33,9 +33,9 @@ def headers_of(message: Message) -> dict[str, bytes | None]:
 
 def test_a_record_is_kept_as_it_is() -> None:
     message = dead_letter(
-        record(b"x" * LARGEST_VALUE, None, [("trace", None), ("sg.reason", b"fake")]), REFUSAL
+        record(b"x" * MAX_VALUE_BYTES, None, [("trace", None), ("sg.reason", b"fake")]), REFUSAL
     )
-    assert (message.value, message.key) == (b"x" * LARGEST_VALUE, None)
+    assert (message.value, message.key) == (b"x" * MAX_VALUE_BYTES, None)
     headers = headers_of(message)
     assert headers.items() >= ORIGIN.items()
     assert headers["trace"] is None
@@ -51,7 +51,7 @@ def test_neither_key_nor_value(letter: Any) -> None:
 
 @pytest.mark.parametrize("key", [None, b"k"])
 def test_a_value_too_large_is_told_by_size_and_digest(key: bytes | None) -> None:
-    value = b"x" * (LARGEST_VALUE + 1)
+    value = b"x" * (MAX_VALUE_BYTES + 1)
     message = dead_letter(record(value, key), REFUSAL)
     assert (message.value, message.key) == (b"", key)
     headers = headers_of(message)
@@ -63,18 +63,18 @@ def test_a_value_too_large_is_told_by_size_and_digest(key: bytes | None) -> None
 
 @pytest.mark.parametrize(
     "headers",
-    [[("h", b"x" * LARGEST_HEADERS)], [("", None)] * LARGEST_HEADERS, [("h" * LARGEST_HEADERS, b"")]],
+    [[("h", b"x" * MAX_HEADERS_BYTES)], [("", None)] * MAX_HEADERS_BYTES, [("h" * MAX_HEADERS_BYTES, b"")]],
 )
 def test_many_or_huge_headers_and_a_huge_key_are_not_kept(headers: Any) -> None:
-    message = dead_letter(record(b"v", b"k" * (LARGEST_KEY + 1), headers), REFUSAL)
+    message = dead_letter(record(b"v", b"k" * (MAX_KEY_BYTES + 1), headers), REFUSAL)
     assert (message.value, message.key) == (b"v", b"")
     assert headers_of(message)["sg.cut"] == b"key,headers"
     assert len(message.headers) < 10
 
 
 def test_no_dead_letter_is_larger_than_its_topic_takes() -> None:
-    largest = record(b"x" * LARGEST_VALUE, b"k" * LARGEST_KEY, [("h", b"x" * (LARGEST_HEADERS - 20))])
+    largest = record(b"x" * MAX_VALUE_BYTES, b"k" * MAX_KEY_BYTES, [("h", b"x" * (MAX_HEADERS_BYTES - 20))])
     message = dead_letter(largest, REFUSAL)
     assert "sg.cut" not in headers_of(message)
-    assert LARGEST_EVENT < message.size < LARGEST_EVENT + 60_000
+    assert MAX_EVENT_BYTES < message.size < MAX_EVENT_BYTES + 60_000
     assert without_record(largest, REFUSAL).size < 3000

@@ -131,7 +131,7 @@ def test_connections_are_bounded_and_idle_ones_end(
     progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "IDLE_SECONDS", 1.0)
-    monkeypatch.setattr(health, "MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(health, "MAX_CONNECTIONS", 2)
     server = HealthServer(progress, "127.0.0.1", 0)
     server.start()
     idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from streamguard.agents.commands.worker import command
 from streamguard.agents.model import swap as pausing
 from streamguard.agents.model import watcher
-from streamguard.agents.model.peers import Peers
+from streamguard.agents.model.peers import FORGET_SECONDS, MAX_WORKERS, REPEAT_SECONDS, Peers
 from streamguard.agents.model.shadow import Newest, Shadow
-from streamguard.agents.model.swap import SwapPause
-from streamguard.agents.model.watcher import ModelWatch
+from streamguard.agents.model.swap import SwapGuard
+from streamguard.agents.model.watcher import ModelWatcher
+from streamguard.cli.main import main
 from streamguard.fold.features import NAMES
-from streamguard.kafka.announcements import MOST_BYTES, PROMOTED_KEY, InUse, ModelsTopic, Promoted
+from streamguard.kafka.announcements import MAX_BYTES, PROMOTED_KEY, InUse, ModelsTopic, Promoted
 from streamguard.metrics import WORKER
 from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError, Manifest, Origin
@@ -77,8 +77,12 @@ def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
     return shelf
 
 
-def watching(directory: Path | str, clock: ManualClock | None = None, *, shadow: bool = False) -> ModelWatch:
-    return ModelWatch(Settings(models=Models(registry=str(directory), shadow=shadow)), clock or ManualClock())
+def watching(
+    directory: Path | str, clock: ManualClock | None = None, *, shadow: bool = False
+) -> ModelWatcher:
+    return ModelWatcher(
+        Settings(models=Models(registry=str(directory), shadow=shadow)), clock or ManualClock()
+    )
 
 
 def sample(name: str, **labels: str) -> float | None:
@@ -218,7 +222,7 @@ def test_a_broken_pointer_is_said_once_and_counted_each_time(
 
 
 def test_a_missing_key_is_refused(tmp_path: Path) -> None:
-    watch = ModelWatch(Settings(models=Models(registry=str(tmp_path), key_file=str(tmp_path / "key"))))
+    watch = ModelWatcher(Settings(models=Models(registry=str(tmp_path), key_file=str(tmp_path / "key"))))
     before = refusals()
     watch.poll()
     assert more_refusals(before) == {"pointer": 1}
@@ -249,7 +253,7 @@ def test_the_command_line_names_a_registry(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr("streamguard.agents.process.worker.run", lambda settings: given.append(settings) or 0)
     monkeypatch.setattr("streamguard.agents.process.logging.configure", lambda form: None)
     for options in (["--registry", "elsewhere", "--metrics-port", "0"], []):
-        assert CliRunner().invoke(command, ["--config", str(config), *options]).exit_code == 0
+        assert CliRunner().invoke(main, ["worker", "--config", str(config), *options]).exit_code == 0
     assert [settings.models for settings in given] == [
         Models(registry="elsewhere", shadow=True),
         Models(registry="of the file", shadow=True),
@@ -286,7 +290,7 @@ def test_a_chunk_keeps_its_forest_while_another_is_swapped_in(
 
 def test_loading_rests_while_a_chunk_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pausing, "PATIENCE_SECONDS", 60.0)
-    pause = SwapPause()
+    pause = SwapGuard()
     steps: list[int] = []
     done = threading.Event()
 
@@ -317,7 +321,7 @@ def test_what_a_chunk_waited_during_a_swap_is_told_once(monkeypatch: pytest.Monk
         name = "streamguard_model_swap_pause_seconds"
         return sample(f"{name}_count") or 0.0, sample(f"{name}_sum") or 0.0
 
-    pause = SwapPause()
+    pause = SwapGuard()
     begun, loaded = threading.Event(), threading.Event()
 
     def swap() -> None:
@@ -354,7 +358,7 @@ def test_without_kafka_the_registry_is_followed_all_the_same(
         raise RuntimeError("no Kafka")
 
     monkeypatch.setattr(watcher, "ModelsTopic", no_kafka)
-    watch = ModelWatch(Settings(models=Models(registry="registry", poll_seconds=0.01)))
+    watch = ModelWatcher(Settings(models=Models(registry="registry", poll_seconds=0.01)))
     watch.start()
     shelf.pointer = ONE
     eventually("the model is followed", lambda: watch.forest == f"forest {ONE}")
@@ -452,7 +456,7 @@ def test_both_alert_rates_are_counted_and_nothing_else_changes(forests: list[For
 
     def counts() -> dict[str, float]:
         names = {f"{kind} {role}": (f"streamguard_shadow_{kind}_total", {"role": role})
-                 for kind in ("alerts", "flags") for role in ("champion", "challenger")}  # fmt: skip
+                 for kind in ("alerts", "forest_alerts") for role in ("champion", "challenger")}  # fmt: skip
         names["events"] = ("streamguard_shadow_events_total", {})
         return {what: sample(name, **labels) or 0.0 for what, (name, labels) in names.items()}
 
@@ -472,8 +476,8 @@ def test_both_alert_rates_are_counted_and_nothing_else_changes(forests: list[For
         assert seen["events"] == 100
         assert seen["alerts champion"] == (folded.evidence >= 50.0 / 7.525749891599529).sum()
         strict, lax = ("champion", "challenger") if champion is narrow else ("challenger", "champion")
-        assert seen[f"flags {strict}"] > 90
-        assert seen[f"flags {lax}"] == 0
+        assert seen[f"forest_alerts {strict}"] > 90
+        assert seen[f"forest_alerts {lax}"] == 0
         assert seen[f"alerts {strict}"] >= seen[f"alerts {lax}"]
         assert (folded.evidence == untouched[0]).all() and (folded.forest == untouched[1]).all()
 
@@ -499,7 +503,7 @@ def said(version: str | None, app_id: str = "app") -> bytes:
         (b'{"version": "111111111111\\n"}', False),
         (b'{"version": null}', False),
         (b'{"version": "111111111111", "more": 1}', False),
-        (b'{"version": "111111111111"' + b" " * MOST_BYTES + b"}", False),
+        (b'{"version": "111111111111"' + b" " * MAX_BYTES + b"}", False),
         (said(ONE), False),
     ],
 )
@@ -524,7 +528,7 @@ def test_workers_with_another_version_are_counted_until_they_are_gone() -> None:
     assert sample("streamguard_model_disagreement") == 2
     peers.hear(b"c", None)
     assert peers.judge(ONE) == 1
-    clock.advance(peers.FORGET_SECONDS)
+    clock.advance(FORGET_SECONDS)
     peers.hear(b"a", said(ONE))
     clock.advance(1.0)
     assert peers.judge(ONE) == 0
@@ -537,7 +541,7 @@ def test_a_disagreement_that_lasts_is_warned_of_once(caplog: pytest.LogCaptureFi
     for _ in range(12):
         peers.hear(b"a", said(TWO))
         peers.judge(ONE)
-        clock.advance(peers.REPEAT_SECONDS)
+        clock.advance(REPEAT_SECONDS)
     assert len(caplog.messages) == 1
     assert f"this one uses model {ONE}, of the others 1 use {TWO}" in caplog.messages[0]
     peers.hear(b"a", said(ONE))
@@ -547,6 +551,6 @@ def test_a_disagreement_that_lasts_is_warned_of_once(caplog: pytest.LogCaptureFi
 
 def test_memory_for_other_workers_is_bounded() -> None:
     peers = Peers("app")
-    for i in range(peers.MOST_WORKERS + 50):
+    for i in range(MAX_WORKERS + 50):
         peers.hear(f"{i}".encode(), said(TWO))
-    assert peers.judge(ONE) == peers.MOST_WORKERS
+    assert peers.judge(ONE) == MAX_WORKERS

@@ -18,9 +18,9 @@ from streamguard.agents.process import worker
 from streamguard.agents.process.logging import JsonFormatter, TextFormatter
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.compatibility import Source, check_changelog, check_source, check_unlearned
-from streamguard.agents.task.store import Local, Memory, PartitionTable
+from streamguard.agents.task.store import Local, StateStore, StoreMemory
 from streamguard.cli.main import main
-from streamguard.errors import UNAVAILABLE
+from streamguard.errors import ExitCode
 from streamguard.kafka import topics
 from streamguard.settings.schema import Settings, Worker
 
@@ -81,17 +81,17 @@ def test_a_partition_that_was_learned_but_has_no_state_is_refused() -> None:
 
 
 def test_a_table_keeps_values_and_position_together(tmp_path: Path) -> None:
-    table = PartitionTable(tmp_path / "t", Memory(8 << 20))
+    table = StateStore(tmp_path / "t", StoreMemory(8 << 20))
     assert table.local is None
     table.write([(b"a", b"1"), (b"b", b"2")], Local("id", 7))
     table.write([(b"a", b"3")], Local("id", 9))
     table.close()
-    again = PartitionTable(tmp_path / "t", Memory(8 << 20))
+    again = StateStore(tmp_path / "t", StoreMemory(8 << 20))
     assert again.local == Local("id", 9)
     assert again.get_many([b"a", b"x", b"b"]) == [b"3", None, b"2"]
     assert again.items() == {b"a": b"3", b"b": b"2"}
     with pytest.raises(RefusedError, match="--data-dir"):
-        PartitionTable(tmp_path / "t", Memory(8 << 20))
+        StateStore(tmp_path / "t", StoreMemory(8 << 20))
     again.close()
 
 
@@ -110,14 +110,14 @@ class SlowWriter:
 
 def test_tables_share_one_cache_also_when_they_are_opened_again(tmp_path: Path) -> None:
     value, keys = bytes(range(256)) * 16, [b"%d" % k for k in range(200)]
-    memory = Memory(8 << 20)
+    memory = StoreMemory(8 << 20)
     for number in range(2):
-        table = PartitionTable(tmp_path / f"{number}", memory)
+        table = StateStore(tmp_path / f"{number}", memory)
         table.write([(key, value) for key in keys], Local("id", 1))
         table.close()
     used = []
     for number in range(2):
-        table = PartitionTable(tmp_path / f"{number}", memory)
+        table = StateStore(tmp_path / f"{number}", memory)
         assert table.get_many(keys) == [value] * len(keys)
         used.append(memory.cache.get_usage())
         table.close()
@@ -127,7 +127,7 @@ def test_tables_share_one_cache_also_when_they_are_opened_again(tmp_path: Path) 
 
 def test_a_snapshot_is_readable_before_it_is_durable(tmp_path: Path) -> None:
     async def scenario() -> None:
-        table = PartitionTable(tmp_path / "t", Memory(8 << 20))
+        table = StateStore(tmp_path / "t", StoreMemory(8 << 20))
         table.write([(b"a", b"old"), (b"b", b"kept")], Local("id", 1))
         writer = SlowWriter()
         checkpointer = Checkpointer(table, writer, "id")  # type: ignore[arg-type]
@@ -145,7 +145,7 @@ def test_a_snapshot_is_readable_before_it_is_durable(tmp_path: Path) -> None:
 
 def test_nothing_is_committed_before_incidents_are_acknowledged(tmp_path: Path) -> None:
     async def scenario() -> None:
-        table = PartitionTable(tmp_path / "t", Memory(8 << 20))
+        table = StateStore(tmp_path / "t", StoreMemory(8 << 20))
         writer = SlowWriter()
         writer.go.set()
         acknowledged = asyncio.get_running_loop().create_future()
@@ -192,25 +192,25 @@ def test_a_log_line_is_one_json_object() -> None:
 )
 def test_what_cannot_be_is_said_in_one_sentence(arguments: list[str], said: str) -> None:
     run = CliRunner().invoke(main, arguments)
-    assert run.exit_code in (1, 2)
+    assert run.exit_code in (2, 73)
     assert said in run.output
     assert "Traceback" not in run.output and not isinstance(run.exception, OSError)
 
 
 def point(value: str) -> subprocess.CompletedProcess[str]:
-    code = "from streamguard.testing import crash\nfor _ in range(3): crash.point('table-written')"
+    code = "from streamguard.testing import failpoints\nfor _ in range(3): failpoints.reach('store-written')"
     return subprocess.run(
-        [sys.executable, "-c", code], env={"STREAMGUARD_CRASH_POINT": value}, capture_output=True, text=True
+        [sys.executable, "-c", code], env={"STREAMGUARD_FAILPOINT": value}, capture_output=True, text=True
     )
 
 
 def test_crash_points_die_at_the_arrival_named() -> None:
-    died = point("table-written:2")
+    died = point("store-written:2")
     assert died.returncode == -9
-    assert died.stderr == "crash point table-written reached\n"
+    assert died.stderr == "failpoint store-written reached\n"
     assert point("changes-sent").returncode == 0
     wrong = point("no-such-point")
-    assert wrong.returncode == 1 and "table-written" in wrong.stderr
+    assert wrong.returncode == 1 and "store-written" in wrong.stderr
 
 
 def test_no_kafka_is_an_exit_code_of_its_own(
@@ -220,5 +220,5 @@ def test_no_kafka_is_an_exit_code_of_its_own(
         raise topics.TopicsError("no Kafka answers at nowhere:1")
 
     monkeypatch.setattr(topics, "check", check)
-    assert worker.run(Settings(worker=Worker(data_dir=str(tmp_path)))) == UNAVAILABLE
+    assert worker.run(Settings(worker=Worker(data_dir=str(tmp_path)))) == ExitCode.UNAVAILABLE
     assert "nowhere:1" in caplog.text

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamguard.alerts.explain import MOST_CHARACTERS, MOST_REASONS
+from streamguard.alerts.explain import MAX_CHARACTERS, MAX_REASONS
 from streamguard.alerts.verdict import SEVERITIES, risk, severity
 from streamguard.fold.profile import COMPONENTS
 from streamguard.settings.schema import Detection
@@ -76,7 +76,7 @@ def test_reasons_name_the_usual_values_with_their_shares() -> None:
 
 def test_reasons_are_few_in_order_and_add_up() -> None:
     reasons = one(stolen())["reasons"]
-    assert 3 <= len(reasons) <= MOST_REASONS
+    assert 3 <= len(reasons) <= MAX_REASONS
     assert len({r["feature"] for r in reasons}) == len(reasons)
     components = [r["bits"] for r in reasons if r["feature"] in COMPONENTS and r["feature"] != "carried"]
     assert components == sorted(components, reverse=True)
@@ -117,9 +117,9 @@ def test_who_is_nobody_yet_has_nothing_usual() -> None:
 def test_long_texts_are_cut() -> None:
     long = "x" * 5000
     body = one(event(NOW, "user3", source_ip=long, metadata={"hostname": long, "user_agent": long}))
-    assert max(len(r["actual"]) for r in body["reasons"]) <= MOST_CHARACTERS
+    assert max(len(r["actual"]) for r in body["reasons"]) <= MAX_CHARACTERS
     assert body["event"]["source_ip"] == long
-    assert one(event(NOW, None, source_ip=long))["entity"]["value"] == long[:MOST_CHARACTERS]
+    assert one(event(NOW, None, source_ip=long))["entity"]["value"] == long[:MAX_CHARACTERS]
 
 
 def test_severity_and_risk_rise_with_evidence() -> None:

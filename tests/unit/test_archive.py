@@ -23,21 +23,21 @@ from click.testing import CliRunner
 
 from streamguard.batch import archive as module
 from streamguard.batch.archive import Outcome, archive
-from streamguard.batch.archive_writer import write_stretch
-from streamguard.batch.commands.archive import command
+from streamguard.batch.archive_writer import write_archive_files
 from streamguard.batch.engines import local
-from streamguard.batch.folding.resume import Earlier, earlier, write_about
-from streamguard.batch.runs import RunsError
+from streamguard.batch.folding.resume import ResumePoint, earlier, write_about
+from streamguard.batch.runs import BusyError
 from streamguard.batch.source.archive_manifest import File, Manifest, read
 from streamguard.batch.source.archive_source import ArchiveSource
-from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.batch.source.plan import plan
 from streamguard.batch.source.sources import Source
+from streamguard.cli.main import main
 from streamguard.settings.schema import Batch, Detection, Sampling, Settings
 from tests.streams import DAY, START, event, habit
 
 SETTINGS = Settings(
-    batch=Batch(engine="local"), detection=Detection(alert_risk=50.0), sampling=Sampling(rows=256, flagged=50)
+    batch=Batch(engine="local"), detection=Detection(alert_risk=50.0), sampling=Sampling(rows=256, alerts=50)
 )
 MONDAY = START // DAY
 
@@ -63,8 +63,12 @@ class Topic:
     def at_time(self, ms: int) -> dict[int, int]:
         raise NotImplementedError
 
-    def records(self, stretch: Stretch) -> Records:
-        rows = [row for row in self.partitions[stretch.partition] if stretch.start <= row[0] < stretch.end]
+    def records(self, offset_range: OffsetRange) -> Records:
+        rows = [
+            row
+            for row in self.partitions[offset_range.partition]
+            if offset_range.start <= row[0] < offset_range.end
+        ]
         for a in range(0, len(rows), 333):
             offsets, values = zip(*rows[a : a + 333], strict=True)
             yield np.array(offsets), list(values)
@@ -115,10 +119,10 @@ def fold(read_from: Source, directory: Path, before: Path | None = None, **limit
     went_on = None
     if before is not None:
         went_on = earlier(before, read_from, SETTINGS)
-        assert isinstance(went_on, Earlier)
-    stretches = plan(read_from, went_on, **limits)
-    local.fold(read_from, stretches, SETTINGS, directory, lambda stretch: None)
-    write_about(directory, read_from, SETTINGS, stretches, went_on)
+        assert isinstance(went_on, ResumePoint)
+    ranges = plan(read_from, went_on, **limits)
+    local.fold(read_from, ranges, SETTINGS, directory, lambda offset_range: None)
+    write_about(directory, read_from, SETTINGS, ranges, went_on)
     return directory
 
 
@@ -152,7 +156,7 @@ def test_an_archive_is_read_back_as_the_topic(tmp_path: Path, topic: Topic) -> N
     assert kept.identity() == topic.identity()
     assert kept.bounds() == topic.bounds()
     for p, rows in topic.partitions.items():
-        chunks = list(kept.records(Stretch(p, *kept.bounds()[p])))
+        chunks = list(kept.records(OffsetRange(p, *kept.bounds()[p])))
         assert [int(offset) for offsets, _ in chunks for offset in offsets] == [offset for offset, _ in rows]
     assert kept.nothing_between(0, 400, 401)
     assert not kept.nothing_between(0, 399, 402)
@@ -168,7 +172,7 @@ def test_topic_archive_and_both_fold_to_the_same_bits(tmp_path: Path, topic: Top
     kept = fold(source(tmp_path / "a"), tmp_path / "kept")
 
     assert histories(kept) == histories(again) == histories(whole)
-    assert histories(kept, ["counts", "flagged"]) == histories(whole, ["counts", "flagged"])
+    assert histories(kept, ["counts", "alert"]) == histories(whole, ["counts", "alert"])
 
 
 def test_a_killed_run_leaves_nothing_that_counts(
@@ -219,7 +223,7 @@ def test_days_never_go_back_and_never_beyond_today(tmp_path: Path, topic: Topic)
     stamps = [START + 2 * DAY, START, START + 90 * DAY, START + 3 * DAY]
     rows = [(k, event(ms, "ann")) for k, ms in enumerate(stamps)]
     (tmp_path / "w").mkdir()
-    write_stretch({}, MONDAY + 10, Stretch(7, 0, 4), Topic({7: rows}).records(Stretch(7, 0, 4)), SETTINGS,
+    write_archive_files({}, MONDAY + 10, OffsetRange(7, 0, 4), Topic({7: rows}).records(OffsetRange(7, 0, 4)), SETTINGS,
                          tmp_path / "w")  # fmt: skip
     part = msgspec.json.decode((tmp_path / "w/partition-0007.json").read_bytes())
 
@@ -261,9 +265,9 @@ def test_one_writer_at_a_time(tmp_path: Path, topic: Topic) -> None:
     lock = os.open(tmp_path / "a/.lock", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
 
-    with pytest.raises(RunsError, match="another process is writing"):
+    with pytest.raises(BusyError, match="another process is writing"):
         run(tmp_path / "a")
-    ended = CliRunner().invoke(command, ["--engine", "local", "--output", str(tmp_path / "a")])
+    ended = CliRunner().invoke(main, ["archive", "--engine", "local", "--output", str(tmp_path / "a")])
     assert ended.exit_code == 75 and ended.stderr.startswith("Error: another process is writing")
     os.close(lock)
     assert run(tmp_path / "a").records == 2494
@@ -271,15 +275,15 @@ def test_one_writer_at_a_time(tmp_path: Path, topic: Topic) -> None:
 
 def test_the_command_says_what_it_came_to(tmp_path: Path, topic: Topic) -> None:
     arguments = ["--engine", "local", "--output", str(tmp_path / "a"), "--max-events", "1000"]
-    first = CliRunner().invoke(command, [*arguments, "--json"])
-    second = CliRunner().invoke(command, arguments)
+    first = CliRunner().invoke(main, ["archive", *arguments, "--json"])
+    second = CliRunner().invoke(main, ["archive", *arguments])
 
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert msgspec.json.decode(first.stdout)["records"] == 999  # and an offset without one
     held = sum(file.rows for file in source(tmp_path / "a").manifest.files)
     assert f"{tmp_path / 'a'}: {held - 999:,} records in" in second.stdout
     topic.id = "two"
-    assert CliRunner().invoke(command, arguments).exit_code == 65
+    assert CliRunner().invoke(main, ["archive", *arguments]).exit_code == 65
 
 
 def test_a_run_cannot_go_on_from_an_archive_that_is_behind_or_begins_later(

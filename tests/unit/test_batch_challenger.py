@@ -15,8 +15,8 @@ import pytest
 
 from streamguard.batch.detection import challenger
 from streamguard.batch.detection.challenger import Challenger, Decision
-from streamguard.batch.folding.fold_result import Rows
-from streamguard.batch.folding.resume import About
+from streamguard.batch.folding.fold_result import EventTable
+from streamguard.batch.folding.resume import HistoryMetadata
 from streamguard.batch.job import Request, retrain
 from streamguard.batch.runs import REPORT, Runs
 from streamguard.fold.features import NAMES
@@ -30,11 +30,11 @@ from streamguard.settings.schema import Batch, Detection, Gate, Settings, Traini
 from streamguard.settings.schema import Models as Place
 from tests import logins
 
-LENIENT = Gate(least_overlap=0.0, most_drift=1000.0, most_alert_ratio=1000.0, least_injected_auc=0.0)
+LENIENT = Gate(min_overlap=0.0, max_drift=1000.0, max_alert_ratio=1000.0, min_injected_auc=0.0)
 """Refuses no forest of these few logins."""
 
 SETTINGS = Settings(training=Training(trees=60), gate=LENIENT)
-STRICT = Settings(training=SETTINGS.training, gate=Gate(least_rows=10**6))
+STRICT = Settings(training=SETTINGS.training, gate=Gate(min_rows=10**6))
 
 
 def folded(path: Path, rows: list[dict[str, Any]]) -> Judged:
@@ -43,12 +43,12 @@ def folded(path: Path, rows: list[dict[str, Any]]) -> Judged:
     return judge(read(str(file), extra=labels.columns), labels, Replay(4))
 
 
-def sample(judged: Judged, until: int | None = None) -> Rows:
+def sample(judged: Judged, until: int | None = None) -> EventTable:
     """The first events as a retrain would have them kept."""
     scored = judged.scored
     order = np.lexsort((scored.offset[:until], scored.partition[:until]))
     texts = np.array(["x"] * len(order), object)
-    return Rows(
+    return EventTable(
         scored.partition[order].astype(np.int32),
         scored.offset[order],
         judged.timestamp[order],
@@ -64,10 +64,10 @@ def sample(judged: Judged, until: int | None = None) -> Rows:
     )
 
 
-def trained(rows: Rows, settings: Settings = SETTINGS) -> Challenger:
+def trained(rows: EventTable, settings: Settings = SETTINGS) -> Challenger:
     starts = {int(p): 0 for p in np.unique(rows.partition)}
     ends = {p: int(rows.offset[rows.partition == p].max()) + 1 for p in starts}
-    about = About({}, "layout", Detection(), len(rows), starts, ends)
+    about = HistoryMetadata({}, "layout", Detection(), len(rows), starts, ends)
     made = challenger.train(rows, challenger.choose(rows, settings), about, settings)
     assert made is not None
     return made
@@ -79,12 +79,12 @@ def month(tmp_path_factory: pytest.TempPathFactory) -> Judged:
 
 
 @pytest.fixture(scope="module")
-def rows(month: Judged) -> Rows:
+def rows(month: Judged) -> EventTable:
     return sample(month)
 
 
 @pytest.fixture(scope="module")
-def ours(rows: Rows) -> Challenger:
+def ours(rows: EventTable) -> Challenger:
     return trained(rows)
 
 
@@ -99,7 +99,7 @@ def registry(tmp_path: Path) -> Registry:
 
 
 def decided(
-    made: Challenger, rows: Rows, registry: Registry, settings: Settings = SETTINGS
+    made: Challenger, rows: EventTable, registry: Registry, settings: Settings = SETTINGS
 ) -> tuple[Decision, bool, str]:
     decision = challenger.decide(made, rows, registry, settings)
     assert decision is not None
@@ -114,7 +114,7 @@ def files(registry: Registry, version: str) -> dict[str, bytes]:
 
 
 def test_the_artifact_is_the_same_whatever_the_champion_and_the_verdict(
-    tmp_path: Path, rows: Rows, ours: Challenger, theirs: Challenger
+    tmp_path: Path, rows: EventTable, ours: Challenger, theirs: Challenger
 ) -> None:
     found, judgements = [], []
     for number, (champion, settings) in enumerate(
@@ -136,7 +136,7 @@ def test_the_artifact_is_the_same_whatever_the_champion_and_the_verdict(
 
 
 def test_a_verdict_is_not_for_ever(
-    rows: Rows, ours: Challenger, theirs: Challenger, registry: Registry
+    rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     decided(theirs, rows, registry)
     refused, current, says = decided(ours, rows, registry, STRICT)
@@ -152,10 +152,10 @@ def test_a_verdict_is_not_for_ever(
     assert judgement is not None and judgement.passed
 
 
-def test_users_are_told_apart_by_name_and_partition_and_long_names_cost_nothing(rows: Rows) -> None:
+def test_users_are_told_apart_by_name_and_partition_and_long_names_cost_nothing(rows: EventTable) -> None:
     chosen = challenger.choose(rows, SETTINGS)
     long = np.array([name + "x" * 20_000 for name in rows.user], object)
-    renamed = Rows(**{f.name: getattr(rows, f.name) for f in fields(Rows)} | {"user": long})
+    renamed = EventTable(**{f.name: getattr(rows, f.name) for f in fields(EventTable)} | {"user": long})
     tracemalloc.start()
     again = challenger.choose(renamed, SETTINGS)
     peak = tracemalloc.get_traced_memory()[1]
@@ -166,19 +166,19 @@ def test_users_are_told_apart_by_name_and_partition_and_long_names_cost_nothing(
     assert chosen.mask.sum() == len(chosen.rows)
 
 
-def test_few_rows_are_enough_where_the_gate_says_so(rows: Rows) -> None:
-    two = Rows(**{f.name: getattr(rows, f.name)[:2] for f in fields(Rows)})
-    settings = msgspec.structs.replace(SETTINGS, gate=Gate(least_rows=2))
+def test_few_rows_are_enough_where_the_gate_says_so(rows: EventTable) -> None:
+    two = EventTable(**{f.name: getattr(rows, f.name)[:2] for f in fields(EventTable)})
+    settings = msgspec.structs.replace(SETTINGS, gate=Gate(min_rows=2))
     assert len(trained(two, settings).rows) == 2
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({"least_rows": 1}, Gate)
+        msgspec.convert({"min_rows": 1}, Gate)
 
 
 # What is carried out
 
 
 def test_what_was_rolled_back_from_stays_so_until_somebody_promotes_it(
-    rows: Rows, ours: Challenger, theirs: Challenger, registry: Registry
+    rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     for made in (theirs, ours):
         assert decided(made, rows, registry)[1]
@@ -197,7 +197,7 @@ def test_what_was_rolled_back_from_stays_so_until_somebody_promotes_it(
 
 
 def test_a_pointer_that_moved_meanwhile_is_left_alone(
-    rows: Rows, ours: Challenger, theirs: Challenger, registry: Registry
+    rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     decision = challenger.decide(ours, rows, registry, SETTINGS)
     assert decision is not None and decision.model.passed
@@ -209,7 +209,7 @@ def test_a_pointer_that_moved_meanwhile_is_left_alone(
 
 
 def test_a_run_that_ended_before_its_promotion_is_made_good_by_the_next(
-    rows: Rows, ours: Challenger, theirs: Challenger, registry: Registry
+    rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     decided(theirs, rows, registry)
     challenger.decide(ours, rows, registry, SETTINGS)
@@ -223,7 +223,7 @@ def test_a_run_that_ended_before_its_promotion_is_made_good_by_the_next(
 
 
 def test_a_champion_that_cannot_be_read_is_named(
-    rows: Rows, ours: Challenger, theirs: Challenger, registry: Registry
+    rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     decided(theirs, rows, registry)
     champion = theirs.forest.version
@@ -239,7 +239,7 @@ def test_a_champion_that_cannot_be_read_is_named(
 
 
 def test_an_unsigned_champion_under_a_new_key_is_named(
-    rows: Rows, ours: Challenger, theirs: Challenger, registry: Registry
+    rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     decided(theirs, rows, registry)
     signing = Registry(registry.directory, feature_names=NAMES, key=b"0123456789abcdef")
@@ -251,7 +251,7 @@ def test_an_unsigned_champion_under_a_new_key_is_named(
     "kept", [{"burst": []}, {"burst": [0.0] * 100}, {"nothing": [0.0] * 101}, [], 3, None]
 )
 def test_a_champion_with_a_broken_distribution_stops_no_retrain(
-    kept: object, rows: Rows, ours: Challenger, theirs: Challenger, registry: Registry
+    kept: object, rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     registry.promote(registry.publish(theirs.forest, origin=theirs.origin, metrics={"distribution": kept}))
     decision, current, _ = decided(ours, rows, registry)
@@ -260,7 +260,7 @@ def test_a_champion_with_a_broken_distribution_stops_no_retrain(
 
 
 def test_what_cannot_be_published_is_raised_when_it_is_carried_out(
-    rows: Rows, ours: Challenger, registry: Registry
+    rows: EventTable, ours: Challenger, registry: Registry
 ) -> None:
     version = registry.publish(ours.forest)
     os.truncate(registry.directory / "versions" / version / "forest.npz", 100)

@@ -172,16 +172,3 @@ def test_many_given_groups_leave_one_that_is_large() -> None:
 def test_rows_that_are_no_features_are_refused() -> None:
     with pytest.raises(ValueError, match="finite rows"):
         groups(np.full((4, FEATURES), np.nan))
-    with pytest.raises(ValueError, match="no Spark session"):
-        peer_groups(blobs([5]), Clusters(engine="spark"), seed=0)
-
-
-@pytest.mark.integration
-def test_spark_finds_the_same_groups(spark: object) -> None:
-    usual = blobs([120, 80, 60])
-    ours = groups(usual)
-    theirs = [peer_groups(usual, Clusters(engine="spark"), seed=0, spark=spark) for _ in range(2)]
-    for peers in theirs:
-        assert np.array_equal(peers.group, ours.group)
-        assert peers.distance == pytest.approx(ours.distance)
-    assert np.array_equal(theirs[0].bits, theirs[1].bits)

@@ -15,35 +15,35 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from streamguard.batch.detection.assessment import Findings, find
+from streamguard.batch.detection.assessment import Assessment, assess
 from streamguard.batch.detection.clusters import peer_groups
-from streamguard.batch.folding.fold_result import Staged
+from streamguard.batch.folding.fold_result import FoldResult
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.batch.reporting import export
 from streamguard.fold.features import NAMES
 from streamguard.models.train import train
 from streamguard.settings.schema import Clusters
-from tests.batches import ALERT_BITS, START_MS, staged
+from tests.batches import ALERT_BITS, START_MS, fold_result
 
 
 @pytest.fixture(scope="module")
-def history() -> Staged:
-    return staged()
+def history() -> FoldResult:
+    return fold_result()
 
 
 @pytest.fixture(scope="module")
-def findings(history: Staged) -> Findings:
-    return find(history, train(history.sample.features, trees=20), None, alert_bits=ALERT_BITS)
+def findings(history: FoldResult) -> Assessment:
+    return assess(history, train(history.sample.features, trees=20), None, alert_bits=ALERT_BITS)
 
 
 @pytest.fixture(scope="module")
-def directory(findings: Findings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def directory(findings: Assessment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "training_data"
     export.training_data(findings, training(findings), path)
     return path
 
 
-def training(findings: Findings) -> np.ndarray:
+def training(findings: Assessment) -> np.ndarray:
     return findings.rows.strength[findings.sampled] < 5.0
 
 
@@ -92,7 +92,7 @@ SINGLE: dict[str, Callable[[str], list[tuple[Any, ...]]]] = {
 }
 
 
-def expected(findings: Findings) -> list[tuple[Any, ...]]:
+def expected(findings: Assessment) -> list[tuple[Any, ...]]:
     table = findings.rows
     return list(
         zip(table.partition.tolist(), table.offset.tolist(), findings.is_anomaly.tolist(), strict=True)
@@ -100,19 +100,21 @@ def expected(findings: Findings) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("reader", WHOLE)
-def test_the_directory_is_read_by(reader: str, directory: Path, findings: Findings) -> None:
+def test_the_directory_is_read_by(reader: str, directory: Path, findings: Assessment) -> None:
     assert WHOLE[reader](str(directory)) == expected(findings)
 
 
 @pytest.mark.parametrize("value", [0, 1])
 @pytest.mark.parametrize("reader", SINGLE)
-def test_a_single_file_is_read_by(reader: str, value: int, directory: Path, findings: Findings) -> None:
+def test_a_single_file_is_read_by(reader: str, value: int, directory: Path, findings: Assessment) -> None:
     found = SINGLE[reader](str(directory / f"anomaly={value}" / "part-0.parquet"))
     assert found == [row for row in expected(findings) if row[2] == bool(value)] != []
 
 
 @pytest.mark.integration
-def test_spark_reads_the_directory_and_single_files(directory: Path, findings: Findings, spark: Any) -> None:
+def test_spark_reads_the_directory_and_single_files(
+    directory: Path, findings: Assessment, spark: Any
+) -> None:
     def read(path: Path) -> list[tuple[Any, ...]]:
         frame = spark.read.parquet(str(path)).select("partition", "offset", "is_anomaly")
         return sorted(tuple(row) for row in frame.collect())
@@ -123,7 +125,7 @@ def test_spark_reads_the_directory_and_single_files(directory: Path, findings: F
         assert read(directory / f"anomaly={value}" / "part-0.parquet") == wanted
 
 
-def test_columns_are_complete(directory: Path, findings: Findings) -> None:
+def test_columns_are_complete(directory: Path, findings: Assessment) -> None:
     frame = pd.read_parquet(directory).sort_values(["partition", "offset"], ignore_index=True)
     table = findings.rows
     assert list(frame.columns) == [
@@ -146,7 +148,7 @@ def test_columns_are_complete(directory: Path, findings: Findings) -> None:
 
 
 def test_without_anomalies_the_readers_still_find_both_directories(
-    findings: Findings, tmp_path: Path
+    findings: Assessment, tmp_path: Path
 ) -> None:
     quiet = replace(findings, is_anomaly=np.zeros(len(findings.rows), bool))
     export.training_data(quiet, training(findings), tmp_path)
@@ -155,7 +157,9 @@ def test_without_anomalies_the_readers_still_find_both_directories(
     assert len(pd.read_parquet(tmp_path / "anomaly=1")) == 0
 
 
-def test_the_same_findings_give_the_same_bytes(findings: Findings, history: Staged, tmp_path: Path) -> None:
+def test_the_same_findings_give_the_same_bytes(
+    findings: Assessment, history: FoldResult, tmp_path: Path
+) -> None:
     for name in ("a", "b"):
         export.training_data(findings, training(findings), tmp_path / name)
         export.features(history.users, findings, None, tmp_path / name / "features")
@@ -165,7 +169,9 @@ def test_the_same_findings_give_the_same_bytes(findings: Findings, history: Stag
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_users_have_features_summary_and_peers(history: Staged, findings: Findings, tmp_path: Path) -> None:
+def test_users_have_features_summary_and_peers(
+    history: FoldResult, findings: Assessment, tmp_path: Path
+) -> None:
     peers = peer_groups(history.users.usual, Clusters(), seed=0)
     export.features(history.users, findings, peers, tmp_path)
     frame = pd.read_parquet(tmp_path / "part-0.parquet")
@@ -184,7 +190,7 @@ def test_users_have_features_summary_and_peers(history: Staged, findings: Findin
 
 
 def test_without_peer_groups_their_columns_are_empty(
-    history: Staged, findings: Findings, tmp_path: Path
+    history: FoldResult, findings: Assessment, tmp_path: Path
 ) -> None:
     export.features(history.users, findings, None, tmp_path)
     frame = pd.read_parquet(tmp_path / "part-0.parquet")

@@ -8,46 +8,46 @@ import numpy as np
 import pytest
 
 from streamguard.alerts.verdict import FOREST_SHARE, FOREST_USUAL, verdict
-from streamguard.batch.detection.assessment import find
+from streamguard.batch.detection.assessment import assess
 from streamguard.batch.detection.clusters import Peers, peer_groups
-from streamguard.batch.folding.fold_result import Rows, Staged
+from streamguard.batch.folding.fold_result import EventTable, FoldResult
 from streamguard.models.forest import Forest
 from streamguard.models.train import train
 from streamguard.settings.schema import Clusters
-from tests.batches import ALERT_BITS, rows, staged
+from tests.batches import ALERT_BITS, fold_result, rows
 
 
 @pytest.fixture(scope="module")
-def history() -> Staged:
-    return staged()
+def history() -> FoldResult:
+    return fold_result()
 
 
 @pytest.fixture(scope="module")
-def forest(history: Staged) -> Forest:
+def forest(history: FoldResult) -> Forest:
     return train(history.sample.features, trees=20)
 
 
 @pytest.fixture(scope="module")
-def peers(history: Staged) -> Peers:
+def peers(history: FoldResult) -> Peers:
     return peer_groups(history.users.usual, Clusters(), seed=0)
 
 
-def test_every_kept_event_is_there_once_and_in_order(history: Staged) -> None:
-    found = find(history, None, None, alert_bits=ALERT_BITS)
+def test_every_kept_event_is_there_once_and_in_order(history: FoldResult) -> None:
+    found = assess(history, None, None, alert_bits=ALERT_BITS)
     keys = list(zip(found.rows.partition.tolist(), found.rows.offset.tolist(), strict=True))
     assert keys == sorted(set(keys))
     kept = [
         set(zip(part.partition.tolist(), part.offset.tolist(), strict=True))
-        for part in (history.sample, history.flagged)
+        for part in (history.sample, history.alerts)
     ]
     assert kept[0] & kept[1], "the two overlap, or this test tests nothing"
     assert set(keys) == kept[0] | kept[1]
-    for f in fields(Rows):
+    for f in fields(EventTable):
         assert np.array_equal(getattr(found.rows, f.name)[found.sampled], getattr(history.sample, f.name))
 
 
-def test_evidence_is_what_a_worker_with_this_forest_comes_to(history: Staged, forest: Forest) -> None:
-    found = find(history, forest, None, alert_bits=ALERT_BITS)
+def test_evidence_is_what_a_worker_with_this_forest_comes_to(history: FoldResult, forest: Forest) -> None:
+    found = assess(history, forest, None, alert_bits=ALERT_BITS)
     bits = forest.bits(found.rows.features)
     assert np.array_equal(found.forest, bits)
     assert np.array_equal(found.evidence, verdict(found.rows.strength, bits))
@@ -55,33 +55,33 @@ def test_evidence_is_what_a_worker_with_this_forest_comes_to(history: Staged, fo
     assert found.risk.min() >= 0 and found.risk.max() <= 100
 
 
-def test_without_a_forest_statistics_and_patterns_stand_alone(history: Staged) -> None:
-    found = find(history, None, None, alert_bits=ALERT_BITS)
+def test_without_a_forest_statistics_and_patterns_stand_alone(history: FoldResult) -> None:
+    found = assess(history, None, None, alert_bits=ALERT_BITS)
     assert not found.forest.any()
     assert np.array_equal(found.is_anomaly, found.rows.alerted)
     assert found.totals.forest_added == 0
 
 
-def test_totals_count_all_events_and_say_what_is_known_of_the_sample_only(history: Staged) -> None:
-    found = find(history, None, None, alert_bits=ALERT_BITS)
+def test_totals_count_all_events_and_say_what_is_known_of_the_sample_only(history: FoldResult) -> None:
+    found = assess(history, None, None, alert_bits=ALERT_BITS)
     strange = replace(found.rows, strength=np.full(len(found.rows), ALERT_BITS - 0.1))
-    almost = replace(history, sample=rows_of(strange, found.sampled), flagged=rows([], ["x"]))
+    almost = replace(history, sample=rows_of(strange, found.sampled), alerts=rows([], ["x"]))
     flat = train(np.random.default_rng(0).normal(size=(300, 28)).astype(np.float32) * 1e-3, trees=20)
-    totals = find(almost, flat, None, alert_bits=ALERT_BITS).totals
+    totals = assess(almost, flat, None, alert_bits=ALERT_BITS).totals
     assert totals.events == sum(c.events for c in history.counts)
     assert totals.alerted == sum(c.alerted for c in history.counts)
-    assert totals.anomaly_rate == totals.alerted / totals.events
+    assert totals.alert_rate == totals.alerted / totals.events
     assert totals.sampled == totals.forest_added == len(history.sample)
     assert totals.sampled_alerted == 0
     assert totals.forest_added == totals.sampled
 
 
-def rows_of(table: Rows, among: np.ndarray) -> Rows:
-    return Rows(**{f.name: getattr(table, f.name)[among] for f in fields(Rows)})
+def rows_of(table: EventTable, among: np.ndarray) -> EventTable:
+    return EventTable(**{f.name: getattr(table, f.name)[among] for f in fields(EventTable)})
 
 
-def test_a_user_counts_for_their_strongest_event_of_this_run(history: Staged, forest: Forest) -> None:
-    found = find(history, forest, None, alert_bits=ALERT_BITS)
+def test_a_user_counts_for_their_strongest_event_of_this_run(history: FoldResult, forest: Forest) -> None:
+    found = assess(history, forest, None, alert_bits=ALERT_BITS)
     users = history.users
     for i in range(len(users)):
         mine = (
@@ -93,14 +93,14 @@ def test_a_user_counts_for_their_strongest_event_of_this_run(history: Staged, fo
         if found.strongest[i] >= 0:
             assert mine[found.strongest[i]]
             assert found.evidence[found.strongest[i]] == found.event_bits[i]
-    assert np.array_equal(found.user_evidence, np.maximum(found.event_bits - np.log2(found.looks), 0.0))
+    assert np.array_equal(found.user_evidence, np.maximum(found.event_bits - np.log2(found.events_seen), 0.0))
     assert np.array_equal(found.user_is_anomaly, found.user_evidence >= ALERT_BITS)
 
 
-def test_earlier_runs_events_are_not_held_against_users_again(history: Staged) -> None:
+def test_earlier_runs_events_are_not_held_against_users_again(history: FoldResult) -> None:
     nobody = replace(history, users=replace(history.users, peak=np.zeros(len(history.users))))
     old = replace(nobody, counts=[replace_range(c.partition) for c in history.counts])
-    assert not find(old, None, None, alert_bits=ALERT_BITS).user_is_anomaly.any()
+    assert not assess(old, None, None, alert_bits=ALERT_BITS).user_is_anomaly.any()
 
 
 def replace_range(partition: int):  # type: ignore[no-untyped-def]
@@ -109,10 +109,10 @@ def replace_range(partition: int):  # type: ignore[no-untyped-def]
     return Counts(partition, 1000, 1000)
 
 
-def test_peers_support_a_finding_like_a_forest(history: Staged, peers: Peers) -> None:
+def test_peers_support_a_finding_like_a_forest(history: FoldResult, peers: Peers) -> None:
     loners = replace(peers, bits=np.where(np.arange(len(history.users)) == 3, 20.0, 2.0))
-    alone = find(history, None, None, alert_bits=ALERT_BITS)
-    found = find(history, None, loners, alert_bits=ALERT_BITS)
+    alone = assess(history, None, None, alert_bits=ALERT_BITS)
+    found = assess(history, None, loners, alert_bits=ALERT_BITS)
     more = found.user_evidence - alone.user_evidence
     assert more[3] == pytest.approx(FOREST_SHARE * (20.0 - FOREST_USUAL))
     assert not np.delete(more, 3).any()
@@ -120,22 +120,22 @@ def test_peers_support_a_finding_like_a_forest(history: Staged, peers: Peers) ->
     assert np.array_equal(found.is_anomaly, alone.is_anomaly)
 
 
-def test_users_are_flagged_by_risk_and_never_by_a_share(history: Staged) -> None:
+def test_users_are_flagged_by_risk_and_never_by_a_share(history: FoldResult) -> None:
     quiet = replace(
         history,
         sample=replace(history.sample, strength=np.zeros(len(history.sample))),
-        flagged=rows([], ["x"]),
+        alerts=rows([], ["x"]),
         users=replace(history.users, peak=np.zeros(len(history.users))),
     )
-    found = find(quiet, None, None, alert_bits=ALERT_BITS)
-    assert found.totals.users_flagged == 0
+    found = assess(quiet, None, None, alert_bits=ALERT_BITS)
+    assert found.totals.users_at_risk == 0
     loud = replace(history, users=replace(history.users, peak=np.full(len(history.users), 30.0)))
-    assert find(loud, None, None, alert_bits=ALERT_BITS).totals.users_flagged == len(history.users)
+    assert assess(loud, None, None, alert_bits=ALERT_BITS).totals.users_at_risk == len(history.users)
 
 
-def test_who_has_many_events_is_not_flagged_for_the_one_in_a_thousand(history: Staged) -> None:
-    found = find(history, None, None, alert_bits=ALERT_BITS)
-    assert found.looks == pytest.approx(25 * 498 / 1000)
+def test_who_has_many_events_is_not_flagged_for_the_one_in_a_thousand(history: FoldResult) -> None:
+    found = assess(history, None, None, alert_bits=ALERT_BITS)
+    assert found.events_seen == pytest.approx(25 * 498 / 1000)
     summary = history.users.summary.copy()
     summary["total_events"] = 1
     summary["total_events"][7] = 1_000_000
@@ -143,15 +143,15 @@ def test_who_has_many_events_is_not_flagged_for_the_one_in_a_thousand(history: S
         history,
         users=replace(history.users, summary=summary, peak=np.full(len(history.users), ALERT_BITS + 1)),
     )
-    found = find(
-        replace(busy, sample=rows([], ["x"]), flagged=rows([], ["x"])), None, None, alert_bits=ALERT_BITS
+    found = assess(
+        replace(busy, sample=rows([], ["x"]), alerts=rows([], ["x"])), None, None, alert_bits=ALERT_BITS
     )
-    assert found.looks[7] == pytest.approx(498, rel=0.01)
+    assert found.events_seen[7] == pytest.approx(498, rel=0.01)
     assert np.flatnonzero(~found.user_is_anomaly[history.users.partition == 0]).tolist() == [7]
 
 
-def test_reasons_name_the_event_or_admit_that_it_was_not_kept(history: Staged) -> None:
-    found = find(history, None, None, alert_bits=ALERT_BITS)
+def test_reasons_name_the_event_or_admit_that_it_was_not_kept(history: FoldResult) -> None:
+    found = assess(history, None, None, alert_bits=ALERT_BITS)
     kept = int(np.flatnonzero((found.strongest >= 0) & (found.event_bits > 15))[0])
     row = found.strongest[kept]
     assert found.why(kept) == [
@@ -160,16 +160,16 @@ def test_reasons_name_the_event_or_admit_that_it_was_not_kept(history: Staged) -
         "(brute force, password spray)"
     ]
     lost = replace(history, users=replace(history.users, peak=history.users.peak + 1))
-    found = find(lost, None, None, alert_bits=ALERT_BITS)
+    found = assess(lost, None, None, alert_bits=ALERT_BITS)
     (reason,) = found.why(kept)
     assert reason.endswith("the strongest of about 12 events: an event that was not kept")
 
 
 def test_nothing_at_all_is_no_error(forest: Forest) -> None:
     none = rows([], ["x"])
-    whole = staged()
+    whole = fold_result()
     users = whole.users
     nobody = type(users)(**{f.name: getattr(users, f.name)[:0] for f in fields(users)})
-    empty = Staged(none, none, nobody, [], [])
-    found = find(empty, forest, peer_groups(nobody.usual, Clusters(), seed=0), alert_bits=ALERT_BITS)
-    assert len(found.rows) == 0 and found.totals.anomaly_rate == 0.0
+    empty = FoldResult(none, none, nobody, [], [])
+    found = assess(empty, forest, peer_groups(nobody.usual, Clusters(), seed=0), alert_bits=ALERT_BITS)
+    assert len(found.rows) == 0 and found.totals.alert_rate == 0.0

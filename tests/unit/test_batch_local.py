@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamguard.batch.engines import local
-from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.settings.schema import Settings
 
@@ -17,16 +17,16 @@ LARGE = 100_000
 """Records that are worth a process."""
 
 
-def _ended(stretch: Stretch, records: Records, settings: Settings, directory: Path) -> None:
-    (directory / f"{stretch.partition}").write_text(f"{os.getpid()}")
+def _ended(offset_range: OffsetRange, records: Records, settings: Settings, directory: Path) -> None:
+    (directory / f"{offset_range.partition}").write_text(f"{os.getpid()}")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_process_is_told_in_a_sentence(tmp_path: Path) -> None:
     source = FileSource(str(tmp_path), (LARGE, LARGE))
-    stretches = [Stretch(partition, 0, LARGE) for partition in (0, 1)]
+    ranges = [OffsetRange(partition, 0, LARGE) for partition in (0, 1)]
     with pytest.raises(PlanError, match="ended from outside, by the system perhaps for want of memory"):
-        local.fold(source, stretches, Settings(), tmp_path, lambda stretch: None, work=_ended)
+        local.fold(source, ranges, Settings(), tmp_path, lambda offset_range: None, work=_ended)
     killed = [int(path.read_text()) for path in tmp_path.iterdir()]
     assert killed
     assert os.getpid() not in killed

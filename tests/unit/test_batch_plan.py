@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamguard.batch.folding.resume import Earlier, earlier, newest, of_topic, write_about
-from streamguard.batch.source.offset_range import PlanError, Records, Stretch
+from streamguard.batch.folding.resume import ResumePoint, earlier, newest, of_topic, write_about
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.batch.source.plan import plan
 from streamguard.settings.schema import Detection, Sampling, Settings
 
@@ -33,23 +33,23 @@ class Topic:
     def at_time(self, ms: int) -> dict[int, int]:
         return self.times[ms]
 
-    def records(self, stretch: Stretch) -> Records:
+    def records(self, offset_range: OffsetRange) -> Records:
         return ()
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
         return True
 
 
-def after(topic: Topic, directory: Path, **limits: Any) -> Earlier:
+def after(topic: Topic, directory: Path, **limits: Any) -> ResumePoint:
     """An earlier run over what the topic holds."""
     write_about(directory, topic, Settings(), plan(topic, None, **limits), None)
     found = earlier(directory, topic, Settings())
-    assert isinstance(found, Earlier), found
+    assert isinstance(found, ResumePoint), found
     return found
 
 
-def spans(stretches: list[Stretch]) -> dict[int, tuple[int, int]]:
-    return {s.partition: (s.start, s.end) for s in stretches}
+def spans(ranges: list[OffsetRange]) -> dict[int, tuple[int, int]]:
+    return {s.partition: (s.start, s.end) for s in ranges}
 
 
 def test_everything_there_is() -> None:
@@ -77,9 +77,9 @@ def test_small_partitions_are_read_whole_and_the_rest_is_shared() -> None:
 
 def test_a_run_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
     before = after(Topic({0: (0, 100)}), tmp_path, most=40)
-    (stretch, other) = plan(Topic({0: (20, 130), 1: (0, 5)}), before)
+    (offset_range, other) = plan(Topic({0: (20, 130), 1: (0, 5)}), before)
 
-    assert (stretch.start, stretch.end, stretch.earlier) == (
+    assert (offset_range.start, offset_range.end, offset_range.earlier) == (
         40,
         130,
         str(tmp_path / "partition-0000.parquet"),
@@ -151,7 +151,7 @@ def test_a_run_goes_on_from_the_newest_that_fits(tmp_path: Path) -> None:
         after(source, directory)
 
     found = newest([tmp_path / "missing", *directories], topic, Settings())
-    assert isinstance(found, Earlier) and found.directory == directories[1]
+    assert isinstance(found, ResumePoint) and found.directory == directories[1]
     assert newest([], topic, Settings()) == "there is no earlier run"
     assert "of another source" in str(newest([directories[0], tmp_path / "missing"], topic, Settings()))
     assert [of_topic(directory) for directory in (directories[0], tmp_path / "missing")] == [True, False]

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamguard.batch.detection.assessment import find
+from streamguard.batch.detection.assessment import assess
 from streamguard.batch.detection.clusters import peer_groups
-from streamguard.batch.detection.detect import Detected
-from streamguard.batch.folded_history import History
-from streamguard.batch.folding.fold_result import Staged
-from streamguard.batch.folding.resume import About
+from streamguard.batch.detection.detect import DetectionResult
+from streamguard.batch.folded_history import FoldedHistory
+from streamguard.batch.folding.fold_result import FoldResult
+from streamguard.batch.folding.resume import HistoryMetadata
 from streamguard.batch.report_schema import Check, Model, Report, decode, encode
 from streamguard.batch.reporting import html, report
 from streamguard.fold.features import NAMES
-from streamguard.models.sampling import Chosen
+from streamguard.models.sampling import Selection
 from streamguard.models.train import train
 from streamguard.settings.schema import Clusters, Detection, Settings
-from tests.batches import ALERT_BITS, incident, staged
+from tests.batches import ALERT_BITS, fold_result, incident
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -40,19 +40,19 @@ HOSTILE = [
 ]
 
 
-def made(history: Staged, *, algorithm: str = "both", drift: dict[str, float] | None = None) -> Report:
+def made(history: FoldResult, *, algorithm: str = "both", drift: dict[str, float] | None = None) -> Report:
     forest = train(history.sample.features, trees=20) if algorithm != "kmeans" else None
     peers = peer_groups(history.users.usual, Clusters(), seed=0) if algorithm != "isolation_forest" else None
     source = {"topic": "security-events", "cluster": "<b>c</b>"}
     n = len(history.sample)
     return report.build(
         "20260101T000000000000Z-abcd",
-        History(About(source, "", Detection(), n, {}, {}), history, "20251231T000000000000Z-0123"),
-        Detected(
-            Chosen(np.arange(n // 2), np.arange(n), np.arange(n) % 80 > 0),
+        FoldedHistory(HistoryMetadata(source, "", Detection(), n, {}, {}), history, "20251231T000000000000Z-0123"),
+        DetectionResult(
+            Selection(np.arange(n // 2), np.arange(n), np.arange(n) % 80 > 0),
             None,
             peers,
-            find(history, forest, peers, alert_bits=ALERT_BITS),
+            assess(history, forest, peers, alert_bits=ALERT_BITS),
         ),
         settings=Settings(),
         algorithm=algorithm,
@@ -71,11 +71,11 @@ def made(history: Staged, *, algorithm: str = "both", drift: dict[str, float] | 
 
 @pytest.fixture(scope="module")
 def whole() -> Report:
-    return made(staged(), drift={name: 0.02 * k for k, name in enumerate(NAMES)})
+    return made(fold_result(), drift={name: 0.02 * k for k, name in enumerate(NAMES)})
 
 
-def hostile() -> Staged:
-    history = staged(names=HOSTILE)
+def hostile() -> FoldResult:
+    history = fold_result(names=HOSTILE)
     history.incidents[:] = [
         {**incident(name, k, event={"user": name, name: name}), "severity": "critical"}
         | {"reasons": [{"feature": name, "actual": name, "typical": name, "bits": 3.0, "share": 0.5}]}
@@ -124,22 +124,22 @@ def test_totals_add_up(whole: Report) -> None:
     assert totals.refused_by_reason == {"not_json": 4}
     assert [r.detail for r in whole.refused_first] == ["expected a value", "<b>?"] * 2
     assert totals.alerted == sum(r.alerted for r in whole.ranges)
-    assert totals.anomaly_rate == totals.alerted / totals.events
+    assert totals.alert_rate == totals.alerted / totals.events
     assert sum(whole.distribution.events) == totals.sampled == 300
     assert (totals.training_rows, totals.trimmed_share) == (150, pytest.approx(4 / 300))
 
 
 def test_bars_beyond_the_threshold_are_the_anomalies_of_the_sample() -> None:
-    whole = made(staged(), algorithm="kmeans")
+    whole = made(fold_result(), algorithm="kmeans")
     width, bits = whole.distribution.width, whole.distribution.alert_bits
     first = int(np.ceil(bits / width))
-    assert sum(whole.distribution.events[first:]) <= whole.totals.sampled_anomalies
-    assert whole.totals.sampled_anomalies <= sum(whole.distribution.events[first - 1 :])
+    assert sum(whole.distribution.events[first:]) <= whole.totals.sampled_alerts
+    assert whole.totals.sampled_alerts <= sum(whole.distribution.events[first - 1 :])
 
 
 def test_groups_and_users_are_told(whole: Report) -> None:
     assert sum(group.size for group in whole.groups) == whole.totals.users
-    assert sum(group.flagged for group in whole.groups) == whole.totals.users_flagged
+    assert sum(group.at_risk for group in whole.groups) == whole.totals.users_at_risk
     assert all(len(group.traits) == report.TRAITS for group in whole.groups)
     risks = [user.evidence_bits for user in whole.users]
     assert risks == sorted(risks, reverse=True)
@@ -147,18 +147,18 @@ def test_groups_and_users_are_told(whole: Report) -> None:
 
 
 def test_incidents_know_the_peer_group_of_their_user() -> None:
-    history = staged()
+    history = fold_result()
     crowd = incident("partition 0", 9)
     crowd["entity"] = {"kind": "crowd", "value": "partition 0"}
     history.incidents.append(crowd)
-    anomalies = made(history).anomalies
+    anomalies = made(history).incidents
     assert [type(a["peer_group"]) for a in anomalies] == [int, int, int, type(None)]
     assert anomalies[0]["event"] == history.incidents[0]["event"]
-    assert {a["peer_group"] for a in made(history, algorithm="isolation_forest").anomalies} == {None}
+    assert {a["peer_group"] for a in made(history, algorithm="isolation_forest").incidents} == {None}
 
 
 def test_users_are_told_with_their_incidents() -> None:
-    history = staged()
+    history = fold_result()
     history.incidents.append(incident("user0000", 1))
     crowd = incident("user0000", 9)
     crowd["entity"]["kind"] = "crowd"
@@ -171,21 +171,21 @@ def test_users_are_told_with_their_incidents() -> None:
 
 
 def test_what_was_not_done_is_null() -> None:
-    assert made(staged(), algorithm="kmeans").model is None
-    assert made(staged()).drift is None
-    alone = made(staged(), algorithm="isolation_forest")
+    assert made(fold_result(), algorithm="kmeans").model is None
+    assert made(fold_result()).drift is None
+    alone = made(fold_result(), algorithm="isolation_forest")
     assert alone.groups == [] and alone.silhouette is None and alone.users[0].peer_group is None
 
 
 @pytest.mark.parametrize("algorithm", ["both", "isolation_forest", "kmeans"])
 def test_a_page_for_every_algorithm(algorithm: str) -> None:
-    page = Page(html.render(made(staged(), algorithm=algorithm)))
+    page = Page(html.render(made(fold_result(), algorithm=algorithm)))
     assert "No earlier run to compare with." in page.text
     assert ("None were made in this run." in page.text) == (algorithm == "isolation_forest")
 
 
 def test_a_page_of_nothing() -> None:
-    nothing = staged(sampled=0, flagged=0, users=1)
+    nothing = fold_result(sampled=0, alerts=0, users=1)
     nothing.incidents.clear()
     nothing.users.peak[:] = 0
     page = Page(html.render(made(nothing, algorithm="kmeans")))
@@ -194,7 +194,7 @@ def test_a_page_of_nothing() -> None:
 
 
 def test_hostile_texts_stay_texts() -> None:
-    plain, text = Page(html.render(made(staged(), drift={}))), html.render(made(hostile(), drift={}))
+    plain, text = Page(html.render(made(fold_result(), drift={}))), html.render(made(hostile(), drift={}))
     page = Page(text)
     assert page.tags == plain.tags
     assert {name for _, name, _ in page.attributes} == {name for _, name, _ in plain.attributes}

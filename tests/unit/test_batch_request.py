@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from streamguard.batch.planning import Request, check_input
 from streamguard.batch.source import archive_manifest
-from streamguard.batch.source.offset_range import Stretch
+from streamguard.batch.source.offset_range import OffsetRange
 from streamguard.batch.source.partition_files import spool
 from streamguard.cli.main import main
 from tests.streams import START, event
@@ -56,4 +56,6 @@ def test_a_pipe_is_left_to_who_reads_it(tmp_path: Path) -> None:
     source = spool(str(pipe), tmp_path / "out", partitions=1)
     writer.join()
 
-    assert [value for _, part in source.records(Stretch(0, 0, 1)) for value in part] == [event(START, "ann")]
+    assert [value for _, part in source.records(OffsetRange(0, 0, 1)) for value in part] == [
+        event(START, "ann")
+    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.batch.runs import Run, Runs, RunsError
+from streamguard.batch.runs import BusyError, Run, Runs, RunsError
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_ids_sort_by_time_and_latest_is_a_relative_link(runs: Runs) -> None:
 
 def test_two_at_once_are_refused_and_the_first_goes_on(runs: Runs) -> None:
     with runs.begin() as run:
-        with pytest.raises(RunsError, match=r"another run is writing to .*wait for its end"):
+        with pytest.raises(BusyError, match=r"another run is writing to .*wait for its end"):
             runs.begin()
         assert run.directory.is_dir()
         runs.publish(run)
@@ -159,5 +159,5 @@ def test_closing_twice_does_not_close_another_lock(runs: Runs) -> None:
     run.close()
     with runs.begin():
         run.close()
-        with pytest.raises(RunsError):
+        with pytest.raises(BusyError):
             runs.begin()

@@ -10,6 +10,7 @@ import pytest
 
 from streamguard.batch.engines import session, warm
 from streamguard.batch.engines.jvm import QUICK, Jvm
+from streamguard.jvm.spark_connector import spark_connector
 from streamguard.settings.schema import Spark
 
 
@@ -38,7 +39,7 @@ def with_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> 
     fake_java(home / "bin" / "java", version)
     monkeypatch.setenv("JAVA_HOME", str(home))
     jvm = Jvm()
-    jars = jvm.connector.directory
+    jars = spark_connector(jvm.version).directory
     jars.mkdir(parents=True, exist_ok=True)
     for name in ("b.jar", "a.jar"):
         (jars / name).touch()

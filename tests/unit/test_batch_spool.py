@@ -9,7 +9,7 @@ import pytest
 
 from streamguard.batch.source import partition_files as module
 from streamguard.batch.source import sources
-from streamguard.batch.source.offset_range import PlanError, Stretch
+from streamguard.batch.source.offset_range import OffsetRange, PlanError
 from streamguard.batch.source.partition_files import spool
 from tests.streams import START, event
 
@@ -22,7 +22,7 @@ def test_large_rows_are_written_and_read_a_few_at_a_time(
     values = [event(START + k, "ann", "k" * 100_000) for k in range(40)]
     (tmp_path / "events.jsonl").write_bytes(b"\n".join(values))
     source = spool(str(tmp_path / "events.jsonl"), tmp_path / "out", partitions=1)
-    chunks = list(source.records(Stretch(0, 0, 40)))
+    chunks = list(source.records(OffsetRange(0, 0, 40)))
 
     assert pq.ParquetFile(tmp_path / "out/partition-0000.parquet").num_row_groups >= 4
     assert [value for _, part in chunks for value in part] == values

@@ -1,4 +1,4 @@
-"""A stretch of history folded: the same rows whatever its chunks and runs, and nothing read that was not planned."""
+"""A offset_range of history folded: the same rows whatever its chunks and runs, and nothing read that was not planned."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 
 from streamguard.batch.folding.bottom_k import KEPT
 from streamguard.batch.folding.fold_file import SCHEMA, load
-from streamguard.batch.folding.fold_range import fold_stretch
-from streamguard.batch.folding.fold_result import Staged
-from streamguard.batch.source.offset_range import Counts, PlanError, Stretch
+from streamguard.batch.folding.fold_range import fold_range
+from streamguard.batch.folding.fold_result import FoldResult
+from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError
 from streamguard.fold.features import NAMES
 from streamguard.history.incidents import Incidents, worst_first
 from streamguard.settings.schema import Detection, Sampling
 from tests.streams import DAY, HOUR, START, Partition, event, habit
 
-SAMPLING = Sampling(rows=256, flagged=50)
+SAMPLING = Sampling(rows=256, alerts=50)
 
 
 def stream() -> list[bytes | None]:
@@ -39,12 +39,12 @@ def fold(
     end: int | None = None, earlier: str | None = None, sampling: Sampling = SAMPLING,
 ) -> pa.Table:  # fmt: skip
     offsets = np.arange(start, start + len(values)) if offsets is None else offsets
-    stretch = Stretch(3, start, start + len(values) if end is None else end, earlier)
+    offset_range = OffsetRange(3, start, start + len(values) if end is None else end, earlier)
     records = ((offsets[a : a + chunk], values[a : a + chunk]) for a in range(0, len(values), chunk))
-    return pa.Table.from_batches(fold_stretch(stretch, records, Detection(), sampling), SCHEMA)
+    return pa.Table.from_batches(fold_range(offset_range, records, Detection(), sampling), SCHEMA)
 
 
-def loaded(table: pa.Table, path: Path, rows: int = 256) -> Staged:
+def loaded(table: pa.Table, path: Path, rows: int = 256) -> FoldResult:
     pq.write_table(table, path / "partition-0003.parquet")
     return load([path / "partition-0003.parquet"], rows)
 
@@ -103,14 +103,14 @@ def test_what_was_read_is_counted(tmp_path: Path) -> None:
 
 def test_an_attack_is_flagged_and_told(tmp_path: Path) -> None:
     values = stream()
-    staged = loaded(fold(values), tmp_path)
+    result = loaded(fold(values), tmp_path)
     attack = range(len(values) - 60, len(values))
 
-    assert staged.counts[0].alerted > len(staged.flagged) == staged.flagged.alerted.sum() == SAMPLING.flagged
-    assert set(staged.flagged.offset[staged.flagged.strength > 15]) <= set(attack)
-    assert staged.incidents[0]["entity"] == {"kind": "user", "value": "user3"}
-    assert staged.incidents[0]["event"]["source_ip"] == "203.0.113.9"
-    worst = staged.users.user[np.argmax(staged.users.peak)]
+    assert result.counts[0].alerted > len(result.alerts) == result.alerts.alerted.sum() == SAMPLING.alerts
+    assert set(result.alerts.offset[result.alerts.strength > 15]) <= set(attack)
+    assert result.incidents[0]["entity"] == {"kind": "user", "value": "user3"}
+    assert result.incidents[0]["event"]["source_ip"] == "203.0.113.9"
+    worst = result.users.user[np.argmax(result.users.peak)]
     assert worst == "user3"
 
 
@@ -184,7 +184,7 @@ def test_an_empty_stretch_carries_the_earlier_one_on(tmp_path: Path) -> None:
     second = fold([], start=n, end=n, earlier=str(tmp_path / "first.parquet"))
 
     assert of_kind(second, "sample", "user", "state").equals(of_kind(first, "sample", "user", "state"))
-    assert of_kind(second, "flagged", "incident").num_rows == 0
+    assert of_kind(second, "alert", "incident").num_rows == 0
 
 
 def test_a_sample_is_uniform_and_says_nothing_about_the_time_of_reading(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_texts_of_huge_events_are_cut(tmp_path: Path) -> None:
     sample = loaded(table, tmp_path).sample
 
     assert {len(text) for text in sample.event_type} == {256}
-    assert of_kind(table, "sample", "flagged").nbytes < 100_000
+    assert of_kind(table, "sample", "alert").nbytes < 100_000
     assert table.nbytes < 3_000_000
 
 

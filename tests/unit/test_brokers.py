@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamguard.kafka.connection import Brokers, Heard, metadata
+from streamguard.kafka.connection import Brokers, ClientErrors, metadata
 from streamguard.settings.schema import Security, SettingsError
 from tests.certificates import Authority
 
@@ -140,7 +140,7 @@ def test_an_encrypted_key_is_refused_instead_of_asked_about(authority: Authority
 class Silent:
     """A client whose brokers say one thing when it polls, and answer the asked number of times too late."""
 
-    def __init__(self, heard: Heard, says: int | None, silences: int) -> None:
+    def __init__(self, heard: ClientErrors, says: int | None, silences: int) -> None:
         self._heard, self._says, self._silences = heard, says, silences
         self.asked: list[float] = []
 
@@ -156,7 +156,7 @@ class Silent:
 
 
 def test_a_refusal_is_not_waited_out() -> None:
-    heard = Heard()
+    heard = ClientErrors()
     client = Silent(heard, KafkaError._AUTHENTICATION, silences=1000)
     with pytest.raises(KafkaException):
         metadata(client, heard, 1e9)
@@ -165,14 +165,14 @@ def test_a_refusal_is_not_waited_out() -> None:
 
 
 def test_a_late_answer_is_waited_for_longer_each_time() -> None:
-    heard = Heard()
+    heard = ClientErrors()
     client = Silent(heard, None, silences=3)
     assert metadata(client, heard, 60.0, "events") == "events"
     assert client.asked == [0.5, 1.0, 2.0, 4.0]
 
 
 def test_silence_is_told_with_the_remedy_of_whoever_asked() -> None:
-    heard = Heard()
+    heard = ClientErrors()
     with pytest.raises(KafkaException):
         metadata(Silent(heard, KafkaError._ALL_BROKERS_DOWN, silences=1000), heard, 0.0)
     reason, remedy = heard.reason(KafkaError(KafkaError._TRANSPORT), "start one")

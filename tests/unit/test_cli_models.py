@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamguard.cli.main import main
+from streamguard.errors import UnavailableError
 from streamguard.fold.features import NAMES
 from streamguard.models import gate
 from streamguard.models.forest import Forest
@@ -110,7 +111,7 @@ def test_an_empty_registry(directory: Path) -> None:
     assert run(directory, "list").output == "no versions\n"
     assert run(directory, "verify").exit_code == 0
     shown = run(directory, "show")
-    assert shown.exit_code == 1
+    assert shown.exit_code == 78
     assert "no version is current" in shown.output
 
 
@@ -135,14 +136,14 @@ def test_promote_and_rollback_say_from_where_to_where(directory: Path, versions:
     assert current(directory) == first
     assert f"{second} (rolled back from)" in run(directory, "show", second).output
     again = run(directory, "rollback")
-    assert again.exit_code == 1
+    assert again.exit_code == 78
     assert "no version was current before" in again.output
 
 
 def test_a_damaged_pointer_is_mended_by_a_promotion(directory: Path, versions: list[str]) -> None:
     (directory / "current").write_text("\x1b[2Jnonsense\n")
     broken = run(directory, "list")
-    assert broken.exit_code == 1
+    assert broken.exit_code == 78
     assert f"streamguard models promote VERSION --registry {directory}" in broken.output
     mended = run(directory, "promote", versions[1])
     assert mended.exit_code == 0
@@ -156,7 +157,7 @@ def test_a_registry_that_is_not_there_or_no_directory(name: str, tmp_path: Path)
     given = {"promote": ["0" * 12], "diff": ["0" * 12, "1" * 12]}.get(name, [])
     for place in (tmp_path / "nowhere", tmp_path / "file" / "below"):
         result = run(place, name, *given)
-        assert result.exit_code == 1 and f"{place}: no registry is there" in result.output, result.output
+        assert result.exit_code == 78 and f"no registry at {place}" in result.output, result.output
         assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
@@ -218,7 +219,7 @@ def test_what_is_hostile_is_named_by_verify_and_breaks_and_steers_nothing(
             assert "\x1b" not in result.output
     assert first in run(directory, "list").output
     verified = run(directory, "verify", second)
-    assert verified.exit_code == 1
+    assert verified.exit_code == 78
     assert says in verified.output
     assert run(directory, "verify", first).exit_code == 0
 
@@ -227,11 +228,11 @@ def test_a_damaged_version_is_not_promoted_and_verify_names_it(directory: Path, 
     assert run(directory, "verify").exit_code == 0
     os.truncate(directory / "versions" / versions[1] / "forest.npz", 100)
     promoted = run(directory, "promote", versions[1])
-    assert promoted.exit_code == 1
+    assert promoted.exit_code == 78
     assert "forest.npz: not the file" in promoted.output
     assert current(directory) == versions[0]
     verified = run(directory, "verify")
-    assert verified.exit_code == 1
+    assert verified.exit_code == 78
     assert f"{versions[0]}  ok" in verified.output
     assert "forest.npz: not the file that manifest.json describes" in verified.output
     assert run(directory, "verify", versions[0]).exit_code == 0
@@ -255,7 +256,7 @@ def test_a_key_in_the_settings_is_asked_for(directory: Path, versions: list[str]
     key.write_bytes(bytes(range(32)))
     config.write_text(f'[models]\nregistry = "{directory}"\nkey_file = "{key}"\n')
     result = CliRunner().invoke(main, ["models", "promote", versions[1], "--config", str(config)])
-    assert result.exit_code == 1
+    assert result.exit_code == 78
     assert "manifest.json: not signed, but a key is set" in result.output
     assert current(directory) == versions[0]
 
@@ -266,10 +267,6 @@ def test_a_registry_has_to_be_named() -> None:
     assert "models.registry" in result.output
 
 
-class AnnounceError(RuntimeError):
-    pass
-
-
 def test_a_promotion_is_announced_on_request(
     directory: Path, versions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,14 +274,14 @@ def test_a_promotion_is_announced_on_request(
 
     def announce(settings: Settings, version: str, previous: str | None) -> None:
         if version == versions[0]:
-            raise AnnounceError("promoted, but not announced")
+            raise UnavailableError("promoted, but not announced")
         told.append((version, previous))
 
-    module = types.SimpleNamespace(announce=announce, AnnounceError=AnnounceError)
+    module = types.SimpleNamespace(announce=announce)
     monkeypatch.setitem(sys.modules, "streamguard.kafka.announcements", module)
     assert run(directory, "promote", versions[1], "--announce").exit_code == 0
     assert told == [(versions[1], versions[0])]
     back = run(directory, "rollback", "--announce")
-    assert back.exit_code == 1
+    assert back.exit_code == 69
     assert "promoted, but not announced" in back.output
     assert current(directory) == versions[0]

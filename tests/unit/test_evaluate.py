@@ -171,7 +171,7 @@ def test_the_forest_is_that_of_a_retrain_whatever_order_partitions_are_read_in(
 
 
 def test_training_on_mostly_attacks_does_not_invert_the_forest(tmp_path: Path) -> None:
-    """Two of three events of the trained stretch are guesses: every day somebody is tried a hundred times."""
+    """Two of three events of the trained offset_range are guesses: every day somebody is tried a hundred times."""
     rows = logins.rows(days=40)
     for day in range(2, 40):
         begin, user = logins.START + day * logins.DAY + 2 * logins.HOUR, f"user{day % 8}"

@@ -17,7 +17,7 @@ from streamguard.models.trees import Trees
 
 
 def sample(count: int, features: int = 28, seed: int = 0) -> NDArray[np.float32]:
-    """Rows as the features are: some counts, some heavy-tailed, some constant."""
+    """EventTable as the features are: some counts, some heavy-tailed, some constant."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(count, features)).astype(np.float32)
     rows[:, ::3] = np.round(rows[:, ::3] * 3)

@@ -24,7 +24,7 @@ from streamguard.settings.schema import Gate
 
 
 def events(n: int = 3000, seed: int = 0) -> NDArray[np.float32]:
-    """Rows in which every feature varies a little."""
+    """EventTable in which every feature varies a little."""
     rng = np.random.default_rng(seed)
     return rng.gamma(2.0, 0.4, (n, len(NAMES))).astype(np.float32)
 

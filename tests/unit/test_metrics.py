@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamguard import metrics
 from streamguard.agents.output.publisher import Publisher
-from streamguard.agents.task.lag import Waiting
+from streamguard.agents.task.lag import PartitionLag
 from streamguard.batch import metrics as batch_metrics
 from streamguard.batch.job import Outcome
 from streamguard.batch.runs import BusyError, Runs
@@ -161,27 +161,27 @@ def test_where_profiles_were() -> None:
 
 def test_the_age_of_what_waits() -> None:
     clock = ManualClock(100.0)
-    waiting = Waiting(clock)
-    assert waiting.seconds() == 0
-    waiting.noticed(5, 5)
-    assert waiting.seconds() == 0
-    waiting.noticed(5, 9)
+    lag = PartitionLag(clock)
+    assert lag.seconds() == 0
+    lag.observed(5, 5)
+    assert lag.seconds() == 0
+    lag.observed(5, 9)
     clock.advance(2)
-    waiting.noticed(5, 12)
-    assert waiting.seconds() == 2, "since it was seen to wait; more behind it does not make it younger"
-    waiting.handed(9, 40_000)
-    waiting.handed(12, 70_000)
-    assert waiting.seconds() == 62, "by its record time, once that is known"
-    waiting.noticed(12, 15)
-    waiting.folded(9)
-    assert waiting.seconds() == 32
-    waiting.folded(12)
+    lag.observed(5, 12)
+    assert lag.seconds() == 2, "since it was seen to wait; more behind it does not make it younger"
+    lag.fetched(9, 40_000)
+    lag.fetched(12, 70_000)
+    assert lag.seconds() == 62, "by its record time, once that is known"
+    lag.observed(12, 15)
+    lag.processed(9)
+    assert lag.seconds() == 32
+    lag.processed(12)
     clock.advance(1)
-    assert waiting.seconds() == 1
-    waiting.noticed(15, 15)
-    assert waiting.seconds() == 0
-    waiting.handed(16, 500_000)
-    assert waiting.seconds() == 0, "from a clock that runs ahead"
+    assert lag.seconds() == 1
+    lag.observed(15, 15)
+    assert lag.seconds() == 0
+    lag.fetched(16, 500_000)
+    assert lag.seconds() == 0, "from a clock that runs ahead"
 
 
 # A retrain's
@@ -204,8 +204,8 @@ def fresh() -> Iterator[None]:
 def outcome(directory: Path, **changes: Any) -> Outcome:
     told: dict[str, Any] = {
         "run_id": "r", "directory": str(directory), "records": 90, "events": 80, "refused": 10, "alerted": 3,
-        "users": 7, "users_flagged": 2, "version": None, "current": True, "previous": None, "says": "",
-        "seconds": {"read": 1.5, "export": 0.5},
+        "users": 7, "users_at_risk": 2, "version": None, "current": True, "previous": None, "says": "",
+        "seconds": {"plan": 1.5, "publish": 0.5},
     }  # fmt: skip
     return Outcome(**(told | changes))
 
@@ -219,7 +219,7 @@ def value(name: str, **labels: str) -> float:
 def test_a_run_and_a_failed_one(tmp_path: Path, fresh: None) -> None:
     file = tmp_path / "streamguard.prom"
     settings = Settings(batch=Batch(metrics_file=str(file), output=str(tmp_path / "runs")))
-    exported = batch_metrics.Exported(settings, 3600.0, print)
+    exported = batch_metrics.RetrainMetrics(settings, 3600.0, print)
     assert exported.port is None
     before = value("runs_total", result="current"), value("runs_total", result="failed")
     with exported.run() as told:
@@ -232,7 +232,7 @@ def test_a_run_and_a_failed_one(tmp_path: Path, fresh: None) -> None:
         10,
         3,
     )
-    assert value("step_duration_seconds", step="read") == 1.5
+    assert value("step_duration_seconds", step="plan") == 1.5
     good = value("last_success_timestamp_seconds")
     assert good == value("last_end_timestamp_seconds") >= value("last_start_timestamp_seconds")
     with pytest.raises(RuntimeError), exported.run():
@@ -260,7 +260,7 @@ def test_what_another_process_left_is_kept(tmp_path: Path, fresh: None) -> None:
     before = value("runs_total", result="failed")
     settings = Settings(batch=Batch(metrics_file=str(file)))
     file.write_text(file.read_text().replace("not ours 1\n", ""))
-    exported = batch_metrics.Exported(settings, 0.0, print)
+    exported = batch_metrics.RetrainMetrics(settings, 0.0, print)
     assert value("runs_total", result="failed") == before + 41
     assert value("last_success_timestamp_seconds") == 1234.5
     with pytest.raises(RuntimeError), exported.run():
@@ -271,13 +271,13 @@ def test_what_another_process_left_is_kept(tmp_path: Path, fresh: None) -> None:
 def test_a_run_that_was_killed_is_a_failed_one(tmp_path: Path, fresh: None) -> None:
     file = tmp_path / "streamguard.prom"
     settings = Settings(batch=Batch(metrics_file=str(file), expected_seconds=1800.0))
-    batch_metrics.Exported(settings, 0.0, print)
+    batch_metrics.RetrainMetrics(settings, 0.0, print)
     assert value("interval_seconds") == 1800
     since = value("since_timestamp_seconds")
     before = value("runs_total", result="failed")
     at_work = file.read_text().replace("retrain_running 0.0", "retrain_running 1.0")
     file.write_text(at_work.replace("retrain_success NaN", "retrain_success 1.0"))
-    batch_metrics.Exported(settings, 0.0, print)
+    batch_metrics.RetrainMetrics(settings, 0.0, print)
     assert (value("success"), value("running"), value("since_timestamp_seconds")) == (0, 0, since)
     # The counter of this process is still there, and what the file says is added to it.
     assert value("runs_total", result="failed") == 2 * before + 1
@@ -286,10 +286,10 @@ def test_a_run_that_was_killed_is_a_failed_one(tmp_path: Path, fresh: None) -> N
 def test_a_run_that_is_at_work_is_left_to_tell_of_itself(tmp_path: Path, fresh: None) -> None:
     file, output = tmp_path / "streamguard.prom", tmp_path / "runs"
     settings = Settings(batch=Batch(metrics_file=str(file), output=str(output)))
-    at_work = batch_metrics.Exported(settings, 0.0, print)
+    at_work = batch_metrics.RetrainMetrics(settings, 0.0, print)
     with Runs(output).begin(), at_work.run() as told:
         failed = value("runs_total", result="failed")
-        other = batch_metrics.Exported(settings, 0.0, print)
+        other = batch_metrics.RetrainMetrics(settings, 0.0, print)
         assert value("runs_total", result="failed") == 2 * failed, (
             "what the file says is added in this process"
         )
@@ -304,16 +304,16 @@ def test_a_run_that_is_at_work_is_left_to_tell_of_itself(tmp_path: Path, fresh: 
 def test_a_file_that_is_damaged_or_cannot_be_written(tmp_path: Path, fresh: None) -> None:
     file = tmp_path / "streamguard.prom"
     file.write_bytes(b"\xff{{{")
-    batch_metrics.Exported(Settings(batch=Batch(metrics_file=str(file))), 0.0, print)
+    batch_metrics.RetrainMetrics(Settings(batch=Batch(metrics_file=str(file))), 0.0, print)
     assert "streamguard_retrain_running 0.0" in file.read_text()
     with pytest.raises(SettingsError, match=r"batch\.metrics_file: cannot write .*No such file"):
-        batch_metrics.Exported(
+        batch_metrics.RetrainMetrics(
             Settings(batch=Batch(metrics_file=str(tmp_path / "no" / "such.prom"))), 0.0, print
         )
     said: list[str] = []
     gone = tmp_path / "gone"
     gone.mkdir()
-    exported = batch_metrics.Exported(
+    exported = batch_metrics.RetrainMetrics(
         Settings(batch=Batch(metrics_file=str(gone / "a.prom"))), 0.0, said.append
     )
     (gone / "a.prom").unlink()
@@ -329,9 +329,9 @@ def test_a_series_serves_its_metrics_and_its_process(fresh: None) -> None:
         with pytest.raises(
             SettingsError, match=rf"batch\.metrics_port: cannot serve metrics on 127.0.0.1:{port}"
         ):
-            batch_metrics.Exported(Settings(batch=Batch(metrics_port=port)), 60.0, print)
-        assert batch_metrics.Exported(Settings(batch=Batch(metrics_port=port)), 0.0, print).port is None
-    assert batch_metrics.Exported(Settings(batch=Batch(metrics_port=port)), 60.0, print).port == port
+            batch_metrics.RetrainMetrics(Settings(batch=Batch(metrics_port=port)), 60.0, print)
+        assert batch_metrics.RetrainMetrics(Settings(batch=Batch(metrics_port=port)), 0.0, print).port is None
+    assert batch_metrics.RetrainMetrics(Settings(batch=Batch(metrics_port=port)), 60.0, print).port == port
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         text = answer.read().decode()
     assert "streamguard_retrain_interval_seconds 60.0" in text

@@ -1,4 +1,4 @@
-"""The training sample: the same events whatever the order or the stretches, quiet ones, and not too many of a user."""
+"""The training sample: the same events whatever the order or the ranges, quiet ones, and not too many of a user."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamguard.fold.features import NAMES
 from streamguard.models.sampling import (
-    LEAST_ROWS,
+    MIN_ROWS,
     QUIET_TAIL_BITS,
     calibration_rows,
     priority,
@@ -89,7 +89,7 @@ def test_new_users_teach_only_while_few_are_settled() -> None:
     few = ~many
     assert many[training_rows(keys, user, calm, many, per_user=5000)].all()
     assert len(training_rows(keys, user, calm, few, per_user=5000)) == len(keys)
-    short = np.arange(len(keys)) < LEAST_ROWS + 10
+    short = np.arange(len(keys)) < MIN_ROWS + 10
     assert len(training_rows(keys, user, short, many, per_user=5000)) == short.sum()
 
 

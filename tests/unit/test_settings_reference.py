@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from streamguard.settings.schema import Settings, schema
+from streamguard.settings import schema
+from streamguard.settings.schema import Settings
 
 DOC = Path(__file__).parents[2] / "docs" / "settings.md"
 START = "## kafka"

@@ -12,7 +12,7 @@ import pyarrow.parquet as parquet
 import pytest
 from click.testing import CliRunner, Result
 
-from streamguard.cli.simulate import command
+from streamguard.cli.main import main
 from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
 from streamguard.simulate.output import EVENT_FIELDS, open_file
 from streamguard.simulate.pace import paced
@@ -21,7 +21,7 @@ DAYS = ["--days", "6", "--seed", "2", "--attack", "dns_tunnel", "--attack", "bru
 
 
 def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main, ["simulate", *map(str, arguments)])
 
 
 def body_of(row: dict[str, Any]) -> dict[str, Any]:
@@ -101,13 +101,13 @@ def test_the_list_names_every_attack() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "x.jsonl"], "say how much: --events, --duration or --days"),
+        (["--output", "x.jsonl"], "give --events, --duration or --days"),
         (["--output", "x.txt", "--events", "1"], "must end in .jsonl, .parquet or .csv"),
         (["--output", "x.jsonl", "--events", "1", "--with-labels"], "JSON lines hold no labels"),
         (["--output", "missing/x.jsonl", "--events", "1"], "cannot write missing/x.jsonl"),
-        (["--events", "1", "--with-labels"], "--with-labels belongs to --output"),
-        (["--days", "1", "--duration", "5m"], "--days and --duration say the same"),
-        (["--duration", "soon"], "'soon' is not a duration: write 90s, 5m, 2h or 30d"),
+        (["--events", "1", "--with-labels"], "--with-labels needs --output"),
+        (["--days", "1", "--duration", "5m"], "--days and --duration contradict each other"),
+        (["--duration", "soon"], "'soon' is not a duration: write 90s, 15m, 2h or 30d"),
         (["--start", "monday"], "'monday' is not a time"),
         (["--attack", "x", "--events", "1", "--output", "x.jsonl"], "unknown scenario 'x'"),
     ],
@@ -115,8 +115,8 @@ def test_the_list_names_every_attack() -> None:
 def test_mistakes_are_explained(arguments: list[str], message: str) -> None:
     runner = CliRunner()
     with runner.isolated_filesystem():
-        result = runner.invoke(command, arguments)
-    assert result.exit_code in (1, 2)
+        result = runner.invoke(main, ["simulate", *arguments])
+    assert result.exit_code in (2, 73)
     assert message in result.output
     assert "Traceback" not in result.output
 

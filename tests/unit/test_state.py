@@ -232,7 +232,7 @@ class Sink(dict[bytes, bytes]):
 
 
 def test_a_flood_of_users_and_addresses_stays_within_bounds() -> None:
-    """200,000 events, each of a user and an address never seen before, in an arena of 2,000."""
+    """200,000 events, each of a user and an address never seen before, in an cache of 2,000."""
     random = np.random.default_rng(0)
     partition = Partition(Sink(), resident=2000)
     for a in range(0, 200_000, 500):

@@ -11,7 +11,7 @@ import click
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 SHOWN = ("high", "critical")
-LONGEST = 100
+MAX_CHARACTERS_SHOWN = 100
 """Characters of a value that are printed."""
 _COLOURS = {"low": "white", "medium": "yellow", "high": "magenta", "critical": "red"}
 
@@ -98,7 +98,10 @@ def in_words(incident: dict[str, Any]) -> str:
     """An incident as a person reads it: who, how bad, what it looks like, and the three strongest reasons."""
     entity = incident["entity"]
     head = click.style(f"{incident['severity'].upper():8}", fg=_COLOURS[incident["severity"]], bold=True)
-    what = "; ".join(f"{p['says']} ({p['technique']})" for p in incident["patterns"]) or "unlike this user"
+    what = (
+        "; ".join(f"{p['description']} ({p['technique']})" for p in incident["patterns"])
+        or "unlike this user"
+    )
     lines = [f"  {head} risk {incident['risk']:.0f}  {entity['kind']} {entity['value']}: {what}"]
     lines += [
         f"           {reason['feature'].replace('_', ' ')}: {_cut(reason['actual'])}; "
@@ -109,4 +112,8 @@ def in_words(incident: dict[str, Any]) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return (
+        text
+        if len(text) <= MAX_CHARACTERS_SHOWN
+        else text[: MAX_CHARACTERS_SHOWN - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )

@@ -1,4 +1,4 @@
-"""`streamguard doctor`: looks at everything that a worker and a retrain need, and says what to do."""
+"""`streamguard doctor`: checks everything that a worker and a retrain need, and reports problems with remedies."""
 
 from __future__ import annotations
 
@@ -8,25 +8,22 @@ from pathlib import Path
 import click
 
 from streamguard.cli import options
+from streamguard.errors import ExitCode
 
 
 @click.command()
 @options.config
 @options.bootstrap_servers
-@click.option("--data-dir", help="Where this worker keeps its state.")
+@click.option("--data-dir", help="Directory of this worker's state.")
 @click.option("--registry", help="Directory of the model registry.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@options.as_json
 def command(
-    config: Path | None,
-    bootstrap_servers: str | None,
-    data_dir: str | None,
-    registry: str | None,
-    as_json: bool,
-) -> None:
-    """Look at this machine, Kafka and the registry, and say what is wrong and what to do about it.
+    config: Path | None, bootstrap_servers: str | None, data_dir: str | None, registry: str | None, as_json: bool
+) -> None:  # fmt: skip
+    """Check this machine, Kafka and the registry; report what is wrong and what to do.
 
-    Changes nothing and writes nothing to Kafka; kernels that are not compiled yet are compiled. Run it where the
-    worker runs, as the user that it runs as. Ends with 1 if anything fails.
+    Doctor changes nothing and writes nothing to Kafka; it compiles kernels that are missing from the cache. Run it
+    where the worker runs, as the worker's user. Exit codes: 1 if a check fails, 78 if the settings are wrong.
     """
     import msgspec
 
@@ -51,5 +48,7 @@ def command(
     status = worst(findings)
     if as_json:
         click.echo(msgspec.json.encode({"status": status, "findings": findings}))
+    if any(finding.check == "settings" and finding.status == "fail" for finding in findings):
+        sys.exit(ExitCode.CONFIGURATION)
     if status == "fail":
-        sys.exit(1)
+        sys.exit(ExitCode.FOUND)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamguard.cli.doctor import group
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
-from streamguard.kafka.connection import Brokers, Heard, metadata
+from streamguard.kafka.connection import Brokers, ClientErrors, metadata
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 4.0
 """A cluster that has not answered by then is not there."""
-MOST_BROKERS = 16
+MAX_BROKERS = 16
 """Brokers that are each connected to."""
 SKEW_SECONDS = 2.0
 """A record this far in the future was stamped by another clock than this machine's."""
@@ -33,7 +33,7 @@ def kafka(settings: Settings) -> Iterator[Finding]:
     from confluent_kafka.admin import AdminClient
 
     brokers = Brokers.of(settings)
-    heard = Heard()
+    heard = ClientErrors()
     admin = AdminClient(brokers.librdkafka(error_cb=heard))
     try:
         cluster = metadata(admin, heard, ANSWER_SECONDS)
@@ -76,7 +76,7 @@ def kafka(settings: Settings) -> Iterator[Finding]:
 def _brokers(asked: Brokers, cluster: Any) -> Iterator[Finding]:
     brokers = sorted(cluster.brokers.values(), key=lambda broker: broker.id)
     unreachable = []
-    for broker in brokers[:MOST_BROKERS]:
+    for broker in brokers[:MAX_BROKERS]:
         try:
             socket.create_connection((broker.host, broker.port), _CONNECT_SECONDS).close()
         except OSError as error:

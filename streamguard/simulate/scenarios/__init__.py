@@ -1,7 +1,7 @@
 """Named attacks with their ATT&CK techniques, made to look like such attacks and not to suit a detector."""
 
 from streamguard.simulate.scenarios import accounts, data, endpoint, guessing, naming
-from streamguard.simulate.scenarios.context import Actor, Scenario, Stage, Step
+from streamguard.simulate.scenarios.context import Actor, Scenario, ScenarioContext, Step
 
 SCENARIOS = {
     scenario.name: scenario
@@ -10,4 +10,4 @@ SCENARIOS = {
 }
 """Name -> scenario."""
 
-__all__ = ["SCENARIOS", "Actor", "Scenario", "Stage", "Step"]
+__all__ = ["SCENARIOS", "Actor", "Scenario", "ScenarioContext", "Step"]

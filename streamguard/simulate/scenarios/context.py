@@ -1,4 +1,4 @@
-"""What a scenario plays with: the stage (people, clock, chance) and actors whose steps become events."""
+"""What a scenario plays with: the context (people, clock, chance) and actors whose steps become events."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Scenario:
     description: str
     slow: bool
     """Few events over days: hard to see by nature."""
-    generate: Callable[[Stage, int], Iterator[Step]]
+    generate: Callable[[ScenarioContext, int], Iterator[Step]]
     """Plays it once from about a time (ms) on; steps need not be in order."""
 
 
-class Stage:
+class ScenarioContext:
     """The population as one campaign sees it.
 
     Parameters
@@ -120,7 +120,7 @@ class Actor:
 
     Parameters
     ----------
-    stage
+    context
         Where.
     user
         Account name.
@@ -130,17 +130,17 @@ class Actor:
         Share of the steps for which the upstream threat score is somewhat raised.
     """
 
-    def __init__(self, stage: Stage, user: int | str, place: Place, noticed: float = 0.3) -> None:
-        self._draw = stage.draw
-        self._stage = stage
+    def __init__(self, context: ScenarioContext, user: int | str, place: Place, noticed: float = 0.3) -> None:
+        self._draw = context.draw
+        self._stage = context
         self._privileges = "user"
         if isinstance(user, int):
-            self._privileges = KINDS[stage.population.habits.kind[user]].privileges
-            user = stage.name(user)
+            self._privileges = KINDS[context.population.habits.kind[user]].privileges
+            user = context.name(user)
         self.user = user
         self.place = place
         self._noticed = noticed
-        self._session = stage.draw.getrandbits(48)
+        self._session = context.draw.getrandbits(48)
 
     def sign_in(
         self,

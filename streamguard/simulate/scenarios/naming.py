@@ -6,15 +6,15 @@ import base64
 from collections.abc import Iterator
 
 from streamguard.simulate.places import public_address
-from streamguard.simulate.scenarios.context import HOUR, Actor, Scenario, Stage, Step
+from streamguard.simulate.scenarios.context import HOUR, Actor, Scenario, ScenarioContext, Step
 from streamguard.simulate.shared import domain
 
 
-def dns_tunnel(stage: Stage, start: int) -> Iterator[Step]:
+def dns_tunnel(context: ScenarioContext, start: int) -> Iterator[Step]:
     """Data leaves in the labels of queries for one domain, hundreds within minutes."""
-    draw = stage.draw
-    user = stage.pick("office", "developer", "service", "sales")
-    actor = Actor(stage, user, stage.own_place(user, start), noticed=0.15)
+    draw = context.draw
+    user = context.pick("office", "developer", "service", "sales")
+    actor = Actor(context, user, context.own_place(user, start), noticed=0.15)
     zone = f"{draw.choice(('t', 'ns1', 'x', 'dl'))}.{domain(draw)}"
     kind = draw.choice(("TXT", "TXT", "NULL", "CNAME"))
     labels, size = draw.choice(((1, 30), (2, 35), (3, 38)))
@@ -24,28 +24,28 @@ def dns_tunnel(stage: Stage, start: int) -> Iterator[Step]:
             base64.b32encode(draw.randbytes(size))[: int(size * 1.6)].decode().lower() for _ in range(labels)
         )
         yield actor.resolve(time, f"{'.'.join(parts)}.{zone}", kind=kind, ttl=draw.choice((0, 1, 5)))
-        time += stage.gap(pace)
+        time += context.gap(pace)
 
 
-def dga(stage: Stage, start: int) -> Iterator[Step]:
+def dga(context: ScenarioContext, start: int) -> Iterator[Step]:
     """A program looks for its server under invented names; nearly all do not exist."""
-    draw = stage.draw
-    user = stage.pick("office", "developer", "sales", "finance")
-    actor = Actor(stage, user, stage.own_place(user, start), noticed=0.15)
+    draw = context.draw
+    user = context.pick("office", "developer", "sales", "finance")
+    actor = Actor(context, user, context.own_place(user, start), noticed=0.15)
     time, letters = start, "abcdefghijklmnopqrstuvwxyz"
     length = draw.randint(11, 19)
     for _ in range(draw.randint(2, 5)):
         pace = draw.uniform(100, 2500)
         for _ in range(draw.randint(40, 150)):
             yield actor.resolve(time, "".join(draw.choices(letters, k=length)) + ".example", code="NXDOMAIN")
-            time += stage.gap(pace)
+            time += context.gap(pace)
         if draw.random() < 0.5:
             host, address = (
                 "".join(draw.choices(letters, k=length)) + ".example",
                 public_address(draw, "hosting:dga"),
             )
             yield actor.resolve(time, host, addresses=(address,))
-            yield actor.connect(time + 60, address, host, sent=stage.gap(800), received=stage.gap(5000))
+            yield actor.connect(time + 60, address, host, sent=context.gap(800), received=context.gap(5000))
         time += int(draw.uniform(0.5 * HOUR, 3 * HOUR))
 
 
