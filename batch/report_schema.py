@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from streamguard.alerts.incident import Incident
+
 FORMAT = 1
 
 
@@ -138,6 +140,12 @@ class Distribution(msgspec.Struct, frozen=True):
     alert_bits: float
 
 
+class ReportedIncident(Incident, frozen=True):
+    """An incident as published, with the peer group of its user."""
+
+    peer_group: int | None
+
+
 class Report(msgspec.Struct, frozen=True):
     """`anomaly_report.json`."""
 
@@ -159,7 +167,7 @@ class Report(msgspec.Struct, frozen=True):
     """Against the last run; None without one."""
     silhouette: float | None
     groups: list[PeerGroup]
-    incidents: list[dict[str, Any]]
+    incidents: list[ReportedIncident]
     """Incidents as published, worst first, each with the `peer_group` of its user."""
     users: list[User]
     distribution: Distribution

@@ -26,3 +26,14 @@ def counted(number: int, noun: str) -> str:
     ('1 user', '2,500 users')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text, cut to `limit` characters with an ellipsis at its end.
+
+    Examples
+    --------
+    >>> shortened("abcdef", 4), shortened("abcd", 4)
+    ('abc…', 'abcd')
+    """
+    return text if len(text) <= limit else text[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.alerts.explain import Reason
+from streamguard.alerts.incident import SCHEMA_VERSION, Entity, Incident, Model, Origin, PatternMatch
 from streamguard.batch.folding.fold_result import EventTable, FoldResult, UserTable
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.batch.source.offset_range import Counts
@@ -100,46 +102,29 @@ def fold_result(
     )
 
 
-def incident(user: str, offset: int, event: Any = None) -> dict[str, Any]:
-    """As `streamguard.alerts.incident` publishes it."""
-    return {
-        "id": f"0-{offset}-18bcfe56800",
-        "entity": {"kind": "user", "value": user},
-        "first_seen": "2023-11-14T22:13:20.123Z",
-        "last_seen": "2023-11-14T22:15:20.123Z",
-        "count": 12 + offset,
-        "risk": 91.5,
-        "severity": "high",
-        "evidence_bits": 14.2,
-        "technique": "T1110.001",
-        "patterns": [
-            {
-                "name": "brute_force",
-                "technique": "T1110.001",
-                "says": "many failed logins in a row within minutes",
-            }
+def incident(user: str, offset: int, event: Any = None) -> Incident:
+    """An incident about a user."""
+    return Incident(
+        schema_version=SCHEMA_VERSION,
+        id=f"0-{offset}-18bcfe56800",
+        entity=Entity("user", user),
+        first_seen="2023-11-14T22:13:20.123Z",
+        last_seen="2023-11-14T22:15:20.123Z",
+        count=12 + offset,
+        risk=91.5,
+        severity="high",
+        evidence_bits=14.2,
+        technique="T1110.001",
+        patterns=[PatternMatch("brute_force", "T1110.001", "many failed logins in a row within minutes")],
+        reasons=[
+            Reason("source_bits", "203.0.113.9", "10.1.2.3 (71 %)", 9.1, 0.6),
+            Reason("hour_bits", "Tue 03:00", "Mon-Fri 8 to 17", 4.4, 0.3),
         ],
-        "reasons": [
-            {
-                "feature": "source_bits",
-                "actual": "203.0.113.9",
-                "typical": "10.1.2.3 (71 %)",
-                "bits": 9.1,
-                "share": 0.6,
-            },
-            {
-                "feature": "hour_bits",
-                "actual": "Tue 03:00",
-                "typical": "Mon-Fri 8 to 17",
-                "bits": 4.4,
-                "share": 0.3,
-            },
-        ],
-        "model": {"version": None, "forest_bits": None},
-        "origin": {"topic": "security-events", "partition": 0, "offset": offset},
-        "event": event
+        model=Model(None, None),
+        origin=Origin("security-events", 0, offset),
+        event=event
         or {"user": user, "event_type": "auth_attempt", "status": "failed", "timestamp": START_MS},
-    }
+    )
 
 
 def _texts(values: list[str]) -> NDArray[np.object_]:

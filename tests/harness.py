@@ -29,6 +29,7 @@ from streamguard.settings.schema import Detection, Kafka, Models, Settings, Work
 from streamguard.state.codec import unpack
 from streamguard.state.partition import PartitionState
 from streamguard.testing import failpoints
+from tests.incidents import published
 
 T = TypeVar("T")
 
@@ -303,6 +304,8 @@ class Site:
                     if message.error():
                         ended.add(message.partition())
                     else:
+                        if role == "alerts":
+                            published(message.value())
                         headers = dict(message.headers() or [])
                         records.append(
                             Record(
@@ -369,7 +372,7 @@ class Site:
             for i in range(0, len(records), chunk):
                 part = records[i : i + chunk]
                 folded = state.fold([r.value for r in part], np.array([r.offset for r in part], np.int64))
-                truth.incidents |= {incident.id for incident in folded.incidents}
+                truth.incidents |= {update.incident.id for update in folded.incidents}
                 truth.refused |= {(partition, part[refusal.index].offset) for refusal in folded.refused}
                 if state.full:
                     stored.update(state.changes())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from streamguard.settings.schema import Detection
 from streamguard.state.codec import unpack
 from streamguard.state.partition import Folded, PartitionState
+from tests.incidents import bodies
 
 START = 1_736_121_600_000
 """Monday, 2025-01-06, 00:00 UTC."""
@@ -66,7 +67,7 @@ class Partition:
         """Fold the values from offset `start` on; the incidents told. 0 saves only at the end."""
         told = []
         for folded in self.chunks(values, chunk=chunk, save_every=save_every, start=start, forest=forest):
-            told += [incident.body for incident in folded.incidents]
+            told += bodies(update.incident for update in folded.incidents)
         self.save()
         return told
 

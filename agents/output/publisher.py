@@ -1,4 +1,4 @@
-"""What leaves the worker at once: incidents to the alerts topic, refused records to the dead-letter topic."""
+"""Publishes incidents to the alerts topic and refused records to the dead-letter topic."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.output.dead_letter import Message, dead_letter, origin, without_record
-from streamguard.alerts.incident import Incident
+from streamguard.alerts.incident import TRUNCATED, Incident, encode
 from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
 from streamguard.metrics import ALERT_PATTERNS, ALERTS, DEAD_LETTERS, EVENT_TO_ALERT_SECONDS
 from streamguard.settings.schema import Settings
@@ -25,16 +26,16 @@ _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
 class Publisher:
-    """A producer that is told what a chunk came to.
+    """The producer of incidents and dead letters.
 
-    Incidents go out before the checkpoint of their chunk: after a crash the chunk is folded again and gives
-    the same incidents with the same ids, so a reader that keeps one of each id sees each incident once.
+    Incidents are published before the checkpoint of their chunk. After a crash the chunk is folded again and gives
+    the same incidents with the same ids, so a reader that keeps the latest record of each id sees each incident once.
 
     Notes
     -----
-    The producer is not idempotent: aiokafka counts a batch that the broker refuses for its size, and every
-    later batch of that partition would be out of sequence. It would gain nothing, as whoever reads has to
-    drop repetitions anyway; the order holds, since a partition has one batch under way at a time.
+    The producer is not idempotent: aiokafka counts a batch that the broker refuses for its size, so every later
+    batch of that partition would be out of sequence. Idempotence would gain nothing, because readers drop repetitions
+    in any case. The order holds, because each partition has one batch in flight at a time.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -66,8 +67,8 @@ class Publisher:
         Returns
         -------
         asyncio.Future or None
-            Done when all are acknowledged; a failure ends the process. None if there is nothing to send. It
-            outlives the caller: a cancelled agent must not lose an incident whose events are in the state.
+            Done when all records are acknowledged; a failure ends the process. None if there is nothing to send. The
+            future outlives the caller: a cancelled agent must not lose an incident whose events are in the state.
         """
         if not folded.incidents and not folded.refused:
             return None
@@ -76,29 +77,32 @@ class Publisher:
     async def _publish(self, records: Sequence[ConsumerRecord], folded: Folded) -> None:
         alerts, dead_letters = self._kafka.alerts_topic, self._kafka.dead_letter_topic
         try:
-            async with self._in_order:  # an incident's rise must not overtake its beginning
-                sent = [await self._send(alerts, _of_incident(i, records[i.index])) for i in folded.incidents]
+            async with self._in_order:  # an update of an incident must not overtake its first record
+                sent = [
+                    await self._send(alerts, _message(u.incident, records[folded.index[u.event]]))
+                    for u in folded.incidents
+                ]
                 dead = [
                     await self._send(dead_letters, dead_letter(records[r.index], r)) for r in folded.refused
                 ]
-            for future, incident in zip(sent, folded.incidents, strict=True):
-                record = records[incident.index]
+            for future, (event, incident) in zip(sent, folded.incidents, strict=True):
+                record = records[folded.index[event]]
                 try:
                     await future
                 except _TOO_LARGE:
-                    incident.body["event"] = {"truncated": True}
-                    await self._send_smallest(alerts, _of_incident(incident, record))
+                    truncated = msgspec.structs.replace(incident, event=TRUNCATED)
+                    await self._send_smallest(alerts, _message(truncated, record))
                 EVENT_TO_ALERT_SECONDS.observe(max(0.0, time.time() - record.timestamp / 1000))
-                ALERTS.labels(incident.severity, incident.entity_kind).inc()
+                ALERTS.labels(incident.severity, incident.entity.kind).inc()
                 for pattern in incident.patterns:
-                    ALERT_PATTERNS.labels(pattern).inc()
+                    ALERT_PATTERNS.labels(pattern.name).inc()
             for future, refusal in zip(dead, folded.refused, strict=True):
                 try:
                     await future
                 except _TOO_LARGE:
                     await self._send_smallest(dead_letters, without_record(records[refusal.index], refusal))
                 DEAD_LETTERS.labels(refusal.reason).inc()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the checkpoint must not follow
+        except Exception as error:  # noqa: BLE001 - after any failure the checkpoint must not follow
             end(error)
 
     async def _send(self, topic: str, message: Message) -> asyncio.Future[RecordMetadata]:
@@ -113,12 +117,12 @@ class Publisher:
             await (await self._send(topic, message))
         except _TOO_LARGE:
             raise RefusedError(
-                f"the topic {topic} takes no record of {message.size} bytes, the least that has to be said:"
+                f"the topic {topic} refuses a record of {message.size} bytes, the smallest that can be published:"
                 " run `streamguard topics create --alter`, which raises its max.message.bytes"
             ) from None
 
 
-def _of_incident(incident: Incident, record: ConsumerRecord) -> Message:
-    incident.locate(record.topic)
+def _message(incident: Incident, record: ConsumerRecord) -> Message:
+    """The record of the alerts topic, keyed by entity."""
     headers = [("sg.incident", incident.id.encode()), *origin(record)]
-    return Message(incident.encode(), incident.entity.encode(), headers)
+    return Message(encode(incident), incident.entity.value.encode(), headers)

@@ -74,7 +74,13 @@ async def recover(
         source = msgspec.json.decode(found, type=Source) if found is not None else None
         checkpointer = Checkpointer(store, writer, topics.changelog_id)
         try:
-            state = PartitionState(number, checkpointer.read, resident=resident, detection=settings.detection)
+            state = PartitionState(
+                number,
+                checkpointer.read,
+                resident=resident,
+                detection=settings.detection,
+                topic=topics.source.topic,
+            )
         except StateError as error:
             raise RefusedError(str(error)) from None
         if state.next_offset is None:

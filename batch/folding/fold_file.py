@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamguard.alerts.incident import decode
 from streamguard.batch.folding.bottom_k import KEPT, TEXTS
 from streamguard.batch.folding.fold_result import EventTable, FoldResult, UserTable
 from streamguard.batch.folding.summaries import SUMMARY, columns
@@ -121,7 +122,7 @@ def load(files: Sequence[str | Path], max_rows: int) -> FoldResult:
     order = pc.sort_indices(users.select(["partition", "user"]), by_partition_and_name).to_numpy()
     records = records[order]
     counts = [msgspec.json.decode(value, type=Counts) for value in parts["counts"]["value"].to_pylist()]
-    bodies = [msgspec.json.decode(value) for value in parts["incident"]["value"].to_pylist()]
+    incidents = [decode(value) for value in parts["incident"]["value"].to_pylist()]
     return FoldResult(
         sample=_rows(parts["sample"], max_rows),
         alerts=_rows(parts["alert"], None),
@@ -133,7 +134,7 @@ def load(files: Sequence[str | Path], max_rows: int) -> FoldResult:
             summary=columns(records),
             peak=users["peak"].to_numpy()[order],
         ),
-        incidents=worst_first(bodies),
+        incidents=worst_first(incidents),
         counts=sorted(counts, key=lambda c: c.partition),
     )
 

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from streamguard.alerts.incident import encode
 from streamguard.batch.folding.bottom_k import BottomKSample
 from streamguard.batch.folding.fold_file import batches, kept_batches, kept_rows, kept_texts, parts
 from streamguard.batch.folding.summaries import Summaries
@@ -61,10 +62,8 @@ def fold_range(
     counts = Counts(offset_range.partition, offset_range.start, offset_range.end)
     for offsets, values in checked(offset_range, records, counts):
         events, index, refused = parse(values)
-        folded = state.fold_events(events, index, offsets)
+        folded = state.fold_events(events, index, offsets, values)
         state.next_offset = int(offsets[-1]) + 1
-        for incident in folded.incidents:
-            incident.attach(values[index[incident.index]] or b"null")
         incidents.follow(folded)
         where = offsets[index] if events else np.empty(0, np.int64)
         everything = np.arange(len(events))
@@ -101,7 +100,7 @@ def fold_range(
 
 def _worst(incidents: Incidents) -> list[bytes]:
     """The worst incidents as JSON, as many as there is room for."""
-    bodies = [msgspec.json.encode(body) for body in worst_first(incidents.bodies())[:MAX_INCIDENTS]]
+    bodies = [encode(incident) for incident in worst_first(incidents.incidents())[:MAX_INCIDENTS]]
     ends = np.cumsum([len(body) for body in bodies])
     return bodies[: int(np.searchsorted(ends, _MAX_INCIDENT_BYTES, "right"))]
 

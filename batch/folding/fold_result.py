@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.alerts.incident import Incident
 from streamguard.batch.source.offset_range import Counts
 
 
@@ -101,5 +101,5 @@ class FoldResult:
     sample: EventTable
     alerts: EventTable
     users: UserTable
-    incidents: list[dict[str, Any]]
+    incidents: list[Incident]
     counts: list[Counts]

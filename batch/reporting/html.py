@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from streamguard.batch.report_schema import Distribution, Report
-from streamguard.text import printable
+from streamguard.text import printable, shortened
 
 PLOT = (960.0, 240.0)
 """Width and height of the score plot's area, without its labels."""
@@ -118,8 +118,7 @@ def _share(value: float) -> str:
 
 def _cut(value: Any, kind: str = "cell") -> str:
     """A text of bounded length, without characters that reorder or hide what stands beside it."""
-    text, most = printable(str(value)), _TEXT[kind]
-    return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return shortened(printable(str(value)), _TEXT[kind])
 
 
 def _json(value: Any) -> str:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from streamguard import __version__
-from streamguard.alerts.incident import rfc3339
+from streamguard.alerts.incident import Incident, rfc3339
 from streamguard.batch.detection.assessment import Assessment
 from streamguard.batch.detection.clusters import Group, Peers
 from streamguard.batch.folding.fold_result import UserTable
@@ -23,6 +23,7 @@ from streamguard.batch.report_schema import (
     Range,
     Refused,
     Report,
+    ReportedIncident,
     Totals,
     Trait,
     User,
@@ -101,7 +102,7 @@ def build(
         drift=None if drift is None else [Drift(feature, float(psi)) for feature, psi in drift.items()],
         silhouette=None if peers is None else peers.silhouette,
         groups=[] if peers is None else _groups(peers, assessment),
-        incidents=[_incident(body, number, peers) for body in result.incidents[:MAX_INCIDENTS]],
+        incidents=[_incident(incident, number, peers) for incident in result.incidents[:MAX_INCIDENTS]],
         users=[_user(i, users, assessment, peers, risks.get(i, [])) for i in _worst(users, assessment)],
         distribution=_distribution(assessment, settings.detection.alert_bits),
         seconds=dict(seconds),
@@ -159,23 +160,28 @@ def _traits(group: Group) -> list[Trait]:
 
 
 def _incident(
-    body: Mapping[str, Any], number: Mapping[tuple[int, str], int], peers: Peers | None
-) -> dict[str, Any]:
-    entity = body["entity"]
-    user = number.get((body["origin"]["partition"], entity["value"])) if entity["kind"] == "user" else None
-    known = peers is not None and user is not None
-    return {**body, "peer_group": int(peers.group[user]) if known else None}  # type: ignore[union-attr]
+    incident: Incident, number: Mapping[tuple[int, str], int], peers: Peers | None
+) -> ReportedIncident:
+    user = _user_of(incident, number)
+    group = None if peers is None or user is None else int(peers.group[user])
+    return ReportedIncident(**msgspec.structs.asdict(incident), peer_group=group)
+
+
+def _user_of(incident: Incident, number: Mapping[tuple[int, str], int]) -> int | None:
+    """Index of the user that an incident is about; None for incidents of sources and crowds."""
+    if incident.entity.kind != "user":
+        return None
+    return number.get((incident.origin.partition, incident.entity.value))
 
 
 def _incident_risks(
-    incidents: Sequence[Mapping[str, Any]], number: Mapping[tuple[int, str], int]
+    incidents: Sequence[Incident], number: Mapping[tuple[int, str], int]
 ) -> dict[int, list[float]]:
-    """Of each user that incidents are about, the risks of these."""
+    """Risks of the incidents of each user, by the user's index."""
     risks: dict[int, list[float]] = defaultdict(list)
-    for body in incidents:
-        user = number.get((body["origin"]["partition"], body["entity"]["value"]))
-        if body["entity"]["kind"] == "user" and user is not None:
-            risks[user].append(float(body["risk"]))
+    for incident in incidents:
+        if (user := _user_of(incident, number)) is not None:
+            risks[user].append(incident.risk)
     return risks
 
 

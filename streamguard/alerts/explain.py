@@ -1,18 +1,18 @@
-"""Why: the reasons of an alert in words a person understands, actual against usual."""
+"""The reasons of an alert in words: what was seen against what is usual."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.events.columns import TEXTS
 from streamguard.events.event import Event
-from streamguard.fold import patterns
-from streamguard.fold import population as crowd
+from streamguard.fold import patterns, population
 from streamguard.fold.patterns import PATTERNS
 from streamguard.fold.profile import COMPONENTS, MONTH, SKETCHES
 
@@ -20,11 +20,16 @@ TextOf = Callable[[int], str | None]
 """The partition's dictionary: hash -> text."""
 
 MAX_REASONS = 6
+"""Reasons of an incident; the strongest are kept."""
 MIN_REASON_BITS = 1.0
+"""Components below this weight are no reason."""
 MAX_CHARACTERS = 256
-"""Of what an event says of itself: a message that the broker refuses would stop the worker."""
+"""Length of a text taken from an event: a record that the broker refuses would stop the worker."""
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+EntityKind = Literal["user", "source", "crowd"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Alert:
 
     partition: int
     index: int
-    entity_kind: str
+    entity_kind: EntityKind
     first_offset: int
     first_ms: int
     count: int
@@ -77,14 +82,20 @@ class Alert:
     context: np.void
 
 
-def reasons(alert: Alert, text_of: TextOf) -> list[dict[str, Any]]:
-    """What made the event surprising, strongest first.
+class Reason(msgspec.Struct, frozen=True):
+    """One reason of an alert: what was seen, what is usual, and how much it weighs."""
 
-    Returns
-    -------
-    list of dict
-        `feature`, `actual`, `typical`, `bits` and `share` of all bits. What was carried over from earlier events
-        stands last: it only repeats their reasons.
+    feature: Annotated[str, msgspec.Meta(description="Name of the pattern or of the component of the score")]
+    actual: Annotated[str, msgspec.Meta(description="What the event shows")]
+    typical: Annotated[str, msgspec.Meta(description="What is usual for the user, or for all users")]
+    bits: Annotated[float, msgspec.Meta(description="Weight of the reason, in bits")]
+    share: Annotated[float, msgspec.Meta(description="Share of the weight of all reasons", ge=0, le=1)]
+
+
+def reasons(alert: Alert, text_of: TextOf) -> list[Reason]:
+    """What makes the event unusual, the strongest reason first.
+
+    Suspicion carried over from earlier events stands last, because it only repeats their reasons.
     """
     found = [
         (PATTERNS[k].name, PATTERNS[k].bits, pattern_words(k, alert, text_of))
@@ -101,13 +112,13 @@ def reasons(alert: Alert, text_of: TextOf) -> list[dict[str, Any]]:
     ]
     total = sum(strength for _, strength, _ in found) or 1.0
     return [
-        {
-            "feature": name,
-            "actual": actual[:MAX_CHARACTERS],
-            "typical": typical,
-            "bits": round(strength, 2),
-            "share": round(strength / total, 3),
-        }
+        Reason(
+            feature=name,
+            actual=actual[:MAX_CHARACTERS],
+            typical=typical,
+            bits=round(strength, 2),
+            share=round(strength / total, 3),
+        )
         for name, strength, (actual, typical) in found[:MAX_REASONS]
     ]
 
@@ -161,7 +172,7 @@ def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str,
     if component in ("source", "location", "host", "agent", "resource"):
         return alert.texts[TEXTS.index(component)], usual_values(profile, SKETCHES.index(component), text_of)
     if component == "transition":
-        return f"{event.event_type} follows here", "seldom comes next for this user"
+        return f"{event.event_type} as the next event", "rarely the next event for this user"
     if component == "failure":
         reason = alert.texts[TEXTS.index("reason")]
         share = float(profile["learned_failures"]) / max(float(profile["learned"]), 1.0)
@@ -182,12 +193,12 @@ def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str,
     if component == "source_spread":
         users, failures = context["source_users"], context["source_failures"]
         return (
-            f"{alert.texts[0]} failed at {users:.0f} users, {failures:.0f} times within an hour",
-            "a source fails at one user",
+            f"{alert.texts[0]} failed for {users:.0f} users, {failures:.0f} times within an hour",
+            "a source usually fails for one user only",
         )
     if component == "carried":
         return "the same source was suspicious minutes ago", "no suspicion"
-    k = crowd.CLASSES.index(component.removeprefix("crowd_"))
+    k = population.CLASSES.index(component.removeprefix("crowd_"))
     what = _CROWD_WORDS[k]
     return (
         f"{context['present'][k] + 1:.0f} {what} in 5 minutes among all users",
@@ -198,13 +209,13 @@ def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str,
 _CROWD_WORDS = (
     "events from addresses new to their user",
     "failures",
-    "events of hardly known users",
+    "events of new users",
     "failures from new addresses",
 )
 
 
 def usual_values(profile: np.void, sketch: int, text_of: TextOf) -> str:
-    """A user's weightiest values by name and share, at most three."""
+    """The most frequent values of a user with their shares, at most three."""
     total = float(profile["sketch_total"][sketch])
     if total <= 0.0:
         return "nothing known yet"
@@ -214,9 +225,9 @@ def usual_values(profile: np.void, sketch: int, text_of: TextOf) -> str:
         share = float(weights[q]) / total
         if share < 0.01:
             break
-        name = text_of(int(profile["sketch_hash"][sketch][q])) or "a value no longer named"
+        name = text_of(int(profile["sketch_hash"][sketch][q])) or "an older value"
         parts.append(f"{name} ({share:.0%})")
-    return ", ".join(parts) or "many values, none often"
+    return ", ".join(parts) or "no dominant value"
 
 
 def usual_hours(hours: NDArray[np.float32]) -> str:

@@ -1,84 +1,176 @@
-"""Incidents as they are published: who, how bad, since when, and why."""
+"""The incident: its fields, which are a contract with every reader, and how it is built from an alert."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from streamguard.alerts.explain import MAX_CHARACTERS, Alert, TextOf, reasons
-from streamguard.alerts.verdict import risk, severity
+from streamguard.alerts.explain import MAX_CHARACTERS, Alert, EntityKind, Reason, TextOf, reasons
+from streamguard.alerts.verdict import SEVERITIES, risk, severity
 from streamguard.events.event import as_document
 from streamguard.fold.patterns import PATTERNS
 
-
-@dataclass(slots=True)
-class Incident:
-    """One entity's alerts within a window, as published: new, or risen since it was told last."""
-
-    id: str
-    entity_kind: str
-    entity: str
-    severity: str
-    patterns: tuple[str, ...]
-    index: int
-    body: dict[str, Any]
-
-    def attach(self, value: bytes) -> None:
-        """Put the event itself into the incident."""
-        self.body["event"] = as_document(value)
-
-    def locate(self, topic: str) -> None:
-        """Say which topic the event came from."""
-        self.body["origin"]["topic"] = topic
-
-    def encode(self) -> bytes:
-        """The incident as JSON."""
-        return msgspec.json.encode(self.body)
+SCHEMA_VERSION = 1
+"""Rises when a field changes its meaning or is removed; a new field leaves it as it is."""
 
 
-def incident_of(alert: Alert, text_of: TextOf) -> Incident:
-    """The incident that an alert belongs to, as it is now.
+def _described(text: str, **limits: Any) -> msgspec.Meta:
+    return msgspec.Meta(description=text, **limits)
+
+
+Time = Annotated[str, _described("RFC 3339 in UTC, with milliseconds", pattern=r"^\d{4}-\d\d-\d\dT[\d:.]+Z$")]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Entity(msgspec.Struct, frozen=True):
+    """Whose alerts the incident collects."""
+
+    kind: Annotated[
+        EntityKind,
+        _described("`user`: an account; `source`: an address; `crowd`: all users of a partition together"),
+    ]
+    value: Annotated[str, _described("Name of the user, the address, or the partition of the crowd")]
+
+
+class PatternMatch(msgspec.Struct, frozen=True):
+    """A known attack pattern among the alerts."""
+
+    name: Annotated[str, _described("Name of the pattern")]
+    technique: Annotated[str, _described("MITRE ATT&CK technique")]
+    description: Annotated[str, _described("What the pattern means, in a phrase")]
+
+
+class Model(msgspec.Struct, frozen=True):
+    """The Isolation Forest that scored the latest alert."""
+
+    version: Annotated[str | None, _described("Version in the registry; null without a model")]
+    forest_bits: Annotated[float | None, _described("Evidence of the forest alone, in bits; null without a model")]
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where the event of the latest published alert is stored."""
+
+    topic: Annotated[str | None, _described("Topic of the event; null for events from a file")]
+    partition: Annotated[Count, _described("Partition of the event")]
+    offset: Annotated[Count, _described("Offset of the event")]
+
+
+class Incident(msgspec.Struct, frozen=True):
+    """Alerts of one entity within a window, as published when the incident opens or rises."""
+
+    schema_version: Annotated[int, _described("Version of this schema")]
+    id: Annotated[str, _described("Stays the same when the incident is published again, and after a crash")]
+    entity: Entity
+    first_seen: Annotated[Time, _described("Event time of the first alert")]
+    last_seen: Annotated[Time, _described("Event time of the latest alert")]
+    count: Annotated[int, _described("Number of alerts so far", ge=1)]
+    risk: Annotated[float, _described("Evidence on a scale that ends at 100; sort by `evidence_bits`", ge=0, le=100)]
+    severity: Annotated[Literal[SEVERITIES], _described("Band of the evidence")]  # type: ignore[valid-type]
+    evidence_bits: Annotated[float, _described("Strength of the evidence, in bits, without an upper limit")]
+    technique: Annotated[str | None, _described("ATT&CK technique of the strongest pattern; null without a pattern")]
+    patterns: Annotated[list[PatternMatch], _described("Patterns of all alerts so far, the strongest first")]
+    reasons: Annotated[list[Reason], _described("Why the latest published alert is unusual, the strongest first")]
+    model: Model
+    origin: Origin
+    event: Annotated[
+        Any, _described('The event of the latest published alert; `{"truncated": true}` if it is too large to publish')
+    ]
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Incident)
+TRUNCATED = {"truncated": True}
+"""Stands for an event that does not fit into a record of the alerts topic."""
+
+
+def incident_of(alert: Alert, text_of: TextOf, value: bytes, topic: str | None) -> Incident:
+    """The incident that an alert belongs to, as the alert leaves it.
 
     Parameters
     ----------
     alert
-        The alert.
+        The alert, with the incident's counters.
     text_of
-        The partition's dictionary: hash -> text.
+        Dictionary of the partition: hash -> text.
+    value
+        The event as JSON.
+    topic
+        Topic of the event; None for events from a file.
     """
-    names = [pattern for k, pattern in enumerate(PATTERNS) if alert.patterns >> k & 1]
-    names.sort(key=lambda pattern: -pattern.bits)
-    name = f"{alert.partition}-{alert.first_offset}-{alert.first_ms:x}"
-    crowd_name = f"partition {alert.partition}"
-    entity = {
+    patterns = [pattern for k, pattern in enumerate(PATTERNS) if alert.patterns >> k & 1]
+    patterns.sort(key=lambda pattern: -pattern.bits)
+    names = {
         "user": alert.event.user or "",
         "source": alert.texts[0][:MAX_CHARACTERS],
-        "crowd": crowd_name,
-    }[alert.entity_kind]
-    level = severity(alert.evidence)
-    body: dict[str, Any] = {
-        "id": name,
-        "entity": {"kind": alert.entity_kind, "value": entity},
-        "first_seen": rfc3339(alert.first_ms),
-        "last_seen": rfc3339(int(alert.event.timestamp)),
-        "count": alert.count,
-        "risk": risk(alert.evidence),
-        "severity": level,
-        "evidence_bits": round(alert.evidence, 2),
-        "technique": names[0].technique if names else None,
-        "patterns": [{"name": p.name, "technique": p.technique, "description": p.description} for p in names],
-        "reasons": reasons(alert, text_of),
-        "model": {
-            "version": alert.model,
-            "forest_bits": None if alert.forest is None else round(alert.forest, 2),
-        },
-        "origin": {"topic": None, "partition": alert.partition, "offset": alert.offset},
-        "event": None,
+        "crowd": f"partition {alert.partition}",
     }
-    return Incident(name, alert.entity_kind, entity, level, tuple(p.name for p in names), alert.index, body)
+    return Incident(
+        schema_version=SCHEMA_VERSION,
+        id=f"{alert.partition}-{alert.first_offset}-{alert.first_ms:x}",
+        entity=Entity(alert.entity_kind, names[alert.entity_kind]),
+        first_seen=rfc3339(alert.first_ms),
+        last_seen=rfc3339(int(alert.event.timestamp)),
+        count=alert.count,
+        risk=risk(alert.evidence),
+        severity=severity(alert.evidence),
+        evidence_bits=round(alert.evidence, 2),
+        technique=patterns[0].technique if patterns else None,
+        patterns=[PatternMatch(p.name, p.technique, p.description) for p in patterns],
+        reasons=reasons(alert, text_of),
+        model=Model(alert.model, None if alert.forest is None else round(alert.forest, 2)),
+        origin=Origin(topic, alert.partition, alert.offset),
+        event=as_document(value),
+    )
+
+
+def brought_up_to_date(
+    incident: Incident, *, first_ms: int, last_ms: int, count: int, evidence: float
+) -> Incident:
+    """The incident with the counters that later alerts have left, which were not published one by one.
+
+    Parameters
+    ----------
+    first_ms, last_ms
+        Event times of the first and of the latest alert, epoch milliseconds.
+    count
+        Number of alerts.
+    evidence
+        The strongest evidence, in bits.
+    """
+    return msgspec.structs.replace(
+        incident,
+        first_seen=rfc3339(first_ms),
+        last_seen=rfc3339(last_ms),
+        count=count,
+        risk=risk(evidence),
+        severity=severity(evidence),
+        evidence_bits=round(evidence, 2),
+    )
+
+
+def encode(incident: Incident) -> bytes:
+    """The incident as JSON."""
+    return _encoder.encode(incident)
+
+
+def decode(value: bytes) -> Incident:
+    """An incident from JSON; fields of later versions are ignored.
+
+    Raises
+    ------
+    msgspec.ValidationError
+        If a field is missing or does not fit.
+    """
+    return _decoder.decode(value)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of `Incident`; `incident.schema.json` beside this module holds it."""
+    _, components = msgspec.json.schema_components([Incident], ref_template="#/$defs/{name}")
+    incident = components.pop("Incident")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **incident, "$defs": components}
 
 
 def rfc3339(ms: int) -> str:

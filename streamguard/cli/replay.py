@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 
+from streamguard.alerts.incident import encode
 from streamguard.alerts.verdict import SEVERITIES
 from streamguard.cli import options, source
+from streamguard.cli.incident_text import table
 from streamguard.errors import CannotWriteError, ExitCode
 from streamguard.fold import features
 from streamguard.history.replay import Replay
@@ -20,10 +20,7 @@ from streamguard.models.forest import Forest
 from streamguard.models.key import key_of
 from streamguard.models.registry import Registry
 from streamguard.settings.schema import Models
-from streamguard.text import printable
-
-MAX_CHARACTERS_SHOWN = 100
-"""Characters of a value in the table; --json has all."""
+from streamguard.text import counted
 
 
 @click.command()
@@ -69,7 +66,8 @@ def command(
         replay.feed(batch)
     incidents = replay.incidents()
     as_json = as_json or (output is not None and output.suffix in (".json", ".jsonl"))
-    text = _lines(incidents) if as_json else table(incidents[: top or None], len(incidents))
+    lines = (encode(incident).decode() + "\n" for incident in incidents)
+    text = "".join(lines) if as_json else table(incidents[: top or None], len(incidents))
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -77,8 +75,8 @@ def command(
             output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise CannotWriteError(f"cannot write {output}: {error.strerror}") from None
-    click.echo(f"{replay.events:,} events, {len(incidents):,} incidents, {rows.refused()}", err=True)
-    if fail_on and any(SEVERITIES.index(i["severity"]) >= SEVERITIES.index(fail_on) for i in incidents):
+    click.echo(f"{counted(replay.events, 'event')}, {counted(len(incidents), 'incident')}, {rows.refused()}", err=True)
+    if fail_on and any(SEVERITIES.index(one.severity) >= SEVERITIES.index(fail_on) for one in incidents):
         sys.exit(ExitCode.FOUND)
 
 
@@ -92,45 +90,3 @@ def _forest(model: str | None, registry: str | None, models: Models) -> Forest |
             raise artifact.ArtifactError(f"{registry}: no forest is current there: train and promote one")
         return versions.load(current)
     return None
-
-
-def _lines(incidents: Sequence[dict[str, Any]]) -> str:
-    return "".join(msgspec.json.encode(incident).decode() + "\n" for incident in incidents)
-
-
-def table(incidents: Sequence[dict[str, Any]], total: int) -> str:
-    """Incidents for a reader: a line each, with patterns and reasons beneath."""
-    if not total:
-        return "no incidents\n"
-    who = [f"{i['entity']['kind']} {i['entity']['value']}" for i in incidents]
-    width = max(len("WHO"), *(min(len(name), 40) for name in who))
-    lines = [
-        f"{'RISK':>5}  {'SEVERITY':8}  {'EVENTS':>6}  {'FIRST SEEN':19}  {'LAST SEEN':19}  "
-        f"{'WHO':{width}}  TECHNIQUE"
-    ]
-    for incident, name in zip(incidents, who, strict=True):
-        seen = [incident[key][:19].replace("T", " ") for key in ("first_seen", "last_seen")]
-        lines.append(
-            f"{incident['risk']:5.1f}  {incident['severity']:8}  {incident['count']:6,}  "
-            f"{seen[0]}  {seen[1]}  {name:{width}}  {incident['technique'] or '-'}"
-        )
-        lines += [
-            f"         {pattern['name'].replace('_', ' ')}: {pattern['description']}"
-            for pattern in incident["patterns"]
-        ]
-        lines += [
-            f"         {reason['feature'].replace('_', ' ')}: {_cut(reason['actual'])}; "
-            f"usual: {_cut(reason['typical'])} ({reason['bits']:.0f} bits, {reason['share']:.0%})"
-            for reason in incident["reasons"]
-        ]
-    if total > len(incidents):
-        lines.append(f"... and {total - len(incidents):,} more: --top 0 shows all, --json too")
-    return "".join(printable(line) + "\n" for line in lines)
-
-
-def _cut(text: str) -> str:
-    return (
-        text
-        if len(text) <= MAX_CHARACTERS_SHOWN
-        else text[: MAX_CHARACTERS_SHOWN - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    )

@@ -1,22 +1,22 @@
-"""Incidents of one partition as they stand: told when they open and rise, followed at every alert."""
+"""The incidents of one partition over a whole history: published when they open or rise, followed at every alert."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from streamguard.alerts.incident import rfc3339
-from streamguard.alerts.verdict import risk, severity, verdict
+from streamguard.alerts.incident import Incident, brought_up_to_date
+from streamguard.alerts.verdict import verdict
 from streamguard.state.partition import Folded
 
 
 @dataclass(slots=True)
 class _Course:
-    """An incident so far: as it was told last, and what has come since."""
+    """An incident as last published, and its counters since."""
 
-    body: dict[str, Any]
+    incident: Incident
     first_ms: int = 0
     last_ms: int = 0
     count: int = 0
@@ -28,58 +28,57 @@ class Incidents:
 
     Parameters
     ----------
-    most
-        How many of the worst are wanted. Twice as many are held at the most; None: all are.
+    limit
+        How many of the worst incidents are needed; at most twice as many are held in memory. None: all.
 
     Notes
     -----
-    A chunk that begins within an incident that was told before belongs to nothing here: `follow` leaves it out
-    until it rises. So it is with one that was among the least when there were too many.
+    An incident that was published before the first chunk is left out until it is published again. The same holds for
+    an incident that was dropped because there were too many.
     """
 
-    def __init__(self, most: int | None = None) -> None:
-        self._most = most
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
         self._courses: dict[int, _Course] = {}
 
     def follow(self, folded: Folded) -> None:
-        """Bring incidents up to date with a chunk's alerts; its incidents have their events attached."""
-        told = {incident.index: incident.body for incident in folded.incidents}
+        """Bring incidents up to date with the alerts of a chunk."""
+        published = {update.event: update.incident for update in folded.incidents}
         alerted = np.flatnonzero(folded.kind)
         numbers = folded.incident["first_offset"][alerted]
         evidence = verdict(folded.incident["evidence"][alerted], folded.forest[alerted])
         for i, number, bits in zip(alerted.tolist(), numbers.tolist(), evidence.tolist(), strict=True):
             if number not in self._courses:
-                if i not in told:
+                if i not in published:
                     continue
-                if self._most is not None and len(self._courses) >= 2 * self._most:
-                    self._forget_the_least(self._most)
-                self._courses[number] = _Course(told[i])
+                if self._limit is not None and len(self._courses) >= 2 * self._limit:
+                    self._keep_the_worst(self._limit)
+                self._courses[number] = _Course(published[i])
             course = self._courses[number]
-            course.body = told.get(i, course.body)
-            incident = folded.incident[i]
-            course.first_ms, course.count = int(incident["first_ms"]), int(incident["count"])
+            course.incident = published.get(i, course.incident)
+            counters = folded.incident[i]
+            course.first_ms, course.count = int(counters["first_ms"]), int(counters["count"])
             course.last_ms = max(course.last_ms, int(folded.events[i].timestamp))
             course.evidence = max(course.evidence, bits)
 
-    def _forget_the_least(self, most: int) -> None:
+    def _keep_the_worst(self, limit: int) -> None:
         worst = sorted(self._courses.items(), key=lambda item: (-item[1].evidence, -item[1].count, item[0]))
-        self._courses = dict(worst[:most])
+        self._courses = dict(worst[:limit])
 
-    def bodies(self) -> list[dict[str, Any]]:
-        """As published last, with the count, the times and the risk that they have come to."""
-        out = []
-        for course in self._courses.values():
-            body = dict(course.body)
-            body["first_seen"] = rfc3339(course.first_ms)
-            body["last_seen"] = rfc3339(course.last_ms)
-            body["count"] = course.count
-            body["risk"] = risk(course.evidence)
-            body["severity"] = severity(course.evidence)
-            body["evidence_bits"] = round(course.evidence, 2)
-            out.append(body)
-        return out
+    def incidents(self) -> list[Incident]:
+        """Incidents as last published, brought up to date with all their alerts."""
+        return [
+            brought_up_to_date(
+                course.incident,
+                first_ms=course.first_ms,
+                last_ms=course.last_ms,
+                count=course.count,
+                evidence=course.evidence,
+            )
+            for course in self._courses.values()
+        ]
 
 
-def worst_first(bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By risk, then events, then age."""
-    return sorted(bodies, key=lambda body: (-body["risk"], -body["count"], body["first_seen"], body["id"]))
+def worst_first(incidents: Iterable[Incident]) -> list[Incident]:
+    """Incidents by evidence, then number of alerts, then age; never by risk, which ends at 100."""
+    return sorted(incidents, key=lambda one: (-one.evidence_bits, -one.count, one.first_seen, one.id))

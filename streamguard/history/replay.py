@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.alerts.incident import Incident
 from streamguard.fold.kernel import N_FEATURES
 from streamguard.history.files import BATCH_ROWS, Batch
 from streamguard.history.incidents import Incidents, worst_first
@@ -136,10 +137,9 @@ class Replay:
                 good = np.flatnonzero(position[rows] >= 0)
                 at = position[rows[good]]
                 out.offset[at] = offsets[good]
-                folded = state.fold_events([events[i] for i in at], good.tolist(), offsets, self._forest)
+                values = [batch.values[row] for row in rows.tolist()]
+                folded = state.fold_events([events[i] for i in at], good.tolist(), offsets, values, self._forest)
                 state.next_offset = first + len(rows)
-                for incident in folded.incidents:
-                    incident.attach(batch.values[batch.index[at[incident.index]]])
                 for name in ("features", "score", "tail", "forest", "evidence", "patterns"):
                     getattr(out, name)[at] = getattr(folded, name)
                 alerted = np.flatnonzero(folded.kind)
@@ -153,15 +153,9 @@ class Replay:
     def _number(self, partition: int, first_offset: NDArray[np.float64]) -> NDArray[np.int64]:
         return first_offset.astype(np.int64) * len(self._states) + partition
 
-    def incidents(self) -> list[dict[str, Any]]:
-        """Incidents as they stand now, worst first: by risk, then events, then age.
-
-        Returns
-        -------
-        list of dict
-                As published last, with the count, the times and the risk that they have come to.
-        """
-        return worst_first([body for incidents in self._incidents for body in incidents.bodies()])
+    def incidents(self) -> list[Incident]:
+        """Incidents as they stand now, the worst first: by evidence, then number of alerts, then age."""
+        return worst_first(one for partition in self._incidents for one in partition.incidents())
 
 
 def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.alerts.explain import Alert
+from streamguard.alerts.explain import Alert, EntityKind
 from streamguard.alerts.incident import Incident, incident_of
 from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS, Columns, columns
@@ -29,6 +29,19 @@ from streamguard.state.profile_cache import ProfileCache, Read
 TABLE_PAGES = crowd.ROWS * crowd.WIDTH // crowd.PAGE
 SOURCE_PAGES = crowd.SOURCES // crowd.SOURCES_PER_PAGE
 _META = struct.Struct("<Iq")
+
+
+class IncidentUpdate(NamedTuple):
+    """An incident to publish, and the event whose alert opened or raised it.
+
+    Attributes
+    ----------
+    event
+        Place of the event among the events of the chunk.
+    """
+
+    event: int
+    incident: Incident
 
 
 @dataclass(slots=True)
@@ -79,7 +92,7 @@ class Folded:
     evidence: NDArray[np.float64]
     kind: NDArray[np.int8]
     incident: NDArray[np.void]
-    incidents: list[Incident] = field(default_factory=list)
+    incidents: list[IncidentUpdate] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -100,6 +113,8 @@ class PartitionState:
         Profiles held in memory at the most; at least four times the events of a chunk.
     detection
         What is alerted.
+    topic
+        Name of the events topic, for incidents; None for a file.
 
     Raises
     ------
@@ -117,9 +132,12 @@ class PartitionState:
     9
     """
 
-    def __init__(self, partition: int, read: Read, *, resident: int, detection: Detection) -> None:
+    def __init__(
+        self, partition: int, read: Read, *, resident: int, detection: Detection, topic: str | None = None
+    ) -> None:
         self.partition = partition
         self._read = read
+        self._topic = topic
         self._alert_bits = detection.alert_bits
         self._gap_ms = int(detection.incident_gap_seconds * 1000)
         self._cache = ProfileCache(partition, read, resident)
@@ -170,13 +188,10 @@ class PartitionState:
             Adds its evidence to verdicts; the state does not depend on it.
         """
         events, index, refused = parse(values)
-        out = self.fold_events(events, index, offsets, forest)
+        out = self.fold_events(events, index, offsets, values, forest)
         out.refused = refused
         if len(offsets):
             self.next_offset = int(offsets[-1]) + 1
-        for incident in out.incidents:
-            incident.attach(values[index[incident.index]] or b"null")
-            incident.index = index[incident.index]
         return out
 
     def fold_events(
@@ -184,9 +199,18 @@ class PartitionState:
         events: list[Event],
         index: list[int],
         offsets: NDArray[np.int64],
+        values: Sequence[bytes | None],
         forest: Forest | None = None,
     ) -> Folded:
-        """Fold events that are parsed already; see `fold`."""
+        """Fold events that are parsed already; see `fold`.
+
+        Parameters
+        ----------
+        events, index
+            The n events, and the place of each among the records.
+        offsets, values
+            Of all records, refused ones included.
+        """
         n = len(events)
         c = columns(events)
         rows = self._cache.rows(c.users)
@@ -228,14 +252,14 @@ class PartitionState:
             return out
         texts, width = c.texts, len(TEXTS)
         memories = intern_requests[:interned].tolist()
-        values = c.hashes[intern_requests[:interned, 0], intern_requests[:interned, 1]].tolist()
+        hashes = c.hashes[intern_requests[:interned, 0], intern_requests[:interned, 1]].tolist()
         done = 0
 
         def remember(before: int) -> None:
             nonlocal done
             while done < len(memories) and memories[done][0] < before:
                 i, column, place = memories[done]
-                self.dictionary.remember(place, values[done], texts[i * width + column])
+                self.dictionary.remember(place, hashes[done], texts[i * width + column])
                 done += 1
 
         for k, i in enumerate(np.flatnonzero(out.kind > 0).tolist()):
@@ -243,7 +267,7 @@ class PartitionState:
             alert = Alert(
                 partition=self.partition,
                 index=i,
-                entity_kind=ENTITY_KINDS[out.kind[i]],
+                entity_kind=cast(EntityKind, ENTITY_KINDS[out.kind[i]]),
                 first_offset=int(out.incident["first_offset"][i]),
                 first_ms=int(out.incident["first_ms"][i]),
                 count=int(out.incident["count"][i]),
@@ -262,7 +286,9 @@ class PartitionState:
                 profile=self._snapshots[k],
                 context=context[k],
             )
-            out.incidents.append(incident_of(alert, self.dictionary.texts))
+            record = values[index[i]] or b"null"
+            incident = incident_of(alert, self.dictionary.texts, record, self._topic)
+            out.incidents.append(IncidentUpdate(i, incident))
         remember(n)
         return out
 

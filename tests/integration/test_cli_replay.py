@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests import logins
+from tests.incidents import published
 
 pytestmark = pytest.mark.integration
 
@@ -46,13 +47,15 @@ def lines(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) 
 def test_replay_json_is_an_incident_a_line_worst_first(table: Path) -> None:
     code, out, err = streamguard("replay", table, "--json")
     assert code == 0
-    incidents = [json.loads(line) for line in out.splitlines()]
+    incidents = [published(line.encode()) for line in out.splitlines()]
     assert {
         "id", "entity", "first_seen", "last_seen", "count", "risk", "severity", "technique", "reasons",
     } <= set(incidents[0])  # fmt: skip
     assert set(incidents[0]["entity"]) == {"kind", "value"}
     assert set(incidents[0]["reasons"][0]) == {"feature", "actual", "typical", "bits", "share"}
-    assert [i["risk"] for i in incidents] == sorted((i["risk"] for i in incidents), reverse=True)
+    assert [i["evidence_bits"] for i in incidents] == sorted(
+        (i["evidence_bits"] for i in incidents), reverse=True
+    )
     assert "is_attack" not in out
     assert f"1,160 events, {len(incidents)} incidents, no row refused" in err
 

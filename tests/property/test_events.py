@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamguard.alerts.incident import encode
 from streamguard.events.event import MAX_EVENT_BYTES, REASONS, epoch_ms, parse
 from streamguard.settings.schema import Detection
+from tests.incidents import published
 from tests.streams import START, Partition, event, fold_one
 
 FIELDS = (
@@ -55,10 +57,10 @@ def assert_survives(value: bytes | None) -> None:
     assert folded.index + [r.index for r in folded.refused] in ([0, 1, 2], [0, 2, 1])
     for name in ("features", "raw", "excess", "score", "tail", "evidence"):
         assert np.isfinite(getattr(folded, name)).all(), name
-    for incident in folded.incidents:
-        incident.locate("security-events")
-        assert len(incident.encode()) < 1_000_000
-        assert msgspec.json.decode(incident.encode())["event"] is not None
+    for update in folded.incidents:
+        record = encode(update.incident)
+        assert len(record) < 1_000_000
+        assert published(record)["event"] is not None
     partition.save()
     assert partition.state.next_offset == 3
     again = fold_one(Partition(partition.saved, resident=64), event(START + 2000, "ann"), 3)
@@ -82,7 +84,7 @@ def test_each_odd_value_in_each_field(field: str) -> None:
     assert np.isfinite(folded.features).all()
     assert np.isfinite(folded.evidence).all()
     for incident in folded.incidents:
-        assert incident.encode()
+        assert encode(incident.incident)
     partition.save()
 
 
@@ -170,7 +172,7 @@ def test_an_alerted_event_with_an_unreadable_ignored_field_is_told_with_its_text
     for odd in (b'"\xff"', b"1e999", b"9" * 5000):
         partition = Partition(resident=64, detection=Detection(alert_risk=0.0))
         folded = fold_one(partition, document({"unknown": odd}), 0)
-        body = msgspec.json.decode(folded.incidents[0].encode())
+        body = published(encode(folded.incidents[0].incident))
         assert "mimikatz" in body["event"]
 
 
@@ -184,7 +186,7 @@ def test_an_incident_is_small_however_large_its_event() -> None:
         partition = Partition(resident=64, detection=Detection(alert_risk=0.0))
         for user in (value, value.replace(b'"eve"', b'""')):
             for incident in fold_one(partition, user, (partition.state.next_offset or 0)).incidents:
-                assert len(incident.encode()) < 500_000
+                assert len(encode(incident.incident)) < 500_000
 
 
 @given(st.one_of(st.integers(), st.floats(), st.text(max_size=30), st.datetimes().map(str)))

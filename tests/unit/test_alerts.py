@@ -12,6 +12,7 @@ from streamguard.alerts.explain import MAX_CHARACTERS, MAX_REASONS
 from streamguard.alerts.verdict import SEVERITIES, risk, severity
 from streamguard.fold.profile import COMPONENTS
 from streamguard.settings.schema import Detection
+from tests.incidents import bodies
 from tests.streams import HOUR, START, Partition, event, fold_one, habit
 
 BASE = habit(3000)
@@ -24,10 +25,9 @@ def one(value: bytes, base: list[bytes] = BASE) -> dict[str, Any]:
     before = Partition()
     before.run(base)
     partition = Partition(before.saved, detection=Detection(alert_risk=0.0))
-    (incident,) = fold_one(partition, value, len(base)).incidents
-    incident.locate("security-events")
-    decoded: dict[str, Any] = msgspec.json.decode(incident.encode())
-    return decoded
+    (update,) = fold_one(partition, value, len(base)).incidents
+    (body,) = bodies([update.incident])
+    return body
 
 
 def stolen() -> bytes:
@@ -52,7 +52,7 @@ def test_an_incident_says_who_when_how_bad_and_what_happened() -> None:
     assert body["severity"] in SEVERITIES
     assert body["technique"] == "T1059.001"
     assert [p["name"] for p in body["patterns"]] == ["encoded_command"]
-    assert body["origin"] == {"topic": "security-events", "partition": 0, "offset": 3000}
+    assert body["origin"] == {"topic": None, "partition": 0, "offset": 3000}
     assert body["event"]["note"] == "kept for the reader"
     assert body["model"] == {"version": None, "forest_bits": None}
     assert body["id"].startswith("0-3000-")

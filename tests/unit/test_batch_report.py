@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
+from streamguard.alerts.explain import Reason
+from streamguard.alerts.incident import Entity
 from streamguard.batch.detection.assessment import assess
 from streamguard.batch.detection.clusters import peer_groups
 from streamguard.batch.detection.detect import DetectionResult
@@ -77,8 +80,11 @@ def whole() -> Report:
 def hostile() -> FoldResult:
     history = fold_result(names=HOSTILE)
     history.incidents[:] = [
-        {**incident(name, k, event={"user": name, name: name}), "severity": "critical"}
-        | {"reasons": [{"feature": name, "actual": name, "typical": name, "bits": 3.0, "share": 0.5}]}
+        replace(
+            incident(name, k, event={"user": name, name: name}),
+            severity="critical",
+            reasons=[Reason(name, name, name, 3.0, 0.5)],
+        )
         for k, name in enumerate(HOSTILE)
     ]
     history.counts[0].refused_first.append((3, "not_json", HOSTILE[0]))
@@ -148,24 +154,21 @@ def test_groups_and_users_are_told(whole: Report) -> None:
 
 def test_incidents_know_the_peer_group_of_their_user() -> None:
     history = fold_result()
-    crowd = incident("partition 0", 9)
-    crowd["entity"] = {"kind": "crowd", "value": "partition 0"}
+    crowd = replace(incident("partition 0", 9), entity=Entity("crowd", "partition 0"))
     history.incidents.append(crowd)
-    anomalies = made(history).incidents
-    assert [type(a["peer_group"]) for a in anomalies] == [int, int, int, type(None)]
-    assert anomalies[0]["event"] == history.incidents[0]["event"]
-    assert {a["peer_group"] for a in made(history, algorithm="isolation_forest").incidents} == {None}
+    incidents = made(history).incidents
+    assert [type(one.peer_group) for one in incidents] == [int, int, int, type(None)]
+    assert incidents[0].event == history.incidents[0].event
+    assert {one.peer_group for one in made(history, algorithm="isolation_forest").incidents} == {None}
 
 
 def test_users_are_told_with_their_incidents() -> None:
     history = fold_result()
     history.incidents.append(incident("user0000", 1))
-    crowd = incident("user0000", 9)
-    crowd["entity"]["kind"] = "crowd"
-    history.incidents.append(crowd)
+    history.incidents.append(replace(incident("user0000", 9), entity=Entity("crowd", "user0000")))
     told = {user.user: (user.incidents, user.worst_incident_risk) for user in made(history).users}
-    risk = history.incidents[0]["risk"]
-    assert told["user0000"] == (2, max(risk, history.incidents[3]["risk"]))
+    risk = history.incidents[0].risk
+    assert told["user0000"] == (2, max(risk, history.incidents[3].risk))
     assert told["user0001"] == (1, risk)
     assert {told[name] for name in told.keys() - {"user0000", "user0001", "user0002"}} == {(0, None)}
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from streamguard.alerts.incident import Entity
 from streamguard.batch.folding.bottom_k import KEPT
 from streamguard.batch.folding.fold_file import SCHEMA, load
 from streamguard.batch.folding.fold_range import fold_range
@@ -108,8 +109,8 @@ def test_an_attack_is_flagged_and_told(tmp_path: Path) -> None:
 
     assert result.counts[0].alerted > len(result.alerts) == result.alerts.alerted.sum() == SAMPLING.alerts
     assert set(result.alerts.offset[result.alerts.strength > 15]) <= set(attack)
-    assert result.incidents[0]["entity"] == {"kind": "user", "value": "user3"}
-    assert result.incidents[0]["event"]["source_ip"] == "203.0.113.9"
+    assert result.incidents[0].entity == Entity("user", "user3")
+    assert result.incidents[0].event["source_ip"] == "203.0.113.9"
     worst = result.users.user[np.argmax(result.users.peak)]
     assert worst == "user3"
 
@@ -226,14 +227,12 @@ def test_the_worst_incidents_are_held_and_no_more() -> None:
         ]
     whole, few = Incidents(), Incidents(5)
     for folded in Partition().chunks(values):
-        for incident in folded.incidents:
-            incident.attach(b"{}")
         whole.follow(folded)
         few.follow(folded)
-        assert len(few.bodies()) <= 10
+        assert len(few.incidents()) <= 10
 
-    assert len(whole.bodies()) > 10
-    assert worst_first(few.bodies())[:5] == worst_first(whole.bodies())[:5]
+    assert len(whole.incidents()) > 10
+    assert worst_first(few.incidents())[:5] == worst_first(whole.incidents())[:5]
 
 
 @pytest.mark.parametrize("damaged", [b"", b"?" * 500, None])

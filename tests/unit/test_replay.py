@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamguard.alerts.incident import Entity, Origin
 from streamguard.fold.features import NAMES
 from streamguard.history.files import Batch, read
 from streamguard.history.partitioner import partition_of
@@ -70,9 +71,9 @@ def test_the_attacks_are_the_incidents_and_nothing_else_is(file: str, rows: list
     assert alerted[attack].mean() > 0.8
     assert alerted[~attack].mean() < 0.01
     worst = replay.incidents()[0]
-    assert worst["entity"]["value"] in (logins.ATTACKER, "user1", "user2")
-    assert worst["reasons"]
-    assert worst["event"]["source_ip"] == logins.ATTACKER
+    assert worst.entity.value in (logins.ATTACKER, "user1", "user2")
+    assert worst.reasons
+    assert worst.event["source_ip"] == logins.ATTACKER
 
 
 def test_an_incident_ends_with_its_last_alert_though_that_was_not_told(
@@ -81,11 +82,11 @@ def test_an_incident_ends_with_its_last_alert_though_that_was_not_told(
     replay, scored = replayed(file, partitions=2)
     stamps = np.array([row["timestamp"] for row in rows])
     for incident in replay.incidents():
-        partition, offset, _ = incident["id"].split("-")
+        partition, offset, _ = incident.id.split("-")
         own = scored.incident == int(offset) * 2 + int(partition)
-        assert incident["count"] == own.sum()
-        assert incident["last_seen"] == _moment(stamps[own].max())
-        assert incident["first_seen"] == _moment(stamps[own].min())
+        assert incident.count == own.sum()
+        assert incident.last_seen == _moment(stamps[own].max())
+        assert incident.first_seen == _moment(stamps[own].min())
 
 
 def _moment(ms: int) -> str:
@@ -96,9 +97,9 @@ def test_incidents_come_worst_first_with_ids_of_their_own(file: str) -> None:
     replay, _ = replayed(file)
     incidents = replay.incidents()
     assert len(incidents) > 1
-    keys = [(-i["risk"], -i["count"], i["first_seen"]) for i in incidents]
+    keys = [(-i.evidence_bits, -i.count, i.first_seen) for i in incidents]
     assert keys == sorted(keys)
-    assert len({i["id"] for i in incidents}) == len(incidents)
+    assert len({i.id for i in incidents}) == len(incidents)
 
 
 def test_refused_rows_are_counted_and_have_offsets() -> None:
@@ -116,11 +117,11 @@ def test_refused_rows_are_counted_and_have_offsets() -> None:
     replay.feed(batch(b"?", event("a", "never"), event("b")))
     assert replay.events == 1
     assert replay.refused == {"not_json": 1, "bad_timestamp": 1}
-    assert replay.incidents()[0]["origin"]["offset"] == 2
+    assert replay.incidents()[0].origin.offset == 2
 
     spread = Replay(4, detection=Detection(alert_risk=0.0))
     spread.feed(batch(event("b", "never"), event("b")))
-    assert spread.incidents()[0]["origin"] == {"topic": None, "partition": partition_of(b"b", 4), "offset": 1}
+    assert spread.incidents()[0].origin == Origin(None, partition_of(b"b", 4), 1)
 
 
 def test_events_without_user_have_the_partition_of_the_empty_key(tmp_path: Path) -> None:
@@ -128,8 +129,8 @@ def test_events_without_user_have_the_partition_of_the_empty_key(tmp_path: Path)
     path.write_text("timestamp,source_ip,event_type,status\n1700000000,10.0.0.1,login,failure\n")
     replay, _ = replayed(str(path), detection=Detection(alert_risk=0.0))
     (incident,) = replay.incidents()
-    assert incident["entity"] == {"kind": "source", "value": "10.0.0.1"}
-    assert incident["origin"]["partition"] == partition_of(b"", 4)
+    assert incident.entity == Entity("source", "10.0.0.1")
+    assert incident.origin.partition == partition_of(b"", 4)
 
 
 def test_profiles_beyond_those_in_memory_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +155,6 @@ def test_a_forest_adds_to_the_verdict_and_changes_no_state(file: str) -> None:
     np.testing.assert_array_equal(scored.score, plain.score)
     np.testing.assert_array_equal(scored.forest, forest.bits(plain.features))
     assert (scored.evidence >= plain.evidence).all()
-    assert [i["id"] for i in with_forest.incidents()] != []
-    assert {i["id"] for i in with_forest.incidents()} == {i["id"] for i in without.incidents()}
-    assert with_forest.incidents()[0]["model"]["version"] == forest.version
+    assert [i.id for i in with_forest.incidents()] != []
+    assert {i.id for i in with_forest.incidents()} == {i.id for i in without.incidents()}
+    assert with_forest.incidents()[0].model.version == forest.version

@@ -227,7 +227,7 @@ def _table(
     }
     caught = set().union(*by_incident.values()) & campaigns if by_incident else set()
     false = [name for name, found in by_incident.items() if not found]
-    grave = [name for name in false if seen.incidents[name]["severity"] in ("high", "critical")]
+    grave = [name for name in false if seen.incidents[name].severity in ("high", "critical")]
     p50, p99 = np.percentile(seen.latencies, [50, 99]) if seen.latencies else (float("nan"), float("nan"))
     rows = [
         ("attacks injected / caught", f"{len(campaigns)} / {len(caught)}"),
@@ -253,11 +253,9 @@ def _worst(campaign: str, by_incident: dict[str, set[str | None]], seen: Seen) -
     found = [seen.incidents[name] for name, campaigns in by_incident.items() if campaign in campaigns]
     if not found:
         return "missed"
-    worst = max(found, key=lambda body: float(body["risk"]))
-    entity, technique = worst["entity"], worst["technique"]
-    return (
-        f"{worst['severity']} {worst['risk']}  {entity['kind']} {entity['value']}  {technique or ''}".rstrip()
-    )
+    worst = max(found, key=lambda incident: incident.evidence_bits)
+    entity = f"{worst.entity.kind} {worst.entity.value}"
+    return f"{worst.severity} {worst.risk}  {entity}  {worst.technique or ''}".rstrip()
 
 
 def _keep(settings: Settings, users: int, seed: int, rate: int, worker: RunningWorker) -> None:

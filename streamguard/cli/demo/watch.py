@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import dataclass, field
-from typing import Any
 
 import click
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
+from streamguard.alerts.incident import Incident, decode
+from streamguard.cli.incident_text import paragraph
+
 SHOWN = ("high", "critical")
-MAX_CHARACTERS_SHOWN = 100
-"""Characters of a value that are printed."""
-_COLOURS = {"low": "white", "medium": "yellow", "high": "magenta", "critical": "red"}
 
 
 @dataclass
@@ -30,7 +28,7 @@ class Seen:
         Milliseconds from each told event to its incident's record.
     """
 
-    incidents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    incidents: dict[str, Incident] = field(default_factory=dict)
     events: dict[str, set[str]] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
 
@@ -74,7 +72,7 @@ class Watch(threading.Thread):
                     break
                 continue
             if message.error() is None:
-                self._take(json.loads(message.value()), message.timestamp()[1])
+                self._take(decode(message.value()), message.timestamp()[1])
         self._consumer.close()
 
     def finish(self) -> Seen:
@@ -83,37 +81,12 @@ class Watch(threading.Thread):
         self.join()
         return self.seen
 
-    def _take(self, incident: dict[str, Any], published_ms: int) -> None:
-        name = incident["id"]
+    def _take(self, incident: Incident, published_ms: int) -> None:
+        name = incident.id
         before = self.seen.incidents.get(name)
         self.seen.incidents[name] = incident
-        event = incident["event"]
+        event = incident.event
         self.seen.events.setdefault(name, set()).add(event["event_id"])
         self.seen.latencies.append(published_ms - event["timestamp"])
-        if incident["severity"] in SHOWN and (before is None or before["severity"] not in SHOWN):
-            click.echo(in_words(incident))
-
-
-def in_words(incident: dict[str, Any]) -> str:
-    """An incident as a person reads it: who, how bad, what it looks like, and the three strongest reasons."""
-    entity = incident["entity"]
-    head = click.style(f"{incident['severity'].upper():8}", fg=_COLOURS[incident["severity"]], bold=True)
-    what = (
-        "; ".join(f"{p['description']} ({p['technique']})" for p in incident["patterns"])
-        or "unlike this user"
-    )
-    lines = [f"  {head} risk {incident['risk']:.0f}  {entity['kind']} {entity['value']}: {what}"]
-    lines += [
-        f"           {reason['feature'].replace('_', ' ')}: {_cut(reason['actual'])}; "
-        f"usual: {_cut(reason['typical'])} ({reason['bits']:.1f} bits)"
-        for reason in incident["reasons"][:3]
-    ]
-    return "\n".join(lines)
-
-
-def _cut(text: str) -> str:
-    return (
-        text
-        if len(text) <= MAX_CHARACTERS_SHOWN
-        else text[: MAX_CHARACTERS_SHOWN - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    )
+        if incident.severity in SHOWN and (before is None or before.severity not in SHOWN):
+            click.echo(paragraph(incident))

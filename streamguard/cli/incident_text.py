@@ -1,0 +1,66 @@
+"""Incidents as text for a terminal: a table, and one incident in a few lines; text of attackers is made safe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from streamguard.alerts.explain import Reason
+from streamguard.alerts.incident import Incident, PatternMatch
+from streamguard.text import printable, shortened
+
+MAX_CHARACTERS = 100
+"""Length of a value in the text; JSON output has all of it."""
+MAX_NAME_WIDTH = 40
+_COLOURS = {"low": "white", "medium": "yellow", "high": "magenta", "critical": "red"}
+
+
+def table(incidents: Sequence[Incident], total: int) -> str:
+    """Incidents as a table: a line each, with patterns and reasons below it.
+
+    Parameters
+    ----------
+    incidents
+        The rows.
+    total
+        How many incidents there are.
+    """
+    if not total:
+        return "no incidents\n"
+    names = [printable(f"{one.entity.kind} {one.entity.value}") for one in incidents]
+    width = max(len("WHO"), *(min(len(name), MAX_NAME_WIDTH) for name in names))
+    lines = [
+        f"{'BITS':>6}  {'RISK':>5}  {'SEVERITY':8}  {'EVENTS':>6}  {'FIRST SEEN':19}  {'LAST SEEN':19}  "
+        f"{'WHO':{width}}  TECHNIQUE"
+    ]
+    for one, name in zip(incidents, names, strict=True):
+        first, last = (time[:19].replace("T", " ") for time in (one.first_seen, one.last_seen))
+        lines.append(
+            f"{one.evidence_bits:6.1f}  {one.risk:5.1f}  {one.severity:8}  {one.count:6,}  {first}  {last}  "
+            f"{name:{width}}  {one.technique or '-'}"
+        )
+        lines += [f"{'':9}{_pattern(pattern)}" for pattern in one.patterns]
+        lines += [f"{'':9}{_reason(reason)}" for reason in one.reasons]
+    if total > len(incidents):
+        lines.append(f"... and {total - len(incidents):,} more: --top 0 and --json show all")
+    return "".join(line + "\n" for line in lines)
+
+
+def paragraph(incident: Incident) -> str:
+    """One incident in a few lines: who, how severe, which pattern, and the three strongest reasons."""
+    head = click.style(f"{incident.severity.upper():8}", fg=_COLOURS[incident.severity], bold=True)
+    what = "; ".join(f"{p.description} ({p.technique})" for p in incident.patterns) or "unlike this user"
+    name = printable(f"{incident.entity.kind} {incident.entity.value}")
+    lines = [f"  {head} risk {incident.risk:.0f}  {name}: {what}"]
+    lines += [f"{'':11}{_reason(reason)}" for reason in incident.reasons[:3]]
+    return "\n".join(lines)
+
+
+def _pattern(pattern: PatternMatch) -> str:
+    return f"{pattern.name.replace('_', ' ')}: {pattern.description}"
+
+
+def _reason(reason: Reason) -> str:
+    actual, typical = (printable(shortened(text, MAX_CHARACTERS)) for text in (reason.actual, reason.typical))
+    return f"{reason.feature.replace('_', ' ')}: {actual}; usual: {typical} ({reason.bits:.1f} bits)"

@@ -1,0 +1,113 @@
+"""The incident as a contract: `python -m tests.unit.test_incident` writes its JSON Schema and its reference page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from streamguard.alerts.incident import SCHEMA_VERSION, Incident, decode, encode, json_schema
+from streamguard.history.incidents import worst_first
+from tests.batches import incident
+from tests.incidents import published
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "streamguard" / "alerts" / "incident.schema.json"
+PAGE = ROOT / "docs" / "reference" / "incident.md"
+START = "## Incident"
+
+
+def schema_text() -> str:
+    return json.dumps(json_schema(), indent=1) + "\n"
+
+
+def reference() -> str:
+    """A heading, a sentence and a table of fields for each object of the schema."""
+    schema = json_schema()
+    parts = []
+    for name, described in {"Incident": schema, **schema["$defs"]}.items():
+        rows = [
+            f"| `{field}` | {_kind(what)} | {what.get('description', '')} |"
+            for field, what in described["properties"].items()
+        ]
+        head = ["| field | type | meaning |", "|---|---|---|"]
+        parts.append("\n".join([f"## {name}", "", described["description"], "", *head, *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _kind(what: dict[str, Any]) -> str:
+    """The type of a field in words."""
+    if "anyOf" in what:
+        return " or ".join(_kind(part) for part in what["anyOf"])
+    if "$ref" in what:
+        name = what["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in what:
+        return ", ".join(f"`{value}`" for value in what["enum"])
+    if what.get("type") == "array":
+        return f"array of {_kind(what['items'])}"
+    return str(what.get("type", "any JSON"))
+
+
+def test_schema_and_page_are_current() -> None:
+    assert SCHEMA.read_text() == schema_text()
+    page = PAGE.read_text()
+    assert page[page.index(START) :] == reference()
+
+
+def test_every_field_is_described() -> None:
+    schema = json_schema()
+    for described in (schema, *schema["$defs"].values()):
+        for field, what in described["properties"].items():
+            assert what.get("description") or "$ref" in what, field
+    assert set(schema["required"]) == set(Incident.__struct_fields__)
+
+
+def test_an_incident_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        incident("ann", 1).risk = 0.0  # type: ignore[misc]
+
+
+def test_a_reader_gets_what_was_published_and_ignores_later_fields() -> None:
+    one = incident("ann", 7)
+    assert decode(encode(one)) == one
+    later = {**msgspec.to_builtins(one), "schema_version": SCHEMA_VERSION, "of_a_later_version": [1]}
+    assert decode(msgspec.json.encode(later)) == one
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("severity", "grave"),
+        ("risk", 101.0),
+        ("entity", {"kind": "host", "value": "a"}),
+        ("count", 0),
+        ("first_seen", "today"),
+    ],
+)
+def test_a_value_outside_the_contract_is_refused(field: str, value: object) -> None:
+    body = {**msgspec.to_builtins(incident("ann", 7)), field: value}
+    with pytest.raises(jsonschema.ValidationError):
+        published(msgspec.json.encode(body))
+    with pytest.raises(msgspec.ValidationError):
+        decode(msgspec.json.encode(body))
+
+
+def test_the_worst_is_first_though_risk_ends_at_100() -> None:
+    high = msgspec.structs.replace(
+        incident("ann", 1), risk=100.0, severity="high", evidence_bits=18.0, count=90
+    )
+    critical = msgspec.structs.replace(
+        incident("bob", 2), risk=100.0, severity="critical", evidence_bits=110.0
+    )
+    assert worst_first([high, critical]) == [critical, high]
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(schema_text())
+    text = PAGE.read_text()
+    PAGE.write_text(text[: text.index(START)] + reference())
