@@ -1,1 +1,1 @@
-"""The batch layer: history becomes features, models and a report."""
+"""The batch layer: it turns history into features, models and a report."""

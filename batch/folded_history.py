@@ -1,4 +1,4 @@
-"""A history folded by an engine, checked against its plan, and loaded."""
+"""Folds a history with the configured engine, checks it against its plan, and loads the result."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class FoldedHistory:
     Attributes
     ----------
     about
-        What it is of.
+        Source, settings and offsets of the history.
     result
-        What it comes to.
+        The folded events, users and incidents.
     continues
-        The run that it went on from; None if it was begun anew.
+        Id of the run that this history continues; None for a new history.
     """
 
     about: HistoryMetadata
@@ -46,21 +46,21 @@ def fold_history(
     spark: SparkSession | None,
     say: Callable[[str], None],
 ) -> FoldedHistory:
-    """Fold every offset_range into its file, with what the files are of beside them.
+    """Fold every offset range into its file, and write the metadata of the history beside the files.
 
     Parameters
     ----------
     directory
-        Of the files.
+        Directory of the files.
     spark
         The session, if `batch.engine` is "spark".
     say
-        Hears of each partition that is done.
+        Called with a message for each folded partition.
 
     Raises
     ------
     PlanError
-        If something planned was not read.
+        If planned records were not read.
     """
     _fold(plan, settings, directory, spark, say)
     about = write_about(directory, plan.source, settings, plan.ranges, plan.earlier)

@@ -1,4 +1,4 @@
-"""A retrain in its five steps: read, features, vectors, detect, export; then the gate, and the registry."""
+"""A retrain in five steps (plan, fold, select, train, publish), followed by the promotion of the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streamguard.batch.detection.detect import DetectionResult, detect
 from streamguard.batch.folded_history import fold_history
 from streamguard.batch.folding.fold_result import FoldResult
 from streamguard.batch.folding.resume import of_topic
-from streamguard.batch.planning import Request, RetrainPlan, check_input, planned, registry_settings
+from streamguard.batch.planning import Request, RetrainPlan, check_input, make_plan, registry_settings
 from streamguard.batch.report_schema import Report
 from streamguard.batch.reporting import export, html, report
 from streamguard.batch.runs import REPORT, Run, Runs
@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a retrain came to; `--json` prints it."""
+    """Result of a retrain; `--json` prints it."""
 
     run_id: str
     directory: str
@@ -47,20 +47,20 @@ class Outcome(msgspec.Struct, frozen=True):
     users: int
     users_at_risk: int
     version: str | None
-    """Of the forest; None if none was trained."""
+    """Version of the forest; None if no forest was trained."""
     current: bool
-    """Whether it is the registry's current one now."""
+    """Whether this version is now the registry's current one."""
     previous: str | None
-    """The current one before."""
+    """Version that was current before this run."""
     says: str
-    """Why, in a sentence."""
+    """The result and its reason, in one sentence."""
     seconds: dict[str, float]
 
     @classmethod
     def of(
         cls, body: Report, directory: Path, *, current: bool, says: str, seconds: dict[str, float]
     ) -> Outcome:
-        """Of a run that has reported, published in the directory."""
+        """Build the outcome of a run from its report and the directory in which it was published."""
         totals, model = body.totals, body.model
         return cls(
             run_id=body.run_id,
@@ -81,7 +81,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Steps:
-    """Prints what is done and remembers how long it took."""
+    """Prints the result of each step and measures its duration."""
 
     say: Say
     began: float = field(default_factory=time.time)
@@ -90,7 +90,7 @@ class _Steps:
 
     @property
     def done(self) -> dict[str, float]:
-        """Seconds of the steps that are over."""
+        """Seconds of each completed step."""
         return {name: seconds for name, seconds in self.seconds.items() if seconds}
 
     @contextmanager
@@ -103,23 +103,22 @@ class _Steps:
 
 
 def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
-    """Run once.
+    """Run one retrain.
 
     Raises
     ------
     PlanError
-        If what should be read is not there, or was not read as planned.
+        If records to read are missing, or were not read as planned.
     UnavailableError, SparkError
-        If there is no broker, or no Spark.
+        If Kafka or Spark is unavailable.
     BusyError
         If another retrain writes to the same output.
     RunsError
         If the output cannot be written.
     SettingsError
-        If the master of Spark is none.
+        If the Spark master is invalid.
     ArtifactError
-        If the registry cannot be used. What is found wrong with it only after the run is published takes nothing
-        from the run.
+        If the registry cannot be used. If this is detected only after the run was published, the run stays complete.
     """
     steps = _Steps(say)
     check_input(request)
@@ -132,26 +131,26 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
         scratch, folded = run.directory / "scratch", run.directory / "history"
         scratch.mkdir()
         folded.mkdir()
-        # Loading it takes a second, in which this process waits for the JVM or for those that fold.
+        # The import takes a second, in which this process waits for the JVM or for the folding processes anyway.
         threading.Thread(target=importlib.import_module, args=("sklearn.ensemble",), name="import").start()
         spark = stack.enter_context(_session(settings, scratch))
-        with steps.step("plan") as told:
+        with steps.step("plan") as print_result:
             latest = runs.latest()
-            plan = planned(settings, request, runs, scratch)
-            told(_planned(plan))
-        with steps.step("fold") as told:
+            plan = make_plan(settings, request, runs, scratch)
+            print_result(_plan_text(plan))
+        with steps.step("fold") as print_result:
             history = fold_history(plan, settings, folded, spark, say)
-            told(_folded(history.result))
-        with steps.step("select") as told:
-            chosen = challenger.choose(history.result.sample, settings)
-            told(_chosen(history.result, chosen))
-        with steps.step("train") as told:
-            detected = detect(history, chosen, request.algorithm, settings)
-            told(_found(detected))
-        with steps.step("publish") as told:
+            print_result(_fold_text(history.result))
+        with steps.step("select") as print_result:
+            selection = challenger.select(history.result.sample, settings)
+            print_result(_selection_text(history.result, selection))
+        with steps.step("train") as print_result:
+            detected = detect(history, selection, request.algorithm, settings)
+            print_result(_training_text(detected))
+        with steps.step("publish") as print_result:
             drift = challenger.drift_since(latest, detected.challenger, registry)
             decision = challenger.decide(detected.challenger, history.result.sample, registry, settings)
-            export.training_data(detected.assessment, chosen.mask, run.directory / "training_data")
+            export.training_data(detected.assessment, selection.mask, run.directory / "training_data")
             export.features(
                 history.result.users, detected.assessment, detected.peers, run.directory / "features"
             )
@@ -168,9 +167,9 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
                 seconds=steps.done,
             )
             shutil.rmtree(scratch)
-            directory = _published(runs, run, body, settings.batch.keep_runs)
-            told(f"{directory}: {REPORT}, report.html, training_data, features, history")
-        current, says = False, _no_forest(request, len(chosen.rows), settings)
+            directory = _publish(runs, run, body, settings.batch.keep_runs)
+            print_result(f"{directory}: {REPORT}, report.html, training_data, features, history")
+        current, says = False, _no_forest_reason(request, len(selection.rows), settings)
         if decision:
             current, says = decision.carry_out(registry)
             registry.prune(settings.models.keep_versions)
@@ -185,8 +184,11 @@ def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkS
     return opened(settings.spark, scratch)
 
 
-def _published(runs: Runs, run: Run, body: Report, keep: int) -> Path:
-    """Where the run is, once it is published with its report; of older ones, the last to go on from stays, too."""
+def _publish(runs: Runs, run: Run, body: Report, keep: int) -> Path:
+    """Publish the run with its report, and return its directory.
+
+    Old runs are removed. The newest run that a later run over a topic can continue is kept in any case.
+    """
     (run.directory / REPORT).write_bytes(report_schema.encode(body))
     (run.directory / "report.html").write_text(html.render(body), encoding="utf-8")
     directory = runs.publish(run)
@@ -196,19 +198,19 @@ def _published(runs: Runs, run: Run, body: Report, keep: int) -> Path:
     return directory
 
 
-def _no_forest(request: Request, rows: int, settings: Settings) -> str:
+def _no_forest_reason(request: Request, rows: int, settings: Settings) -> str:
     if request.algorithm == "kmeans":
-        return "no forest was asked for"
+        return "no forest was requested"
     return f"no model: {rows:,} quiet events to train on, {settings.gate.min_rows:,} are needed"
 
 
-def _planned(plan: RetrainPlan) -> str:
+def _plan_text(plan: RetrainPlan) -> str:
     count = sum(s.end - s.start for s in plan.ranges)
-    how = f"going on from {plan.earlier.run}" if plan.earlier else f"anew: {plan.before}"
-    return f"{counted(count, 'offset')} of {counted(len(plan.ranges), 'partition')} planned, {how}"
+    how = f"continues run {plan.earlier.run}" if plan.earlier else f"starts a new history: {plan.before}"
+    return f"{counted(count, 'offset')} of {counted(len(plan.ranges), 'partition')} to read; {how}"
 
 
-def _folded(result: FoldResult) -> str:
+def _fold_text(result: FoldResult) -> str:
     refused = sum(sum(c.refused.values()) for c in result.counts)
     return (
         f"{counted(sum(c.events for c in result.counts), 'event')} of {counted(len(result.users), 'user')} folded, "
@@ -216,20 +218,21 @@ def _folded(result: FoldResult) -> str:
     )
 
 
-def _chosen(result: FoldResult, chosen: Selection) -> str:
+def _selection_text(result: FoldResult, selection: Selection) -> str:
     return (
-        f"{counted(len(result.sample), 'event')} sampled, {len(chosen.rows):,} quiet ones to train on; "
-        f"{chosen.trimmed:.2%} left out as possible attacks"
+        f"{counted(len(result.sample), 'event')} sampled, {len(selection.rows):,} quiet events selected for training; "
+        f"{selection.trimmed:.2%} left out as possible attacks"
     )
 
 
-def _found(detected: DetectionResult) -> str:
+def _training_text(detected: DetectionResult) -> str:
     totals = detected.assessment.totals
-    parts = [f"{counted(totals.users_at_risk, 'user')} alerts"]
+    parts = [f"{counted(totals.users_at_risk, 'user')} at risk"]
     if detected.challenger is not None:
         version = detected.challenger.forest.version
         parts.append(
-            f"forest {version} alone flags {totals.forest_added:,} more of {totals.sampled:,} sampled events"
+            f"forest {version} adds {counted(totals.forest_added, 'alert')} "
+            f"in {counted(totals.sampled, 'sampled event')}"
         )
     if detected.peers is not None:
         parts.append(counted(len(detected.peers.groups), "peer group"))

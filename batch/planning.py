@@ -1,4 +1,4 @@
-"""What a retrain is asked for, and what follows: the source, the run it goes on from, and the offsets."""
+"""Turns the request for a retrain into a plan: the source, the run to continue, and the offset ranges."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ Algorithm = Literal["isolation_forest", "kmeans", "both"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one retrain is asked for, beside the settings.
+    """Options of one retrain, in addition to the settings.
 
     Attributes
     ----------
     input
-        A file, a directory of files, or an archive instead of Kafka.
-    since, until, most
+        A file, a directory of files, or an archive, to be read instead of Kafka.
+    since, until, max_records
         See `streamguard.batch.source.plan.plan`.
     fresh
-        Whether to begin anew instead of going on from the newest run of the source.
+        Whether to start a new history instead of continuing the newest run over the source.
     algorithm
-        What looks for anomalies; a forest is trained and promoted in any case but `kmeans`.
+        The detectors to use. All of them except `kmeans` train a forest and promote it.
     """
 
     input: str | None = None
     since: Limit | None = None
     until: Limit | None = None
-    most: int | None = None
+    max_records: int | None = None
     fresh: bool = False
     algorithm: Algorithm = "both"
 
 
 @dataclass(frozen=True, slots=True)
 class RetrainPlan:
-    """What a retrain reads.
+    """The records that a retrain reads.
 
     Attributes
     ----------
     source
-        Where from.
+        Source of the records.
     ranges
-        A partition each.
+        One offset range for each partition.
     before
-        The history it goes on from, or why it begins anew.
+        The history that the run continues, or the reason for starting a new one.
     """
 
     source: Source
@@ -67,12 +67,12 @@ class RetrainPlan:
 
     @property
     def earlier(self) -> ResumePoint | None:
-        """The history it goes on from, if there is one."""
+        """The history that the run continues, if there is one."""
         return None if isinstance(self.before, str) else self.before
 
 
 def registry_settings(settings: Settings) -> Models:
-    """Of the registry that is named, or of one beside the runs."""
+    """Settings of the configured registry, or of a registry inside the output directory of the runs."""
     named = settings.models
     if named.registry:
         return named
@@ -80,40 +80,40 @@ def registry_settings(settings: Settings) -> Models:
 
 
 def check_input(request: Request) -> None:
-    """Look whether there is what the request names, before anything is made for it.
+    """Check that the requested input exists, before anything is written.
 
     Raises
     ------
     PlanError
-        If there is not, it cannot be opened, or files are asked for by offsets.
+        If the input is missing or cannot be opened, or if limits for files are given as offsets.
     """
     if request.input is not None and archive_manifest.read(Path(request.input)) is None:
         _times(request)
         check_files(request.input)
 
 
-def planned(settings: Settings, request: Request, runs: Runs, scratch: Path) -> RetrainPlan:
-    """Open the source, and say what is read of every partition.
+def make_plan(settings: Settings, request: Request, runs: Runs, scratch: Path) -> RetrainPlan:
+    """Open the source, and compute the offset range of every partition.
 
     Parameters
     ----------
     runs
-        Among them the one to go on from.
+        The published runs, one of which may be continued.
     scratch
-        Files are laid out as a topic there.
+        Directory in which input files are laid out like a topic.
 
     Raises
     ------
     PlanError
-        If what should be read is not there or cannot be read, or limits leave nothing of it.
+        If records to read are missing or unreadable, or if the limits leave no record.
     """
-    source = _opened(settings, request, scratch)
-    before = _going_on_from(runs, source, settings, request)
+    source = _open_source(settings, request, scratch)
+    before = _resume_point(runs, source, settings, request)
     earlier = before if isinstance(before, ResumePoint) else None
-    return RetrainPlan(source, _stretches(source, earlier, request), before)
+    return RetrainPlan(source, _offset_ranges(source, earlier, request), before)
 
 
-def _opened(settings: Settings, request: Request, scratch: Path) -> Source:
+def _open_source(settings: Settings, request: Request, scratch: Path) -> Source:
     if request.input is None:
         return KafkaSource(Brokers.of(settings), settings.kafka.events_topic)
     archive = archive_manifest.read(Path(request.input))
@@ -126,41 +126,42 @@ def _opened(settings: Settings, request: Request, scratch: Path) -> Source:
         partitions=settings.kafka.partitions,
         since_ms=since,
         until_ms=until,
-        most=request.most,
+        max_records=request.max_records,
     )
 
 
 def _times(request: Request) -> tuple[int | None, int | None]:
     since, until = request.since, request.until
     if isinstance(since, Mapping) or isinstance(until, Mapping):
-        raise PlanError("files have no offsets: give --since and --until as times")
+        raise PlanError("files have no offsets: specify --since and --until as times")
     return since, until
 
 
-def _going_on_from(runs: Runs, source: Source, settings: Settings, request: Request) -> ResumePoint | str:
-    """The history to go on from, or why this run begins anew: the latest run's, or the newest that fits.
+def _resume_point(runs: Runs, source: Source, settings: Settings, request: Request) -> ResumePoint | str:
+    """The history to continue, or the reason for starting a new one.
 
-    Runs over files, over another topic or with other settings come in between without harm.
+    The latest run is continued, or else the newest run that fits. Runs over files, over another topic or with
+    other settings may lie in between.
     """
     if isinstance(source, FileSource):
-        return "files are folded anew"
+        return "files are always folded from the beginning"
     if request.fresh:
-        return "as asked"
+        return "requested by --fresh or --since"
     latest = runs.latest()
     ids = [] if latest is None else [latest.name, *reversed(runs.published())]
     return newest((runs.directory / id / "history" for id in dict.fromkeys(ids)), source, settings)
 
 
-def _stretches(source: Source, before: ResumePoint | None, request: Request) -> list[OffsetRange]:
+def _offset_ranges(source: Source, before: ResumePoint | None, request: Request) -> list[OffsetRange]:
     if isinstance(source, FileSource):
         ranges = plan(source, None)
     else:
-        ranges = plan(source, before, since=request.since, until=request.until, most=request.most)
+        ranges = plan(source, before, since=request.since, until=request.until, max_records=request.max_records)
     limited = request.since is not None or request.until is not None
     nothing = all(s.start == s.end for s in ranges)
     if isinstance(source, FileSource) and nothing and not limited:
-        raise PlanError(f"nothing to read: there are no rows in {request.input}")
+        raise PlanError(f"nothing to read: {request.input} has no rows")
     if request.fresh and limited and nothing:
-        # The next run would go on from there.
-        raise PlanError("nothing to read: no record lies within --since and --until")
+        # The next run would continue this empty history.
+        raise PlanError("nothing to read: no record lies between --since and --until")
     return ranges

@@ -1,7 +1,7 @@
-"""`spark-submit batch/retrain.py ARGS`: does what `streamguard retrain ARGS` does, on the master of `spark-submit`.
+"""`spark-submit batch/retrain.py ARGS`: runs `streamguard retrain ARGS` on the master given to `spark-submit`.
 
-`spark-submit` needs the Kafka connector (`--packages` or `--jars`). It forwards all output of the program to standard
-output.
+`spark-submit` needs the Kafka connector (`--packages` or `--jars`). It forwards all output of the program to its
+standard output.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Python looks into this file's directory first, whose modules share names with the standard library's.
+    # Python searches this file's directory first. Its modules share names with modules of the standard library.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from streamguard.cli.main import main
 

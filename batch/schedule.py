@@ -1,4 +1,4 @@
-"""Runs a job again and again until the process is told to stop; a failed run does not end the series."""
+"""Repeats a job until the process receives a stop signal; a failed run does not end the series."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from datetime import UTC, datetime
 
 
 def repeat(once: Callable[[], int], every: float, jitter: float, say: Callable[[str], None]) -> None:
-    """Run now, then every so often, until SIGTERM or SIGINT.
+    """Run now, then at a fixed interval, until SIGTERM or SIGINT.
 
-    A run that takes longer than the interval delays the next; two never run at once. A stop lets the run that
-    is under way end; a second one does what it did before.
+    A run that takes longer than the interval delays the next one; two runs never overlap. After the first signal, the
+    current run still completes. A second signal is handled as it was before the series.
 
     Parameters
     ----------
     once
-        One run; what it raises is told, and the series goes on.
+        One run. An exception is reported, and the series continues.
     every
-        Seconds from start to start.
+        Seconds between the starts of two runs.
     jitter
-        Seconds by which a start is put off at the most.
+        Maximum delay of a start, in seconds.
     say
-        Hears what each run came to, and when the next one starts.
+        Called with the result of each run and the time of the next start.
     """
     stopped = threading.Event()
 
@@ -44,13 +44,13 @@ def repeat(once: Callable[[], int], every: float, jitter: float, say: Callable[[
         while not stopped.is_set():
             try:
                 ended = f"run ended with code {once()}"
-            except Exception:  # noqa: BLE001 - the next run may do better
+            except Exception:  # noqa: BLE001 - the next run may succeed
                 ended = f"run failed:\n{traceback.format_exc()}"
             due = max(due + every, time.monotonic())
             wait = max(due + random.uniform(0.0, jitter) - time.monotonic(), 0.0)
             then = datetime.fromtimestamp(time.time() + wait, UTC)
             say(
-                f"{ended}; {'stopped' if stopped.is_set() else f'the next one starts at {then:%Y-%m-%d %H:%M:%S}Z'}"
+                f"{ended}; {'stopped' if stopped.is_set() else f'the next run starts at {then:%Y-%m-%d %H:%M:%S}Z'}"
             )
             stopped.wait(wait)
     finally:

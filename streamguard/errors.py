@@ -1,4 +1,4 @@
-"""The errors that StreamGuard raises, each with the exit code of a command that it ends."""
+"""Errors that StreamGuard raises, each with the exit code of the command that it ends."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How a command ended; from 65 on the names and numbers are those of sysexits.h."""
+    """Exit codes of a command; from 65 on the names and numbers are those of sysexits.h."""
 
     OK = 0
-    """The command did its work."""
+    """The command succeeded."""
     FOUND = 1
-    """A check found what it looks for: `replay --fail-on`, `doctor`."""
+    """A check found what it searches for: `replay --fail-on`, `doctor`."""
     USAGE = 2
     """The command line is wrong."""
     NOT_PROMOTED = 3
-    """`retrain` published a run, but no new model."""
+    """`retrain` published its run, but promoted no model."""
     DATA_ERROR = 65
     """The input is missing, damaged, or differs from the plan."""
     UNAVAILABLE = 69
     """Kafka, Spark or Java cannot be reached or started: try again later."""
     SOFTWARE = 70
-    """An unexpected exception: started again, a worker folds from its last checkpoint."""
+    """An unexpected exception occurred. A worker that is started again continues from its last checkpoint."""
     CANNOT_WRITE = 73
     """The output or the disk cannot be written."""
     TEMPORARY = 75
@@ -29,7 +29,7 @@ class ExitCode(IntEnum):
     CONFIGURATION = 78
     """Settings, topics and stored state contradict each other: a person has to decide."""
     INTERRUPTED = 130
-    """Ctrl-C."""
+    """Ctrl-C stopped the command."""
 
 
 class StreamGuardError(Exception):
@@ -38,7 +38,7 @@ class StreamGuardError(Exception):
     Attributes
     ----------
     exit_code
-        How a command ends that this error stops.
+        Exit code of a command that ends with this error.
     """
 
     exit_code = ExitCode.SOFTWARE
@@ -51,7 +51,7 @@ class DataError(StreamGuardError):
 
 
 class UnavailableError(StreamGuardError):
-    """A service that is needed does not answer or does not start."""
+    """A required service does not answer or does not start."""
 
     exit_code = ExitCode.UNAVAILABLE
 
@@ -63,7 +63,7 @@ class CannotWriteError(StreamGuardError):
 
 
 class TemporaryError(StreamGuardError):
-    """Another process has what this one needs."""
+    """Another process holds a resource that this one needs."""
 
     exit_code = ExitCode.TEMPORARY
 

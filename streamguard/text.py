@@ -1,13 +1,13 @@
-"""Texts as people are shown them: what others wrote made safe, numbers with their nouns."""
+"""Texts for people: foreign texts made safe to print, and numbers with their nouns."""
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""The text with a replacement character for each that is no letter, digit, sign or space.
+    r"""Replace every character that is not a letter, digit, sign or space with the replacement character.
 
     Parameters
     ----------
     keep
-        Characters that stay whatever they are.
+        Characters that stay unchanged in any case.
 
     Examples
     --------

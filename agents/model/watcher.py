@@ -60,7 +60,7 @@ class ModelWatcher:
         self._champion = _Followed("model", metrics.MODEL_INFO, clock)
         self._challenger = _Followed("challenger", metrics.SHADOW_INFO, clock)
         self._newest = Newest()
-        self._pause = SwapGuard()
+        self._swap_guard = SwapGuard()
         self._pointer_said = ""
         self._missed = False
         self._told: str | None = None
@@ -78,7 +78,7 @@ class ModelWatcher:
     @contextmanager
     def chunk(self) -> Iterator[Forest | None]:
         """The forest for one chunk, whose handling is the context: it is read once, so the chunk has one version."""
-        with self._pause.of_chunk():
+        with self._swap_guard.chunk():
             yield self._champion.forest
 
     def start(self) -> None:
@@ -95,7 +95,7 @@ class ModelWatcher:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(3.0)
-        self._pause.close()
+        self._swap_guard.close()
 
     def poll(self, *, announced: bool = False) -> None:
         """Load what the registry names now, if it is something else; on any doubt the old one stays.
@@ -121,11 +121,11 @@ class ModelWatcher:
         if wanted is None and not self._missed:
             _log.warning("the registry %s names no model: events are scored without one", registry.directory)
         self._missed = wanted is None
-        if wanted is not None and self._champion.load(registry, wanted, self._pause, again=announced):
+        if wanted is not None and self._champion.load(registry, wanted, self._swap_guard, again=announced):
             metrics.MODEL_LOADED.set(time.time())
             metrics.MODEL_PUBLISHED.set(self._champion.published)
         if newest is not None:
-            self._challenger.load(registry, newest, self._pause, again=announced)
+            self._challenger.load(registry, newest, self._swap_guard, again=announced)
         if newest is None or self._challenger.version == wanted:  # promoted, and the next one was refused
             self._challenger.drop()
         self.shadow.challenger = self._challenger.forest
@@ -183,7 +183,7 @@ class _Followed:
         self.version: str | None = None
         self.published = np.nan
 
-    def load(self, registry: Registry, version: str, pause: SwapGuard, *, again: bool) -> bool:
+    def load(self, registry: Registry, version: str, swap_guard: SwapGuard, *, again: bool) -> bool:
         """Replace the forest by this version; False if it is that, or was refused."""
         now = self._clock()
         patience = RETRY_ANNOUNCED_SECONDS if again else RETRY_SECONDS
@@ -193,8 +193,8 @@ class _Followed:
         if version == self.version or version in self._refused:
             return False
         try:
-            with pause.of_swap():
-                forest = registry.load(version)
+            with swap_guard.swap() as give_way:
+                forest = registry.load(version, give_way)
                 published = registry.published(version)
                 self.forest = forest
         except Exception as error:  # noqa: BLE001 - a bad model must not stop the worker

@@ -1,1 +1,1 @@
-"""The command line: `streamguard` and those subcommands that need neither layer."""
+"""The command line: the `streamguard` command and the subcommands that belong to neither layer."""

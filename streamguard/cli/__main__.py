@@ -1,4 +1,4 @@
-"""`python -m streamguard.cli`, where the `streamguard` script is not on the path."""
+"""`python -m streamguard.cli`, for environments without the `streamguard` script on the path."""
 
 from streamguard.cli.main import main
 

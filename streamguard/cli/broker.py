@@ -1,4 +1,4 @@
-"""`streamguard broker`: a one-node Apache Kafka until Ctrl-C."""
+"""`streamguard broker`: runs a one-node Apache Kafka until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ from streamguard.testing.broker import KAFKA, LocalKafka
 
 @click.command()
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=9092, show_default=True, help="0: any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=9092,
+    show_default=True,
+    help="Port of the broker; 0 chooses a free port.",
 )
 @click.option(
-    "--data", type=click.Path(file_okay=False, path_type=Path), help="Keep data here; temporary by default."
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory for the broker's data.  [default: a temporary directory]",
 )
-@click.option("--print-servers", is_flag=True, help="Print nothing but the bootstrap servers.")
+@click.option("--print-servers", is_flag=True, help="Print only the bootstrap servers.")
 def command(port: int, data: Path | None, print_servers: bool) -> None:
     """Run a one-node Apache Kafka on this machine until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -27,9 +33,9 @@ def command(port: int, data: Path | None, print_servers: bool) -> None:
         if data is not None:
             data.mkdir(parents=True, exist_ok=True)
         if not KAFKA.directory.is_dir():
-            click.echo(f"Fetching {KAFKA.title} (44 MB, this once) ...", err=True)
+            click.echo(f"Downloading {KAFKA.title} (44 MB, only once) ...", err=True)
         with LocalKafka(data, port or None) as kafka:
-            ready = f"{KAFKA.title} is ready at {kafka.bootstrap_servers}; Ctrl-C ends it."
+            ready = f"{KAFKA.title} is ready at {kafka.bootstrap_servers}; Ctrl-C stops it."
             click.echo(kafka.bootstrap_servers if print_servers else ready)
             while True:
                 kafka.check()
@@ -39,5 +45,5 @@ def command(port: int, data: Path | None, print_servers: bool) -> None:
     except OSError as error:
         raise CannotWriteError(
             f"cannot run a broker with its data in {data or 'a temporary directory'}: {error.strerror};"
-            " choose another --data"
+            " choose another directory with --data"
         ) from None

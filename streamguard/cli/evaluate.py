@@ -11,39 +11,45 @@ import msgspec
 from streamguard.cli import options, source
 from streamguard.history.evaluate import evaluate
 from streamguard.history.labels import ColumnLabels, FileLabels
+from streamguard.text import counted
 
 CAMPAIGN = "attack_id"
 
 
 @click.command()
 @source.source_options
-@click.option("--label", help="Column that says whether an event is an attack: 1 or 0.  [default: is_attack]")
-@click.option("--campaign", help=f"Column that names an attack's campaign.  [default: {CAMPAIGN}, if there]")
+@click.option(
+    "--label", help="Column that is 1 for an attack and 0 for a benign event.  [default: is_attack]"
+)
+@click.option(
+    "--campaign", help=f"Column with the campaign of an attack.  [default: {CAMPAIGN}, if the file has it]"
+)
 @click.option(
     "--labels",
     "labels_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Labels in a file of their own, as `simulate --labels` writes it: event_id and campaign a line.",
+    help="Separate file of labels, as `simulate --labels` writes it: JSON lines with event_id and campaign.",
 )
 @click.option(
     "--train-share",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.3,
     show_default=True,
-    help="First events, which are learned from and not measured.",
+    help="Share of the events, from the beginning of the file, that is used for training and is not measured.",
 )
 @options.as_json
 def command(
     file: str, format: str | None, mapped: tuple[tuple[str, str], ...], partitions: int, config: Path | None,
     label: str | None, campaign: str | None, labels_file: Path | None, train_share: float, as_json: bool,
 ) -> None:  # fmt: skip
-    """Replay the events of FILE, and measure scores, incidents and campaigns by their labels.
+    """Replay the labelled events of FILE, and measure scores, incidents and campaigns.
 
-    FILE is as for `replay`. Labels are never an input of detection. Scores: `statistical` is without patterns
-    and forest; `forest` is trained, without labels, on the first events; `verdict` is all of them together.
+    FILE has the formats that `replay` reads. Detection never uses the labels. The scores are `statistical`, the
+    score without patterns and forest; `forest`, a forest that is trained without labels on the first events; and
+    `verdict`, the combination of all evidence.
     """
     if labels_file is not None and (label or campaign):
-        raise click.UsageError("--labels brings labels and campaigns: leave out --label and --campaign")
+        raise click.UsageError("the file of --labels has labels and campaigns: remove --label and --campaign")
     labels: ColumnLabels | FileLabels
     if labels_file is not None:
         labels = FileLabels(labels_file, dict(mapped).get("event_id", "event_id"))
@@ -58,12 +64,12 @@ def command(
     )
     labels.check()
     if not result["attacks"]:
-        click.echo("no measured event is an attack: scores have no measures", err=True)
+        click.echo("no measured event is labelled as an attack: scores cannot be measured", err=True)
     click.echo(msgspec.json.encode(result).decode() if as_json else table(result, rows.refused()))
 
 
 def table(result: dict[str, Any], refused: str) -> str:
-    """The result for a reader."""
+    """The result as text: a table of scores, then counts."""
     columns = {
         "roc_auc": "ROC-AUC", "average_precision": "avg. precision", "precision_at_100": "precision @100",
         "recall_at_fpr_0.01": "recall @1% FPR", "recall_at_fpr_0.001": "recall @0.1% FPR",
@@ -82,11 +88,11 @@ def table(result: dict[str, Any], refused: str) -> str:
     delay = _number(caught["median_delay_seconds"], ",.0f")
     lines += [
         "",
-        f"events      {result['events']:,}, of them {result['measured']:,} measured, "
-        f"of these {result['attacks']:,} attacks; {refused}",
-        f"incidents   {result['incidents']:,}; without any attack {false_incidents} a day; "
+        f"events      {result['events']:,}; {result['measured']:,} measured, "
+        f"with {counted(result['attacks'], 'attack event')}; {refused}",
+        f"incidents   {result['incidents']:,}; {false_incidents} false incidents a day; "
         f"{false_events} of benign events alerted",
-        f"campaigns   {caught['caught']} of {caught['total']} caught, first alert after {delay} s (median)",
+        f"campaigns   {caught['caught']} of {caught['total']} caught, median delay of the first alert {delay} s",
         f"CPU         {result['cpu_seconds']:.2f} s",
     ]
     return "\n".join(lines)

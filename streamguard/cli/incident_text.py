@@ -1,4 +1,4 @@
-"""Incidents as text for a terminal: a table, and one incident in a few lines; text of attackers is made safe."""
+"""Incidents as text for a terminal: a table, or one incident in a few lines. Control characters are replaced."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from streamguard.alerts.incident import Incident, PatternMatch
 from streamguard.text import printable, shortened
 
 MAX_CHARACTERS = 100
-"""Length of a value in the text; JSON output has all of it."""
+"""Maximum length of a value in the text; JSON output has the whole value."""
 MAX_NAME_WIDTH = 40
 _COLOURS = {"low": "white", "medium": "yellow", "high": "magenta", "critical": "red"}
 
 
 def table(incidents: Sequence[Incident], total: int) -> str:
-    """Incidents as a table: a line each, with patterns and reasons below it.
+    """Incidents as a table: one row for each, with its patterns and reasons below.
 
     Parameters
     ----------
     incidents
-        The rows.
+        Incidents to print.
     total
-        How many incidents there are.
+        Number of all incidents, printed or not.
     """
     if not total:
         return "no incidents\n"

@@ -1,4 +1,4 @@
-"""The `streamguard` command: subcommands are imported when they are called, so that `--help` is instant."""
+"""The `streamguard` command: a subcommand's module is imported when it is called, so `--help` starts fast."""
 
 from __future__ import annotations
 
@@ -17,33 +17,36 @@ from streamguard.errors import CannotWriteError, ExitCode, StreamGuardError
 from streamguard.text import printable
 
 COMMANDS = {
-    "demo": ("streamguard.cli.demo", "Show StreamGuard at work on a real Kafka, in three minutes."),
+    "demo": ("streamguard.cli.demo", "Show StreamGuard at work on a real Kafka in three minutes."),
     "broker": ("streamguard.cli.broker", "Run a one-node Apache Kafka on this machine."),
-    "doctor": ("streamguard.cli.doctor", "Check machine, Kafka and models; report problems and remedies."),
+    "doctor": ("streamguard.cli.doctor", "Check machine, Kafka and models; report problems and fixes."),
     "topics": ("streamguard.cli.topics", "Create or check StreamGuard's topics."),
-    "simulate": ("streamguard.cli.simulate", "Generate security events: habits, drift and named attacks."),
+    "simulate": (
+        "streamguard.cli.simulate",
+        "Generate security events with habits, drift and named attacks.",
+    ),
     "worker": ("streamguard.agents.commands.worker", "Score events from Kafka and publish incidents."),
     "forget": ("streamguard.agents.commands.forget", "Delete what was learned about a user."),
-    "retrain": ("streamguard.batch.commands.retrain", "Learn from history: features, a model, a report."),
-    "models": ("streamguard.cli.models", "List, check, compare and promote models."),
+    "retrain": ("streamguard.batch.commands.retrain", "Compute features, a model and a report from history."),
+    "models": ("streamguard.cli.models", "List, verify, compare and promote models."),
     "archive": (
         "streamguard.batch.commands.archive",
-        "Keep a topic's events as Parquet, before Kafka deletes them.",
+        "Store a topic's events as Parquet before Kafka deletes them.",
     ),
     "replay": ("streamguard.cli.replay", "Score events from a file or standard input."),
     "evaluate": ("streamguard.cli.evaluate", "Measure detection on labelled events."),
 }
-"""Subcommand -> the module whose `command` it is, and its line in `--help`."""
+"""Subcommand -> the module that defines it as `command`, and its line in `--help`."""
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""Errors of a full or broken disk behind standard output. A closed pipe is handled by click."""
+"""Errors of standard output that mean a full or broken disk. click handles a closed pipe."""
 
 
 class LazyGroup(click.Group):
-    """A click group whose commands live in modules of their own, imported on use; every error ends here."""
+    """A click group that imports a command's module when the command is used, and reports every error."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command; a `StreamGuardError` ends it with one message and the error's exit code."""
+        """Run the command. A `StreamGuardError` is printed, and the process exits with the error's code."""
         try:
             return super().main(*args, **kwargs)
         except StreamGuardError as error:
@@ -54,7 +57,7 @@ class LazyGroup(click.Group):
             _end(CannotWriteError(f"cannot write the output: {error.strerror}"))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; Ctrl-C ends it with 130, as shells expect, unless it handles Ctrl-C itself."""
+        """Run the command. Ctrl-C exits with 130, as shells expect, unless the command handles Ctrl-C itself."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -79,7 +82,7 @@ def _end(error: StreamGuardError) -> None:
     """Print the error and exit with its code."""
     with contextlib.suppress(OSError):
         show(error)
-    # Output that is still buffered would fail again at exit.
+    # Python would write the buffered output again at exit, and fail again.
     if isinstance(error, CannotWriteError):
         with contextlib.suppress(OSError), Path(os.devnull).open("wb") as null:
             os.dup2(null.fileno(), sys.stdout.fileno())
@@ -87,7 +90,7 @@ def _end(error: StreamGuardError) -> None:
 
 
 def show(error: StreamGuardError) -> None:
-    """Print an error; text of others in it is made safe for a terminal."""
+    """Print an error, with control characters of foreign text replaced."""
     click.echo(f"Error: {printable(str(error), keep=chr(10))}", err=True)
 
 

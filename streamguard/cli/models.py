@@ -1,4 +1,4 @@
-"""`streamguard models`: what is in the registry, what is current, and how that changes."""
+"""`streamguard models`: lists, shows, verifies and compares the registry's versions, and moves its pointer."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from streamguard.settings.schema import Settings
 from streamguard.text import printable
 
 MAX_DRIFTS = 10
-"""Features in the table of `diff`; --json has all."""
+"""Maximum number of features in the table of `diff`; --json prints all features."""
 
 
 @click.group()
 def command() -> None:
-    """List, check, compare and promote the forests of a registry."""
+    """List, verify, compare and promote the models of a registry."""
 
 
 def _of_registry(function: Callable[..., None]) -> Callable[..., None]:
@@ -37,7 +37,7 @@ def _of_registry(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--registry",
             type=click.Path(file_okay=False),
-            help="Directory of the registry.  [default: models.registry of the settings]",
+            help="Directory of the model registry.  [default: models.registry of the settings]",
         ),
     ):
         function = option(function)
@@ -45,17 +45,17 @@ def _of_registry(function: Callable[..., None]) -> Callable[..., None]:
 
 
 _announced = click.option(
-    "--announce", is_flag=True, help="Also tell workers through Kafka, so that they look at once."
+    "--announce", is_flag=True, help="Notify workers through Kafka, so that they load the version at once."
 )
 
 
 def _open(registry: str | None, config: Path | None) -> tuple[Registry, Settings]:
     settings = options.read_settings(config, models={"registry": registry or None})
     if not settings.models.registry:
-        raise click.UsageError("no registry: give --registry, or set models.registry in the settings")
+        raise click.UsageError("no registry is set: give --registry, or set models.registry in the settings")
     if not Path(settings.models.registry).is_dir():
         raise ArtifactError(
-            f"no registry at {settings.models.registry}: run `streamguard retrain`, which creates it"
+            f"no registry at {settings.models.registry}: check the path, or run `streamguard retrain` to create it"
         )
     return Registry.of(settings.models), settings
 
@@ -67,7 +67,7 @@ def _print(value: object, text: str, as_json: bool) -> None:
 @command.command("list")
 @_of_registry
 def list_(registry: str | None, config: Path | None, as_json: bool) -> None:
-    """All versions, the latest first."""
+    """List all versions, the latest first."""
     versions, _ = _open(registry, config)
     current = versions.current()
     found = sorted(
@@ -83,7 +83,7 @@ def list_(registry: str | None, config: Path | None, as_json: bool) -> None:
         state = f"damaged: {one['damaged']}" if one["damaged"] else _passed(one["gate"])
         times = f"{one['published']:20}  {one['events_until'] or '-':20}"
         lines.append(f"{mark} {one['version']:12}  {times}  {rows:>9}  {trees:>5}  {state}")
-    lines.append("" if current else "no version is current: `streamguard models promote VERSION`")
+    lines.append("" if current else "no version is current: run `streamguard models promote VERSION`")
     _print(found, "\n".join(lines).rstrip() if found else "no versions", as_json)
 
 
@@ -122,18 +122,22 @@ def _passed(verdict: bool | None) -> str:
 @click.argument("version", required=False)
 @_of_registry
 def show(version: str | None, registry: str | None, config: Path | None, as_json: bool) -> None:
-    """What VERSION (the current one, if left out) was made of, and what was measured of it."""
+    """Show how VERSION was trained and measured.
+
+    The command prints training data, parameters, metrics and the checks of the gate. Without VERSION it shows the
+    current version.
+    """
     versions, _ = _open(registry, config)
     current = versions.current()
     version = version or current
     if version is None:
-        raise ArtifactError("no version is current: name one")
+        raise ArtifactError("no version is current: give a VERSION; `streamguard models list` lists them")
     about, metrics = versions.manifest(version), versions.metrics(version)
     judgement, published = versions.judgement(version), versions.published(version)
     withdrawn = version in versions.withdrawn()
-    stands = " (current)" if version == current else " (rolled back from)" if withdrawn else ""
+    state = " (current)" if version == current else " (withdrawn by a rollback)" if withdrawn else ""
     lines = [
-        f"version     {version}{stands}",
+        f"version     {version}{state}",
         f"published   {_moment(published)}",
         f"events      until {_until(about) or '-'}",
         f"rows        {about.origin.rows:,}",
@@ -143,7 +147,8 @@ def show(version: str | None, registry: str | None, config: Path | None, as_json
     ]
     lines += [f"file        {name}, {file.size:,} bytes, {file.sha256}" for name, file in about.files.items()]
     if judgement is not None:
-        lines.append(f"gate        {_passed(judgement.passed)}, beside {judgement.champion or 'no champion'}")
+        against = f"compared with {judgement.champion}" if judgement.champion else "without a champion"
+        lines.append(f"gate        {_passed(judgement.passed)}, {against}")
         lines += [
             f"            {'ok     ' if check.passed else 'refused'}  {check.says}"
             for check in judgement.checks
@@ -166,9 +171,9 @@ def _flat(values: Mapping[str, Any]) -> str:
 @_announced
 @_of_registry
 def promote(version: str, announce: bool, registry: str | None, config: Path | None, as_json: bool) -> None:
-    """Make VERSION current, after every check of its files; what the gate said of it is not asked.
+    """Make VERSION current after a complete check of its files.
 
-    A pointer that names no version is mended.
+    The command ignores the verdict of the gate. It also repairs a damaged pointer.
     """
     versions, settings = _open(registry, config)
     before = versions.promote(version)
@@ -179,9 +184,10 @@ def promote(version: str, announce: bool, registry: str | None, config: Path | N
 @_announced
 @_of_registry
 def rollback(announce: bool, registry: str | None, config: Path | None, as_json: bool) -> None:
-    """Make that version current again which was so before; once more goes further back.
+    """Restore the previously current version.
 
-    A retrain that comes to what was rolled back from does not promote it: `promote` does.
+    Repeat the command to go further back. Retrains never promote a withdrawn version again; use `promote` for
+    that.
     """
     versions, settings = _open(registry, config)
     before, version = versions.rollback()
@@ -194,7 +200,7 @@ def _moved(before: str | None, version: str, settings: Settings, announce: bool,
     elif before is None or VERSION.fullmatch(before):
         text = f"current: {before or 'none'} -> {version}"
     else:
-        text = f"current: {before[:80]!r}, which is not the name of a version -> {version}"
+        text = f"current: {before[:80]!r} (not the name of a version) -> {version}"
         before = None
     _print({"current": version, "before": before}, text, as_json)
     if announce:
@@ -207,9 +213,9 @@ def _moved(before: str | None, version: str, settings: Settings, announce: bool,
 @click.argument("version", required=False)
 @_of_registry
 def verify(version: str | None, registry: str | None, config: Path | None, as_json: bool) -> None:
-    """Read VERSION, or all and the pointer, with every check a worker, a retrain or another command makes.
+    """Check VERSION as workers, retrains and other commands check it.
 
-    Exits with 78 if a version fails.
+    Without VERSION the command checks the pointer and all versions. It exits with 78 if a version fails.
     """
     versions, _ = _open(registry, config)
     wrong: dict[str, str | None] = {}
@@ -229,13 +235,13 @@ def verify(version: str | None, registry: str | None, config: Path | None, as_js
 
 
 def _check(versions: Registry, version: str) -> None:
-    """What loading does not look at, and a retrain and these commands rely on."""
+    """Check what a retrain and these commands need and loading does not check."""
     about, metrics = versions.manifest(version), versions.metrics(version)
     if about.origin.events_until is not None and events_until(about) is None:
         raise ArtifactError(f"manifest.json: events_until {about.origin.events_until[:80]!r} is not RFC 3339")
     if gate.DISTRIBUTION in metrics and gate.distribution_in(metrics) is None:
         raise ArtifactError(
-            f"metrics.json: {gate.DISTRIBUTION} does not give {gate.LEVELS} numbers for features: "
+            f"metrics.json: {gate.DISTRIBUTION} does not have {gate.LEVELS} numbers for each feature, so "
             "challengers are not compared with it"
         )
     versions.judgement(version)
@@ -246,14 +252,18 @@ def _check(versions: Registry, version: str) -> None:
 @click.argument("second")
 @_of_registry
 def diff(first: str, second: str, registry: str | None, config: Path | None, as_json: bool) -> None:
-    """What SECOND has otherwise than FIRST, and how its training rows moved."""
+    """Show differences between FIRST and SECOND.
+
+    The command compares parameters, offsets, files, metrics and the verdict of the gate, and measures the drift of
+    the training data.
+    """
     versions, _ = _open(registry, config)
     sides = [
         (versions.manifest(version), versions.metrics(version), versions.judgement(version))
         for version in (first, second)
     ]
     changed = {}
-    told = [
+    described = [
         {"rows": about.origin.rows}
         | {f"parameters.{name}": value for name, value in about.origin.parameters.items()}
         | {f"offsets.{name}": value for name, value in about.origin.offsets.items()}
@@ -262,18 +272,18 @@ def diff(first: str, second: str, registry: str | None, config: Path | None, as_
         | _judged(judgement)
         for about, metrics, judgement in sides
     ]
-    for name in sorted(told[0].keys() | told[1].keys()):
-        values = [side.get(name) for side in told]
+    for name in sorted(described[0].keys() | described[1].keys()):
+        values = [side.get(name) for side in described]
         if values[0] != values[1]:
             changed[name] = values
     before, now = (gate.distribution_in(metrics) for _, metrics, _ in sides)
     moved = gate.drift(before, now) if before and now else None
     lines = [f"{name}: {_short(a)} -> {_short(b)}" for name, (a, b) in changed.items()] or ["no difference"]
     if moved is None:
-        lines.append("drift: one of them has no distribution of its training rows")
+        lines.append("drift: unknown, because a version has no distribution of its training rows")
     else:
         worst = sorted(moved.items(), key=lambda item: -item[1])[:MAX_DRIFTS]
-        lines.append("drift of the training rows (population stability index):")
+        lines.append("drift of the training rows (population stability index, PSI):")
         lines += [f"  {name:24} {index:8.3f}" for name, index in worst]
     _print({"first": first, "second": second, "changed": changed, "drift": moved}, "\n".join(lines), as_json)
 

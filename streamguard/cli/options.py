@@ -1,4 +1,4 @@
-"""Options and their types that several subcommands share; each is defined once, here."""
+"""Options and option types that several subcommands share."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from streamguard.settings.schema import Settings
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 config = click.option(
-    "--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file (TOML)."
+    "--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file in TOML."
 )
-bootstrap_servers = click.option("--bootstrap-servers", help="Kafka brokers, host:port[,host:port].")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+bootstrap_servers = click.option(
+    "--bootstrap-servers", help="Addresses of Kafka brokers: host:port[,host:port]."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 class Duration(click.ParamType):
-    """`90s`, `15m`, `2h` or `30d`, in seconds.
+    """A duration such as `90s`, `15m`, `2h` or `30d`, converted to seconds.
 
     Parameters
     ----------
     minimum, maximum
-        Seconds.
+        Limits in seconds.
 
     Examples
     --------
@@ -59,7 +61,7 @@ class Duration(click.ParamType):
 
 
 def _written(seconds: float) -> str:
-    """A duration as `Duration` reads it.
+    """A number of seconds in the notation that `Duration` reads.
 
     Examples
     --------
@@ -71,7 +73,7 @@ def _written(seconds: float) -> str:
 
 
 class Time(click.ParamType):
-    """A time in RFC 3339 or a date, as epoch milliseconds; without an offset it is UTC.
+    """A date or an RFC 3339 time, converted to epoch milliseconds. A time without a UTC offset is in UTC.
 
     Examples
     --------
@@ -92,7 +94,7 @@ class Time(click.ParamType):
 
 
 class Limit(Time):
-    """A time, or offsets by partition."""
+    """A time, or an offset for each partition."""
 
     name = "time|offsets"
 
@@ -109,31 +111,31 @@ class Limit(Time):
 
 
 class Directory(click.Path):
-    """A directory to write to."""
+    """The path of a directory; an empty path is refused."""
 
     def __init__(self) -> None:
         super().__init__(file_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
-            self.fail("the name of a directory must not be empty", param, ctx)
+            self.fail("the path of the directory must not be empty", param, ctx)
         return super().convert(value, param, ctx)
 
 
 def read_settings(config: Path | None, **sections: dict[str, Any]) -> Settings:
-    """Settings from file, environment and command line, in rising order of precedence.
+    """Read settings from the file, the environment and the command line; later sources take precedence.
 
     Parameters
     ----------
     config
-        A TOML file; None means defaults.
+        Path of a TOML file; None means defaults.
     sections
-        By section the values that the command line gives; None gives no value.
+        Values of the command line, by section. None means that the option was not given.
 
     Raises
     ------
     SettingsError
-        If a name or a value does not fit, or the settings of a secured Kafka contradict each other.
+        If a name or a value is not valid, or the settings of a secured Kafka contradict each other.
     """
     settings = override(load(config), **sections)
     Brokers.of(settings)
@@ -141,7 +143,7 @@ def read_settings(config: Path | None, **sections: dict[str, Any]) -> Settings:
 
 
 def check_master(master: str | None, engine: str) -> None:
-    """Refuse a Spark master where Spark does not run.
+    """Refuse a Spark master for an engine that does not use Spark.
 
     Raises
     ------
@@ -149,4 +151,4 @@ def check_master(master: str | None, engine: str) -> None:
         If a master is given for the engine `local`.
     """
     if master is not None and engine == "local":
-        raise ConfigurationError("--master names a Spark master: remove it, or choose --engine spark")
+        raise ConfigurationError("--master needs the engine spark: remove --master, or choose --engine spark")

@@ -25,39 +25,46 @@ from streamguard.text import counted
 
 @click.command()
 @source.source_options
-@click.option("--json", "as_json", is_flag=True, help="An incident a line, as JSON, all of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print all incidents as JSON lines.")
 @click.option(
-    "--top", type=click.IntRange(0), default=20, show_default=True, help="Incidents in the table; 0: all."
+    "--top",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Maximum number of incidents in the table; 0 prints all.",
 )
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file instead of standard output; .jsonl means --json.",
+    help="File to write instead of standard output; .json and .jsonl imply --json.",
 )
 @click.option(
-    "--fail-on", type=click.Choice(SEVERITIES), help="Exit code 1 if an incident is as severe or worse."
+    "--fail-on",
+    type=click.Choice(SEVERITIES),
+    help="Exit with 1 if an incident has this severity or a higher one.",
 )
-@click.option("--model", type=click.Path(file_okay=False), help="Directory of one forest.")
+@click.option("--model", type=click.Path(file_okay=False), help="Directory of the forest to score with.")
 @click.option(
     "--registry",
     type=click.Path(file_okay=False),
-    help="Directory of a registry, whose current forest is used.",
+    help="Directory of a registry; its current forest scores the events.",
 )
 def command(
     file: str, format: str | None, mapped: tuple[tuple[str, str], ...], partitions: int, config: Path | None,
     as_json: bool, top: int, output: Path | None, fail_on: str | None,
     model: str | None, registry: str | None,
 ) -> None:  # fmt: skip
-    """Score the events of FILE as a topic's, and print the incidents, worst first.
+    """Score the events of FILE as a worker scores a topic, and print the incidents, worst first.
 
-    FILE is JSON lines (.jsonl), CSV with a line of column names, or Parquet; - is standard input. Events are
-    taken in the file's order. Rows that are no events are counted, and the first named, on standard error.
+    FILE is JSON lines (.jsonl), CSV with a line of column names, or Parquet; - reads standard input. Events are
+    read in the order of the file. Rows that are not valid events are counted on standard error, and the first of
+    them are printed there.
 
-    Exit codes: 1 with --fail-on if there is such an incident, 65 if the input cannot be read, 73 if the output cannot
-    be written, 78 if settings or model cannot be used.
+    Exit codes: 1 if --fail-on finds an incident, 65 if the input cannot be read, 73 if the output cannot be
+    written, 78 if the settings or the model cannot be used.
     """
     if model and registry:
-        raise click.UsageError("--model and --registry both name a forest: give one of them")
+        raise click.UsageError("--model and --registry both select a forest: give only one of them")
     settings = options.read_settings(config)
     forest = _forest(model, registry, settings.models)
     replay = Replay(partitions, detection=settings.detection, forest=forest)
@@ -75,7 +82,10 @@ def command(
             output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise CannotWriteError(f"cannot write {output}: {error.strerror}") from None
-    click.echo(f"{counted(replay.events, 'event')}, {counted(len(incidents), 'incident')}, {rows.refused()}", err=True)
+    click.echo(
+        f"{counted(replay.events, 'event')}, {counted(len(incidents), 'incident')}, {rows.refused()}",
+        err=True,
+    )
     if fail_on and any(SEVERITIES.index(one.severity) >= SEVERITIES.index(fail_on) for one in incidents):
         sys.exit(ExitCode.FOUND)
 
@@ -87,6 +97,9 @@ def _forest(model: str | None, registry: str | None, models: Models) -> Forest |
         versions = Registry.of(msgspec.structs.replace(models, registry=registry))
         current = versions.current()
         if current is None:
-            raise artifact.ArtifactError(f"{registry}: no forest is current there: train and promote one")
+            raise artifact.ArtifactError(
+                f"{registry}: the registry has no current version; promote one with `streamguard models promote`,"
+                " or train one with `streamguard retrain`"
+            )
         return versions.load(current)
     return None

@@ -1,4 +1,4 @@
-"""`streamguard simulate`: security events to Kafka or to a file."""
+"""`streamguard simulate`: writes simulated security events to Kafka or to a file."""
 
 from __future__ import annotations
 
@@ -17,56 +17,73 @@ from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
 from streamguard.simulate.output import Labels, open_file
 from streamguard.simulate.pace import paced
 from streamguard.simulate.simulation import START_MS
+from streamguard.text import counted
 
 DAY_MS = 86_400_000
 LIVE_RATE = 100.0
 LOW_LATENCY_RATE = 5000.0
-"""Events a second up to which each event is sent at once; above it, batches save CPU."""
+"""Events a second. Up to this rate each event is sent at once; above it, batches save CPU."""
 LEAD_MS = 500
-"""A live run begins this much from now: by then its people are drawn, and no first event is late."""
+"""Time between the start of the command and the first event of a live run.
+
+Drawing the accounts takes less time than this, so the first events are not late.
+"""
 
 Sink = Callable[[Sequence[SimulatedEvent]], object]
 
 
 @click.command()
 @click.option(
-    "--users", type=click.IntRange(1), default=14, show_default=True, help="Accounts; the first 14 are named."
+    "--users",
+    type=click.IntRange(1),
+    default=14,
+    show_default=True,
+    help="Number of accounts. The first 14 have fixed names.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Same seed, same people, same bytes."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of the random generator. The same seed gives the same accounts and the same bytes.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(0, min_open=True),
-    help=f"Events a second of all accounts together; to Kafka in real time. [Kafka without --days, --start "
-    f"or --events: {LIVE_RATE:g}]",
+    help="Events a second of all accounts together; Kafka receives them in real time.  [default: "
+    f"{LIVE_RATE:g} for Kafka without --events, --duration, --days and --start]",
 )
 @click.option(
     "--events-per-day",
     type=click.FloatRange(0, min_open=True),
     default=200.0,
     show_default=True,
-    help="Of an average account, when there is no --rate.",
+    help="Events a day of an average account, if --rate is not given.",
 )
-@click.option("--events", type=click.IntRange(1), help="Stop after so many events.")
+@click.option("--events", type=click.IntRange(1), help="Maximum number of events.")
 @click.option(
-    "--duration", type=options.Duration(), help="Stop after this much time of the events' clock: 90s, 5m, 2h."
+    "--duration",
+    type=options.Duration(),
+    help="Length of the run by the events' timestamps, such as 90s, 5m or 2h.",
 )
 @click.option(
-    "--days", type=click.FloatRange(0, min_open=True), help="The same in days: 30 is a month of habits."
+    "--days",
+    type=click.FloatRange(0, min_open=True),
+    help="Length of the run in days, instead of --duration; 30 gives a month of habits.",
 )
 @click.option(
     "--start",
     type=options.Time(),
-    help="Time of the first event; dormant_account has a past before it. [Kafka: now with --rate, else so that "
-    "the last is now; file: 2025-01-06]",
+    help="Time of the first event; only dormant_account has earlier events.  [default: for Kafka now with "
+    "--rate, otherwise a time for which the last event is now; for a file 2025-01-06]",
 )
 @click.option(
     "--attack",
     "attacks",
     multiple=True,
     metavar="NAME",
-    help="Weave in a campaign (see --list); repeat for more, `all` for one of each.",
+    help="Attack to add as a campaign (see --list). Repeat the option for several attacks; `all` adds one of "
+    "each.",
 )
 @click.option(
     "--window",
@@ -74,34 +91,37 @@ Sink = Callable[[Sequence[SimulatedEvent]], object]
     default=(0.4, 1.0),
     show_default=True,
     metavar="FROM TO",
-    help="Share of the run in which attacks begin.",
+    help="Part of the run in which attacks begin, as shares from 0 to 1.",
 )
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A .jsonl, .parquet or .csv file instead of Kafka.",
+    help="File (.jsonl, .parquet or .csv) to write instead of Kafka.",
 )
 @click.option(
-    "--with-labels", is_flag=True, help="Columns is_attack and attack_id in --output (.parquet, .csv)."
+    "--with-labels",
+    is_flag=True,
+    help="Add the columns is_attack and attack_id to --output (.parquet or .csv).",
 )
 @click.option(
     "--labels",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file for the labels: id, campaign, technique.",
+    help="File for the labels: a JSON line with event id, campaign and technique for each attack event.",
 )
 @options.bootstrap_servers
-@click.option("--topic", help="Instead of the one in the settings.")
+@click.option("--topic", help="Kafka topic to write to.  [default: kafka.events_topic of the settings]")
 @options.config
-@click.option("--list", "listing", is_flag=True, help="Name the attacks and end.")
+@click.option("--list", "listing", is_flag=True, help="List the attacks and exit.")
 def command(
     users: int, seed: int, rate: float | None, events_per_day: float, events: int | None,
     duration: float | None, days: float | None, start: int | None, attacks: tuple[str, ...],
     output: Path | None, with_labels: bool, labels: Path | None, bootstrap_servers: str | None,
     topic: str | None, config: Path | None, listing: bool, window: tuple[float, float],
 ) -> None:  # fmt: skip
-    """Make security events: habits, drift and named attacks, to Kafka or to a file.
+    """Generate security events with habits, drift and named attacks, and write them to Kafka or to a file.
 
-    Without --rate the accounts keep their hours and the events come as fast as they can be made.
+    Without --rate the timestamps follow the accounts' working hours, and the events are written as fast as they
+    can be generated.
     """
     if listing:
         _list()
@@ -112,10 +132,11 @@ def command(
     if output is None and rate is None and (events, duration_ms, start) == (None, None, None):
         rate = LIVE_RATE
     if (output is not None or rate is None) and events is None and duration_ms is None:
-        raise click.UsageError("the amount is missing: give --events, --duration or --days")
+        what = "a run without --rate" if output is None else "a file"
+        raise click.UsageError(f"{what} needs a size: give --events, --duration or --days")
     if with_labels and output is None:
         raise click.UsageError(
-            "--with-labels needs --output; for events in Kafka write the labels with --labels FILE"
+            "--with-labels needs --output; for events in Kafka write the labels to a file with --labels"
         )
     live = output is None and rate is not None
     now = int(time.time() * 1000)
@@ -159,7 +180,8 @@ def _list() -> None:
 def _announce(simulation: Simulation) -> None:
     for campaign in simulation.campaigns:
         begins = datetime.fromtimestamp(campaign.start / 1000, UTC).isoformat(" ", "seconds")
-        click.echo(f"{campaign.id} ({campaign.technique}): {campaign.events} events from {begins}", err=True)
+        events = counted(campaign.events, "event")
+        click.echo(f"{campaign.id} ({campaign.technique}): {events} from {begins}", err=True)
 
 
 @contextmanager
@@ -173,7 +195,7 @@ def _to_kafka(brokers: Brokers, topic: str, rate: float | None) -> Iterator[Sink
 
 
 def _run(blocks: Iterator[Sequence[SimulatedEvent]], sinks: Sequence[Sink]) -> None:
-    """Hand every block to every sink; say at the end how many and, from the first on, how fast."""
+    """Pass every block to every sink; print the number of events and the rate since the first block."""
     count, begun = 0, time.perf_counter()
     try:
         for block in blocks:
@@ -184,4 +206,5 @@ def _run(blocks: Iterator[Sequence[SimulatedEvent]], sinks: Sequence[Sink]) -> N
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
     seconds = time.perf_counter() - begun
-    click.echo(f"{count:,} events in {seconds:.1f} s ({count / max(seconds, 1e-9):,.0f} a second)", err=True)
+    rate = count / max(seconds, 1e-9)
+    click.echo(f"{counted(count, 'event')} in {seconds:.1f} s ({rate:,.0f} a second)", err=True)

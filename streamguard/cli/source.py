@@ -1,4 +1,4 @@
-"""What `replay` and `evaluate` have in common: where events come from, and what is said of refused rows."""
+"""Input of `replay` and `evaluate`: the options that describe a file, and the report on refused rows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import click
 
 from streamguard.cli import options
 from streamguard.history.files import FORMATS, Batch, HistoryError, read
+from streamguard.text import counted
 
 NAMED = 5
-"""Refused rows that are named one by one; the rest is counted."""
+"""Number of refused rows that are printed one by one. All refused rows are counted."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class FieldOfColumn(click.ParamType):
-    """`field=column`."""
+    """An event field and its column, written `field=column`."""
 
     name = "field=column"
 
@@ -32,7 +33,7 @@ class FieldOfColumn(click.ParamType):
 
 
 def source_options(command: Command) -> Command:
-    """The argument and options that say what to read and how to fold it."""
+    """Add the argument and the options that define what is read and how it is folded."""
     for option in (
         options.config,
         click.option(
@@ -40,7 +41,7 @@ def source_options(command: Command) -> Command:
             type=click.IntRange(1, 1024),
             default=4,
             show_default=True,
-            help="Of the topic that the file stands for; users are spread as Kafka spreads them.",
+            help="Number of partitions. Users are assigned to them as Kafka's default partitioner does.",
         ),
         click.option(
             "--map",
@@ -48,10 +49,13 @@ def source_options(command: Command) -> Command:
             type=FieldOfColumn(),
             metavar="FIELD=COLUMN",
             multiple=True,
-            help="Column of CSV or Parquet that holds an event field; those of the field's name need none.",
+            help="Column of a CSV or Parquet file that holds an event field. Columns with the name of a field "
+            "need no mapping.",
         ),
         click.option(
-            "--format", type=click.Choice(FORMATS), help="[default: by the file's ending; stdin: jsonl]"
+            "--format",
+            type=click.Choice(FORMATS),
+            help="Format of the input.  [default: by the file's extension; jsonl for standard input]",
         ),
         click.argument("file"),
     ):
@@ -60,7 +64,7 @@ def source_options(command: Command) -> Command:
 
 
 class Source:
-    """Reads batches, names the first refused rows on standard error and counts them all."""
+    """Reads batches, prints the first refused rows on standard error, and counts all refused rows."""
 
     def __init__(
         self, file: str, format: str | None, mapped: Sequence[tuple[str, str]], extra: Sequence[str] = (),
@@ -81,11 +85,11 @@ class Source:
             self._rows += len(batch.values)
             yield batch
         if self._rows and self._rows == self._refused.total():
-            raise HistoryError(f"none of the {self._rows:,} rows is an event")
+            raise HistoryError(f"no row is a valid event: {counted(self._rows, 'row')} refused")
 
     def refused(self) -> str:
-        """How many rows were refused, by reason, in words."""
+        """Number of refused rows, by reason, as text."""
         if not self._refused:
             return "no row refused"
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in self._refused.most_common())
-        return f"{self._refused.total():,} of {self._rows:,} rows refused ({reasons})"
+        return f"{self._refused.total():,} of {counted(self._rows, 'row')} refused ({reasons})"

@@ -1,4 +1,4 @@
-"""`streamguard topics`: creates or checks the Kafka topics, and prints access rights."""
+"""`streamguard topics`: creates or checks the Kafka topics, and prints the commands that grant access."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamguard.settings.schema import Settings
 
 @click.group()
 def command() -> None:
-    """Create or check StreamGuard's topics, and print the access rights that each part needs."""
+    """Create or check StreamGuard's topics, and print the access rights of each part."""
 
 
 def _connection(function: Callable[..., None]) -> Callable[..., None]:
@@ -25,9 +25,9 @@ def _connection(function: Callable[..., None]) -> Callable[..., None]:
 
 @command.command()
 @_connection
-@click.option("--alter", is_flag=True, help="Also correct the settings of existing topics.")
+@click.option("--alter", is_flag=True, help="Correct the settings of existing topics, too.")
 def create(config: Path | None, bootstrap_servers: str | None, alter: bool) -> None:
-    """Create the topics that are missing."""
+    """Create the missing topics."""
     settings = options.read_settings(config, kafka={"bootstrap_servers": bootstrap_servers})
     for name in topics.create(settings, alter=alter):
         click.echo(f"created {name}")
@@ -37,9 +37,10 @@ def create(config: Path | None, bootstrap_servers: str | None, alter: bool) -> N
 @command.command()
 @_connection
 def check(config: Path | None, bootstrap_servers: str | None) -> None:
-    """Compare the topics with what StreamGuard needs.
+    """Compare the topics with the requirements of StreamGuard.
 
-    Every deviation is printed with its remedy. Exit codes: 69 if Kafka is unavailable, 78 if a topic deviates.
+    The command prints every deviation with its remedy. Exit codes: 69 if Kafka is unavailable, 78 if a topic
+    deviates.
     """
     _report(options.read_settings(config, kafka={"bootstrap_servers": bootstrap_servers}))
 
@@ -49,12 +50,13 @@ def check(config: Path | None, bootstrap_servers: str | None) -> None:
 @click.argument("part", type=click.Choice(get_args(Part)))
 @click.argument("user", default="User:NAME")
 def acls(config: Path | None, bootstrap_servers: str | None, part: Part, user: str) -> None:
-    """Print the commands that give USER (User:NAME, User:CN=NAME) the rights that PART needs.
+    """Print the commands that grant USER the access rights of PART.
 
-    The command does not connect to Kafka.
+    USER is a Kafka principal with its type, such as User:NAME or User:CN=NAME. The command does not connect to
+    Kafka.
     """
     if ":" not in user:
-        raise click.BadParameter(f"a principal has a type: User:{user}", param_hint="USER")
+        raise click.BadParameter(f"a principal needs a type: write User:{user}", param_hint="USER")
     settings = options.read_settings(config, kafka={"bootstrap_servers": bootstrap_servers})
     for acl in acls_of(settings)[part]:
         click.echo(acl.command(user, settings.kafka.bootstrap_servers))
@@ -62,4 +64,4 @@ def acls(config: Path | None, bootstrap_servers: str | None, part: Part, user: s
 
 def _report(settings: Settings) -> None:
     topics.require(settings)
-    click.echo(f"all topics are as required at {settings.kafka.bootstrap_servers}")
+    click.echo(f"all topics at {settings.kafka.bootstrap_servers} are as required")

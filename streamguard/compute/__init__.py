@@ -1,1 +1,1 @@
-"""Compiled arithmetic with the same bits on every machine."""
+"""Compiled arithmetic whose results are identical to the bit on every machine."""

@@ -1,4 +1,5 @@
-"""Arithmetic of the fold with the same bits on every machine: no libm, no reordering, only +, *, / and bit moves."""
+"""Arithmetic of the fold, identical to the bit on every machine: only +, -, *, / and bit operations, without libm and
+without reordering."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def popcount(typing_context: Any, x: Any) -> Any:
 
 @inline
 def exp2(y):  # type: ignore[no-untyped-def]
-    """2**y for y in [-1000, 1000], relative error below 1e-12; 0 below, 2**1000 above."""
+    """2**y for y in [-1000, 1000], with a relative error below 1e-12; 0 below this range, 2**1000 above it."""
     if y < -1000.0:
         return 0.0
     if y > 1000.0:
@@ -53,7 +54,7 @@ def exp2(y):  # type: ignore[no-untyped-def]
 
 @inline
 def log2(x):  # type: ignore[no-untyped-def]
-    """log2(x) of a positive normal number, absolute error below 1e-11."""
+    """log2(x) of a positive normal number, with an absolute error below 1e-11."""
     b = _float_bits(x)
     e = ((b >> 52) & 0x7FF) - 1023
     m = _bits_float((b & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000)
@@ -82,8 +83,8 @@ def mix(x):  # type: ignore[no-untyped-def]
 def poisson_bits(k, rate):  # type: ignore[no-untyped-def]
     """-log2 P(X >= k) of a Poisson variable with mean `rate`, for real k, at most 60 bits.
 
-    Stirling's series for ln k! and the geometric bound of the tail, P(X >= k) <= pmf(k) / (1 - rate / (k + 1));
-    0 where k does not exceed the mean.
+    It uses Stirling's series for ln k! and the geometric bound of the tail, P(X >= k) <= pmf(k) / (1 - rate / (k + 1)).
+    The result is 0 if k does not exceed the mean.
     """
     if k < 1.0 or k <= rate:
         return 0.0
@@ -94,5 +95,5 @@ def poisson_bits(k, rate):  # type: ignore[no-untyped-def]
 
 @inline
 def student_bits(z):  # type: ignore[no-untyped-def]
-    """Surprise of a standardised deviation under Student's t with 5 degrees of freedom: -log2 of its kernel."""
+    """Surprisal of a standardised deviation under Student's t with 5 degrees of freedom: -log2 of its kernel."""
     return 3.0 * log2(1.0 + z * z / 5.0)

@@ -1,4 +1,4 @@
-"""How kernels are compiled: without reordering arithmetic, and cached under a digest of their sources."""
+"""Compilation of kernels: without reordering of arithmetic, and cached under a digest of their sources."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _USES_COMPILER = b"from streamguard.compute"
 
 
 def kernel_sources() -> list[Path]:
-    """Modules whose change makes compiled kernels stale: all of each package in which one module compiles kernels.
+    """Modules that make compiled kernels stale when they change: all modules of each package that compiles kernels.
 
-    numba notices a change of a kernel's own file, but not of the modules from which it imports constants and parts.
+    numba detects a change in a kernel's own file, but not in the modules from which it imports constants and parts.
     """
     found: list[Path] = []
     for directory, _, names in os.walk(_PACKAGE, followlinks=True):
@@ -30,7 +30,7 @@ def kernel_sources() -> list[Path]:
 
 
 def _kernel_cache() -> str:
-    """Directory of compiled kernels, named by the digest of their sources."""
+    """Directory of compiled kernels, named after the digest of their sources."""
     digest = hashlib.sha256()
     for path in kernel_sources():
         digest.update(path.read_bytes())
@@ -41,7 +41,7 @@ if not numba.config.CACHE_DIR:
     numba.config.CACHE_DIR = _kernel_cache()
 
 kernel: Callable[..., Any] = numba.njit(nogil=True, cache=True, fastmath=False, error_model="numpy")
-"""Compiles a function that Python calls."""
+"""Compiles a function that is called from Python."""
 
 inline: Callable[..., Any] = numba.njit(nogil=True, fastmath=False, error_model="numpy")
-"""Compiles a part of a kernel; LLVM inlines it where that pays."""
+"""Compiles a part of a kernel; LLVM inlines it where this is faster."""

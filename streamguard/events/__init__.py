@@ -1,1 +1,1 @@
-"""What an event is: its scored part, what its texts alone give away, and a chunk of them as arrays."""
+"""Events: their scored fields, the indicators found in their texts, and chunks of events as arrays."""

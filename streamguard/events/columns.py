@@ -1,4 +1,4 @@
-"""From events to arrays: the columns of one chunk that the fold reads."""
+"""Converts events to arrays: the columns of one chunk, which the fold reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamguard.events.event import Event
 from streamguard.events.hashing import hash_texts
 
 TEXTS = ("source", "location", "host", "agent", "resource", "type", "reason")
-"""The texts of an event that are hashed, in order; the first five have a sketch of their own."""
+"""Texts of an event that are hashed, in order; each of the first five has its own sketch."""
 
 MAX_QUANTITY = 2.0**53
 _pack = struct.Struct("<qddI").pack_into
@@ -29,21 +29,21 @@ class Columns:
     Attributes
     ----------
     users
-        Names, n; empty where the event names none.
+        n user names; empty where the event has no user.
     timestamp
         Epoch milliseconds, int64 (n,).
     threat
-        Upstream threat score clipped to [0, 1e6], float64 (n,); 0 where absent.
+        Threat score from the upstream system, clipped to [0, 1e6], float64 (n,); 0 where absent.
     volume
         Bytes moved, float64 (n,).
     flags
-        Bits of `streamguard.events.indicators`, uint32 (n,).
+        Flags of `streamguard.events.indicators`, uint32 (n,).
     hashes
         uint64 (n, 7), in the order of `TEXTS`; 0 where absent.
     network, area
-        uint64 (n,): of the source address and of the location.
+        Hashes of the network of the source address and of the area of the location, uint64 (n,).
     texts
-        The texts themselves, row after row.
+        The texts themselves, row by row.
     """
 
     users: list[str]
@@ -57,12 +57,12 @@ class Columns:
     texts: list[str]
 
     def text(self, name: str) -> list[str]:
-        """One of `TEXTS`, n; empty where absent."""
+        """Return one of the `TEXTS` of all n events; empty where absent."""
         return self.texts[TEXTS.index(name) :: len(TEXTS)]
 
 
 def columns(events: Sequence[Event]) -> Columns:
-    """Lay out a chunk of events as arrays."""
+    """Convert a chunk of events to arrays."""
     rows = bytearray(_ROW.itemsize * len(events))
     texts: list[str] = []
     users: list[str] = []

@@ -1,4 +1,4 @@
-"""A security event: the part of its JSON that is scored, and what is refused and why."""
+"""A security event: the fields of its JSON that are scored, and the reasons for which events are refused."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import msgspec
 MAX_EVENT_BYTES = 1_000_000
 MAX_USER_CHARACTERS = 256
 MAX_DOCUMENT_BYTES = 100_000
-"""Of an event in an incident: a message that the broker refuses would stop the worker."""
+"""Limit for an event inside an incident: a message that is too large for the broker would stop the worker."""
 
 MAX_BRACKETS = 200
-"""A bound on nesting that, unlike the interpreter's, does not depend on who calls; shorter records cannot exceed it."""
+"""A limit on nesting that, unlike the interpreter's, does not depend on the depth of the call stack. Only records of
+over 1,000 bytes are counted: shorter ones cannot nest too deeply."""
 EARLIEST_MS = 946_684_800_000
-"""2000-01-01; an event before it is refused."""
+"""2000-01-01; events before this time are refused."""
 LATEST_MS = 4_102_444_800_000
-"""2100-01-01; an event from it on is refused."""
+"""2100-01-01; events at or after this time are refused."""
 
 REASONS = {
     "empty": "the record has no value",
@@ -33,7 +34,7 @@ REASONS = {
     "bad_timestamp": "the timestamp is neither a number nor RFC 3339",
     "timestamp_out_of_range": "the timestamp is outside the years 2000 to 2099",
 }
-"""Every reason for a refusal; each is also a label of the dead-letter metric."""
+"""All reasons for a refusal; each key is also a label value of the dead-letter metric."""
 
 
 class _Part(msgspec.Struct, gc=False, frozen=True):
@@ -75,7 +76,7 @@ class DnsDetails(_Part, gc=False, frozen=True):
 
 
 class Event(msgspec.Struct, gc=False):
-    """The scored fields of an event; all others are ignored."""
+    """The fields of an event that are scored; all others are ignored."""
 
     timestamp: int | float | str
     event_type: str
@@ -100,11 +101,11 @@ class Refusal:
     Attributes
     ----------
     index
-        Its place in the chunk.
+        Position in the chunk.
     reason
         A key of `REASONS`.
     detail
-        What exactly was wrong, without the event's content.
+        What exactly is wrong, without the content of the event.
     """
 
     index: int
@@ -116,7 +117,7 @@ _decode = msgspec.json.Decoder(Event).decode
 
 
 def parse(values: Sequence[bytes | None]) -> tuple[list[Event], list[int], list[Refusal]]:
-    """Decode a chunk; what cannot be scored becomes a refusal, never an exception.
+    """Decode a chunk. An event that cannot be scored becomes a refusal, never an exception.
 
     Parameters
     ----------
@@ -126,11 +127,11 @@ def parse(values: Sequence[bytes | None]) -> tuple[list[Event], list[int], list[
     Returns
     -------
     events
-        The good ones, `timestamp` normalised to epoch milliseconds.
+        The valid events, with `timestamp` normalised to epoch milliseconds.
     index
-        Where each stood in `values`, ascending.
+        Position of each event in `values`, ascending.
     refused
-        The others.
+        The refusals.
 
     Examples
     --------
@@ -185,10 +186,11 @@ def _refusal(index: int, value: bytes | None, error: Exception) -> Refusal:
 
 
 def epoch_ms(stamp: int | float | str) -> int | None:
-    """Epoch milliseconds of a timestamp in any usual unit.
+    """Convert a timestamp in any common unit to epoch milliseconds; None if it cannot be read.
 
-    A number below 1e11 is seconds, below 1e14 milliseconds, below 1e17 microseconds, else nanoseconds: each unit's
-    years 2000 to 2099 fall into its own range. A text is RFC 3339 or such a number; without an offset it is UTC.
+    A number below 1e11 is read as seconds, below 1e14 as milliseconds, below 1e17 as microseconds, above as
+    nanoseconds: the years 2000 to 2099 fall into a separate range in each unit. A text is RFC 3339 or such a number;
+    without a UTC offset it is read as UTC.
 
     Examples
     --------
@@ -220,10 +222,10 @@ def epoch_ms(stamp: int | float | str) -> int | None:
 
 
 def as_document(value: bytes) -> Any:
-    """The whole event for an incident: what is ignored in scoring is kept for the reader.
+    """Return the whole event for an incident, including the fields that are not scored.
 
-    Its text, where a field that is ignored in scoring cannot be read (bad UTF-8, a number out of range) or where it
-    is long.
+    The result is the event's text instead if a field that is not scored cannot be decoded (bad UTF-8, a number out of
+    range), or if the event is longer than `MAX_DOCUMENT_BYTES`, where the text is cut.
 
     Examples
     --------

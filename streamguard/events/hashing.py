@@ -1,4 +1,4 @@
-"""64-bit hashes of an event's texts: one pass over one buffer for a whole chunk."""
+"""64-bit hashes of the texts of events, computed in one pass over one buffer for a whole chunk."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ def hash_texts(
     Parameters
     ----------
     texts
-        Row after row, `columns` texts each; column 0 is an address, column 1 a place.
+        The texts row by row, `columns` texts in each; column 0 holds an address, column 1 a location.
     columns
-        Texts in a row.
+        Texts per row.
 
     Returns
     -------
     whole : uint64 (rows, columns)
-        0 for an empty text; the same text in another column has another hash.
+        Hash of each text, 0 for an empty text; the same text has a different hash in each column.
     network : uint64 (rows,)
-        Of the address up to its last dot (IPv4 /24) or fourth colon (IPv6 /64).
+        Hash of the address up to its last dot (IPv4 /24) or fourth colon (IPv6 /64).
     area : uint64 (rows,)
-        Of the place up to its first dash: `DE` of `DE-Berlin`.
+        Hash of the location up to its first dash: `DE` of `DE-Berlin`.
 
     Examples
     --------

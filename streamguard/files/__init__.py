@@ -1,1 +1,1 @@
-"""Cache directories and durable writes."""
+"""Cache directories, durable writes and file locks."""

@@ -1,4 +1,4 @@
-"""What is on the disk, and not only in the system's memory, when a call returns."""
+"""Writes files and directories to the disk, not only to the system's memory, before a call returns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a directory, on the disk."""
+    """Write a file, or the names in a directory, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -16,7 +16,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(directory: Path) -> None:
-    """Have a directory and all below it on the disk."""
+    """Write a directory and everything below it to the disk."""
     for root, _, files in os.walk(directory):
         for name in files:
             sync(Path(root) / name)

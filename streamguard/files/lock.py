@@ -1,4 +1,4 @@
-"""Locks on files, which the system releases when the process ends, however it ends."""
+"""File locks, which the system releases when the process ends for whatever reason."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 def acquire(path: Path) -> int:
-    """Lock a file for this process alone.
+    """Lock a file exclusively for this process.
 
     Parameters
     ----------
     path
-        Made if missing, its directory too.
+        The file; it and its directory are created if they are missing.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def acquire(path: Path) -> int:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock; False without a file."""
+    """Whether a process holds the lock; False if the file does not exist."""
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

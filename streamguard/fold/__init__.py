@@ -1,1 +1,1 @@
-"""The fold: profiles and population in, surprises and patterns out, learned from event by event."""
+"""The fold: computes the surprisal and the patterns of each event, and updates profiles and population with it."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from streamguard.compute.arithmetic import exp2
 from streamguard.compute.compiler import inline
-from streamguard.fold import patterns
-from streamguard.fold import population as crowd
+from streamguard.fold import patterns, population
 from streamguard.fold import profile as layout
 
-N_CLASSES = len(crowd.CLASSES)
+N_CLASSES = len(population.CLASSES)
 N_SKETCHES = len(layout.SKETCHES)
 SLOTS = layout.SLOTS
 HOUR_MS = 3_600_000
@@ -17,25 +16,26 @@ MONTH_MS = 30 * DAY_MS
 FAR_MS = DAY_MS
 FEW_AGREE = 2
 MANY_AGREE = 100
-"""How many events in a row it takes to move the partition's clock far ahead; see `advance`."""
+"""Number of consecutive events that are needed to move the partition's clock far ahead; see `advance`."""
 
 LATE_MS = 6 * HOUR_MS
 TOO_MANY_LATE = 300
-"""So many more events this late than others say that the clock is wrong, not they."""
+"""The clock, not the events, is considered wrong if this many more events are late than are not."""
 
 
 @inline
 def hour_of_week(hours):  # type: ignore[no-untyped-def]
-    """0 to 167 from Monday 0 h, of hours since 1970, which began on a Thursday."""
+    """Hour of the week, 0 to 167 from Monday 0 h, of a number of hours since 1970, which began on a Thursday."""
     return (hours + 72) % layout.HOURS
 
 
 @inline
 def advance(p, ts, user):  # type: ignore[no-untyped-def]
-    """Move the partition's clock, and how far in seconds; a few wrong clocks among the senders do not move it.
+    """Move the partition's clock and return by how many seconds; a few senders with wrong clocks do not move it.
 
-    It goes more than a day ahead when the next event agrees; more than a month ahead when the next event is another
-    user's, or a hundred in a row agree; and back when so many more events are hours behind than are not.
+    The clock moves more than a day ahead if the next event agrees. It moves more than a month ahead if the next event
+    belongs to another user and agrees, or if 100 events in a row agree. It moves back if `TOO_MANY_LATE` more events
+    are over `LATE_MS` behind it than are not.
     """
     if p.events == 0.0:
         p.clock = ts
@@ -75,7 +75,7 @@ def advance(p, ts, user):  # type: ignore[no-untyped-def]
 
 @inline
 def set_back(s, now):  # type: ignore[no-untyped-def]
-    """Take back the times of a profile that a wrong clock had moved into the future."""
+    """Correct the times of a profile that a wrong clock has moved into the future."""
     s.first_ts = min(s.first_ts, now)
     s.last_ts = now
     s.aged_ts = now
@@ -92,9 +92,9 @@ def set_back(s, now):  # type: ignore[no-untyped-def]
 
 @inline
 def age_population(p, table, seconds):  # type: ignore[no-untyped-def]
-    """Decay rates by the time passed; frequencies, hours and scores once a day."""
+    """Decay rates by the elapsed time; frequencies, hours and scores once a day. Return whether the latter decayed."""
     if seconds > 0.0:
-        fast = exp2(-seconds / crowd.FAST_HALF_LIFE)
+        fast = exp2(-seconds / population.FAST_HALF_LIFE)
         slow = exp2(-seconds / layout.MONTH)
         for k in range(N_CLASSES):
             p.fast[k] *= fast
@@ -107,7 +107,7 @@ def age_population(p, table, seconds):  # type: ignore[no-untyped-def]
         return False
     g = exp2(-(p.clock - p.aged_ts) * 1e-3 / layout.MONTH)
     p.aged_ts = p.clock
-    for k in range(crowd.FIELDS):
+    for k in range(population.FIELDS):
         p.field_total[k] *= g
         p.novel[k] *= g
         p.novel_total[k] *= g
@@ -116,18 +116,18 @@ def age_population(p, table, seconds):  # type: ignore[no-untyped-def]
     p.hours_total *= g
     p.learned *= g
     p.failures *= g
-    for k in range(crowd.BINS):
+    for k in range(population.BINS):
         p.scores[k] *= g
     p.scores_total *= g
-    for r in range(crowd.ROWS):
-        for k in range(crowd.WIDTH):
+    for r in range(population.ROWS):
+        for k in range(population.WIDTH):
             table[r, k] *= g
     return True
 
 
 @inline
 def age_profile(s, now, seconds):  # type: ignore[no-untyped-def]
-    """Decay a profile's rates by the time passed; sketches, hours and patterns at most once an hour."""
+    """Decay a profile's rates by the elapsed time; sketches, hours and patterns at most once an hour."""
     if seconds > 0.0:
         for j in range(4):
             g = exp2(-seconds / layout.HALF_LIVES[j])

@@ -1,4 +1,4 @@
-"""From a sum of bits to a tail probability: the partition's own histogram of scores, open at its end."""
+"""Converts a sum of bits to a tail probability, with the partition's own histogram of scores and an unbounded tail."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import numpy as np
 
 from streamguard.compute.arithmetic import exp2, log2
 from streamguard.compute.compiler import inline
-from streamguard.fold import population as crowd
+from streamguard.fold import population
 
-BINS = crowd.BINS
-PER_BIT = crowd.BINS_PER_BIT
+BINS = population.BINS
+PER_BIT = population.BINS_PER_BIT
 PRIOR_EVENTS = 25.0
-"""What the prior distribution of scores is worth in events."""
+"""Weight of the prior distribution of scores, in events."""
 
 PRIOR_START = 12.0
 PRIOR_SLOPE = 3.0
-"""Prior: no score below 12 bits is unusual; above, each further 3 bits halve the probability."""
+"""Prior: scores up to 12 bits are usual; above, every further 3 bits halve the probability."""
 
 YOUNG_EVENTS = 50.0
-"""A partition that has seen n events claims only n / (n + 100) of its bits."""
+"""A partition that has seen n events reports only n / (n + 50) of its bits."""
 
 EVENTS_FOR_TAIL = 30_000.0
-"""From this many on, the one event in a thousand is measured, not extrapolated from the one in a hundred."""
+"""From this many events on, the score of 1 event in 1,000 is measured, not extrapolated from that of 1 in 100."""
 
 
 @inline
 def quantile(p, tail):  # type: ignore[no-untyped-def]
-    """The score that a share `tail` of events exceeds, by the histogram alone."""
+    """The score that a share `tail` of the events exceeds, according to the histogram alone."""
     above = p.scores_total * tail
     seen = 0.0
     for b in range(BINS - 1, -1, -1):
@@ -39,10 +39,10 @@ def quantile(p, tail):  # type: ignore[no-untyped-def]
 
 @inline
 def tail_bits(p, score):  # type: ignore[no-untyped-def]
-    """-log2 of the share of events with a score this high; never clipped, rising without end.
+    """-log2 of the share of events with at least this score; it rises with the score without a limit.
 
-    Within the bulk by the histogram; beyond the last well-supported level by the exponential through it and the
-    level ten times as frequent. The prior counts while few events were seen.
+    The bulk follows the histogram. Beyond the last well-supported level the tail follows the exponential through this
+    level and the level that is ten times as frequent. The prior is mixed in until the partition has seen enough events.
     """
     total = p.scores_total
     if total <= 0.0:

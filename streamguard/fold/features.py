@@ -1,4 +1,4 @@
-"""The 28 behavioural features: name, group, unit, formula and source, in the one order that all models share."""
+"""The 28 behavioural features: name, group, unit, formula and source, in the order that all models share."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Feature:
     Attributes
     ----------
     name, group, unit
-        As in reports.
+        As they appear in reports.
     formula
-        In the words of `streamguard.fold.profile`; taken before the event is learned.
+        In terms of the fields of `streamguard.fold.profile`; computed before the event is learned.
     source
-        What it is known from.
+        Practice, publication or ATT&CK technique on which the feature is based.
     """
 
     name: str
@@ -119,7 +119,8 @@ FEATURES = (
     Feature("failure_rate_1h", "threat", "0 to 1", "(failures[1 h] + 0.05) / (count[1 h] + 1)", _RATES),
     Feature("failure_rate_1d", "threat", "0 to 1", "(failures[1 d] + 0.05) / (count[1 d] + 1)", _RATES),
 )
-"""All finite, float32, monotone-transformed where heavy-tailed. Change the list only where `evaluate` says so."""
+"""All values are finite float32; heavy-tailed ones are transformed monotonically. Change the list only if the results
+of `evaluate` justify it."""
 
 NAMES = tuple(feature.name for feature in FEATURES)
 
@@ -132,11 +133,11 @@ NAMES = tuple(feature.name for feature in FEATURES)
 DIGEST = hashlib.sha256(
     json.dumps([asdict(feature) for feature in FEATURES], sort_keys=True).encode()
 ).hexdigest()
-"""Changes with any feature: a model of another digest is refused."""
+"""Digest of all features, which changes with any of them: a model with a different digest is refused."""
 
 
 def as_markdown() -> str:
-    """The table of docs/features.md."""
+    """Return the table of docs/features.md."""
     rows = ["| # | feature | group | unit | formula | source |", "|---|---|---|---|---|---|"]
     for i, f in enumerate(FEATURES):
         formula = f.formula.replace("|", r"\|")

@@ -1,4 +1,4 @@
-"""From alerts to incidents: one entity's alerts within a window are one incident, told again only when it rises."""
+"""Groups the alerts of one entity into incidents; an incident is published again only when it has grown."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from streamguard.compute.arithmetic import log2
 from streamguard.compute.compiler import inline
-from streamguard.fold import population as crowd
-from streamguard.fold import surprisal
+from streamguard.fold import population, surprisal
 
 NONE, USER, SOURCE, CROWD = 0, 1, 2, 3
-"""Whose incident an alert belongs to; the crowd's is a wave of attempts that is no one user's and no one source's."""
+"""Kind of the entity to whose incident an alert belongs; `CROWD` stands for a wave of attempts that cannot be
+attributed to a single user or a single source."""
 
 ENTITY_KINDS = ("", "user", "source", "crowd")
 
@@ -18,39 +18,40 @@ INCIDENT = np.dtype(
     [
         ("first_offset", "<i8"),
         ("first_ms", "<i8"),
-        ("count", "<i8"),  # of alerts so far
-        ("patterns", "<u8"),  # of all of them
+        ("count", "<i8"),  # number of alerts so far
+        ("patterns", "<u8"),  # patterns of all these alerts
         ("evidence", "<f8"),  # bits
     ]
 )
-"""The incident that an alert belongs to, as the alert leaves it."""
+"""The incident that an alert belongs to, in its state after the alert was added."""
 
 CONTEXT = np.dtype(
     [
-        ("present", "<f8", len(crowd.CLASSES)),  # events of each class among all users, 5 minutes
-        ("usual", "<f8", len(crowd.CLASSES)),  # what is usual of them now
-        ("source_users", "<f8"),  # that the source failed at
-        ("source_failures", "<f8"),
-        ("gap", "<f8"),  # s since the user's event before
-        ("hour", "<f8"),  # of the week
+        ("present", "<f8", len(population.CLASSES)),  # events of each class among all users, 5 minutes
+        ("usual", "<f8", len(population.CLASSES)),  # usual number of them at this time
+        ("source_users", "<f8"),  # number of users for whom the source failed
+        ("source_failures", "<f8"),  # number of failures of the source, 1 hour
+        ("gap", "<f8"),  # s since the previous event of the user
+        ("hour", "<f8"),  # hour of the week
     ]
 )
-"""What an alert's explanation needs beside the profile."""
+"""Values that the explanation of an alert needs in addition to the profile."""
 
 RISE_BITS = 1.5
-"""Evidence must rise by this much to be told again: about 11 points of risk."""
+"""An incident is published again if its evidence rises by this much, which is about 11 points of risk."""
 
 
 CAMPAIGN_GAP_MS = 86_400_000
-"""A source or a crowd that tries again within a day is still at the same thing."""
+"""Attempts of a source or the crowd within a day of the last ones belong to the same incident."""
 
 
 @inline
 def entity_of(s, p, source, spread, bits, user, address, failed):  # type: ignore[no-untyped-def]
-    """Whose incident an alert belongs to.
+    """Return the kind of the entity to whose incident an alert belongs.
 
-    The source's, where it fails at many users or where there is no user; the crowd's, where a failure's evidence is
-    mostly that everybody fails at once, many users or such as nobody knows; else the user's.
+    The entity is the source if it fails for many users, or if the event names no user. It is the crowd if most of the
+    evidence of a failure comes from the whole population, and many users or a hardly known user fail. Otherwise it is
+    the user.
     """
     if user == 0 and address != 0:
         return SOURCE
@@ -71,18 +72,18 @@ def entity_of(s, p, source, spread, bits, user, address, failed):  # type: ignor
 
 @inline
 def update(entity, offset, ts, bits, patterns, gap_ms):  # type: ignore[no-untyped-def]
-    """Add an alert to the entity's open incident, or open one; whether to publish it.
+    """Add an alert to the entity's open incident, or open a new one; return whether to publish the incident.
 
     Parameters
     ----------
     entity
-        A profile, a failing source or the population; holds the open incident.
+        A profile, a failing source or the population, which holds the open incident.
     offset
-        Of the event; names the incident if it opens one.
+        Offset of the event; it identifies the incident if the event opens one.
     bits
-        Evidence.
+        Evidence of the alert.
     gap_ms
-        Silence after which an alert opens a new incident.
+        Milliseconds without an alert after which the next alert opens a new incident.
     """
     if entity.incident_offset < 0 or ts - entity.incident_last_ts > gap_ms:
         entity.incident_offset = offset
@@ -108,7 +109,8 @@ def update(entity, offset, ts, bits, patterns, gap_ms):  # type: ignore[no-untyp
 def write_incident(entity, out):  # type: ignore[no-untyped-def]
     """Fill `out`, an `INCIDENT`, with an entity's open incident.
 
-    Its evidence is the strongest alert's and half a bit for each doubling of their number.
+    The evidence of an incident is that of its strongest alert, plus half a bit for each doubling of the number of
+    alerts.
     """
     out.first_offset = entity.incident_offset
     out.first_ms = entity.incident_first_ts

@@ -1,7 +1,7 @@
-"""The fold: one partition's events, in offset order, into profiles and population; features, evidence, incidents out.
+"""Folds the events of one partition, in offset order, into profiles and population; returns evidence and incidents.
 
 The same compiled function runs in the worker, in the Spark job and in `streamguard replay`. It reads no clock, draws
-no random number and keeps nothing between events but its arguments, so its results do not depend on chunk size.
+no random numbers and keeps no state besides its arguments, so its results do not depend on the chunk size.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import numpy as np
 from streamguard.compute.arithmetic import exp2, log2, mix
 from streamguard.compute.compiler import inline, kernel
 from streamguard.events import indicators as flag
-from streamguard.fold import ageing, calibration, grouping, learning, patterns, surprisal
+from streamguard.fold import ageing, calibration, grouping, learning, patterns, population, surprisal
 from streamguard.fold import features as feature
-from streamguard.fold import population as crowd
 from streamguard.fold import profile as layout
 from streamguard.fold.ageing import DAY_MS, FAR_MS, HOUR_MS
 
 N_FEATURES = len(feature.NAMES)
 N_SKETCHES = len(layout.SKETCHES)
 N_COMPONENTS = len(layout.COMPONENTS)
-N_CLASSES = len(crowd.CLASSES)
+N_CLASSES = len(population.CLASSES)
+N_FIELDS = population.FIELDS
+SOURCES_PER_PAGE = population.SOURCES_PER_PAGE
 SLOTS = layout.SLOTS
 
 
@@ -87,44 +88,45 @@ def fold(  # type: ignore[no-untyped-def]
     population, table, sources
         `POPULATION` (1,), float64 (2, 65536), `SOURCE` (4096,); updated.
     interned_hashes
-        uint64 (65536,): the hashes whose texts the dictionary holds; updated.
+        uint64 (65536,): hashes whose texts the dictionary stores; updated.
     table_dirty, sources_dirty
-        uint8, by page; set where changed.
+        uint8, by page; set to 1 for pages that have changed.
     row
-        int64 (n,): each event's profile.
+        int64 (n,): position of each event's profile in `profiles`.
     offset, user, ts, threat, volume, flags, hashes, network, area
-        The columns; see `streamguard.events.columns.Columns`.
+        Columns of the chunk; see `streamguard.events.columns.Columns`.
     alert_bits, gap_ms
-        Evidence that alerts; silence that ends an incident.
+        Evidence from which an event is alerted; milliseconds without an alert that end an incident.
     features
         float32 (n, 28), out.
     raw, excess
-        float32 (n, 18), out: components before and after the user's own entropy is taken off.
+        float32 (n, 18), out: components before and after the user's own entropy is subtracted.
     score, tail, strength, found
-        float64, float64, float64, uint64 (n,), out: sum of excess, its tail in bits, that with the patterns' bits,
-        patterns.
+        float64, float64, float64, uint64 (n,), out: sum of `excess`, its tail in bits, the tail plus the evidence of
+        the patterns, and the patterns.
     kind
-        int8 (n,), out: whose alert (`streamguard.fold.grouping`), 0 none; negative: it is not published again.
+        int8 (n,), out: kind of the entity of the alert (`streamguard.fold.grouping`), 0 if the event is not alerted;
+        negative if the alert does not publish its incident again.
     incident
-        `INCIDENT` (n,), out: of each alert.
+        `INCIDENT` (n,), out: incident of each alert.
     snapshots
-        `PROFILE` (n,), out: profiles of published alerts as they were before the event.
+        `PROFILE` (n,), out: profiles of the alerts that publish their incident, as they were before the event.
     context
-        `CONTEXT` (n,), out: of published alerts.
+        `CONTEXT` (n,), out: context of the alerts that publish their incident.
     intern_requests
-        int64 (n * 5, 3), out: event, text column and word slot of texts to remember.
+        int64 (n * 5, 3), out: event, text column and place in the dictionary of each text to store.
 
     Returns
     -------
     published, interned
-        How many rows of `snapshots` and `intern_requests` are filled.
+        Number of filled rows of `snapshots` and `context`, and of `intern_requests`.
     """
     n = row.shape[0]
     p = population[0]
     bits = np.zeros(N_COMPONENTS)
     less = np.zeros(N_COMPONENTS)
     slot = np.zeros(N_SKETCHES, np.int64)
-    values = np.zeros(crowd.FIELDS, np.uint64)
+    values = np.zeros(N_FIELDS, np.uint64)
     x = np.zeros(N_FEATURES)
     published = interned = 0
     word_mask = np.uint64(interned_hashes.shape[0] - 1)
@@ -195,7 +197,7 @@ def fold(  # type: ignore[no-untyped-def]
                 publish = grouping.update(
                     sources[source], offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS
                 )
-                sources_dirty[source // crowd.SOURCES_PER_PAGE] = 1
+                sources_dirty[source // SOURCES_PER_PAGE] = 1
                 grouping.write_incident(sources[source], incident[i])
             elif whose == grouping.CROWD:
                 publish = grouping.update(p, offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS)

@@ -1,4 +1,4 @@
-"""What profiles, population and failing sources learn from one event."""
+"""Updates profiles, population and failing sources with one event."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import numpy as np
 from streamguard.compute.arithmetic import exp2, log2, mix
 from streamguard.compute.compiler import inline
 from streamguard.events import indicators as flag
-from streamguard.fold import patterns, surprisal
-from streamguard.fold import population as crowd
+from streamguard.fold import patterns, population, surprisal
 from streamguard.fold import profile as layout
 from streamguard.fold.ageing import FAR_MS, HOUR_MS, hour_of_week
 
-N_CLASSES = len(crowd.CLASSES)
+N_CLASSES = len(population.CLASSES)
 N_COMPONENTS = len(layout.COMPONENTS)
 N_SKETCHES = len(layout.SKETCHES)
 SLOTS = layout.SLOTS
@@ -21,17 +20,17 @@ LEARN_BITS = 1.5
 MIN_WEIGHT = 0.02
 UNREMARKABLE = 3.0
 KEPT = 0.9
-"""Suspicion of a source grows by an event's bits beyond 3 and keeps nine tenths from one event to the next."""
+"""The suspicion of a source grows by the bits of an event beyond 3, and keeps 90% from one event to the next."""
 
 MEMORY = 200.0
-"""Events that means and variances remember."""
+"""Memory of means and variances, in events."""
 
 
 @inline
 def weight_of(tail_bits):  # type: ignore[no-untyped-def]
-    """What an event weighs in learning: 2**-((tail bits - 5) / 1.5), between 0.02 and 1.
+    """Weight of an event in learning: 2**-((tail bits - 5) / 1.5), between 0.02 and 1.
 
-    A baseline is neither poisoned fast nor locked for ever.
+    Unusual events thus cannot poison a baseline quickly, but the baseline still adapts to a lasting change.
     """
     return min(max(exp2(-(tail_bits - QUIET_BITS) / LEARN_BITS), MIN_WEIGHT), 1.0)
 
@@ -48,7 +47,7 @@ def learn_moment(s, k, x, weight):  # type: ignore[no-untyped-def]
 
 @inline
 def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, threat, hit, weight):  # type: ignore[no-untyped-def]
-    """Let a user's profile learn one event with a weight."""
+    """Update a user's profile with one event of a given weight."""
     failed = 1.0 if flags & flag.FAILED else 0.0
     for j in range(4):
         s.count[j] += 1.0
@@ -122,20 +121,20 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, 
 
 @inline
 def learn_value(table, dirty, field, value):  # type: ignore[no-untyped-def]
-    """Count a value in the frequency table, conservatively (Estan and Varghese 2002); whether it was new."""
+    """Count a value in the frequency table with conservative update (Estan and Varghese 2002); return whether it was new."""
     a, b = surprisal.cells(field, value)
     old = min(table[0, a], table[1, b])
     new = old + 1.0
     table[0, a] = max(table[0, a], new)
     table[1, b] = max(table[1, b], new)
-    dirty[a // crowd.PAGE] = 1
-    dirty[(crowd.WIDTH + b) // crowd.PAGE] = 1
+    dirty[a // population.PAGE] = 1
+    dirty[(population.WIDTH + b) // population.PAGE] = 1
     return old == 0.0
 
 
 @inline
 def learn_population(p, table, dirty, values, fresh, learned, events, user, flags, hour, weight):  # type: ignore[no-untyped-def]
-    """Let the population learn one event: all of it for the crowd, weighted for what is usual."""
+    """Update the population with one event: rates count it fully, shares of new values and failures by its weight."""
     failed = flags & flag.FAILED
     plain = True
     for k in range(N_CLASSES):
@@ -146,7 +145,7 @@ def learn_population(p, table, dirty, values, fresh, learned, events, user, flag
     if plain:
         p.fast_plain += 1.0
         p.slow_plain += 1.0
-    for c in range(crowd.FIELDS):
+    for c in range(population.FIELDS):
         if values[c] != 0 and c != surprisal.NETWORK:
             p.novel_total[c] += weight
             if learn_value(table, dirty, c, values[c]):
@@ -165,12 +164,14 @@ def learn_population(p, table, dirty, values, fresh, learned, events, user, flag
 
 @inline
 def track_source(sources, dirty, value, user, ts):  # type: ignore[no-untyped-def]
-    """Remember that an address failed at a user; where it stands. A full set gives up its longest silent entry."""
+    """Record that an address failed for a user and return its position. In a full set, the entry that has been silent for
+    longest is replaced.
+    """
     at = surprisal.source_entry(sources, value)
     if at < 0:
-        base = np.int64(mix(value) & surprisal.WAY_MASK) * crowd.WAYS
+        base = np.int64(mix(value) & surprisal.WAY_MASK) * population.WAYS
         at = base
-        for w in range(1, crowd.WAYS):
+        for w in range(1, population.WAYS):
             if sources[base + w].last_ts < sources[at].last_ts:
                 at = base + w
         forget_source(sources[at])
@@ -187,7 +188,7 @@ def track_source(sources, dirty, value, user, ts):  # type: ignore[no-untyped-de
     e.last_ts = ts if e.last_ts > ts + FAR_MS else max(e.last_ts, ts)
     bit = user >> np.uint64(56)
     e.users[np.int64(bit >> np.uint64(6))] |= np.uint64(1) << (bit & np.uint64(63))
-    dirty[at // crowd.SOURCES_PER_PAGE] = 1
+    dirty[at // population.SOURCES_PER_PAGE] = 1
     return at
 
 
@@ -202,6 +203,6 @@ def forget_source(e):  # type: ignore[no-untyped-def]
 
 @inline
 def should_intern(s, c, slot):  # type: ignore[no-untyped-def]
-    """Whether a value weighs enough in a sketch for its text to be kept: one seen once never does."""
+    """Whether the weight of a value in a sketch is great enough to store its text; that of a value seen once never is."""
     weight = s.sketch_weight[c, slot]
     return weight >= 2.0 or (s.events >= 5.0 and weight >= 0.1 * s.sketch_total[c])

@@ -1,4 +1,4 @@
-"""Known shapes of attack: exact flags, each with its ATT&CK technique."""
+"""Attack patterns: exact rules, each with its ATT&CK technique."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from streamguard.fold import surprisal
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A named shape.
+    """A named attack pattern.
 
     Attributes
     ----------
     name
-        As in incidents and metrics.
+        Name in incidents and metrics.
     technique
         ATT&CK identifier.
     bits
-        What it adds to the evidence.
+        Bits that the pattern adds to the evidence.
     description
-        One sentence for the reader of an incident.
+        Description for the reader of an incident.
     """
 
     name: str
@@ -53,7 +53,7 @@ PATTERNS = (
     Pattern("dns_tunnel", "T1071.004", 10.0, "data carried in DNS names"),
     Pattern("generated_names", "T1568.002", 10.0, "DNS names made by an algorithm, most of them unknown"),
 )
-"""In the order of their bits in `Verdicts.patterns`."""
+"""All patterns, in the order of their bit positions in `Verdicts.patterns`."""
 
 (BRUTE_FORCE, SUCCESS_AFTER_FAILURES, SPRAY, DISTRIBUTED, TRAVEL, DORMANT, DOWNLOAD, EXFILTRATION, RANSOMWARE,
  ENCODED, DUMP, TUNNEL, GENERATED) = range(len(PATTERNS))  # fmt: skip
@@ -61,10 +61,10 @@ PATTERNS = (
 BITS = tuple(pattern.bits for pattern in PATTERNS)
 COUNT = len(PATTERNS)
 HABIT_DAYS = 3.0
-"""A pattern seen on this many days of the last month is this user's way of working, not an alarm."""
+"""A pattern that was seen on this many days of the last month is a habit of the user and adds no evidence."""
 
 RUSH = 30.0
-"""Times the long-run rate, nights and weekends included, that no working day reaches."""
+"""Multiple of the long-run rate, which includes nights and weekends, that a normal working day does not reach."""
 
 MEGABYTE = 1e6
 TRAVEL_MS = 2 * 3_600_000
@@ -73,24 +73,24 @@ DORMANT_SECONDS = 30 * 86_400.0
 
 @inline
 def lived(rest):  # type: ignore[no-untyped-def]
-    """Seconds of life behind a counter with the half-life of 30 days, and an hour more for who has hardly any.
+    """Seconds that a counter with a half-life of 30 days stands for, plus one hour for users who are hardly known.
 
     Parameters
     ----------
     rest
-        What decay leaves of something as old as the user.
+        Share that is left after decay of a value as old as the profile.
     """
     return layout.MONTH / LN2 * (1.0 - rest) + 3600.0
 
 
 @inline
 def usual(s, month, ts):  # type: ignore[no-untyped-def]
-    """What a 5-minute counter would hold at `RUSH` times the user's long-run rate.
+    """Value of a 5-minute counter at `RUSH` times the user's long-run rate.
 
     Parameters
     ----------
     month
-        The same counter with the half-life of 30 days.
+        Value of the same counter with a half-life of 30 days.
     """
     age = max(np.float64(ts - s.first_ts), 0.0) * 1e-3
     return RUSH * month / lived(exp2(-age / layout.MONTH)) * (300.0 / LN2)
@@ -98,18 +98,18 @@ def usual(s, month, ts):  # type: ignore[no-untyped-def]
 
 @inline
 def match(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[no-untyped-def]
-    """The patterns that this event completes, as a bit set; habits of the user included.
+    """Return the patterns that this event completes as a bit set, including habits of the user.
 
     Parameters
     ----------
     s
         Profile, decayed to now, before it learns the event.
     bits
-        Components as in `streamguard.fold.surprisal`, discounted.
+        Discounted components; see `streamguard.fold.surprisal.discounted`.
     slot
-        The event's values in the user's sketches; -1: unknown there.
+        Slots of the event's values in the user's sketches; -1 for a value that a sketch does not hold.
     spread
-        Distinct users that the source failed at.
+        Number of distinct users for whom the source failed.
     """
     out = np.uint64(0)
     one = np.uint64(1)
@@ -174,7 +174,7 @@ def match(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
 
 @inline
 def evidence(s, patterns):  # type: ignore[no-untyped-def]
-    """Bits that a set of patterns adds: the strongest that is not this user's habit."""
+    """Evidence that a set of patterns adds, in bits: that of the strongest one that is not a habit of this user."""
     strongest = 0.0
     for k in range(COUNT):
         if (patterns >> np.uint64(k)) & np.uint64(1) and s.pattern_days[k] < HABIT_DAYS:

@@ -1,4 +1,4 @@
-"""How surprising one event is: each component's bits, for this user, backed off to the population."""
+"""Surprisal of one event: the bits of each component for this user, backed off to the population."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from streamguard.compute.arithmetic import LN2, exp2, log2, mix, poisson_bits, popcount, student_bits
 from streamguard.compute.compiler import inline
 from streamguard.events import indicators as flag
-from streamguard.fold import population as crowd
+from streamguard.fold import population
 from streamguard.fold import profile as layout
 
 SKETCHED = len(layout.SKETCHES)
@@ -17,30 +17,30 @@ COMPONENTS = len(layout.COMPONENTS)
 SLOTS = layout.SLOTS
 SOURCE, LOCATION, HOST, AGENT, RESOURCE, TRANSITION, NETWORK = range(SKETCHED)
 (FAILURE, OUTCOME, HOUR, INTERVAL, VOLUME, THREAT, CROWD) = range(6, 13)
-CROWD_NEW_SOURCE_FAILURE = CROWD + crowd.CLASSES.index("new_source_failure")
+CROWD_NEW_SOURCE_FAILURE = CROWD + population.CLASSES.index("new_source_failure")
 SPREAD, CARRIED = 16, 17
 LEEWAY = 1.5
-"""Half as many again as usual is no news, however many stand behind it: rates vary more than Poisson says."""
+"""Tolerate 1.5 times the expected count: rates vary more than a Poisson distribution (over-dispersion)."""
 
 PLAIN_PRIOR = 10.0
-"""Plain events that a surge is measured against at the least."""
+"""Plain events that are added to both sides of the ratio in `surge`, so that a few events do not make a surge."""
 
-WIDTH_MASK = np.uint64(crowd.WIDTH - 1)
+WIDTH_MASK = np.uint64(population.WIDTH - 1)
 FIELD_OUTCOME = 7
 CARRY = 0.8
 CARRY_HALF_LIFE = 900.0
 MANY_USERS = 3.0
 HARDLY_KNOWN = 3.0
 KNOWN_EVENTS = 20.0
-"""Weight learned, and events ever, from which a user is no stranger."""
+"""A user counts as known from this learned weight (`HARDLY_KNOWN`) or this number of events (`KNOWN_EVENTS`) on."""
 
-CLASSES = len(crowd.CLASSES)
-WAY_MASK = np.uint64(crowd.SOURCES // crowd.WAYS - 1)
+CLASSES = len(population.CLASSES)
+WAY_MASK = np.uint64(population.SOURCES // population.WAYS - 1)
 
 
 @inline
 def cells(field, value):  # type: ignore[no-untyped-def]
-    """The two counters of a field's value in the frequency table."""
+    """Positions of the two counters of a field's value in the frequency table."""
     h = mix(value + np.uint64(field))
     return np.int64(h & WIDTH_MASK), np.int64((h >> np.uint64(32)) & WIDTH_MASK)
 
@@ -53,7 +53,7 @@ def frequency(table, field, value):  # type: ignore[no-untyped-def]
 
 @inline
 def popularity(p, table, field, value):  # type: ignore[no-untyped-def]
-    """Share of a value among everybody's; one never seen has the share of all such together (Witten and Bell 1991)."""
+    """Share of a value among those of all users; an unseen value gets the share of all unseen ones (Witten and Bell 1991)."""
     seen = frequency(table, field, value)
     total = p.field_total[field] + 1.0
     fresh = (p.novel[field] + 1.0) / (p.novel_total[field] + 20.0)
@@ -62,7 +62,7 @@ def popularity(p, table, field, value):  # type: ignore[no-untyped-def]
 
 @inline
 def slot_of(hashes, value):  # type: ignore[no-untyped-def]
-    """The slot that holds a value in a sketch, or -1."""
+    """Return the slot of a sketch that holds a value, or -1."""
     found = -1
     for q in range(SLOTS):
         if hashes[q] == value:
@@ -72,9 +72,9 @@ def slot_of(hashes, value):  # type: ignore[no-untyped-def]
 
 @inline
 def source_entry(sources, value):  # type: ignore[no-untyped-def]
-    """Where an address stands among the failing sources, or -1."""
-    base = np.int64(mix(value) & WAY_MASK) * crowd.WAYS
-    for w in range(crowd.WAYS):
+    """Return the position of an address among the failing sources, or -1."""
+    base = np.int64(mix(value) & WAY_MASK) * population.WAYS
+    for w in range(population.WAYS):
         if sources[base + w].hash == value:
             return base + w
     return -1
@@ -82,7 +82,7 @@ def source_entry(sources, value):  # type: ignore[no-untyped-def]
 
 @inline
 def distinct(bitmap):  # type: ignore[no-untyped-def]
-    """Users behind a 256-bit bitmap, by linear counting (Whang et al. 1990)."""
+    """Estimate the number of users in a 256-bit bitmap by linear counting (Whang et al. 1990)."""
     used = np.uint64(0)
     for q in range(4):
         used += popcount(bitmap[q])
@@ -91,16 +91,16 @@ def distinct(bitmap):  # type: ignore[no-untyped-def]
 
 @inline
 def components(s, p, table, sources, values, source, flags, ts, gap, hour, threat, volume, slot, bits):  # type: ignore[no-untyped-def]
-    """Fill `bits` with each component's surprise and `slot` with each value's place in its sketch.
+    """Fill `bits` with the surprisal of each component and `slot` with the slot of each value in its sketch.
 
     Parameters
     ----------
     s, p
         Profile and population, decayed to now, before they learn the event.
     values
-        uint64 (7,), by sketch; 0 where the event has none.
+        uint64 (8,): a value for each sketch, then the outcome; 0 where the event has none.
     source
-        Entry of the failing source, or -1.
+        Position among the failing sources, or -1.
     gap
         Seconds since the user's last event.
     """
@@ -166,7 +166,7 @@ def components(s, p, table, sources, values, source, flags, ts, gap, hour, threa
 
 @inline
 def suspicion(s, slot, ts):  # type: ignore[no-untyped-def]
-    """What is left of the suspicion that earlier events of a source raised; -1: a source not known."""
+    """Remaining suspicion from earlier events of a source, in bits; 0 for an unknown source (slot -1)."""
     if slot < 0:
         return 0.0
     rest = max(np.float64(ts - s.suspicion_ts[slot]), 0.0) * 1e-3
@@ -175,12 +175,12 @@ def suspicion(s, slot, ts):  # type: ignore[no-untyped-def]
 
 @inline
 def usual_count(p, k, hour):  # type: ignore[no-untyped-def]
-    """Events of class k that the fast counter would hold at the long-run rate.
+    """Expected value of the fast counter for events of class k, from the long-run rate.
 
-    In an hour of the week as busy as this, or with as many plain events as now, whichever is more: a new source of
-    logs or a back-fill makes everything more frequent and is no attack.
+    The rate is scaled to how busy this hour of the week usually is, or to the current number of plain events, whichever
+    is more: a new log source or a back-fill makes all events more frequent, but is not an attack.
     """
-    mean_life = crowd.FAST_HALF_LIFE / LN2
+    mean_life = population.FAST_HALF_LIFE / LN2
     usual = (p.slow[k] + 0.5) / (p.age + 3600.0) * mean_life
     busy = (p.hours[hour] + 1.0) * layout.HOURS / (p.hours_total + layout.HOURS)
     return max(usual * max(busy, surge(p)) * LEEWAY, 0.02)
@@ -188,14 +188,14 @@ def usual_count(p, k, hour):  # type: ignore[no-untyped-def]
 
 @inline
 def surge(p):  # type: ignore[no-untyped-def]
-    """How many times the usual number of plain events the last minutes hold; at least 1."""
-    plain = p.slow_plain / (p.age + 3600.0) * (crowd.FAST_HALF_LIFE / LN2)
+    """Ratio of the plain events of the last minutes to their usual number; at least 1."""
+    plain = p.slow_plain / (p.age + 3600.0) * (population.FAST_HALF_LIFE / LN2)
     return max((p.fast_plain + PLAIN_PRIOR) / (plain + PLAIN_PRIOR), 1.0)
 
 
 @inline
 def belongs(k, fresh, failed, learned, events):  # type: ignore[no-untyped-def]
-    """Whether an event is of the population's class k."""
+    """Whether an event belongs to class k of the population."""
     if k == 0:
         return fresh
     if k == 1:
@@ -207,14 +207,14 @@ def belongs(k, fresh, failed, learned, events):  # type: ignore[no-untyped-def]
 
 @inline
 def deviation(s, k, x, floor):  # type: ignore[no-untyped-def]
-    """How many standard deviations x is from the user's mean, shrunk while little was seen."""
+    """Deviation of x from the user's mean in standard deviations, shrunk while few values were seen."""
     weight = s.moments[k]
     return (x - s.mean[k]) / math.sqrt(s.variance[k] + floor) * (weight / (weight + 5.0))
 
 
 @inline
 def discounted(s, bits, out):  # type: ignore[no-untyped-def]
-    """Components less what this user's own entropy makes usual, and their sum."""
+    """Fill `out` with the components less the bits that are usual for this user, and return their sum."""
     total = 0.0
     for c in range(COMPONENTS):
         b = bits[c]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def save(
     flat |= {"golden_rows": forest.golden_rows, "golden_scores": forest.golden_scores}
     tail = forest.tail
     files = {
-        "forest.npz": arrays.pack({name: np.asarray(flat[name], dtype) for name, dtype in _ARRAYS.items()}),
+        "forest.safetensors": arrays.pack({name: np.asarray(flat[name], dtype) for name, dtype in _ARRAYS.items()}),
         "calibration.json": encode(_Calibration(tail.anomaly.tolist(), tail.level.tolist(), tail.slope)),
         "features.json": encode(_Features(list(feature_names), feature_hash(feature_names))),
         "metrics.json": encode(metrics or {}),
@@ -110,7 +110,13 @@ def save(
             os.fsync(file.fileno())
 
 
-def load(directory: str | Path, *, feature_names: Sequence[str], key: bytes | None = None) -> Forest:
+def load(
+    directory: str | Path,
+    *,
+    feature_names: Sequence[str],
+    key: bytes | None = None,
+    between_steps: Callable[[], object] = lambda: None,
+) -> Forest:
     """Read a forest and score its golden rows again.
 
     Parameters
@@ -121,6 +127,8 @@ def load(directory: str | Path, *, feature_names: Sequence[str], key: bytes | No
         What the columns are in this program; those of the artifact must be the same, in the same order.
     key
         As for `manifest.read`.
+    between_steps
+        Called between the steps of loading, each of which holds the interpreter lock for less than a millisecond.
 
     Raises
     ------
@@ -131,7 +139,10 @@ def load(directory: str | Path, *, feature_names: Sequence[str], key: bytes | No
     """
     directory = Path(directory)
     about = manifest.read(directory, key=key)
-    content = {name: _described(directory / name, file) for name, file in about.files.items()}
+    content = {}
+    for name, file in about.files.items():
+        between_steps()
+        content[name] = _described(directory / name, file)
     decode(directory / "metrics.json", content["metrics.json"], dict[str, Any])
     path = directory / "features.json"
     features = decode(path, content["features.json"], _Features)
@@ -145,11 +156,12 @@ def load(directory: str | Path, *, feature_names: Sequence[str], key: bytes | No
         tail = Tail(np.array(calibration.anomaly), np.array(calibration.level), calibration.slope)
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}") from None
-    path = directory / "forest.npz"
+    path = directory / "forest.safetensors"
+    between_steps()
     try:
-        forest = _forest(
-            arrays.unpack(content["forest.npz"], _ARRAYS, _DIMENSIONS), tail, len(features.names)
-        )
+        flat = arrays.unpack(content["forest.safetensors"], _ARRAYS, _DIMENSIONS)
+        between_steps()
+        forest = _forest(flat, tail, len(features.names), between_steps)
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}") from None
     if forest.version != about.version:
@@ -179,12 +191,15 @@ def _described(path: Path, file: File) -> bytes:
     return data
 
 
-def _forest(flat: dict[str, NDArray[Any]], tail: Tail, features: int) -> Forest:
+def _forest(
+    flat: dict[str, NDArray[Any]], tail: Tail, features: int, between_steps: Callable[[], object]
+) -> Forest:
     rows, scores = flat.pop("golden_rows"), flat.pop("golden_scores")
     trees = Trees(int(flat.pop("features")), float(flat.pop("normaliser")), **flat)
     if trees.features != features:
         raise ValueError(f"trees over {trees.features} features, but features.json names {features}")
     forest = Forest(trees, tail, rows, scores)
+    between_steps()
     # Each batch runs through another kernel, which is then compiled as well.
     for batch in (rows, np.resize(rows, (BLOCK, features))):
         expected = np.resize(scores, len(batch))

@@ -48,18 +48,7 @@ class Packed:
         self._paths = np.zeros((count, SLOTS + 1))
         """A leaf's path length, copied over the subtree that it stands for."""
         words = (order_keys(trees.threshold) << _HIGH) | np.maximum(trees.feature, 0).astype(np.uint64)
-        tree = np.repeat(np.arange(count), np.diff(np.append(trees.roots, len(depth))))
-        place = np.zeros(len(depth), np.int64)
-        for level in range(MAX_DEPTH + 1):
-            here = np.flatnonzero(depth == level)
-            inner = here[trees.left[here] != -1]
-            leaf = here[trees.left[here] == -1]
-            self._nodes[tree[inner], 2**level - 1 + place[inner]] = words[inner]
-            place[trees.left[inner]] = 2 * place[inner]
-            place[trees.right[inner]] = 2 * place[inner] + 1
-            width = 2 ** (MAX_DEPTH - level)
-            under = place[leaf, None] * width + np.arange(width)
-            self._paths[tree[leaf, None], under] = trees.path[leaf, None]
+        _pack(trees.roots, trees.left, trees.right, trees.path, depth, words, self._nodes, self._paths)
 
     def score_samples(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """As `Forest.score_samples`."""
@@ -184,6 +173,23 @@ def finite_rows(values: NDArray[np.floating], features: int | None = None) -> ND
             f"row {row}, column {column} is {rows[row, column]} as float32: features must be finite"
         )
     return rows
+
+
+@kernel
+def _pack(roots, left, right, path, depth, words, nodes, paths):  # type: ignore[no-untyped-def]
+    """Put each tree into heap order: inner nodes into `nodes`, the paths of leaves over the subtree they stand for."""
+    place = np.zeros(len(left), np.int64)
+    for k in range(len(roots)):
+        end = roots[k + 1] if k + 1 < len(roots) else len(left)
+        for i in range(roots[k], end):
+            if left[i] != -1:
+                nodes[k, 2 ** depth[i] - 1 + place[i]] = words[i]
+                place[left[i]] = 2 * place[i]
+                place[right[i]] = 2 * place[i] + 1
+            else:
+                width = 2 ** (MAX_DEPTH - depth[i])
+                for q in range(place[i] * width, (place[i] + 1) * width):
+                    paths[k, q] = path[i]
 
 
 def order_keys(values: NDArray[np.float32]) -> NDArray[np.uint64]:

@@ -17,13 +17,13 @@ from streamguard.errors import ConfigurationError
 
 Kind = TypeVar("Kind")
 
-FORMAT = 1
+FORMAT = 2
 LIMITS = {
     "manifest.json": 2**20,
     "calibration.json": 2**20,
     "features.json": 2**20,
     "metrics.json": 2**20,
-    "forest.npz": 2**26,
+    "forest.safetensors": 2**26,
 }
 """The files of an artifact and the bytes that each may have."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -347,7 +347,7 @@ class Registry:
         """
         return artifact.read_metrics(self._directory(version), key=self._key)
 
-    def load(self, version: str) -> Forest:
+    def load(self, version: str, between_steps: Callable[[], object] = lambda: None) -> Forest:
         """Read a version with every check of `artifact.load`.
 
         Raises
@@ -356,7 +356,9 @@ class Registry:
             If it is not there or not to be trusted.
         """
         directory = self._directory(version)
-        forest = artifact.load(directory, feature_names=self._feature_names, key=self._key)
+        forest = artifact.load(
+            directory, feature_names=self._feature_names, key=self._key, between_steps=between_steps
+        )
         if forest.version != version:
             raise ArtifactError(f"{directory}: holds version {forest.version}")
         return forest

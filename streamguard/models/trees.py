@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.compute.compiler import kernel
+
 MAX_DEPTH = 8
 """Splits on the longest path. Isolation trees grown on at most 256 rows have no more."""
 
@@ -64,43 +66,80 @@ class Trees:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {nodes} nodes")
         if not (np.isfinite(self.normaliser) and self.normaliser > 0):
             raise ValueError(f"normaliser must be finite and positive, not {self.normaliser}")
-        roots = self.roots
-        if not len(roots) or roots[0] != 0 or (roots[1:] <= roots[:-1]).any() or roots[-1] >= nodes:
+        if not len(self.roots):
             raise ValueError("roots must start at 0 and rise within the nodes")
-        if len(roots) > MAX_TREES:
-            raise ValueError(f"{len(roots)} trees, but {MAX_TREES} at most are packed")
-        ends = np.append(roots[1:], nodes)
-        end = np.repeat(ends, ends - roots)
-        leaf = self.left == -1
-        number = np.arange(nodes)
-        _refuse((self.right == -1) != leaf, "has one child")
-        for side in (self.left, self.right):
-            _refuse(
-                ~leaf & ((side <= number) | (side >= end)), "has a child out of range or one that leads back"
-            )
-        children = np.concatenate([self.left[~leaf], self.right[~leaf], roots])
-        _refuse(np.bincount(children, minlength=nodes) != 1, "has two parents or none")
-        _refuse(
-            ~leaf & ((self.feature < 0) | (self.feature >= self.features)),
-            "splits on a feature that does not exist",
-        )
-        _refuse(~np.isfinite(self.threshold), "has a threshold that is not finite")
-        _refuse(
-            ~(np.isfinite(self.path) & (self.path >= 0)), "has a path length that is negative or not finite"
-        )
+        if len(self.roots) > MAX_TREES:
+            raise ValueError(f"{len(self.roots)} trees, but {MAX_TREES} at most are packed")
         depth = np.zeros(nodes, np.int64)
-        level = roots
-        for below in range(1, MAX_DEPTH + 2):
-            inner = level[~leaf[level]]
-            level = np.concatenate([self.left[inner], self.right[inner]])
-            depth[level] = below
-        _refuse(
-            depth > MAX_DEPTH,
-            f"lies below {MAX_DEPTH} splits: train with at most {2**MAX_DEPTH} samples a tree",
+        fault, node = _check(
+            self.roots, self.feature, self.threshold, self.left, self.right, self.path, self.features, depth
         )
+        if fault == ROOTS:
+            raise ValueError("roots must start at 0 and rise within the nodes")
+        if fault:
+            raise ValueError(f"node {node} {FAULTS[fault]}")
         return depth
 
 
-def _refuse(wrong: NDArray[np.bool_], what: str) -> None:
-    if wrong.any():
-        raise ValueError(f"node {int(wrong.argmax())} {what}")
+ROOTS = 1
+FAULTS = (
+    "",
+    "",
+    "has one child",
+    "has a child out of range or one that leads back",
+    "has two parents or none",
+    "splits on a feature that does not exist",
+    "has a threshold that is not finite",
+    "has a path length that is negative or not finite",
+    f"lies below {MAX_DEPTH} splits: train with at most {2**MAX_DEPTH} samples a tree",
+)
+"""What `_check` finds, by its number."""
+
+
+@kernel
+def _check(roots, feature, threshold, left, right, path, features, depth):  # type: ignore[no-untyped-def]
+    """(number of the first fault, its node), after `depth` is filled; without the interpreter lock.
+
+    A worker loads a forest while it scores, and an array operation of numpy would hold the lock from time to time.
+    """
+    nodes, count = len(feature), len(roots)
+    if roots[0] != 0 or roots[count - 1] >= nodes:
+        return ROOTS, 0
+    for k in range(1, count):
+        if roots[k] <= roots[k - 1]:
+            return ROOTS, 0
+    for i in range(nodes):
+        if (left[i] == -1) != (right[i] == -1):
+            return 2, i
+    for k in range(count):
+        end = roots[k + 1] if k + 1 < count else nodes
+        for i in range(roots[k], end):
+            if left[i] != -1 and (left[i] <= i or left[i] >= end or right[i] <= i or right[i] >= end):
+                return 3, i
+    parents = np.zeros(nodes, np.int64)
+    for k in range(count):
+        parents[roots[k]] += 1
+    for i in range(nodes):
+        if left[i] != -1:
+            parents[left[i]] += 1
+            parents[right[i]] += 1
+    for i in range(nodes):
+        if parents[i] != 1:
+            return 4, i
+    for i in range(nodes):
+        if left[i] != -1 and (feature[i] < 0 or feature[i] >= features):
+            return 5, i
+    for i in range(nodes):
+        if not np.isfinite(threshold[i]):
+            return 6, i
+    for i in range(nodes):
+        if not (np.isfinite(path[i]) and path[i] >= 0.0):
+            return 7, i
+    for i in range(nodes):
+        if left[i] != -1:
+            depth[left[i]] = depth[i] + 1
+            depth[right[i]] = depth[i] + 1
+    for i in range(nodes):
+        if depth[i] > MAX_DEPTH:
+            return 8, i
+    return 0, 0

@@ -197,7 +197,7 @@ def test_a_refused_model_a_killed_worker_and_a_frozen_one(kafka: str, tmp_path: 
     registry = Registry(tmp_path / "registry", feature_names=NAMES)
     rows = np.random.default_rng(5).normal(1.0, 2.0, (600, len(NAMES))).astype(np.float32)
     good, bad = (registry.publish(train(rows, seed=seed, trees=30)) for seed in range(2))
-    os.truncate(tmp_path / "registry" / "versions" / bad / "forest.npz", 1000)
+    os.truncate(tmp_path / "registry" / "versions" / bad / "forest.safetensors", 1000)
     registry.promote(good)
 
     def name(version: str) -> None:

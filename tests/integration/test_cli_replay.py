@@ -142,7 +142,7 @@ def test_refused_rows_are_counted_and_the_first_named(lines: Path, tmp_path: Pat
         (["-", "--map", "user=account"], "--map is for CSV and Parquet"),
         (["-", "--format", "csv"], "is empty"),
         (["-", "--model", "a", "--registry", "b"], "give one of them"),
-        (["-", "--registry", "nowhere"], "no forest is current there"),
+        (["-", "--registry", "nowhere"], "the registry has no current version"),
         (["-", "--model", "nowhere"], "nowhere"),
         (["-", "--fail-on", "terrible"], "terrible"),
         (["-", "--config", "gone.toml"], "cannot read the settings file"),
@@ -157,7 +157,7 @@ def test_what_cannot_be_used_ends_with_2_and_a_sentence(arguments: list[str], sa
 def test_a_file_without_any_event_is_an_error_and_an_empty_one_is_not() -> None:
     code, _, err = streamguard("replay", "-", given=b"2024-05-01 12:00:00 sshd[7]: Failed password\n")
     assert code == 2
-    assert "none of the 1 rows is an event" in err
+    assert "no row is a valid event: 1 row refused" in err
     assert streamguard("replay", "-", given=b"")[:2] == (0, "no incidents\n")
 
 

@@ -116,7 +116,7 @@ def test_topics_that_are_right_and_no_worker(settings: Settings) -> None:
     topics.create(settings)
     found = asked(settings)
     assert {check for check, status in statuses(found).items() if status != {"ok"}} == {"workers"}
-    assert found["workers"][0].found == f"no worker of {settings.worker.app_id} runs"
+    assert found["workers"][0].found == f"no worker of {settings.worker.app_id} is running"
     assert "on 5 resources" in found["permissions"][0].found
     assert found["broker"][0].found.endswith(": 1 broker")
 
@@ -218,8 +218,8 @@ def test_what_is_not_allowed_is_named_with_the_command_that_allows_it(
             lambda: [one for one in asked(settings)["permissions"] if one.status == "fail"],
         )
     assert [one.found for one in found] == [
-        f"{hidden}: no READ, DESCRIBE_CONFIGS",
-        f"{looked_at}: no WRITE",
+        f"topic {hidden}: no permission for READ, DESCRIBE_CONFIGS",
+        f"topic {looked_at}: no permission for WRITE",
     ]
     assert f"--operation Read --operation DescribeConfigs --topic {hidden}" in found[0].remedy
 
@@ -235,7 +235,9 @@ def test_workers_are_counted_and_their_port_is_asked(site: Site) -> None:
     worker = site.start().await_ready()
     found = asked(site.settings)
     assert statuses(found) == {check: {"ok"} for check in found}
-    assert found["workers"][0].found.startswith(f"1 of {site.settings.worker.app_id} for 1 partitions")
+    assert found["workers"][0].found.startswith(
+        f"1 worker of {site.settings.worker.app_id} for 1 partition of "
+    )
     assert "on 6 resources" in found["permissions"][0].found
 
     port = next(line["metrics_port"] for line in worker.lines() if "metrics_port" in line)
@@ -246,11 +248,11 @@ def test_workers_are_counted_and_their_port_is_asked(site: Site) -> None:
     assert run.exit_code == 0, run.output
     told = msgspec.convert(json.loads(run.output)["findings"], list[Finding])
     (answered,) = [finding for finding in told if finding.check == "ports"]
-    assert answered.found == f"the worker at 127.0.0.1:{port} lives and is ready"
+    assert answered.found == f"the worker at 127.0.0.1:{port} is live and ready"
 
     site.start("b")
     idle = eventually(
         "the second worker is told to be idle",
-        lambda: [one for one in asked(site.settings)["workers"] if "1 of them is idle" in one.found],
+        lambda: [one for one in asked(site.settings)["workers"] if "1 worker idle" in one.found],
     )
     assert idle[0].status == "warn"

@@ -104,7 +104,7 @@ def test_a_promotion_under_traffic_and_then_a_damaged_model(
     site: Callable[..., Site], registry: Registry, forests: list[Forest], tmp_path: Path
 ) -> None:
     first, second, bad = (registry.publish(forest) for forest in forests)
-    os.truncate(tmp_path / "registry" / "versions" / bad / "forest.npz", 1000)
+    os.truncate(tmp_path / "registry" / "versions" / bad / "forest.safetensors", 1000)
     registry.promote(first)
     here = site(poll_seconds=NEVER, shadow=True)
     worker = here.start().await_ready()

@@ -1,41 +1,55 @@
-"""What is installed from the wheel works away from the checkout, bare and with each extra."""
+"""The wheel, installed in a clean environment away from the checkout, beside a package that also ships `agents`."""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import urllib.request
+import uuid
 import zipfile
 from pathlib import Path
 
 import pytest
 
 import streamguard
+from streamguard.testing.broker import free_port
+from tests.harness import eventually
+from tests.incidents import published
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("streamguard", "agents", "batch")
+NEIGHBOUR = "openai-agents"
+"""A package on the index whose top-level import name is `agents`."""
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
-for name in sys.argv[1].split(","):
-    package = importlib.import_module(name)
-    modules = pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}.")
-    for module in (name for _, name, _ in modules if not name.endswith("__main__")):
-        importlib.import_module(module)
+import agents
+for _, name, _ in pkgutil.walk_packages(importlib.import_module("streamguard").__path__, "streamguard."):
+    if not name.endswith("__main__") and not name.startswith(tuple(sys.argv[1:])):
+        importlib.import_module(name)
+assert agents.__name__ == "agents" and "streamguard" not in agents.__file__
 for name, module in sys.modules.items():
-    if name.split(".")[0] in ("streamguard", "agents", "batch"):
+    if name.split(".")[0] == "streamguard":
         print(module.__file__)
 """
-"""Imports packages with all their modules, and prints our files."""
+"""Imports every module but those below the names given, beside the other `agents`; prints the files of ours."""
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    environment = {
+def environment(**more: str) -> dict[str, str]:
+    own = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
     }
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return own | more
+
+
+def run(*command: str | Path, cwd: Path, **more: str) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env=environment(**more), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -49,37 +63,85 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def install(wheel: Path, extra: str, where: Path) -> Path:
-    """A clean environment with the wheel and one extra; returns its directory of programs."""
+    """A clean environment with the wheel, one extra and the neighbour; returns its directory of programs."""
     run(sys.executable, "-m", "venv", "--without-pip", where / "venv", cwd=where)
     run(
         *(sys.executable, "-m", "pip", "--python", where / "venv" / "bin" / "python", "install", "--quiet"),
-        *("--no-compile", "--constraint", ROOT / "constraints.txt", f"{wheel}{extra}"),
+        *("--no-compile", "--constraint", ROOT / "constraints.txt", f"{wheel}{extra}", NEIGHBOUR),
         cwd=where,
     )
     return where / "venv" / "bin"
 
 
-def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
+def check_imports(programs: Path, where: Path, *without: str) -> None:
+    assert run(programs / "streamguard", "--version", cwd=where).split()[-1] == streamguard.__version__
+    assert "Commands:" in run(programs / "streamguard", "--help", cwd=where)
+    places = run(programs / "python", "-c", IMPORT_ALL, *without, cwd=where).splitlines()
+    assert len(places) > 100
+    assert all(Path(place).is_relative_to(where) for place in places)
+
+
+def test_the_wheel_has_every_file_under_one_name(wheel: Path) -> None:
     there = {
-        path.relative_to(ROOT).as_posix()
-        for package in PACKAGES
-        for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        str(Path(directory, name).relative_to(ROOT))
+        for directory, _, names in os.walk(ROOT / "streamguard", followlinks=True)
+        for name in names
+        if "__pycache__" not in directory
     }
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert packed == there
+    assert {name.partition("/")[0] for name in packed} == {"streamguard"}
+    assert {"streamguard/py.typed", "streamguard/alerts/incident.schema.json"} <= packed
 
 
-@pytest.mark.parametrize(
-    ("extra", "packages"), [("", "streamguard,agents"), ("[batch]", "batch")], ids=["base", "batch"]
-)
-def test_it_works_from_a_clean_environment(wheel: Path, extra: str, packages: str, tmp_path: Path) -> None:
-    programs = install(wheel, extra, tmp_path)
-    assert run(programs / "streamguard", "--version", cwd=tmp_path).split()[-1] == streamguard.__version__
-    assert "Commands:" in run(programs / "streamguard", "--help", cwd=tmp_path)
-    places = run(programs / "python", "-c", IMPORT_ALL, packages, cwd=tmp_path).splitlines()
-    assert places
-    assert all(Path(place).is_relative_to(tmp_path) for place in places)
+def test_a_worker_and_replay_run_from_the_plain_wheel(wheel: Path, kafka: str, tmp_path: Path) -> None:
+    programs = install(wheel, "", tmp_path)
+    check_imports(programs, tmp_path, "streamguard.batch")
+    command, suffix, port = programs / "streamguard", uuid.uuid4().hex[:8], free_port()
+    simulate = ("simulate", "--days", "3", "--attack", "brute_force", "--seed", "4")
+    run(command, *simulate, "--output", "events.jsonl", cwd=tmp_path)
+    replayed = run(command, "replay", "events.jsonl", "--json", cwd=tmp_path).splitlines()
+    assert replayed and all(published(line.encode()) for line in replayed)
+
+    settings = {
+        "STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS": kafka,
+        "STREAMGUARD_KAFKA_EVENTS_TOPIC": f"events-{suffix}",
+        "STREAMGUARD_KAFKA_ALERTS_TOPIC": f"alerts-{suffix}",
+        "STREAMGUARD_KAFKA_DEAD_LETTER_TOPIC": f"dead-{suffix}",
+        "STREAMGUARD_KAFKA_MODELS_TOPIC": f"models-{suffix}",
+        "STREAMGUARD_WORKER_APP_ID": f"wheel-{suffix}",
+        "STREAMGUARD_WORKER_METRICS_PORT": str(port),
+    }
+    run(command, "topics", "create", cwd=tmp_path, **settings)
+    run(command, *simulate, cwd=tmp_path, **settings)
+    with (tmp_path / "worker.log").open("wb") as log:
+        worker = subprocess.Popen([command, "worker"], cwd=tmp_path, env=environment(**settings), stderr=log)
+    try:
+
+        def alerts() -> float:
+            assert worker.poll() is None, (tmp_path / "worker.log").read_text()
+            try:
+                text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+            except OSError:
+                return 0.0
+            lines = [line for line in text.splitlines() if line.startswith("streamguard_alerts_total{")]
+            return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+        eventually("the worker publishes incidents", lambda: alerts() > 0, timeout=180)
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0
+
+
+def test_a_retrain_runs_from_the_wheel_with_its_extra(wheel: Path, tmp_path: Path) -> None:
+    programs = install(wheel, "[batch]", tmp_path)
+    check_imports(programs, tmp_path)
+    command = programs / "streamguard"
+    run(command, "simulate", "--days", "5", "--output", "events.jsonl", cwd=tmp_path)
+    outcome = json.loads(
+        run(command, "retrain", "--engine", "local", "--input", "events.jsonl", "--json", cwd=tmp_path)
+    )
+    assert outcome["current"] and len(outcome["version"]) == 12
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -148,7 +148,7 @@ def test_three_runs_equal_one_pass_to_the_bit(place: Place, tmp_path: Path) -> N
     assert report["continues"] is not None
     assert whole["version"] == outcome["version"]
     manifests = [
-        (tmp_path / name / "registry/versions" / whole["version"] / "forest.npz").read_bytes()
+        (tmp_path / name / "registry/versions" / whole["version"] / "forest.safetensors").read_bytes()
         for name in ("runs", "whole")
     ]
     assert manifests[0] == manifests[1]

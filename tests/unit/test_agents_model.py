@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from streamguard.agents.model import swap as pausing
+from streamguard.agents.model import swap
 from streamguard.agents.model import watcher
 from streamguard.agents.model.peers import FORGET_SECONDS, MAX_WORKERS, REPEAT_SECONDS, Peers
 from streamguard.agents.model.shadow import Newest, Shadow
@@ -61,7 +61,7 @@ class Shelf:
     def published(self, version: str) -> float:
         return self.times.get(version, 1000.0)
 
-    def load(self, version: str) -> str:
+    def load(self, version: str, between_steps: object = None) -> str:
         self.loads.append(version)
         if self.trouble is not None:
             raise self.trouble
@@ -267,7 +267,7 @@ def test_the_command_line_names_a_registry(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_a_chunk_keeps_its_forest_while_another_is_swapped_in(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pausing, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(swap, "YIELD_SECONDS", 0.0)
     watch = watching("registry")
     shelf.pointer = ONE
     watch.poll()
@@ -289,52 +289,53 @@ def test_a_chunk_keeps_its_forest_while_another_is_swapped_in(
 
 
 def test_loading_rests_while_a_chunk_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pausing, "PATIENCE_SECONDS", 60.0)
-    pause = SwapGuard()
+    monkeypatch.setattr(swap, "YIELD_SECONDS", 60.0)
+    guard = SwapGuard()
     steps: list[int] = []
     done = threading.Event()
 
-    def swap() -> None:
-        with pause.of_swap():
+    def load() -> None:
+        with guard.swap() as give_way:
             while not done.is_set():
+                give_way()
                 steps.append(len(steps))
 
-    thread = threading.Thread(target=swap)
+    thread = threading.Thread(target=load)
     thread.start()
     for _ in range(3):
         before = len(steps)
         eventually("loading goes on between chunks", lambda least=before: len(steps) > least)
-        with pause.of_chunk():
+        with guard.chunk():
             before = len(steps)
             time.sleep(0.05)
             assert len(steps) <= before + 2  # what was under way
     done.set()
     thread.join()
-    pause.close()
+    guard.close()
 
 
 def test_what_a_chunk_waited_during_a_swap_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sleep stands for the wait: it takes no CPU and wants no core."""
-    monkeypatch.setattr(pausing, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(swap, "YIELD_SECONDS", 0.0)
 
     def told() -> tuple[float, float]:
         name = "streamguard_model_swap_pause_seconds"
         return sample(f"{name}_count") or 0.0, sample(f"{name}_sum") or 0.0
 
-    pause = SwapGuard()
+    guard = SwapGuard()
     begun, loaded = threading.Event(), threading.Event()
 
-    def swap() -> None:
-        with pause.of_swap():
+    def load() -> None:
+        with guard.swap():
             begun.set()
             loaded.wait(10)
 
     before = told()
-    with pause.of_chunk():
+    with guard.chunk():
         time.sleep(0.02)  # nothing is swapped: of no interest
-    thread = threading.Thread(target=swap)
+    thread = threading.Thread(target=load)
     for _ in range(2):
-        with pause.of_chunk():
+        with guard.chunk():
             if not thread.ident:
                 thread.start()
                 begun.wait(10)
@@ -343,12 +344,12 @@ def test_what_a_chunk_waited_during_a_swap_is_told_once(monkeypatch: pytest.Monk
     loaded.set()
     thread.join()
     for _ in range(2):
-        with pause.of_chunk():
+        with guard.chunk():
             time.sleep(0.02)  # begun after the swap
     count, waited = told()
     assert count == before[0] + 1
     assert 0.035 <= waited - before[1] < 10
-    pause.close()
+    guard.close()
 
 
 def test_without_kafka_the_registry_is_followed_all_the_same(

@@ -227,15 +227,15 @@ def test_a_champion_that_cannot_be_read_is_named(
 ) -> None:
     decided(theirs, rows, registry)
     champion = theirs.forest.version
-    os.truncate(registry.directory / "versions" / champion / "forest.npz", 100)
+    os.truncate(registry.directory / "versions" / champion / "forest.safetensors", 100)
     decision, current, says = decided(ours, rows, registry)
     assert current
     for text in (says, decision.model.says):
         assert f"nothing was compared with the champion {champion}: it could not be read: " in text
-        assert "forest.npz" in text
+        assert "forest.safetensors" in text
     assert not {"drift", "overlap", "alerts"} & {check.name for check in decision.model.checks}
     judgement = registry.judgement(ours.forest.version)
-    assert judgement is not None and "forest.npz" in judgement.uncompared
+    assert judgement is not None and "forest.safetensors" in judgement.uncompared
 
 
 def test_an_unsigned_champion_under_a_new_key_is_named(
@@ -263,7 +263,7 @@ def test_what_cannot_be_published_is_raised_when_it_is_carried_out(
     rows: EventTable, ours: Challenger, registry: Registry
 ) -> None:
     version = registry.publish(ours.forest)
-    os.truncate(registry.directory / "versions" / version / "forest.npz", 100)
+    os.truncate(registry.directory / "versions" / version / "forest.safetensors", 100)
     decision = challenger.decide(ours, rows, registry, SETTINGS)
     assert decision is not None
     assert decision.model.says.startswith("not published: ")
@@ -287,7 +287,7 @@ def test_a_retrain_finds_a_bad_registry_first_and_loses_no_run_to_one_that_goes_
 
     outcome = retrain(settings, request, said.append)
     assert outcome.current and outcome.version is not None
-    os.truncate(output / "registry" / "versions" / outcome.version / "forest.npz", 100)
+    os.truncate(output / "registry" / "versions" / outcome.version / "forest.safetensors", 100)
     with pytest.raises(ArtifactError, match=f"remove .*{outcome.version}"):
         retrain(settings, request, said.append)
     latest = Runs(output).latest()

@@ -134,7 +134,7 @@ def test_promote_and_rollback_say_from_where_to_where(directory: Path, versions:
     assert run(directory, "promote", second).output == f"{second} is current already\n"
     assert asked(directory, "rollback") == {"current": first, "before": second}
     assert current(directory) == first
-    assert f"{second} (rolled back from)" in run(directory, "show", second).output
+    assert f"{second} (withdrawn by a rollback)" in run(directory, "show", second).output
     again = run(directory, "rollback")
     assert again.exit_code == 78
     assert "no version was current before" in again.output
@@ -147,7 +147,7 @@ def test_a_damaged_pointer_is_mended_by_a_promotion(directory: Path, versions: l
     assert f"streamguard models promote VERSION --registry {directory}" in broken.output
     mended = run(directory, "promote", versions[1])
     assert mended.exit_code == 0
-    assert "nonsense', which is not the name of a version" in mended.output and "\x1b" not in mended.output
+    assert "nonsense' (not the name of a version)" in mended.output and "\x1b" not in mended.output
     assert current(directory) == versions[1]
 
 
@@ -226,15 +226,15 @@ def test_what_is_hostile_is_named_by_verify_and_breaks_and_steers_nothing(
 
 def test_a_damaged_version_is_not_promoted_and_verify_names_it(directory: Path, versions: list[str]) -> None:
     assert run(directory, "verify").exit_code == 0
-    os.truncate(directory / "versions" / versions[1] / "forest.npz", 100)
+    os.truncate(directory / "versions" / versions[1] / "forest.safetensors", 100)
     promoted = run(directory, "promote", versions[1])
     assert promoted.exit_code == 78
-    assert "forest.npz: not the file" in promoted.output
+    assert "forest.safetensors: not the file" in promoted.output
     assert current(directory) == versions[0]
     verified = run(directory, "verify")
     assert verified.exit_code == 78
     assert f"{versions[0]}  ok" in verified.output
-    assert "forest.npz: not the file that manifest.json describes" in verified.output
+    assert "forest.safetensors: not the file that manifest.json describes" in verified.output
     assert run(directory, "verify", versions[0]).exit_code == 0
 
 

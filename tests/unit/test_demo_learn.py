@@ -28,7 +28,7 @@ def test_the_worker_is_waited_for_only_if_there_is_something_to_wait_for(current
     said = _taken_over(worker, outcome)  # type: ignore[arg-type]
 
     assert worker.asked == (["v1"] if current else [])
-    assert ("scores with model v1" if current else "goes on without a model: kept out: drift") in said
+    assert ("scores with model v1" if current else "continues without a model: kept out: drift") in said
 
 
 @pytest.mark.parametrize("model", [None, {"checks": [{"says": "no drift"}]}])

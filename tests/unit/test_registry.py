@@ -80,7 +80,7 @@ def test_what_is_damaged_or_half_removed_does_not_stop_the_pruning(registry: Reg
     place = registry.directory / "versions"
     (place / versions[1] / "manifest.json").unlink()
     (place / f".removing-{versions[1]}").mkdir()
-    (place / f".removing-{versions[1]}" / "forest.npz").write_bytes(b"rest")
+    (place / f".removing-{versions[1]}" / "forest.safetensors").write_bytes(b"rest")
     assert registry.prune(2) == [versions[1]]
     assert sorted(path.name for path in place.iterdir()) == sorted([versions[0], versions[2]])
 
@@ -103,8 +103,8 @@ def test_what_is_damaged_is_not_rolled_back_to(
     first, second = (registry.publish(forest) for forest in forests)
     registry.promote(first)
     registry.promote(second)
-    os.truncate(tmp_path / "registry" / "versions" / first / "forest.npz", 100)
-    with pytest.raises(ArtifactError, match=r"forest\.npz: not the file"):
+    os.truncate(tmp_path / "registry" / "versions" / first / "forest.safetensors", 100)
+    with pytest.raises(ArtifactError, match=r"forest\.safetensors: not the file"):
         registry.rollback()
     assert registry.current() == second
     assert registry.before() == [first]
@@ -308,11 +308,11 @@ def test_a_damaged_version_is_neither_promoted_nor_published_over(
 ) -> None:
     good, bad = (registry.publish(forest) for forest in forests)
     registry.promote(good)
-    os.truncate(tmp_path / "registry" / "versions" / bad / "forest.npz", 100)
-    with pytest.raises(ArtifactError, match=rf"{bad}/forest\.npz: not the file"):
+    os.truncate(tmp_path / "registry" / "versions" / bad / "forest.safetensors", 100)
+    with pytest.raises(ArtifactError, match=rf"{bad}/forest\.safetensors: not the file"):
         registry.promote(bad)
     with pytest.raises(
-        ArtifactError, match=rf"{bad}/forest\.npz: not the file.*: remove .*{bad} and publish"
+        ArtifactError, match=rf"{bad}/forest\.safetensors: not the file.*: remove .*{bad} and publish"
     ):
         registry.publish(forests[1])
     assert registry.current() == good

@@ -122,7 +122,12 @@ def test_each_alert_has_a_page_and_each_page_an_alert() -> None:
     pages = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", RUNBOOKS.read_text(), re.MULTILINE | re.DOTALL))
     assert pages.keys() == ALERTS.keys()
     for name, page in pages.items():
-        assert re.findall(r"^\*\*(\w+)\.\*\*", page, re.MULTILINE) == ["Means", "See", "Do", "Over"], name
+        assert re.findall(r"^\*\*(\w+)\.\*\*", page, re.MULTILINE) == [
+            "Meaning",
+            "Diagnosis",
+            "Mitigation",
+            "Recovery",
+        ], name
         for other in re.findall(r"StreamGuard[A-Z]\w+", page):
             assert other in ALERTS, (name, other)
         for metric in re.findall(r"\b(?:streamguard_\w+|job:streamguard_[\w:]+)", page):

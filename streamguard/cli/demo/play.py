@@ -1,4 +1,4 @@
-"""The demo's play: stage, a month of habits, live traffic with attacks, the closing table."""
+"""The steps of the demo: start Kafka and a worker, send habits, retrain, send live traffic, print the result."""
 
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ from streamguard.settings.schema import Kafka, Models, Settings, Worker
 from streamguard.simulate import Simulation
 from streamguard.simulate.pace import paced
 from streamguard.testing.broker import LocalKafka, free_port
+from streamguard.text import counted
 
 ATTACKS = ("brute_force", "ransomware", "dns_tunnel")
 MONTH_MS = 30 * 86_400_000
 HABITS_PER_DAY = 4.0
-"""Events of a user and day in the back-filled month: enough to know them, few enough to be folded in seconds."""
+"""Events a day of a user in the month of habits: enough for a profile, and folded in seconds."""
 
 PATIENCE = 120.0
+"""Seconds to wait for the worker before the demo fails."""
 
 
 @dataclass
 class Reading:
-    """The worker's own counters at a moment."""
+    """Counters of the worker at one moment."""
 
     events: float
     cpu: float
@@ -48,7 +50,7 @@ class Reading:
 
 
 class RunningWorker:
-    """A `streamguard worker` process and what its metrics say."""
+    """A `streamguard worker` process and its metrics."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         self.process = process
@@ -69,12 +71,12 @@ class RunningWorker:
         self._await("the worker is ready", lambda: self._get("/readyz") is not None)
 
     def await_events(self, count: int) -> Reading:
-        """Wait until this many events were folded."""
+        """Wait until the worker has folded this many events."""
         self._await(f"{count:,} events are folded", lambda: self.read().events >= count)
         return self.read()
 
     def await_model(self, version: str) -> None:
-        """Wait until events are scored with this forest."""
+        """Wait until the worker scores events with this version."""
         wanted = f'streamguard_model_info{{version="{version}"}} 1.0'
         self._await(f"model {version} is in use", lambda: wanted in (self._get("/metrics") or ""))
 
@@ -83,11 +85,11 @@ class RunningWorker:
         while not probe():  # type: ignore[operator]
             if self.process.poll() is not None:
                 raise StreamGuardError(
-                    f"the worker ended with code {self.process.returncode}; it said:\n{self._tail()}"
+                    f"the worker exited with {self.process.returncode}; the end of its log:\n{self._tail()}"
                 )
             if time.monotonic() > deadline:
                 raise StreamGuardError(
-                    f"not within {PATIENCE:.0f} s: {what}; the worker said:\n{self._tail()}"
+                    f"waited {PATIENCE:.0f} s in vain until {what}; the end of the worker's log:\n{self._tail()}"
                 )
             time.sleep(0.1)
 
@@ -103,7 +105,7 @@ class RunningWorker:
 
 
 def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
-    """Run the demo; 0 if every attack was caught."""
+    """Run the demo and return its exit code: 0 if every attack was caught."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamguard-demo-")))
         began = time.perf_counter()
@@ -116,7 +118,7 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         )
         topics.create(settings)
         worker = stack.enter_context(_worker(settings, directory))
-        click.echo(f"worker ready; metrics, /healthz and /readyz on {worker.url}")
+        click.echo(f"the worker is ready and serves /metrics, /healthz and /readyz on {worker.url}")
 
         now = int(time.time() * 1000)
         history = Simulation(users, seed, now - MONTH_MS, duration_ms=MONTH_MS, events_per_day=HABITS_PER_DAY)
@@ -140,9 +142,7 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
             users, seed, int(time.time() * 1000) + 500, duration_ms=seconds * 1000, rate=rate,
             scenarios=ATTACKS, window=(0.1, 0.3),
         )  # fmt: skip
-        click.echo(
-            f"live traffic, {rate:,} events a second for {seconds} s, with {', '.join(ATTACKS)} in it:"
-        )
+        click.echo(f"live traffic with {', '.join(ATTACKS)}: {rate:,} events a second for {seconds} s")
         labels = _produce_live(settings, live)
         final = worker.await_events(count + len(labels))
         seen = watch.finish()
@@ -152,19 +152,21 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         )
         if keep:
             _keep(settings, users, seed, rate, worker)
-        click.echo(f"\nbroker, worker and {directory} end here; --keep leaves them until Ctrl-C")
+        click.echo(
+            f"\nthe demo stops its broker and worker and removes {directory}; --keep keeps them until Ctrl-C"
+        )
         return 0 if caught else 1
 
 
 def _taken_over(worker: RunningWorker, outcome: dict[str, Any]) -> str:
-    """What the retrain means for the worker, once it does."""
+    """Wait until the worker uses the model of the retrain, and describe the result."""
     if not outcome["current"]:
-        return f"the running worker goes on without a model: {outcome['says']}"
+        return f"the running worker continues without a model: {outcome['says']}"
     began = time.perf_counter()
     worker.await_model(outcome["version"])
     return (
-        f"the running worker scores with model {outcome['version']} now, before: none "
-        f"({time.perf_counter() - began:.1f} s after the retrain, no restart); from here on incidents name it"
+        f"the running worker now scores with model {outcome['version']}, without a restart "
+        f"({time.perf_counter() - began:.1f} s after the retrain); new incidents contain its version"
     )
 
 
@@ -176,7 +178,7 @@ def _worker(settings: Settings, directory: Path) -> Iterator[RunningWorker]:
         sys.executable, "-m", "streamguard.cli", "worker", "--bootstrap-servers", settings.kafka.bootstrap_servers,
         "--data-dir", settings.worker.data_dir, "--metrics-port", str(port), "--registry", settings.models.registry,
     ]  # fmt: skip
-    click.echo("worker starts (the first start on a machine compiles its kernels: about 20 s)")
+    click.echo("starting the worker (the first start on a machine compiles its kernels, about 20 s)")
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     worker = RunningWorker(process, port, log)
@@ -202,7 +204,7 @@ def _produce_history(settings: Settings, history: Simulation) -> int:
 
 
 def _produce_live(settings: Settings, live: Simulation) -> dict[str, str | None]:
-    """Send events when they are due; event id -> campaign, for the closing table only."""
+    """Send each event at its time; return event id -> campaign, which only the closing table uses."""
     labels: dict[str, str | None] = {}
     with EventProducer(Brokers.of(settings), settings.kafka.events_topic, linger_ms=0.0) as producer:
         for due in paced(live.blocks()):
@@ -220,14 +222,14 @@ def _table(
     live_us: float,
     backlog: tuple[float, float],
 ) -> bool:
-    """Print how it went; whether every attack was caught."""
+    """Print the closing table; return whether every attack was caught."""
     campaigns = {campaign.id for campaign in live.campaigns}
     by_incident = {
         name: {labels[event] for event in events if labels.get(event)} for name, events in seen.events.items()
     }
     caught = set().union(*by_incident.values()) & campaigns if by_incident else set()
     false = [name for name, found in by_incident.items() if not found]
-    grave = [name for name in false if seen.incidents[name].severity in ("high", "critical")]
+    severe = [name for name in false if seen.incidents[name].severity in ("high", "critical")]
     p50, p99 = np.percentile(seen.latencies, [50, 99]) if seen.latencies else (float("nan"), float("nan"))
     rows = [
         ("attacks injected / caught", f"{len(campaigns)} / {len(caught)}"),
@@ -235,9 +237,12 @@ def _table(
         ("incidents of attacks", f"{len(by_incident) - len(false)}"),
         (
             "false incidents",
-            f"{len(false)} among {len(labels):,} live events, {len(grave)} of them high or critical",
+            f"{len(false)} among {counted(len(labels), 'live event')}, {len(severe)} of them high or critical",
         ),
-        ("event to alert", f"p50 {p50:.0f} ms, p99 {p99:.0f} ms over {len(seen.latencies)} alerts"),
+        (
+            "event to alert",
+            f"p50 {p50:.0f} ms, p99 {p99:.0f} ms over {counted(len(seen.latencies), 'alert')}",
+        ),
         ("backlog", f"{backlog[0]:,.0f} events a second, {backlog[1]:.1f} us CPU an event"),
         ("live", f"{len(labels) / seconds:,.0f} events a second, {live_us:.0f} us CPU an event"),
     ]
@@ -249,7 +254,7 @@ def _table(
 
 
 def _worst(campaign: str, by_incident: dict[str, set[str | None]], seen: Seen) -> str:
-    """The gravest incident that events of a campaign are in."""
+    """The incident with the most evidence that contains events of a campaign, as text."""
     found = [seen.incidents[name] for name, campaigns in by_incident.items() if campaign in campaigns]
     if not found:
         return "missed"
@@ -260,7 +265,8 @@ def _worst(campaign: str, by_incident: dict[str, set[str | None]], seen: Seen) -
 
 def _keep(settings: Settings, users: int, seed: int, rate: int, worker: RunningWorker) -> None:
     click.echo(
-        f"\nstays: Kafka {settings.kafka.bootstrap_servers}, metrics {worker.url}/metrics; Ctrl-C ends it"
+        f"\nKafka at {settings.kafka.bootstrap_servers} and the worker with {worker.url}/metrics keep running;"
+        " Ctrl-C stops them"
     )
     _produce_live(settings, Simulation(users, seed + 1, int(time.time() * 1000) + 500, rate=rate))
 

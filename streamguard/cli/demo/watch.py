@@ -1,4 +1,4 @@
-"""Reads incidents from the alerts topic as they come, prints the grave ones, and remembers what it saw."""
+"""Reads incidents from the alerts topic as they are published, prints the severe ones, and collects all of them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Seen:
     Attributes
     ----------
     incidents
-        id -> the latest telling.
+        Incident id -> the latest record of the incident.
     events
-        id -> ids of the events that were told with it.
+        Incident id -> ids of the events that its records contain.
     latencies
-        Milliseconds from each told event to its incident's record.
+        Milliseconds from the event of each record to the record itself.
     """
 
     incidents: dict[str, Incident] = field(default_factory=dict)
@@ -34,12 +34,12 @@ class Seen:
 
 
 class Watch(threading.Thread):
-    """A consumer of the alerts topic in a thread of its own.
+    """A consumer of the alerts topic in its own thread.
 
     Parameters
     ----------
     bootstrap_servers, topic
-        Where incidents are published; watching begins at the end of what is there.
+        Where incidents are published. The watch begins at the end of the topic.
     """
 
     def __init__(self, bootstrap_servers: str, topic: str) -> None:
@@ -64,7 +64,7 @@ class Watch(threading.Thread):
         self._consumer.assign(ends or [TopicPartition(topic, 0, OFFSET_END)])
 
     def run(self) -> None:
-        """Read until told to stop and nothing more comes."""
+        """Read until `finish` is called and no record is left."""
         while True:
             message = self._consumer.poll(0.2)
             if message is None:
@@ -76,7 +76,7 @@ class Watch(threading.Thread):
         self._consumer.close()
 
     def finish(self) -> Seen:
-        """Read what is left and stop."""
+        """Read the remaining records and stop."""
         self._stop_watching.set()
         self.join()
         return self.seen

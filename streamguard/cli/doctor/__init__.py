@@ -1,4 +1,4 @@
-"""`streamguard doctor`: checks everything that a worker and a retrain need, and reports problems with remedies."""
+"""`streamguard doctor`: checks everything that a worker and a retrain need, and reports problems with fixes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from streamguard.errors import ExitCode
 @click.command()
 @options.config
 @options.bootstrap_servers
-@click.option("--data-dir", help="Directory of this worker's state.")
+@click.option("--data-dir", help="Directory of the worker's state.")
 @click.option("--registry", help="Directory of the model registry.")
 @options.as_json
 def command(
     config: Path | None, bootstrap_servers: str | None, data_dir: str | None, registry: str | None, as_json: bool
 ) -> None:  # fmt: skip
-    """Check this machine, Kafka and the registry; report what is wrong and what to do.
+    """Check this machine, Kafka and the registry; report problems and fixes.
 
-    Doctor changes nothing and writes nothing to Kafka; it compiles kernels that are missing from the cache. Run it
-    where the worker runs, as the worker's user. Exit codes: 1 if a check fails, 78 if the settings are wrong.
+    The command changes nothing and writes nothing to Kafka, but it compiles kernels that are missing from the cache.
+    Run it on the worker's machine as the worker's user. Exit codes: 1 if a check fails, 78 if the settings are
+    wrong.
     """
     import msgspec
 

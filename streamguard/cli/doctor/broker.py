@@ -1,4 +1,4 @@
-"""Kafka as a worker meets it: brokers, topics, permissions, the group, its offsets, clocks. Nothing is written."""
+"""Checks of Kafka without a write: brokers, topics, permissions, the consumer group, its offsets and clocks."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
     from streamguard.kafka.acls import Acl
 
 ANSWER_SECONDS = 4.0
-"""A cluster that has not answered by then is not there."""
+"""Timeout of a request to the cluster."""
 MAX_BROKERS = 16
-"""Brokers that are each connected to."""
+"""Maximum number of brokers whose ports are checked."""
 SKEW_SECONDS = 2.0
-"""A record this far in the future was stamped by another clock than this machine's."""
+"""A record that is more than this ahead of this machine's clock has the timestamp of a wrong clock."""
 _CONNECT_SECONDS = 1.0
-_AGAIN_SECONDS = 1.0
-"""What fails is asked again once after this: a new topic may have no leader yet, a busy broker may be late."""
+_RETRY_SECONDS = 1.0
+"""Delay before the one retry of a failed check: a new topic may have no leader yet, or a broker may be busy."""
 
 
 def kafka(settings: Settings) -> Iterator[Finding]:
-    """Everything that can be asked, or one line if nobody answers."""
+    """Findings of all checks, or one failure if no broker answers."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
     brokers = Brokers.of(settings)
-    heard = ClientErrors()
-    admin = AdminClient(brokers.librdkafka(error_cb=heard))
+    errors = ClientErrors()
+    admin = AdminClient(brokers.librdkafka(error_cb=errors))
     try:
-        cluster = metadata(admin, heard, ANSWER_SECONDS)
+        cluster = metadata(admin, errors, ANSWER_SECONDS)
     except KafkaException as error:
-        reason, remedy = heard.reason(
+        reason, remedy = errors.reason(
             error.args[0], "start one with `streamguard broker`, or set kafka.bootstrap_servers"
         )
         yield fail(
             "broker",
             f"no Kafka answers at {brokers} ({reason});"
-            " topics, permissions, workers, offsets and clocks could not be looked at",
+            " topics, permissions, workers, offsets and clocks were not checked",
             remedy,
         )
         return
@@ -57,7 +57,7 @@ def kafka(settings: Settings) -> Iterator[Finding]:
         "clock": lambda: _clock(admin, settings, cluster),
     }
     for name, check in checks.items():
-        for patience in (_AGAIN_SECONDS, 0.0):
+        for delay in (_RETRY_SECONDS, 0.0):
             try:
                 found = list(check())
                 break
@@ -65,11 +65,11 @@ def kafka(settings: Settings) -> Iterator[Finding]:
                 found = [
                     fail(
                         name,
-                        f"Kafka does not tell: {error.args[0].str()}",
-                        "where it is not authorized, see `permissions`; otherwise look into the brokers' logs",
+                        f"Kafka rejected the request: {error.args[0].str()}",
+                        "if the client is not authorized, see `permissions`; otherwise read the brokers' logs",
                     )
                 ]
-                time.sleep(patience)
+                time.sleep(delay)
         yield from found
 
 
@@ -84,8 +84,8 @@ def _brokers(asked: Brokers, cluster: Any) -> Iterator[Finding]:
     if unreachable:
         yield fail(
             "broker",
-            f"of {len(brokers)} brokers, not reached from here: {', '.join(unreachable)}",
-            "set advertised.listeners to addresses that clients reach, and let the firewall pass them",
+            f"this machine cannot reach all of {counted(len(brokers), 'broker')}: {', '.join(unreachable)}",
+            "open the firewall for their ports, or set advertised.listeners to addresses that clients can reach",
         )
         return
     yield ok("broker", f"{asked}: {counted(len(brokers), 'broker')}")
@@ -97,16 +97,16 @@ def _topics(settings: Settings) -> Iterator[Finding]:
     try:
         deviations = topics.check(settings)
     except topics.TopicsError as error:
-        yield fail("topics", str(error), "if it is not authorized, see `permissions`")
+        yield fail("topics", str(error), "if the client is not authorized, see `permissions`")
         return
     for deviation in deviations:
         yield fail("topics", deviation.found, deviation.remedy)
     if not deviations:
-        yield ok("topics", f"{', '.join(topics.names(settings).values())}: as required")
+        yield ok("topics", f"{', '.join(topics.names(settings).values())} are as required")
 
 
 def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
-    """What the brokers let this client do; only transactional ids have no such answer."""
+    """Operations that the brokers allow this client. Kafka reports them for all resources but transactional ids."""
     from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
     from streamguard.kafka.acls import Acl, acls_of
@@ -132,7 +132,7 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
             refused = True
             yield fail(
                 "permissions",
-                f"{name}: no {', '.join(missing)}",
+                f"topic {name}: no permission for {', '.join(missing)}",
                 _grant(Acl("topic", name, tuple(missing)), settings),
             )
     about = group.described(admin, settings)
@@ -142,16 +142,18 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
             refused = True
             app = settings.worker.app_id
             grant = _grant(Acl("group", app, ("READ",)), settings)
-            yield fail("permissions", f"group {app}: no READ", grant)
+            yield fail("permissions", f"group {app}: no permission for READ", grant)
     if asked and not refused:
         yield ok(
             "permissions",
-            f"all that a worker needs, on {asked} {'resource' if asked == 1 else 'resources'};"
-            f" not asked: WRITE on its transactional ids {settings.worker.app_id}-*",
+            f"a worker has all permissions on {counted(asked, 'resource')};"
+            f" not checked: WRITE on its transactional ids {settings.worker.app_id}-*",
         )
     elif not asked:
         yield warn(
-            "permissions", "there is nothing to ask about yet", "`streamguard topics create`, then ask again"
+            "permissions",
+            "not checked: no topic exists yet",
+            "run `streamguard topics create`, then `streamguard doctor` again",
         )
 
 
@@ -160,7 +162,7 @@ def _grant(right: Acl, settings: Settings) -> str:
 
 
 def _clock(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
-    """The latest record against this machine's clock. One that is behind may just be old."""
+    """Compare the newest timestamp with this machine's clock. A timestamp in the past proves nothing: it may be old."""
     from confluent_kafka.admin import OffsetSpec
 
     from streamguard.kafka import topics
@@ -173,17 +175,17 @@ def _clock(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
         if stamps := [info.timestamp / 1000 - now for info in found.values() if info.timestamp > 0]:
             newest[names[role]] = max(stamps)
     if not newest:
-        yield ok("clock", "no record yet to tell the clocks by")
+        yield ok("clock", "not checked: no topic has a record yet")
         return
     topic, ahead = max(newest.items(), key=lambda item: item[1])
     if ahead > SKEW_SECONDS:
         yield warn(
             "clock",
             f"the newest record of {topic} is {ahead:,.1f} s ahead of this machine's clock",
-            "keep the clocks of this machine, of brokers and of producers in step (NTP)",
+            "synchronize the clocks of this machine, the brokers and the producers (NTP)",
         )
     else:
         yield ok(
             "clock",
-            f"no record is ahead of this machine's clock; the newest is {max(0.0, -ahead):,.1f} s old",
+            f"no record is ahead of this machine's clock; the newest one is {max(0.0, -ahead):,.1f} s old",
         )

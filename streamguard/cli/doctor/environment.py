@@ -1,4 +1,4 @@
-"""Which environment variables speak for which settings. Values are never told: one may be a secret."""
+"""Check of environment variables: which one sets which setting. Values are not printed: one may be a secret."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from streamguard.testing import failpoints
 
 _PREFIX = "STREAMGUARD_"
 _OTHERS = {"STREAMGUARD_TAG"}
-"""Of docker-compose.yml."""
+"""Variables of docker-compose.yml that are not settings."""
 
 
 def variables() -> Iterator[Finding]:
-    """Name those that count, those that end a worker on purpose, and those that look as if they counted."""
+    """List variables that override settings, variables that crash a worker on purpose, and ignored variables."""
     names = sorted(name for name in os.environ if name.startswith(_PREFIX))
-    speaking = {name: setting for name in names if (setting := _setting(name))}
-    if speaking:
-        told = ", ".join(f"{name} ({setting})" for name, setting in speaking.items())
-        yield ok("environment", f"set in place of the settings file: {told}")
+    overriding = {name: setting for name in names if (setting := _setting(name))}
+    if overriding:
+        pairs = ", ".join(f"{name} ({setting})" for name, setting in overriding.items())
+        yield ok("environment", f"variables that override the settings file: {pairs}")
     else:
         yield ok("environment", "no variable overrides a setting")
     if failpoints.VARIABLE in names:
-        yield warn("environment", f"{failpoints.VARIABLE} makes a worker crash on purpose", "unset it")
+        yield warn("environment", f"{failpoints.VARIABLE} crashes a worker on purpose", "unset the variable")
     ignored = [
         name
         for name in names
-        if name not in {*speaking, *_OTHERS, failpoints.VARIABLE}
+        if name not in {*overriding, *_OTHERS, failpoints.VARIABLE}
         and not is_service_link(name, os.environ[name])
     ]
     if ignored:
         yield warn(
             "environment",
-            f"{', '.join(ignored)}: no such setting, ignored",
-            "name it STREAMGUARD_<SECTION>_<NAME> after a setting, or unset it",
+            f"{', '.join(ignored)}: ignored, because no setting has this name",
+            "name the variable STREAMGUARD_<SECTION>_<NAME> after a setting, or unset it",
         )
 
 
 def _setting(variable: str) -> str | None:
-    """The setting that a variable stands for.
+    """The setting that a variable overrides; None if there is no such setting.
 
     Examples
     --------

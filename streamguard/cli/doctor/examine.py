@@ -1,4 +1,4 @@
-"""All checks in order; one that breaks is a finding too."""
+"""Runs all checks in order; an exception in a check becomes a finding."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Check = Callable[[], Iterator[Finding]]
 
 
 def examine(config: Path | None, **sections: dict[str, Any]) -> Iterator[Finding]:
-    """Every finding, as soon as it is known; parameters as for `options.read_settings`.
+    """Yield every finding as soon as it is known; the parameters are those of `options.read_settings`.
 
-    Without valid settings, only what does not depend on them is looked at.
+    If the settings are not valid, only checks that do not depend on them run.
     """
     settings: Settings | None = None
     try:
         settings = options.read_settings(config, **sections)
-        yield ok("settings", f"{config} is valid" if config else "no settings file: defaults")
+        yield ok("settings", f"{config} is valid" if config else "no settings file: the defaults are used")
     except SettingsError as error:
-        yield fail("settings", str(error), "correct it; until then only the machine is looked at")
+        yield fail("settings", str(error), "correct the setting; until then only the machine is checked")
     yield from _guarded("environment", environment.variables)
     for name, check in (
         ("python", machine.python),
@@ -48,9 +48,9 @@ def examine(config: Path | None, **sections: dict[str, Any]) -> Iterator[Finding
 def _guarded(name: str, check: Check) -> Iterator[Finding]:
     try:
         yield from check()
-    except Exception as error:  # noqa: BLE001 - the other checks are worth having
+    except Exception as error:  # noqa: BLE001 - the other checks still run
         yield fail(
             name,
-            f"could not be looked at: {type(error).__name__}: {error}",
-            "this is a gap in streamguard doctor: please report it with this line",
+            f"the check failed with {type(error).__name__}: {error}",
+            "this is a bug in streamguard doctor: please report it with this line",
         )

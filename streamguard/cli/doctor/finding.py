@@ -1,4 +1,4 @@
-"""One line of `streamguard doctor`: what was looked at, how it is, what was found, what to do."""
+"""A finding of `streamguard doctor`: the check, its status, what it found, and the remedy."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Literal
 import msgspec
 
 Status = Literal["ok", "warn", "fail"]
-"""As it should be; a worker runs, but somebody should know; a worker does not run, or not right."""
+"""`ok`: as required. `warn`: a worker runs, but a person should act. `fail`: a worker does not run correctly."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What a check found.
+    """Result of a check; a check may have several.
 
     Attributes
     ----------
     check
-        What was looked at, in a word or two; a check may have several findings.
+        Name of the check.
+    status
+        See `Status`.
+    found
+        What the check found.
     remedy
-        What to do; empty if there is nothing to do.
+        What to do; empty if the status is `ok`.
     """
 
     check: str
@@ -28,22 +32,22 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def ok(check: str, found: str) -> Finding:
-    """It is as it should be."""
+    """A finding that is as required."""
     return Finding(check, "ok", found)
 
 
 def warn(check: str, found: str, remedy: str) -> Finding:
-    """It works, but not for long, or not everything."""
+    """A finding with which a worker runs, but perhaps not for long or not with everything."""
     return Finding(check, "warn", found, remedy)
 
 
 def fail(check: str, found: str, remedy: str) -> Finding:
-    """A worker does not start, or does not do its work."""
+    """A finding with which a worker does not start or does not work correctly."""
     return Finding(check, "fail", found, remedy)
 
 
 def worst(findings: list[Finding]) -> Status:
-    """The status of all together.
+    """The worst status of the findings.
 
     Examples
     --------

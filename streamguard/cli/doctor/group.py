@@ -1,4 +1,4 @@
-"""The workers' consumer group: who is in it, and where its offsets stand in the log."""
+"""Checks of the workers' consumer group: its members, and its committed offsets against the topic."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from typing import Any
 
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
 from streamguard.settings.schema import Settings
+from streamguard.text import counted
 
 ANSWER_SECONDS = 4.0
+"""Timeout of a request to the cluster."""
 SETTLE_SECONDS = 3.0
-"""How long a coordinator that is just being found is asked again."""
+"""How long requests are repeated while Kafka elects or loads the group's coordinator."""
 
 
 def described(admin: Any, settings: Settings) -> Any | None:
-    """What Kafka tells of the group; None if there is none.
+    """Kafka's description of the group; None if there is no such group.
 
-    Listing comes first: asking for one group would make Kafka create its topic of offsets.
+    Groups are listed first, because describing a group makes Kafka create its offsets topic.
     """
     from confluent_kafka import KafkaError, KafkaException
 
@@ -44,13 +46,13 @@ def _described(admin: Any, app: str) -> Any | None:
         return admin.describe_consumer_groups(
             [app], include_authorized_operations=True, request_timeout=ANSWER_SECONDS
         )[app].result()
-    if found.errors:  # a broker did not tell: the group may be there
+    if found.errors:  # a broker did not answer, so the group may exist
         raise KafkaException(found.errors[0])
     return None
 
 
 def listed(admin: Any, cluster: Any, topic: str, what: Any) -> dict[int, Any]:
-    """Partition -> the offset that is asked for; empty if there is no such topic."""
+    """The requested offset of each partition; empty if the topic does not exist."""
     from confluent_kafka import TopicPartition
 
     if topic not in cluster.topics:
@@ -61,18 +63,19 @@ def listed(admin: Any, cluster: Any, topic: str, what: Any) -> dict[int, Any]:
 
 
 def workers(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
-    """Workers against partitions."""
+    """Compare the workers with the partitions."""
     events, app = settings.kafka.events_topic, settings.worker.app_id
     about = described(admin, settings)
     state = about.state.name if about is not None else "EMPTY"
     if about is None or not about.members:
-        yield warn("workers", f"no worker of {app} runs", "start one with `streamguard worker`")
+        yield warn("workers", f"no worker of {app} is running", "start one with `streamguard worker`")
         return
     if state != "STABLE":
         yield warn(
             "workers",
-            f"the group {app} of {len(about.members)} workers is {state.lower().replace('_', ' ')}",
-            "ask again; if that lasts, a worker comes and goes: look into their logs",
+            f"the group {app} of {counted(len(about.members), 'worker')} is in the state"
+            f" {state.lower().replace('_', ' ')}",
+            "run doctor again; if the state stays, a worker joins and leaves repeatedly: read the workers' logs",
         )
         return
     held = {
@@ -80,34 +83,34 @@ def workers(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
         for member in about.members
     }
     partitions = set(cluster.topics[events].partitions) if events in cluster.topics else set()
-    found = f"{len(held)} of {app} for {len(partitions)} partitions of {events}"
+    found = f"{counted(len(held), 'worker')} of {app} for {counted(len(partitions), 'partition')} of {events}"
     idle = sum(not held_by for held_by in held.values())
     if lost := partitions - set().union(*held.values()):
         yield fail(
             "workers",
-            f"{found}: nobody reads partitions {sorted(lost)}",
-            "see that all workers of this app_id have the same settings, and start one of them again",
+            f"{found}: no worker reads the partitions {sorted(lost)}",
+            "give all workers of this app_id the same settings, and restart one of them",
         )
     elif idle:
         yield warn(
             "workers",
-            f"{found}: {idle} of them {'is' if idle == 1 else 'are'} idle",
-            "one is in reserve; for more throughput begin anew with more partitions, under another app_id"
+            f"{found}: {counted(idle, 'worker')} idle",
+            "keep it as a reserve; for more throughput start over with more partitions and another app_id"
             if idle == 1
-            else "run fewer: a partition has one worker",
+            else "run fewer workers: one worker reads a partition",
         )
     else:
         yield ok("workers", found)
 
 
 def offsets(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
-    """Committed offsets against what the log still has."""
+    """Compare the committed offsets with the offsets that the topic still has."""
     from confluent_kafka.admin import OffsetSpec
 
     topic, app = settings.kafka.events_topic, settings.worker.app_id
     committed = _committed(admin, settings, cluster)
     if not committed:
-        yield ok("offsets", f"{app} has not committed any of {topic} yet")
+        yield ok("offsets", f"{app} has not committed an offset of {topic} yet")
         return
     first = listed(admin, cluster, topic, OffsetSpec.earliest())
     end = listed(admin, cluster, topic, OffsetSpec.latest())
@@ -117,30 +120,30 @@ def offsets(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
     )
     behind, healthy = 0, True
     for partition, offset in sorted(committed.items()):
-        where = f"partition {partition} of {topic}: {app} stands at {offset}"
+        where = f"partition {partition} of {topic}: the committed offset of {app} is {offset}"
         start, stop = first[partition].offset, end[partition].offset
         behind += max(0, stop - offset)
-        anew = "to start over, choose another worker.app_id"
+        start_over = "to start over, choose another worker.app_id"
         if offset < start:
-            found = (
-                f"{where}, the log begins at {start}: {start - offset} offsets expired before they were read"
-            )
-            yield fail("offsets", found, f"raise retention.ms, and {anew}")
+            expired = counted(start - offset, "offset")
+            found = f"{where}, but the topic begins at {start}: {expired} expired before a worker read them"
+            yield fail("offsets", found, f"raise retention.ms; {start_over}")
         elif offset > stop:
-            found = f"{where}, the log ends at {stop}: the topic was truncated or made again"
-            yield fail("offsets", found, f"restore it, or, {anew}")
+            found = f"{where}, but the topic ends at {stop}: it was truncated, or deleted and created again"
+            yield fail("offsets", found, f"restore the topic, or, {start_over}")
         elif offset < (young[partition].offset if young[partition].offset >= 0 else stop):
             found = (
                 f"{where} of {stop}, and the next event is older than {half:g} days, half of the retention"
             )
-            yield warn("offsets", found, "start workers, or more of them, or raise retention.ms")
+            yield warn("offsets", found, "start a worker or more workers, or raise retention.ms")
         else:
             continue
         healthy = False
     if healthy:
         yield ok(
             "offsets",
-            f"{app} is {behind:,} records behind in {len(committed)} partitions; none expired unread",
+            f"{app} is {counted(behind, 'record')} behind in {counted(len(committed), 'partition')};"
+            " no record expired unread",
         )
 
 

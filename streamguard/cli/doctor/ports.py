@@ -1,4 +1,4 @@
-"""The ports of /metrics: free, or answered by the worker or retrain that they are for."""
+"""Checks of the metrics ports: each is free, or a worker or retrain answers on it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PATIENCE = 2.0
 
 
 def ports(settings: Settings) -> Iterator[Finding]:
-    """The worker's, and a retrain's if it has one."""
+    """Check the worker's port, and the retrain's port if one is set."""
     worker, batch = settings.worker, settings.batch
     if worker.metrics_port:
         yield _port("worker", worker.metrics_host, worker.metrics_port)
     else:
-        yield ok("ports", "worker.metrics_port is 0: the worker takes any that is free and logs which")
+        yield ok("ports", "worker.metrics_port is 0: the worker chooses a free port and logs it")
     if batch.metrics_port:
         yield _port("batch", batch.metrics_host, batch.metrics_port)
 
@@ -37,14 +37,14 @@ def _port(section: str, host: str, port: int) -> Finding:
             probe.bind((host, port))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            everywhere = host in ("", "0.0.0.0")  # noqa: S104 - asked, not bound
+            everywhere = host in ("", "0.0.0.0")  # noqa: S104 - compared, not bound
             return _answered(section, "127.0.0.1" if everywhere else host, port)
         return fail(
             "ports",
-            f"{place} cannot be served: {error.strerror}",
-            f"set {section}.metrics_host to an address of this machine, {setting} to a port above 1023",
+            f"the {section} metrics cannot be served on {place}: {error.strerror}",
+            f"set {section}.metrics_host to an address of this machine, and {setting} to a port above 1023",
         )
-    return ok("ports", f"{place} is free for {section}'s metrics")
+    return ok("ports", f"{place} is free for the {section} metrics")
 
 
 def _answered(section: str, host: str, port: int) -> Finding:
@@ -54,27 +54,29 @@ def _answered(section: str, host: str, port: int) -> Finding:
         return fail(
             "ports",
             f"{place} is used by something that is not StreamGuard",
-            f"end it, or set {section}.metrics_port to another port",
+            f"set {section}.metrics_port to another port, or stop that process",
         )
     if section == "batch":
-        return ok("ports", f"{place} is answered by StreamGuard")
+        return ok("ports", f"StreamGuard answers on {place}")
     lives, life = _get(f"http://{place}/healthz")
     ready, readiness = _get(f"http://{place}/readyz")
     if lives != 200:
-        return fail("ports", f"the worker at {place} does not live: {_reason(life)}", "start it again")
+        return fail(
+            "ports", f"the worker at {place} failed its liveness check: {_reason(life)}", "restart the worker"
+        )
     if ready != 200:
         return warn(
             "ports",
-            f"the worker at {place} lives and is not ready: {_reason(readiness)}",
-            "wait while it recovers; for anything else look into its log",
+            f"the worker at {place} is live but not ready: {_reason(readiness)}",
+            "wait while it restores its state; for another reason read its log",
         )
-    return ok("ports", f"the worker at {place} lives and is ready")
+    return ok("ports", f"the worker at {place} is live and ready")
 
 
 def _get(url: str) -> tuple[int, bytes]:
-    """(status, body); (0, b"") if what listens there speaks no HTTP."""
+    """(status, body); (0, b"") if the port does not answer in HTTP."""
     try:
-        # A proxy of the environment has no business on this machine's own ports.
+        # Requests to this machine must not go through a proxy that the environment names.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(url, timeout=_PATIENCE) as answer:
             return answer.status, answer.read(1 << 24)
@@ -87,7 +89,7 @@ def _get(url: str) -> tuple[int, bytes]:
 
 def _reason(body: bytes) -> str:
     try:
-        told: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+        answer: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
     except msgspec.DecodeError:
         return "no answer"
-    return f"{told.get('reason')}: {told.get('detail')}"
+    return f"{answer.get('reason')}: {answer.get('detail')}"

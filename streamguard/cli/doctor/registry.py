@@ -1,4 +1,4 @@
-"""The model registry as a worker meets it: key, pointer, versions."""
+"""Check of the model registry: key, pointer and versions, with the checks of a worker."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ from streamguard.cli.doctor.finding import Finding, fail, ok, warn
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
 from streamguard.settings.schema import Settings
+from streamguard.text import counted
 
 
 def registry(settings: Settings) -> Iterator[Finding]:
-    """Load what is current with every check a worker makes, and then what it could be rolled back to."""
+    """Load every version with all checks of a worker: the current one, and those that a rollback could restore."""
     models = settings.models
     if not models.registry:
         yield ok(
             "registry",
-            "neither --registry nor models.registry: workers started likewise score without a forest",
+            "no registry is set (--registry or models.registry): workers score without a forest",
         )
         return
     try:
         versions = Registry.of(models)
     except ArtifactError as error:
-        yield fail("registry", str(error), "let models.key_file name a file that this user can read")
+        yield fail("registry", str(error), "set models.key_file to a file that this user can read")
         return
     if models.key_file:
         yield _key(Path(models.key_file))
     try:
         there, current = versions.versions(), versions.current()
     except ArtifactError as error:
-        yield fail("registry", str(error), "`streamguard models verify` shows which versions can be promoted")
+        yield fail(
+            "registry", str(error), "run `streamguard models verify` to see which versions can be promoted"
+        )
         return
     if current is None:
-        found = f"{len(there)} versions" if there else "no versions"
+        found = f"{counted(len(there), 'version')}, but no current one" if there else "no versions"
         yield warn(
             "registry",
-            f"{versions.directory}: {found}, none is current: workers score without a forest",
-            "`streamguard models promote VERSION`" if there else "run `streamguard retrain`",
+            f"{versions.directory}: {found}; workers score without a forest",
+            "run `streamguard models promote VERSION`" if there else "run `streamguard retrain`",
         )
     damaged = {version: reason for version in there if (reason := _refusal(versions, version))}
     if current is not None:
@@ -49,14 +52,15 @@ def registry(settings: Settings) -> Iterator[Finding]:
             yield fail(
                 "registry",
                 damaged.pop(current),
-                "workers keep what they have, and start without a forest: `streamguard models rollback`",
+                "run `streamguard models rollback`; until then running workers keep their forest, and new workers"
+                " start without one",
             )
         else:
             hours = (time.time() - versions.published(current)) / 3600
             yield ok(
                 "registry",
-                f"{versions.directory}: {current} is current and loads, published {hours:,.1f} h ago;"
-                f" {len(there)} versions",
+                f"{versions.directory}: {current} is current and loads; it was published {hours:,.1f} h ago;"
+                f" {counted(len(there), 'version')} in all",
             )
     for version, reason in damaged.items():
         yield warn("registry", reason, f"remove {versions.directory / 'versions' / version}")
@@ -64,8 +68,8 @@ def registry(settings: Settings) -> Iterator[Finding]:
 
 def _key(path: Path) -> Finding:
     if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO) & ~(stat.S_IRGRP):
-        return warn("registry", f"others may read or change models.key_file {path}", f"chmod 640 {path}")
-    return ok("registry", f"models.key_file {path} can be read")
+        return warn("registry", f"other users can read or change models.key_file {path}", f"chmod 640 {path}")
+    return ok("registry", f"models.key_file {path} is readable")
 
 
 def _refusal(versions: Registry, version: str) -> str:
