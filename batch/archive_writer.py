@@ -1,8 +1,9 @@
-"""The work of one task of an archiving: a partition's new records as files of decoded rows, each of one day.
+"""Writes the new records of one partition as files of decoded rows, one day per file: one task of an archiving run.
 
-A file holds the rows (`streamguard.batch.source.decoded.SCHEMA`) of a range of offsets. It is filed under the day that the
-partition had reached: the latest day of an event so far, but never a day after the run's. Late events, and records
-that are no events, are in the file of the day that was current; a range of times is asked of the column `timestamp`.
+A file holds the rows (`streamguard.batch.source.decoded.SCHEMA`) of an offset range. Its date is the day that the
+partition has reached: the latest day of an event so far, but never later than the day of the run. Late events, and
+records that are not events, are in the file of the day that was current when they were read. To select a range of
+times, readers filter by the column `timestamp`.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from streamguard.files.disk import sync
 from streamguard.settings.schema import Settings
 
 GROUP_ROWS = 65_536
-"""Of a Parquet row group, at the most."""
+"""Maximum number of rows in a Parquet row group."""
 _DAY_MS = 86_400_000
 _DELTA = ["offset", "timestamp"]
 
 
 class Part(msgspec.Struct):
-    """What a task says of its files."""
+    """Result of one task: its counts and its files."""
 
     counts: Counts
     refused: int = 0
-    """Records that are no events."""
+    """Records that are not events."""
     kept_whole: int = 0
-    """Records whose bytes are kept, too."""
+    """Records whose bytes are kept in the column `raw`."""
     files: list[File] = []
 
 
@@ -47,14 +48,14 @@ def write_archive_files(
     _: Settings,
     directory: Path,
 ) -> None:
-    """Write a offset_range's files aside, `name_aside` each, and what there is to say of them.
+    """Write the files of an offset range under temporary names (`name_aside`), and a report on them.
 
     Parameters
     ----------
     days
-        Of each partition with an archive, the day it has reached, counted from 1970.
+        The day that each archived partition has reached, in days since 1970.
     today
-        The day beyond which none is reached.
+        The latest day that a partition can reach.
     """
     part = Part(Counts(offset_range.partition, offset_range.start, offset_range.end))
     pieces = _pieces(
@@ -68,7 +69,7 @@ def write_archive_files(
 def _pieces(
     records: Records, part: Part, reached: int | None, today: int
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Decoded rows, each piece with the day that it is filed under."""
+    """Decoded rows in pieces, each with the day of its file."""
     for offsets, values in records:
         rows = to_columns(offsets, values)
         part.refused += rows["timestamp"].null_count
@@ -84,7 +85,7 @@ def _pieces(
 
 
 def _write_file(directory: Path, partition: int, day: int, pieces: Iterator[pa.RecordBatch]) -> File:
-    """Write rows to the disk; the file's place in the archive is known when its last offset is."""
+    """Write rows under a temporary name; the final path contains the last offset, which is known only at the end."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -131,12 +132,12 @@ def _row_groups(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 
 def name_aside(partition: int, start: int) -> str:
-    """Of the file that begins at an offset, until it is moved to its place."""
+    """Temporary name of the file that starts at an offset."""
     return f"partition-{partition:04d}-{start}.part"
 
 
 def read_part(aside: Path, partition: int) -> Part:
-    """What the task of a partition has said."""
+    """Read the result of the task of a partition."""
     return msgspec.json.decode(_report(aside, partition).read_bytes(), type=Part)
 
 

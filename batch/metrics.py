@@ -1,4 +1,4 @@
-"""A retrain's last run as Prometheus metrics: on a port of its own, and in a file for the textfile collector."""
+"""Exports the last retrain as Prometheus metrics: on a port, and in a file for the textfile collector."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ OnOutcome = Callable[["Outcome"], None]
 
 
 class RetrainMetrics:
-    """What is known of runs, where the settings want it.
+    """The metrics of runs, exported as the settings require.
 
     Parameters
     ----------
     settings
-        `batch.metrics_port` is served while the series lasts; `batch.metrics_file` is written at the start and the
-        end of each run, and read back first: what a run of another process left is not lost.
+        `batch.metrics_port` is served during a series of runs. `batch.metrics_file` is written at the start and at the
+        end of each run. It is read back first, so the values that a run of another process wrote are kept.
     every
-        Seconds from start to start; 0 for a single run, which serves no port.
+        Seconds between the starts of two runs; 0 for a single run, which serves no port.
     say
-        Hears of a file that could not be written: that alone fails no run.
+        Called with a message if the file cannot be written; this alone does not fail a run.
 
     Raises
     ------
     SettingsError
-        If the port or the file cannot be had.
+        If the port or the file is unavailable.
     """
 
     def __init__(self, settings: Settings, every: float, say: Say) -> None:
@@ -61,19 +61,19 @@ class RetrainMetrics:
         self._say = say
         self._file = settings.batch.metrics_file
         self.port: int | None = None
-        """What is served, 0 in the settings meaning nothing."""
+        """Port in use; None if no port is served (0 in the settings)."""
         restored = self._restore() if self._file else {}
-        at_work = restored.get("streamguard_retrain_running") == 1.0
-        others = at_work and Runs(settings.batch.output).busy
-        if at_work and not others:
-            # Whoever was killed at work had no last word.
+        was_running = restored.get("streamguard_retrain_running") == 1.0
+        other_running = was_running and Runs(settings.batch.output).busy
+        if was_running and not other_running:
+            # The earlier process was killed during its run and could not report the failure.
             metrics.RETRAIN_RUNS.labels("failed").inc()
             metrics.RETRAIN_SUCCESS.set(0)
         if not restored.get("streamguard_retrain_since_timestamp_seconds", 0.0) > 0.0:
             metrics.RETRAIN_SINCE.set(time.time())
         metrics.RETRAIN_INTERVAL.set(every or settings.batch.expected_seconds)
         metrics.RETRAIN_RUNNING.set(0)
-        if self._file and not others:
+        if self._file and not other_running:
             try:
                 _replace(self._file)
             except OSError as error:
@@ -94,7 +94,10 @@ class RetrainMetrics:
 
     @contextmanager
     def run(self) -> Iterator[OnOutcome]:
-        """One run; it has failed unless what it came to is told. Where another is at work, that one tells the file."""
+        """Measure one run, which counts as failed unless its outcome is reported to the yielded function.
+
+        If another retrain is running (`BusyError`), the file is left to that retrain.
+        """
         began = time.time()
         outcomes: list[Outcome] = []
         metrics.RETRAIN_RUNNING.set(1)
@@ -118,12 +121,12 @@ class RetrainMetrics:
         metrics.RETRAIN_SUCCESS.set(outcome is not None)
         if outcome is not None:
             metrics.RETRAIN_SUCCESS_TIME.set(ended)
-            self._take(outcome)
+            self._set_outcome(outcome)
         else:
             metrics.RETRAIN_RUNS.labels("failed").inc()
         self._write()
 
-    def _take(self, outcome: Outcome) -> None:
+    def _set_outcome(self, outcome: Outcome) -> None:
         metrics.RETRAIN_RUNS.labels("current" if outcome.current else "not_promoted").inc()
         metrics.RETRAIN_RECORDS.set(outcome.records)
         metrics.RETRAIN_EVENTS.set(outcome.events)
@@ -139,7 +142,7 @@ class RetrainMetrics:
             metrics.RETRAIN_ROWS.set(body.totals.training_rows)
             metrics.RETRAIN_TRIMMED.set(body.totals.trimmed_share)
             metrics.RETRAIN_GATE.set(math.nan if body.model is None else body.model.passed)
-            # A run that begins anew is mostly of another source: that everything has moved is no news.
+            # A run that starts a new history mostly reads another source, so drift is expected.
             if body.drift and body.continues:
                 moved = [drift.psi for drift in body.drift if drift.feature not in GROWING]
                 metrics.RETRAIN_DRIFT.set(max(moved, default=0.0))
@@ -159,7 +162,7 @@ class RetrainMetrics:
                 self._say(f"cannot write the metrics to {self._file}: {error.strerror}")
 
     def _restore(self) -> dict[str, float]:
-        """Take over what an earlier process left; its series without labels."""
+        """Take over the values of an earlier process, and return those of its series without labels."""
         found: dict[str, float] = {}
         known = {
             d.name: d.metric for d in metrics.DECLARED if d.registry is metrics.RETRAIN and d.kind != "info"
@@ -181,7 +184,7 @@ class RetrainMetrics:
 
 
 def _replace(file: str) -> None:
-    """Write the figures, which name nobody, so that the user of a collector can read them, too."""
+    """Write the metrics, readable for every user: they contain no names, and collectors run as other users."""
     write_to_textfile(file, metrics.RETRAIN)
     Path(file).chmod(0o644)
 

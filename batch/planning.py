@@ -133,7 +133,7 @@ def _open_source(settings: Settings, request: Request, scratch: Path) -> Source:
 def _times(request: Request) -> tuple[int | None, int | None]:
     since, until = request.since, request.until
     if isinstance(since, Mapping) or isinstance(until, Mapping):
-        raise PlanError("files have no offsets: specify --since and --until as times")
+        raise PlanError("files have no offsets: give --since and --until as times")
     return since, until
 
 
@@ -156,7 +156,9 @@ def _offset_ranges(source: Source, before: ResumePoint | None, request: Request)
     if isinstance(source, FileSource):
         ranges = plan(source, None)
     else:
-        ranges = plan(source, before, since=request.since, until=request.until, max_records=request.max_records)
+        ranges = plan(
+            source, before, since=request.since, until=request.until, max_records=request.max_records
+        )
     limited = request.since is not None or request.until is not None
     nothing = all(s.start == s.end for s in ranges)
     if isinstance(source, FileSource) and nothing and not limited:

@@ -1,4 +1,4 @@
-"""`anomaly_report.json`: its schema as types, and how it is written and read."""
+"""Schema of `anomaly_report.json` as types, with its encoder and decoder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FORMAT = 1
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A record that is no event."""
+    """A record that is not an event."""
 
     partition: int
     offset: int
@@ -21,7 +21,7 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Range(msgspec.Struct, frozen=True):
-    """What was read of a partition: offsets from `start` up to but without `end`."""
+    """The offsets read from a partition, from `start` (inclusive) to `end` (exclusive), with counts."""
 
     partition: int
     start: int
@@ -31,37 +31,37 @@ class Range(msgspec.Struct, frozen=True):
     refused: int
     alerted: int
     missing: int
-    """Offsets without a record: transaction markers, aborted or compacted records."""
+    """Offsets without a record: transaction markers, and aborted or compacted records."""
     first_seen: str | None
     last_seen: str | None
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Of the run."""
+    """Totals of the run."""
 
     records: int
     events: int
     refused: int
     refused_by_reason: dict[str, int]
     alerted: int
-    """Events that statistics and patterns alert; all events are counted."""
+    """Events that statistics and patterns alert, among all events of the run."""
     alert_rate: float
-    """Their share."""
+    """Alerted events as a share of all events."""
     sampled: int
-    """Events in the uniform sample of everything ever folded."""
+    """Events in the uniform sample of all events ever folded."""
     sampled_alerts: int
-    """Anomalies among them: what statistics and patterns alert, and what only the forest adds."""
+    """Anomalies in the sample: events that statistics and patterns alert, and those that only the forest adds."""
     forest_added: int
-    """Anomalies among them that only the forest's bits make: known for the sample, not for all events."""
+    """Anomalies in the sample that only the forest's bits cause. Their number is not known for all events."""
     training_rows: int
     trimmed_share: float
-    """Of the sample, left out of the training as possible attacks."""
+    """Share of the sample that was left out of the training as possible attacks."""
     users: int
     users_at_risk: int
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that the gate looked at."""
+    """One check of the gate."""
 
     name: str
     passed: bool
@@ -69,42 +69,42 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """The forest of this run, and what the gate made of it; what is current, the registry knows."""
+    """The forest of this run and the verdict of the gate. The registry stores which version is current."""
 
     version: str
     passed: bool
     previous: str | None
-    """The champion when it was judged."""
+    """The champion at the time of the verdict."""
     says: str
-    """Why it passed or not."""
+    """Why the forest passed or failed."""
     checks: list[Check]
 
 
 class Drift(msgspec.Struct, frozen=True):
-    """How a feature's distribution moved since the last run."""
+    """Drift of a feature's distribution since the last run."""
 
     feature: str
     psi: float
-    """Population stability index: below 0.1 little, above 0.25 much."""
+    """Population stability index: below 0.1 is little drift, above 0.25 is much."""
 
 
 class Trait(msgspec.Struct, frozen=True):
-    """How a group differs from the median user."""
+    """A feature in which a group differs from the median user."""
 
     feature: str
     mean: float
     apart: float
-    """In standardised units."""
+    """Difference from the median user, in standardised units."""
 
 
 class PeerGroup(msgspec.Struct, frozen=True):
-    """One group of users who are alike."""
+    """One group of similar users."""
 
     number: int
     size: int
     at_risk: int
     small: bool
-    """Too few to be a measure of what is usual: its users are measured from the nearest other group."""
+    """Whether the group is too small to define usual behaviour; its users are measured from the nearest other group."""
     spread: float
     traits: list[Trait]
 
@@ -128,12 +128,12 @@ class User(msgspec.Struct, frozen=True):
     first_seen: str
     last_seen: str
     incidents: int = 0
-    """HistoryMetadata the user, of this run."""
+    """Incidents about the user in this run."""
     worst_incident_risk: float | None = None
 
 
 class Distribution(msgspec.Struct, frozen=True):
-    """Sampled events by the bits of their evidence: bar k holds those from k to k + 1 times `width`."""
+    """Sampled events by bits of evidence: bar k counts the events from k to k + 1 times `width`."""
 
     width: float
     events: list[int]
@@ -152,7 +152,7 @@ class Report(msgspec.Struct, frozen=True):
     format: int
     run_id: str
     continues: str | None
-    """The run whose state this one went on from."""
+    """The run whose state this run continued."""
     started: str
     finished: str
     streamguard: str
@@ -164,7 +164,7 @@ class Report(msgspec.Struct, frozen=True):
     model: Model | None
     """None if no forest was trained."""
     drift: list[Drift] | None
-    """Against the last run; None without one."""
+    """Drift since the last run; None if there is no earlier run to compare with."""
     silhouette: float | None
     groups: list[PeerGroup]
     incidents: list[ReportedIncident]
@@ -172,20 +172,20 @@ class Report(msgspec.Struct, frozen=True):
     users: list[User]
     distribution: Distribution
     seconds: dict[str, float]
-    """Each step's."""
+    """Duration of each step."""
 
 
 def encode(report: Report) -> bytes:
-    """Strict JSON: what is not finite is null."""
+    """Encode a report as strict JSON; numbers that are not finite become null."""
     return msgspec.json.format(msgspec.json.encode(report)) + b"\n"
 
 
 def decode(data: bytes) -> Report:
-    """The report of an earlier run.
+    """Decode the report of an earlier run.
 
     Raises
     ------
     msgspec.DecodeError
-        If it is none; the message says where.
+        If the data are not a report; the message names the place of the error.
     """
     return msgspec.json.decode(data, type=Report)

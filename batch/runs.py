@@ -1,4 +1,4 @@
-"""Directories of runs: written aside, published by one rename, `latest` moved in one step, old ones removed."""
+"""Directories of runs: creates, publishes and removes them; publishing is atomic."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _PARTIAL = ".partial"
 
 
 class RunsError(CannotWriteError):
-    """A directory of runs cannot be used; the message says why, and what to do."""
+    """A directory of runs cannot be used; the message states the reason and the remedy."""
 
 
 class BusyError(TemporaryError):
-    """Another process is writing there."""
+    """Another process is writing to the same directory."""
 
 
 class _Continued(msgspec.Struct):
@@ -38,16 +38,16 @@ class _Continued(msgspec.Struct):
 
 
 class Run:
-    """A run that is being written, and the only one in its directory; made by `Runs.begin`.
+    """A run that is being written; `Runs.begin` creates it, and only one exists per directory of runs.
 
-    Used as a context, it is discarded at the end unless it was published.
+    A run used as a context manager is discarded at the end unless it was published.
 
     Attributes
     ----------
     id : str
         UTC time and a random suffix; ids sort by time.
     directory : Path
-        Where to write; no reader looks there.
+        Temporary directory of the run; readers ignore it.
     """
 
     def __init__(self, id: str, directory: Path, held: int) -> None:
@@ -64,7 +64,7 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Remove what was not published, and let the next run begin."""
+        """Remove the run if it was not published, and release the lock."""
         if self._lock < 0:
             return
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -73,18 +73,18 @@ class Run:
 
 
 class Runs:
-    """The runs below one directory.
+    """The runs in one directory.
 
     Parameters
     ----------
     directory
-        Made by the first run; a missing one has no runs.
+        The first run creates it; a missing directory has no runs.
 
     Notes
     -----
-    A run is `<id>/`; while it is written, `.<id>.partial/`. `latest` is a relative link to the run published last.
-    Who writes holds a lock that the system gives back when the process ends, however it ends: a partial run
-    found with the lock in hand is nobody's.
+    A run is the directory `<id>/`, or `.<id>.partial/` while it is written. `latest` is a relative link to the run
+    published last. The writing process holds a lock, which the system releases when the process ends in any way. A
+    partial run that is found while holding the lock therefore belongs to a process that has ended.
 
     Examples
     --------
@@ -101,7 +101,7 @@ class Runs:
         self.directory = Path(directory)
 
     def begin(self) -> Run:
-        """Start a run, after what killed runs left behind is removed.
+        """Remove the partial runs of killed processes, and start a run.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Runs:
             held = lock.acquire(self.directory / _LOCK)
         except BlockingIOError:
             raise BusyError(
-                f"another run is writing to {self.directory}: wait for its end, or name another output directory"
+                f"another run is writing to {self.directory}: wait until it ends, or specify another output directory"
             ) from None
         except OSError as error:
             raise RunsError(f"cannot write runs to {self.directory}: {error.strerror}") from None
@@ -134,16 +134,16 @@ class Runs:
 
     @property
     def busy(self) -> bool:
-        """Whether a run is being written here now."""
+        """Whether a run is currently being written here."""
         return lock.is_held(self.directory / _LOCK)
 
     def publish(self, run: Run) -> Path:
-        """Make a run visible, whole and on the disk, and `latest`.
+        """Sync a run to the disk, make it visible with one rename, and point `latest` to it.
 
         Returns
         -------
         Path
-            Its directory from now on.
+            The published directory.
         """
         sync_tree(run.directory)
         target = self.directory / run.id
@@ -158,7 +158,7 @@ class Runs:
         return target
 
     def latest(self) -> Path | None:
-        """The run published last; None before the first.
+        """Directory of the run published last; None before the first run.
 
         Raises
         ------
@@ -175,34 +175,34 @@ class Runs:
         run = self.directory / name
         if not _ID.fullmatch(name) or not run.is_dir():
             raise RunsError(
-                f"{link} leads to {name!r}, which is no run: remove it, or link it to one of the runs"
+                f"{link} points to {name!r}, which is not a run: point it to one of the runs, or remove it"
             )
         return run
 
     def published(self) -> list[str]:
-        """Ids of all runs that are whole, oldest first."""
+        """Ids of all published runs, oldest first."""
         if not self.directory.is_dir():
             return []
         return sorted(path.name for path in self.directory.iterdir() if _ID.fullmatch(path.name))
 
     def prune(self, keep: int, needed: Iterable[str] = ()) -> list[str]:
-        """Remove all but the newest runs; the latest, and what its report says it continues, stay in any case.
+        """Remove all but the newest runs; the latest run, and the run that it continues, are always kept.
 
         Parameters
         ----------
         keep
-            How many to keep.
+            Number of newest runs to keep.
         needed
-            Ids of others that stay.
+            Ids of other runs to keep.
 
         Returns
         -------
         list of str
-            Ids of the removed.
+            Ids of the removed runs.
         """
         latest = self.latest()
-        spared = {*needed} if latest is None else {*needed, latest.name, _continued(latest)}
-        removed = [id for id in self.published()[: -keep or None] if id not in spared]
+        kept = {*needed} if latest is None else {*needed, latest.name, _continued(latest)}
+        removed = [id for id in self.published()[: -keep or None] if id not in kept]
         for id in removed:
             aside = self._aside(id)
             (self.directory / id).rename(aside)

@@ -50,7 +50,7 @@ def repeat(once: Callable[[], int], every: float, jitter: float, say: Callable[[
             wait = max(due + random.uniform(0.0, jitter) - time.monotonic(), 0.0)
             then = datetime.fromtimestamp(time.time() + wait, UTC)
             say(
-                f"{ended}; {'stopped' if stopped.is_set() else f'the next run starts at {then:%Y-%m-%d %H:%M:%S}Z'}"
+                f"{ended}; {'stopped' if stopped.is_set() else f'the next one starts at {then:%Y-%m-%d %H:%M:%S}Z'}"
             )
             stopped.wait(wait)
     finally:

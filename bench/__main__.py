@@ -1,4 +1,4 @@
-"""Every figure that StreamGuard promises, measured on this machine: `python -m bench [NAME...]`."""
+"""Measures every figure that StreamGuard promises on this machine: `python -m bench [NAME...]`."""
 
 from __future__ import annotations
 
@@ -13,36 +13,47 @@ from pathlib import Path
 import msgspec
 
 from bench.figures import Figure, table
+from streamguard.text import counted
 
 NAMES = (
     "forest", "single", "metrics", "users", "startup", "backlog", "latency", "swap", "memory", "batch", "detection",
 )  # fmt: skip
-"""Modules here with a function `measure(*, quick)`; those that measure in this process come first."""
+"""Modules of this package with a function `measure(*, quick)`; those that measure in this process come first."""
 
 
 def title(name: str) -> str:
-    """What a bench measures: the first line of its module."""
+    """What a benchmark measures: the first line of its module's docstring."""
     return (importlib.import_module(f"bench.{name}").__doc__ or "").splitlines()[0]
 
 
 def run(name: str, *, quick: bool) -> list[Figure]:
-    """The figures of one bench."""
+    """Measure the figures of one benchmark."""
     figures: list[Figure] = importlib.import_module(f"bench.{name}").measure(quick=quick)
     return figures
 
 
 def main() -> int:
+    """Run the chosen benchmarks; return 1 if a figure misses its limit, except with --quick."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; all, if none is given")
-    parser.add_argument("--quick", action="store_true", help="small and inexact: to see that all of it runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"Benchmarks to run: {', '.join(NAMES)}. Without a NAME all of them run.",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="Run small and inexact versions, to check that all benchmarks run.",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="File to write the figures to, as JSON.")
     parser.add_argument(
         "--data", type=Path, action="append", default=[], metavar="FILE",
-        help="measure detection on a labelled file as `streamguard evaluate` does; may be repeated",
+        help="Labelled file to measure detection on, as `streamguard evaluate` does. Repeat it for several files.",
     )  # fmt: skip
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
-        parser.error(f"no bench is called {', '.join(sorted(unknown))}: choose among {', '.join(NAMES)}")
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}: choose from {', '.join(NAMES)}")
     names = options.names or ([] if options.data else NAMES)
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}, load {os.getloadavg()[0]:.1f}", flush=True)
@@ -59,12 +70,12 @@ def main() -> int:
         from bench.detection import labelled
 
         begun = time.monotonic()
-        report(str(path), "`streamguard evaluate` on it.", labelled(path), time.monotonic() - begun)
+        report(str(path), "result of `streamguard evaluate`.", labelled(path), time.monotonic() - begun)
     if options.json:
         options.json.write_bytes(msgspec.json.encode({"machine": machine, "figures": results}))
     missed = [figure for figures in results.values() for figure in figures if figure.met is False]
     if missed:
-        print(f"\n{len(missed)} missed: " + "; ".join(figure.what for figure in missed))
+        print(f"\n{counted(len(missed), 'figure')} missed: " + "; ".join(figure.what for figure in missed))
     return 1 if missed and not options.quick else 0
 
 

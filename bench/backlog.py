@@ -1,7 +1,8 @@
-"""CPU per event on a backlog: the whole worker with 300 trees, beside stock Faust and Quix Streams on the same topic.
+"""CPU per event on a backlog: the whole worker with 300 trees, compared with stock Faust and Quix Streams.
 
-Each is measured over its own process, all threads, from its first events to its last; the least of some rounds,
-taken in turn, counts.
+All of them read the same topic; Faust reads only the first tenth of it. The CPU time is that of all threads of the
+process from its first events to its last. The programs run in turn for several rounds, and the lowest result of each
+one counts.
 """
 
 from __future__ import annotations
@@ -63,30 +64,30 @@ def measure(*, quick: bool) -> list[Figure]:
             "table": lambda: faust("table", few),
             "empty": lambda: faust("empty", few),
         }
-        if not quick:  # it has to be installed first
+        if not quick:  # Quix Streams must be installed first, see `_quix_python`
             runs |= {"quix": lambda: quix("json"), "quix-bytes": lambda: quix("bytes")}
         costs: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(rounds):
             for name, run in runs.items():
                 costs[name].append(run())
-    least = {name: min(found) for name, found in costs.items()}
+    lowest = {name: min(found) for name, found in costs.items()}
     figures = [
-        Figure(f"worker, {USERS:,} users, 28 features, 300 trees, saved", least["worker"], "us", "<= 15"),
-        Figure("Faust, one RocksDB table get and set", least["table"], "us"),
-        Figure("Faust, an agent that does nothing", least["empty"], "us"),
-        Figure("Faust with a table, by the worker", least["table"] / least["worker"], "x", ">= 15"),
+        Figure(f"worker, {USERS:,} users, 28 features, 300 trees, saved", lowest["worker"], "us", "<= 15"),
+        Figure("Faust, one RocksDB table get and set", lowest["table"], "us"),
+        Figure("Faust, an agent that does nothing", lowest["empty"], "us"),
+        Figure("Faust with a table / worker", lowest["table"] / lowest["worker"], "x", ">= 15"),
     ]
     if not quick:
         figures += [
-            Figure("Quix Streams, one state get and set", least["quix"], "us"),
-            Figure("Quix Streams, the same, events not even decoded", least["quix-bytes"], "us"),
-            Figure("worker, by Quix Streams", least["worker"] / least["quix"], "x", "< 1"),
+            Figure("Quix Streams, one state get and set", lowest["quix"], "us"),
+            Figure("Quix Streams, one state get and set, events not decoded", lowest["quix-bytes"], "us"),
+            Figure("worker / Quix Streams", lowest["worker"] / lowest["quix"], "x", "< 1"),
         ]
     return figures
 
 
 def _worker(bootstrap: str, directory: Path, registry: Path, events: int) -> float:
-    """Microseconds an event; what the worker did before its first events is not counted, its last save is."""
+    """Microseconds of CPU per event, without the work before the first events, but with the last checkpoint."""
     chosen = settings(bootstrap, directory, app_id=directory.name, registry=registry)
     with running(chosen) as worker:
         first = worker.until_events(1)
@@ -96,17 +97,19 @@ def _worker(bootstrap: str, directory: Path, registry: Path, events: int) -> flo
 
 
 def _cpu(*command: object) -> float:
-    """Microseconds an event that a rival's script says."""
+    """Run the script of a rival; return the microseconds of CPU per event that it prints."""
     ran = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, timeout=300, check=False
     )
     if ran.returncode or not ran.stdout.strip():
-        raise RuntimeError(f"{command[1]} ended with {ran.returncode}; it said:\n{ran.stderr[-2000:]}")
+        raise RuntimeError(
+            f"{command[1]} exited with {ran.returncode}; the end of its output:\n{ran.stderr[-2000:]}"
+        )
     return float(json.loads(ran.stdout.splitlines()[-1])["us"])
 
 
 def _quix_python() -> Path:
-    """An interpreter with Quix Streams: an environment of its own in the user's cache, made once."""
+    """Python interpreter of a virtual environment with Quix Streams, which is created once in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     directory = Path(cache, "streamguard", "rivals", QUIX.replace("==", "-"))
     python = directory / "bin" / "python"

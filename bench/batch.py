@@ -1,7 +1,8 @@
-"""A whole retrain from process start: seed's size, a million and ten million events; CPU of the whole process tree.
+"""A whole retrain from process start: 2,500 events, a million and ten million events.
 
-CPU is that of the process and of all it has waited for, workers of Spark included; the rival computes its features
-in Spark SQL over the same topic, from a DataFrame that is parsed once and persisted.
+The CPU time is that of the whole process tree, with the workers of Spark. The rival computes its features in Spark SQL
+over the same topic, from a DataFrame that is parsed once and persisted. The topic of ten million events has simpler
+events than the others; see `Invented` in `bench/traffic.py`.
 """
 
 from __future__ import annotations
@@ -34,12 +35,22 @@ _SAMPLE_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One run of a command: wall and CPU seconds, and the most memory (PSS, MB) of all its processes together."""
+    """One run of a command.
+
+    Attributes
+    ----------
+    wall, cpu
+        Seconds.
+    memory
+        Maximum memory (PSS) of all processes together, in MB.
+    output
+        Standard output.
+    """
 
     wall: float
     cpu: float
     memory: float
-    said: str
+    output: str
 
 
 def measure(*, quick: bool) -> list[Figure]:
@@ -68,8 +79,8 @@ def measure(*, quick: bool) -> list[Figure]:
                     (_retrain(chosen, topic, directory / f"{engine}-{k}", engine) for k in range(rounds)),
                     key=lambda r: r.wall,
                 )
-                said = json.loads(ran.said.splitlines()[-1])
-                versions.setdefault(size, set()).add(said["version"])
+                result = json.loads(ran.output.splitlines()[-1])
+                versions.setdefault(size, set()).add(result["version"])
                 cpu[engine], memory[size, engine] = ran.cpu, ran.memory
                 what = f"{events:,} events, {users:,} users, {engine}"
                 figures.append(Figure(what, ran.wall, "s", limits.get((size, engine), "")))
@@ -79,16 +90,18 @@ def measure(*, quick: bool) -> list[Figure]:
                 rival = _ran(
                     [sys.executable, str(RIVAL), kafka.bootstrap_servers, topic, str(directory / "rival")]
                 )
-                figures.append(Figure("  CPU of like features in Spark SQL, persisted", rival.cpu, "s"))
-                figures.append(Figure("  by Spark and the fold", rival.cpu / cpu["spark"], "x", ">= 2"))
+                figures.append(Figure("  CPU of similar features in Spark SQL, persisted", rival.cpu, "s"))
+                figures.append(
+                    Figure("  Spark SQL / Spark with the fold", rival.cpu / cpu["spark"], "x", ">= 2")
+                )
             figures.append(
-                Figure("  different models of both engines' runs", float(len(versions[size])), "", "<= 1")
+                Figure("  different models of the two engines", float(len(versions[size])), "", "<= 1")
             )
     if not quick:
         for engine in ("local", "spark"):
             figures.append(
                 Figure(
-                    f"memory at 10M by that at 1M, {engine}",
+                    f"memory at 10M events / at 1M events, {engine}",
                     memory["10M", engine] / memory["1M", engine],
                     "x",
                     "<= 1.5",
@@ -98,7 +111,7 @@ def measure(*, quick: bool) -> list[Figure]:
 
 
 def _fill(chosen: Settings, topic: str, events: int, users: int) -> None:
-    """Create a topic and fill it: the simulator's events, and beyond a million those of invented names."""
+    """Create a topic and fill it with events of the simulator, or of `Invented` for more than a million events."""
     import msgspec
 
     kafka = msgspec.structs.replace(chosen.kafka, events_topic=topic)
@@ -133,7 +146,7 @@ def _retrain(chosen: Settings, topic: str, output: Path, engine: str) -> Ran:
 
 
 def _ran(command: list[str], environ: dict[str, str] | None = None) -> Ran:
-    """Run to the end; the CPU of processes that a parent waited for is counted with it."""
+    """Run a command to its end; measure CPU and memory of its process tree."""
     begun = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -142,22 +155,24 @@ def _ran(command: list[str], environ: dict[str, str] | None = None) -> Ran:
         text=True,
         env={**os.environ, **(environ or {})},
     )
-    most, cpu, stop = [0.0], {}, threading.Event()  # type: list[float], dict[tuple[int, float], float], threading.Event
-    watch = threading.Thread(target=_watch, args=(psutil.Process(process.pid), most, cpu, stop.is_set))
+    peak, cpu, stop = [0.0], {}, threading.Event()  # type: list[float], dict[tuple[int, float], float], threading.Event
+    watch = threading.Thread(target=_watch, args=(psutil.Process(process.pid), peak, cpu, stop.is_set))
     watch.start()
     out, error = process.communicate()
     wall = time.perf_counter() - begun
     stop.set()
     watch.join()
     if process.returncode not in (0, 3):
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}; it said:\n{error[-2000:]}")
-    return Ran(wall, sum(cpu.values()), most[0], out)
+        raise RuntimeError(
+            f"{' '.join(command)} exited with {process.returncode}; the end of its output:\n{error[-2000:]}"
+        )
+    return Ran(wall, sum(cpu.values()), peak[0], out)
 
 
 def _watch(
-    root: psutil.Process, most: list[float], cpu: dict[tuple[int, float], float], stopped: Callable[[], bool]
+    root: psutil.Process, peak: list[float], cpu: dict[tuple[int, float], float], stopped: Callable[[], bool]
 ) -> None:
-    """Follow a process tree: its memory, and each process's own CPU up to the last look at it."""
+    """Sample a process tree: its maximum memory, and the CPU time of each process at the last sample."""
     while not stopped():
         memory = 0.0
         try:
@@ -171,5 +186,5 @@ def _watch(
                 memory += process.memory_full_info().pss / 1e6
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-        most[0] = max(most[0], memory)
+        peak[0] = max(peak[0], memory)
         time.sleep(_SAMPLE_SECONDS)

@@ -1,8 +1,8 @@
-"""Exactness under violence: `python -m bench.chaos --kills 20` ends with a table, and with 0 if all is exact.
+"""Exactness under failures: `python -m bench.chaos --kills 20` prints a table, and exits with 0 if all is exact.
 
-Two workers on a real Kafka are killed, stopped, frozen past their session and started again at random
-moments, half of the kills with the local state deleted; the input has aborted transactions; the broker is
-killed for ten seconds. What is left is compared, to the bit, with a fold of the topic from scratch.
+Two workers on a real Kafka are killed, stopped, frozen for longer than their session timeout and started again at
+random moments. Half of the kills also delete the local state. The input has aborted transactions, and the broker is
+killed for ten seconds. The final state is compared, to the bit, with a fold of the topic from scratch.
 """
 
 from __future__ import annotations
@@ -20,27 +20,31 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from streamguard.errors import ExitCode
+from streamguard.polling import poll_until
 from streamguard.testing.broker import LocalKafka
+from streamguard.text import counted
 from tests.harness import Site, WorkerProcess, events
 
 NAMES = ("a", "b")
 ACTIONS = ("kill", "kill and wipe", "stop", "freeze")
 RESTARTABLE = {0, -9, -15, ExitCode.UNAVAILABLE, ExitCode.SOFTWARE, ExitCode.TEMPORARY}
-"""Exit codes after which a supervisor starts a worker again; others fail the run. -15: SIGTERM came
-while Python was still importing."""
+"""Exit codes after which a supervisor starts a worker again; others fail the run.
+
+-15 means that SIGTERM arrived while Python was still importing modules.
+"""
 
 
 class Chaos:
-    """One run.
+    """One run with failures.
 
     Parameters
     ----------
     site
         Topics and workers.
     broker
-        Killed once.
+        Broker, which is killed once.
     seed
-        Of everything random here; the moments themselves depend on the machine.
+        Seed of the random actions. The moments of the actions also depend on the machine.
     """
 
     def __init__(self, site: Site, broker: LocalKafka, seed: int) -> None:
@@ -55,10 +59,11 @@ class Chaos:
         self._quiet = threading.Event()
 
     def say(self, text: str) -> None:
+        """Print a line with the time since the start."""
         print(f"{time.monotonic() - self.started:6.1f} s  {text}", flush=True)
 
     def run(self, kills: int, rate: int) -> list[str]:
-        """Do it; returns what is wrong."""
+        """Run until the workers were killed this often; return the differences from the expected result."""
         feeder = threading.Thread(target=self._feed, args=(rate,))
         feeder.start()
         try:
@@ -77,23 +82,28 @@ class Chaos:
             feeder.join()
         for name in NAMES:
             self.start(name)
-        self.say("waiting for the rest to be scored")
-        deadline = time.monotonic() + 300
-        while True:
-            self.supervise()
-            try:
-                self.site.await_caught_up(5)
-                break
-            except AssertionError:
-                if time.monotonic() > deadline:
-                    return ["the workers do not catch up"]
+        self.say("waiting until the remaining events are scored")
+        try:
+            poll_until(self.caught_up, 300.0)
+        except TimeoutError:
+            return ["the workers did not catch up within 300 s"]
         for worker in self.workers.values():
             self.exits[worker.terminate()] += 1
         self.say("comparing with a fold from scratch")
         unforeseen = set(self.exits) - RESTARTABLE
-        return [f"a worker ended with {code}" for code in unforeseen] + self.site.differences(NAMES)
+        return [f"a worker exited with {code}" for code in unforeseen] + self.site.differences(NAMES)
+
+    def caught_up(self) -> bool:
+        """Whether the checkpoints reach the end of the topic; workers that have ended are started again."""
+        self.supervise()
+        try:
+            self.site.await_caught_up(5)
+        except AssertionError:
+            return False
+        return True
 
     def act(self) -> None:
+        """Start, stop, freeze or kill a random worker."""
         alive = [name for name in NAMES if name in self.workers and self.workers[name].alive]
         if len(alive) < 2 and (not alive or self.random.random() < 0.6):
             self.start(self.random.choice([name for name in NAMES if name not in alive]))
@@ -117,35 +127,38 @@ class Chaos:
                 self.start(name)
 
     def start(self, name: str) -> None:
+        """Start a worker unless it is running."""
         if name not in self.workers or not self.workers[name].alive:
             self.done["start"] += 1
             self.workers[name] = self.site.start(name)
             self.say(f"start {name}")
 
     def supervise(self) -> None:
-        """Start again what ended by itself."""
+        """Restart workers that exited by themselves."""
         for name, worker in list(self.workers.items()):
             if not worker.alive and worker.process.returncode not in (0, -9):
                 code = worker.process.returncode
                 self.exits[code] += 1
-                self.say(f"{name} ended by itself with {code}: {worker.tail(1)[:200]}")
+                self.say(f"{name} exited by itself with {code}: {worker.tail(1)[:200]}")
                 del self.workers[name]
                 if code in RESTARTABLE:
                     self.start(name)
 
     def kill_broker(self) -> None:
+        """Kill the broker, and start it again after 10 s."""
         self.say("kill the broker for 10 s")
         self.done["broker killed"] += 1
         self.broker.kill()
         time.sleep(10)
         self.broker.start()
-        self.say("the broker is back")
+        self.say("the broker runs again")
 
-    def pause(self, least: float, most: float) -> None:
-        time.sleep(self.random.uniform(least, most))
+    def pause(self, min_seconds: float, max_seconds: float) -> None:
+        """Sleep for a random time."""
+        time.sleep(self.random.uniform(min_seconds, max_seconds))
 
     def _feed(self, rate: int) -> None:
-        """Events all the time, a third of the transactions aborted."""
+        """Send events all the time; a third of the transactions is aborted."""
         partitions = self.site.settings.kafka.partitions
         while not self._quiet.is_set():
             began = time.monotonic()
@@ -156,17 +169,20 @@ class Chaos:
                 )
                 self._produced += rate
             except KafkaException as error:  # the broker is being killed
-                self.say(f"the producer failed and goes on: {str(error)[:80]}")
+                self.say(f"the producer failed and continues: {str(error)[:80]}")
             self._quiet.wait(max(0.0, 1.0 - (time.monotonic() - began)))
 
 
 def main() -> int:
+    """Run the failures, print the table, and return 0 if the result is exact."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=20, help="kill -9 of a worker, at least this often")
-    parser.add_argument("--rate", type=int, default=1000, help="events a second")
-    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--kills", type=int, default=20, help="Minimum number of kill -9 of a worker.")
+    parser.add_argument("--rate", type=int, default=1000, help="Events a second.")
+    parser.add_argument(
+        "--seed", type=int, default=int(time.time()), help="Seed of the random actions; the time by default."
+    )
     options = parser.parse_args()
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory(prefix="streamguard-chaos-") as directory, LocalKafka() as broker:
@@ -183,15 +199,16 @@ def main() -> int:
             truth = site.truth()
         finally:
             site.close()
-        print("\nwhat was done")
+        print("\nactions")
         for action, count in sorted(chaos.done.items()):
             print(f"  {action:<16}{count:>6}")
-        print("how workers ended")
+        print("exit codes of workers")
         for code, count in sorted(chaos.exits.items()):
             print(f"  exit {code:<11}{count:>6}")
-        print("what there was to get right")
+        print("expected result")
         print(
-            f"  events          {sum(truth.next_offset.values()):>6} offsets in {len(truth.state)} partitions"
+            f"  events          {sum(truth.next_offset.values()):>6} offsets"
+            f" in {counted(len(truth.state), 'partition')}"
         )
         print(f"  values          {sum(map(len, truth.state.values())):>6}")
         print(f"  incidents       {len(truth.incidents):>6}")

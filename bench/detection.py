@@ -1,4 +1,4 @@
-"""What is found in the simulator's 30 days of 14 users with default settings, and what is alerted by mistake."""
+"""Caught attacks and false alerts in 30 simulated days of 14 users, with default settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamguard.simulate import SCENARIOS, Simulation
 
 DAYS = 30
 LEARNING_DAYS = 9
-"""Mistakes are counted after this: the first three tenths, as `streamguard evaluate` leaves them out."""
+"""False alerts are counted after these days: `streamguard evaluate` also does not measure the first three tenths."""
 
 DAY_MS = 86_400_000
 
@@ -33,9 +33,9 @@ class Outcome:
     caught
         Scenarios with an alerted event.
     benign_share
-        Of the benign events after the learning days, the share that was alerted.
+        Alerted share of the benign events after the learning days.
     false_incidents
-        A day, after the learning days, with no event of an attack.
+        Incidents a day without an event of an attack, after the learning days.
     """
 
     caught: set[str] = field(default_factory=set)
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def play(seed: int, scenarios: tuple[str, ...], *, users: int = 14, days: int = DAYS) -> Outcome:
-    """Simulate, replay over four partitions, and compare with the labels."""
+    """Simulate a company, replay its events over four partitions, and compare the alerts with the labels."""
     simulation = Simulation(users, seed, duration_ms=days * DAY_MS, scenarios=scenarios)
     replay = Replay(partitions=4)
     learned = simulation.start_ms + days * DAY_MS * LEARNING_DAYS // DAYS
@@ -69,6 +69,7 @@ def play(seed: int, scenarios: tuple[str, ...], *, users: int = 14, days: int = 
 
 
 def measure(*, quick: bool) -> list[Figure]:
+    """Figures of simulated companies without attacks, and with one attack of each scenario."""
     days, seeds, quiet_seeds = (8, 1, 1) if quick else (DAYS, 10, 8)
     quiet = [play(seed, (), days=days) for seed in range(quiet_seeds)]
     attacked = [play(seed, tuple(SCENARIOS), days=days) for seed in range(seeds)]
@@ -78,11 +79,11 @@ def measure(*, quick: bool) -> list[Figure]:
         Figure(f"benign events alerted, mean of {quiet_seeds} seeds", float(np.mean(share)), "%", "<= 0.2"),
         Figure("benign events alerted, worst seed", max(share), "%"),
         Figure("false incidents a day, without attacks", _false_a_day(quiet)),
-        Figure("false incidents a day, beside the attacks below", _false_a_day(attacked)),
+        Figure("false incidents a day, with the attacks below", _false_a_day(attacked)),
     ]
     for name, scenario in SCENARIOS.items():
-        least = round((0.6 if scenario.slow else 0.9) * seeds)
-        figures.append(Figure(f"{name}, caught in so many of {seeds} seeds", found[name], "", f">= {least}"))
+        wanted = round((0.6 if scenario.slow else 0.9) * seeds)
+        figures.append(Figure(f"{name}, seeds of {seeds} that caught it", found[name], "", f">= {wanted}"))
     return figures
 
 
@@ -91,7 +92,7 @@ def _false_a_day(outcomes: list[Outcome]) -> float:
 
 
 def labelled(path: Path) -> list[Figure]:
-    """`streamguard evaluate FILE` with its defaults: labels in `is_attack`, campaigns in `attack_id`."""
+    """Figures of `streamguard evaluate FILE` with its defaults: labels in `is_attack`, campaigns in `attack_id`."""
     labels = ColumnLabels("is_attack", "attack_id")
     result = evaluate(read(str(path), extra=["is_attack"], optional=["attack_id"]), labels)
     labels.check()
@@ -105,10 +106,10 @@ def labelled(path: Path) -> list[Figure]:
     figures += [
         Figure(f"campaigns caught of {campaigns['total']}", campaigns["caught"]),
         Figure("incidents", result["incidents"]),
-        Figure("CPU beyond start-up", result["cpu_seconds"], "s"),
+        Figure("CPU without start-up", result["cpu_seconds"], "s"),
     ]
     optional = [
-        ("delay to the first alert, median", campaigns["median_delay_seconds"], "s"),
-        ("false incidents a benign day", result["incidents_per_benign_day"], ""),
+        ("delay of the first alert, median", campaigns["median_delay_seconds"], "s"),
+        ("false incidents a day", result["incidents_per_benign_day"], ""),
     ]
     return figures + [Figure(what, value, unit) for what, value, unit in optional if value is not None]

@@ -1,4 +1,4 @@
-"""What a long run's samples come to: memory's slope, latency's drift, alerts by scenario."""
+"""Evaluates the samples of a long run: growth of memory, change of latency, alerts by scenario."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scipy import stats
 from tests.harness import WorkerProcess
 
 MATTERS = 0.02
-"""Of its memory: growth over the rest of the run that is no mere wavering."""
+"""Share of the worker's memory. Growth of more than this over the run after the warm-up is a failure."""
 
 WARM_UP = 0.25
-"""Share of the run after which memory should have found its size."""
+"""Share of the run after which the size of the memory should be constant."""
 _BUCKET = re.compile(r'^streamguard_event_to_verdict_seconds_bucket\{le="([^"]+)"\}$')
 
 
@@ -29,15 +29,16 @@ class Sample:
     Attributes
     ----------
     share
-        Of the run that is over.
+        Share of the run that is over.
     seconds
-        Since it began.
+        Seconds since the run began.
     worker, process
-        Its name and its process's number.
+        Name of the worker and id of its process.
     resident, rocksdb
-        Bytes; the latter are the part that RocksDB's cache and unflushed writes take, up to what settings allow.
+        Resident memory, and the part of it that RocksDB's cache and unflushed writes take, in bytes. Settings limit
+        the latter.
     chunks
-        Upper bound of seconds from record to verdict -> chunks so far that took no longer.
+        Upper bound of the seconds from record to verdict -> number of chunks so far within this bound.
     """
 
     share: float
@@ -50,7 +51,7 @@ class Sample:
 
 
 def samples(share: float, seconds: float, workers: Mapping[str, WorkerProcess]) -> list[Sample]:
-    """Of every worker that answers."""
+    """Take a sample of every worker that answers."""
     taken = []
     for name, worker in workers.items():
         metrics = worker.metrics() if worker.alive else {}
@@ -68,14 +69,14 @@ def samples(share: float, seconds: float, workers: Mapping[str, WorkerProcess]) 
 
 
 def slope(taken: Sequence[Sample], period: float) -> tuple[float, float]:
-    """Least squares through a worker's memory after the warm-up: MiB an hour, and its standard error.
+    """Least-squares slope of a worker's memory after the warm-up, in MiB an hour, and its standard error.
 
     Parameters
     ----------
     taken
-        Of one worker.
+        Samples of one worker.
     period
-        Seconds after which the same things happen again; the line goes through the means of whole periods.
+        Seconds after which the actions of the run repeat. The line is fitted to the means of whole periods.
 
     Examples
     --------
@@ -99,13 +100,19 @@ def slope(taken: Sequence[Sample], period: float) -> tuple[float, float]:
 
 
 def _warm(periods: Iterable[int], period: float) -> list[int]:
-    """Those after the warm-up."""
+    """The periods after the warm-up."""
     known = sorted(periods)
     return [k for k in known if k * period >= WARM_UP * (known[-1] + 1) * period]
 
 
 def quantiles(taken: Sequence[Sample], low: float, high: float, q: float) -> list[float]:
-    """Quantile `q` of seconds from record to verdict in each offset_range between two samples of a part of the run."""
+    """Quantile `q` of the seconds from record to verdict, for each interval between two samples of a part of the run.
+
+    Parameters
+    ----------
+    low, high
+        The part of the run, as shares.
+    """
     found = []
     by_process: dict[int, list[Sample]] = defaultdict(list)
     for sample in taken:
@@ -129,16 +136,16 @@ def _by_tenths(taken: Sequence[Sample], sizes: Sequence[float]) -> str:
 
 @dataclass
 class Labels:
-    """The truth about the events that were sent, for the closing table only.
+    """Labels of the events that were sent; only the closing table uses them.
 
     Attributes
     ----------
     sent, live
-        Events; since live traffic began.
+        Number of events in all, and since live traffic began.
     live_ms
-        When that was.
+        Time at which live traffic began, in epoch milliseconds.
     campaign
-        Event id -> campaign, of attacks alone.
+        Event id -> campaign, for events of attacks.
     scenario
         Campaign -> scenario.
     """
@@ -152,18 +159,18 @@ class Labels:
 
 @dataclass
 class Table:
-    """Everything that the closing table is made of.
+    """The closing table of a run.
 
     Parameters
     ----------
     taken
-        Samples.
+        Samples of all workers.
     labels
-        What was sent.
+        Labels of the events that were sent.
     incidents
         (id, body) of each record of the alerts topic.
     period
-        Seconds after which the same things happen to workers again.
+        Seconds after which the actions of the run repeat.
     """
 
     taken: Sequence[Sample]
@@ -173,12 +180,12 @@ class Table:
 
     @property
     def stayed(self) -> list[Sample]:
-        """Of the worker that lived all the time."""
+        """Samples of the worker that ran all the time."""
         return [sample for sample in self.taken if sample.worker == "a"]
 
     @property
     def grows(self) -> bool:
-        """Whether its memory still grew after the warm-up: more than chance would have it, and enough to matter."""
+        """Whether the memory of that worker grew after the warm-up, significantly (t-test, 99 %) and by `MATTERS`."""
         gradient, error = slope(self.stayed, self.period)
         warm = [sample for sample in self.stayed if sample.share >= WARM_UP]
         hours = (warm[-1].seconds - warm[0].seconds) / 3600.0
@@ -187,9 +194,17 @@ class Table:
         return gradient > stats.t.ppf(0.99, freedom) * error and gradient * hours > MATTERS * resident
 
     def text(self, in_topic: int, done: Mapping[str, int]) -> str:
-        """The table."""
+        """The table as text.
+
+        Parameters
+        ----------
+        in_topic
+            Number of events in the topic.
+        done
+            What was done in the run -> how often.
+        """
         rows = [
-            ("events sent", f"{self.labels.sent:,}, of which {self.labels.live:,} live"),
+            ("events sent", f"{self.labels.sent:,}, {self.labels.live:,} of them live"),
             ("events in the topic", f"{in_topic:,}"),
             *((what, f"{count:,}") for what, count in sorted(done.items())),
             *self._memory(),
@@ -207,11 +222,11 @@ class Table:
             for what in ("resident", "rocksdb")
         )
         return [
-            ("memory of the worker that stayed, MiB by tenths of the time", resident),
-            ("of it RocksDB's cache and unflushed writes", rocksdb),
+            ("memory of the worker that ran all the time, MiB by tenths of the run", resident),
+            ("RocksDB's cache and unflushed writes, as part of it", rocksdb),
             (
-                "its slope after a quarter",
-                "too short a run to tell"
+                "slope of the memory after a quarter of the run",
+                "unknown, because the run is too short"
                 if np.isnan(gradient)
                 else f"{gradient:+.1f} MiB an hour, standard error {error:.1f}",
             ),
@@ -224,32 +239,35 @@ class Table:
             if p50:
                 rows.append(
                     (
-                        f"record to verdict, {label} quarter, median of 5 s",
+                        f"record to verdict, {label} quarter, median of the intervals",
                         f"p50 <= {np.median(p50) * 1000:g} ms, p99 <= {np.median(p99) * 1000:g} ms",
                     )
                 )
         return rows
 
     def _found(self) -> list[tuple[str, str]]:
-        told: dict[str, set[str]] = defaultdict(set)
+        published: dict[str, set[str]] = defaultdict(set)
         models: set[str] = set()
         for name, body in self.incidents:
             if body["event"]["timestamp"] < self.labels.live_ms:
                 continue
-            told[name].add(str(body["event"]["event_id"]))
+            published[name].add(str(body["event"]["event_id"]))
             if version := (body["model"] or {}).get("version"):
                 models.add(version)
         attacks = {
             name: {self.labels.campaign[event] for event in events if event in self.labels.campaign}
-            for name, events in told.items()
+            for name, events in published.items()
         }
         scenario = self.labels.scenario
         injected = Counter(scenario.values())
         caught = Counter(scenario[campaign] for campaign in set().union(*attacks.values()))
         incidents = Counter(name for found in attacks.values() for name in {scenario[c] for c in found})
         return [
-            ("models that incidents name", f"{len(models)}"),
-            ("incidents", f"{len(told):,}, of no attack: {sum(not found for found in attacks.values()):,}"),
+            ("models in incidents", f"{len(models)}"),
+            (
+                "incidents",
+                f"{len(published):,}, {sum(not found for found in attacks.values()):,} of them without an attack",
+            ),
             *(
                 (f"{name}: campaigns caught, incidents", f"{caught[name]} of {count}, {incidents[name]}")
                 for name, count in sorted(injected.items())

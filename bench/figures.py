@@ -1,4 +1,4 @@
-"""A figure: what was reached beside what is wanted, as a row of a table and as JSON."""
+"""A measured figure with its limit, as a row of a table and as JSON."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Figure(msgspec.Struct, frozen=True):
     Parameters
     ----------
     what
-        In words.
+        Description of the figure.
     reached
-        The number.
+        The measured number.
     unit
-        Of `reached` and of the limit.
+        Unit of `reached` and of the limit.
     wanted
-        A rule and a limit, as `<= 15`; empty where the number only gives context.
+        A comparison with a limit, such as `<= 15`; empty for a figure without a limit.
 
     Examples
     --------
@@ -37,7 +37,7 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def met(self) -> bool | None:
-        """Whether the number is as wanted; None where nothing is."""
+        """Whether the number is within its limit; None if it has none."""
         if not self.wanted:
             return None
         rule, limit = self.wanted.split()
@@ -45,20 +45,20 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """Figures for a reader: what, reached, wanted, verdict."""
+    """The figures as a table of text: what, reached, wanted, verdict."""
     rows = [("what", "reached", "wanted", "verdict")]
     for figure in figures:
         verdict = {True: "reached", False: "MISSED", None: ""}[figure.met]
         rows.append((figure.what, f"{number(figure.reached)} {figure.unit}".rstrip(), figure.wanted, verdict))
-    wide = [max(len(row[column]) for row in rows) for column in range(3)]
+    width = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(
-        f"  {what:<{wide[0]}}  {reached:>{wide[1]}}  {wanted:>{wide[2]}}  {verdict}".rstrip()
+        f"  {what:<{width[0]}}  {reached:>{width[1]}}  {wanted:>{width[2]}}  {verdict}".rstrip()
         for what, reached, wanted, verdict in rows
     )
 
 
 def number(value: float) -> str:
-    """Three digits or all before the point.
+    """A number with three significant digits, or with all digits before the decimal point.
 
     Examples
     --------

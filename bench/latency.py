@@ -1,4 +1,4 @@
-"""From an event to its alert, and CPU an event, at 1,000 events a second through the whole worker, attacks included."""
+"""Time from an event to its alert, and CPU per event: the whole worker at 1,000 events a second, with attacks."""
 
 from __future__ import annotations
 
@@ -63,16 +63,16 @@ def measure(*, quick: bool) -> list[Figure]:
     return [
         Figure("event to alert, p50", float(p50), "ms", "<= 8"),
         Figure("event to alert, p99", float(p99), "ms", "<= 40"),
-        Figure("alerts among them", len(waits)),
+        Figure("number of these alerts", len(waits)),
         Figure("events a second", sent / seconds, "/s"),
         Figure(
-            "CPU an event", (last[CPU] - first[CPU]) / (last[EVENTS] - first[EVENTS]) * 1e6, "us", "<= 300"
+            "CPU per event", (last[CPU] - first[CPU]) / (last[EVENTS] - first[EVENTS]) * 1e6, "us", "<= 300"
         ),
     ]
 
 
 def _alerts(chosen: Settings) -> Iterator[tuple[int, int]]:
-    """(time of the event, ms until its alert was produced) for each published telling of an incident."""
+    """(time of the event, ms until its alert was produced) for each record of the alerts topic."""
     for message in read(chosen, chosen.kafka.alerts_topic):
         at = json.loads(message.value())["event"]["timestamp"]
         yield at, message.timestamp()[1] - at

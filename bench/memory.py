@@ -1,4 +1,4 @@
-"""Memory of a worker in a flood of users and addresses that were never seen before: a bound that its settings give."""
+"""Memory of a worker during a flood of unknown users and addresses, compared with the bound that settings give."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ PROFILES = 20_000
 
 
 def bound(chosen: Settings) -> float:
-    """Bytes that the settings allow beyond a worker that has just started.
+    """Bytes that the settings allow in addition to the memory of a worker that has just started.
 
-    A profile takes its layout, its name and its places in the index. A checkpoint holds the changed ones, half
-    of them at the most, four times for a moment: as values, as changelog records, and in two batches. A
-    partition takes its tables and a full dictionary. What was fetched ahead and the heap's own slack get 64 MB.
+    A profile takes its layout, its name and its places in the index. A checkpoint holds the changed profiles, at
+    most half of them, four times for a moment: as values, as changelog records, and in two batches. A partition
+    takes its arrays and a full dictionary. Prefetched records and unused memory of the heap get 64 MB.
     """
     worker, partitions = chosen.worker, chosen.kafka.partitions
     resident = partitions * max(8 * worker.chunk_events, worker.resident_profiles // partitions)
@@ -61,16 +61,16 @@ def measure(*, quick: bool) -> list[Figure]:
         for count, size in series
     ]
     limit = round((start + bound(chosen)) / MB)
-    most = max(size for _, size in series)
+    peak = max(size for _, size in series)
     return [
         *figures,
         Figure("resident at the end", end / MB, "MB"),
-        Figure("most, beside start and settings", most / MB, "MB", f"<= {limit}"),
+        Figure("peak; the limit is the start plus the bound of the settings", peak / MB, "MB", f"<= {limit}"),
     ]
 
 
 def _peak(worker: RunningWorker, count: int) -> float:
-    """The most that was seen in use until so many events were folded."""
+    """Maximum of the samples of the resident memory until this many events are folded."""
     peak = 0.0
 
     def watched(metrics: dict[str, float]) -> bool:
@@ -78,5 +78,5 @@ def _peak(worker: RunningWorker, count: int) -> float:
         peak = max(peak, metrics[RESIDENT])
         return metrics.get("streamguard_events_total", 0.0) >= count
 
-    worker.until(f"folded {count} events", watched)
+    worker.until(f"has folded {count:,} events", watched)
     return peak

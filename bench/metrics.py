@@ -1,8 +1,9 @@
-"""What metrics cost: a scrape at 16 partitions, and the share of a partition's work that setting them takes.
+"""Cost of metrics: the time of a scrape with 16 partitions, and the share of a partition's CPU that metrics take.
 
-On and off in one run: chunks are folded by the worker's own code with a forest of 300 trees, and for every second block
-of them the client library's methods do nothing. Not in it: the gauges that are set twice a second and the scrape, whose
-times are given beside it; and the worker's work for Kafka, by which the share would be less.
+One run measures both with and without metrics: the worker's own code folds chunks with a forest of 300 trees, and for
+every second block of chunks the methods of the client library do nothing. The share does not contain the gauges that
+are set twice a second and the scrape, whose times are separate figures. It does not contain the worker's work for
+Kafka either, which would make the share smaller.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from streamguard import metrics
 from streamguard.agents.consumer.chunk_consumer import export
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.compatibility import Source
-from streamguard.agents.task.partition_task import Chunk, Partition
+from streamguard.agents.task.partition_task import Chunk, PartitionTask
 from streamguard.models.forest import Forest
 from streamguard.settings.schema import Settings
 from streamguard.state.partition import PartitionState
@@ -48,19 +49,19 @@ def measure(*, quick: bool) -> list[Figure]:
     steady = scrape * SCRAPES_A_SECOND + export_seconds * REPORTS_A_SECOND
     return [
         Figure(f"scrape at {PARTITIONS} partitions", scrape * 1e3, "ms", "<= 20"),
-        Figure("its series", series, "", "<= 1500"),
-        Figure("gauges of 16 partitions, set twice a second", export_seconds * 1e3, "ms"),
-        Figure(f"a chunk of {FEW} events, as at 1,000 a second: its metrics", few_share * few_each * FEW * 1e6, "us"),
+        Figure("series of a scrape", series, "", "<= 1500"),
+        Figure("setting the gauges of 16 partitions, twice a second", export_seconds * 1e3, "ms"),
+        Figure(f"metrics of a chunk of {FEW} events, as at 1,000 events/s", few_share * few_each * FEW * 1e6, "us"),
         Figure(f"share of CPU, chunks of {MANY:,} events", 100 * share, "%", "<= 3"),
         Figure(
-            f"share of CPU at {RATE:,} events/s, scrapes and gauges too",
+            f"share of CPU at {RATE:,} events/s, with scrapes and gauges",
             100 * (share * each * RATE + steady) / (each * RATE + steady), "%", "<= 3",
         ),
     ]  # fmt: skip
 
 
 def _share(events: list[bytes], count: int, size: int, forest: Forest) -> tuple[float, float]:
-    """(share of CPU that goes with the metrics, CPU seconds an event), by the medians of blocks in turn."""
+    """(share of the CPU that metrics take, CPU seconds per event), from the medians of alternating blocks."""
     partition = _partition(0)
     taken: dict[bool, list[float]] = {True: [], False: []}
     chunks = _chunks(partition, events, size)
@@ -75,14 +76,14 @@ def _share(events: list[bytes], count: int, size: int, forest: Forest) -> tuple[
     return max(1e-9, 1 - off_cost / on_cost), on_cost
 
 
-def _fold(partition: Partition, chunks: list[Chunk], forest: Forest) -> None:
+def _fold(partition: PartitionTask, chunks: list[Chunk], forest: Forest) -> None:
     for chunk in chunks:
         partition.fold(chunk, forest)
         if partition.state.full:
             partition.state.clean()
 
 
-def _chunks(partition: Partition, events: list[bytes], size: int) -> Iterator[Chunk]:
+def _chunks(partition: PartitionTask, events: list[bytes], size: int) -> Iterator[Chunk]:
     made = 0
     while True:
         records: list[Any] = [
@@ -95,6 +96,8 @@ def _chunks(partition: Partition, events: list[bytes], size: int) -> Iterator[Ch
 
 @contextmanager
 def _off() -> Iterator[None]:
+    """Let the methods of the client library do nothing."""
+
     def nothing(*_: object, **__: object) -> None:
         return None
 
@@ -107,32 +110,32 @@ def _off() -> Iterator[None]:
         yield
 
 
-def _partition(number: int) -> Partition:
-    """With nothing stored, and nothing published."""
-    table: Any = SimpleNamespace(
+def _partition(number: int) -> PartitionTask:
+    """A partition with an empty state store, which publishes nothing."""
+    store: Any = SimpleNamespace(
         get_many=lambda keys: [None] * len(keys), estimated_keys=1000, disk_bytes=1_000_000
     )
     silent: Any = SimpleNamespace(publish=lambda *_: None)
     writer: Any = None
-    checkpointer = Checkpointer(table, writer, "id")
+    checkpointer = Checkpointer(store, writer, "id")
     settings = Settings()
     state = PartitionState(number, checkpointer.read, resident=4096, detection=settings.detection)
 
-    async def made() -> Partition:
-        return Partition(settings, silent, checkpointer, state, 0, Source("security-events", "id"))
+    async def made() -> PartitionTask:
+        return PartitionTask(settings, silent, checkpointer, state, 0, Source("security-events", "id"))
 
     return asyncio.run(made())
 
 
 def _scrape(times: int) -> tuple[float, float, float]:
-    """(median seconds of a scrape, its series, median seconds to set the gauges) with every series there is."""
+    """(median seconds of a scrape, its number of series, median seconds to set the gauges), with every series set."""
     partitions = [_partition(number) for number in range(PARTITIONS)]
     for partition in partitions:
-        partition.saved = 0
+        partition.checkpointed_offset = 0
         metrics.EVENTS.labels(partition.number)
         metrics.PARTITION_OWNED.labels(partition.number).set(1)
         metrics.LAG.labels(partition.number).set(7)
-        metrics.LAG_SECONDS.labels(partition.number).set_function(partition.waiting.seconds)
+        metrics.LAG_SECONDS.labels(partition.number).set_function(partition.lag.seconds)
         metrics.COMMITTED_OFFSET.labels(partition.number).set(1)
     for info in (metrics.MODEL_INFO, metrics.MODEL_POINTER, metrics.SHADOW_INFO):
         metrics.name_version(info, "0123456789ab")

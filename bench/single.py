@@ -1,4 +1,4 @@
-"""One event with its state in memory, from bytes to verdict: statistics, patterns and 300 trees."""
+"""Time of one event from bytes to verdict, with its profile in memory: statistics, patterns and 300 trees."""
 
 from __future__ import annotations
 

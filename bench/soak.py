@@ -1,12 +1,12 @@
-"""A long run: `python -m bench.soak --minutes 20` ends with a table, and with 0 if every event was folded exactly once
-and memory stands still.
+"""A long run: `python -m bench.soak --minutes 20` prints a table, and exits with 0 if nothing is wrong.
 
-A worker that lives all the time and one that is killed and stopped share steady traffic with attacks in it, while
-retrains go on from each other and publish models that both swap in. An hour is scaled down to two minutes: in each
-there is a retrain, a kill -9 and a stop, which are two rebalances each. What the gate keeps back is promoted by hand,
-as an operator may: live traffic here is nothing like the habits before it, and models are to be swapped. The state
-that is left is compared, to the bit, with a fold of the topic from scratch. Memory of the worker that lives all the
-time has to stand still after a quarter of the run: growing by more than 2 %, and more than chance has it, is a failure.
+Two workers share steady traffic that contains attacks: one runs all the time, the other one is killed and stopped.
+Incremental retrains publish models, and both workers swap them in. Two minutes of the run stand for an hour: they
+contain a retrain, a kill -9 and a stop, and each of the latter two causes two rebalances. A model that the gate refuses
+is promoted as an operator can do it, because the live traffic differs much from the habits before it and the run needs
+model swaps. The final state is compared, to the bit, with a fold of the topic from scratch: every event must be folded
+exactly once. After a quarter of the run, the memory of the worker that runs all the time must not grow by more than 2 %
+and significantly (t-test, 99 %).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 from bench.drift import Labels, Sample, Table, samples
-from streamguard.batch.commands.retrain import NOT_PROMOTED
+from streamguard.errors import ExitCode
 from streamguard.fold.features import NAMES
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.producer import EventProducer
@@ -39,15 +39,14 @@ HABITS_PER_DAY = 4.0
 HOUR = 120.0
 """Seconds of this run that stand for an hour."""
 RETRAIN_AT, KILL_AT, STOP_AT, BACK_AT = 10.0, 60.0, 85.0, 95.0
-"""In each of them."""
+"""Seconds of such an hour at which each action happens."""
 SAMPLE_SECONDS = 5.0
 CACHE_MB = 8
-"""Of RocksDB: small, so that it is full while the run is young, and memory has no reason to grow after that."""
-PROMOTED = 0
+"""Size of RocksDB's cache: small, so that it is full early in the run and does not make the memory grow later."""
 
 
 class Soak:
-    """One run.
+    """One long run.
 
     Parameters
     ----------
@@ -56,7 +55,7 @@ class Soak:
     rate
         Events a second.
     minutes
-        Of traffic.
+        Duration of the live traffic.
     """
 
     def __init__(self, site: Site, rate: float, minutes: float) -> None:
@@ -72,10 +71,11 @@ class Soak:
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
+        """Print a line with the time since the start."""
         print(f"{time.monotonic() - self._began:7.1f} s  {text}", flush=True)
 
     def run(self) -> None:
-        """Do it; `wrong` says what is."""
+        """Run to the end; `wrong` then lists all problems."""
         for name in "ab":
             self._start(name)
             self._workers[name].await_ready()
@@ -89,14 +89,14 @@ class Soak:
         if self._retrain is not None:
             self._retrain.wait()
             self._end_retrain()
-        self.say("traffic ends; waiting for the rest")
+        self.say("traffic ends; waiting until the remaining events are folded")
         self._start("b")
         self.site.await_caught_up(300, workers=self._workers.values())
         swaps = [line["pause_ms"] for line in self._workers["a"].lines() if "pause_ms" in line]
-        self.done["swaps in the worker that stayed"] = len(swaps)
+        self.done["swaps in the worker that ran all the time"] = len(swaps)
         for name, worker in self._workers.items():
             if code := worker.terminate():
-                self.wrong.append(f"{name} ended with {code}")
+                self.wrong.append(f"worker {name} exited with {code}")
         self.say("comparing with a fold from scratch")
         counts = self.site.folded().values()
         self.done["events folded"] = sum(folded for _, folded in counts)
@@ -139,11 +139,11 @@ class Soak:
     def _stop(self) -> None:
         self.done["stop and start"] += 1
         if code := self._workers["b"].terminate():
-            self.wrong.append(f"b ended with {code} when it was stopped")
+            self.wrong.append(f"worker b exited with {code} when it was stopped")
 
     def _begin_retrain(self) -> None:
         if self._retrain is not None:
-            self.done["retrain skipped: the one before still ran"] += 1
+            self.done["retrain skipped: the previous one was still running"] += 1
             return
         command = [
             sys.executable, "-m", "streamguard.cli", "retrain", "--engine", "local", "--json",
@@ -156,15 +156,15 @@ class Soak:
     def _end_retrain(self) -> None:
         assert self._retrain is not None
         code, self._retrain = self._retrain.returncode, None
-        if code not in (PROMOTED, NOT_PROMOTED):
+        if code not in (ExitCode.OK, ExitCode.NOT_PROMOTED):
             log = (self.site.directory / "retrain.log").read_text(errors="replace")
-            self.wrong.append(f"a retrain ended with {code}: {log[-300:]}")
+            self.wrong.append(f"a retrain exited with {code}: {log[-300:]}")
             return
         outcome = json.loads((self.site.directory / "retrain.json").read_bytes())
         self.say(outcome["says"])
         self.done["retrains"] += 1
-        self.done["retrains that the gate promoted"] += code == PROMOTED
-        if code == NOT_PROMOTED:
+        self.done["retrains whose model the gate accepted"] += code == ExitCode.OK
+        if code == ExitCode.NOT_PROMOTED:
             registry = Registry(Path(self.site.settings.models.registry), feature_names=NAMES)
             registry.promote(outcome["version"])
 
@@ -201,11 +201,14 @@ class Soak:
 
 
 def main() -> int:
+    """Run the traffic and the actions, print the table, and return 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=20.0, help="of traffic; two are an hour")
-    parser.add_argument("--rate", type=float, default=500.0, help="events a second")
+    parser.add_argument(
+        "--minutes", type=float, default=20.0, help="Minutes of live traffic; two minutes stand for an hour."
+    )
+    parser.add_argument("--rate", type=float, default=500.0, help="Events a second.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="streamguard-soak-") as name, LocalKafka() as broker:
         directory = Path(name)
@@ -234,7 +237,7 @@ def main() -> int:
         table = Table(soak.samples, soak.labels, incidents, HOUR)
         print(f"\n{table.text(in_topic, soak.done)}")
         if table.grows:
-            soak.wrong.append("memory grows")
+            soak.wrong.append("the memory of the worker that ran all the time grows")
         for line in soak.wrong:
             print(f"WRONG: {line}")
         print("EXACT" if not soak.wrong else "NOT EXACT")

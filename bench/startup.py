@@ -1,4 +1,4 @@
-"""How long one waits: for `streamguard --help`, and for a worker with compiled kernels to be ready."""
+"""Time of `streamguard --help`, and time until a worker with compiled kernels is ready."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def measure(*, quick: bool) -> list[Figure]:
         help_seconds.append(time.perf_counter() - begun)
     ready_seconds = []
     with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as directory, LocalKafka() as kafka:
-        # The first one compiles kernels if no process has yet, and does not count.
+        # The first worker compiles the kernels if they are not cached, and is not measured.
         for start in range(1 if quick else 4):
             chosen = settings(kafka.bootstrap_servers, Path(directory, str(start)), app_id=f"start-{start}")
             begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Swapping the model of a worker under 20,000 events a second: what waits for it, what is lost, who scored what."""
+"""Model swaps of a worker at 20,000 events a second: waiting time, lost events, and the version of each alert."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from streamguard.testing.broker import LocalKafka
 
 USERS = 10_000
 SLICES = 250
-"""Of a second, at whose beginnings its events are sent."""
+"""Slices of a second. The events of a slice are sent together at its beginning."""
 AROUND_MS = 500
-"""An alert this close to a swap counts as one of its second."""
+"""An alert at most this long before or after a swap counts as an alert of a second with a swap."""
 
 
 def measure(*, quick: bool) -> list[Figure]:
@@ -67,15 +67,18 @@ def measure(*, quick: bool) -> list[Figure]:
         Figure("swaps", len(pauses), "", f">= {swaps}"),
         Figure("events a second", (len(events) - history) / took, "/s"),
         Figure("events lost", abs(counted - len(events)), "", "<= 0"),
-        Figure("alerts not by one published version", wrong, "", "<= 0"),
+        Figure("alerts that do not name exactly one published version", wrong, "", "<= 0"),
         Figure("event to alert, p99, in seconds with a swap", float(np.percentile(waits[near], 99)), "ms"),
-        Figure("event to alert, p99, in others", float(np.percentile(waits[~near], 99)), "ms"),
+        Figure("event to alert, p99, in other seconds", float(np.percentile(waits[~near], 99)), "ms"),
         Figure("alerts in seconds with a swap", int(near.sum())),
     ]
 
 
 def _settings(bootstrap_servers: str, directory: Path) -> Settings:
-    """One event in a hundred is an alert, and each an incident of its own: as many samples as can be had."""
+    """Settings with which one event in a hundred is alerted, and each alert is a separate incident.
+
+    This gives as many samples as possible.
+    """
     chosen = settings(bootstrap_servers, directory, directory / "registry")
     return msgspec.structs.replace(
         chosen,
@@ -85,7 +88,7 @@ def _settings(bootstrap_servers: str, directory: Path) -> Settings:
 
 
 def _forests(directory: Path, count: int) -> list[str]:
-    """Publish as many versions, and promote the first."""
+    """Publish this many versions and promote the first one; return all of them."""
     state = PartitionState(0, lambda keys: [None] * len(keys), resident=65_536, detection=Detection())
     rows = fold(state, values(habits(10_000, USERS, seed=3)))
     forests = [train(rows, seed=seed) for seed in range(count)]
@@ -95,7 +98,7 @@ def _forests(directory: Path, count: int) -> list[str]:
 
 
 def _promote(directory: Path, versions: list[str], pause: float) -> None:
-    """Move the pointer alone: the checks of a promotion would hold up the events that this process sends."""
+    """Move only the pointer: the checks of a promotion would delay the events that this process sends."""
     for version in versions:
         time.sleep(pause)
         aside = directory / ".next"
@@ -104,15 +107,20 @@ def _promote(directory: Path, versions: list[str], pause: float) -> None:
 
 
 def _swaps(worker: RunningWorker) -> tuple[NDArray[np.float64], list[float]]:
-    """When swaps were done, in epoch ms, and how many ms chunks had waited for each; without the first model's."""
-    told = [(line["time"], line["pause_ms"]) for line in worker.said() if "pause_ms" in line][1:]
-    return np.array([datetime.fromisoformat(at).timestamp() * 1000 for at, _ in told]), [ms for _, ms in told]
+    """Time of each swap in epoch ms, and how many ms chunks waited for it; without the load of the first model."""
+    swaps = [(line["time"], line["pause_ms"]) for line in worker.log() if "pause_ms" in line][1:]
+    return np.array([datetime.fromisoformat(at).timestamp() * 1000 for at, _ in swaps]), [
+        ms for _, ms in swaps
+    ]
 
 
 def _alerts(
     chosen: Settings, versions: set[str], since_ms: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
-    """Ms from event to alert and time of the event, of each alert since then; how many name no one version."""
+    """(ms from event to alert, time of the event) of each alert since `since_ms`, and the number of wrong alerts.
+
+    A wrong alert names an unknown version, or another version than an earlier alert of the same event.
+    """
     logged: dict[tuple[int, int], int] = {}
     for message in read(chosen, chosen.kafka.events_topic):
         logged[message.partition(), message.offset()] = message.timestamp()[1]

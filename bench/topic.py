@@ -1,4 +1,4 @@
-"""A topic's records from the first to the last, by a client that is not the worker's."""
+"""Reads all records of a topic with another client than the worker's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamguard.settings.schema import Settings
 
 
 def read(chosen: Settings, topic: str) -> Iterator[Message]:
-    """All records that the topic has now, those of one partition in order."""
+    """All records that the topic has now; the records of one partition are in order."""
     consumer = Consumer(
         {
             "bootstrap.servers": chosen.kafka.bootstrap_servers,

@@ -1,4 +1,4 @@
-"""What the benches feed: the simulator's events, the same under any number of names, and a forest trained on them."""
+"""Input of the benchmarks: simulated events, the same events under any number of names, and a trained forest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PARTS = re.compile(rb'(.*"timestamp":)\d+(,.*"source_ip":")[^"]*(".*"user":")[^
 
 
 def habits(events: int, users: int, seed: int = 1) -> Simulation:
-    """A company of so many users at its usual pace: ten days of four events a user at the most."""
+    """A simulation of this many users over at most ten days, with at least four events a day of a user."""
     return Simulation(users, seed, events=events, events_per_day=max(4.0, events / users / 10))
 
 
@@ -33,12 +33,14 @@ def values(simulation: Simulation) -> list[bytes]:
 
 
 class Invented:
-    """The simulator's events under invented names: each user keeps to four kinds of events and one address.
+    """Simulated events under invented names. Each user has only four kinds of events and one address.
+
+    These events are simpler than those of the simulator, and faster to generate.
 
     Parameters
     ----------
     step_ms
-        Time between two events.
+        Time between two events in milliseconds.
     """
 
     def __init__(self, step_ms: int = 10) -> None:
@@ -50,14 +52,14 @@ class Invented:
     def events(
         self, users: Iterable[int], addresses: Iterable[int] | None = None
     ) -> Iterator[tuple[str, bytes]]:
-        """(user, event) for each number, in this order.
+        """(user, event) for each number of a user, in order.
 
         Parameters
         ----------
         users
-            Up to 2^24.
+            Numbers of users, below 2^24.
         addresses
-            Numbers to make addresses from; None: a user's own.
+            Numbers of addresses, one for each event; None gives each user one address.
         """
         for user, address in zip(users, users if addresses is None else addresses, strict=True):
             head, to_address, to_user, tail = self._parts[(user * 4 + self._made % 4) % len(self._parts)]
@@ -69,7 +71,7 @@ class Invented:
 
 
 def fold(state: PartitionState, events: list[bytes], forest: Forest | None = None) -> np.ndarray:
-    """Fold events in chunks; their features, float32 (n, 28)."""
+    """Fold events in chunks; return their features, float32 (n, 28)."""
     rows = []
     first = state.next_offset or 0
     for start in range(0, len(events), CHUNK):
@@ -80,12 +82,12 @@ def fold(state: PartitionState, events: list[bytes], forest: Forest | None = Non
 
 
 def learn(events: list[bytes]) -> tuple[PartitionState, Forest]:
-    """A partition's state after these events, all in memory, and a forest of their features."""
+    """The state of a partition after these events, all in memory, and a forest that is trained on their features."""
     state = PartitionState(0, lambda keys: [None] * len(keys), resident=65_536, detection=Detection())
     return state, train(fold(state, events), trees=TREES)
 
 
 def publish(forest: Forest, directory: Path) -> None:
-    """Make it the current model of a registry."""
+    """Publish a forest in a registry and make it current."""
     registry = Registry(directory, feature_names=NAMES)
     registry.promote(registry.publish(forest))

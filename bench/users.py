@@ -1,8 +1,8 @@
 """Cost of an event with a thousand and with a million users: the whole worker on a backlog, and its state alone.
 
-Every user has been seen before. Some users are busier than others, by Zipf's law. The state alone is parsing,
-folding, 300 trees, profiles on disk and back, without Kafka; the same with all users alike is beside it: then hardly
-any event finds its profile in memory, and each event is a profile to save.
+Every user has a profile before the measurement. Some users are busier than others, by Zipf's law. The state alone is
+parsing, folding, 300 trees, and reading and saving profiles on disk, without Kafka. It is also measured with users who
+are all equally busy: then hardly any event finds its profile in memory, and almost every event has a profile to save.
 """
 
 from __future__ import annotations
@@ -34,20 +34,28 @@ TRAINED_AFTER = 1000
 
 @dataclass
 class Cost:
-    """CPU of all threads, microseconds an event."""
+    """Cost of an event in microseconds.
+
+    Attributes
+    ----------
+    total
+        CPU time of all threads.
+    reading
+        Wall time of reading profiles that were not in memory.
+    saving
+        Wall time of RocksDB's part of checkpoints.
+    """
 
     total: float = 0.0
     reading: float = 0.0
-    """Profiles that were not in memory; wall time."""
     saving: float = 0.0
-    """Checkpoints, RocksDB's part of them; wall time."""
 
 
 class Stored:
-    """A partition's state over RocksDB, saved as often as the worker does."""
+    """The state of a partition with a state store, saved as often as a worker saves it."""
 
     def __init__(self, directory: Path, worker: Worker) -> None:
-        self._table = StateStore(directory, StoreMemory(worker.block_cache_mb << 20))
+        self._store = StateStore(directory, StoreMemory(worker.block_cache_mb << 20))
         self._every = worker.checkpoint_events
         self._unsaved = 0
         self.state = PartitionState(0, self._read, resident=worker.resident_profiles, detection=Detection())
@@ -55,7 +63,7 @@ class Stored:
         self.cost = Cost()
 
     def fold(self, events: list[bytes]) -> None:
-        """Fold in chunks; what is left unsaved at the end is saved too, so that every event pays for it."""
+        """Fold events in chunks and save the rest at the end, so that the cost contains all saving."""
         begun = time.process_time()
         for start in range(0, len(events), CHUNK):
             part = events[start : start + CHUNK]
@@ -71,36 +79,37 @@ class Stored:
         self.cost.total += time.process_time() - begun
 
     def close(self) -> None:
-        self._table.close()
+        """Close the state store."""
+        self._store.close()
 
     def _read(self, keys: list[bytes]) -> list[bytes | None]:
         begun = time.perf_counter()
-        values = self._table.get_many(keys)
+        values = self._store.get_many(keys)
         if hasattr(self, "cost"):
             self.cost.reading += time.perf_counter() - begun
         return values
 
     def _save(self) -> None:
         begun = time.perf_counter()
-        self._table.write(self.state.changes(), Local("bench", self.state.next_offset or 0))
+        self._store.write(self.state.changes(), Local("bench", self.state.next_offset or 0))
         self.state.clean()
         self._unsaved = 0
         self.cost.saving += time.perf_counter() - begun
 
 
 def busy_shares(users: int) -> np.ndarray:
-    """Of all events, float64 (users,), by Zipf's law."""
+    """Share of all events of each user by Zipf's law, float64 (users,)."""
     shares = 1.0 / np.arange(1, users + 1) ** ZIPF
     return shares / shares.sum()
 
 
 def all_known(users: int, random: np.random.Generator) -> list[int]:
-    """Each user, in any order; few users more than once, so that there are some chunks."""
+    """The numbers of all users in random order. A small number of users is repeated until it fills two chunks."""
     return np.tile(random.permutation(users), -(-2 * CHUNK // users)).tolist()
 
 
 def costs(users: int, events: int) -> dict[str, Cost]:
-    """Of an event, once every user is known: for busy and idle users, and for all alike."""
+    """Costs of an event with the state alone, once every user is known: with Zipf's law, and with equal users."""
     random = np.random.default_rng(0)
     invented = Invented()
     shares = {"Zipf": busy_shares(users), "alike": None}
@@ -125,16 +134,18 @@ def costs(users: int, events: int) -> dict[str, Cost]:
 
 
 class Company:
-    """A topic of so many users and the worker that knows them all.
+    """A topic with events of this many users, and a worker that has their profiles.
 
     Parameters
     ----------
     bootstrap_servers
-        A Kafka, of which it takes a topic and a group of its own.
+        Addresses of Kafka. Each company has its own topic and consumer group.
     directory
-        For its state.
+        Directory of the worker's state.
     registry
-        Of the forest.
+        Directory of the registry.
+    users
+        Number of users.
     """
 
     def __init__(self, bootstrap_servers: str, directory: Path, registry: Path, users: int) -> None:
@@ -147,7 +158,7 @@ class Company:
         topics.create(self._settings)
 
     def learn(self) -> None:
-        """Have every user seen, and the profiles saved; the worker ends."""
+        """Run a worker until it has folded events of every user and saved their profiles."""
         known = all_known(self._users, self._random)
         with running(self._settings) as worker:
             self._produce(known)
@@ -155,7 +166,7 @@ class Company:
             worker.until_saved(self._settings.worker.checkpoint_seconds)
 
     def cost(self, events: int) -> float:
-        """Microseconds an event of a backlog; its first fifth fills the worker's memory and is not counted."""
+        """Microseconds of CPU per event of a backlog. The first fifth fills the worker's memory and does not count."""
         self._produce(self._random.choice(self._users, events, p=busy_shares(self._users)).tolist())
         with running(self._settings) as worker:
             first = worker.until_events(events // 5)
@@ -170,7 +181,7 @@ class Company:
 
 
 def worker_costs(sizes: tuple[int, ...], events: int, rounds: int) -> dict[int, float]:
-    """Of an event, by the number of users; the least of some rounds, taken in turn."""
+    """Cost of an event in the worker by the number of users: the lowest of several rounds, which run in turn."""
     with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as name, LocalKafka() as kafka:
         directory = Path(name)
         drawn = np.random.default_rng(1).integers(0, sizes[-1], 20_000).tolist()
@@ -192,16 +203,16 @@ def measure(*, quick: bool) -> list[Figure]:
     figures = [
         Figure(f"{users:,} users: an event in the worker", cost, "us") for users, cost in whole.items()
     ]
-    figures.append(Figure(f"{many:,} users, by {few:,}, worker", whole[many] / whole[few], "x", "<= 2.5"))
+    figures.append(Figure(f"{many:,} users / {few:,} users, worker", whole[many] / whole[few], "x", "<= 2.5"))
     found = {users: costs(users, events) for users in sizes}
     for name, wanted in (("Zipf", "<= 2.5"), ("alike", "")):
         for users in sizes:
             spent = found[users][name]
             figures += [
                 Figure(f"{users:,} users, {name}: an event", spent.total, "us"),
-                Figure(f"{users:,} users, {name}: of it fetching profiles", spent.reading, "us"),
-                Figure(f"{users:,} users, {name}: of it saving them", spent.saving, "us"),
+                Figure(f"{users:,} users, {name}: part of it for fetching profiles", spent.reading, "us"),
+                Figure(f"{users:,} users, {name}: part of it for saving profiles", spent.saving, "us"),
             ]
         ratio = found[many][name].total / found[few][name].total
-        figures.append(Figure(f"{many:,} users, by {few:,}, {name}", ratio, "x", wanted))
+        figures.append(Figure(f"{many:,} users / {few:,} users, {name}", ratio, "x", wanted))
     return figures

@@ -1,4 +1,4 @@
-"""A `streamguard worker` in a process of its own, and what its metrics say while it works."""
+"""Runs a `streamguard worker` in a separate process and reads its metrics."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from typing import Any
 import msgspec
 
 from streamguard.kafka import topics
+from streamguard.polling import poll_until
 from streamguard.settings.schema import Kafka, Models, Settings, Worker
 from streamguard.testing.broker import free_port
 
 PATIENCE_SECONDS = 300.0
+"""Maximum time to wait for a worker."""
 EVENTS = "streamguard_events_total"
 CPU = "process_cpu_seconds_total"
 RESIDENT = "process_resident_memory_bytes"
@@ -27,12 +29,16 @@ CHECKPOINTS = "streamguard_checkpoint_seconds_count"
 
 
 class RunningWorker:
-    """One worker; made by `running`.
+    """A running worker. `running` creates it.
 
     Parameters
     ----------
-    process, url, log
-        Where it is, where its metrics are, what it says.
+    process
+        Process of the worker.
+    url
+        Address of its metrics, without a path.
+    log
+        File of its log.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
@@ -41,7 +47,7 @@ class RunningWorker:
         self._log = log
 
     def metrics(self) -> dict[str, float]:
-        """Every metric, summed over its labels; empty before the first answer."""
+        """Every metric, summed over its labels; empty if the worker does not answer."""
         try:
             with urllib.request.urlopen(f"{self._url}/metrics", timeout=5) as answer:
                 text = answer.read().decode()
@@ -52,31 +58,43 @@ class RunningWorker:
             sums[name] = sums.get(name, 0.0) + float(value)
         return sums
 
-    def said(self) -> list[dict[str, Any]]:
-        """Its log, as far as it is whole lines of JSON."""
+    def log(self) -> list[dict[str, Any]]:
+        """The complete JSON lines of the worker's log."""
         lines = self._log.read_bytes().splitlines()
         return [msgspec.json.decode(line) for line in lines if line.startswith(b"{") and line.endswith(b"}")]
 
     def until(self, what: str, probe: Callable[[dict[str, float]], bool]) -> dict[str, float]:
-        """The first metrics that fulfil `probe`.
+        """Wait for metrics for which `probe` returns True, and return them.
+
+        Parameters
+        ----------
+        what
+            What is waited for, for the error message.
 
         Raises
         ------
         RuntimeError
-            If the worker ends before, or none do in time.
+            If the worker ends before, or the wait takes too long.
         """
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
+
+        def answer() -> dict[str, float] | None:
             metrics = self.metrics()
             if metrics and probe(metrics):
                 return metrics
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                said = "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
-                raise RuntimeError(f"waited in vain for a worker to have {what}; it said:\n{said}")
-            time.sleep(0.05)
+            if self._process.poll() is not None:
+                raise TimeoutError
+            return None
+
+        try:
+            return poll_until(answer, PATIENCE_SECONDS) or {}
+        except TimeoutError:
+            tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])
+            raise RuntimeError(
+                f"waited in vain until the worker {what}; the end of its log:\n{tail}"
+            ) from None
 
     def until_ready(self) -> None:
-        """Wait until /readyz is green."""
+        """Wait until /readyz answers with 200."""
 
         def ready(_: dict[str, float]) -> bool:
             try:
@@ -85,14 +103,14 @@ class RunningWorker:
             except OSError:
                 return False
 
-        self.until("become ready", ready)
+        self.until("is ready", ready)
 
     def until_events(self, count: int) -> dict[str, float]:
-        """The first metrics after so many events."""
-        return self.until(f"folded {count} events", lambda m: m.get(EVENTS, 0.0) >= count)
+        """Wait until this many events are folded; return the metrics."""
+        return self.until(f"has folded {count:,} events", lambda m: m.get(EVENTS, 0.0) >= count)
 
     def until_saved(self, checkpoint_seconds: float) -> dict[str, float]:
-        """The first metrics after which no checkpoint was written for two intervals."""
+        """Wait until no checkpoint was written for two intervals; return the metrics."""
         last, since = -1.0, time.monotonic()
 
         def settled(metrics: dict[str, float]) -> bool:
@@ -101,13 +119,13 @@ class RunningWorker:
                 last, since = metrics[CHECKPOINTS], time.monotonic()
             return time.monotonic() - since > 2 * checkpoint_seconds
 
-        return self.until("saved everything", settled)
+        return self.until("has saved everything", settled)
 
 
 def settings(
     bootstrap_servers: str, directory: Path, registry: Path | None = None, **worker: object
 ) -> Settings:
-    """The defaults, but for the Kafka, the place of the data, a free port, a model registry, and what is given."""
+    """Default settings with another Kafka, data directory, free port and registry, and the given settings."""
     given = {"data_dir": str(directory), "metrics_port": free_port(), **worker}
     return Settings(
         kafka=Kafka(bootstrap_servers=bootstrap_servers),
@@ -118,7 +136,7 @@ def settings(
 
 @contextmanager
 def running(chosen: Settings) -> Iterator[RunningWorker]:
-    """Create the topics and run a worker until the context is left; its compiled kernels should be cached."""
+    """Create the topics, and run a worker until the context ends. The compiled kernels should be cached."""
     topics.create(chosen)
     directory = Path(chosen.worker.data_dir)
     directory.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Writes grafana/dashboards/*.json: `python -m grafana.generate`; a test holds them to it."""
+"""`python -m grafana.generate` writes grafana/dashboards/*.json; a test checks that they are current."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ TAG = "streamguard"
 
 
 def runbooks() -> str:
-    """Where runbooks are read, before the `#` of a section: what the rules say, and they all say the same."""
+    """Address of the runbooks without the `#` of a section. All rules contain the same address."""
     (found,) = {link for path in PROMETHEUS.glob("rules/*.yml") for link in RUNBOOK.findall(path.read_text())}
     return found
 
 
 def dashboards() -> Mapping[str, str]:
-    """File name -> JSON."""
+    """Name and JSON of each dashboard file."""
     return {
         f"{board.NAME}.json": json.dumps(
             _dashboard(f"{TAG}-{board.NAME}", board.TITLE, board.SAYS, board.panels()), indent=1
@@ -82,7 +82,7 @@ def _variables() -> Mapping[str, Json]:
         "severity": _values("severity", f"label_values(streamguard_alerts_total{{{JOB}}}, severity)"),
         "runbooks": {
             "name": "runbooks", "label": "Runbooks", "type": "constant", "hide": 2,
-            "description": "Where runbooks are read; `python -m grafana.runbooks URL` changes it.",
+            "description": "Address of the runbooks; `python -m grafana.runbooks URL` changes it.",
             "query": runbooks(),
             "current": {"text": runbooks(), "value": runbooks()},
         },
@@ -110,14 +110,14 @@ def _annotations() -> list[Json]:
     return [
         of(
             "Model swapped", "purple", "1000 * (streamguard_model_loaded_timestamp_seconds{WORKER} > 0)",
-            "{{instance}} has loaded another forest", "instance", at_value=True,
+            "{{instance}} loaded another model", "instance", at_value=True,
         ),
         of(
             "Rebalance", "orange", "increase(streamguard_rebalances_total{WORKER}[$__rate_interval]) > 0",
-            "the group took the partitions of {{instance}}", "instance", at_value=False,
+            "the partitions of {{instance}} were revoked", "instance", at_value=False,
         ),
         of(
-            "Start", "blue", "1000 * process_start_time_seconds{WORKER}", "{{job}} {{instance}} was started",
+            "Start", "blue", "1000 * process_start_time_seconds{WORKER}", "{{job}} {{instance}} started",
             "job,instance",
             at_value=True,
         ),
@@ -125,7 +125,7 @@ def _annotations() -> list[Json]:
 
 
 def main() -> None:
-    """Write every dashboard."""
+    """Write all dashboards."""
     for name, content in dashboards().items():
         (DIRECTORY / name).write_text(content)
 

@@ -11,7 +11,7 @@ Target = tuple[str, str]
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 UID = "streamguard-prometheus"
-"""Of the data source that grafana/provisioning makes."""
+"""Uid of the data source that grafana/provisioning defines."""
 
 JOB = 'job=~"$job", instance=~"$instance"'
 MACROS = {
@@ -28,31 +28,31 @@ MACROS = {
     "{PROCESS}": f'{{{JOB}, job="streamguard-worker"}}',
     "{RETRAIN_PROCESS}": f'{{{JOB}, job="streamguard-retrain"}}',
 }
-"""What is written short in expressions."""
+"""Abbreviations in expressions, with their meanings."""
 
 GREEN, YELLOW, RED, BLUE, GREY = "green", "yellow", "red", "blue", "#808080"
 WIDTH = 24
 
 
 def promql(expression: str) -> str:
-    """The expression with its macros written out."""
+    """Expand the macros of an expression."""
     for macro, meaning in MACROS.items():
         expression = expression.replace(macro, meaning)
     return " ".join(expression.split())
 
 
 def quantile(q: float, metric: str, by: str = "") -> str:
-    """A quantile of a histogram, of all workers together or by a label."""
+    """Expression for a quantile of a histogram, over all workers or by a label."""
     return f"histogram_quantile({q}, sum by (le{by and ', '}{by}) (rate({metric}_bucket{{WORKER}}[RATE])))"
 
 
 def quantiles(metric: str, *asked: float) -> list[Target]:
-    """Targets for some quantiles."""
+    """Targets for several quantiles of a histogram."""
     return [(quantile(q, metric), f"p{100 * q:g}") for q in asked]
 
 
 def thresholds(*steps: tuple[float, str], base: str = GREEN) -> Json:
-    """Colours from the given values on."""
+    """Colours that begin at the given values."""
     first: list[Json] = [{"color": base, "value": None}]
     return {"mode": "absolute", "steps": first + [{"color": colour, "value": at} for at, colour in steps]}
 
@@ -105,13 +105,13 @@ def stat(
     legend: str = "",
     name: bool = False,
     decimals: int | None = None,
-    empty: str = "not known",
+    empty: str = "unknown",
     mappings: Sequence[Json] = (),
     size: tuple[int, int] = (3, 4),
     runbooks: Sequence[str] = (),
 ) -> Json:
-    """One number now; `name` shows the legend instead of it."""
-    # Without this what is not known has the colour of the lowest step, and green would say that all is well.
+    """Panel with one current number; `name` shows the legend instead of the number."""
+    # Without this mapping an unknown value has the colour of the lowest step, and green would indicate a good value.
     unknown = {
         "type": "special",
         "options": {"match": "null+nan", "result": {"text": empty, "color": GREY, "index": 9}},
@@ -149,7 +149,7 @@ def timeseries(
     size: tuple[int, int] = (8, 8),
     runbooks: Sequence[str] = (),
 ) -> Json:
-    """Lines over time; `lines_at` draws thresholds."""
+    """Panel with lines over time; `lines_at` draws thresholds."""
     custom = {
         "drawStyle": "bars" if bars else "line",
         "fillOpacity": 60 if bars else 20 if stacked else 8,
@@ -180,7 +180,7 @@ def timeseries(
 
 
 def heatmap(title: str, description: str, metric: str, *, size: tuple[int, int] = (8, 8)) -> Json:
-    """A histogram over time, colour by how many."""
+    """Panel with a histogram over time; the colour shows the number of observations."""
     expression = f"sum by (le) (increase({metric}_bucket{{WORKER}}[RATE]))"
     return _panel(
         "heatmap", title, description, size,
@@ -203,7 +203,7 @@ def heatmap(title: str, description: str, metric: str, *, size: tuple[int, int] 
 def bars(
     title: str, description: str, expression: str, legend: str, unit: str, *, size: tuple[int, int] = (8, 8)
 ) -> Json:
-    """One bar for each value of a label, over the time that is looked at."""
+    """Panel with one bar for each value of a label, over the selected time range."""
     return _panel(
         "bargauge", title, description, size,
         datasource=DATASOURCE,
@@ -228,7 +228,7 @@ def timeline(
     size: tuple[int, int] = (8, 6),
     runbooks: Sequence[str] = (),
 ) -> Json:
-    """States over time."""
+    """Panel with states over time."""
     return _panel(
         "state-timeline", title, description, size, runbooks,
         datasource=DATASOURCE,
@@ -253,7 +253,7 @@ def table(
     *,
     size: tuple[int, int] = (16, 8),
 ) -> Json:
-    """A row for each value of the label `by`; columns are (name, unit, expression)."""
+    """Table with a row for each value of the label `by`; columns are (name, unit, expression)."""
     names = {f"Value #{chr(ord('A') + i)}": name for i, (name, _, _) in enumerate(columns)}
     return _panel(
         "table", title, description, size,
@@ -275,13 +275,14 @@ def table(
 
 
 def text(title: str, description: str, markdown: str, *, size: tuple[int, int] = (8, 8)) -> Json:
-    """Words."""
+    """Panel with text in Markdown."""
     return _panel("text", title, description, size, options={"mode": "markdown", "content": markdown.strip()})
 
 
 def firing(title: str, description: str, *, size: tuple[int, int] = (8, 8)) -> Json:
-    """Alerts of Prometheus that fire or are about to. A table: Grafana's own list of alerts takes no variable for its
-    data source, and shows none at all instead.
+    """Table of the Prometheus alerts that are firing or pending.
+
+    Grafana's own alert list does not accept a variable as data source, and would show no alert.
     """
     columns = ["alertstate", "severity", "alertname", "job", "instance", "partition"]
     return _panel(
@@ -290,7 +291,7 @@ def firing(title: str, description: str, *, size: tuple[int, int] = (8, 8)) -> J
         targets=_targets([('ALERTS{alertname=~"StreamGuard.*"}', "")], instant=True, table=True),
         fieldConfig={
             "defaults": {
-                "unit": "none", "thresholds": PLAIN, "noValue": "nothing fires",
+                "unit": "none", "thresholds": PLAIN, "noValue": "no alert is firing",
                 "custom": {"align": "auto", "filterable": False},
             },
             "overrides": [],
@@ -304,12 +305,12 @@ def firing(title: str, description: str, *, size: tuple[int, int] = (8, 8)) -> J
 
 
 def row(title: str) -> Json:
-    """A heading."""
+    """Heading of the panels that follow."""
     return {"type": "row", "title": title, "collapsed": False, "gridPos": {"w": WIDTH, "h": 1}, "panels": []}
 
 
 def value_names(**names: tuple[float, str]) -> list[Json]:
-    """Words instead of numbers: `yes=(1, GREEN)`; an underscore is read as a blank."""
+    """Mapping from numbers to words: `yes=(1, GREEN)`; an underscore becomes a space."""
     options = {
         f"{value:g}": {"text": name.replace("_", " "), "color": colour, "index": i}
         for i, (name, (value, colour)) in enumerate(names.items())
@@ -318,7 +319,7 @@ def value_names(**names: tuple[float, str]) -> list[Json]:
 
 
 def placed(panels: Sequence[Json]) -> list[Json]:
-    """Panels from left to right and from top to bottom, numbered; a row begins a new line."""
+    """Number the panels and place them from left to right and from top to bottom; a row begins a new line."""
     out: list[Json] = []
     x = y = height = 0
     for number, panel in enumerate(panels, 1):

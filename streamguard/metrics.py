@@ -1,7 +1,7 @@
-"""Every Prometheus metric of StreamGuard, worker and retrain, declared here and nowhere else.
+"""Declares every Prometheus metric of the worker and of the retrain.
 
-Labels have few values: partitions, severities, patterns, reasons, versions. None holds a user, an address or anything
-else from an event. docs/metrics.md is made from `DECLARED`: `python -m tests.unit.test_metrics`.
+Labels have few values: partitions, severities, patterns, reasons, versions. No label contains a user, an address or
+any other value from an event. `python -m tests.unit.test_metrics` generates docs/metrics.md from `DECLARED`.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from streamguard.fold.patterns import PATTERNS
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 WORKER = CollectorRegistry()
-"""A worker's; not the library's global one, which belongs to whoever embeds this code."""
+"""Metrics of a worker. The library's global registry is left to the application that embeds this code."""
 RETRAIN = CollectorRegistry()
-"""A retrain's."""
+"""Metrics of a retrain."""
 PROCESS = CollectorRegistry()
-"""Memory, CPU and garbage collection: served by either, but never written to a file that is read beside others."""
+"""Memory, CPU and garbage collection: both processes serve them. They are never written to `batch.metrics_file`,
+because the node exporter that reads the file exports metrics of the same names."""
 ProcessCollector(registry=PROCESS)
 GCCollector(registry=PROCESS)
 
 Labels = Mapping[str, tuple[str, ...]]
-"""Each label's values; none where they are not known in advance."""
+"""Values of each label; an empty tuple if they are not known in advance."""
 
 
 class Declared(NamedTuple):
-    """What there is to know about a metric."""
+    """Description of one metric."""
 
     name: str
-    """As it is scraped; of a histogram, without `_bucket`, `_sum` and `_count`."""
+    """Name as it is scraped; for a histogram, without `_bucket`, `_sum` and `_count`."""
     kind: str
-    """`counter`, `gauge`, `histogram`, or `info`: a gauge that is 1 and speaks through its labels."""
+    """`counter`, `gauge`, `histogram`, or `info`: a gauge with the value 1, whose labels carry the information."""
     unit: str
     labels: Labels
     help: str
@@ -68,7 +69,7 @@ _EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 def _declared(
     kind: type[_M], name: str, unit: str, labels: Labels, text: str, registry: CollectorRegistry, **more: Any
 ) -> _M:
-    """Make it, and each of its series that is known in advance: an increase from nothing to 1 is seen by nobody."""
+    """Create a metric, and each series that is known in advance: `increase()` misses the first sample of a series."""
     metric = kind(name, text, list(labels), registry=registry, **more)
     described = "info" if name.endswith("_info") else kind.__name__.lower()
     DECLARED.append(Declared(name, described, unit, labels, text, registry, metric))
@@ -87,7 +88,7 @@ def _counter(
 def _gauge(
     name: str, unit: str, text: str, labels: Labels = _NONE, registry: CollectorRegistry = WORKER
 ) -> Gauge:
-    """Of a gauge without labels the value is NaN until it is known."""
+    """Declare a gauge. Without labels, its value is NaN until it is known."""
     gauge = _declared(Gauge, name, unit, labels, text, registry)
     if not labels:
         gauge.set(math.nan)
@@ -109,7 +110,7 @@ def _retrain(name: str, unit: str, text: str, labels: Labels = _NONE) -> Gauge:
 
 
 def as_markdown() -> str:
-    """The tables of docs/metrics.md."""
+    """Tables of docs/metrics.md."""
     out = []
     for title, registry in (("The worker", WORKER), ("The retrain", RETRAIN)):
         out += [f"## {title}", "", "| name | type | unit | labels | meaning |", "|---|---|---|---|---|"]
@@ -124,264 +125,281 @@ def as_markdown() -> str:
     return "\n".join(out)
 
 
-# The worker: what it does with events
+# The worker: events and incidents
 
 EVENTS = _counter("streamguard_events_total", "events", "Events scored.", _PARTITION)
 ALERTED_EVENTS = _counter(
     "streamguard_alerted_events_total",
     "events",
-    "Of these, those that belong to an incident, told or not; one in a thousand unless set otherwise.",
+    "Events above the alert threshold, whether or not their incident was published; one in a thousand by default.",
     _PARTITION,
 )
 ALERTS = _counter(
     "streamguard_alerts_total",
     "incidents",
-    "Incidents published, new or risen.",
+    "Incidents published: new ones, and updates of open ones.",
     {"severity": SEVERITIES, "entity": ENTITY_KINDS[1:]},
 )
 ALERT_PATTERNS = _counter(
     "streamguard_alert_patterns_total",
     "patterns",
-    "Patterns named in published incidents.",
+    "Patterns in published incidents.",
     {"pattern": tuple(pattern.name for pattern in PATTERNS)},
 )
 DEAD_LETTERS = _counter(
     "streamguard_dead_letters_total",
     "records",
-    "Records that could not be scored.",
+    "Records that could not be scored and went to the dead-letter topic.",
     {"reason": tuple(REASONS)},
 )
 EVENT_TO_ALERT_SECONDS = _histogram(
     "streamguard_event_to_alert_seconds",
-    "From an event's record time to the acknowledgement of its incident.",
+    "Time from an event's record time to the acknowledgement of its incident.",
 )
 EVENT_TO_VERDICT_SECONDS = _histogram(
     "streamguard_event_to_verdict_seconds",
-    "From the record time of a chunk's first event to its verdict, flagged or not: one observation a chunk.",
+    "Time from the record time of a chunk's first event to its verdict, alerted or not; one observation per chunk.",
 )
 
-# The worker: how far it is
+# The worker: progress
 
 LAG = _gauge(
     "streamguard_lag_records",
     "records",
-    "Offsets between the last scored event and the log's end.",
+    "Offsets between the last scored event and the end of the log.",
     _PARTITION,
 )
 LAG_SECONDS = _gauge(
     "streamguard_lag_seconds",
     "seconds",
-    "Age of the oldest record that waits, by its record time, or, if it was not fetched yet, since it was seen to "
-    "wait; 0 when none waits. Computed when it is asked for: it grows while the worker hangs.",
+    "Age of the oldest waiting record by its record time; if it was not fetched yet, time since the worker saw that it "
+    "waits; 0 if no record waits. The value is computed at each scrape, so it grows while the worker hangs.",
     _PARTITION,
 )
 PROCESSED_OFFSET = _gauge(
-    "streamguard_processed_offset", "offset", "First source offset that is not folded.", _PARTITION
+    "streamguard_processed_offset", "offset", "First source offset that is not folded yet.", _PARTITION
 )
 CHECKPOINTED_OFFSET = _gauge(
     "streamguard_checkpointed_offset",
     "offset",
-    "First source offset that is not in the last durable checkpoint: where a restart would go on.",
+    "First source offset that is not in the last durable checkpoint: a restart continues there.",
     _PARTITION,
 )
 COMMITTED_OFFSET = _gauge(
     "streamguard_committed_offset",
     "offset",
-    "The group's offset as this worker committed it, for those who watch the group.",
+    "Offset that this worker committed for the group, for tools that monitor the group.",
     _PARTITION,
 )
 
-# The worker: what a chunk takes
+# The worker: time of a chunk
 
 FETCH_SECONDS = _histogram(
     "streamguard_fetch_seconds",
-    "Waiting for one fetch, until events are there or 0.2 s are over: long when there is nothing to do.",
+    "Duration of one fetch: it ends when events arrive or after 0.2 s, so it is long when few events arrive.",
 )
 CHUNK_SECONDS = _histogram(
-    "streamguard_chunk_seconds", "From a chunk of records to its verdicts handed to the publisher."
+    "streamguard_chunk_seconds",
+    "Time from receiving a chunk of records to passing its verdicts to the publisher.",
 )
-SCORING_SECONDS = _histogram("streamguard_scoring_seconds", "Decoding, folding and scoring one chunk.")
+SCORING_SECONDS = _histogram("streamguard_scoring_seconds", "Time to decode, fold and score one chunk.")
 CHUNK_EVENTS = _histogram("streamguard_chunk_events", "Records in a chunk.", buckets=_EVENTS, unit="records")
 LOOP_DELAY_SECONDS = _histogram(
     "streamguard_event_loop_delay_seconds",
-    "How much later than asked for the main thread's event loop woke up, twice a second.",
+    "Delay with which the main thread's event loop woke up, measured twice a second.",
 )
 
-# The worker: its state
+# The worker: state
 
 PROFILE_LOOKUPS = _counter(
     "streamguard_profile_lookups_total",
     "events",
-    "Events, by where their user's profile was: in the arena in memory, in RocksDB, or nowhere yet.",
+    "Events by the place of their user's profile: the profile cache in memory, RocksDB on disk, or nowhere (new user).",
     {"found": ("memory", "disk", "nowhere")},
 )
-PROFILES_RESIDENT = _gauge("streamguard_profiles_resident", "profiles", "Profiles in memory.", _PARTITION)
+PROFILES_RESIDENT = _gauge(
+    "streamguard_profiles_resident", "profiles", "Profiles in the cache in memory.", _PARTITION
+)
 STORED_KEYS = _gauge(
     "streamguard_stored_keys",
     "keys",
-    "Keys of a partition on disk, estimated: a profile each, and some 500 of the population.",
+    "Estimated keys of a partition on disk: one for each profile, and about 500 for the population.",
     _PARTITION,
 )
 STORED_BYTES = _gauge(
     "streamguard_stored_bytes", "bytes", "Size of a partition's RocksDB files on disk.", _PARTITION
 )
 BLOCK_CACHE_BYTES = _gauge(
-    "streamguard_block_cache_bytes", "bytes", "In use of the block cache that all partitions share."
+    "streamguard_block_cache_bytes", "bytes", "Used part of the block cache that all partitions share."
 )
 UNFLUSHED_BYTES = _gauge(
-    "streamguard_unflushed_bytes", "bytes", "Written to RocksDB and still in memory, of all partitions."
+    "streamguard_unflushed_bytes",
+    "bytes",
+    "Data of all partitions that was written to RocksDB and is still in memory.",
 )
 DATA_FREE_BYTES = _gauge(
-    "streamguard_data_free_bytes", "bytes", "Free for this user where worker.data_dir is."
+    "streamguard_data_free_bytes",
+    "bytes",
+    "Free space for the worker's user on the file system of worker.data_dir.",
 )
 DATA_SIZE_BYTES = _gauge(
-    "streamguard_data_size_bytes", "bytes", "Size of the file system that worker.data_dir is on."
+    "streamguard_data_size_bytes", "bytes", "Size of the file system of worker.data_dir."
 )
-CHECKPOINT_SECONDS = _histogram("streamguard_checkpoint_seconds", "Making one checkpoint durable.")
+CHECKPOINT_SECONDS = _histogram("streamguard_checkpoint_seconds", "Time to make one checkpoint durable.")
 CHECKPOINT_STAGE_SECONDS = _histogram(
     "streamguard_checkpoint_stage_seconds",
-    "Of this, by stage: the snapshot, which no chunk is folded beside; incidents acknowledged; the transaction in "
-    "Kafka; the write to RocksDB.",
-    {"stage": ("snapshot", "incidents", "transaction", "table")},
+    "Time of each stage of a checkpoint: snapshot (no chunk is folded meanwhile), incidents (until they are "
+    "acknowledged), transaction (in Kafka), store (the write to RocksDB).",
+    {"stage": ("snapshot", "incidents", "transaction", "store")},
     buckets=_COARSE,
 )
 CHECKPOINT_RECORDS = _counter("streamguard_checkpoint_records_total", "records", "Changelog records written.")
 
-# The worker: its place in the group
+# The worker: consumer group
 
 REBALANCES = _counter(
-    "streamguard_rebalances_total", "rebalances", "Times the group took this worker's partitions."
+    "streamguard_rebalances_total", "rebalances", "Revocations of this worker's partitions."
 )
 REBALANCE_SECONDS = _histogram(
     "streamguard_rebalance_seconds",
-    "From when the group took this worker's partitions until each it has now was ready.",
+    "Time from the revocation of this worker's partitions until all newly assigned partitions were ready.",
 )
 PARTITIONS = _gauge(
     "streamguard_partitions",
     "partitions",
-    "Partitions of this worker.",
+    "Partitions assigned to this worker, by state.",
     {"state": ("recovering", "ready")},
 )
 PARTITION_OWNED = _gauge(
     "streamguard_partition_owned",
     "",
-    "1 while the group has given the partition to this worker, recovered or not yet.",
+    "1 while the partition is assigned to this worker, whether or not its state is restored.",
     _PARTITION,
 )
 RECOVERY_SECONDS = _histogram(
-    "streamguard_recovery_seconds", "From assignment to the first fetch of a partition."
+    "streamguard_recovery_seconds", "Time from the assignment of a partition to its first fetch."
 )
 RECOVERED_RECORDS = _counter(
-    "streamguard_recovered_records_total", "records", "Changelog records read into local state."
+    "streamguard_recovered_records_total", "records", "Changelog records read to restore local state."
 )
 
-# The worker: its model
+# The worker: model
 
 MODEL_INFO = _gauge("streamguard_model_info", "", "1 for the version of the forest in use.", _VERSION)
 MODEL_POINTER = _gauge(
     "streamguard_model_pointer_info",
     "",
-    "1 for the version that the registry's pointer names; another one than in use was refused.",
+    "1 for the version that the registry's pointer names; the worker refused it if it is not the version in use.",
     _VERSION,
 )
 MODEL_LOADED = _gauge(
     "streamguard_model_loaded_timestamp_seconds",
     "seconds",
-    "When the forest in use was loaded, NaN while there is none.",
+    "Time at which the forest in use was loaded; NaN without a forest.",
 )
 MODEL_PUBLISHED = _gauge(
     "streamguard_model_published_timestamp_seconds",
     "seconds",
-    "When the forest in use was published, NaN while there is none; its age is time() minus this.",
+    "Time at which the forest in use was published; NaN without a forest. Its age is time() minus this value.",
 )
-MODEL_LOADS = _counter("streamguard_model_loads_total", "forests", "Forests loaded, challengers included.")
+MODEL_LOADS = _counter("streamguard_model_loads_total", "forests", "Forests loaded, including challengers.")
 MODEL_REFUSALS = _counter(
     "streamguard_model_refusals_total",
     "refusals",
-    "Times that a forest, a pointer or a key was refused, each further try included; the old forest stays.",
+    "Refusals of a forest, a pointer or a key, including repeated attempts; the previous forest stays in use.",
     {"reason": ("pointer", "unreadable", "untrusted", "unexpected")},
 )
 MODEL_SWAP_PAUSE_SECONDS = _histogram(
     "streamguard_model_swap_pause_seconds",
-    "How long chunks waited for the interpreter or a disk during one swap of the forest, in sum.",
+    "Total time that chunks waited for the interpreter or for a disk during one model swap.",
     buckets=_PAUSES,
 )
 MODEL_DISAGREEMENT = _gauge(
     "streamguard_model_disagreement",
     "workers",
-    "Other workers that use another forest than this one.",
+    "Other workers whose forest differs from this worker's.",
 )
 MODEL_DISAGREEMENT.set(0)
-SHADOW_INFO = _gauge("streamguard_shadow_info", "", "1 for the version of the challenger.", _VERSION)
+SHADOW_INFO = _gauge(
+    "streamguard_shadow_info",
+    "",
+    "1 for the version of the challenger that is scored in shadow mode.",
+    _VERSION,
+)
 SHADOW_EVENTS = _counter(
-    "streamguard_shadow_events_total", "events", "Events that the challenger scored too."
+    "streamguard_shadow_events_total", "events", "Events that the challenger also scored."
 )
 SHADOW_ALERTS = _counter(
     "streamguard_shadow_alerts_total",
     "events",
-    "Of these, those whose verdict reaches the alert threshold with the champion's, or the challenger's, bits.",
+    "Of these, events whose evidence reaches the alert threshold with the bits of the champion or of the challenger.",
     {"role": ("champion", "challenger")},
 )
 SHADOW_FOREST_ALERTS = _counter(
     "streamguard_shadow_forest_alerts_total",
     "events",
-    "Of these, those that reach the alert threshold by the champion's, or the challenger's, bits alone.",
+    "Of these, events that reach the alert threshold by the bits of the champion or of the challenger alone.",
     {"role": ("champion", "challenger")},
 )
 READY = _gauge("streamguard_ready", "", "1 while /readyz answers 200.")
 
-# The retrain: its last run, NaN until one has come so far
+# The retrain: values of the last run, NaN until a run has produced them
 
 RETRAIN_RUNS = _counter(
     "streamguard_retrain_runs_total",
     "runs",
-    "Runs: their forest is current now, was not promoted, or the run failed.",
+    "Runs by result: the forest is current now, the forest was not promoted, or the run failed.",
     {"result": ("current", "not_promoted", "failed")},
     RETRAIN,
 )
-RETRAIN_RUNNING = _retrain("running", "", "1 while a run is under way.")
+RETRAIN_RUNNING = _retrain("running", "", "1 while a run is in progress.")
 RETRAIN_INTERVAL = _retrain(
     "interval_seconds",
     "seconds",
-    "From start to start of runs; of single ones what `batch.expected_seconds` says, 0 if it says nothing.",
+    "Time between the starts of two runs; for single runs `batch.expected_seconds`, which is 0 if it is not set.",
 )
 RETRAIN_SINCE = _retrain(
-    "since_timestamp_seconds", "seconds", "When the first run began that these figures know of."
+    "since_timestamp_seconds", "seconds", "Time at which the first run began that these metrics include."
 )
-RETRAIN_START = _retrain("last_start_timestamp_seconds", "seconds", "When the last run began.")
-RETRAIN_END = _retrain("last_end_timestamp_seconds", "seconds", "When the last run ended, well or not.")
+RETRAIN_START = _retrain("last_start_timestamp_seconds", "seconds", "Time at which the last run began.")
+RETRAIN_END = _retrain(
+    "last_end_timestamp_seconds", "seconds", "Time at which the last run ended, whether or not it failed."
+)
 RETRAIN_SUCCESS_TIME = _retrain(
-    "last_success_timestamp_seconds", "seconds", "When the last run that did not fail ended."
+    "last_success_timestamp_seconds", "seconds", "Time at which the last successful run ended."
 )
-RETRAIN_SUCCESS = _retrain("success", "", "Whether the last run ended without a failure, 1 or 0.")
-RETRAIN_DURATION = _retrain("duration_seconds", "seconds", "How long the last run took.")
+RETRAIN_SUCCESS = _retrain("success", "", "1 if the last run succeeded, 0 if it failed.")
+RETRAIN_DURATION = _retrain("duration_seconds", "seconds", "Duration of the last run.")
 RETRAIN_STEPS = _retrain(
     "step_duration_seconds",
     "seconds",
-    "How long each step of it took.",
+    "Duration of each step of the last run.",
     {"step": ("plan", "fold", "select", "train", "publish")},
 )
-RETRAIN_RECORDS = _retrain("records", "records", "Records in its history.")
-RETRAIN_EVENTS = _retrain("events", "events", "Events folded in its history.")
-RETRAIN_REFUSED = _retrain("refused_records", "records", "Records in its history that could not be scored.")
-RETRAIN_ALERTED = _retrain("alerted_events", "events", "Events in its history that were flagged.")
-RETRAIN_USERS = _retrain("users", "users", "Users in its history.")
-RETRAIN_USERS_AT_RISK = _retrain("users_at_risk", "users", "Users that it flags.")
-RETRAIN_ROWS = _retrain("training_rows", "rows", "Events that the forest was trained on.")
+RETRAIN_RECORDS = _retrain("records", "records", "Records in the history of the last run.")
+RETRAIN_EVENTS = _retrain("events", "events", "Events folded in the history of the last run.")
+RETRAIN_REFUSED = _retrain(
+    "refused_records", "records", "Records in the history of the last run that could not be scored."
+)
+RETRAIN_ALERTED = _retrain("alerted_events", "events", "Alerted events in the history of the last run.")
+RETRAIN_USERS = _retrain("users", "users", "Users in the history of the last run.")
+RETRAIN_USERS_AT_RISK = _retrain("users_at_risk", "users", "Users at risk in the last run.")
+RETRAIN_ROWS = _retrain("training_rows", "rows", "Events on which the forest of the last run was trained.")
 RETRAIN_TRIMMED = _retrain(
-    "trimmed_ratio", "ratio", "Share of its sample left out of training as possible attacks."
+    "trimmed_ratio", "ratio", "Share of the sample that was left out of training as possible attacks."
 )
 RETRAIN_DRIFT = _retrain(
     "drift_psi",
     "index",
-    "Population stability index of the feature that moved most among training rows since the run that it goes on from.",
+    "Population stability index of the feature that moved most among the training rows since the run that the last run "
+    "continues.",
 )
-RETRAIN_GATE = _retrain("gate_passed", "", "Whether its forest passed the gate, 1 or 0.")
-RETRAIN_PROMOTED = _retrain("champion_promoted", "", "Whether its forest became current, 1 or 0.")
+RETRAIN_GATE = _retrain("gate_passed", "", "1 if the forest passed the gate, 0 if not.")
+RETRAIN_PROMOTED = _retrain("champion_promoted", "", "1 if the forest became current, 0 if not.")
 RETRAIN_MODEL_PUBLISHED = _retrain(
     "model_published_timestamp_seconds",
     "seconds",
-    "When the registry's current forest was published.",
+    "Time at which the registry's current forest was published.",
 )
 
 for _registry in (WORKER, RETRAIN):
@@ -390,19 +408,19 @@ for _registry in (WORKER, RETRAIN):
         "streamguard_build_info",
         "",
         {"version": (), "python": ()},
-        "1; what runs is in the labels.",
+        "1; the labels contain the versions of StreamGuard and Python.",
         _registry,
     )
     _build.labels(__version__, platform.python_version()).set(1)
 
 
 def exposition(registry: CollectorRegistry) -> bytes:
-    """What a scrape of a worker or a retrain gets: its metrics and its process's, in Prometheus's text format."""
+    """Text that a scrape of a worker or a retrain returns: its metrics and those of its process."""
     return prometheus_client.generate_latest(registry) + prometheus_client.generate_latest(PROCESS)
 
 
 def forget_partition(partition: int) -> None:
-    """Drop the gauges of a partition that another worker has now."""
+    """Remove the gauges of a partition that is not assigned to this worker any more."""
     for gauge in (
         LAG, LAG_SECONDS, PROCESSED_OFFSET, CHECKPOINTED_OFFSET, COMMITTED_OFFSET,
         PROFILES_RESIDENT, STORED_KEYS, STORED_BYTES, PARTITION_OWNED,
@@ -411,7 +429,7 @@ def forget_partition(partition: int) -> None:
 
 
 def name_version(info: Gauge, version: str | None) -> None:
-    """Let an info gauge name this version and no other; None: no version at all."""
+    """Set an info gauge to this version and remove its other versions; None removes all."""
     if version is not None:
         info.labels(version).set(1)
     for (named,) in [sample.labels.values() for metric in info.collect() for sample in metric.samples]:

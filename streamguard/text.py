@@ -1,4 +1,4 @@
-"""Texts for people: foreign texts made safe to print, and numbers with their nouns."""
+"""Texts for people: texts from other sources made safe to print, and numbers with their nouns."""
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -25,6 +24,7 @@ from confluent_kafka.admin import AdminClient
 from streamguard.agents.task.store import RESERVED, StateStore, StoreMemory
 from streamguard.fold.population import POPULATION
 from streamguard.kafka import topics
+from streamguard.polling import poll_until
 from streamguard.settings.schema import Detection, Kafka, Models, Settings, Worker
 from streamguard.state.codec import unpack
 from streamguard.state.partition import PartitionState
@@ -36,11 +36,10 @@ T = TypeVar("T")
 
 def eventually(what: str, probe: Callable[[], T], timeout: float = 60.0) -> T:
     """The first truthy answer of `probe`; AssertionError if there is none in time."""
-    deadline = time.monotonic() + timeout
-    while not (answer := probe()):
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(0.05)
-    return answer
+    try:
+        return poll_until(probe, timeout)
+    except TimeoutError:
+        raise AssertionError(f"not within {timeout:g} s: {what}") from None
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class SwapGuard:
             self._schedule = None
 
     def _worked(self) -> float:
-        """Seconds in which this thread had a core or waited for one; on other systems than Linux, in which it had one."""
+        """Seconds in which this thread had a core or waited for one; without Linux, in which it had one."""
         if self._schedule is None:
             try:
                 self._schedule = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,1 +1,1 @@
-"""The subcommands that run in the batch layer."""
+"""Subcommands of the batch layer."""

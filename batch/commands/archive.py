@@ -1,4 +1,4 @@
-"""`streamguard archive`: a topic's records as decoded Parquet by day and partition, before Kafka deletes them."""
+"""`streamguard archive`: saves a topic's records as decoded Parquet by day and partition, before Kafka deletes them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,11 @@ def command(
     def once() -> int:
         with disk_errors():
             outcome = archive(
-                settings, output, lambda text: click.echo(text, err=as_json), until=until, most=max_events
+                settings,
+                output,
+                lambda text: click.echo(text, err=as_json),
+                until=until,
+                max_records=max_events,
             )
         click.echo(msgspec.json.encode(outcome).decode() if as_json else outcome.says)
         return ExitCode.OK

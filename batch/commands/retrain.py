@@ -1,4 +1,4 @@
-"""`streamguard retrain`: history through the same fold, a forest, a report, and a model that passes the gate."""
+"""`streamguard retrain`: replays history through the fold, trains a forest, reports, and promotes the model."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def command(
 
 
 def _announce(settings: Settings, outcome: Outcome) -> None:
-    """Announce the model; where that fails, workers see it at their next look at the registry."""
+    """Announce the model; if that fails, workers find it when they next check the registry."""
     from streamguard.kafka.announcements import AnnounceError, announce
 
     assert outcome.version is not None

@@ -1,4 +1,4 @@
-"""How a batch command runs: once or in a series, stopped by signals, with errors of the file system as messages."""
+"""Runs a batch command once or in a series, handles stop signals, and reports errors of the file system."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, 
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Raise what the file system refuses as a `CannotWriteError`."""
+    """Raise a refused write of the file system as a `CannotWriteError`."""
     try:
         yield
     except OSError as error:
@@ -30,14 +30,17 @@ def disk_errors() -> Iterator[None]:
 
 
 def _stop(number: int, _: object) -> None:
-    """End the run as an error does: its files are removed, and its metrics report it."""
+    """End the run like an error: its unfinished files are removed, and its metrics report a failure."""
     signal.signal(number, signal.SIG_DFL)
     click.echo("stopped: unfinished files are removed", err=True)
     sys.exit(128 + number)
 
 
 def run(once: Callable[[], int], every: float, jitter: float) -> None:
-    """Run once and exit with its code; or every so many seconds, where a failed run is reported and the series goes on."""
+    """Run once and exit with the code of the run, or repeat every `every` seconds until stopped.
+
+    In a series, the error of a failed run is reported, and the series continues.
+    """
     if not every:
         before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:

@@ -1,1 +1,1 @@
-"""Who and what stands out in a history: the forest, its gate, peer groups."""
+"""Finds anomalous events and users in a history: the forest, its gate, peer groups, and the assessment."""

@@ -1,4 +1,4 @@
-"""What detectors make of a folded history: evidence and risk of events and users, and whom to look at."""
+"""Assesses a folded history: evidence and risk of events and users, from statistics, patterns, forest and peers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from streamguard.models.forest import Forest
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How many events are anomalies, and how that is known.
+    """Numbers of events, alerted events and users.
 
     Attributes
     ----------
     events, alerted
-        All events of this run, and those that statistics and patterns alert: counted, not estimated.
+        All events of this run, and those that statistics and patterns alert. Both are counted, not estimated.
     sampled, sampled_alerted, forest_added
-        EventTable of the uniform sample; those that statistics and patterns alert; and those that are anomalies only
-        with the forest's bits. The forest scores kept rows only, so what it adds to all events is not counted.
+        Events of the uniform sample, those of them that statistics and patterns alert, and those that are anomalies
+        only with the forest's bits. The forest scores kept rows only, so its additional alerts are known for the
+        sample, not for all events.
     users, users_at_risk
-        All users, and those whose risk is as high as an alert's.
+        All users, and those whose evidence reaches the alert threshold.
     """
 
     events: int
@@ -39,38 +40,40 @@ class Totals:
 
     @property
     def alert_rate(self) -> float:
-        """Share of this run's events that statistics and patterns alert."""
+        """Alerted events as a share of this run's events."""
         return self.alerted / max(self.events, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Events kept, and users, with what was found; arrays are of n rows or of u users.
+    """Evidence and risk of kept events and of users; arrays have n rows or u users.
 
     Attributes
     ----------
     rows
-        Sample and alerts events, each once, sorted by partition and offset.
+        Events of the sample and kept alerts, each once, sorted by partition and offset.
     sampled
-        bool (n,): whether the row is of the uniform sample.
+        bool (n,): whether the row belongs to the uniform sample.
     forest
-        float64 (n,): the forest's bits; 0 without one.
+        float64 (n,): bits of the forest; 0 without a forest.
     evidence, risk, is_anomaly
-        float64, float64, bool (n,): bits of the verdict, as a worker with this forest comes to; the same from 0
-        to 100; whether it reaches an alert's.
+        float64, float64, bool (n,): bits of the verdict, as a worker with this forest computes them; the same on a
+        scale from 0 to 100; whether the evidence reaches the alert threshold.
     event_bits, peer_bits
-        float64 (u,): the strongest evidence of an event of the user in this run, where all count without the
-        forest and the kept ones with it; and how unusual the user is among their peers, 0 without peer groups.
+        float64 (u,): the strongest evidence of an event of the user in this run, and how unusual the user is among
+        their peers (0 without peer groups). All events count with their evidence without the forest, kept events
+        also with it.
     events_seen
-        float64 (u,): about how many events of the user there were in this run, 1 at the least. The strongest of
-        n events is n times as likely to be as strong by chance.
+        float64 (u,): estimated number of the user's events in this run, at least 1. Among n events, an event of a
+        given strength occurs by chance n times as often as in one event.
     user_evidence, user_risk, user_is_anomaly
-        float64, float64, bool (u,): `event_bits` less log2 of `events_seen`, and a quarter of the peers' bits beyond 6,
-        as a forest's are joined to an event's: they support a finding and rarely make one.
+        float64, float64, bool (u,): `event_bits` minus log2 of `events_seen`, plus a quarter of the peers' bits
+        beyond 6, like the forest's bits in the verdict of an event: the peers' bits support a finding and rarely
+        cause one. Risk and anomaly follow from the evidence as for events.
     strongest
-        int64 (u,): the row of the user's strongest kept event in this run; -1 if none was kept.
+        int64 (u,): row of the user's strongest event in this run; -1 if that event was not kept.
     totals
-        Of all.
+        Numbers of events and users.
     """
 
     rows: EventTable
@@ -89,39 +92,39 @@ class Assessment:
     totals: Totals
 
     def why(self, user: int) -> list[str]:
-        """Reasons for a user's risk, the strongest first; empty if nothing speaks against them.
+        """Reasons for a user's risk: the strongest event, then the distance from the peers; may be empty.
 
         Parameters
         ----------
         user
-            Index into the users.
+            Index of the user.
         """
         reasons = []
         row, bits = int(self.strongest[user]), float(self.event_bits[user])
-        what = "an event that was not kept"
+        event = "an event that was not kept"
         if row >= 0:
-            found = names(int(self.rows.patterns[row]))
+            patterns = pattern_names(int(self.rows.patterns[row]))
             source = f" from {self.rows.source[row]}" if self.rows.source[row] else ""
-            what = (
+            event = (
                 f"{self.rows.event_type[row]}{source} at partition {self.rows.partition[row]}, "
                 f"offset {self.rows.offset[row]}"
-                + (f" ({', '.join(found).replace('_', ' ')})" if found else "")
+                + (f" ({', '.join(patterns).replace('_', ' ')})" if patterns else "")
             )
         if bits > 0:
             events_seen = round(float(self.events_seen[user]))
             among = f", the strongest of about {events_seen} events" if events_seen > 1 else ""
-            reasons.append(f"{bits:.1f} bits{among}: {what}")
+            reasons.append(f"{bits:.1f} bits{among}: {event}")
         if self.peer_bits[user] > FOREST_USUAL:
             reasons.append(f"unlike their peers: {self.peer_bits[user]:.1f} bits")
         return reasons
 
 
-def names(patterns: int) -> list[str]:
-    """The names of a set of patterns.
+def pattern_names(patterns: int) -> list[str]:
+    """Names of the patterns in a bit set.
 
     Examples
     --------
-    >>> names(5)
+    >>> pattern_names(5)
     ['brute_force', 'password_spray']
     """
     return [pattern.name for k, pattern in enumerate(PATTERNS) if patterns >> k & 1]
@@ -130,18 +133,18 @@ def names(patterns: int) -> list[str]:
 def assess(
     result: FoldResult, forest: Forest | None, peers: Peers | None, *, alert_bits: float
 ) -> Assessment:
-    """Judge kept events and all users, by risk and never by a fixed share.
+    """Assess kept events and all users; anomalies are decided by a threshold of evidence, never by a fixed share.
 
     Parameters
     ----------
     result
-        The history.
+        The folded history.
     forest
-        None: statistics and patterns stand alone.
+        The forest; with None, only statistics and patterns contribute evidence.
     peers
-        Of `result.users`; None: users are judged by their events alone.
+        Peer groups of `result.users`; with None, users are assessed by their events alone.
     alert_bits
-        Evidence from which an event or user is an anomaly.
+        Minimum evidence of an anomalous event or user.
     """
     rows, sampled = _merged(result.sample, result.alerts)
     bits = forest.bits(rows.features) if forest is not None and len(rows) else np.zeros(len(rows))
@@ -151,7 +154,7 @@ def assess(
     event_bits = result.users.peak.copy()
     kept = strongest >= 0
     event_bits[kept] = np.maximum(event_bits[kept], evidence[strongest[kept]])
-    # The strongest event was not kept: what is known of another one would explain nothing.
+    # If the strongest event was not kept, a weaker event must not serve as its explanation.
     strongest[kept] = np.where(evidence[strongest[kept]] >= event_bits[kept], strongest[kept], -1)
     peer_bits = np.zeros(len(result.users)) if peers is None else peers.bits
     events_seen = _events_seen(result)
@@ -191,18 +194,18 @@ def _merged(sample: EventTable, alerts: EventTable) -> tuple[EventTable, NDArray
     partition, offset = partition[order], offset[order]
     first = np.ones(len(order), bool)
     first[1:] = (np.diff(partition) != 0) | (np.diff(offset) != 0)
-    chosen = order[first]
+    selected = order[first]
     rows = EventTable(
         **{
-            f.name: np.concatenate([getattr(sample, f.name), getattr(alerts, f.name)])[chosen]
+            f.name: np.concatenate([getattr(sample, f.name), getattr(alerts, f.name)])[selected]
             for f in fields(EventTable)
         }
     )
-    return rows, chosen < len(sample)
+    return rows, selected < len(sample)
 
 
 def _strongest(result: FoldResult, rows: EventTable, evidence: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The row of each user's strongest kept event in this run, the earliest of equals; -1 without one."""
+    """Row of each user's strongest kept event in this run, the earliest of equal events; -1 without a kept event."""
     here = np.zeros(len(rows), bool)
     for c in result.counts:
         here |= (rows.partition == c.partition) & (rows.offset >= c.start) & (rows.offset < c.end)
@@ -218,7 +221,7 @@ def _strongest(result: FoldResult, rows: EventTable, evidence: NDArray[np.float6
 
 
 def _events_seen(result: FoldResult) -> NDArray[np.float64]:
-    """HistoryMetadata how many events of each user were in this run: their share of the partition's, as ever."""
+    """Estimated number of events of each user in this run, from the user's share of the partition in all history."""
     users, total = result.users, result.users.summary["total_events"].astype(np.float64)
     events_seen = np.ones(len(users))
     for c in result.counts:

@@ -1,4 +1,4 @@
-"""The forest of a run: what it is trained on, whether it passes the gate, and its way into the registry."""
+"""The forest of a run: selects its training rows, trains it, judges it by the gate, publishes and promotes it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from streamguard.models.train import train_on
 from streamguard.settings.schema import Settings
 
 _NEWEST = 0.999
-"""The share of sampled events behind which a wrong clock may be suspected: a model's date is not theirs."""
+"""Quantile of event times that dates a model: the latest events of a sample may come from wrong clocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Challenger:
-    """A trained forest that is not judged yet.
+    """A trained forest before the gate's verdict.
 
     Attributes
     ----------
     rows
-        float32 (m, 28), what it was trained on.
+        float32 (m, 28): its training rows.
     distribution
-        Of them, see `streamguard.models.gate.distribution`.
+        Distribution of these rows, see `streamguard.models.gate.distribution`.
     """
 
     forest: Forest
@@ -46,56 +46,58 @@ class Challenger:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the gate made of a challenger; nothing is promoted yet.
+    """Verdict of the gate on a challenger, before any promotion.
 
     Attributes
     ----------
     model
-        For the report.
+        The model and its checks, for the report.
     trouble
-        Why it could not be published; None if it was.
+        Error that prevented the publication; None if the challenger was published.
     """
 
     model: report_schema.Model
     trouble: ArtifactError | None = None
 
     def carry_out(self, registry: Registry) -> tuple[bool, str]:
-        """Make the version current if it passed, unless somebody decided otherwise meanwhile.
+        """Make the version current if it passed, unless the registry's current version has changed meanwhile.
 
         Returns
         -------
         current, says
-            Whether it is current now, and why, in a sentence.
+            Whether the version is current now, and the reason in one sentence.
 
         Raises
         ------
         ArtifactError
-            If it could not be published, or the pointer cannot be moved.
+            If the version could not be published, or the pointer cannot be moved.
         """
         if self.trouble is not None:
             raise self.trouble
         version, previous, says = self.model.version, self.model.previous, self.model.says
         if version == previous:
             if registry.current() == version:
-                return True, f"model {version} is current already: the same events, the same forest"
-            why = "it was current, and is no more"
+                return True, f"model {version} is already current: the same events give the same forest"
+            why = "it was the current version and was replaced during this run"
         elif not self.model.passed:
             why = says
         elif refusal := registry.promote_after(version, previous):
             why = f"it {says}, but {refusal}"
         else:
             return True, f"model {version} {says} and is current now; before: {previous or 'none'}"
+        current = registry.current()
+        kept = f"{current} remains current" if current else "no model is current"
         return False, (
-            f"model {version} was not promoted, {registry.current() or 'none'} stays: {why}; to make it current "
-            f"all the same: streamguard models promote {version} --registry {registry.directory}"
+            f"model {version} was not promoted, {kept}: {why}; to promote it anyway, run "
+            f"streamguard models promote {version} --registry {registry.directory}"
         )
 
 
-def choose(sample: EventTable, settings: Settings) -> Selection:
-    """The quiet events of a sample, so many of each user at the most, in the order of their priority."""
+def select(sample: EventTable, settings: Settings) -> Selection:
+    """Select the quiet events of a sample, at most `sampling.rows_per_user` of each user, ordered by priority."""
     numbers: dict[tuple[int, str], int] = {}
     users = zip(sample.partition.tolist(), sample.user, strict=True)
-    return sampling.choose(
+    return sampling.select(
         np.concatenate([np.empty(0, np.uint64), *_priorities(sample)]),
         np.array([numbers.setdefault(user, len(numbers)) for user in users], np.int64),
         sample.features,
@@ -107,20 +109,21 @@ def choose(sample: EventTable, settings: Settings) -> Selection:
 
 
 def _priorities(sample: EventTable) -> list[NDArray[np.uint64]]:
-    """Of rows that are sorted by partition."""
+    """Priorities of the rows by partition; the rows are sorted by partition."""
     return [
         sampling.priority(int(p), sample.offset[sample.partition == p]) for p in np.unique(sample.partition)
     ]
 
 
 def train(
-    sample: EventTable, chosen: Selection, about: HistoryMetadata, settings: Settings
+    sample: EventTable, selection: Selection, about: HistoryMetadata, settings: Settings
 ) -> Challenger | None:
-    """Grow the forest; None if there are fewer rows than the gate asks for.
+    """Train the forest; None if there are fewer rows than the gate requires.
 
-    The same history and settings give the same artifact to the bit: it names its newest events, and no date of its own.
+    The same history and settings give the same artifact to the bit: it stores the time of its newest events, not the
+    time of the training.
     """
-    rows = sample.features[chosen.rows]
+    rows = sample.features[selection.rows]
     if len(rows) < settings.gate.min_rows:
         return None
     newest = np.quantile(sample.timestamp, _NEWEST, method="lower")
@@ -131,18 +134,17 @@ def train(
         offsets={str(p): [about.starts[p], about.ends[p]] for p in sorted(about.ends)},
         events_until=rfc3339(int(newest)),
     )
-    forest = train_on(sample.features, chosen, settings.training)
+    forest = train_on(sample.features, selection, settings.training)
     return Challenger(forest, origin, rows, gate.distribution(rows))
 
 
 def decide(
     challenger: Challenger | None, sample: EventTable, registry: Registry, settings: Settings
 ) -> Decision | None:
-    """Publish the challenger, and ask the gate; None without one.
+    """Judge the challenger by the gate, and publish it; None without a challenger.
 
-    What is published depends on the history and the settings alone. The judgement, which depends on the champion
-    too, is kept beside it. A registry in trouble takes nothing from the run: the decision raises it when it is
-    carried out.
+    The published artifact depends on the history and the settings alone. The verdict, which depends on the champion,
+    too, is stored beside it. An error of the registry does not fail the run here: `Decision.carry_out` raises it.
     """
     if challenger is None:
         return None
@@ -159,7 +161,7 @@ def decide(
         if version != previous or registry.judgement(version) is None:
             registry.judge(version, judgement)
     except ArtifactError as error:
-        trouble, says = error, f"not published: {error}; the gate: {says}"
+        trouble, says = error, f"not published: {error}; verdict of the gate: {says}"
     checks = [report_schema.Check(check.name, check.passed, check.says) for check in judgement.checks]
     return Decision(report_schema.Model(version, judgement.passed, previous, says, checks), trouble)
 
@@ -167,7 +169,7 @@ def decide(
 def _judged(
     challenger: Challenger, previous: str | None, sample: EventTable, registry: Registry, settings: Settings
 ) -> gate.Judgement:
-    """The gate's word; a champion that cannot be trusted is not compared with: it has to be replaced."""
+    """Verdict of the gate; a champion that cannot be read or trusted has to be replaced, so it is not compared."""
     champion, before, rows_before, uncompared = None, None, 0, ""
     if previous is not None:
         try:
@@ -194,7 +196,7 @@ def _judged(
 def drift_since(
     latest: Path | None, challenger: Challenger | None, registry: Registry
 ) -> dict[str, float] | None:
-    """How each feature's distribution among training rows has moved since the last run's; None without one."""
+    """Drift of each feature between the training rows of the last run and of this one; None if either is missing."""
     if latest is None or challenger is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""K-Means peer groups of users, and how far each user is from theirs."""
+"""Divides users into K-Means peer groups, and measures the distance of each user from their group."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from streamguard.models import tail
 from streamguard.settings.schema import Clusters
 
 CHOOSE_FROM = 2000
-"""UserTable, drawn with the seed, among whom the number of groups is chosen."""
+"""Maximum number of randomly drawn users on which the number of groups is chosen."""
 
 FIT_ON = 100_000
-"""UserTable, drawn with the seed, that scikit-learn finds centres for; all users are then put to the nearest."""
+"""Maximum number of randomly drawn users on which K-Means finds the centres; every user then joins the nearest."""
 
 SMALL_SHARE = 100
-"""A group is small with fewer than 3 users (of two, both are as far from their middle as the other), or than a
-hundredth of all, or than half a fair share of very many groups. The largest never is."""
+"""A group is small if it has fewer than 3 users, fewer than a hundredth of all users, or, with very many groups,
+less than half of an equal share. Two users are always equally far from their middle. The largest group is never
+small."""
 
 MIN_SPREAD = 0.1
-"""No group's spread counts as less than this part of all groups' spread: a group of robots is not a needle."""
+"""Minimum spread of a group, as a part of the usual spread: the members of a group of robots hardly differ."""
 
 PRIOR_USERS = 50.0
-"""What the prior distribution of distances is worth in users."""
+"""Weight of the prior distribution of distances, in users."""
 
 PRIOR_BITS = 4.0
-"""Prior: with each doubling of the distance beyond one spread, so many bits fewer are as far."""
+"""Bits that the prior distribution adds for each doubling of the distance beyond one spread."""
 
 USERS_A_GROUP = 5
-"""On an average at least, where the number of groups is chosen: few users fall apart best into ones and twos."""
+"""Minimum average size of a group when the number of groups is chosen: otherwise groups of 1 or 2 users score best."""
 
 _STARTS = 4
 _ITERATIONS = 100
@@ -43,15 +44,15 @@ class Group:
     Attributes
     ----------
     size : int
-        UserTable in it.
+        Number of users.
     small : bool
-        Whether its users are measured from the nearest group that is not.
+        Whether the group is small; its users are measured from the nearest group that is not small.
     spread : float
-        Median distance of its users from its centre, in standardised features; what distances are divided by.
+        Median distance of its users from its centre, in standardised features; the unit of distances.
     centre : (28,) float64
         Mean of its users' usual features.
     apart : (28,) float64
-        The same, standardised: how it differs from the median user.
+        Standardised centre: its difference from the median user.
     """
 
     size: int
@@ -68,17 +69,17 @@ class Peers:
     Attributes
     ----------
     group
-        int32 (n,): 0 is the largest group.
+        int32 (n,): number of the user's group; 0 is the largest group.
     distance
-        float64 (n,): from the centre, in spreads of the group; 1 is the median user. For users of small groups
-        from the nearest group that is not small.
+        float64 (n,): distance from the centre, in spreads of the group; 1 is the median user. Users of small
+        groups are measured from the nearest group that is not small.
     bits
-        float64 (n,): how unusual that distance is among all users; rises without end, but slowly: what a prior
-        distribution of distances allows counts too, most among few users.
+        float64 (n,): how unusual that distance is among all users. A prior distribution of distances contributes,
+        mainly if there are few users; therefore the bits grow with the distance slowly, but without a limit.
     groups
-        By size, falling; ties by centre.
+        The groups, by decreasing size and then by centre.
     silhouette
-        Of the chosen number of groups, from -1 to 1; None if there is one group only.
+        Silhouette of the division into groups, from -1 to 1; None if there is only one group.
     """
 
     group: NDArray[np.int32]
@@ -94,23 +95,22 @@ class Peers:
 
 
 def peer_groups(usual: NDArray[np.float64], settings: Clusters, *, seed: int) -> Peers:
-    """Put users into groups of alike; the same input gives the same result to the bit.
+    """Divide users into groups of similar users; the same input gives the same result to the bit.
 
     Parameters
     ----------
     usual : (n, features) float64
-        Finite; a user each.
+        Usual features, finite, one row for each user.
     settings
-        How many groups. With fewer users than one more than the groups,
-        or than that many different users, there are fewer groups, and at last one. Where the number is chosen,
-        `USERS_A_GROUP` bounds it.
+        Number of groups. There are always fewer groups than users, and at most as many as different users; the
+        minimum is one group. If the number is chosen automatically, `USERS_A_GROUP` limits it.
     seed
-        Of the draws and starts.
+        Seed of the random draws and of K-Means.
 
     Raises
     ------
     ValueError
-        If the rows do not fit.
+        If the rows have a wrong shape or are not finite.
 
     Examples
     --------
@@ -129,10 +129,10 @@ def peer_groups(usual: NDArray[np.float64], settings: Clusters, *, seed: int) ->
         return Peers(np.empty(0, np.int32), np.empty(0), np.empty(0), [], None)
     rows = _standardised(usual)
     random = np.random.default_rng(seed)
-    # More threads add up in another order.
+    # Several threads would add numbers in another order, which changes the last bits.
     with threadpool_limits(1):
         some = _draw(rows, CHOOSE_FROM, random)
-        count, silhouette = _choose(some, settings, seed)
+        count, silhouette = _number_of_groups(some, settings, seed)
         one = rows.mean(axis=0, keepdims=True)
         centres = one if count == 1 else _centres(_draw(rows, FIT_ON, random), count, seed)
     group = _distances(rows, centres).argmin(axis=1)
@@ -142,7 +142,8 @@ def peer_groups(usual: NDArray[np.float64], settings: Clusters, *, seed: int) ->
 def _standardised(usual: NDArray[np.float64]) -> NDArray[np.float64]:
     """Deviations from the median user, in standard deviations of the middle nine tenths of users.
 
-    But no less than a third of all users' standard deviation, lest a feature that few users have drown the others.
+    The unit is at least a third of all users' standard deviation. Otherwise a feature that only few users have would
+    dominate the other features.
     """
     low, median, high = np.quantile(usual, [0.05, 0.5, 0.95], axis=0)
     scale = np.maximum(np.clip(usual, low, high).std(axis=0), usual.std(axis=0) / 3.0)
@@ -150,26 +151,25 @@ def _standardised(usual: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(constant, 0.0, (usual - median) / np.where(constant, 1.0, scale))
 
 
-def _draw(rows: NDArray[np.float64], most: int, random: np.random.Generator) -> NDArray[np.float64]:
-    if len(rows) <= most:
+def _draw(rows: NDArray[np.float64], limit: int, random: np.random.Generator) -> NDArray[np.float64]:
+    if len(rows) <= limit:
         return rows
-    return rows[np.sort(random.choice(len(rows), most, replace=False))]
+    return rows[np.sort(random.choice(len(rows), limit, replace=False))]
 
 
-def _choose(rows: NDArray[np.float64], settings: Clusters, seed: int) -> tuple[int, float | None]:
-    """How many groups, and their silhouette, over users of groups that are not small.
+def _number_of_groups(rows: NDArray[np.float64], settings: Clusters, seed: int) -> tuple[int, float | None]:
+    """Number of groups, and their silhouette over the users of groups that are not small.
 
-    A loner makes a group of its own whose silhouette is splendid; only what it leaves of the others tells
-    whether they are well divided.
+    A single outlier forms a group with an excellent silhouette, which does not measure the division of the other users.
     """
-    most = min(len(rows) - 1, len(np.unique(rows, axis=0)))
-    if most < 2:
+    limit = min(len(rows) - 1, len(np.unique(rows, axis=0)))
+    if limit < 2:
         return 1, None
     if settings.groups:
-        count = min(settings.groups, most)
+        count = min(settings.groups, limit)
         return count, _silhouette(rows, _labels(rows, count, seed)) if count > 1 else None
     best: tuple[int, float | None] = 1, None
-    for count in range(2, min(settings.max_groups, most, len(rows) // USERS_A_GROUP) + 1):
+    for count in range(2, min(settings.max_groups, limit, len(rows) // USERS_A_GROUP) + 1):
         value = _silhouette(rows, _labels(rows, count, seed))
         if value is not None and (best[1] is None or value > best[1]):
             best = count, value
@@ -192,8 +192,8 @@ def _silhouette(rows: NDArray[np.float64], labels: NDArray[np.int64]) -> float |
 
 
 def _small(sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-    least = max(3.0, sizes.sum() / max(SMALL_SHARE, 2 * np.count_nonzero(sizes)))
-    small: NDArray[np.bool_] = (sizes < least) & (sizes < sizes.max())
+    minimum = max(3.0, sizes.sum() / max(SMALL_SHARE, 2 * np.count_nonzero(sizes)))
+    small: NDArray[np.bool_] = (sizes < minimum) & (sizes < sizes.max())
     return small
 
 
@@ -206,7 +206,7 @@ def _centres(rows: NDArray[np.float64], count: int, seed: int) -> NDArray[np.flo
 
 
 def _distances(rows: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64 (n, centres)."""
+    """Distance of each row from each centre: float64 (n, centres)."""
     out = np.empty((len(rows), len(centres)))
     for k, centre in enumerate(centres):
         out[:, k] = np.sqrt(np.square(rows - centre).sum(axis=1))
@@ -216,7 +216,7 @@ def _distances(rows: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArr
 def _ordered(
     rows: NDArray[np.float64], group: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Groups numbered by size, falling, ties by centre; and their centres."""
+    """Renumber the groups by decreasing size, then by centre; the new numbers of n users, and the centres."""
     used, group, sizes = np.unique(group, return_inverse=True, return_counts=True)
     centres = np.array([rows[group == k].mean(axis=0) for k in range(len(used))])
     order = sorted(range(len(used)), key=lambda k: (-sizes[k], centres[k].tolist()))
@@ -251,7 +251,7 @@ def _measured(
 
 
 def _bits(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """-log2 of the share of users as far away, by the measured tail and a prior that few users hardly outweigh."""
+    """-log2 of the share of users as far away, from the measured tail and from a prior worth `PRIOR_USERS` users."""
     measured = tail.measure(distance).bits(distance)
     prior = PRIOR_BITS * np.log2(np.maximum(distance, 1.0))
     trust = len(distance) / (len(distance) + PRIOR_USERS)

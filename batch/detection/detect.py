@@ -1,4 +1,4 @@
-"""What a history shows: a forest trained on it, peer groups of its users, and what both find."""
+"""Runs the detectors over a folded history: trains the forest, finds peer groups, and assesses events and users."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from streamguard.settings.schema import Settings
 
 @dataclass(frozen=True, slots=True)
 class DetectionResult:
-    """What detectors have made of a history.
+    """Results of the detectors for one history.
 
     Attributes
     ----------
-    chosen
-        The rows of the sample that train.
+    selection
+        The training rows of the sample.
     challenger
-        The forest, before the gate; None if none was asked for, or too few rows were chosen.
+        The forest, before the gate; None if none was requested, or too few rows were selected.
     peers
-        None if they were not asked for.
+        The peer groups; None if they were not requested.
     assessment
-        Of both, and of statistics and patterns.
+        Evidence and risk from statistics, patterns, forest and peer groups.
     """
 
-    chosen: Selection
+    selection: Selection
     challenger: Challenger | None
     peers: Peers | None
     assessment: Assessment
@@ -38,11 +38,11 @@ class DetectionResult:
 
 def detect(
     history: FoldedHistory,
-    chosen: Selection,
+    selection: Selection,
     algorithm: Algorithm,
     settings: Settings,
 ) -> DetectionResult:
-    """Train the forest, find the peer groups beside it, and judge events and users by both."""
+    """Train the forest, find the peer groups in parallel, and assess events and users."""
     result = history.result
     challenger = peers = None
     with ThreadPoolExecutor(1, "peers") as beside:
@@ -51,9 +51,9 @@ def detect(
                 peer_groups, result.users.usual, settings.clusters, seed=settings.training.seed
             )
         if algorithm != "kmeans":
-            challenger = train(result.sample, chosen, history.about, settings)
+            challenger = train(result.sample, selection, history.about, settings)
         if algorithm != "isolation_forest":
             peers = grouping.result()
     forest = challenger.forest if challenger else None
     assessment = assess(result, forest, peers, alert_bits=settings.detection.alert_bits)
-    return DetectionResult(chosen, challenger, peers, assessment)
+    return DetectionResult(selection, challenger, peers, assessment)

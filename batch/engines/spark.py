@@ -1,4 +1,4 @@
-"""The Spark engine: one task folds one partition's offset_range, in offset order, into its file."""
+"""The Spark engine: one task folds the offset range of one partition, in offset order, into its file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from streamguard.batch.engines.local import OnFolded, Work, write_file
-from streamguard.batch.engines.session import SparkError, told_by
+from streamguard.batch.engines.session import SparkError, root_cause
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.sources import KafkaSource, Source
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 DONE = pa.schema([pa.field("partition", pa.int32()), pa.field("first", pa.int64())])
-"""What a task answers: the partition it has folded, and the first offset it was given."""
+"""Result of a task: the partition that it folded, and the first offset that it received."""
 
 Do = Callable[[OffsetRange, Records], None]
 
 _RAISED = re.compile(
-    r"^(?:batch\.folding\.offset_range\.(PlanError)|streamguard\.state\.packed\.(StateError)): (.+)$",
+    rf"^(?:{re.escape(PlanError.__module__)}\.(PlanError)|{re.escape(StateError.__module__)}\.(StateError)): (.+)$",
     re.MULTILINE,
 )
 
@@ -44,30 +44,28 @@ def fold(
     spark: SparkSession,
     work: Work = write_file,
 ) -> None:
-    """Fold every offset_range into its file, or do other work with it, as `streamguard.batch.engines.local.fold` does.
+    """Fold every offset range into its file, or do other work with it, like `streamguard.batch.engines.local.fold`.
 
-    Tasks write and read files by themselves: on a cluster, the directory, files of an earlier run and a
-    history of files have to be where every executor sees them.
+    Tasks read and write files themselves. On a cluster, every executor needs access to the directory, to the files of
+    an earlier run and to input files.
 
     Raises
     ------
     PlanError
-        If a task was not given one partition's records in the planned order, or a partition has two tasks.
+        If a task did not receive the records of one partition in the planned order, or a partition has two tasks.
     StateError
-        If an earlier run's state is of another layout.
+        If the state of an earlier run has another layout.
     SparkError
         If the job failed for another reason.
     """
-    directory = directory.resolve()  # executors are somewhere else
+    directory = directory.resolve()  # executors have other working directories
     planned = {s.partition: _resolved(s) for s in ranges if s.end > s.start}
     do = partial(_do, work, settings, directory)
     answers = _run(source, planned, do, spark) if planned else []
     _check_once(planned, answers)
     answered = {partition for partition, _ in answers}
     for offset_range in ranges:
-        if (
-            offset_range.partition not in answered
-        ):  # nothing planned, or nothing but markers and aborted records
+        if offset_range.partition not in answered:  # nothing is planned, or only markers and aborted records
             do(_resolved(offset_range), ())
         on_folded(offset_range)
 
@@ -82,7 +80,7 @@ def _resolved(offset_range: OffsetRange) -> OffsetRange:
 
 
 def reader_options(source: KafkaSource, planned: Mapping[int, OffsetRange]) -> dict[str, str]:
-    """The planned offsets as numbers; without a wish for more tasks, one reads one partition in order."""
+    """Options for the planned offsets; without `minPartitions`, one task reads one partition in order."""
     connection = {f"kafka.{name}": value for name, value in source.brokers.java().items()}
     return connection | {
         "assign": json.dumps({source.topic: list(planned)}),
@@ -96,7 +94,7 @@ def reader_options(source: KafkaSource, planned: Mapping[int, OffsetRange]) -> d
 def _run(
     source: Source, planned: Mapping[int, OffsetRange], do: Do, spark: SparkSession
 ) -> list[tuple[int, int]]:
-    """Run the tasks; what one raised is raised here, without Spark's stacks."""
+    """Run the tasks; an exception of a task is raised here, without Spark's stack traces."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
@@ -107,11 +105,11 @@ def _run(
         raised = _RAISED.search(str(error))
         if raised is None and "Failed to find data source: kafka" in str(error):
             raise SparkError(
-                "Spark has no Kafka connector: give spark-submit "
+                "Spark has no Kafka connector: run spark-submit with "
                 f"`--packages org.apache.spark:spark-sql-kafka-0-10_2.13:{spark.version}`"
             ) from None
         if raised is None:
-            raise SparkError(f"the Spark job failed: {told_by(error)}") from error
+            raise SparkError(f"the Spark job failed: {root_cause(error)}") from error
         plan, _, message = raised.groups()
         raise (PlanError if plan else StateError)(message) from None
 
@@ -126,22 +124,22 @@ def _tasks(source: Source, planned: Mapping[int, OffsetRange], do: Do, spark: Sp
         return topic.select("partition", "offset", "value").mapInArrow(task, answer)
     if isinstance(source, FileSource):
         source = replace(source, directory=str(Path(source.directory).resolve()))
-    chosen = list(planned.values())
-    numbers = spark.range(0, len(chosen), 1, len(chosen))
-    return numbers.mapInArrow(partial(_fold_files, source, chosen, do), answer)
+    ranges = list(planned.values())
+    numbers = spark.range(0, len(ranges), 1, len(ranges))
+    return numbers.mapInArrow(partial(_fold_files, source, ranges, do), answer)
 
 
 def _fold_records(
     planned: Mapping[int, OffsetRange], do: Do, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """A task: fold what it is given, which has to be of one partition."""
+    """A task: fold the received records, which must belong to one partition."""
     filled = (batch for batch in batches if batch.num_rows)
     first = next(filled, None)
     if first is None:
         return
     partition, offset = first["partition"][0].as_py(), first["offset"][0].as_py()
     if partition not in planned:
-        raise PlanError(f"partition {partition}: offset {offset} was read, but nothing of it is in the plan")
+        raise PlanError(f"partition {partition}: offset {offset} was read, but the plan has no offsets of it")
     do(planned[partition], _of_one(partition, chain([first], filled)))
     yield _answer(partition, offset)
 
@@ -153,19 +151,19 @@ def _of_one(partition: int, batches: Iterable[pa.RecordBatch]) -> Records:
         if len(others):
             k = others[0]
             raise PlanError(
-                f"partition {partition}: its task was also given offset {offsets[k]} of partition {partitions[k]}, "
-                "but the plan is a task for each partition"
+                f"partition {partition}: its task also received offset {offsets[k]} of partition {partitions[k]}, "
+                "but each partition has its own task"
             )
         yield offsets, batch["value"].to_pylist()
 
 
 def _fold_files(
-    source: Source, chosen: Sequence[OffsetRange], do: Do, batches: Iterable[pa.RecordBatch]
+    source: Source, ranges: Sequence[OffsetRange], do: Do, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """A task: read and fold the ranges whose numbers it is given."""
+    """A task: read and fold the offset ranges with the received numbers."""
     for batch in batches:
         for number in batch["id"].to_pylist():
-            offset_range = chosen[number]
+            offset_range = ranges[number]
             do(offset_range, source.records(offset_range))
             yield _answer(offset_range.partition, offset_range.start)
 
@@ -183,6 +181,6 @@ def _check_once(planned: Mapping[int, OffsetRange], answers: Sequence[tuple[int,
             offset_range = planned[partition]
             raise PlanError(
                 f"partition {partition}: {len(offsets)} tasks read it, from offset "
-                f"{' and '.join(map(str, sorted(offsets)))} on, but the plan is one task for all offsets from "
+                f"{' and '.join(map(str, sorted(offsets)))} on, but one task must read all offsets from "
                 f"{offset_range.start} to {offset_range.end - 1}"
             )

@@ -1,6 +1,6 @@
-"""`python -m streamguard.batch.engines.warm`: archive the classes that a run loads: Spark starts about three seconds sooner.
+"""`python -m streamguard.batch.engines.warm`: archives the classes of a run; Spark then starts about 3 seconds sooner.
 
-It is made once for a Java and a Spark, into the user's cache; Spark runs without it.
+The archive is created once for each Java and Spark, in the user's cache. Spark also runs without it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from streamguard.batch.engines.jvm import Jvm
 
 
 def main() -> int:
-    """Make the archive unless it is there; 0 if it is there in the end."""
+    """Create the archive unless it exists; 0 if it exists afterwards."""
     from streamguard.jvm.jars import JarsUnavailableError
     from streamguard.jvm.java import JavaNotFoundError
 
@@ -31,17 +31,17 @@ def main() -> int:
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
             )
             if run.returncode or not aside.is_file():
-                last = (run.stderr.strip() or "it was not written").splitlines()[-1]
-                raise OSError(f"recording them failed: {last}")
+                last = (run.stderr.strip() or "the archive was not written").splitlines()[-1]
+                raise OSError(f"recording the classes failed: {last}")
             aside.rename(archive)
     except (OSError, subprocess.SubprocessError, JarsUnavailableError, JavaNotFoundError) as error:
-        print(f"no archive of Spark's classes: {error}; Spark starts slower", file=sys.stderr)  # noqa: T201
+        print(f"no archive of Spark's classes was created: {error}; Spark starts slower", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
 
 def record(archive: Path) -> None:
-    """Do what a run does, on a Kafka of our own; Java writes the archive when Spark ends."""
+    """Run a small fold on a temporary Kafka; Java writes the archive when Spark ends."""
     from confluent_kafka import Producer
     from confluent_kafka.admin import AdminClient, NewTopic
     from pyspark import SparkContext

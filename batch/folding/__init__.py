@@ -1,1 +1,1 @@
-"""One partition's offset_range of history: folded, summed up, kept in a file, loaded."""
+"""Folds the offset range of one partition, summarises its users, stores the result in a file, and loads it."""

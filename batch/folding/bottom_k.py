@@ -1,4 +1,4 @@
-"""Events kept with their features while a partition is folded, in bounded memory: those with the smallest keys."""
+"""Keeps the events with the smallest keys, with their features, while a partition is folded; memory is bounded."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ KEPT = np.dtype(
 )
 TEXTS = ("user", "event_type", "source")
 MAX_CHARACTERS = 256
-"""Of a text; longer ones are cut."""
+"""Maximum number of characters of a text; longer texts are cut."""
 
 
 class BottomKSample:
-    """The events with the smallest keys, ties to the smaller offset.
+    """The events with the smallest keys; of equal keys, those with the smaller offsets.
 
     Parameters
     ----------
-    most
-        Events kept at the most.
+    max_events
+        Maximum number of events.
 
     Notes
     -----
-    Keys do not depend on what else is there, so what is kept of two ranges, offered again, is what would
-    have been kept of both in one.
+    A key does not depend on the other events. Therefore the events kept of two offset ranges, offered to a third
+    sample, give the same sample as both ranges read as one.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_events: int) -> None:
+        self._max_events = max_events
         self._limit = np.inf
         self._rows: list[NDArray[Any]] = []
         self._texts: list[NDArray[np.object_]] = []
@@ -57,50 +57,50 @@ class BottomKSample:
         Parameters
         ----------
         keys
-            float64 (n,), of all events of the chunk.
+            float64 (n,): keys of all events of the chunk.
         offsets
-            int64 (n,), likewise.
+            int64 (n,): offsets of all events of the chunk.
         among
-            Indices of those to consider.
+            Indices of the events to consider.
         """
-        chosen = among[keys[among] <= self._limit]
-        if not len(chosen):
+        selected = among[keys[among] <= self._limit]
+        if not len(selected):
             return
-        rows = np.empty(len(chosen), KEPT)
-        rows["key"] = keys[chosen]
-        rows["offset"] = offsets[chosen]
-        rows["timestamp"] = folded.columns.timestamp[chosen]
-        rows["features"] = folded.features[chosen]
-        rows["score"] = folded.score[chosen]
-        rows["tail"] = folded.tail[chosen]
-        rows["strength"] = folded.evidence[chosen]
-        rows["patterns"] = folded.patterns[chosen]
-        rows["alerted"] = folded.kind[chosen] != 0
+        rows = np.empty(len(selected), KEPT)
+        rows["key"] = keys[selected]
+        rows["offset"] = offsets[selected]
+        rows["timestamp"] = folded.columns.timestamp[selected]
+        rows["features"] = folded.features[selected]
+        rows["score"] = folded.score[selected]
+        rows["tail"] = folded.tail[selected]
+        rows["strength"] = folded.evidence[selected]
+        rows["patterns"] = folded.patterns[selected]
+        rows["alerted"] = folded.kind[selected] != 0
         columns = folded.columns
-        texts = np.empty((len(chosen), len(TEXTS)), object)
-        for k, told in enumerate((columns.users, columns.text("type"), columns.text("source"))):
-            texts[:, k] = [told[i][:MAX_CHARACTERS] for i in chosen.tolist()]
+        texts = np.empty((len(selected), len(TEXTS)), object)
+        for k, values in enumerate((columns.users, columns.text("type"), columns.text("source"))):
+            texts[:, k] = [values[i][:MAX_CHARACTERS] for i in selected.tolist()]
         self.restore(rows, texts)
 
     def restore(self, rows: NDArray[Any], texts: NDArray[np.object_]) -> None:
-        """Consider rows kept elsewhere: `KEPT` (n,), and `TEXTS` (n, 3)."""
+        """Consider rows that another sample kept: `KEPT` (n,), and `TEXTS` (n, 3)."""
         self._rows.append(rows)
         self._texts.append(texts)
         self._count += len(rows)
-        if self._count >= 2 * self._most:
+        if self._count >= 2 * self._max_events:
             rows, texts = self.rows()
             self._rows, self._texts, self._count = [rows], [texts], len(rows)
             self._limit = float(rows["key"].max())
 
     def rows(self) -> tuple[NDArray[Any], NDArray[np.object_]]:
-        """What is kept, sorted by offset: `KEPT` (n,), and `TEXTS` (n, 3)."""
+        """The kept events, sorted by offset: `KEPT` (n,), and `TEXTS` (n, 3)."""
         rows = np.concatenate([np.empty(0, KEPT), *self._rows])
         texts = np.concatenate([np.empty((0, len(TEXTS)), object), *self._texts])
-        chosen = np.argsort(rows["offset"], kind="stable")
-        keys = rows["key"][chosen]
-        if len(keys) > self._most:
-            limit = np.partition(keys, self._most - 1)[self._most - 1]
+        selected = np.argsort(rows["offset"], kind="stable")
+        keys = rows["key"][selected]
+        if len(keys) > self._max_events:
+            limit = np.partition(keys, self._max_events - 1)[self._max_events - 1]
             inside = keys < limit
-            inside[np.flatnonzero(keys == limit)[: self._most - np.count_nonzero(inside)]] = True
-            chosen = chosen[inside]
-        return rows[chosen], texts[chosen]
+            inside[np.flatnonzero(keys == limit)[: self._max_events - np.count_nonzero(inside)]] = True
+            selected = selected[inside]
+        return rows[selected], texts[selected]

@@ -1,4 +1,4 @@
-"""The file of a folded partition: its schema, how rows of each kind are written, and how they are read."""
+"""The file of a folded partition: its schema, and functions to write and read the rows of each kind."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ SCHEMA = pa.schema(
         pa.field("value", pa.binary()),
     ]
 )
-"""EventTable of different kinds share it, each with its own columns:
+"""Schema of all rows. Each kind of row uses some of the columns:
 
-* `counts`: value, the JSON of `streamguard.batch.folding.fold_result.Counts`;
-* `sample`, `alerts`: offset, texts, and value, the bytes of `streamguard.batch.folding.bottom_k.KEPT`;
-* `user`: user, value, what `Summaries.restore` takes, and peak, the strongest evidence in this run;
-* `incident`: value, its JSON;
-* `state`: key and value, as in a worker's changelog.
+* `counts`: `value` is the JSON of `streamguard.batch.source.offset_range.Counts`;
+* `sample`, `alert`: `offset`, the texts, and `value`, the bytes of `streamguard.batch.folding.bottom_k.KEPT`;
+* `user`: `user`, `value`, the bytes for `Summaries.restore`, and `peak`, the strongest evidence in this run;
+* `incident`: `value` is its JSON;
+* `state`: `key` and `value`, as in a worker's changelog.
 
-`counts`, `sample`, `user` and `state` are what the next run goes on from.
+The next run continues from the rows of the kinds `sample`, `user` and `state`.
 """
 
 _ROWS_A_BATCH = 16_384
 
 
 def batches(partition: int, kind: str, **values: Any) -> Iterator[pa.RecordBatch]:
-    """EventTable of one kind; columns that are not given are null."""
+    """Rows of one kind; columns without given values are null."""
     for a in range(0, len(next(iter(values.values()))), _ROWS_A_BATCH):
         arrays = {
             name: pa.array(some[a : a + _ROWS_A_BATCH], SCHEMA.field(name).type)
@@ -62,17 +62,17 @@ def batches(partition: int, kind: str, **values: Any) -> Iterator[pa.RecordBatch
 def kept_batches(
     partition: int, kind: str, rows: NDArray[Any], texts: NDArray[np.object_]
 ) -> Iterator[pa.RecordBatch]:
-    """EventTable of kind `sample` or `alerts`, of `KEPT` (n,) and texts (n, 3)."""
+    """Rows of kind `sample` or `alert`, from `KEPT` (n,) and texts (n, 3)."""
     for a in range(0, len(rows), _ROWS_A_BATCH):
         some = rows[a : a + _ROWS_A_BATCH]
         ends = np.arange(len(some) + 1, dtype=np.int32) * KEPT.itemsize
         value = pa.Array.from_buffers(pa.binary(), len(some), [None, pa.py_buffer(ends), pa.py_buffer(some)])
-        told = {name: texts[a : a + _ROWS_A_BATCH, k] for k, name in enumerate(TEXTS)}
-        yield from batches(partition, kind, offset=some["offset"], value=value, **told)
+        named = {name: texts[a : a + _ROWS_A_BATCH, k] for k, name in enumerate(TEXTS)}
+        yield from batches(partition, kind, offset=some["offset"], value=value, **named)
 
 
 def parts(file: str | Path) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """The rows of a file, a bounded number of one kind at a time."""
+    """Read the rows of a file, a bounded number of rows of one kind at a time."""
     import pyarrow.parquet as pq
 
     for batch in pq.ParquetFile(file, page_checksum_verification=True).iter_batches(_ROWS_A_BATCH):
@@ -82,12 +82,12 @@ def parts(file: str | Path) -> Iterator[tuple[str, pa.RecordBatch]]:
 
 
 def kept_rows(batch: pa.RecordBatch | pa.Table) -> NDArray[Any]:
-    """EventTable of kind `sample` or `alerts` as `KEPT` (n,)."""
+    """Decode rows of kind `sample` or `alert` as `KEPT` (n,)."""
     return np.frombuffer(b"".join(batch["value"].to_pylist()), KEPT)
 
 
 def kept_texts(batch: pa.RecordBatch | pa.Table) -> NDArray[np.object_]:
-    """Texts (n, 3) of such rows."""
+    """Texts (n, 3) of rows of kind `sample` or `alert`."""
     texts = np.empty((batch.num_rows, len(TEXTS)), object)
     for k, name in enumerate(TEXTS):
         texts[:, k] = batch[name].to_pylist()
@@ -95,14 +95,14 @@ def kept_texts(batch: pa.RecordBatch | pa.Table) -> NDArray[np.object_]:
 
 
 def load(files: Sequence[str | Path], max_rows: int) -> FoldResult:
-    """Read what an engine has left, a file each partition.
+    """Read the files that an engine wrote, one for each partition.
 
     Parameters
     ----------
     files
-        Of `SCHEMA`.
+        Files with the schema `SCHEMA`.
     max_rows
-        Of the sample, over all partitions.
+        Maximum number of sampled events, over all partitions.
     """
     import pyarrow.compute as pc
     import pyarrow.dataset as ds
@@ -139,13 +139,13 @@ def load(files: Sequence[str | Path], max_rows: int) -> FoldResult:
     )
 
 
-def _rows(part: Any, most: int | None) -> EventTable:
+def _rows(part: Any, max_rows: int | None) -> EventTable:
     rows, partition = kept_rows(part), part["partition"].to_numpy()
-    chosen = np.lexsort((rows["offset"], partition, rows["key"]))[:most]
-    chosen = chosen[np.lexsort((rows["offset"][chosen], partition[chosen]))]
-    rows, texts = rows[chosen], kept_texts(part.select(TEXTS).take(chosen))
+    selected = np.lexsort((rows["offset"], partition, rows["key"]))[:max_rows]
+    selected = selected[np.lexsort((rows["offset"][selected], partition[selected]))]
+    rows, texts = rows[selected], kept_texts(part.select(TEXTS).take(selected))
     return EventTable(
-        partition[chosen],
+        partition[selected],
         rows["offset"],
         rows["timestamp"],
         texts[:, 0],

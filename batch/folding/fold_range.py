@@ -1,6 +1,6 @@
-"""One partition's offset_range of history, folded: records in, Arrow record batches of one schema out.
+"""Folds the offset range of one partition: from records to Arrow record batches of one schema.
 
-This is what every engine runs, once for each partition.
+Every engine runs this function once for each partition.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ _MAX_INCIDENT_BYTES = 16_000_000
 def fold_range(
     offset_range: OffsetRange, records: Records, detection: Detection, sampling: Sampling
 ) -> Iterator[pa.RecordBatch]:
-    """Fold a offset_range; memory grows with its users, not with its events.
+    """Fold an offset range; memory grows with the number of its users, not of its events.
 
     Raises
     ------
     PlanError
-        If a record is outside the offset_range or not behind the one before it, or the earlier run's file is damaged.
+        If a record is outside the offset range, if its offset does not follow that of the previous record, or if the
+        file of the earlier run is damaged.
     StateError
-        If the earlier run's state is of another layout.
+        If the state of the earlier run has another layout.
     """
     saved: dict[bytes, bytes] = {}
     summaries, incidents = Summaries(), Incidents(MAX_INCIDENTS)
@@ -65,11 +66,11 @@ def fold_range(
         folded = state.fold_events(events, index, offsets, values)
         state.next_offset = int(offsets[-1]) + 1
         incidents.follow(folded)
-        where = offsets[index] if events else np.empty(0, np.int64)
+        places = offsets[index] if events else np.empty(0, np.int64)
         everything = np.arange(len(events))
-        sample.offer(priority(offset_range.partition, where).astype(np.float64), where, folded, everything)
+        sample.offer(priority(offset_range.partition, places).astype(np.float64), places, folded, everything)
         alerted = np.flatnonzero(folded.kind)
-        alerts.offer(-folded.evidence, where, folded, alerted)
+        alerts.offer(-folded.evidence, places, folded, alerted)
         summaries.add(folded)
         counts.events += len(events)
         counts.alerted += len(alerted)
@@ -99,7 +100,7 @@ def fold_range(
 
 
 def _worst(incidents: Incidents) -> list[bytes]:
-    """The worst incidents as JSON, as many as there is room for."""
+    """The worst incidents as JSON, at most `MAX_INCIDENTS` and at most `_MAX_INCIDENT_BYTES`."""
     bodies = [encode(incident) for incident in worst_first(incidents.incidents())[:MAX_INCIDENTS]]
     ends = np.cumsum([len(body) for body in bodies])
     return bodies[: int(np.searchsorted(ends, _MAX_INCIDENT_BYTES, "right"))]
@@ -115,9 +116,9 @@ def _restore(earlier: str, saved: dict[bytes, bytes], summaries: Summaries, samp
                     summaries.restore(user, packed)
             elif kind == "sample":
                 sample.restore(kept_rows(rows), kept_texts(rows))
-    except (OSError, KeyError, TypeError, ValueError) as error:  # pyarrow's own are among them
-        said = next(iter(str(error).splitlines()), type(error).__name__)
+    except (OSError, KeyError, TypeError, ValueError) as error:  # pyarrow's errors are subclasses of these
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise PlanError(
-            f"{earlier}, which the earlier run has left, cannot be read ({said}): restore it, or begin anew with what "
-            "is there: --fresh"
+            f"{earlier}, a file of the earlier run, cannot be read ({reason}): restore it, or start a new history with "
+            "the remaining records with --fresh"
         ) from None

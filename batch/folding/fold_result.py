@@ -1,4 +1,4 @@
-"""What a folded history comes to: sampled and alerts events, users, incidents and counts, as arrays."""
+"""Result of folding a history: sampled events, alerted events, users, incidents and counts, as arrays."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from streamguard.batch.source.offset_range import Counts
 
 @dataclass(frozen=True, slots=True)
 class EventTable:
-    """Events kept with their features; arrays are of n events, sorted by partition and offset.
+    """Kept events with their features; arrays have n events, sorted by partition and offset.
 
     Attributes
     ----------
     partition, offset, timestamp
         int32, int64, int64 (n,); timestamps are epoch milliseconds.
     user, event_type, source
-        Texts, object (n,); empty where the event names none.
+        Texts, object (n,); empty where the event has none.
     features
-        float32 (n, 28), taken before the event was learned.
+        float32 (n, 28), computed before the event was learned.
     score, tail, strength
         float64 (n,), bits: the sum of components, its calibrated tail, and the evidence without a forest.
     patterns
         uint64 (n,): bits in the order of `streamguard.fold.patterns.PATTERNS`.
     alerted
-        bool (n,): whether the fold alerted it, without a forest.
+        bool (n,): whether the fold alerted the event, without a forest.
     """
 
     partition: NDArray[np.int32]
@@ -50,7 +50,7 @@ class EventTable:
 
 @dataclass(frozen=True, slots=True)
 class UserTable:
-    """UserTable as they stand at the end; arrays are of n users, sorted by partition and name.
+    """Users at the end of the history; arrays have n users, sorted by partition and name.
 
     Attributes
     ----------
@@ -59,14 +59,15 @@ class UserTable:
     partition
         int32 (n,).
     features
-        float32 (n, 28): of the user's last event.
+        float32 (n, 28): features of the user's last event.
     usual
-        float64 (n, 28): means over all of the user's events.
+        float64 (n, 28): means of the features over all events of the user.
     summary
-        Structured (n,), see `streamguard.batch.folding.summaries.SUMMARY_COLUMNS`: total_events, unique_ips, unique_locations,
-        avg_threat_score, max_threat_score, failed_auth_rate, unusual_hour_rate, first_seen, last_seen (epoch ms).
+        Structured (n,), see `streamguard.batch.folding.summaries.SUMMARY_COLUMNS`: total_events, unique_ips,
+        unique_locations, avg_threat_score, max_threat_score, failed_auth_rate, unusual_hour_rate, first_seen,
+        last_seen (epoch ms).
     peak
-        float64 (n,), bits: the strongest evidence of an event in this run's offset_range, 0 if there was none.
+        float64 (n,), bits: the strongest evidence of an event of the user in this run; 0 without an event.
     """
 
     user: NDArray[np.object_]
@@ -87,15 +88,15 @@ class FoldResult:
     Attributes
     ----------
     sample
-        A uniform sample of all events ever folded, attacks included.
+        Uniform sample of all events ever folded, attacks included.
     alerts
-        The worst alerted events of this run.
+        The alerted events of this run with the strongest evidence, in a limited number.
     users
-        Everybody ever seen.
+        All users ever seen.
     incidents
-        Of this run as published, worst first, bounded.
+        Incidents of this run as published, worst first, in a limited number.
     counts
-        A partition each.
+        Counts of each partition.
     """
 
     sample: EventTable

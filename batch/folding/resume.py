@@ -1,4 +1,4 @@
-"""From which folded history a run goes on, and what a folded history says of itself."""
+"""Finds the folded history that a run continues, and reads and writes the metadata of a folded history."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ABOUT = "history.json"
 
 
 class HistoryMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a folded history is of, stored beside its files."""
+    """Source, settings and offsets of a folded history, stored beside its files."""
 
     source: dict[str, Any]
     layout: str
-    """Changes with profiles, features, and everything else that files hold."""
+    """Identifier of the file contents; it changes with profiles, features and everything else in the files."""
     detection: Detection
     rows: int
-    """Of the sample."""
+    """Setting `sampling.rows`: maximum number of sampled events."""
     starts: dict[int, int]
     """First offset ever folded, by partition."""
     ends: dict[int, int]
@@ -36,17 +36,20 @@ class HistoryMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """A folded history to go on from: its directory, and what it is of."""
+    """A folded history to continue: its directory and its metadata."""
 
     directory: Path
     about: HistoryMetadata
     name: str = "the earlier run"
-    sooner: str = "retrain more often than the topic's retention, read an archive with --input"
-    anew: str = "begin anew with what is there: --fresh"
+    expiry_remedy: str = (
+        "read them from an archive of the topic with --input, or start a new history with the remaining records with "
+        "--fresh; to prevent this, retrain more often than the topic's retention"
+    )
+    loss_remedy: str = "start a new history with the remaining records with --fresh"
 
     @property
     def run(self) -> str:
-        """The id of the run that left it."""
+        """Id of the run that wrote the history."""
         return self.directory.parent.name
 
     @property
@@ -55,22 +58,22 @@ class ResumePoint:
         return self.about.ends
 
     def file(self, partition: int) -> str | None:
-        """Of a partition; None if the history has none."""
+        """File of a partition; None if the history does not have the partition."""
         return str(partition_file(self.directory, partition)) if partition in self.about.ends else None
 
 
 def layout() -> str:
-    """Names everything that a folded history's files depend on."""
+    """Identifier of everything that the files of a folded history depend on."""
     return f"{profile.VERSION}.{features.DIGEST[:12]}.{SUMMARY.itemsize}.{KEPT.itemsize}"
 
 
 def earlier(directory: Path, source: Source, settings: Settings) -> ResumePoint | str:
-    """The folded history in a directory, or why this run cannot go on from it."""
+    """The folded history in a directory, or the reason why this run cannot continue it."""
     return _fitting(directory, source.identity(), settings)
 
 
 def newest(directories: Iterable[Path], source: Source, settings: Settings) -> ResumePoint | str:
-    """The first of some folded histories that this run can go on from, or why not even from the very first."""
+    """The first folded history that this run can continue, or the reason why it cannot continue the first one."""
     identity, why = source.identity(), "there is no earlier run"
     for k, directory in enumerate(directories):
         found = _fitting(directory, identity, settings)
@@ -88,25 +91,25 @@ def _fitting(directory: Path, identity: dict[str, Any], settings: Settings) -> R
     except (OSError, msgspec.DecodeError) as error:
         return f"{directory / _ABOUT} cannot be read ({error})"
     if about.source != identity:
-        return f"the earlier run is of another source ({_named(about.source)}, now {_named(identity)})"
-    for what, theirs, ours in (
+        return f"the earlier run read another source ({_source_name(about.source)}, now {_source_name(identity)})"
+    for difference, theirs, ours in (
         ("was written by another version", about.layout, layout()),
         ("was folded with other settings of [detection]", about.detection, settings.detection),
         ("was sampled with another sampling.rows", about.rows, settings.sampling.rows),
     ):
         if theirs != ours:
-            return f"the earlier run {what} ({theirs}, now {ours})"
+            return f"the earlier run {difference} ({theirs}, now {ours})"
     return ResumePoint(directory, about)
 
 
-def _named(identity: dict[str, Any]) -> str:
+def _source_name(identity: dict[str, Any]) -> str:
     if "topic" not in identity:
         return "files"
-    return f"the topic {identity['topic']} with the id {identity.get('topic_id')}"
+    return f"topic {identity['topic']} with the id {identity.get('topic_id')}"
 
 
 def of_topic(directory: Path) -> bool:
-    """Whether a folded history is a topic's, which a later run can go on from."""
+    """Whether a folded history is that of a topic, so that a later run can continue it."""
     try:
         return "topic" in msgspec.json.decode((directory / _ABOUT).read_bytes(), type=HistoryMetadata).source
     except (OSError, msgspec.DecodeError):
@@ -116,7 +119,7 @@ def of_topic(directory: Path) -> bool:
 def write_about(
     directory: Path, source: Source, settings: Settings, ranges: list[OffsetRange], before: ResumePoint | None
 ) -> HistoryMetadata:
-    """Say beside the files what they are of."""
+    """Write the metadata of a folded history beside its files."""
     starts = {s.partition: s.start for s in ranges}
     about = HistoryMetadata(
         source.identity(),

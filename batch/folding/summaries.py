@@ -1,4 +1,4 @@
-"""What is summed up of each user while history is folded: counts, rates, distinct addresses, usual features."""
+"""Summarises each user while history is folded: counts, rates, distinct addresses, and usual features."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from streamguard.state.codec import pack, unpack
 from streamguard.state.partition import Folded
 
 DISTINCT = 64
-"""Up to so many different values are counted exactly, more are estimated (K minimum values; about 13 % off)."""
+"""Number of stored hashes. Fewer different values are counted exactly.
+
+From this number on, they are estimated (K minimum values; the standard error is about 13 %).
+"""
 
 UNUSUAL_HOUR = 0.75
-"""An hour is unusual if this share of the crowd's hours is busier."""
+"""An hour is unusual if at least this share of all hours is busier in the population."""
 
 SUMMARY = np.dtype(
     [
@@ -31,9 +34,9 @@ SUMMARY = np.dtype(
         ("unusual_hours", "<f8"),
         ("first_ms", "<i8"),
         ("last_ms", "<i8"),
-        ("sources", "<i8"),  # hashes in use below
+        ("sources", "<i8"),  # number of hashes in use
         ("locations", "<i8"),
-        ("source_hashes", "<u8", DISTINCT),  # the smallest, ascending
+        ("source_hashes", "<u8", DISTINCT),  # the smallest hashes, ascending
         ("location_hashes", "<u8", DISTINCT),
         ("feature_sum", "<f8", len(NAMES)),
         ("features", "<f4", len(NAMES)),  # of the last event
@@ -53,14 +56,14 @@ SUMMARY_COLUMNS = np.dtype(
         ("last_seen", "<i8"),
     ]
 )
-"""What is made of it for readers; times are epoch milliseconds, rates are 0 where there was no event of the kind."""
+"""Columns of the summary for readers; times are epoch milliseconds, and rates without any event are 0."""
 
 _SOURCE, _LOCATION = TEXTS.index("source"), TEXTS.index("location")
 _OFF_HOURS = NAMES.index("off_hours_share")
 
 
 class Summaries:
-    """The users of one partition.
+    """Summaries of the users of one partition.
 
     Examples
     --------
@@ -81,23 +84,23 @@ class Summaries:
 
     @property
     def records(self) -> NDArray[Any]:
-        """`SUMMARY` (n,)."""
+        """Summaries of the n users: `SUMMARY` (n,)."""
         return self._records[: len(self._row)]
 
     def restore(self, user: str, packed: bytes) -> None:
-        """Take over what an earlier run had summed up of a user."""
+        """Take over the summary of a user from an earlier run."""
         record = unpack(packed, SUMMARY, f"the summary of user {user}")
         (row,) = self._rows([user])
         self._records[row] = record[0]
 
     def packed(self) -> tuple[list[str], NDArray[np.float64], list[bytes]]:
-        """UserTable sorted by name, the strongest evidence (bits) that `add` has seen of each, and what `restore` takes."""
+        """Users sorted by name, the strongest evidence (bits) of each in this run, and the bytes for `restore`."""
         users = sorted(self._row)
         rows = [self._row[user] for user in users]
         return users, self._peaks[rows], [pack(self._records[row]) for row in rows]
 
     def add(self, folded: Folded) -> None:
-        """Sum up a chunk."""
+        """Add the events of a chunk to the summaries of their users."""
         columns = folded.columns
         rows = self._rows(columns.users)
         _add(
@@ -117,7 +120,7 @@ class Summaries:
 
 
 def columns(records: NDArray[Any]) -> NDArray[Any]:
-    """`SUMMARY` (n,) as `SUMMARY_COLUMNS` (n,)."""
+    """Convert `SUMMARY` (n,) to `SUMMARY_COLUMNS` (n,)."""
     out = np.zeros(len(records), SUMMARY_COLUMNS)
     for ours, theirs in (
         ("total_events", "events"), ("max_threat_score", "threat_max"), ("first_seen", "first_ms"),
@@ -136,7 +139,7 @@ def columns(records: NDArray[Any]) -> NDArray[Any]:
 
 
 def _distinct(used: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """How many different hashes there were, by how densely the smallest lie (Bar-Yossef et al. 2002)."""
+    """Number of different hashes, estimated from the density of the smallest ones (Bar-Yossef et al. 2002)."""
     largest = hashes[:, -1].astype(np.float64) / 2.0**64
     estimate = np.rint((DISTINCT - 1) / np.maximum(largest, 2.0**-52))
     return np.where(used < DISTINCT, used, np.maximum(estimate, DISTINCT))
@@ -144,7 +147,7 @@ def _distinct(used: NDArray[np.int64], hashes: NDArray[np.uint64]) -> NDArray[np
 
 @inline
 def _insert(hashes, used, value):  # type: ignore[no-untyped-def]
-    """Put a value among the smallest; how many there are now."""
+    """Insert a value into the smallest hashes, and return their number."""
     if value == 0 or (used == len(hashes) and value > hashes[used - 1]):
         return used
     place = np.searchsorted(hashes[:used], value)

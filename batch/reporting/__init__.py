@@ -1,1 +1,1 @@
-"""What a run leaves for people and programs: the report, its page, Parquet."""
+"""Output of a run for people and programs: the report as JSON and HTML, and Parquet files."""

@@ -1,4 +1,4 @@
-"""A run's Parquet: events kept as training data, and users with their features."""
+"""Writes the Parquet files of a run: kept events as training data, and users with their features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.batch.detection.assessment import Assessment, names
+from streamguard.batch.detection.assessment import Assessment, pattern_names
 from streamguard.batch.detection.clusters import Peers
 from streamguard.batch.folding.fold_result import UserTable
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 PARTITION_KEY = "anomaly"
 """The directories are `anomaly=0` and `anomaly=1`; the column in the files is `is_anomaly`.
 
-Readers take a key of a path as a column, and a column of the same name in the file gets in its way: below
-`is_anomaly=1/`, `pandas.read_parquet` refuses the directory whatever the column's type, and a pyarrow dataset and
-Polars want an int32. With two names, each file is whole in itself for every reader, and whoever wants one kind
-only names one directory.
+Readers turn the key of a path into a column, which conflicts with a column of the same name in the file: below
+`is_anomaly=1/`, `pandas.read_parquet` refuses the directory with any type of the column, and a pyarrow dataset and
+Polars require an int32. With two names, every reader can read each file alone, and a reader of one kind of events opens
+one directory.
 """
 
 _COMPRESSION = "zstd"
 
 
 def training_data(assessment: Assessment, training: NDArray[np.bool_], directory: Path) -> None:
-    """Write `anomaly=0/part-0.parquet` and `anomaly=1/part-0.parquet`; the same assessment give the same bytes.
+    """Write `anomaly=0/part-0.parquet` and `anomaly=1/part-0.parquet`; the same assessment gives the same bytes.
 
     Columns: partition, offset, timestamp (UTC), user, event_type, source_ip, the 28 features, score, tail_bits,
-    forest_bits, evidence_bits, risk, patterns (names), is_sampled (of the uniform sample; the others are the worst
-    alerts), is_training, is_anomaly. A file without rows has its columns all the same.
+    forest_bits, evidence_bits, risk, patterns (names), is_sampled (true for the uniform sample; the other rows are the
+    alerts with the strongest evidence), is_training, is_anomaly. A file without rows has all columns, too.
 
     Parameters
     ----------
     assessment
-        What was found.
+        The assessed events.
     training
-        bool, of the sample's rows in their order: whether the row trained the forest.
+        bool, for the rows of the sample in their order: whether the row is a training row.
     directory
-        Made if it is missing.
+        Output directory; it is created if missing.
     """
     import pyarrow as pa
 
@@ -64,7 +64,9 @@ def training_data(assessment: Assessment, training: NDArray[np.bool_], directory
             "forest_bits": pa.array(assessment.forest),
             "evidence_bits": pa.array(assessment.evidence),
             "risk": pa.array(assessment.risk),
-            "patterns": pa.array([names(bits) for bits in rows.patterns.tolist()], pa.list_(pa.string())),
+            "patterns": pa.array(
+                [pattern_names(bits) for bits in rows.patterns.tolist()], pa.list_(pa.string())
+            ),
             "is_sampled": pa.array(assessment.sampled),
             "is_training": pa.array(is_training),
             "is_anomaly": pa.array(assessment.is_anomaly),
@@ -78,18 +80,18 @@ def training_data(assessment: Assessment, training: NDArray[np.bool_], directory
 
 
 def features(users: UserTable, assessment: Assessment, peers: Peers | None, directory: Path) -> None:
-    """Write `part-0.parquet`, a row each user; the same users give the same bytes.
+    """Write `part-0.parquet` with one row per user; the same users give the same bytes.
 
-    Columns: user, partition, the 28 features of the last event, their means over all events as mean_NAME, the
+    Columns: user, partition, the 28 features of the last event, their means over all events (mean_NAME), the
     summary (total_events to last_seen), peer_group, peer_distance, peer_bits, small_group (null without peer groups),
     evidence_bits, risk, is_anomaly.
 
     Parameters
     ----------
     users, assessment, peers
-        Of the same users in the same order.
+        Results for the same users in the same order.
     directory
-        Made if it is missing.
+        Output directory; it is created if missing.
     """
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""`report.html`: the report for people, one file that needs no network and no scripts."""
+"""Renders `report.html`: the report for people, in one file without scripts and without requests."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 import msgspec
 
 from streamguard.batch.report_schema import Distribution, Report
-from streamguard.text import printable, shortened
+from streamguard.text import counted, printable, shortened
 
 PLOT = (960.0, 240.0)
 """Width and height of the score plot's area, without its labels."""
 
 SHOWN = 20
-"""Incidents and users on the page; the JSON has more."""
+"""Maximum number of incidents, and of users, on the page; the JSON has more."""
 
 _TEXT = {"long": 160, "cell": 60}
-"""Characters of a text that are shown."""
+"""Maximum number of characters shown of a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of a plot, in its area's units; `says` is its tooltip."""
+    """One bar of a plot, in units of the plot area; `says` is the text of its tooltip."""
 
     x: float
     y: float
@@ -39,7 +39,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark at an axis."""
+    """A tick mark of an axis."""
 
     at: float
     label: str
@@ -47,7 +47,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The plot of the score distribution: counts on a logarithmic axis."""
+    """Plot of the score distribution, with counts on a logarithmic axis."""
 
     bars: list[Bar]
     across: list[Tick]
@@ -56,10 +56,10 @@ class Scores:
 
 
 def render(report: Report) -> str:
-    """The report as HTML.
+    """Render the report as HTML.
 
-    Every text of the report, the names of users among them, is a sender's and is escaped; the page forbids
-    itself scripts and requests by its content security policy.
+    The senders of events control the texts of the report, such as the names of users. Therefore all texts are escaped,
+    and the content security policy of the page forbids scripts and requests.
     """
     from jinja2 import DictLoader, Environment, StrictUndefined
 
@@ -94,7 +94,7 @@ def render(report: Report) -> str:
 
 
 class _Trusted(str):
-    """Our own style sheet, which must stay as it is for its digest to fit."""
+    """The style sheet, which is inserted without escaping: its digest in the content security policy must match."""
 
     __slots__ = ()
 
@@ -103,7 +103,7 @@ class _Trusted(str):
 
 
 def _share(value: float) -> str:
-    """A share as a reader wants it.
+    """Format a share as a percentage; small shares get more decimals.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def _share(value: float) -> str:
 
 
 def _cut(value: Any, kind: str = "cell") -> str:
-    """A text of bounded length, without characters that reorder or hide what stands beside it."""
+    """Shorten a text, and replace characters that could reorder or hide the text around it."""
     return shortened(printable(str(value)), _TEXT[kind])
 
 
@@ -135,7 +135,7 @@ def _scores(distribution: Distribution) -> Scores:
         return round(bits / reach * width, 2)
 
     def up(count: float) -> float:
-        """A single event is a visible bar."""
+        """Height of a bar; that of a single event is visible, too."""
         return round(height * (math.log10(count) + 0.3) / (decades + 0.3), 2) if count else 0.0
 
     bars = [
@@ -145,7 +145,7 @@ def _scores(distribution: Distribution) -> Scores:
             width=max(across(step) - 1.0, 0.5),
             height=up(count),
             alarming=k * step >= distribution.alert_bits,
-            says=f"{k * step:g} to {(k + 1) * step:g} bits: {count:,} events",
+            says=f"{k * step:g} to {(k + 1) * step:g} bits: {counted(count, 'event')}",
         )
         for k, count in enumerate(events)
         if count
@@ -159,15 +159,15 @@ def _scores(distribution: Distribution) -> Scores:
     )
 
 
-def _round_step(least: float) -> int:
-    """The smallest of 1, 2, 5, 10, 20, ... that is as large.
+def _round_step(minimum: float) -> int:
+    """The smallest of 1, 2, 5, 10, 20, ... that is at least the minimum.
 
     Examples
     --------
     >>> _round_step(0.3), _round_step(3.2), _round_step(12)
     (1, 5, 20)
     """
-    return next(step for power in itertools.count() for step in _decade(power) if step >= least)
+    return next(step for power in itertools.count() for step in _decade(power) if step >= minimum)
 
 
 def _decade(power: int) -> list[int]:

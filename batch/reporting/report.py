@@ -1,10 +1,10 @@
-"""What a run reports: `anomaly_report.json`, and what `report.html` is drawn from."""
+"""Builds the report of a run, which is written as `anomaly_report.json` and rendered as `report.html`."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -41,7 +41,7 @@ MAX_INCIDENTS = 50
 MAX_USERS = 50
 MAX_REFUSED = 20
 TRAITS = 4
-"""Features told of a group: those in which it differs most from the median user."""
+"""Number of features reported for a group: those in which it differs most from the median user."""
 
 MAX_BARS = 60
 
@@ -59,24 +59,24 @@ def build(
     drift: Mapping[str, float] | None,
     seconds: Mapping[str, float],
 ) -> Report:
-    """Put a run's report together.
+    """Build the report of a run.
 
     Parameters
     ----------
     run_id
-        This run.
+        Id of the run.
     history, detected
-        What was folded, and what was found in it.
+        The folded history, and the results of the detectors.
     settings, algorithm
-        What it was run with; secrets have no place in settings.
+        Parameters of the run; the reported sections of the settings contain no secrets.
     started, finished
         Epoch seconds.
     model
-        The forest and the gate's word on it.
+        The forest and the verdict of the gate.
     drift
-        Population stability index by feature, against the last run.
+        Population stability index of each feature, compared with the last run.
     seconds
-        By step.
+        Duration of each step.
     """
     result, assessment, peers = history.result, detected.assessment, detected.peers
     users = result.users
@@ -94,7 +94,7 @@ def build(
         parameters={"algorithm": algorithm}
         | {name: used[name] for name in ("batch", "detection", "sampling", "training", "clusters", "gate")},
         ranges=[_range(counts) for counts in result.counts],
-        totals=_totals(result.counts, assessment, detected.chosen),
+        totals=_totals(result.counts, assessment, detected.selection),
         refused_first=[Refused(c.partition, *first) for c in result.counts for first in c.refused_first][
             :MAX_REFUSED
         ],
@@ -124,7 +124,7 @@ def _range(counts: Counts) -> Range:
     )
 
 
-def _totals(counts: Sequence[Counts], assessment: Assessment, chosen: Selection) -> Totals:
+def _totals(counts: Sequence[Counts], assessment: Assessment, selection: Selection) -> Totals:
     refused: Counter[str] = Counter()
     for c in counts:
         refused.update(c.refused)
@@ -139,24 +139,24 @@ def _totals(counts: Sequence[Counts], assessment: Assessment, chosen: Selection)
         sampled=found.sampled,
         sampled_alerts=found.sampled_alerted + found.forest_added,
         forest_added=found.forest_added,
-        training_rows=len(chosen.rows),
-        trimmed_share=chosen.trimmed,
+        training_rows=len(selection.rows),
+        trimmed_share=selection.trimmed,
         users=found.users,
         users_at_risk=found.users_at_risk,
     )
 
 
 def _groups(peers: Peers, assessment: Assessment) -> list[PeerGroup]:
-    alerts = np.bincount(peers.group, assessment.user_is_anomaly, minlength=len(peers.groups)).astype(int)
+    at_risk = np.bincount(peers.group, assessment.user_is_anomaly, minlength=len(peers.groups)).astype(int)
     return [
-        PeerGroup(k, group.size, int(alerts[k]), group.small, group.spread, _traits(group))
+        PeerGroup(k, group.size, int(at_risk[k]), group.small, group.spread, _traits(group))
         for k, group in enumerate(peers.groups)
     ]
 
 
 def _traits(group: Group) -> list[Trait]:
-    most = np.argsort(-np.abs(group.apart), kind="stable")[:TRAITS]
-    return [Trait(NAMES[k], float(group.centre[k]), float(group.apart[k])) for k in most if group.apart[k]]
+    largest = np.argsort(-np.abs(group.apart), kind="stable")[:TRAITS]
+    return [Trait(NAMES[k], float(group.centre[k]), float(group.apart[k])) for k in largest if group.apart[k]]
 
 
 def _incident(
@@ -168,7 +168,7 @@ def _incident(
 
 
 def _user_of(incident: Incident, number: Mapping[tuple[int, str], int]) -> int | None:
-    """Index of the user that an incident is about; None for incidents of sources and crowds."""
+    """Index of the user of an incident; None for incidents of sources and of the population."""
     if incident.entity.kind != "user":
         return None
     return number.get((incident.origin.partition, incident.entity.value))
@@ -186,7 +186,7 @@ def _incident_risks(
 
 
 def _worst(users: UserTable, assessment: Assessment) -> list[int]:
-    """UserTable with the highest risk; those against whom nothing speaks are left out."""
+    """Users with the highest risk; users without evidence against them are left out."""
     worst = np.lexsort((np.arange(len(users)), -assessment.user_evidence))[:MAX_USERS]
     return [i for i in worst.tolist() if assessment.user_evidence[i] > 0]
 

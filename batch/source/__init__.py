@@ -1,1 +1,1 @@
-"""Where history comes from: a topic, an archive, files laid out as a topic; and which offsets a run reads."""
+"""Sources of history (a topic, an archive, files laid out like a topic), and the offsets that a run reads."""

@@ -1,4 +1,4 @@
-"""The manifest of an archive: which files it is made of, of which topic, and where each partition goes on."""
+"""The manifest of an archive: its files, its topic, and the first and last offsets of each partition."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamguard.batch.source.offset_range import PlanError
 from streamguard.files.disk import sync
 
 NAME = "_manifest.json"
-"""Readers of data sets (pyarrow, pandas, Spark) pass over names with an underscore."""
+"""Readers of data sets (pyarrow, pandas, Spark) ignore names that start with an underscore."""
 ASIDE = f"{NAME}.partial"
 _FAMILY = "streamguard-archive-"
 FORMAT = f"{_FAMILY}1"
@@ -21,29 +21,30 @@ _PATH = re.compile(r"date=\d{4}-\d{2}-\d{2}/partition=\d+/\d+-\d+\.parquet")
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A range of offsets of one partition, in a file that never changes."""
+    """An offset range of one partition, in a file that never changes."""
 
     path: str
-    """Relative to the archive."""
+    """Path relative to the archive."""
     partition: int
     start: int
     end: int
-    """First offset behind it."""
+    """First offset after the file."""
     rows: int
-    """Fewer than offsets where the topic had offsets without a record."""
+    """Number of rows; smaller than the number of offsets if the topic had offsets without a record."""
     bytes: int
     first_ms: int | None
-    """Of its events, by their own time; None if it holds none."""
+    """Earliest event time, in epoch milliseconds; None if the file has no events."""
     last_ms: int | None
+    """Latest event time, in the same way."""
 
     @property
     def date(self) -> str:
-        """The day it is filed under."""
+        """The date in the file's path."""
         return self.path[len("date=") :].partition("/")[0]
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an archive holds; a file that it does not name is not part of it.
+    """Contents of an archive; a file that the manifest does not list is not part of the archive.
 
     Attributes
     ----------
@@ -52,10 +53,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source
         Identity of the topic.
     starts, ends
-        Of each partition the first offset archived, and the first not archived yet. All records in between are
-        in `files`.
+        First archived offset of each partition, and its first offset that is not archived yet. All records in
+        between are in `files`.
     files
-        Those of a partition in the order of their offsets.
+        Files, sorted by partition and offset.
     """
 
     format: str
@@ -65,11 +66,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: list[File] = []
 
     def of(self, partition: int, start: int, end: int) -> list[File]:
-        """Files with records of a range of offsets, in order."""
+        """Files with records of an offset range, in order."""
         return [f for f in self.files if f.partition == partition and f.start < end and f.end > start]
 
     def save(self, directory: Path) -> None:
-        """Replace the manifest in one step; what it names has to be on the disk already."""
+        """Replace the manifest atomically; the listed files must already be synced to the disk."""
         aside = directory / ASIDE
         with aside.open("wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
@@ -80,12 +81,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(directory: Path) -> Manifest | None:
-    """The manifest of an archive; None if the directory is none, whatever a file of this name may say there.
+    """Read the manifest of an archive; None if the directory is not an archive, even if it has a file of this name.
 
     Raises
     ------
     PlanError
-        If it cannot be read, or contradicts itself.
+        If the manifest cannot be read, or contradicts itself.
     """
     path = directory / NAME
     try:
@@ -99,10 +100,10 @@ def read(directory: Path) -> Manifest | None:
     try:
         manifest = msgspec.json.decode(text, type=Manifest)
     except msgspec.DecodeError as error:
-        raise PlanError(f"{path} is damaged ({error}): restore it, or begin a new archive") from None
+        raise PlanError(f"{path} is damaged ({error}): restore it, or start a new archive") from None
     if manifest.format != FORMAT:
         raise PlanError(
-            f"{path} is of the format {manifest.format}, which this version does not know ({FORMAT})"
+            f"{path} has the format {manifest.format}, but this version reads {FORMAT}: use the version that wrote it"
         )
     at = dict(manifest.starts)
     for file in manifest.files:
@@ -114,7 +115,7 @@ def read(directory: Path) -> Manifest | None:
             <= manifest.ends.get(file.partition, 0)
         ):
             raise PlanError(
-                f"{path} is damaged ({file.path} does not follow the files before it): restore it, or begin a new "
+                f"{path} is damaged ({file.path} does not follow the files before it): restore it, or start a new "
                 "archive"
             )
         at[file.partition] = file.end

@@ -1,4 +1,4 @@
-"""A topic's archive as a source: the topic's partitions, offsets and events, read from Parquet."""
+"""Reads a topic's archive as a source, with the partitions, offsets and events of the topic."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from streamguard.batch.source.sources import rows_at_a_time
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSource:
-    """A topic's archive, as `streamguard.batch.archive` writes it: the topic's partitions, offsets and events."""
+    """A topic's archive, as `streamguard.batch.archive` writes it."""
 
     directory: str
     manifest: Manifest
     kind: str = "archive"
 
     def identity(self) -> dict[str, Any]:
-        """The topic's: a run goes on from the topic to its archive, and back."""
+        """Identity of the topic: a run over the archive can continue a run over the topic, and vice versa."""
         return self.manifest.source
 
     def bounds(self) -> dict[int, tuple[int, int]]:
-        """From the first offset ever archived to the first that is not archived yet."""
+        """First archived offset of each partition, and its first offset that is not archived yet."""
         if not self.manifest.starts:
-            raise PlanError(f"{self.directory}: the archive holds nothing yet: run `streamguard archive`")
+            raise PlanError(f"{self.directory}: the archive is empty: run `streamguard archive`")
         return {p: (start, self.manifest.ends[p]) for p, start in sorted(self.manifest.starts.items())}
 
     def at_time(self, ms: int) -> dict[int, int]:
-        """Of each partition the first offset whose event is not older, by its own time; the end where all are."""
+        """First offset of each partition whose event time is not earlier; the end if all events are earlier."""
         found = {}
         for partition, (_, end) in self.bounds().items():
             later = (f for f in self.manifest.files if f.partition == partition and (f.last_ms or 0) >= ms)
@@ -42,7 +42,7 @@ class ArchiveSource:
         return found
 
     def records(self, offset_range: OffsetRange) -> Records:
-        """Read the partition's files, row group by row group."""
+        """Read the partition's files, a bounded number of rows at a time."""
         from streamguard.batch.source.decoded import to_values
 
         for file in self.manifest.of(offset_range.partition, offset_range.start, offset_range.end):
@@ -53,7 +53,7 @@ class ArchiveSource:
                     yield offsets[a:b], to_values(batch.slice(a, b - a))
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
-        """Whether another look confirms that the archive has no record there."""
+        """Read the offsets again; True if the archive has no record between them."""
         for file in self.manifest.of(partition, start, end):
             for batch in self._batches(file, ["offset"]):
                 a, b = np.searchsorted(batch["offset"].to_numpy(), [start, end])
@@ -70,7 +70,7 @@ class ArchiveSource:
         return file.end
 
     def _batches(self, file: File, columns: list[str] | None) -> Iterator[Any]:
-        """The file's rows, if it is the one that the manifest names."""
+        """Rows of the file, after checking its size and number of rows against the manifest."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -80,8 +80,8 @@ class ArchiveSource:
                 size, rows = path.stat().st_size, table.metadata.num_rows
                 if (size, rows) != (file.bytes, file.rows):
                     raise PlanError(
-                        f"{path} has {rows:,} rows in {size:,} bytes, but the manifest says {file.rows:,} in "
-                        f"{file.bytes:,}: restore the file"
+                        f"{path} has {rows:,} rows in {size:,} bytes, but the manifest lists {file.rows:,} rows in "
+                        f"{file.bytes:,} bytes: restore the file"
                     )
                 yield from table.iter_batches(rows_at_a_time(table.metadata), columns=columns)
         except (OSError, pa.ArrowException) as error:

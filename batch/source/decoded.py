@@ -1,8 +1,8 @@
-"""Records as decoded columns, and columns as records that are scored alike, to the bit.
+"""Converts records to decoded columns, and columns back to records with the same score, to the bit.
 
-Columns bear the names of `streamguard.history.fields`; what is not scored is left out, but for the event's id. Where
-the columns would not give the same event, or the same refusal, again, the record's bytes are kept beside them. That is
-found out by reading back what is about to be written, so it holds whatever a record looks like.
+Columns have the names of `streamguard.history.fields`. Fields that are not scored are left out, except for the event's
+id. If the columns do not reproduce the same event, or the same refusal, the record's bytes are kept beside them. Each
+row is decoded again before it is written to check this, so the guarantee holds for every record.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RAW = "raw"
 
 
 def _columns() -> tuple[dict[str, pa.DataType], dict[str, type[msgspec.Struct]]]:
-    """Arrow type of every scored column, in the order of `Event`; struct of every group of fields."""
+    """Arrow type of every scored column, in the order of `Event`, and the struct of every group of fields."""
     columns: dict[str, pa.DataType] = {}
     groups: dict[str, type[msgspec.Struct]] = {}
     for name, kind in get_type_hints(Event).items():
@@ -52,10 +52,10 @@ SCHEMA = pa.schema(
         pa.field(_RAW, pa.binary()),
     ]
 )
-"""One row a record: its offset, the event's columns (null where absent), and `raw`.
+"""One row per record: its offset, the event's columns (null where absent), and `raw`.
 
-`raw` is the record's bytes where the columns do not say all that is scored. A record that was refused has nothing
-else; a record without a value has only its offset.
+`raw` has the record's bytes if the columns do not contain everything that is scored. A refused record has only its
+offset and `raw`; a record without a value has only its offset.
 """
 
 
@@ -79,12 +79,12 @@ def to_columns(offsets: NDArray[np.int64], values: Sequence[bytes | None]) -> pa
     offsets
         int64 (n,).
     values
-        n records' values.
+        Values of the n records.
 
     Returns
     -------
     RecordBatch
-        n rows of `SCHEMA`, from which `to_values` makes records that are scored alike.
+        n rows of `SCHEMA`, which `to_values` converts to records with the same score.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def to_columns(offsets: NDArray[np.int64], values: Sequence[bytes | None]) -> pa
 
 
 def to_values(batch: pa.RecordBatch) -> list[bytes | None]:
-    """The records of rows of `SCHEMA`; of an event that columns say, a document of what they say."""
+    """Records from rows of `SCHEMA`: the bytes in `raw`, or else a JSON document of the columns."""
     values: list[bytes | None] = _documents(batch)  # type: ignore[assignment]
     raw = batch[_RAW]
     for k in np.flatnonzero(~_filled(batch["timestamp"]) | _filled(raw)).tolist():
@@ -127,20 +127,20 @@ def _scored(events: Sequence[Event]) -> Iterator[tuple[str, pa.Array]]:
         if name not in _GROUPS:
             yield name, pa.array(cells, _SCORED[name])
             continue
-        there = [k for k, part in enumerate(cells) if part is not None]
+        present = [k for k, part in enumerate(cells) if part is not None]
         rows = np.full(len(cells), -1)
-        rows[there] = np.arange(len(there))
+        rows[present] = np.arange(len(present))
         take = pa.array(rows, mask=rows < 0)
         for field in _GROUPS[name].__struct_fields__:
             column = f"{name}.{field}"
-            parts = [getattr(cells[k], field) for k in there]
+            parts = [getattr(cells[k], field) for k in present]
             if field == "response_code":
                 parts = [code if code is None else str(code) for code in parts]
             yield column, pa.array(parts, _SCORED[column]).take(take)
 
 
 def _documents(batch: pa.RecordBatch) -> list[bytes]:
-    """Every row as the JSON of its event."""
+    """JSON of the event of every row."""
     n = batch.num_rows
     fields: list[Sequence[Any]] = []
     for name in Event.__struct_fields__:
@@ -155,22 +155,22 @@ def _documents(batch: pa.RecordBatch) -> list[bytes]:
 
 
 def _parts(batch: pa.RecordBatch, group: str) -> list[Any]:
-    """Of every row the struct of a group of fields; None where none of them is there."""
+    """Struct of a group of fields, for every row; None where all fields of the group are absent."""
     make = _GROUPS[group]
     columns = [batch[f"{group}.{field}"] for field in make.__struct_fields__]
-    there = np.flatnonzero(np.logical_or.reduce([_filled(column) for column in columns]))
+    present = np.flatnonzero(np.logical_or.reduce([_filled(column) for column in columns]))
     parts: list[Any] = [None] * batch.num_rows
-    cells = [column.take(pa.array(there)).to_pylist() for column in columns]
+    cells = [column.take(pa.array(present)).to_pylist() for column in columns]
     if group == "dns_details":
         code = make.__struct_fields__.index("response_code")
         cells[code] = [_code(text) for text in cells[code]]
-    for k, part in zip(there.tolist(), map(make, *cells), strict=True):
+    for k, part in zip(present.tolist(), map(make, *cells), strict=True):
         parts[k] = part
     return parts
 
 
 def _code(text: str | None) -> str | int | None:
-    """A response code, which is a text or a number: what looks like a number was more likely one."""
+    """A response code, which is a text or a number; digits are read as a number, because that is more likely."""
     return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 16 else text
 
 
@@ -182,5 +182,5 @@ def _filled(column: pa.Array) -> NDArray[np.bool_]:
 def _id_of(value: bytes | None) -> str | None:
     try:
         return _identified(value).event_id  # type: ignore[arg-type]
-    except (ValueError, RecursionError):  # an id that is no text is not scored either
+    except (ValueError, RecursionError):  # an id that is not a text is dropped: it is not scored
         return None

@@ -1,4 +1,4 @@
-"""A range of offsets of one partition: what a task reads, and the check that it was read as planned."""
+"""An offset range of one partition, its records in chunks, and the check that they were read as planned."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from streamguard.errors import DataError
 
 CHUNK = 4096
 NAMED = 5
-"""Refused records, and gaps, that are told one by one."""
+"""Maximum number of refused records, and of gaps, that are listed individually."""
 
 Records = Iterable[tuple[NDArray[np.int64], list[bytes | None]]]
 """Chunks of any size, in offset order: offsets int64 (n,), and n values."""
 
 
 class PlanError(DataError):
-    """What was read is not what was planned, or cannot be; the message names partition and offset."""
+    """The planned records are unavailable, or others were read; the message states partition and offset where known."""
 
 
 @dataclass(frozen=True, slots=True)
 class OffsetRange:
-    """What one task has to fold.
+    """The offsets that one task folds.
 
     Attributes
     ----------
     partition
-        Its number.
+        Number of the partition.
     start, end
-        First offset, and first offset behind the last.
+        First offset, and first offset after the range.
     earlier
-        File of an earlier run that ended at `start`; None to begin anew.
+        File of an earlier run that ended at `start`; None for a new history.
     """
 
     partition: int
@@ -45,42 +45,42 @@ class OffsetRange:
 
 
 class Counts(msgspec.Struct, forbid_unknown_fields=True):
-    """What was read of one partition in this run."""
+    """Counts of the records read from one partition in this run."""
 
     partition: int
     start: int
     """First planned offset."""
     end: int
-    """First offset behind the plan."""
+    """First offset after the plan."""
     records: int = 0
     events: int = 0
     alerted: int = 0
     refused: dict[str, int] = {}
-    """Records that are no events, by reason."""
+    """Records that are not events, by reason."""
     refused_first: list[tuple[int, str, str]] = []
-    """The first few: offset, reason, detail."""
+    """The first few refused records: offset, reason, detail."""
     gaps: list[tuple[int, int]] = []
     """The first few ranges of offsets without a record, end exclusive."""
     missing: int = 0
-    """Offsets without a record: transaction markers and aborted records, or a broken plan."""
+    """Offsets without a record: transaction markers and aborted records, or planned records that were not read."""
     first_ms: int | None = None
     last_ms: int | None = None
 
 
 def partition_file(directory: str | Path, partition: int) -> Path:
-    """Where a directory has a partition, folded or laid out by `streamguard.batch.source.partition_files`."""
+    """Path of a partition's file, folded or laid out by `streamguard.batch.source.partition_files`."""
     return Path(directory) / f"partition-{partition:04d}.parquet"
 
 
 def checked(
     offset_range: OffsetRange, records: Records, counts: Counts
 ) -> Iterator[tuple[NDArray[np.int64], list[bytes | None]]]:
-    """Chunks of a bounded size, in the order of the plan; records and offsets without one are counted.
+    """Records in chunks of a bounded size; counts the records, and the offsets without a record.
 
     Raises
     ------
     PlanError
-        If a record is outside the offset_range or not behind the one before it.
+        If a record is outside the offset range, or its offset does not follow that of the previous record.
     """
     at = offset_range.start
     for offsets, values in _chunks(records):
@@ -104,8 +104,8 @@ def _check(offset_range: OffsetRange, at: int, offsets: NDArray[np.int64]) -> No
     if len(wrong):
         k = wrong[0]
         raise PlanError(
-            f"partition {offset_range.partition}: offset {offsets[k]} came after {before[k]}, but the plan is every "
-            f"offset from {offset_range.start} to {offset_range.end - 1}, once, in order"
+            f"partition {offset_range.partition}: offset {offsets[k]} came after {before[k]}, but the plan is to read "
+            f"the offsets from {offset_range.start} to {offset_range.end - 1} in order, each once"
         )
 
 

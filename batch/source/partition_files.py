@@ -1,4 +1,4 @@
-"""Lays a file of events out as a topic would be: users spread over partitions, rows numbered as offsets."""
+"""Lays files of events out like a topic: users are spread over partitions, and rows are numbered as offsets."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from streamguard.history.partitioner import partition_of
 
 _GROUP_ROWS = 16_384
 _PENDING_BYTES = 32_000_000
-"""Over all partitions."""
+"""Maximum size of the records that wait to be written, over all partitions."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """Files laid out by `streamguard.batch.source.partition_files`, one a partition, with offset and value."""
+    """Files written by `spool`, one per partition, with the columns offset and value."""
 
     directory: str
     ends: tuple[int, ...]
     kind: str = "files"
 
     def identity(self) -> dict[str, Any]:
-        """Files are folded anew each time."""
+        """Directory of the files; each run has its own, so files are always folded from the beginning."""
         return {"directory": self.directory}
 
     def bounds(self) -> dict[int, tuple[int, int]]:
-        """From 0 to the number of rows."""
+        """0, and the number of rows, for each partition."""
         return {partition: (0, end) for partition, end in enumerate(self.ends)}
 
     def at_time(self, ms: int) -> dict[int, int]:  # noqa: ARG002
-        """EventTable are chosen by time when the files are laid out."""
-        raise PlanError("files laid out as a topic have no times")
+        """Not supported: `spool` selects events by time."""
+        raise PlanError("files laid out like a topic have no index by time")
 
     def records(self, offset_range: OffsetRange) -> Records:
-        """Read the partition's file, row group by row group."""
+        """Read the partition's file, a bounded number of rows at a time."""
         return _rows(partition_file(self.directory, offset_range.partition), offset_range)
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:  # noqa: ARG002
-        """EventTable have no gaps."""
+        """True only for an empty range: rows have no gaps."""
         return start == end
 
 
@@ -63,8 +63,8 @@ def _rows(path: Path, offset_range: OffsetRange) -> Iterator[tuple[Any, list[byt
         if inside.all():
             yield offsets, batch["value"].to_pylist()
         elif inside.any():
-            chosen = np.flatnonzero(inside)
-            yield offsets[chosen], batch["value"].take(chosen).to_pylist()
+            selected = np.flatnonzero(inside)
+            yield offsets[selected], batch["value"].take(selected).to_pylist()
 
 
 def spool(
@@ -74,34 +74,34 @@ def spool(
     partitions: int,
     since_ms: int | None = None,
     until_ms: int | None = None,
-    most: int | None = None,
+    max_records: int | None = None,
 ) -> FileSource:
-    """Read a file, or the files of a directory by name, and write one file a partition.
+    """Read a file, or the files of a directory sorted by name, and write one file per partition.
 
     Parameters
     ----------
     source
         JSON lines, CSV or Parquet; `-` for JSON lines from standard input.
     directory
-        Made if missing.
+        Output directory; it is created if missing.
     partitions
-        UserTable are spread over them as Kafka's default partitioner does.
+        Number of partitions; users are spread over them by Kafka's default partitioner.
     since_ms, until_ms
-        Events outside are left out, by their own time; what is no event is kept, to be counted.
-    most
-        EventTable at the most.
+        Events outside these event times are left out. Records that are not events are kept, so that they are counted.
+    max_records
+        Maximum number of records.
 
     Raises
     ------
     PlanError
-        If nothing can be read.
+        If a file cannot be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     directory.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([("offset", pa.int64()), ("value", pa.binary())])
-    of = lru_cache(65_536)(lambda user: partition_of(user.encode(), partitions))
+    partition = lru_cache(65_536)(lambda user: partition_of(user.encode(), partitions))
     ends = [0] * partitions
     pending: list[list[bytes | None]] = [[] for _ in range(partitions)]
     held = [0] * partitions
@@ -120,8 +120,8 @@ def spool(
         held[p] = 0
 
     try:
-        for user, value in islice(_values(source, since_ms, until_ms), most):
-            p = of(user)
+        for user, value in islice(_values(source, since_ms, until_ms), max_records):
+            p = partition(user)
             pending[p].append(value)
             ends[p] += 1
             held[p] += len(value or b"")
@@ -136,28 +136,28 @@ def spool(
 
 
 def check_files(source: str) -> None:
-    """Look whether there is what `spool` would read, without reading it.
+    """Check that the input of `spool` exists, without reading it.
 
     Raises
     ------
     PlanError
-        If there is nothing, or it cannot be opened.
+        If there is no file, or a file cannot be opened.
     """
     for file in _files(source):
-        with _planned(file):
+        with _as_plan_error(file):
             check(file)
 
 
 def _values(source: str, since: int | None, until: int | None) -> Iterator[tuple[str, bytes | None]]:
     for file in _files(source):
-        with _planned(file):
+        with _as_plan_error(file):
             for batch in read(file):
                 yield from _of_batch(batch, since, until)
 
 
 @contextmanager
-def _planned(file: str) -> Iterator[None]:
-    """What is wrong with a file is wrong with the plan."""
+def _as_plan_error(file: str) -> Iterator[None]:
+    """Raise an error of the file as a `PlanError`."""
     try:
         yield
     except HistoryError as error:

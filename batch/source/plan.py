@@ -1,4 +1,4 @@
-"""Which offsets of which partitions a run reads: from where the earlier run ended, to where the topic ends now."""
+"""Computes the offset ranges that a run reads: from the end of the earlier run to the current end of the topic."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from typing import Protocol
 
 from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError
 from streamguard.batch.source.sources import Source
+from streamguard.text import counted
 
 Limit = int | Mapping[int, int]
-"""Epoch milliseconds of a record's time, or offsets by partition."""
+"""A record's time in epoch milliseconds, or offsets by partition."""
 
 
 class Before(Protocol):
-    """What a run goes on from."""
+    """The history or archive that a run continues."""
 
     @property
     def name(self) -> str:
-        """For sentences."""
+        """Name in error messages."""
 
     @property
-    def sooner(self) -> str:
-        """How not to come too late for expiring records."""
+    def expiry_remedy(self) -> str:
+        """Remedy if records expired before a run read them, and how to prevent that."""
 
     @property
-    def anew(self) -> str:
-        """How to begin without it."""
+    def loss_remedy(self) -> str:
+        """Remedy if the topic lost records or was created again."""
 
     @property
     def ends(self) -> Mapping[int, int]:
-        """First offset not read yet, by partition."""
+        """First offset that was not read yet, by partition."""
 
     def file(self, partition: int) -> str | None:
-        """What there is of a partition, for a offset_range's `earlier`."""
+        """File of a partition, for the attribute `earlier` of its offset range."""
 
 
 def plan(
@@ -41,23 +42,23 @@ def plan(
     *,
     since: Limit | None = None,
     until: Limit | None = None,
-    most: int | None = None,
+    max_records: int | None = None,
 ) -> list[OffsetRange]:
-    """Numbers for every partition: what is there now, cut to what was asked for.
+    """Offset range of every partition: the available records, within the given limits.
 
     Parameters
     ----------
     since
-        Where to begin, without an earlier run.
+        First record to read, if there is no earlier run.
     until
-        What to leave out: records from this time or offset on.
-    most
-        Records at the most, shared fairly among the partitions; the rest is the next run's.
+        First record to leave out.
+    max_records
+        Maximum number of records, shared fairly among the partitions; the next run reads the rest.
 
     Raises
     ------
     PlanError
-        If what should be read is not there (any more).
+        If records to read are missing or have expired.
     """
     bounds = source.bounds()
     begin = _resolve(source, since, bounds) if since is not None else {}
@@ -69,7 +70,7 @@ def plan(
             start = before.ends[partition]
             _check_continues(source, before, partition, first, end)
         ranges[partition] = start, max(start, min(end, stop.get(partition, end)))
-    shares = _shares({p: end - start for p, (start, end) in ranges.items()}, most)
+    shares = _shares({p: end - start for p, (start, end) in ranges.items()}, max_records)
     return [
         OffsetRange(p, start, start + shares[p], before.file(p) if before else None)
         for p, (start, _) in ranges.items()
@@ -82,15 +83,14 @@ def _check_continues(source: Source, before: Before, partition: int, first: int,
     where = "the archive" if archive else "the topic"
     ended = f"partition {partition}: {before.name} ended at offset {start}, but {where}"
     if start < first:
-        why = "are not in it" if archive else "expired unread"
-        raise PlanError(
-            f"{ended} begins at {first} now: {first - start:,} records {why}; {before.sooner}, or {before.anew}"
-        )
+        missing = counted(first - start, "record")
+        why = f"it lacks {missing}" if archive else f"{missing} expired unread"
+        raise PlanError(f"{ended} begins at {first} now: {why}; {before.expiry_remedy}")
     if start > end and archive:
         raise PlanError(f"{ended} ends at {end}: run `streamguard archive` first, or read the topic")
     if start > end:
         raise PlanError(
-            f"{ended} ends at {end}: records were lost, or the topic was made again; {before.anew}"
+            f"{ended} ends at {end}: records were lost, or the topic was created again; {before.loss_remedy}"
         )
 
 
@@ -99,24 +99,28 @@ def _resolve(source: Source, limit: Limit, bounds: Mapping[int, tuple[int, int]]
         return source.at_time(limit)
     for partition, offset in limit.items():
         if partition not in bounds:
-            raise PlanError(f"partition {partition}: not there; there are {', '.join(map(str, bounds))}")
+            raise PlanError(
+                f"partition {partition} does not exist; the partitions are {', '.join(map(str, bounds))}"
+            )
         first, end = bounds[partition]
         if not first <= offset <= end:
-            raise PlanError(f"partition {partition}: offset {offset} is not there; it has {first} to {end}")
+            raise PlanError(
+                f"partition {partition}: offset {offset} does not exist; the limits are {first} to {end}"
+            )
     return limit
 
 
-def _shares(sizes: Mapping[int, int], most: int | None) -> dict[int, int]:
-    """How many records of each partition are read: small partitions whole, the others alike.
+def _shares(sizes: Mapping[int, int], max_records: int | None) -> dict[int, int]:
+    """Number of records to read from each partition: all records of small ones, and equal shares of the others.
 
     Examples
     --------
     >>> _shares({0: 10, 1: 100, 2: 300}, 200)
     {0: 10, 1: 95, 2: 95}
     """
-    if most is None:
+    if max_records is None:
         return dict(sizes)
-    shares, left = {}, most
+    shares, left = {}, max_records
     for k, (partition, size) in enumerate(sorted(sizes.items(), key=lambda item: item[1])):
         shares[partition] = min(size, left // (len(sizes) - k))
         left -= shares[partition]
@@ -124,24 +128,24 @@ def _shares(sizes: Mapping[int, int], most: int | None) -> dict[int, int]:
 
 
 def check_read(source: Source, counts: Iterable[Counts]) -> None:
-    """Look again for what was not read: transactions leave offsets without a record, a broken read does too.
+    """Read gaps again: transactions leave offsets without a record, and so does an incomplete read.
 
-    Only the first few gaps of each partition are looked at: a topic of transactions has one after each.
+    Only the first few gaps of each partition are checked: with transactions, a topic has a gap after each of them.
 
     Raises
     ------
     PlanError
-        If something planned was not read.
+        If planned records were not read.
     """
     for c in counts:
         if c.records + c.missing != c.end - c.start:
             raise PlanError(
-                f"partition {c.partition}: {c.records} records and {c.missing} offsets without one, but "
-                f"{c.end - c.start} offsets were planned"
+                f"partition {c.partition}: {c.records} records and {c.missing} offsets without a record were "
+                f"read, but {c.end - c.start} offsets were planned"
             )
         for start, end in c.gaps:
             if not source.nothing_between(c.partition, start, end):
                 raise PlanError(
-                    f"partition {c.partition}: offsets {start} to {end - 1} were planned and are there, but were "
-                    "not read"
+                    f"partition {c.partition}: offsets {start} to {end - 1} were planned and have records, but were "
+                    "not read: run again"
                 )

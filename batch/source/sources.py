@@ -1,4 +1,4 @@
-"""Where history is read from: a Kafka topic, its archive, or files laid out as a topic would be."""
+"""The interface of a source of history, and its implementation for a Kafka topic."""
 
 from __future__ import annotations
 
@@ -15,63 +15,63 @@ from streamguard.errors import UnavailableError
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
 
 READ_ROWS, READ_BYTES = 4096, 32_000_000
-"""In memory at a time, about; a single record may have a megabyte."""
+"""Approximate limits of the rows in memory at a time; a single record may have a megabyte."""
 _PORTION = 64
-"""Records that are asked for at once, before anybody knows how large they are."""
+"""Maximum number of records per request to the client; their sizes are unknown before."""
 _PATIENCE = 30.0
-"""Seconds that a broker may be silent."""
+"""Seconds to wait for an answer or a record of a broker."""
 _PAUSE = 0.2
-"""Seconds that a client waits for more before it hands on what it has."""
+"""Seconds that the client waits for more records before it returns those that it has."""
 
 
 class Source(Protocol):
-    """What can be folded, partition by partition; small enough to be sent to tasks."""
+    """Records that can be folded partition by partition; the object itself is small and is sent to tasks."""
 
     @property
     def kind(self) -> str:
         """`kafka`, `archive` or `files`."""
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for a run to go on from an earlier one."""
+        """Identity of the source; a run continues only a history with the same identity."""
 
     def bounds(self) -> dict[int, tuple[int, int]]:
-        """Of each partition the first offset there is, and the first that is not there yet."""
+        """First available offset of each partition, and the first offset after its last record."""
 
     def at_time(self, ms: int) -> dict[int, int]:
-        """Of each partition the first offset that is not older; the end where all are."""
+        """First offset of each partition that is not earlier than the time; the end if all records are earlier."""
 
     def records(self, offset_range: OffsetRange) -> Records:
-        """The records of a offset_range."""
+        """Records of an offset range."""
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
-        """Whether another look confirms that there is no record in a gap."""
+        """Read a gap again; True if it has no record."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaSource:
-    """A topic, read committed."""
+    """A Kafka topic, of which only committed records are read."""
 
     brokers: Brokers
     topic: str
     kind: str = "kafka"
 
     def identity(self) -> dict[str, Any]:
-        """Topic and Kafka's id for it, which a topic made again under the same name does not have."""
+        """Name of the topic and Kafka's id of it; a topic created again under the same name has another id."""
         from confluent_kafka import KafkaException, TopicCollection
         from confluent_kafka.admin import AdminClient
 
-        heard = ClientErrors()
-        admin = AdminClient(self.brokers.librdkafka(error_cb=heard))
+        errors = ClientErrors()
+        admin = AdminClient(self.brokers.librdkafka(error_cb=errors))
         try:
-            metadata(admin, heard, _PATIENCE)
+            metadata(admin, errors, _PATIENCE)
             described = admin.describe_topics(TopicCollection([self.topic]), request_timeout=_PATIENCE)
             return {"topic": self.topic, "topic_id": str(described[self.topic].result().topic_id)}
         except KafkaException as error:
             admin.poll(0)
-            raise self._unavailable(error, heard) from None
+            raise self._unavailable(error, errors) from None
 
     def bounds(self) -> dict[int, tuple[int, int]]:
-        """First and last stable offsets, as they are now."""
+        """First offset and last stable offset of each partition at this moment."""
         from confluent_kafka import TopicPartition
 
         with self._consumer() as consumer:
@@ -84,16 +84,16 @@ class KafkaSource:
             }
 
     def at_time(self, ms: int) -> dict[int, int]:
-        """Of each partition the first offset whose record is not older; the end where all are."""
+        """First offset of each partition whose record time is not earlier; the end if all records are earlier."""
         from confluent_kafka import TopicPartition
 
         bounds = self.bounds()
         with self._consumer() as consumer:
-            asked = [TopicPartition(self.topic, partition, ms) for partition in bounds]
-            found = consumer.offsets_for_times(asked, timeout=_PATIENCE)
+            times = [TopicPartition(self.topic, partition, ms) for partition in bounds]
+            found = consumer.offsets_for_times(times, timeout=_PATIENCE)
         return {tp.partition: tp.offset if tp.offset >= 0 else bounds[tp.partition][1] for tp in found}
 
-    def _unavailable(self, error: Any, heard: ClientErrors) -> UnavailableError:
+    def _unavailable(self, error: Any, errors: ClientErrors) -> UnavailableError:
         from confluent_kafka import KafkaError
 
         where = f"Kafka at {self.brokers}"
@@ -101,35 +101,38 @@ class KafkaSource:
             return UnavailableError(
                 f"{where} has no topic {self.topic}: run `streamguard topics create`, or set kafka.events_topic"
             )
-        reason, remedy = heard.reason(
+        reason, remedy = errors.reason(
             error.args[0], "start one with `streamguard broker`, or set kafka.bootstrap_servers"
         )
-        return UnavailableError(f"{where} does not answer for the topic {self.topic} ({reason}): {remedy}")
+        return UnavailableError(
+            f"{where} does not answer requests for the topic {self.topic} ({reason}): {remedy}"
+        )
 
     def records(self, offset_range: OffsetRange) -> Records:
-        """Consume the offset_range; ends where it does, markers and aborted records left out."""
+        """Consume the offset range, without transaction markers and aborted records."""
         from confluent_kafka import KafkaError, TopicPartition
 
         with self._consumer() as consumer:
             consumer.assign([TopicPartition(self.topic, offset_range.partition, offset_range.start)])
-            at, heard = offset_range.start, time.monotonic()
+            at, last_message = offset_range.start, time.monotonic()
             good: list[Any] = []
             size = 0
             while at < offset_range.end:
-                # It waits for as many as it is asked for: no more than there are, and not for long.
+                # The client waits for the requested number, so no more records are requested than are left.
                 messages = consumer.consume(min(_PORTION, offset_range.end - at), timeout=_PAUSE)
                 if messages:
-                    heard = time.monotonic()
-                elif time.monotonic() > heard + _PATIENCE:
+                    last_message = time.monotonic()
+                elif time.monotonic() > last_message + _PATIENCE:
                     raise PlanError(
-                        f"partition {offset_range.partition}: Kafka at {self.brokers} sends nothing more at "
-                        f"offset {at}, but the plan goes on to {offset_range.end - 1}"
+                        f"partition {offset_range.partition}: Kafka at {self.brokers} sent no record at "
+                        f"offset {at} for {_PATIENCE:.0f} s, but the plan ends at {offset_range.end - 1}: check the "
+                        "brokers, and run again"
                     )
                 for message in messages:
                     error = message.error()
                     if error is not None and error.code() != KafkaError._PARTITION_EOF:
                         raise PlanError(
-                            f"partition {offset_range.partition}: cannot read on at offset {at}: {error.str()}"
+                            f"partition {offset_range.partition}: cannot read at offset {at}: {error.str()}"
                         )
                     if error is None and message.offset() < offset_range.end:
                         good.append(message)
@@ -141,19 +144,19 @@ class KafkaSource:
                     good, size = [], 0
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
-        """Whether another look confirms that no committed record is there."""
+        """Read the gap again; True if it has no committed record."""
         return not any(True for _ in self.records(OffsetRange(partition, start, end)))
 
     @contextmanager
     def _consumer(self) -> Iterator[Any]:
         from confluent_kafka import Consumer, KafkaException
 
-        heard = ClientErrors()
+        errors = ClientErrors()
         consumer = Consumer(
             self.brokers.librdkafka()
             | {
-                "error_cb": heard,
-                "group.id": "streamguard-retrain",  # asked for by the client; nothing is ever committed
+                "error_cb": errors,
+                "group.id": "streamguard-retrain",  # required by the client; no offset is ever committed
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "enable.partition.eof": True,
@@ -161,20 +164,20 @@ class KafkaSource:
                 "auto.offset.reset": "error",
                 "fetch.message.max.bytes": 4_194_304,
                 "queued.max.messages.kbytes": READ_BYTES // 1000,
-                "fetch.queue.backoff.ms": 10,  # a full queue is looked at again after a second otherwise
+                "fetch.queue.backoff.ms": 10,  # by default, a full queue is checked again only after a second
             }
         )
         try:
             yield consumer
         except KafkaException as error:
             consumer.poll(0)
-            raise self._unavailable(error, heard) from None
+            raise self._unavailable(error, errors) from None
         finally:
             consumer.close()
 
 
 def rows_at_a_time(metadata: Any) -> int:
-    """How many rows of a Parquet file are read at a time, so that even those of its widest part fit."""
+    """Number of rows of a Parquet file to read at a time, so that rows of its widest row group fit `READ_BYTES`."""
     groups = (metadata.row_group(k) for k in range(metadata.num_row_groups))
     width = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
     return min(READ_BYTES // (width + 1) + 1, READ_ROWS)

@@ -1,6 +1,6 @@
-"""Stock Faust on a topic: one RocksDB table get and set an event, or nothing at all; prints its CPU as JSON.
+"""Stock Faust on a topic: one RocksDB table get and set per event, or no work at all; prints its CPU as JSON.
 
-Run by `bench.backlog`: faust_table.py BOOTSTRAP TOPIC PARTITIONS EVENTS DIRECTORY table|empty
+`bench.backlog` runs it: faust_table.py BOOTSTRAP TOPIC PARTITIONS EVENTS DIRECTORY table|empty
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import faust
 
 bootstrap, topic, partitions, events, directory, mode = sys.argv[1:]
 last = int(events)
-first = last // 10  # until then the worker starts and fills its buffers
+first = last // 10  # the worker starts and fills its buffers before this event
 
 app = faust.App(
     f"faust-{mode}-{uuid.uuid4().hex[:8]}",
@@ -47,5 +47,5 @@ async def count(stream):  # type: ignore[no-untyped-def]
 
 
 worker = faust.Worker(app, loglevel="ERROR", quiet=True, redirect_stdouts=False)
-worker.spinner = None  # it writes to standard output
+worker.spinner = None  # the spinner would write to standard output
 worker.execute_from_commandline()

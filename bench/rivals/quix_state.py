@@ -1,7 +1,7 @@
-"""Quix Streams on a topic: one state get and set an event, nothing else; prints its CPU as JSON.
+"""Quix Streams on a topic: one state get and set per event and no other work; prints its CPU as JSON.
 
-Run by `bench.backlog` in an environment of its own: quix_state.py BOOTSTRAP TOPIC EVENTS
-DIRECTORY json|bytes (json is what it does unless told otherwise)
+`bench.backlog` runs it in a separate environment: quix_state.py BOOTSTRAP TOPIC EVENTS DIRECTORY json|bytes
+(json is the default deserializer of Quix Streams)
 """
 
 import json
@@ -13,7 +13,7 @@ from quixstreams import Application
 
 bootstrap, topic, events, directory, values = sys.argv[1:]
 last = int(events)
-first = last // 10  # until then it starts and fills its buffers
+first = last // 10  # the program starts and fills its buffers before this event
 seen, begun = 0, 0.0
 
 app = Application(
@@ -35,5 +35,5 @@ def count(_, state):
 
 frame = app.dataframe(app.topic(topic, key_deserializer="bytes", value_deserializer=values))
 frame.update(count, stateful=True)
-app.run(count=last)  # returns when all is committed: state is written at commits, not at each event
+app.run(count=last)  # returns when all is committed, because state is written at commits, not at each event
 print(json.dumps({"us": (time.process_time() - begun) / (seen - first) * 1e6}), flush=True)

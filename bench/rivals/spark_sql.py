@@ -1,8 +1,9 @@
 """The 28 features in plain Spark SQL, by window functions over a DataFrame that is parsed once and persisted.
 
-Run by `bench.batch` in a process of its own: spark_sql.py BOOTSTRAP TOPIC DIRECTORY. It starts Spark as a retrain
-does, and leaves what a retrain keeps: a tenth of the events, and each user's last one, with their features. It is
-kinder than the fold: no decay, no score, no patterns, no state to go on from. Prints rows, users and seconds as JSON.
+`bench.batch` runs it in a separate process: spark_sql.py BOOTSTRAP TOPIC DIRECTORY. It starts Spark as a retrain does,
+and writes a tenth of the events and each user's last event with their features, as a retrain keeps them. It does less
+than the fold: no decay, no score, no patterns, and no state to continue from. It prints rows, users and seconds as
+JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, Window, WindowSpec
-from pyspark.sql import functions as F  # noqa: N812 (as everybody writes it)
+from pyspark.sql import functions as F  # noqa: N812 (the usual name in Spark code)
 
 from streamguard.batch.engines.session import opened
 from streamguard.batch.engines.spark import reader_options
@@ -37,7 +38,7 @@ VALUES = ("host", "agent", "resource", "hour", "source_ip", "network", "location
 
 
 def parsed(records: DataFrame) -> DataFrame:
-    """Events with the values that features are of, those of a user together."""
+    """Parse records into the values that features need; the events of a user are in one partition."""
     e = records.select("partition", F.from_json(F.col("value").cast("string"), FIELDS).alias("e"))
     volume = F.coalesce(
         F.col("e.network_details.bytes_sent") + F.col("e.network_details.bytes_received"),
@@ -68,24 +69,24 @@ def parsed(records: DataFrame) -> DataFrame:
 
 
 def of_user() -> WindowSpec:
-    """The user's events in order."""
+    """Window of the user's events, in order."""
     return Window.partitionBy("user").orderBy("ts")
 
 
 def within(milliseconds: int) -> WindowSpec:
-    """The user's events up to now that are not older."""
+    """Window of the user's events of the last `milliseconds`, with the current event."""
     return of_user().rangeBetween(-milliseconds, 0)
 
 
 def deviation(value: str) -> Column:
-    """Standard score against the user's events before."""
+    """Standard score of a value compared with the user's earlier events."""
     before = of_user().rowsBetween(Window.unboundedPreceding, -1)
     mean, spread = F.avg(value).over(before), F.stddev_samp(value).over(before)
     return F.coalesce((F.col(value) - mean) / (spread + 1.0), F.lit(0.0))
 
 
 def features(events: DataFrame) -> DataFrame:
-    """The 28 columns, for each event."""
+    """The 28 features of each event, as columns."""
     one, by_user = F.lit(1), of_user()
     so_far = by_user.rowsBetween(Window.unboundedPreceding, 0)
     busy = events.groupBy("hour").count()
@@ -158,7 +159,7 @@ def features(events: DataFrame) -> DataFrame:
 
 
 def main(bootstrap: str, topic: str, directory: str) -> None:
-    """Fold nothing: compute, and write what is kept."""
+    """Compute the features of a topic, and write the rows that a retrain would keep."""
     begun = time.perf_counter()
     source = KafkaSource(Brokers(bootstrap), topic)
     planned = {p: OffsetRange(p, start, end) for p, (start, end) in source.bounds().items()}

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Starts what the image is asked for, in its own place, with compiled kernels where they can be written.
+# Copies the compiled kernels to a writable directory, then replaces itself with the requested command.
 set -eu
 
-# Kernels were compiled when the image was built. Numba wants to write where it reads them, the image is read-only:
-# so they are copied (under 1 MB), over those that another image may have left there.
+# Kernels are compiled when the image is built. Numba needs write access to their directory, but the image is read-only.
+# So they are copied (under 1 MB), and replace kernels that another image may have left there.
 mkdir -p "$NUMBA_CACHE_DIR"
 cp -R "$KERNELS/." "$NUMBA_CACHE_DIR"
 
@@ -14,7 +14,7 @@ if [ "${1-}" = job ]; then
 fi
 case ${1-} in
 executor)
-    # What Spark asks of a pod that it starts on Kubernetes; SPARK_JAVA_OPT_0, 1, ... are the JVM's flags, in order.
+    # Command of a pod that Spark starts on Kubernetes; SPARK_JAVA_OPT_0, 1, ... are the flags of the JVM, in order.
     k=0
     set --
     while option=$(printenv "SPARK_JAVA_OPT_$k"); do
@@ -35,7 +35,7 @@ spark-submit)
 esac
 [ "$job" ] || exec "$@"
 
-# A retrain as a Job: a model that the gate has refused (3) is told, and is no failure of the run.
+# A retrain as a Job: exit code 3 (no model was promoted) is reported, and is not a failure of the run.
 "$@" &
 trap "kill -TERM $!" TERM
 code=0

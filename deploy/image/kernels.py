@@ -1,4 +1,4 @@
-"""Compiles every kernel that a worker uses into `NUMBA_CACHE_DIR`, when an image is built."""
+"""Compiles all kernels of a worker into `NUMBA_CACHE_DIR` while an image is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives names to what `spark-submit` and executors need: Spark, its Java, Kafka's connector, the retrain."""
+"""Creates links to Spark, its Java, the Kafka connector and the retrain, for `spark-submit` and executors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamguard.jvm.spark_connector import spark_connector
 
 
 def main(directory: Path) -> None:
-    """Make the links `spark`, `java`, `connector` and `retrain.py`."""
+    """Create the links `spark`, `java`, `connector` and `retrain.py`."""
     jvm = Jvm()
     (directory / "spark").symlink_to(jvm.spark)
     (directory / "java").symlink_to(jvm.environment["JAVA_HOME"])

@@ -1,4 +1,4 @@
-"""`python -m deploy.kubernetes.generate`: resources made from the files that Prometheus and Grafana read elsewhere."""
+"""`python -m deploy.kubernetes.generate` writes Kubernetes resources from the files of Prometheus and Grafana."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LABELS = {"app.kubernetes.io/name": "streamguard"}
 
 
 def resources() -> Mapping[Path, str]:
-    """File -> YAML."""
+    """Path and YAML of each file."""
     return {
         COMPONENTS / "monitoring" / "prometheus-rule.yaml": _text("grafana/prometheus/rules", [_rule()]),
         COMPONENTS / "dashboards" / "dashboards.yaml": _text("grafana/dashboards", _dashboards()),
@@ -22,7 +22,7 @@ def resources() -> Mapping[Path, str]:
 
 
 def _rule() -> dict[str, Any]:
-    """The groups of all rule files, by the files' names."""
+    """Resource with the groups of all rule files, in the order of the file names."""
     groups = [
         group
         for path in sorted((GRAFANA / "prometheus" / "rules").glob("*.yml"))
@@ -37,7 +37,7 @@ def _rule() -> dict[str, Any]:
 
 
 def _dashboards() -> list[dict[str, Any]]:
-    """One ConfigMap each, with the label that the sidecar of Grafana's chart looks for."""
+    """One ConfigMap for each dashboard, with the label that the sidecar of Grafana's chart selects."""
     return [
         {
             "apiVersion": "v1",
@@ -53,7 +53,7 @@ def _dashboards() -> list[dict[str, Any]]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of many lines stay readable."""
+    """Dumper that keeps multi-line texts readable."""
 
 
 _Dumper.add_representer(
@@ -65,13 +65,13 @@ _Dumper.add_representer(
 
 
 def _text(origin: str, documents: list[dict[str, Any]]) -> str:
-    head = f"# Made by deploy/kubernetes/generate.py from {origin}: change those.\n"
+    head = f"# Generated from {origin} by deploy/kubernetes/generate.py: edit the source instead.\n"
     body: str = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return head + body
 
 
 def main() -> None:
-    """Write every file."""
+    """Write all files."""
     for path, text in resources().items():
         path.write_text(text)
 

@@ -1,8 +1,8 @@
-"""What is found: how much is flagged, what it is, how fast it is told, and what could not be read."""
+"""Detection: share of alerted events, kinds of incidents, latency, and unreadable records."""
 
 from __future__ import annotations
 
-from grafana.boards.overview import ALERTED_EVENTS, ALERTS, DEAD, FLAGGED_STEPS
+from grafana.boards.overview import ALERTED_EVENTS, ALERTED_STEPS, ALERTS, DEAD
 from grafana.panels import (
     RED,
     YELLOW,
@@ -19,7 +19,7 @@ from grafana.panels import (
 
 NAME = "detection"
 TITLE = "Detection"
-SAYS = "How much is flagged, what it is, how fast it is told, what could not be read, what a challenger would do."
+SAYS = "Share of alerted events, kinds of incidents, time from event to alert, and records that could not be read."
 
 DEAD_SHARE = (
     "sum(rate(streamguard_dead_letters_total{WORKER}[RATE]))"
@@ -30,43 +30,45 @@ DEAD_STEPS = thresholds((0.001, YELLOW), (0.01, RED))
 
 
 def panels() -> list[Json]:
-    """From how much to how it was judged."""
+    """Panels: amounts, kinds, latency, unreadable records."""
     return [
         stat(
-            "Flagged", "Share of events that belong to an incident.", ALERTED_EVENTS, "percentunit", steps=FLAGGED_STEPS,
-            decimals=2, empty="no events", size=(4, 4), runbooks=["StreamGuardAlertsMany"],
+            "Alerted events", "Share of events above the alert threshold.", ALERTED_EVENTS, "percentunit",
+            steps=ALERTED_STEPS, decimals=2, empty="no events", size=(4, 4), runbooks=["StreamGuardAlertsMany"],
         ),
         stat(
-            "Critical", "Incidents of this severity within the time that is looked at.",
+            "Critical", "Incidents of this severity within the selected time range.",
             'sum(increase(streamguard_alerts_total{WORKER_CRITICAL}[$__range]))', "none", decimals=0,
             steps=thresholds((1, RED)), size=(4, 4),
         ),
         stat(
-            "High", "Incidents of this severity within the time that is looked at.",
+            "High", "Incidents of this severity within the selected time range.",
             'sum(increase(streamguard_alerts_total{WORKER_HIGH}[$__range]))', "none", decimals=0,
             steps=thresholds((1, YELLOW)), size=(4, 4),
         ),
         stat(
-            "All alerts", "Incidents, new or risen, within the time that is looked at; severities as chosen above.",
+            "All incidents",
+            "Incidents published within the selected time range, with the selected severities.",
             "sum(increase(streamguard_alerts_total{SEVERITY}[$__range]))", "none", decimals=0, size=(4, 4),
         ),
         stat(
-            "Event to alert, p99", "One alert in a hundred takes longer.",
+            "Event to alert, p99", "One incident in a hundred takes longer than this.",
             quantile(0.99, "streamguard_event_to_alert_seconds"), "s", steps=thresholds((0.25, YELLOW), (1, RED)),
-            empty="no alerts", size=(4, 4), runbooks=["StreamGuardEventToAlertSlow"],
+            empty="no incidents", size=(4, 4), runbooks=["StreamGuardEventToAlertSlow"],
         ),
         stat(
-            "Unreadable", "Share of records that went to the dead-letter topic.", DEAD_SHARE, "percentunit", decimals=2,
-            steps=DEAD_STEPS, empty="no records", size=(4, 4), runbooks=["StreamGuardDeadLetters"],
+            "Unreadable", "Share of records that went to the dead-letter topic.", DEAD_SHARE, "percentunit",
+            decimals=2, steps=DEAD_STEPS, empty="no records", size=(4, 4), runbooks=["StreamGuardDeadLetters"],
         ),
-        row("How much"),
+        row("Amount"),
         timeseries(
-            "Flagged", "Share of events that belong to an incident, of all partitions together.", [(ALERTED_EVENTS,
-            "flagged")],
-            "percentunit", lines_at=FLAGGED_STEPS, runbooks=["StreamGuardAlertsMany", "StreamGuardAlertsSilent"],
+            "Alerted events", "Share of events above the alert threshold, in all partitions together.",
+            [(ALERTED_EVENTS, "alerted")], "percentunit", lines_at=ALERTED_STEPS,
+            runbooks=["StreamGuardAlertsMany", "StreamGuardAlertsSilent"],
         ),
         timeseries(
-            "Flagged by partition", "Each partition calibrates itself by its own history; a new one knows little.",
+            "Alerted events by partition",
+            "Each partition is calibrated by its own history; a new partition has little history.",
             [(
                 "sum by (partition) (rate(streamguard_alerted_events_total{PARTITION}[RATE]))"
                 " / (sum by (partition) (rate(streamguard_events_total{PARTITION}[RATE])) > 0)",
@@ -76,7 +78,7 @@ def panels() -> list[Json]:
         ),
         timeseries(
             "Users never seen before",
-            "Share of events whose user has no profile yet: floods of made-up names show here.",
+            "Share of events whose user has no profile yet; a flood of invented names appears here.",
             [(
                 'sum(rate(streamguard_profile_lookups_total{WORKER_NOWHERE}[RATE]))'
                 " / (sum(rate(streamguard_profile_lookups_total{WORKER}[RATE])) > 0)",
@@ -84,49 +86,53 @@ def panels() -> list[Json]:
             )],
             "percentunit",
         ),
-        row("What"),
+        row("Kinds"),
         timeseries(
-            "Alerts a minute by severity", "Incidents published, new or risen.", [(ALERTS, "{{severity}}")], "cpm",
-            stacked=True,
-            bars=True, runbooks=["StreamGuardAlertsMany"],
+            "Incidents per minute by severity", "Incidents published, new ones and updates.",
+            [(ALERTS, "{{severity}}")],
+            "cpm", stacked=True, bars=True, runbooks=["StreamGuardAlertsMany"],
         ),
         timeseries(
-            "Alerts a minute by kind", "Of a user, a source that fails at many users, or a whole partition's crowd.",
+            "Incidents per minute by kind",
+            "Incidents of a user, of a source that fails at many users, or of the crowd of a partition.",
             [("60 * sum by (entity) (rate(streamguard_alerts_total{SEVERITY}[RATE]))", "{{entity}}")], "cpm",
             stacked=True, bars=True,
         ),
         bars(
-            "Kinds and severities", "Within the time that is looked at.",
+            "Kinds and severities", "Incidents published within the selected time range.",
             "sort_desc(sum by (entity, severity) (increase(streamguard_alerts_total{SEVERITY}[$__range])) > 0)",
             "{{entity}}, {{severity}}", "none",
         ),
         timeseries(
-            "Patterns a minute", "Named in published incidents.",
+            "Patterns per minute", "Patterns in published incidents.",
             [("60 * sum by (pattern) (rate(streamguard_alert_patterns_total{WORKER}[RATE])) > 0", "{{pattern}}")],
             "cpm", stacked=True, bars=True, size=(16, 8),
         ),
         bars(
-            "Patterns", "Named in incidents within the time that is looked at.",
+            "Patterns", "Patterns in published incidents within the selected time range.",
             "sort_desc(sum by (pattern) (increase(streamguard_alert_patterns_total{WORKER}[$__range])) > 0)",
             "{{pattern}}", "none",
         ),
-        row("How fast"),
+        row("Latency"),
         timeseries(
-            "Event to alert", "From an event's record time to the acknowledgement of its incident.",
+            "Event to alert", "Time from an event's record time to the acknowledgement of its incident.",
             quantiles("streamguard_event_to_alert_seconds", 0.5, 0.9, 0.99), "s", lines_at=thresholds((0.25, RED)),
             runbooks=["StreamGuardEventToAlertSlow"],
         ),
         heatmap(
-            "Event to alert", "The same, all of it; darker is more.", "streamguard_event_to_alert_seconds",
+            "Event to alert", "Distribution of the same time; a darker colour means more incidents.",
+            "streamguard_event_to_alert_seconds",
         ),
         timeseries(
-            "Event to verdict", "The same for events that are not flagged: the first event of each chunk.",
+            "Event to verdict", "Time from record time to verdict of the first event of each chunk, alerted or not.",
             quantiles("streamguard_event_to_verdict_seconds", 0.5, 0.9, 0.99), "s",
         ),
-        row("What could not be read"),
+        row("Unreadable records"),
         timeseries(
-            "Dead letters", "Records that could not be scored, by reason; each is in the dead-letter topic.",
-            [(DEAD, "{{reason}}")], "none", stacked=True, bars=True, size=(12, 8), runbooks=["StreamGuardDeadLetters"],
+            "Dead letters per minute",
+            "Records that could not be scored, by reason; the dead-letter topic contains each of them.",
+            [(DEAD, "{{reason}}")], "none", stacked=True, bars=True, size=(12, 8),
+            runbooks=["StreamGuardDeadLetters"],
         ),
         timeseries(
             "Unreadable", "Share of records that went to the dead-letter topic.", [(DEAD_SHARE, "unreadable")],

@@ -1,8 +1,8 @@
-"""Where each partition stands, how its state is saved, and how the group deals partitions out."""
+"""Kafka and state: progress of each partition, checkpoints, state store, and the consumer group."""
 
 from __future__ import annotations
 
-from grafana.boards.overview import BEHIND, LAG_STEPS
+from grafana.boards.overview import LAG, LAG_STEPS
 from grafana.panels import (
     GREEN,
     RED,
@@ -17,11 +17,13 @@ from grafana.panels import (
 
 NAME = "kafka"
 TITLE = "Kafka and state"
-SAYS = "Where each partition stands, how its state is saved, and how the group deals partitions out."
+SAYS = "Progress of each partition, its checkpoints and its state store, and the assignments of the consumer group."
 
 FREE = "min(streamguard_data_free_bytes{WORKER} / streamguard_data_size_bytes{WORKER})"
 
-UNSAVED = "clamp_min(streamguard_processed_offset{PARTITION} - streamguard_checkpointed_offset{PARTITION}, 0)"
+UNCHECKPOINTED = (
+    "clamp_min(streamguard_processed_offset{PARTITION} - streamguard_checkpointed_offset{PARTITION}, 0)"
+)
 UNCOMMITTED = (
     "clamp_min(streamguard_checkpointed_offset{PARTITION} - streamguard_committed_offset{PARTITION}, 0)"
 )
@@ -32,62 +34,64 @@ def _by_partition(metric: str) -> list[tuple[str, str]]:
 
 
 def panels() -> list[Json]:
-    """From the log to the disk."""
+    """Panels, from the log to the disk."""
     return [
         stat(
-            "Waiting", "Records between the last scored event and the log's end, of all partitions.",
+            "Lag in records", "Records between the last scored event and the end of the log, in all partitions.",
             "sum(streamguard_lag_records{PARTITION})", "short", steps=thresholds((10_000, YELLOW), (1_000_000, RED)),
             size=(4, 4), runbooks=["StreamGuardLagGrowing"],
         ),
         stat(
-            "Behind", "Age of the oldest event that waits.", BEHIND, "s", steps=LAG_STEPS, size=(4, 4),
+            "Lag", "Age of the oldest waiting event.", LAG, "s", steps=LAG_STEPS, size=(4, 4),
             runbooks=["StreamGuardLagSeconds"],
         ),
         stat(
-            "Partitions ready", "Partitions whose state is recovered, of those that workers have.",
+            "Partitions ready", "Share of the assigned partitions whose state is restored.",
             "sum(streamguard_partitions{WORKER_READY}) / (sum(streamguard_partitions{WORKER}) > 0)",
             "percentunit", decimals=0, steps=thresholds((1, GREEN), base=YELLOW), size=(4, 4),
             runbooks=["StreamGuardRecoveryLong", "StreamGuardPartitionWithoutWorker"],
         ),
         stat(
-            "Rebalances", "Within the time that is looked at; a start is one too.",
+            "Rebalances", "Rebalances within the selected time range; a start also counts as one.",
             "sum(increase(streamguard_rebalances_total{WORKER}[$__range]))", "none", decimals=0, size=(4, 4),
             runbooks=["StreamGuardRebalances"],
         ),
         stat(
-            "Unsaved", "Records folded since the last durable checkpoint: what a crash folds again.",
-            f"sum({UNSAVED})", "short",
-            size=(4, 4), runbooks=["StreamGuardCommitsStandStill"],
+            "Not checkpointed",
+            "Records folded since the last durable checkpoint; after a crash they are folded again.",
+            f"sum({UNCHECKPOINTED})", "short", size=(4, 4), runbooks=["StreamGuardCommitsStandStill"],
         ),
         stat(
-            "Disk free", "Of the file system with worker.data_dir, where it is least.", FREE, "percentunit", decimals=0,
+            "Disk free", "Smallest free share of the file system of worker.data_dir among workers.",
+            FREE, "percentunit", decimals=0,
             steps=thresholds((0.1, YELLOW), (0.2, GREEN), base=RED), size=(4, 4), runbooks=["StreamGuardDiskFilling"],
         ),
-        row("Where each partition stands"),
+        row("Progress of each partition"),
         timeseries(
-            "Waiting", "Records between the last scored event and the log's end.",
+            "Lag in records", "Records between the last scored event and the end of the log.",
             _by_partition("streamguard_lag_records"),
             "short", stacked=True, runbooks=["StreamGuardLagGrowing"],
         ),
         timeseries(
-            "Behind", "Age of the oldest event that waits.", _by_partition("streamguard_lag_seconds"), "s",
+            "Lag", "Age of the oldest waiting event.", _by_partition("streamguard_lag_seconds"), "s",
             lines_at=LAG_STEPS, runbooks=["StreamGuardLagSeconds"],
         ),
         timeseries(
-            "Progress", "Offsets folded a second; at a stand-still while records wait, something is wrong.",
+            "Progress", "Offsets folded per second; 0 while records wait indicates a problem.",
             [("max by (partition) (deriv(streamguard_processed_offset{PARTITION}[RATE]))", "{{partition}}")], "cps",
             runbooks=["StreamGuardCommitsStandStill"],
         ),
         timeseries(
-            "Folded and not saved", "Records since the last durable checkpoint.",
+            "Folded, not checkpointed", "Records folded since the last durable checkpoint.",
             [(
-                f"max by (partition) ({UNSAVED})",
+                f"max by (partition) ({UNCHECKPOINTED})",
                 "{{partition}}",
             )],
             "short", runbooks=["StreamGuardCommitsStandStill"],
         ),
         timeseries(
-            "Saved and not committed", "How far the group's offset is behind: only those who watch the group care.",
+            "Checkpointed, not committed",
+            "Records between the group's offset and the checkpoint. Only tools that monitor the group use that offset.",
             [(
                 f"max by (partition) ({UNCOMMITTED})",
                 "{{partition}}",
@@ -95,16 +99,17 @@ def panels() -> list[Json]:
             "short", runbooks=["StreamGuardGroupOffsetStale"],
         ),
         timeseries(
-            "Fetch", "Until a fetch has events, or 0.2 s are over.", quantiles("streamguard_fetch_seconds", 0.5,
-            0.99), "s",
+            "Fetch", "Duration of a fetch: until events arrive, or 0.2 s.",
+            quantiles("streamguard_fetch_seconds", 0.5, 0.99), "s",
         ),
         row("Checkpoints"),
         timeseries(
-            "Checkpoint", "Making one durable.", quantiles("streamguard_checkpoint_seconds", 0.5, 0.99), "s",
+            "Checkpoint", "Time to make one checkpoint durable.",
+            quantiles("streamguard_checkpoint_seconds", 0.5, 0.99), "s",
             lines_at=thresholds((1, YELLOW)),
         ),
         timeseries(
-            "Stages", "Mean of each: the snapshot holds up folding, the others do not.",
+            "Stages", "Mean time of each stage; folding waits during the snapshot, but not during the other stages.",
             [(
                 "sum by (stage) (rate(streamguard_checkpoint_stage_seconds_sum{WORKER}[RATE]))"
                 " / (sum by (stage) (rate(streamguard_checkpoint_stage_seconds_count{WORKER}[RATE])) > 0)",
@@ -113,25 +118,26 @@ def panels() -> list[Json]:
             "s", stacked=True,
         ),
         timeseries(
-            "Changelog", "Records written to it, and how many a checkpoint has.",
+            "Changelog", "Changelog records written per second and per checkpoint.",
             [
-                ("sum(rate(streamguard_checkpoint_records_total{WORKER}[RATE]))", "a second"),
+                ("sum(rate(streamguard_checkpoint_records_total{WORKER}[RATE]))", "per second"),
                 (
                     "sum(rate(streamguard_checkpoint_records_total{WORKER}[RATE]))"
                     " / (sum(rate(streamguard_checkpoint_seconds_count{WORKER}[RATE])) > 0)",
-                    "a checkpoint",
+                    "per checkpoint",
                 ),
             ],
             "short",
         ),
         row("State"),
         timeseries(
-            "Where profiles were", "When an event came: in memory, on disk, or nowhere yet.",
+            "Profile lookups", "Events by the place of their user's profile: memory, disk, or nowhere (new user).",
             [("sum by (found) (rate(streamguard_profile_lookups_total{WORKER}[RATE]))", "{{found}}")], "cps",
             stacked=True,
         ),
         timeseries(
-            "Found in memory", "Of the profiles that exist; if it is low, raise worker.resident_profiles.",
+            "Found in memory",
+            "Share of the existing profiles found in memory; if it is low, raise worker.resident_profiles.",
             [(
                 "sum(rate(streamguard_profile_lookups_total{WORKER_MEMORY}[RATE]))"
                 " / (sum(rate(streamguard_profile_lookups_total{WORKER_KNOWN}[RATE])) > 0)",
@@ -140,54 +146,57 @@ def panels() -> list[Json]:
             "percentunit",
         ),
         timeseries(
-            "Profiles in memory", "By partition.", _by_partition("streamguard_profiles_resident"), "short",
-            stacked=True,
+            "Profiles in memory", "Cached profiles, by partition.", _by_partition("streamguard_profiles_resident"),
+            "short", stacked=True,
         ),
         timeseries(
-            "Stored keys", "Estimated; a profile each, and some 500 of a partition's population.",
+            "Stored keys", "Estimate: one key for each profile, and about 500 for the population of a partition.",
             _by_partition("streamguard_stored_keys"), "short", stacked=True,
         ),
         timeseries(
-            "RocksDB on disk", "By partition.", _by_partition("streamguard_stored_bytes"), "bytes", stacked=True,
+            "RocksDB on disk", "Size of the files, by partition.", _by_partition("streamguard_stored_bytes"), "bytes",
+            stacked=True,
             runbooks=["StreamGuardDiskFilling"],
         ),
         timeseries(
-            "RocksDB in memory", "Block cache, and what is not flushed yet, of all workers.",
+            "RocksDB in memory", "Block cache and unflushed writes of all workers.",
             [
                 ("sum(streamguard_block_cache_bytes{WORKER})", "block cache"),
-                ("sum(streamguard_unflushed_bytes{WORKER})", "not flushed"),
+                ("sum(streamguard_unflushed_bytes{WORKER})", "unflushed"),
             ],
             "bytes", stacked=True,
         ),
-        row("The group"),
+        row("Consumer group"),
         timeseries(
-            "Partitions", "Of all workers.", [("sum by (state) (streamguard_partitions{WORKER})", "{{state}}")], "none",
+            "Partitions", "Partitions of all workers, by state.",
+            [("sum by (state) (streamguard_partitions{WORKER})", "{{state}}")], "none",
             stacked=True, runbooks=["StreamGuardPartitionWithoutWorker"],
         ),
         timeseries(
-            "Owners", "Workers that have each partition, recovered or not yet; no line is nobody's.",
+            "Owners", "Workers to which each partition is assigned, restored or not; a missing line means no owner.",
             _by_partition("streamguard_partition_owned"), "none", stacked=True,
             runbooks=["StreamGuardPartitionWithoutWorker"],
         ),
         timeseries(
-            "Rebalances a minute", "Times the group took a worker's partitions.",
+            "Rebalances per minute", "Revocations of a worker's partitions.",
             [("60 * sum by (instance) (rate(streamguard_rebalances_total{WORKER}[RATE]))", "{{instance}}")], "cpm",
             bars=True, runbooks=["StreamGuardRebalances"],
         ),
         timeseries(
-            "How long a rebalance takes", "From when the group took the partitions until each was ready.",
+            "Rebalance duration",
+            "Time from the revocation of the partitions until all assigned partitions were ready.",
             quantiles("streamguard_rebalance_seconds", 0.5, 0.99), "s",
         ),
         timeseries(
-            "Recovery", "Of one partition, from assignment to its first fetch.",
+            "Restore", "Time from the assignment of a partition to its first fetch.",
             quantiles("streamguard_recovery_seconds", 0.5, 0.99), "s", runbooks=["StreamGuardRecoveryLong"],
         ),
         timeseries(
-            "Recovered", "Changelog records read into local state.",
+            "Restored records", "Changelog records read per second to restore local state.",
             [("sum by (instance) (rate(streamguard_recovered_records_total{WORKER}[RATE]))", "{{instance}}")], "cps",
         ),
         timeseries(
-            "Disk free", "Of the file system with worker.data_dir.",
+            "Disk free", "Free space on the file system of worker.data_dir.",
             [("min by (instance) (streamguard_data_free_bytes{WORKER})", "{{instance}}")], "bytes",
             runbooks=["StreamGuardDiskFilling"],
         ),

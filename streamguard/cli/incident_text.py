@@ -48,7 +48,7 @@ def table(incidents: Sequence[Incident], total: int) -> str:
 
 
 def paragraph(incident: Incident) -> str:
-    """One incident in a few lines: who, how severe, which pattern, and the three strongest reasons."""
+    """One incident in a few lines: entity, severity, risk, patterns, and the three strongest reasons."""
     head = click.style(f"{incident.severity.upper():8}", fg=_COLOURS[incident.severity], bold=True)
     what = "; ".join(f"{p.description} ({p.technique})" for p in incident.patterns) or "unlike this user"
     name = printable(f"{incident.entity.kind} {incident.entity.value}")

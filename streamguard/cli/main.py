@@ -99,4 +99,4 @@ def show(error: StreamGuardError) -> None:
 )
 @click.version_option(streamguard.__version__, prog_name="streamguard")
 def main() -> None:
-    """Learn what is normal for each user; report what is not, and why."""
+    """Learn what is normal for each user, and report deviations with their reasons."""

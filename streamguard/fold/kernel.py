@@ -1,7 +1,7 @@
 """Folds the events of one partition, in offset order, into profiles and population; returns evidence and incidents.
 
 The same compiled function runs in the worker, in the Spark job and in `streamguard replay`. It reads no clock, draws
-no random numbers and keeps no state besides its arguments, so its results do not depend on the chunk size.
+no random numbers and has no state besides its arguments, so its results do not depend on the chunk size.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, 
 
 @inline
 def learn_value(table, dirty, field, value):  # type: ignore[no-untyped-def]
-    """Count a value in the frequency table with conservative update (Estan and Varghese 2002); return whether it was new."""
+    """Count a value in the frequency table, conservatively (Estan and Varghese 2002); return whether it was new."""
     a, b = surprisal.cells(field, value)
     old = min(table[0, a], table[1, b])
     new = old + 1.0
@@ -134,7 +134,7 @@ def learn_value(table, dirty, field, value):  # type: ignore[no-untyped-def]
 
 @inline
 def learn_population(p, table, dirty, values, fresh, learned, events, user, flags, hour, weight):  # type: ignore[no-untyped-def]
-    """Update the population with one event: rates count it fully, shares of new values and failures by its weight."""
+    """Update the population with one event: rates and frequencies count it fully, the rest by its weight."""
     failed = flags & flag.FAILED
     plain = True
     for k in range(N_CLASSES):
@@ -164,8 +164,9 @@ def learn_population(p, table, dirty, values, fresh, learned, events, user, flag
 
 @inline
 def track_source(sources, dirty, value, user, ts):  # type: ignore[no-untyped-def]
-    """Record that an address failed for a user and return its position. In a full set, the entry that has been silent for
-    longest is replaced.
+    """Record that an address failed for a user; return its position.
+
+    In a full set, the entry that has been silent for longest is replaced.
     """
     at = surprisal.source_entry(sources, value)
     if at < 0:
@@ -203,6 +204,6 @@ def forget_source(e):  # type: ignore[no-untyped-def]
 
 @inline
 def should_intern(s, c, slot):  # type: ignore[no-untyped-def]
-    """Whether the weight of a value in a sketch is great enough to store its text; that of a value seen once never is."""
+    """Whether to store the text of a value: if its weight is at least 2, or a tenth of its sketch after some events."""
     weight = s.sketch_weight[c, slot]
     return weight >= 2.0 or (s.events >= 5.0 and weight >= 0.1 * s.sketch_total[c])

@@ -53,7 +53,7 @@ PATTERNS = (
     Pattern("dns_tunnel", "T1071.004", 10.0, "data carried in DNS names"),
     Pattern("generated_names", "T1568.002", 10.0, "DNS names made by an algorithm, most of them unknown"),
 )
-"""All patterns, in the order of their bit positions in `Verdicts.patterns`."""
+"""All patterns, in the order of their bit positions in a set of patterns."""
 
 (BRUTE_FORCE, SUCCESS_AFTER_FAILURES, SPRAY, DISTRIBUTED, TRAVEL, DORMANT, DOWNLOAD, EXFILTRATION, RANSOMWARE,
  ENCODED, DUMP, TUNNEL, GENERATED) = range(len(PATTERNS))  # fmt: skip

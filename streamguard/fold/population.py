@@ -1,4 +1,4 @@
-"""The population of a partition: how common each value is, how high the rates of all users are, which scores are usual."""
+"""The population of a partition: how common each value is, how high the rates are, and which scores are usual."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ POPULATION = np.dtype(
         ("fast_plain", "<f8"),  # events that belong to no class, half-life 5 minutes
         ("slow_plain", "<f8"),  # events that belong to no class, half-life 30 days
         ("last_failed_user", "<u8"),
-        ("failed_users", "<f8"),  # failures of a different user than the previous failure, half-life 5 minutes
+        ("failed_users", "<f8"),  # failures of another user than the failure before, half-life 5 minutes
         ("failures", "<f8"),  # weight of the failures in `learned`
         ("learned", "<f8"),  # weight of all events that were learned
         ("field_total", "<f8", FIELDS),

@@ -53,7 +53,7 @@ def frequency(table, field, value):  # type: ignore[no-untyped-def]
 
 @inline
 def popularity(p, table, field, value):  # type: ignore[no-untyped-def]
-    """Share of a value among those of all users; an unseen value gets the share of all unseen ones (Witten and Bell 1991)."""
+    """Share of a value among all users; an unseen value gets that of all unseen values (Witten and Bell 1991)."""
     seen = frequency(table, field, value)
     total = p.field_total[field] + 1.0
     fresh = (p.novel[field] + 1.0) / (p.novel_total[field] + 20.0)

@@ -1,1 +1,1 @@
-"""The same fold over files: read them, replay them, and measure what was found."""
+"""The fold over files: reads events, replays them, and measures the detection."""

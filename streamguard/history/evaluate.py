@@ -1,4 +1,4 @@
-"""How well a labelled history is judged: a replay that knows no labels, then measures that do."""
+"""Measures detection on a labelled history: replays it without the labels, then compares the result with them."""
 
 from __future__ import annotations
 
@@ -16,40 +16,43 @@ from streamguard.alerts.verdict import verdict
 from streamguard.errors import DataError
 from streamguard.history.files import Batch
 from streamguard.history.replay import Replay, Scored
-from streamguard.models.sampling import choose, priority, smallest
+from streamguard.models.sampling import priority, select, smallest
 from streamguard.settings.schema import Settings
 from streamguard.state.warmup import compile_fold
+from streamguard.text import counted
 
 FALSE_POSITIVE_RATES = (0.01, 0.001)
+"""False-positive rates at which the recall is measured."""
 TOP = 100
+"""Number of events with the highest scores whose precision is measured."""
 DAY_MS = 86_400_000
 
 Labels = Callable[[Batch], tuple[list[bool], list[str | None]]]
-"""For each event of a batch: whether it is an attack, and of which campaign."""
+"""For each event of a batch: whether it is an attack, and the name of its campaign."""
 
 
 class EvaluationError(DataError):
-    """The history cannot be measured; the message says why and what to do."""
+    """The history cannot be measured. The message contains the reason."""
 
 
 @dataclass(slots=True)
 class Judged:
-    """A folded history; arrays are of its n events in file order.
+    """A folded history with its labels; arrays have an entry for each of its n events, in file order.
 
     Attributes
     ----------
     scored
-        What the replay made of them.
+        Result of the replay.
     timestamp
         int64 (n,), epoch milliseconds.
     user
-        int64 (n,), a number for each.
+        int64 (n,), a number for each user.
     attack
-        bool (n,).
+        bool (n,), whether the event is labelled as an attack.
     campaign
-        int64 (n,), a number for each; -1 for none.
+        int64 (n,), a number for each campaign; -1 for an event without a campaign.
     refused
-        Rows that are no events, by reason.
+        Number of rows that are not valid events, by reason.
     """
 
     scored: Scored
@@ -68,38 +71,42 @@ def evaluate(
     train_share: float = 0.3,
     settings: Settings | None = None,
 ) -> dict[str, Any]:
-    """Replay a labelled history and measure.
+    """Replay a labelled history and measure the detection.
 
     Parameters
     ----------
     batches
-        Of `streamguard.history.files.read`.
+        Batches of `streamguard.history.files.read`.
     labels
-        The truth; asked for only after a batch has been folded.
+        Labels; they are read only after a batch has been folded.
+    partitions
+        Number of partitions of the replay.
     train_share
-        Events up to this share, in file order, are folded but not measured; the forest is trained on them.
+        Share of the events, from the beginning of the file, that is folded but not measured. The forest is trained
+        on it.
     settings
-        Of detection, sampling, training and gate (its least rows); None: defaults.
+        Settings, of which `detection`, `sampling`, `training` and `gate.min_rows` are used; None means defaults.
 
     Returns
     -------
     dict
-        `scores`: for `verdict`, `statistical` and `forest` the measures of `ranking`; None for a forest that
-        could not be trained, `forest_missing` says why. The verdict includes the forest if there is one.
-        `events`: folded; `measured`, `attacks`: of those after `train_share`.
-        `incidents`: with an alert in the measured part. `incidents_per_benign_day`: those of them without any
-        attack event, by the days (UTC) on which a benign event was measured.
-        `campaigns`: see the function of this name.
-        `alerted_benign_share`: of the measured benign events.
-        `cpu_seconds`: of reading and folding everything, with kernels already compiled.
+        `scores`: the measures of `ranking` for `verdict`, `statistical` and `forest`. `forest` is None if no forest
+        could be trained; `forest_missing` then contains the reason. The verdict includes the forest if there is one.
+        `events`: number of folded events; `measured`, `attacks`: number of events and attacks after `train_share`.
+        `refused`: number of rows that are not valid events.
+        `incidents`: number of incidents with an alert in the measured part. `incidents_per_benign_day`: incidents
+        without any attack event, divided by the number of days (UTC) with a measured benign event.
+        `campaigns`: see `campaigns`.
+        `alerted_benign_share`: share of the measured benign events that are alerted.
+        `cpu_seconds`: CPU time of reading and folding all events, without the compilation of the kernels.
 
     Raises
     ------
     EvaluationError
-        If there is nothing to measure.
+        If there is no event to measure.
     """
     if not 0.0 <= train_share < 1.0:
-        raise EvaluationError(f"the train share must be from 0 to below 1, not {train_share:g}")
+        raise EvaluationError(f"the train share must be at least 0 and below 1, not {train_share:g}")
     settings = settings or Settings()
     compile_fold()
     begun = time.process_time()
@@ -108,7 +115,7 @@ def evaluate(
     n = len(judged.attack)
     first = math.ceil(train_share * n)
     if first == n:
-        raise EvaluationError("no event is left to measure: the file holds too few")
+        raise EvaluationError("no event is left to measure: give a smaller --train-share, or a longer file")
     scored, attack = judged.scored, judged.attack[first:]
     forest, missing = forest_bits(judged, first, settings)
     evidence = scored.evidence[first:]
@@ -136,7 +143,7 @@ def evaluate(
 
 
 def judge(batches: Iterable[Batch], labels: Labels, replay: Replay) -> Judged:
-    """Fold everything, and set the labels beside it."""
+    """Fold all events, and join the results with the labels."""
     scored: list[Scored] = []
     stamps: list[int] = []
     users: dict[str, int] = {}
@@ -172,12 +179,14 @@ def judge(batches: Iterable[Batch], labels: Labels, replay: Replay) -> Judged:
 def forest_bits(
     judged: Judged, first: int, settings: Settings
 ) -> tuple[NDArray[np.float64] | None, str | None]:
-    """Bits of a forest trained, without labels, on the first events as a retrain would.
+    """Evidence in bits of a forest that is trained without labels on the first events, as a retrain trains it.
 
     Returns
     -------
-    bits, missing
-        float64 (n - first,), or None and the reason.
+    bits
+        float64 (n - first,); None if no forest can be trained.
+    missing
+        The reason if no forest can be trained; otherwise None.
     """
     scored = judged.scored
     before = slice(first)
@@ -187,7 +196,7 @@ def forest_bits(
         key[here] = priority(partition, scored.offset[before][here])
     sample = smallest(key, settings.sampling.rows)
     features = scored.features[sample]
-    chosen = choose(
+    chosen = select(
         key[sample],
         judged.user[sample],
         features,
@@ -196,9 +205,9 @@ def forest_bits(
         scored.incident[sample] >= 0,
         per_user=settings.sampling.rows_per_user,
     )
-    least = settings.gate.min_rows
-    if len(chosen.rows) < least:
-        return None, f"{len(chosen.rows)} quiet events to train on, {least} are needed"
+    min_rows = settings.gate.min_rows
+    if len(chosen.rows) < min_rows:
+        return None, f"{counted(len(chosen.rows), 'quiet event')} to train on, {min_rows} are needed"
     try:
         import sklearn  # noqa: F401
 
@@ -209,21 +218,21 @@ def forest_bits(
 
 
 def ranking(score: NDArray[np.float64], attack: NDArray[np.bool_]) -> dict[str, float | None]:
-    """How well a score puts attacks first; events of equal score count as one step.
+    """Measures of how well a score ranks attacks before benign events; events of equal score count as one step.
 
     Parameters
     ----------
     score
-        float64 (n,), higher is worse.
+        float64 (n,); a higher score is more suspicious.
     attack
-        bool (n,).
+        bool (n,), whether the event is an attack.
 
     Returns
     -------
     dict
-        `roc_auc`, `average_precision`, `precision_at_100` (of all events, if fewer), `recall_at_fpr_0.01` and
-        `recall_at_fpr_0.001`: the greatest recall at which no larger share of the benign events scores as
-        high. All are None if there are no attacks, or nothing but attacks.
+        `roc_auc`, `average_precision`, `precision_at_100` (of all events if there are fewer than 100),
+        `recall_at_fpr_0.01` and `recall_at_fpr_0.001`: the highest recall of a threshold that alerts at most this
+        share of the benign events. All are None if there are no attacks or no benign events.
 
     Examples
     --------
@@ -253,13 +262,14 @@ def ranking(score: NDArray[np.float64], attack: NDArray[np.bool_]) -> dict[str, 
 
 
 def campaigns(judged: Judged, first: int) -> dict[str, Any]:
-    """Campaigns that begin in the measured part: how many, how many had an alert, and how long that took.
+    """Count the campaigns that begin in the measured part and those with an alert, and measure the delay.
 
     Returns
     -------
     dict
-        `total`; `caught`: with an alerted event; `median_delay_seconds`: from a campaign's first event to its
-        first alerted one, by their timestamps, None if none was caught.
+        `total`: number of campaigns. `caught`: number of campaigns with an alerted event. `median_delay_seconds`:
+        median time from a campaign's first event to its first alerted event, by their timestamps; None if no
+        campaign was caught.
     """
     campaign = judged.campaign
     alerted = judged.scored.incident >= 0

@@ -1,4 +1,4 @@
-"""A row of cells as an event: which column is which field, and how a cell becomes its value."""
+"""Converts a row of a table into an event: maps columns to event fields, and cells to values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _boolean(cell: Any) -> Any:
 
 
 def _event_fields() -> dict[str, Callable[[Any], Any]]:
-    """Every scored field by its dotted name, and how a cell becomes its value, where it can."""
+    """Dotted name of every scored field -> function that converts a cell; a wrong cell stays unchanged."""
     kinds: dict[str, Any] = {}
     for name, kind in get_type_hints(Event).items():
         group = next((part for part in get_args(kind) if hasattr(part, "__struct_fields__")), None)
@@ -51,11 +51,11 @@ def _event_fields() -> dict[str, Callable[[Any], Any]]:
 
 
 FIELDS = _event_fields()
-"""Names of event fields -> conversion of a cell."""
+"""Name of an event field -> function that converts a cell."""
 
 
 def field_named(name: str) -> str | None:
-    """The event field of a dotted or a bare name; None if there is none, or several.
+    """The event field of a dotted or a bare name; None if no field or several fields have the name.
 
     Examples
     --------
@@ -69,24 +69,24 @@ def field_named(name: str) -> str | None:
 
 
 class RowMap:
-    """Which column feeds which event field.
+    """Mapping of columns to event fields.
 
     Parameters
     ----------
     names
-        Of the columns, in order.
+        Names of the columns, in order.
     mapped
-        Event field -> column. Columns that bear a field's name need no entry.
+        Event field -> column. Columns with the name of a field need no entry.
 
     Raises
     ------
     ValueError
-        If a field or column is not there, two columns are one field, or a needed field has no column.
+        If a field or column does not exist, two columns map to one field, or a required field has no column.
 
     Attributes
     ----------
     columns : list of str
-        Those that feed a field.
+        Names of the columns that are mapped to a field.
 
     Examples
     --------
@@ -95,12 +95,12 @@ class RowMap:
     """
 
     def __init__(self, names: Sequence[str], mapped: Mapping[str, str]) -> None:
-        there = f"its columns are {', '.join(names)}"
+        there = f"the columns are {', '.join(names)}"
         source: dict[str, int] = {}
         for given, column in mapped.items():
             field = field_named(given)
             if field is None:
-                raise ValueError(f"{given!r} is not an event field; those are {', '.join(FIELDS)}")
+                raise ValueError(f"{given!r} is not an event field; the event fields are {', '.join(FIELDS)}")
             if column not in names:
                 raise ValueError(f"there is no column {column!r} for {field}; {there}")
             source[field] = names.index(column)
@@ -111,15 +111,15 @@ class RowMap:
                 continue
             if field in source:
                 raise ValueError(
-                    f"columns {source[field] + 1} ({names[source[field]]}) and {k + 1} ({name}) are both the "
-                    f"event's {field}: rename one, or choose one with --map"
+                    f"columns {source[field] + 1} ({names[source[field]]}) and {k + 1} ({name}) both map to the "
+                    f"event field {field}: choose one with --map, or rename one"
                 )
             source[field] = k
         needed = [name for name in ("timestamp", "event_type") if name not in source]
         if "user" not in source and "source_ip" not in source:
             needed.append("user")
         if needed:
-            raise ValueError(f"no column is the {needed[0]}: say --map {needed[0]}=COLUMN; {there}")
+            raise ValueError(f"no column maps to {needed[0]}: give --map {needed[0]}=COLUMN; {there}")
         self.columns = [names[k] for k in dict.fromkeys(source.values())]
         self._places: list[tuple[int, str, str, Callable[[Any], Any]]] = []
         for field, k in source.items():
@@ -127,7 +127,7 @@ class RowMap:
             self._places.append((k, group, name, FIELDS[field]))
 
     def document(self, cells: Sequence[Any]) -> bytes:
-        """A row, of as many cells as there are names, as the JSON of its event; empty cells are absent."""
+        """The event of a row as JSON, without empty cells. The row has one cell for each column."""
         document: dict[str, Any] = {}
         for k, group, name, convert in self._places:
             cell = cells[k]

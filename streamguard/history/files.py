@@ -1,7 +1,7 @@
-"""Events from a file or standard input, batch after batch: JSON lines, CSV (RFC 4180) or Parquet.
+"""Reads events from a file or standard input in batches: JSON lines, CSV (RFC 4180) or Parquet.
 
-A row of CSV or Parquet becomes the JSON document that a topic would hold and then passes the same parsing, so
-a file is judged as the topic would be.
+A row of CSV or Parquet is converted to the JSON document that a topic would contain. The same parser then reads it,
+so a file and a topic give the same verdicts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 from streamguard.errors import DataError
 from streamguard.events.event import MAX_EVENT_BYTES, Event, Refusal, parse
 from streamguard.history.fields import RowMap
+from streamguard.text import counted
 
 BATCH_ROWS = 4096
 BATCH_BYTES = 32_000_000
@@ -27,11 +28,11 @@ ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv
 _BOM = b"\xef\xbb\xbf"
 
 NOT_CSV = "not_csv"
-"""A reason for a refusal that topics do not know, beside `streamguard.events.event.REASONS`."""
+"""Reason for a refusal that only CSV files have, in addition to `streamguard.events.event.REASONS`."""
 
 
 class HistoryError(DataError):
-    """The events cannot be read; the message says which file, why and what to do."""
+    """The events cannot be read. The message contains the file, the reason and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,15 @@ class Batch:
     Attributes
     ----------
     first
-        Number of the first row in the file, from 1; names of columns and blank lines are no rows.
+        Number of the first row in the file, from 1. The line of column names and blank lines do not count.
     lines
-        Where each row begins in the file, a line from 1; in Parquet the row's number.
+        Number of the line, from 1, at which each row begins; in Parquet the number of the row.
     values
-        Each row as a JSON document; None where it could not be read as one.
+        Each row as a JSON document; None for a row that could not be read.
     events, index, refused
-        What parsing makes of them, see `streamguard.events.event.parse`.
+        Result of `streamguard.events.event.parse` for `values`.
     extra
-        The columns that were asked for beside the events', a value each row; None where absent.
+        Requested column -> its value in each row; None for an empty cell.
     """
 
     first: int
@@ -61,7 +62,7 @@ class Batch:
     extra: dict[str, list[Any]]
 
     def where(self, refusal: Refusal) -> str:
-        """A refused row by its number, and by its line where that is another."""
+        """Number of a refused row, and the number of its line if it is different."""
         row, line = self.first + refusal.index, self.lines[refusal.index]
         return f"row {row}" if row == line else f"row {row} (line {line})"
 
@@ -75,34 +76,36 @@ def read(
     optional: Sequence[str] = (),
     rows: int = BATCH_ROWS,
 ) -> Iterator[Batch]:
-    """Read events, in bounded memory.
+    """Read events in bounded memory.
 
     Parameters
     ----------
     source
         Path of a file, or `-` for standard input.
     format
-        One of `FORMATS`; None: by the file's ending, JSON lines for standard input.
+        One of `FORMATS`; None means the format of the file's extension, and JSON lines for standard input.
     columns
-        Event field -> column of CSV or Parquet. Other columns that bear a field's name, dotted
-        (`metadata.hostname`) or bare (`hostname`), need no entry; the rest are ignored.
+        Event field -> column of CSV or Parquet. Other columns with the name of a field, dotted (`metadata.hostname`)
+        or bare (`hostname`), need no entry. All remaining columns are ignored.
     extra
-        Columns (in JSON lines: top-level fields) to hand over beside the events.
+        Columns (in JSON lines: top-level fields) to return in `Batch.extra`.
     optional
-        The same, where they are there.
+        Further columns to return if the file has them.
     rows
-        In a batch, at the most.
+        Maximum number of rows in a batch.
 
     Raises
     ------
     HistoryError
-        If the source cannot be opened, is not of its format, or lacks a column that every event needs.
+        If the source cannot be opened, does not have its format, or has no column for a required field.
     """
     format = format or _format_of(source)
     if format == "jsonl" and columns:
         raise HistoryError("--map is for CSV and Parquet: JSON lines have fields, not columns")
     if format == "parquet" and source == "-":
-        raise HistoryError("Parquet cannot be read from standard input: give a file, or JSON lines or CSV")
+        raise HistoryError(
+            "Parquet cannot be read from standard input: give a file, or send JSON lines or CSV"
+        )
     name = "standard input" if source == "-" else source
     with ExitStack() as stack, _readable(name):
         file: BinaryIO = sys.stdin.buffer if source == "-" else stack.enter_context(Path(source).open("rb"))
@@ -115,7 +118,7 @@ def read(
 
 
 def check(source: str) -> None:
-    """Look whether there is something to read, and by which format, without reading it.
+    """Check that a source can be opened and that its format is known, without reading it.
 
     Parameters
     ----------
@@ -125,13 +128,13 @@ def check(source: str) -> None:
     Raises
     ------
     HistoryError
-        If the source cannot be opened, or its name tells no format.
+        If the source cannot be opened, or its extension is not that of a format.
     """
     _format_of(source)
     if source == "-":
         return
     with _readable(source):
-        if not Path(source).is_fifo():  # who writes to a pipe would take this for its reader
+        if not Path(source).is_fifo():  # the writer of a pipe would take the check for its reader
             Path(source).open("rb").close()
 
 
@@ -148,12 +151,12 @@ def _format_of(source: str) -> str:
         return "jsonl"
     ending = Path(source).suffix.lower()
     if ending not in ENDINGS:
-        raise HistoryError(f"{source}: the name must end in {', '.join(ENDINGS)}, or say --format")
+        raise HistoryError(f"{source}: the name must end in {', '.join(ENDINGS)}; otherwise give --format")
     return ENDINGS[ending]
 
 
 class _Pending:
-    """Rows that wait to become a batch."""
+    """Rows of the next batch."""
 
     def __init__(self, extra: Sequence[str], rows: int) -> None:
         self._extra = extra
@@ -183,7 +186,7 @@ class _Pending:
             cells.append(None)
 
     def batches(self, *, last: bool = False) -> Iterator[Batch]:
-        """The rows as a batch, if they are enough or the last."""
+        """The rows as a batch, if the batch is full or `last` is set."""
         if not self._values or not (last or len(self._values) >= self._rows or self._bytes >= BATCH_BYTES):
             return
         events, index, refused = parse(self._values)
@@ -195,14 +198,14 @@ class _Pending:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """Lines, each cut where it is longer than any event may be, without the rest ever being in memory."""
-    most = MAX_EVENT_BYTES + 2
-    line = file.readline(most).removeprefix(_BOM)
+    """Lines, each cut at the maximum length of an event; the remainder of a longer line is skipped in pieces."""
+    limit = MAX_EVENT_BYTES + 2
+    line = file.readline(limit).removeprefix(_BOM)
     while line:
         yield line
-        while len(line) == most and not line.endswith(b"\n"):
-            line = file.readline(most)
-        line = file.readline(most)
+        while len(line) == limit and not line.endswith(b"\n"):
+            line = file.readline(limit)
+        line = file.readline(limit)
 
 
 def _json_lines(file: BinaryIO, extra: Sequence[str], rows: int) -> Iterator[Batch]:
@@ -224,7 +227,7 @@ def _fields(value: bytes) -> dict[str, Any]:
 
 
 UNCLOSED = "unexpected end of data"
-"""What `csv` says when a file ends within quotes."""
+"""Message of `csv.Error` if a file ends within quotes."""
 
 
 def _csv(
@@ -240,9 +243,9 @@ def _csv(
     try:
         names = next(records, [])
     except csv.Error as error:
-        raise HistoryError(f"{where}: the first line should name the columns: {error}") from None
+        raise HistoryError(f"{where}: the first line must contain the column names: {error}") from None
     if not names:
-        raise HistoryError(f"{where} is empty: its first line should name the columns")
+        raise HistoryError(f"{where} is empty: the first line must contain the column names")
     row_map = _row_map(names, mapped, extra, where)
     beside = [(name, names.index(name)) for name in (*extra, *optional) if name in names]
     pending = _Pending((*extra, *optional), rows)
@@ -253,14 +256,15 @@ def _csv(
             if not cells:
                 continue
             if len(cells) != len(names):
-                raise csv.Error(f"{len(cells)} cells, but {len(names)} columns")
+                raise csv.Error(f"{counted(len(cells), 'cell')}, but {counted(len(names), 'column')}")
             pending.add(line, row_map.document(cells), {name: cells[k] or None for name, k in beside})
         except StopIteration:
             break
         except csv.Error as error:
             if records.line_num - line > 1 and str(error) == UNCLOSED:
                 raise HistoryError(
-                    f"{where}: a quote opened in line {line} is never closed, so nothing after it can be read"
+                    f"{where}: a quote opened in line {line} is never closed: close it; the rest of the file cannot"
+                    " be read"
                 ) from None
             pending.add_broken(line, str(error))
         except UnicodeEncodeError:
@@ -311,17 +315,19 @@ def _row_map(names: Sequence[str], mapped: Mapping[str, str], extra: Sequence[st
     try:
         for name in extra:
             if name not in names:
-                raise ValueError(f"there is no column {name!r}; its columns are {', '.join(names)}")
+                raise ValueError(f"there is no column {name!r}; the columns are {', '.join(names)}")
         for field, column in mapped.items():
             if column in extra and field != "event_id":
-                raise ValueError(f"column {column!r} is a label and cannot be the event's {field}")
+                raise ValueError(
+                    f"column {column!r} is a label and cannot be the event's {field}: map another column"
+                )
         return RowMap(names, mapped)
     except ValueError as error:
         raise HistoryError(f"{where}: {error}") from None
 
 
 def _plain(arrow: Any, column: Any) -> Any:
-    """A column whose values are Python's own: texts, and times to the microsecond in UTC."""
+    """A column cast to types that Python has: texts, and UTC times with microseconds."""
     kind = column.type
     if arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind):
         return column.cast(arrow.string())

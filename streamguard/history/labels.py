@@ -1,4 +1,4 @@
-"""The truth about a history's events, from columns beside them or a file of its own; no detector sees it."""
+"""Labels of a history's events, from columns of the history or from a separate file. Detection never reads them."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ class ColumnLabels:
     Parameters
     ----------
     label
-        The column that says whether an event is an attack: 1 or 0, true or false, yes or no; empty is no.
+        Name of the column that marks attacks: 1 or 0, true or false, yes or no. An empty cell means no.
     campaign
-        The column that names an attack's campaign, or None.
+        Name of the column with the campaign of an attack, or None.
 
     Attributes
     ----------
     columns : list of str
-        What the history must hand over.
+        Names of the columns that the labels need from the history.
 
     Raises
     ------
     HistoryError
-        If a column's name is that of an event field, which detectors see.
+        If a column has the name of an event field, because detection reads event fields.
     """
 
     def __init__(self, label: str, campaign: str | None) -> None:
         for name in (label, campaign):
             if name is not None and field_named(name) is not None:
                 raise HistoryError(
-                    f"{name!r} is an event field, which is scored: labels need a column of their own"
+                    f"{name!r} is an event field, which detection reads: put the labels into another column"
                 )
         self._label = label
         self._campaign = campaign
@@ -46,12 +46,12 @@ class ColumnLabels:
         self.columns = [label] if campaign is None else [label, campaign]
 
     def __call__(self, batch: Batch) -> tuple[list[bool], list[str | None]]:
-        """For each event of a batch: whether it is an attack, and of which campaign.
+        """For each event of a batch: whether it is an attack, and the name of its campaign.
 
         Raises
         ------
         HistoryError
-            If a label is neither yes nor no.
+            If a label is neither a yes nor a no.
         """
         cells = batch.extra[self._label]
         attack = []
@@ -59,7 +59,7 @@ class ColumnLabels:
             text = "" if cells[i] is None else str(cells[i]).strip().lower()
             if text not in _ATTACK and text not in _BENIGN:
                 raise HistoryError(
-                    f"row {batch.first + i}: {self._label} is {cells[i]!r}: labels are 1 or 0, true or false"
+                    f"row {batch.first + i}: {self._label} is {cells[i]!r}: write 1 or 0, true or false, yes or no"
                 )
             self._given = self._given or text != ""
             attack.append(text in _ATTACK)
@@ -69,32 +69,38 @@ class ColumnLabels:
         return attack, [None if names[i] is None else str(names[i]) for i in batch.index]
 
     def check(self) -> None:
-        """Complain if no event had a label.
+        """Check that an event had a label.
 
         Raises
         ------
         HistoryError
+            If no event had a label.
         """
         if not self._given:
             raise HistoryError(
-                f"no event has a label {self._label!r}: name another with --label, or a file with --labels"
+                f"no event has a label {self._label!r}: give another column with --label, or a file with --labels"
             )
 
 
 class FileLabels:
-    """Labels as `streamguard simulate --labels` writes them: a JSON line for each event of an attack.
+    """Labels in the format of `streamguard simulate --labels`: a JSON line for each event of an attack.
 
     Parameters
     ----------
     path
-        The file; its lines have `event_id` and `campaign`.
+        Path of the file; its lines have the fields `event_id` and `campaign`.
     column
-        Where the history has its events' ids.
+        Name of the column of the history that has the ids of the events.
+
+    Attributes
+    ----------
+    columns : list of str
+        Names of the columns that the labels need from the history.
 
     Raises
     ------
     HistoryError
-        If the file cannot be read, or a line is no label.
+        If the file cannot be read, or a line is not a label.
     """
 
     def __init__(self, path: Path, column: str = "event_id") -> None:
@@ -118,21 +124,25 @@ class FileLabels:
             raise HistoryError(f"{path}, line {number}: not a label: {error}") from None
 
     def __call__(self, batch: Batch) -> tuple[list[bool], list[str | None]]:
-        """For each event of a batch: whether it is an attack, and of which campaign."""
+        """For each event of a batch: whether it is an attack, and the name of its campaign."""
         ids = [str(batch.extra[self._column][i]) for i in batch.index]
         attack = [name in self._campaign for name in ids]
         self._found = self._found or any(attack)
         return attack, [self._campaign.get(name) for name in ids]
 
     def check(self) -> None:
-        """Complain if there are labels, and none is of an event that was seen.
+        """Check that a label belongs to an event of the history; a file without labels is accepted.
 
         Raises
         ------
         HistoryError
+            If the file has labels, but none for an event of the history.
         """
         if self._campaign and not self._found:
-            raise HistoryError(f"no event has an id of {self._path}: these are other events' labels")
+            raise HistoryError(
+                f"no event has an id of {self._path}: these are other events' labels; give the file that belongs"
+                " to the events"
+            )
 
 
 class _Label(msgspec.Struct):

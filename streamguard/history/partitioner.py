@@ -1,4 +1,4 @@
-"""Which partition a key goes to: Kafka's default partitioner, so that a file is spread as a topic is."""
+"""Kafka's default partitioner, which assigns the events of a file to partitions as a topic does."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _WORD = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:
-    """Kafka's 32-bit hash of a key (MurmurHash 2 with its seed), unsigned.
+    """Kafka's 32-bit hash of a key (MurmurHash 2 with Kafka's seed), unsigned.
 
     Examples
     --------
-    The vectors of Kafka's own tests; Java reads them as signed.
+    These are the test vectors of Kafka's own tests, in which Java reads the hash as a signed number.
 
     >>> [murmur2(key) - 2**32 for key in (b"21", b"foobar", b"a-little-bit-longer-string")]
     [-973932308, -790332482, -1486304829]
@@ -34,7 +34,7 @@ def murmur2(data: bytes) -> int:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition, from 0, that Kafka's default partitioner chooses for a key.
 
-    A key of no bytes is a key like any other: Kafka spreads only records without one.
+    An empty key is a key like any other: Kafka distributes only records without a key freely.
 
     Examples
     --------

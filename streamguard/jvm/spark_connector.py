@@ -1,4 +1,4 @@
-"""The jars that let Spark read Kafka."""
+"""The jars with which Spark reads Kafka."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from streamguard.jvm.jars import Jars
 
 
 def spark_connector(version: str) -> Jars:
-    """Spark's Kafka connector for a version of Spark, without the jars that Spark itself has.
+    """Return the Kafka connector for a version of Spark, without the jars that Spark itself contains.
 
     Parameters
     ----------
     version
-        Of PySpark; the connector has the same.
+        Version of PySpark; the connector has the same version.
     """
     return Jars(
         f"spark-kafka-{version}",

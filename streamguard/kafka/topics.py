@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from streamguard.errors import ConfigurationError, UnavailableError
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
+from streamguard.polling import poll_until
 from streamguard.settings.schema import Settings
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
@@ -344,9 +344,8 @@ def _alter(admin: Any, topics: list[Topic]) -> None:
 
 
 def _await(shown: Callable[[], bool], otherwise: str) -> None:
-    """Wait for the brokers to have heard what the controller has confirmed."""
-    deadline = time.monotonic() + _TIMEOUT
-    while not shown():
-        if time.monotonic() > deadline:
-            raise TopicsError(otherwise)
-        time.sleep(0.05)
+    """Wait until the brokers show what the controller has confirmed."""
+    try:
+        poll_until(shown, _TIMEOUT)
+    except TimeoutError:
+        raise TopicsError(otherwise) from None

@@ -1,1 +1,1 @@
-"""The life of a forest: trained, written as an artifact, read back with suspicion, kept in a registry."""
+"""Models: training of a forest, artifacts and their verification, the gate, and the registry."""

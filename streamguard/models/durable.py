@@ -1,4 +1,4 @@
-"""Small files that are replaced whole, and are on the disk before a call returns."""
+"""Small files that are replaced as a whole and written to the disk before a call returns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamguard.models.manifest import ArtifactError
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """What the disk refuses within the context, as an `ArtifactError` that names the path."""
+    """Raise an `OSError` within the context as an `ArtifactError` that names the path."""
     try:
         yield
     except OSError as error:
@@ -22,12 +22,12 @@ def reported(path: Path) -> Iterator[None]:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Put a file in the place of another in one step; its directory is made if missing.
+    """Replace a file in one step; its directory is created if it is missing.
 
     Raises
     ------
     ArtifactError
-        If the disk refuses; the file stays as it was.
+        If the file cannot be written; it stays unchanged.
     """
     with reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The Isolation Forest as the worker scores with it: packed trees, two kernels, bits; no scikit-learn."""
+"""The Isolation Forest with which the worker scores: packed trees and compiled kernels, without scikit-learn."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from streamguard.models.tail import Tail
 from streamguard.models.trees import MAX_DEPTH, Trees
 
 BLOCK = 64
-"""Rows that the block kernel takes through one tree together."""
+"""Rows that the block kernel passes through one tree together."""
 SLOTS = 2**MAX_DEPTH - 1
-"""Inner nodes of a perfect tree, and so the number of its first leaf in heap order."""
+"""Number of inner nodes of a perfect tree, which is also the number of its first leaf in heap order."""
 
 _GO_LEFT = np.uint64(0xFF800000 << 32)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -25,17 +25,17 @@ _FIRST_LEAF = np.uint64(SLOTS)
 
 
 class Packed:
-    """Trees laid out for speed: each a perfect tree in heap order, a node in one word.
+    """Trees in a layout for fast scoring: each is a perfect tree in heap order, with one word per node.
 
     Parameters
     ----------
     trees
-        Checked here, because the kernels do not look where they step.
+        Trees of the forest. They are checked here, because the kernels do not check bounds.
 
     Raises
     ------
     ValueError
-        If they are no trees, or too deep; the message says which node is at fault.
+        If the trees are malformed or too deep; the message names the node at fault.
     """
 
     def __init__(self, trees: Trees) -> None:
@@ -44,20 +44,20 @@ class Packed:
         self.normaliser = trees.normaliser
         count = len(trees.roots)
         self._nodes = np.full((count, SLOTS), _GO_LEFT, np.uint64)
-        """High half: order key of the threshold; low half: feature. Below a leaf every row goes left."""
+        """The high half is the order key of the threshold, the low half the feature. Below a leaf all rows go left."""
         self._paths = np.zeros((count, SLOTS + 1))
-        """A leaf's path length, copied over the subtree that it stands for."""
+        """Path length of each leaf, copied to all leaves of the subtree that it stands for."""
         words = (order_keys(trees.threshold) << _HIGH) | np.maximum(trees.feature, 0).astype(np.uint64)
         _pack(trees.roots, trees.left, trees.right, trees.path, depth, words, self._nodes, self._paths)
 
     def score_samples(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """As `Forest.score_samples`."""
+        """Score rows; see `Forest.score_samples`."""
         raw = finite_rows(rows, self.features).view(np.int32)
         sums = np.empty(len(raw))
         whole = len(raw) - len(raw) % BLOCK
         _sum_blocks(raw[:whole], self._nodes, self._paths, sums[:whole])
         _sum_rows(raw[whole:], self._nodes, self._paths, sums[whole:])
-        # By numpy: a compiled 2.0**x differs in its last bit from numpy's, and so from scikit-learn's.
+        # numpy computes this: a compiled 2.0**x differs in its last bit from that of numpy and scikit-learn.
         scores: NDArray[np.float64] = -(2 ** -(sums / self.normaliser))
         return scores
 
@@ -68,23 +68,23 @@ class Forest:
     Parameters
     ----------
     trees
-        As grown.
+        Trees as they were grown.
     tail
-        From the anomalies of the training rows.
+        Tail of the anomalies of the rows that stand for usual events.
     golden_rows : (golden, features) float32
-        Rows that are scored again wherever the forest is loaded.
+        Rows that are scored again each time the forest is loaded.
     golden_scores : (golden,) float64
-        What they must come to.
+        Scores that these rows must get.
 
     Raises
     ------
     ValueError
-        If the trees are none or too deep, or the golden rows do not fit; the message says which.
+        If the trees are malformed or too deep, or the golden rows do not fit; the message says which.
 
     Attributes
     ----------
     version : str
-        Twelve hexadecimal digits that follow from all of the above: the same training has the same version.
+        Twelve hexadecimal digits that are computed from all parameters: the same training results in the same version.
     features : int
         Columns of a row.
     """
@@ -115,8 +115,8 @@ class Forest:
         Parameters
         ----------
         rows : (n, features) float32
-            Finite. Other types are rounded to float32 first, as scikit-learn does. A row's score does not
-            depend on the rows beside it.
+            Finite values. Other types are rounded to float32 first, as scikit-learn does. The score of a row does
+            not depend on the other rows.
 
         Returns
         -------
@@ -126,33 +126,33 @@ class Forest:
         Raises
         ------
         ValueError
-            If the shape does not fit, or a value is not finite; the message names its row and column.
+            If the shape does not fit, or if a value is not finite; the message names its row and column.
         """
         return self._packed.score_samples(rows)
 
     def bits(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """How abnormal rows are: -log2 of the share of training rows at least as abnormal.
+        """Compute how abnormal rows are: -log2 of the share of usual rows that are at least as abnormal.
 
         Parameters
         ----------
         rows : (n, features) float32
-            As for `score_samples`.
+            Rows as for `score_samples`.
 
         Returns
         -------
         (n,) float64
-            0 at and below the median, rising with the anomaly without end.
+            0 at and below the median; above, the bits rise with the anomaly without a limit.
         """
         return self.tail.bits(-self.score_samples(rows))
 
 
 def finite_rows(values: NDArray[np.floating], features: int | None = None) -> NDArray[np.float32]:
-    """`values` as a contiguous (n, features) array of float32.
+    """Return `values` as a contiguous (n, features) array of float32.
 
     Raises
     ------
     ValueError
-        If the shape is another, or a value is not finite as float32; the message names its row and column.
+        If the shape differs, or if a value is not finite as float32; the message names its row and column.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def finite_rows(values: NDArray[np.floating], features: int | None = None) -> ND
 
 @kernel
 def _pack(roots, left, right, path, depth, words, nodes, paths):  # type: ignore[no-untyped-def]
-    """Put each tree into heap order: inner nodes into `nodes`, the paths of leaves over the subtree they stand for."""
+    """Write each tree in heap order: inner nodes to `nodes`, the path of each leaf to all leaves of its subtree."""
     place = np.zeros(len(left), np.int64)
     for k in range(len(roots)):
         end = roots[k + 1] if k + 1 < len(roots) else len(left)
@@ -193,7 +193,7 @@ def _pack(roots, left, right, path, depth, words, nodes, paths):  # type: ignore
 
 
 def order_keys(values: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """Unsigned integers in the order of the floats, both zeros as +0.
+    """Convert floats to unsigned integers of the same order; both zeros count as +0.
 
     Examples
     --------
@@ -211,10 +211,10 @@ def _key(raw):  # type: ignore[no-untyped-def]
 
 @kernel
 def _sum_blocks(raw, nodes, paths, sums):  # type: ignore[no-untyped-def]
-    """Add up path lengths, a tree at a time for 64 rows at a time: the tree stays in the nearest cache.
+    """Add up path lengths, tree by tree for 64 rows at a time, so that the tree stays in the fastest cache.
 
-    The two upper levels compare whole columns; then every row of the block steps down one level before any
-    takes the next, so that their loads overlap. Sums run in the order of the trees.
+    The two upper levels compare whole columns. Below, all rows of the block go down one level before any of them goes
+    down the next one, so that their loads overlap. The sums are computed in the order of the trees.
     """
     n, features = raw.shape
     columns = np.empty((features, BLOCK), np.uint32)
@@ -252,7 +252,7 @@ def _sum_blocks(raw, nodes, paths, sums):  # type: ignore[no-untyped-def]
 
 @kernel
 def _sum_rows(raw, nodes, paths, sums):  # type: ignore[no-untyped-def]
-    """Add up path lengths a row at a time: all trees step down one level before any takes the next."""
+    """Add up path lengths row by row: all trees go down one level before any of them goes down the next one."""
     n, features = raw.shape
     trees = len(nodes)
     keys = np.empty(features, np.uint64)

@@ -1,4 +1,4 @@
-"""Whether a challenger may become champion: checks with numbers, made before the registry's pointer moves."""
+"""The gate: numeric checks that decide whether a challenger may become champion."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from streamguard.alerts.verdict import verdict
 from streamguard.fold.features import NAMES
 from streamguard.models.forest import Forest
 from streamguard.settings.schema import Gate
+from streamguard.text import counted
 
 DISTRIBUTION = "distribution"
-"""Where an artifact's metrics keep `distribution` of its training rows."""
+"""Key under which the metrics of an artifact store the `distribution` of its training rows."""
 LEVELS = 101
+"""Number of quantiles in a distribution: 0, 1, ... 100%."""
 
 MAX_INJECTED = 2000
-"""Quiet rows that attacks are injected into."""
+"""Maximum number of quiet rows into which attacks are injected."""
 MIN_TOP = 50
-"""Events of a top 1 % at the least: of fewer, an overlap says nothing."""
+"""Minimum number of events in the top 1%: the overlap of fewer events is not meaningful."""
 MIN_SHARE = 0.5
-"""An attack is injected if so much of what it changes varies in the training rows: the rest no forest can see."""
+"""An attack is injected if at least this share of the features that it changes varies in the training rows: a forest
+cannot detect a change of the others."""
 
 Distribution = dict[str, list[float]]
-"""Of each feature the values below which 0, 1, ... 100 % of the rows lie."""
+"""Quantiles of each feature: the values below which 0, 1, ... 100% of the rows lie."""
 
 GROWING = {"active_days"}
-"""Moves as time goes by, whatever happens."""
+"""Features that grow with time in any case, and are not checked for drift."""
 
 ATTACKS: dict[str, dict[str, float]] = {
     "takeover": {"source_bits": 10, "network_bits": 8, "location_bits": 8, "agent_bits": 6, "hour_bits": 11},
@@ -50,52 +53,52 @@ ATTACKS: dict[str, dict[str, float]] = {
     },
     "malware": {"host_bits": 8, "resource_bits": 12, "transition_bits": 8, "threat_z": 5, "hour_bits": 10},
 }  # fmt: skip
-"""What an event of each raises a feature to, where it is lower; in the units of `streamguard.fold.features`."""
+"""Values to which each attack raises features that are lower, in the units of `streamguard.fold.features`."""
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One question that was asked of the challenger."""
+    """One check of the challenger."""
 
     name: str
     value: float
     limit: float
     passed: bool
     says: str
-    """Reason and numbers."""
+    """Result in words, with its numbers."""
 
 
 class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the gate decided; the registry keeps it as JSON beside the version."""
+    """Decision of the gate; the registry stores it as JSON next to the version."""
 
     passed: bool
     checks: list[Check]
     champion: str | None = None
-    """Current at that time; None if there was none."""
+    """Version that was current at that time; None if there was none."""
     uncompared: str = ""
-    """Why it was not compared with the champion; empty if it was, or if there was none."""
+    """Reason why it was not compared with the champion; empty if it was, or if there was no champion."""
 
     @property
     def says(self) -> str:
-        """The reasons of a refusal, or that there is none; and what could not be asked."""
+        """Reasons of a refusal, or that all checks passed; then why nothing was compared, if there is a reason."""
         reasons = [check.says for check in self.checks if not check.passed]
         reasons = reasons or [f"passed all {len(self.checks)} checks"]
         if self.uncompared:
-            reasons.append(f"nothing was compared with the champion {self.champion}: {self.uncompared}")
+            reasons.append(f"not compared with the champion {self.champion}: {self.uncompared}")
         return "; ".join(reasons)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Events as they came, attacks and all; arrays are of the n events in any order.
+    """A sample of n events as they arrived, including attacks, in any order.
 
     Attributes
     ----------
     features
         float32 (n, 28).
     strength
-        float64 (n,): evidence without a forest.
+        float64 (n,): evidence without that of a forest.
     quiet
-        bool (n,): of `streamguard.models.sampling.quiet`.
+        bool (n,): result of `streamguard.models.sampling.quiet`.
     """
 
     features: NDArray[np.float32]
@@ -114,21 +117,22 @@ def judge(
     alert_bits: float,
     limits: Gate,
 ) -> Judgement:
-    """Ask everything; nothing is random.
+    """Run all checks; the result is deterministic.
 
     Parameters
     ----------
     champion
-        What is current; None asks only what needs no comparison.
+        The current forest; None runs only the checks that need no comparison.
     sample
-        Both forests are compared on it.
+        Events on which both forests are compared.
     rows
-        float32 (m, 28), what the challenger was trained on.
+        float32 (m, 28): training rows of the challenger.
     before
-        `distribution` of the champion's training rows, from its metrics; None if it has none.
+        `distribution` of the champion's training rows, from its metrics; None if they contain none.
     rows_before
-        How many those were. Of a champion that knew less than half as many, the challenger has to differ: drift and
-        overlap are not asked for, or the first model of a young history would stay for ever.
+        Number of the champion's training rows. If it is less than half the number of `rows`, drift and overlap are not
+        checked: the challenger has to differ from such a champion, and the first model of a short history would stay
+        for ever.
     alert_bits
         Evidence from which an event is alerted.
     """
@@ -150,13 +154,13 @@ def judge(
 
 
 def distribution(features: NDArray[np.float32]) -> Distribution:
-    """What an artifact's metrics keep of its training rows, float32 (m, 28), at least one."""
+    """Compute the distribution of training rows, float32 (m, 28), at least one; an artifact's metrics contain it."""
     levels = np.quantile(features, np.linspace(0, 1, LEVELS), axis=0, method="inverted_cdf")
     return {name: np.round(levels[:, k].astype(float), 4).tolist() for k, name in enumerate(NAMES)}
 
 
 def distribution_in(metrics: Mapping[str, Any]) -> Distribution | None:
-    """The distribution that an artifact's metrics keep; None if they keep none, or something else under its name.
+    """Return the distribution in an artifact's metrics; None if they contain none, or if it is invalid.
 
     Examples
     --------
@@ -175,9 +179,9 @@ _Levels = Annotated[list[float], msgspec.Meta(min_length=LEVELS, max_length=LEVE
 
 
 def drift(before: Mapping[str, list[float]], now: Mapping[str, list[float]]) -> dict[str, float]:
-    """Population stability index of every feature that both have, over the tenths of `before`.
+    """Population stability index of each feature that both distributions contain, over the deciles of `before`.
 
-    0 is no change; by convention 0.1 is little and 0.25 much.
+    0 means no change; by convention 0.1 is a small change and 0.25 a large one.
 
     Examples
     --------
@@ -198,7 +202,7 @@ def _psi(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:
     for values in (before, now):
         below = np.searchsorted(np.sort(values), edges, side="right") / len(values)
         part = np.diff(np.concatenate([[0.0], below, [1.0]]))
-        # Half a level in each: an empty one is rare, not impossible.
+        # Half a level is added to each part: an empty part is rare, not impossible.
         shares.append((part * len(values) + 0.5) / (len(values) + 0.5 * len(part)))
     old, new = shares
     return round(float(np.sum((new - old) * np.log(new / old))), 4)
@@ -208,14 +212,14 @@ def _trimmed(sample: Sample, limits: Gate) -> Check:
     share = float(1.0 - sample.quiet.mean()) if len(sample.quiet) else 0.0
     return Check(
         "trimmed", share, limits.max_trimmed, share <= limits.max_trimmed,
-        f"patterns and bits call {share:.1%} of the events possible attacks, at most {limits.max_trimmed:.1%} may be",
+        f"{share:.1%} of the events look like attacks (limit {limits.max_trimmed:.1%})",
     )  # fmt: skip
 
 
 def _rows(rows: int, limits: Gate) -> Check:
     return Check(
         "rows", float(rows), float(limits.min_rows), rows >= limits.min_rows,
-        f"{rows:,} training rows, at least {limits.min_rows:,} are needed",
+        f"{counted(rows, 'training row')} (minimum {limits.min_rows:,})",
     )  # fmt: skip
 
 
@@ -225,8 +229,8 @@ def _drift(moved: Mapping[str, float], limits: Gate) -> Check:
     value = moved.get(worst, 0.0)
     return Check(
         "drift", value, limits.max_drift, value <= limits.max_drift,
-        f"{worst} moved most against the champion's training rows: stability index {value:.2f}, "
-        f"at most {limits.max_drift:.2f} may be",
+        f"{worst} moved most from the champion's training rows: stability index {value:.2f} "
+        f"(limit {limits.max_drift:.2f})",
     )  # fmt: skip
 
 
@@ -236,8 +240,8 @@ def _overlap(ours: NDArray[np.float64], theirs: NDArray[np.float64], limits: Gat
     value = len(np.intersect1d(first, second)) / top
     return Check(
         "overlap", value, limits.min_overlap, value >= limits.min_overlap,
-        f"{value:.1%} of the champion's {top:,} most abnormal events are among the challenger's, "
-        f"at least {limits.min_overlap:.1%} must be",
+        f"{value:.1%} of the champion's {top:,} most abnormal events are among the challenger's "
+        f"(minimum {limits.min_overlap:.1%})",
     )  # fmt: skip
 
 
@@ -253,7 +257,7 @@ def _alerts(
     return Check(
         "alerts", value, limits.max_alert_ratio, value <= limits.max_alert_ratio,
         f"{now:,} of {len(strength):,} events would be alerted with the challenger, {before:,} with the champion: "
-        f"{value:.2f} times, at most {limits.max_alert_ratio:.2f} may be",
+        f"ratio {value:.2f} (limit {limits.max_alert_ratio:.2f})",
     )  # fmt: skip
 
 
@@ -272,8 +276,8 @@ def _injected(
         above = np.searchsorted(usual, bits, "left") + np.searchsorted(usual, bits, "right")
         value = float(above.mean() / (2 * len(usual)))
         says = (
-            f"an injected {attack.replace('_', ' ')} is told from quiet events with an AUC of {value:.3f}, "
-            f"at least {limits.min_injected_auc:.3f} is needed"
+            f"simulated {attack.replace('_', ' ')} among quiet events: AUC {value:.3f} "
+            f"(minimum {limits.min_injected_auc:.3f})"
         )
         passed = value >= limits.min_injected_auc
         checks.append(Check(f"injected_{attack}", value, limits.min_injected_auc, passed, says))

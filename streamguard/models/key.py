@@ -1,4 +1,4 @@
-"""The key that signs publications."""
+"""The key that signs published versions."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from pathlib import Path
 
 from streamguard.models.manifest import ArtifactError
 from streamguard.settings.schema import Models
+from streamguard.text import counted
 
 _MIN_KEY = 16
 
 
 def key_of(models: Models) -> bytes | None:
-    """The key that the settings name; None if they name none.
+    """Return the key of the settings; None if they name no key file.
 
     Raises
     ------
     ArtifactError
-        If it cannot be read, or has fewer than 16 bytes.
+        If the file cannot be read or has fewer than 16 bytes.
     """
     if not models.key_file:
         return None
@@ -26,7 +27,7 @@ def key_of(models: Models) -> bytes | None:
         raise ArtifactError(f"models.key_file {models.key_file}: {error.strerror}") from None
     if len(key) < _MIN_KEY:
         raise ArtifactError(
-            f"models.key_file {models.key_file} has {len(key)} bytes, {_MIN_KEY} are needed: "
-            "write random ones, such as `openssl rand -out FILE 32` makes"
+            f"models.key_file {models.key_file} has {counted(len(key), 'byte')}, {_MIN_KEY} are needed: "
+            "create a random key with `openssl rand -out FILE 32`"
         )
     return key

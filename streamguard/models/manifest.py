@@ -1,4 +1,4 @@
-"""What an artifact says of itself: files and digests, origin, signature; read with limits."""
+"""The manifest of an artifact: its files and digests, origin and signature, read with size limits."""
 
 from __future__ import annotations
 
@@ -25,81 +25,84 @@ LIMITS = {
     "metrics.json": 2**20,
     "forest.safetensors": 2**26,
 }
-"""The files of an artifact and the bytes that each may have."""
+"""Files of an artifact, and the maximum size of each in bytes."""
 
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class ArtifactError(ConfigurationError):
-    """An artifact that is not to be trusted; the message says which file, and what is wrong with it."""
+    """An artifact that cannot be trusted; the message names the file and says what is wrong with it."""
 
 
 class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a forest comes from, as far as its maker tells."""
+    """Origin of a forest, as stated by the process that trained it."""
 
     rows: int = 0
-    """Rows that it was trained on."""
+    """Number of training rows."""
     parameters: dict[str, Any] = {}
-    """Of the training: seed, trees, samples."""
+    """Parameters of the training: seed, trees, samples."""
     offsets: dict[str, Any] = {}
-    """Of the source: partition -> first and last."""
+    """Offsets of the source: partition -> first and last."""
     events_until: str | None = None
-    """How far the events go that it knows, in RFC 3339; when it was trained is not said: same events, same bytes."""
+    """Time of the last event of the history on which the forest was trained, in RFC 3339. The time of training is not
+    stored, so that the same events result in the same bytes."""
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the manifest says of a file."""
+    """Digest and size of a file."""
 
     sha256: str
     size: int
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an artifact is made of."""
+    """Contents of an artifact."""
 
     format: int
     version: str
     origin: Origin
     files: dict[str, File]
     hmac: str | None = None
-    """HMAC-SHA256 of this manifest without it, as compact JSON with sorted keys."""
+    """HMAC-SHA256 of this manifest without this field, as compact JSON with sorted keys."""
 
     def sign(self, key: bytes) -> str:
-        """What `hmac` should be under this key."""
+        """Compute the `hmac` of this manifest with a key."""
         unsigned = msgspec.structs.replace(self, hmac=None)
         return hmac.new(key, msgspec.json.encode(unsigned, order="sorted"), hashlib.sha256).hexdigest()
 
 
 def read(directory: str | Path, *, key: bytes | None = None) -> Manifest:
-    """The manifest of an artifact.
+    """Read the manifest of an artifact.
 
     Parameters
     ----------
     directory
-        Of the artifact.
+        Directory of the artifact.
     key
-        If given, a manifest that is not signed with it is refused; otherwise a signature is not looked at.
+        If given, a manifest that is not signed with it is refused; otherwise signatures are not checked.
 
     Raises
     ------
     ArtifactError
-        If it is missing, damaged, of another format or not signed with the key.
+        If the manifest is missing, damaged, has another format, or is not signed with the key.
     """
     path = Path(directory) / "manifest.json"
     manifest = decode(path, read_file(path, LIMITS[path.name]), Manifest)
     if manifest.format != FORMAT:
-        raise ArtifactError(f"{path}: format {manifest.format}, but this version reads {FORMAT}: train again")
+        raise ArtifactError(
+            f"{path}: format {manifest.format}, but this version reads format {FORMAT}: train again"
+        )
     if key is not None:
         if manifest.hmac is None:
             raise ArtifactError(
-                f"{path}: not signed, but a key is set: remove the version and let `streamguard retrain --fresh` "
-                "publish a signed one, or do without models.key_file"
+                f"{path}: not signed, but a key is set: unset models.key_file, or remove the version and run "
+                "`streamguard retrain --fresh` to publish a signed one"
             )
         if not hmac.compare_digest(manifest.hmac.encode(), manifest.sign(key).encode()):
             raise ArtifactError(
-                f"{path}: the signature does not fit the key that is set: set the key it was signed with, or "
-                "remove the version and let `streamguard retrain --fresh` publish it anew"
+                f"{path}: the signature does not match the key that is set: set the key with which it was signed, or "
+                "remove the version and run `streamguard retrain --fresh` to publish it again"
             )
     if manifest.files.keys() != LIMITS.keys() - {"manifest.json"}:
         raise ArtifactError(f"{path}: files {sorted(manifest.files)} are not those of an artifact")
@@ -107,7 +110,7 @@ def read(directory: str | Path, *, key: bytes | None = None) -> Manifest:
 
 
 def events_until(about: Manifest) -> float | None:
-    """How far a forest's events go, in epoch seconds; None if its manifest does not say so, or not in RFC 3339.
+    """Return `Origin.events_until` in epoch seconds; None if the manifest has none, or if it is not in RFC 3339.
 
     Examples
     --------
@@ -125,17 +128,17 @@ def events_until(about: Manifest) -> float | None:
 
 
 def encode(value: object) -> bytes:
-    """JSON for people and programs: sorted keys, indented, the same bytes for the same value."""
+    """Encode a value as indented JSON with sorted keys; the same value results in the same bytes."""
     return msgspec.json.format(msgspec.json.encode(value, order="sorted")) + b"\n"
 
 
 def decode(path: Path, data: bytes, kind: type[Kind]) -> Kind:
-    """The content of a JSON file.
+    """Decode the content of a JSON file.
 
     Raises
     ------
     ArtifactError
-        If it is not JSON or not of this kind; the message names the file and the place in it.
+        If the content is not JSON or not of this kind; the message names the file and the place in it.
     """
     try:
         return msgspec.json.decode(data, type=kind)
@@ -144,12 +147,12 @@ def decode(path: Path, data: bytes, kind: type[Kind]) -> Kind:
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """The content of a file of so many bytes at the most; a pipe in its place does not block.
+    """Read a file of at most `limit` bytes; a pipe of that name does not block.
 
     Raises
     ------
     ArtifactError
-        If it is missing, not a regular file, or larger.
+        If the file is missing, not a regular file, or larger.
     """
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:

@@ -1,4 +1,4 @@
-"""The pointer of a registry: which version is current, which were so before, and which are not to come back."""
+"""The pointer of a registry: the current version, the versions before it, and the versions that were rolled back."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from streamguard.models.manifest import ArtifactError
 
 VERSION = re.compile(r"[0-9a-f]{12}")
 REMEMBERED = 100
-"""Promotions that can be rolled back, and versions that were rolled back from."""
+"""Maximum number of promotions that can be rolled back, and of withdrawn versions that are stored."""
 _WITHDRAWN = "withdrawn "
 _MAX_BYTES = (2 * 13 + len(_WITHDRAWN)) * REMEMBERED
 
 
 class Pointed(NamedTuple):
-    """The content of the file, a line each.
+    """Content of the pointer file, one version per line.
 
     Attributes
     ----------
     current
-        The first line, as it stands there; None if there is no file.
+        The first line, unchanged; None if there is no file.
     before
-        Versions that were current before, the latest first.
+        Versions that were current before, latest first.
     withdrawn
-        Versions that were rolled back from, the latest first.
+        Versions that were rolled back, latest first.
     """
 
     current: str | None = None
@@ -38,14 +38,17 @@ class Pointed(NamedTuple):
     withdrawn: tuple[str, ...] = ()
 
     def onto(self, version: str) -> Pointed:
-        """With this version in front, whatever was said of it."""
+        """Return the content with this version as the current one, even if it was withdrawn."""
         before = self.before
         if self.current is not None and self.current != version and VERSION.fullmatch(self.current):
             before = (self.current, *before)
         return Pointed(version, before, tuple(one for one in self.withdrawn if one != version))
 
     def back(self) -> Pointed:
-        """With the one before in front, of which there must be one; what was in front is withdrawn."""
+        """Return the content after a rollback: the version before is current, and the current one is withdrawn.
+
+        There must be a version before.
+        """
         withdrawn = [one for one in self.withdrawn if one not in (self.current, self.before[0])]
         if self.current is not None and VERSION.fullmatch(self.current):
             withdrawn.insert(0, self.current)
@@ -53,25 +56,25 @@ class Pointed(NamedTuple):
 
 
 class Pointer:
-    """The file; a missing one points to nothing.
+    """The pointer file; a missing file points to no version.
 
     Parameters
     ----------
     path
-        Its directory is locked while it changes, so that no change of another process is lost. Readers are not
-        held up: the file is replaced in one step.
+        The file. Its directory is locked during a change, so that no change of another process is lost. Readers do
+        not wait: the file is replaced in one step.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> Pointed:
-        """What it says; lines that say nothing are left out, but for the first.
+        """Read the file; invalid lines are left out, except for the first one.
 
         Raises
         ------
         ArtifactError
-            If the disk refuses.
+            If the file cannot be read.
         """
         with reported(self.path):
             try:
@@ -88,28 +91,28 @@ class Pointer:
         )
 
     def current(self) -> str | None:
-        """The version that it names; None before the first promotion.
+        """Return the current version; None before the first promotion.
 
         Raises
         ------
         ArtifactError
-            If it cannot be read, or names none.
+            If the file cannot be read, or its first line is not the name of a version.
         """
         current = self.read().current
         if current is not None and not VERSION.fullmatch(current):
             raise ArtifactError(
                 f"{self.path}: {current[:80]!r} is not the name of a version (12 hexadecimal digits): "
-                f"make one current with `streamguard models promote VERSION --registry {self.path.parent}`"
+                f"promote a version with `streamguard models promote VERSION --registry {self.path.parent}`"
             )
         return current
 
     def write(self, pointed: Pointed) -> None:
-        """Replace it; only within `alone`.
+        """Replace the file; call this only within `alone`.
 
         Raises
         ------
         ArtifactError
-            If the disk refuses; it stays as it was.
+            If the file cannot be written; it stays unchanged.
         """
         lines = [
             pointed.current,
@@ -120,12 +123,12 @@ class Pointer:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """No other process changes it meanwhile.
+        """Lock the pointer: no other process changes it within the context.
 
         Raises
         ------
         ArtifactError
-            If there is no such directory, or it cannot be read.
+            If the directory is missing or cannot be read.
         """
         with reported(self.path.parent):
             handle = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""A directory of versions and one pointer to the current one, moved in a single step, there and back."""
+"""The model registry: a directory of versions, and a pointer to the current one that is moved in a single step."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ _JUDGEMENT_BYTES = 2**16
 
 
 class Registry:
-    """Published forests: `versions/<version>/` and a file `current`, whose first line names one of them.
+    """Published forests in `versions/<version>/`, and a file `current` whose first line names the current version.
 
-    What the gate said last of a version is beside it, in `judgements/<version>.json`: it depends on the champion
-    of that time, and a version is what it is made of.
+    The last judgement of the gate on a version is stored separately, in `judgements/<version>.json`: it depends on the
+    champion of that time, whereas a version depends only on its contents.
 
     Parameters
     ----------
     directory
-        Made by the first publication; a missing one is an empty registry.
+        Directory of the registry. The first publication creates it; a missing one is an empty registry.
     feature_names
-        What the columns are in this program.
+        Names of the feature columns in this program.
     key
-        If given, publications are signed with it, and what is not signed with it is refused.
+        If given, published versions are signed with it, and versions that are not signed with it are refused.
 
     Notes
     -----
-    Readers and writers may be different processes: a version appears whole or not at all and never changes,
-    the pointer is replaced in one step, and both are on the disk before a call returns. What the disk refuses
-    is an `ArtifactError` too.
+    Readers and writers may be different processes: a version appears as a whole or not at all and never changes,
+    the pointer is replaced in one step, and both are written to the disk before a call returns. Errors of the file
+    system are raised as `ArtifactError`, too.
     """
 
     def __init__(
@@ -57,17 +57,17 @@ class Registry:
 
     @classmethod
     def of(cls, models: Models) -> Registry:
-        """The registry that the settings name, with the key that they name.
+        """Return the registry of the settings, with the key of the settings.
 
         Raises
         ------
         ArtifactError
-            As `key_of` does.
+            See `key_of`.
         """
         return cls(models.registry, feature_names=NAMES, key=key_of(models))
 
     def probe(self) -> None:
-        """Try what a publication and a promotion will need, before much work is done for them.
+        """Check before a long computation that a publication and a promotion will be possible.
 
         Raises
         ------
@@ -84,19 +84,19 @@ class Registry:
         current = self.current()
         if current is not None:
             path = self._versions / current / "manifest.json"
-            # A champion that is missing or damaged is what a new one replaces.
+            # A missing or damaged champion does not prevent a promotion, which replaces it.
             with reported(path), suppress(FileNotFoundError):
                 path.open("rb").close()
 
     def versions(self) -> list[str]:
-        """All published versions, sorted by name."""
+        """Return all published versions, sorted by name."""
         with reported(self._versions):
             if not self._versions.is_dir():
                 return []
             return sorted(entry.name for entry in self._versions.iterdir() if VERSION.fullmatch(entry.name))
 
     def current(self) -> str | None:
-        """The version that the pointer names; None before the first promotion.
+        """Return the current version; None before the first promotion.
 
         Raises
         ------
@@ -106,11 +106,11 @@ class Registry:
         return self._pointer.current()
 
     def before(self) -> list[str]:
-        """The versions that were current before, the latest first: where `rollback` goes."""
+        """Return the versions that were current before, latest first: `rollback` returns to them."""
         return list(self._pointer.read().before)
 
     def withdrawn(self) -> list[str]:
-        """The versions that were rolled back from, and not promoted by hand since, the latest first."""
+        """Return the versions that were rolled back and have not been promoted by hand since, latest first."""
         return list(self._pointer.read().withdrawn)
 
     def publish(
@@ -118,18 +118,18 @@ class Registry:
     ) -> str:
         """Add a forest under its version, without promoting it.
 
-        A version that is there already stays as it is, provided that it loads.
+        A version that exists already stays unchanged, provided that it can be loaded.
 
         Returns
         -------
         str
-            Its version.
+            The version of the forest.
 
         Raises
         ------
         ArtifactError
-            If the registry cannot be written, or this version is there already but does not load; remove its
-            directory and publish again.
+            If the registry cannot be written, or if this version exists already but cannot be loaded: then remove
+            its directory and publish it again.
         """
         target = self._versions / forest.version
         with reported(target):
@@ -165,25 +165,25 @@ class Registry:
             try:
                 aside.rename(target)
             except OSError:
-                if not target.exists():  # otherwise another process was faster with the same version
+                if not target.exists():  # otherwise another process has published the same version first
                     raise
             sync(self._versions)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
     def promote(self, version: str) -> str | None:
-        """Move the pointer to a version, after it has been loaded with every check.
+        """Move the pointer to a version, after it has been loaded with all checks.
 
         Returns
         -------
         str or None
-            What the pointer named before, as it stood there: it may have been damaged.
+            The previous content of the pointer, unchanged: it may have been damaged.
 
         Raises
         ------
         ArtifactError
-            If the version is not there or not to be trusted, or the pointer cannot be written; it stays where
-            it is.
+            If the version is missing or cannot be trusted, or if the pointer cannot be written; the pointer stays
+            unchanged.
         """
         self._directory(version)
         with self._pointer.alone():
@@ -194,23 +194,23 @@ class Registry:
         return pointed.current
 
     def promote_after(self, version: str, previous: str | None) -> str | None:
-        """Move the pointer as `promote` does, unless that would undo what somebody did.
+        """Move the pointer as `promote` does, unless this would undo a promotion or a rollback.
 
         Parameters
         ----------
         previous
-            What was current when this was decided.
+            The version that was current when the promotion was decided.
 
         Returns
         -------
         str or None
-            Why it was not moved: another version is current meanwhile, or this one was rolled back from. None if
-            it was moved.
+            The reason why the pointer was not moved: another version has become current, or this version was rolled
+            back. None if it was moved.
 
         Raises
         ------
         ArtifactError
-            As `promote` does.
+            See `promote`.
         """
         self._directory(version)
         with self._pointer.alone():
@@ -219,46 +219,46 @@ class Registry:
             if pointed.current != previous:
                 return f"meanwhile {self._pointer.current()} has become current"
             if version in pointed.withdrawn:
-                return "it was rolled back from"
+                return "it was rolled back"
             self._pointer.write(pointed.onto(version))
         return None
 
     def rollback(self) -> tuple[str | None, str]:
-        """Move the pointer back to the version that was current before, after it has been loaded with every check.
+        """Move the pointer back to the version that was current before, after it has been loaded with all checks.
 
         Returns
         -------
         before, now
-            What the pointer named, as it stood there, and what it names now. The former is withdrawn: another
-            rollback goes further back, and `promote_after` does not take it again.
+            The previous content of the pointer, unchanged, and the version that is current now. The former is
+            withdrawn: another rollback goes further back, and `promote_after` refuses it.
 
         Raises
         ------
         ArtifactError
-            If there was none before, or it is not to be trusted any more; the pointer stays where it is.
+            If there is no such version, or if it cannot be trusted any more; the pointer stays unchanged.
         """
         with self._pointer.alone():
             pointed = self._pointer.read()
             if not pointed.before:
                 raise ArtifactError(
-                    f"{self._pointer.path}: no version was current before: promote one by name"
+                    f"{self._pointer.path}: no version was current before: promote a version by name"
                 )
             self.load(pointed.before[0])
             self._pointer.write(pointed.back())
         return pointed.current, pointed.before[0]
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all but the newest versions; the current one, and where `rollback` goes, stay in any case.
+        """Remove all but the newest versions; the current one and those of `before` stay in any case.
 
         Returns
         -------
         list of str
-            The removed, the newest first.
+            The removed versions, newest first.
 
         Raises
         ------
         ArtifactError
-            If the disk refuses.
+            If a version cannot be removed.
         """
         with self._pointer.alone():
             pointed = self._pointer.read()
@@ -267,39 +267,39 @@ class Registry:
             for version in removed:
                 aside = self._versions / f".removing-{version}"
                 with reported(self._versions):
-                    shutil.rmtree(aside, ignore_errors=True)  # of a removal that did not end
+                    shutil.rmtree(aside, ignore_errors=True)  # left by an interrupted removal
                     (self._versions / version).rename(aside)
                     shutil.rmtree(aside)
                     self._judgement(version).unlink(missing_ok=True)
         return removed
 
     def _published_or_never(self, version: str) -> float:
-        """A version without its manifest is older than any other; one that cannot be looked at is an error."""
+        """Return the time of publication, or 0.0 without a manifest; a manifest that cannot be read is an error."""
         path = self._versions / version / "manifest.json"
         with reported(path):
             there = path.exists()
         return self.published(version) if there else 0.0
 
     def judge(self, version: str, judgement: Judgement) -> None:
-        """Keep what the gate said of a version, in the place of what it said before.
+        """Store the gate's judgement on a version; it replaces the previous one.
 
         Raises
         ------
         ArtifactError
-            If there is no such version, or the disk refuses.
+            If there is no such version, or if the judgement cannot be written.
         """
         self._directory(version)
         replace(self._judgement(version), manifest.encode(judgement))
 
     def judgement(self, version: str) -> Judgement | None:
-        """What the gate said last of a version; None if it was not asked.
+        """Return the last judgement of the gate on a version; None if there is none.
 
-        It is for people and not signed.
+        It is for people to read and is not signed.
 
         Raises
         ------
         ArtifactError
-            If there is no such version, or what is kept is damaged; the message says where.
+            If there is no such version, or if the stored judgement is damaged; the message says where.
         """
         self._directory(version)
         path = self._judgement(version)
@@ -312,48 +312,48 @@ class Registry:
         return self._judgements / f"{version}.json"
 
     def manifest(self, version: str) -> Manifest:
-        """What a version says of itself.
+        """Read the manifest of a version.
 
         Raises
         ------
         ArtifactError
-            As `manifest.read` does, and if it is another version's.
+            See `manifest.read`; also if the manifest belongs to another version.
         """
         directory = self._directory(version)
         about = manifest.read(directory, key=self._key)
         if about.version != version:
-            raise ArtifactError(f"{directory}: manifest.json is of version {about.version!r}")
+            raise ArtifactError(f"{directory}: manifest.json belongs to version {about.version!r}")
         return about
 
     def published(self, version: str) -> float:
-        """When a version was published here, in seconds since 1970, by the clock of the file system.
+        """Return when a version was published here, in seconds since 1970, by the clock of the file system.
 
         Raises
         ------
         ArtifactError
-            If it is not there.
+            If there is no such version.
         """
         path = self._directory(version) / "manifest.json"
         with reported(path):
             return path.stat().st_mtime
 
     def metrics(self, version: str) -> dict[str, Any]:
-        """What its maker measured of a version.
+        """Read the metrics that were measured when a version was trained.
 
         Raises
         ------
         ArtifactError
-            As `artifact.read_metrics` does.
+            See `artifact.read_metrics`.
         """
         return artifact.read_metrics(self._directory(version), key=self._key)
 
     def load(self, version: str, between_steps: Callable[[], object] = lambda: None) -> Forest:
-        """Read a version with every check of `artifact.load`.
+        """Load a version with all checks of `artifact.load`.
 
         Raises
         ------
         ArtifactError
-            If it is not there or not to be trusted.
+            If the version is missing or cannot be trusted.
         """
         directory = self._directory(version)
         forest = artifact.load(

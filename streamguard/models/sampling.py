@@ -1,4 +1,4 @@
-"""What a forest is trained on: a sample by hash, of it what is quiet and of users known for some days."""
+"""Selects the training rows of a forest: the quiet events of known users from a sample by hash."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from numpy.typing import NDArray
 from streamguard.fold.features import NAMES
 
 QUIET_TAIL_BITS = 6.0
-"""A row that the score calls rarer than one in 64 teaches the forest nothing."""
+"""The forest is not trained on rows whose score is rarer than 1 in 64."""
 
 SETTLED_DAYS = 3
-"""What a user does in the first days is neither usual nor unusual, and accounts under attack are often new."""
+"""Number of days after which a user is settled. Before, the user's events are neither usual nor unusual, and accounts
+under attack are often new."""
 
 MIN_ROWS = 256
-"""What one tree sees. Fewer settled rows than this, and those of new users are taken too."""
+"""Number of rows of one tree. If there are fewer settled rows than this, rows of new users are used, too."""
 
 MIN_SETTLED = 0.5
-"""Likewise if settled rows are less than this share: then nobody is known for long."""
+"""Rows of new users are also used if the share of settled rows is less than this, as in a short history."""
 
 _ACTIVE_DAYS = NAMES.index("active_days")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events of a sample of n train.
+    """Selection of the training events from a sample of n events.
 
     Attributes
     ----------
     rows
-        int64 (rows,): indices, in the order in which they are handed to training.
+        int64 (rows,): indices of the training rows, in the order in which they are passed to the training.
     calibration
-        int64 (m,): indices of the rows whose scores are what is usual.
+        int64 (m,): indices of the rows whose scores define what is usual.
     quiet
-        bool (n,): what neither patterns nor bits call an attack.
+        bool (n,): whether neither patterns nor bits classify an event as an attack.
     """
 
     rows: NDArray[np.int64]
@@ -45,7 +46,7 @@ class Selection:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """bool (n,): which events train."""
+        """bool (n,): whether an event is a training row."""
         chosen = np.zeros(len(self.quiet), bool)
         chosen[self.rows] = True
         return chosen
@@ -56,7 +57,7 @@ class Selection:
         return float(1.0 - self.quiet.mean()) if len(self.quiet) else 0.0
 
 
-def choose(
+def select(
     priority: NDArray[np.uint64],
     user: NDArray[Any],
     features: NDArray[np.float32],
@@ -66,20 +67,20 @@ def choose(
     *,
     per_user: int,
 ) -> Selection:
-    """Which events of a sample train a forest, and which say how rare its scores are.
+    """Select the events of a sample that train a forest, and those that calibrate how rare its scores are.
 
     Parameters
     ----------
     priority
-        uint64 (n,), see the function of this name.
+        uint64 (n,); see the function `priority`.
     user
         (n,), anything that sorts and is the same for the same user.
     features
         float32 (n, 28).
     tail, patterns, alerted
-        As for `quiet`.
+        See `quiet`.
     per_user
-        Rows of a user at the most.
+        Maximum number of rows of a user.
     """
     calm = quiet(tail, patterns, alerted)
     return Selection(
@@ -90,21 +91,22 @@ def choose(
 
 
 def priority(partition: int, offsets: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """A number for each event that looks random and follows from where the event stands.
+    """Compute a pseudo-random number for each event from its partition and offset.
 
-    Those with the smallest make a uniform sample; samples of two stretches merge into that of both.
+    The events with the smallest numbers are a uniform sample; the samples of two offset ranges can be merged into the
+    sample of both.
 
     Parameters
     ----------
     partition
-        Number of the events' partition.
+        Number of the partition of the events.
     offsets
         int64 (n,).
 
     Returns
     -------
     uint64 (n,)
-        Different for each offset of a partition.
+        The numbers; they differ for all offsets of a partition.
 
     Examples
     --------
@@ -118,7 +120,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The step and the finaliser of splitmix64."""
+    """Step and finaliser of SplitMix64."""
     mixed = values + _STEP
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -126,7 +128,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def smallest(priority: NDArray[np.uint64], most: int) -> NDArray[np.int64]:
-    """Indices of the `most` smallest, smallest first.
+    """Return the indices of the `most` smallest values, smallest first.
 
     Examples
     --------
@@ -139,12 +141,12 @@ def smallest(priority: NDArray[np.uint64], most: int) -> NDArray[np.int64]:
 def quiet(
     tail: NDArray[np.float64], patterns: NDArray[np.uint64], alerted: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """What neither patterns nor bits call an attack.
+    """Whether neither patterns nor bits classify an event as an attack.
 
     Parameters
     ----------
     tail
-        float64 (n,), bits; as `streamguard.state.partition.Folded` has it.
+        float64 (n,), bits; see `streamguard.state.partition.Folded`.
     patterns
         uint64 (n,).
     alerted
@@ -154,7 +156,7 @@ def quiet(
 
 
 def settled(features: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Events of users that have been seen on `SETTLED_DAYS` days; of (n, 28) features, a bool (n,)."""
+    """Whether the user of an event was seen on `SETTLED_DAYS` days: bool (n,), from (n, 28) features."""
     return np.asarray(features[:, _ACTIVE_DAYS] > np.log2(SETTLED_DAYS + 0.5), np.bool_)
 
 
@@ -166,10 +168,10 @@ def training_rows(
     *,
     per_user: int,
 ) -> NDArray[np.int64]:
-    """Which rows of a sample train a forest.
+    """Select the rows of a sample that train a forest.
 
-    The quiet and settled ones, or all quiet ones while the former are few; of a user only those with the smallest
-    priority.
+    These are the quiet and settled rows, or all quiet rows if the former are few. If a user has too many, those with
+    the smallest priority are selected.
 
     Parameters
     ----------
@@ -180,12 +182,12 @@ def training_rows(
     quiet, settled
         bool (n,).
     per_user
-        Rows of a user at the most.
+        Maximum number of rows of a user.
 
     Returns
     -------
     int64 (rows,)
-        Indices, smallest priority first, so that the same events in another order give the same forest.
+        Indices, smallest priority first, so that the same events in another order result in the same forest.
 
     Examples
     --------
@@ -207,21 +209,21 @@ def calibration_rows(
     *,
     per_user: int,
 ) -> NDArray[np.int64]:
-    """Which rows of a sample say how rare a forest's score is: all that was not called an attack, new users too.
+    """Select the rows that calibrate how rare a score is: all rows that are not attacks, including those of new users.
 
-    The training rows alone would make everything else look rarer than it is.
+    With the training rows alone, all other events would appear rarer than they are.
 
     Parameters
     ----------
     priority, user, per_user
-        As for `training_rows`.
+        See `training_rows`.
     patterns, alerted
-        As for `quiet`.
+        See `quiet`.
 
     Returns
     -------
     int64 (rows,)
-        As of `training_rows`.
+        Indices, smallest priority first.
     """
     return _capped(priority, user, (patterns == 0) & ~alerted, per_user)
 

@@ -1,4 +1,4 @@
-"""How unusual a forest's score is, in bits: the tail of the training scores, with an end that stays open."""
+"""Converts a forest's score to bits: how unusual it is according to the tail of the training scores."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.compute.compiler import kernel
+from streamguard.text import counted
 
 SUPPORT = 32
-"""Training rows that must lie beyond a quantile for it to count."""
+"""Number of training rows that must lie beyond a quantile for it to be used."""
 
 _STEP = 0.5
-"""Bits from knot to knot."""
+"""Bits between two knots."""
 _REACH = 2.0
-"""Bits below the last knot that its slope is taken over."""
+"""Range below the last knot, in bits, from which the slope beyond it is computed."""
 _DEFAULT_SLOPE = 100.0
-"""Bits per unit of anomaly where all training rows are equally abnormal."""
+"""Bits per unit of anomaly if all training rows are equally abnormal."""
 
 
 @kernel
@@ -27,17 +28,17 @@ def _bits(anomaly, knots, level, slopes, ceiling, bits):  # type: ignore[no-unty
 
 
 class Tail:
-    """From an anomaly to -log2 of the share of training rows at least as abnormal.
+    """Converts an anomaly to -log2 of the share of training rows that are at least as abnormal.
 
-    An anomaly is a forest's score with its sign turned. Between the knots run straight lines; below the first
-    it is 0 bits; beyond the last the tail goes on as an exponential.
+    An anomaly is a forest's score with the opposite sign. The bits are interpolated linearly between the knots and are
+    0 below the first one. Beyond the last one the tail continues as an exponential.
 
     Parameters
     ----------
     anomaly : (knots,) float64
-        Rising; the first is the median.
+        Anomaly at each knot, rising; the first one is the median.
     level : (knots,) float64
-        Bits at each, rising from 0.
+        Bits at each knot, rising from 0.
     slope : float
         Bits per unit of anomaly beyond the last knot.
 
@@ -54,7 +55,10 @@ class Tail:
 
     def __init__(self, anomaly: NDArray[np.float64], level: NDArray[np.float64], slope: float) -> None:
         if not len(anomaly) or len(anomaly) != len(level):
-            raise ValueError(f"{len(anomaly)} quantiles for {len(level)} levels: as many, and one at least")
+            raise ValueError(
+                f"{counted(len(anomaly), 'quantile')} for {counted(len(level), 'level')}: "
+                "both numbers must be equal and at least 1"
+            )
         for name, knots in (("quantiles", anomaly), ("levels", level)):
             if not (np.isfinite(knots).all() and (np.diff(knots) > 0).all()):
                 raise ValueError(f"{name} must be finite and rise")
@@ -65,7 +69,9 @@ class Tail:
         with np.errstate(over="ignore"):
             slopes = np.append(np.diff(level) / np.diff(anomaly), slope)
         if not np.isfinite(slopes).all():
-            raise ValueError("quantiles must not lie so close that the line between two is upright")
+            raise ValueError(
+                "two quantiles are so close to each other that the slope between them is infinite"
+            )
         self.anomaly = anomaly
         self.level = level
         self.slope = slope
@@ -73,24 +79,24 @@ class Tail:
         self._ceiling = np.append(level[1:], np.inf)
 
     def bits(self, anomaly: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Bits of each anomaly, monotone to the last place."""
+        """Compute the bits of each anomaly; they are monotone to the last digit."""
         bits = np.empty(len(anomaly))
         _bits(anomaly, self.anomaly, self.level, self._slopes, self._ceiling, bits)
         return bits
 
 
 def measure(anomaly: NDArray[np.float64]) -> Tail:
-    """The tail of a sample of anomalies.
+    """Compute the tail of a sample of anomalies.
 
-    Knots are the median, then every half bit from 2 (the upper quarter) to the last quantile with `SUPPORT`
-    rows beyond it. At the median 1 bit would be exact; it is drawn to 0, and the line to the upper quarter
-    with it, so that what is usual counts nothing. The slope beyond is that of the last two bits, which a few
-    attacks among the rows do not move. An anomaly that many rows share gets the bits of all that reach it.
+    The knots are the median, then every half bit from 2 (the upper quarter) to the last quantile with `SUPPORT` rows
+    beyond it. The exact value at the median is 1 bit; it is set to 0, which also lowers the line to the upper quarter,
+    so that usual rows add no bits. The slope beyond the last knot is that of the last two bits, which a few attacks
+    among the rows do not change. If many rows have the same anomaly, it gets the bits of all rows that reach it.
 
     Parameters
     ----------
     anomaly : (rows,) float64
-        Finite, at least one.
+        Finite values, at least one.
     """
     ordered = np.sort(anomaly)
     last = max(2.0, np.floor(np.log2(len(ordered) / SUPPORT) / _STEP) * _STEP)

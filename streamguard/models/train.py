@@ -1,4 +1,4 @@
-"""Training: scikit-learn grows the trees, and what comes back needs no scikit-learn."""
+"""Training: scikit-learn grows the trees; the resulting forest does not need scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from streamguard.models.trees import MAX_DEPTH, MAX_TREES, Trees
 from streamguard.settings.schema import Training
 
 GOLDEN = 16
-"""Training rows kept with their scores, from the least to the most abnormal."""
+"""Number of training rows that are stored with their scores, from the least to the most abnormal."""
 
 
 MARGIN = 0.5
-"""The background reaches beyond the rows on either side by this part of their range."""
+"""The background extends beyond the rows on both sides by this fraction of their range."""
 
 
 def train_on(features: NDArray[np.float32], chosen: Selection, settings: Training) -> Forest:
-    """Train as the settings say, on the chosen of a sample's (n, 28) features.
+    """Train with the parameters of the settings on the selected rows of a sample's (n, 28) features.
 
     Raises
     ------
     ValueError
-        As `train` does.
+        See `train`.
     """
     return train(
         features[chosen.rows],
@@ -48,37 +48,37 @@ def train(
     samples: int = 256,
     background: float = 0.2,
 ) -> Forest:
-    """Train an Isolation Forest; the same rows and parameters give the same forest to the bit.
+    """Train an Isolation Forest; the same rows and parameters result in the same forest, to the bit.
 
-    A tree splits only within what its rows span. Where nearly all are alike, few trees would split at all, and
-    what is far out would look like what is usual. Random rows spread over the box of all rows and beyond give
-    every tree such splits. Only the trees see them.
+    A tree splits only within the range of its rows. If nearly all rows were equal, few trees would split at all, and
+    extreme events would look like usual ones. Therefore random rows, spread over the range of all rows and beyond, are
+    added to the rows of the trees, so that every tree has such splits. They are used for nothing else.
 
     Parameters
     ----------
     rows : (n, features) float32
-        Finite, two rows at least; leave out what looks like an attack, or the forest learns it as normal.
+        Finite values, at least two rows. Leave out events that look like attacks, or the forest learns them as normal.
     calibration : (m, features) float32
-        Rows that stand for what is usual: `Forest.bits` counts by them. None: the training rows.
+        Rows that stand for usual events: `Forest.bits` is relative to them. None: the training rows.
     seed
-        Of the random splits.
+        Seed of the random splits and the background.
     trees
-        How many, 1 to 10,000.
+        Number of trees, 1 to 10,000.
     samples
-        Rows that each tree sees, 2 to 256; all of them if there are fewer.
+        Number of rows of each tree, 2 to 256; all rows if there are fewer.
     background
-        Random rows, as a share of the rows; 0 for none.
+        Number of random rows as a share of the rows, 0 to 1; 0 for none.
 
     Raises
     ------
     ValueError
-        If a parameter or the rows do not fit; the message says which and where.
+        If a parameter or the rows are invalid; the message says which and where.
     """
     from sklearn.ensemble import IsolationForest
 
     rows = finite_rows(rows)
     if len(rows) < 2 or not rows.shape[1]:
-        raise ValueError(f"a forest needs 2 rows and 1 feature at least, got {rows.shape}")
+        raise ValueError(f"a forest needs at least 2 rows and 1 feature, got {rows.shape}")
     if not 2 <= samples <= 2**MAX_DEPTH:
         raise ValueError(f"samples must be from 2 to {2**MAX_DEPTH}, not {samples}")
     if not 1 <= trees <= MAX_TREES:
@@ -98,13 +98,13 @@ def train(
     forest = Forest(grown, tail.measure(-usual), golden, model.score_samples(golden))
     if not np.array_equal(forest.score_samples(golden), forest.golden_scores):
         raise RuntimeError(
-            "packed trees and scikit-learn disagree: this version of scikit-learn is not supported"
+            "the packed trees and scikit-learn compute different scores: this version of scikit-learn is not supported"
         )
     return forest
 
 
 def _background(rows: NDArray[np.float32], count: int, seed: int) -> NDArray[np.float32]:
-    """Uniform over the box of the rows, widened by `MARGIN`; a column that is constant stays so."""
+    """Draw rows uniformly from the range of the rows, widened by `MARGIN`; a constant column stays constant."""
     low, high = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
     margin = MARGIN * (high - low)
     most = float(np.finfo(np.float32).max)
@@ -114,9 +114,9 @@ def _background(rows: NDArray[np.float32], count: int, seed: int) -> NDArray[np.
 
 
 def flatten(model: Any) -> Trees:
-    """The trees of a fitted `IsolationForest`.
+    """Convert the trees of a fitted `IsolationForest` to flat arrays.
 
-    Thresholds are rounded down to float32: no float32 lies between the two, so every row goes the same way.
+    Thresholds are rounded down to float32: no float32 lies between the two values, so every row takes the same path.
     """
     parts: list[tuple[NDArray[Any], ...]] = []
     start = 0
@@ -150,7 +150,7 @@ def flatten(model: Any) -> Trees:
 
 
 def mean_path(samples: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean path length of an unsuccessful search among so many samples, computed in scikit-learn's order.
+    """Mean path length of an unsuccessful search among `samples` samples, computed in scikit-learn's order.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The trees of a forest as flat arrays, and the check that they are trees at all."""
+"""The trees of a forest as flat arrays, and the check that they are well-formed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from streamguard.compute.compiler import kernel
 
 MAX_DEPTH = 8
-"""Splits on the longest path. Isolation trees grown on at most 256 rows have no more."""
+"""Number of splits on the longest path. Isolation trees that are grown on at most 256 rows do not exceed it."""
 
 MAX_TREES = 10_000
-"""More would take more than 40 MB when packed."""
+"""Maximum number of trees; more would take over 40 MB when packed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trees:
-    """Trees one after the other, each from its root on.
+    """Trees one after the other, each beginning with its root.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Trees:
     roots : (trees,) int32
         Index of each tree's root; the first is 0.
     feature : (nodes,) int32
-        Column that a node splits on; -1 at a leaf.
+        Column on which a node splits; -1 at a leaf.
     threshold : (nodes,) float32
         A row goes left if its value is not greater; 0 at a leaf.
     left, right : (nodes,) int32
@@ -48,17 +48,19 @@ class Trees:
     path: NDArray[np.float64]
 
     def depths(self) -> NDArray[np.int64]:
-        """Depth of every node, a root's being 0, after a check of all that a walk through them relies on.
+        """Check everything on which a traversal of the trees relies, and return the depth of each node.
 
         Returns
         -------
         (nodes,) int64
+            Depth of each node; that of a root is 0.
 
         Raises
         ------
         ValueError
-            Naming what is wrong, with the first node at fault: a child out of range, a cycle, two parents or
-            none, no such feature, a threshold or path length that is not finite, over `MAX_DEPTH` splits.
+            If the trees are malformed; the message names the fault and the first such node: a child out of range, a
+            cycle, two parents or none, a feature that does not exist, a threshold or path length that is not finite,
+            or more than `MAX_DEPTH` splits.
         """
         nodes = len(self.feature)
         for name in ("threshold", "left", "right", "path"):
@@ -69,7 +71,7 @@ class Trees:
         if not len(self.roots):
             raise ValueError("roots must start at 0 and rise within the nodes")
         if len(self.roots) > MAX_TREES:
-            raise ValueError(f"{len(self.roots)} trees, but {MAX_TREES} at most are packed")
+            raise ValueError(f"{len(self.roots)} trees, but at most {MAX_TREES} can be packed")
         depth = np.zeros(nodes, np.int64)
         fault, node = _check(
             self.roots, self.feature, self.threshold, self.left, self.right, self.path, self.features, depth
@@ -93,14 +95,14 @@ FAULTS = (
     "has a path length that is negative or not finite",
     f"lies below {MAX_DEPTH} splits: train with at most {2**MAX_DEPTH} samples a tree",
 )
-"""What `_check` finds, by its number."""
+"""Faults that `_check` finds, by their number."""
 
 
 @kernel
 def _check(roots, feature, threshold, left, right, path, features, depth):  # type: ignore[no-untyped-def]
-    """(number of the first fault, its node), after `depth` is filled; without the interpreter lock.
+    """Fill `depth` and return the number of the first fault and its node; this does not hold the interpreter lock.
 
-    A worker loads a forest while it scores, and an array operation of numpy would hold the lock from time to time.
+    A worker loads a forest while it scores, and array operations of numpy would hold the lock from time to time.
     """
     nodes, count = len(feature), len(roots)
     if roots[0] != 0 or roots[count - 1] >= nodes:

@@ -1,4 +1,4 @@
-"""Settings as they are given: a TOML file, and `STREAMGUARD_SECTION_NAME` variables; what is wrong is said in words."""
+"""Loads settings from a TOML file and from `STREAMGUARD_<SECTION>_<NAME>` variables, and explains invalid ones."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
     Parameters
     ----------
     path
-        A TOML file with the sections of `Settings`; None means defaults.
+        Path of a TOML file with the sections of `Settings`; None means defaults.
     environ
-        Variables named `STREAMGUARD_<SECTION>_<NAME>`; None means the process's own.
+        Environment with variables named `STREAMGUARD_<SECTION>_<NAME>`; None means the environment of the process.
 
     Raises
     ------
     SettingsError
-        If a section, a name or a value does not fit; the message says which and where it stands.
+        If a section, a name or a value is not valid; the message contains it and its place.
 
     Examples
     --------
@@ -60,12 +60,12 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
 
 
 def override(settings: Settings, **sections: Mapping[str, Any]) -> Settings:
-    """Settings with the values that the command line gives, by section; None gives no value.
+    """Settings with the values of the command line, by section. None means that the option was not given.
 
     Raises
     ------
     SettingsError
-        If a value does not fit.
+        If a value is not valid.
 
     Examples
     --------
@@ -85,7 +85,9 @@ _SERVICE_LINK = re.compile(
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes sets this variable for a service: one named `streamguard-worker` must not stop a worker.
+    """Whether Kubernetes set this variable for a service, such as one named `streamguard-worker`.
+
+    Such a variable must not stop a worker.
 
     Examples
     --------
@@ -115,10 +117,10 @@ RENAMED = {
     "clusters.most_groups": "clusters.max_groups",
     "sampling.flagged": "sampling.alerts",
 }
-"""Settings that have a new name; the old one is refused with the new one."""
+"""Old name -> new name of a setting. The error for an old name contains the new one."""
 
-REMOVED = {"clusters.engine": "peer groups are always found by scikit-learn"}
-"""Settings that are gone, and why."""
+REMOVED = {"clusters.engine": "scikit-learn always finds the peer groups"}
+"""Removed settings, each with the reason."""
 
 _UNKNOWN = re.compile(
     r"Object contains unknown field `(?P<name>.*?)`(?: - at `\$\.(?P<section>\w+)`)?", re.DOTALL
@@ -129,28 +131,28 @@ _MISFIT = re.compile(
     r"Expected `(?P<kind>\w+)`(?P<bound> [<>]=? [\d.]+)?(, got `\w+`)? - at `\$\.(?P<name>[\w.]+)`"
 )
 _KINDS = {
-    "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text, in quotation marks",
+    "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text in quotation marks",
     "object": "a section",
 }  # fmt: skip
 
 
-def _plain(said: str) -> str:
-    """What msgspec says, in a reader's words where a name or the kind of a value is wrong."""
-    if (value := _MISFIT.fullmatch(said)) and value["kind"] in _KINDS:
-        return f"{value['name']} has to be {_KINDS[value['kind']]}{value['bound'] or ''}"
-    found = _UNKNOWN.fullmatch(said)
+def _plain(message: str) -> str:
+    """An error message of msgspec, in plain words if a name or the type of a value is wrong."""
+    if (value := _MISFIT.fullmatch(message)) and value["kind"] in _KINDS:
+        return f"{value['name']} must be {_KINDS[value['kind']]}{value['bound'] or ''}"
+    found = _UNKNOWN.fullmatch(message)
     if found is None:
-        return said
+        return message
     name, section = found["name"][:100], found["section"]
     if section is None:
         return f"there is no section {name!r}{_near(name, Settings.__struct_fields__)}"
     setting = f"{section}.{name}"
     if setting in RENAMED:
-        return f"{setting} has a new name: {RENAMED[setting]}"
+        return f"{setting} was renamed to {RENAMED[setting]}: change the line"
     if setting in REMOVED:
         return f"{setting} was removed ({REMOVED[setting]}): delete the line"
     known = type(getattr(Settings(), section)).__struct_fields__
-    return f"there is no setting {section}.{name}{_near(name, known)}"
+    return f"there is no setting {setting}{_near(name, known)}"
 
 
 def _near(name: str, known: Iterable[str]) -> str:

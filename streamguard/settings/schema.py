@@ -1,4 +1,4 @@
-"""All settings, typed and with their defaults."""
+"""Defines all settings with their types and defaults."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=86_400.0)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Memory = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]*[mg]$")]
-"""As the JVM writes it: 512m, 4g."""
+"""Size in the notation of the JVM: 512m, 4g."""
 
 RISK_PER_BIT = 7.525749891599529
-"""25 * log10(2): risk = 25 * -log10(tail)."""
+"""25 * log10(2), because risk = 25 * -log10(tail)."""
 
 
 class SettingsError(ConfigurationError):
@@ -27,190 +27,194 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Kafka(_Section, frozen=True):
-    """Where events come from and incidents go to."""
+    """Brokers and topics: the source of events and the destination of incidents."""
 
     bootstrap_servers: str = "127.0.0.1:9092"
-    """`host:port[,host:port]`: some of the brokers; they name the others."""
+    """`host:port[,host:port]`: some of the brokers; the client learns the addresses of the others from them."""
     events_topic: str = "security-events"
-    """What is read."""
+    """Topic from which events are read."""
     alerts_topic: str = "security-alerts"
-    """Where incidents are published."""
+    """Topic to which incidents are published."""
     dead_letter_topic: str = "security-events-dead-letter"
-    """Where records go that cannot be scored."""
+    """Topic for records that cannot be scored."""
     models_topic: str = "streamguard-models"
-    """Where a promoted model is announced, so that workers need not wait for their next look at the registry."""
+    """Topic on which promoted models are announced, so that workers load them before the next poll of the registry."""
     partitions: Count = 4
-    """Of the events topic and of the state's changelog; chosen once, it is the ceiling of workers."""
+    """Number of partitions of the events topic and of the changelog. It cannot be changed later, and limits the number
+    of workers that have work."""
     replication_factor: Count = 1
-    """Of the topics that `streamguard topics create` makes."""
+    """Replication factor of the topics that `streamguard topics create` creates."""
     events_retention_days: float = 7.0
-    """How long Kafka keeps events: the longest that a worker may be down, and what a back-test can reach."""
+    """Days for which Kafka keeps events: the maximum outage of a worker, and the history that a back-test can read."""
 
 
 class Security(_Section, frozen=True):
-    """How brokers and this client prove to each other who they are. No secret stands here, but in the files named."""
+    """Authentication between brokers and this client. Settings contain no secrets: they name the files with secrets."""
 
     tls: bool = False
-    """Encrypt, with the system's certificate authorities; the two files below imply it."""
+    """Whether to use TLS with the system's certificate authorities; `ca_file` and `certificate_file` imply TLS."""
     ca_file: str = ""
-    """PEM certificates of the authorities that sign brokers."""
+    """PEM certificates of the authorities that sign the brokers' certificates."""
     certificate_file: str = ""
-    """PEM certificate chain of this client, for brokers that ask for it (mTLS)."""
+    """PEM certificate chain of this client, for brokers that require it (mTLS)."""
     key_file: str = ""
-    """Its key in PEM (PKCS#8, no passphrase). Empty: it is in `certificate_file`."""
+    """Private key of the certificate in PEM (PKCS#8, no passphrase). Empty: the key is in `certificate_file`."""
     mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
-    """How the password is proven (SASL)."""
+    """SASL mechanism for the password."""
     username: str = ""
-    """Empty: no password is proven."""
+    """SASL user name. Empty: no SASL authentication."""
     password_file: str = ""
-    """File with the password alone; a line end behind it does not belong to it."""
+    """File that contains only the password; a line end after the password is ignored."""
 
 
 class Worker(_Section, frozen=True):
     """One worker process of the speed layer."""
 
     app_id: str = "streamguard"
-    """Name of the group and of its state: workers of one name share the work."""
+    """Name of the consumer group and of its state; workers with the same name share the partitions."""
     instance_id: str = ""
-    """Static group membership: a restart within the session time-out moves no partition. Empty: dynamic."""
+    """Id for static group membership: a restart within the session time-out moves no partition. Empty: dynamic
+    membership."""
     data_dir: str = "streamguard-data"
-    """Where this worker keeps its copy of the state; each worker needs its own."""
+    """Directory of this worker's copy of the state; each worker needs its own directory."""
     chunk_events: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
-    """Events folded at a time at the most; results do not depend on it."""
+    """Maximum number of events that are folded at a time; results do not depend on it."""
     checkpoint_seconds: Seconds = 1.0
-    """How often the state is saved."""
+    """Time between two checkpoints."""
     checkpoint_events: Count = 20_000
-    """Or after so many events of a partition, if they come first."""
+    """A checkpoint is also saved after this number of events of a partition."""
     resident_profiles: Count = 65_536
-    """Profiles held in memory by this worker, shared among its partitions (3.6 KB each)."""
+    """Number of profiles that this worker keeps in memory, shared by its partitions (3.6 KB each)."""
     block_cache_mb: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 32
-    """Memory for stored profiles read from disk, shared among partitions; unflushed writes take half as much again."""
+    """Memory for stored profiles read from disk, shared by all partitions. Unflushed writes need half as much in
+    addition."""
     session_timeout_seconds: Seconds = 10.0
-    """How long the group waits for a silent worker before it gives its partitions to others."""
+    """Time for which the group waits for a silent worker before it assigns its partitions to others."""
     metrics_host: str = "127.0.0.1"
-    """Address of /metrics, /healthz and /readyz; they ask nobody for a password."""
+    """Address of /metrics, /healthz and /readyz, which require no authentication."""
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 9464
-    """Their port; 0: any that is free."""
+    """Port of /metrics, /healthz and /readyz; 0: any free port."""
 
 
 class Detection(_Section, frozen=True):
-    """What is alerted. Everything else about the score is learned."""
+    """Alert threshold and incident window. All other parameters of the score are learned."""
 
     alert_risk: Annotated[float, msgspec.Meta(ge=0.0, le=100_000.0)] = 75.0
-    """Risk from which an event is alerted: 75 is about one in a thousand, 100 one in ten thousand, 150 in a million."""
+    """Minimum risk of an alert: 75 is about one event in a thousand, 100 one in ten thousand, 150 one in a million."""
     incident_gap_seconds: Annotated[float, msgspec.Meta(gt=0.0, le=2_592_000.0)] = 3600.0
-    """An entity's alert this long after its last one opens a new incident."""
+    """An alert opens a new incident if the entity's previous alert is older than this."""
 
     @property
     def alert_bits(self) -> float:
-        """Evidence, in bits, that comes to `alert_risk`."""
+        """Evidence in bits that corresponds to `alert_risk`."""
         return self.alert_risk / RISK_PER_BIT
 
 
 class Models(_Section, frozen=True):
-    """Where forests are published, and how they are followed."""
+    """Model registry: where models are published, and how workers load them."""
 
     registry: str = ""
-    """Directory of the model registry. Empty: the statistical score stands alone."""
+    """Directory of the model registry. Empty: workers score by statistics and patterns alone."""
     key_file: str = ""
-    """File whose bytes sign publications; with it, what is not signed with it is refused. Empty: no signatures."""
+    """File whose bytes are the signing key; models without a valid signature are refused. Empty: no signatures."""
     poll_seconds: Seconds = 5.0
-    """How often workers look at the registry's pointer; an announced promotion makes them look at once."""
+    """Interval at which workers poll the registry's pointer; they also poll when a promotion is announced."""
     shadow: bool = False
-    """Whether workers also score the newest version that is not current, and export what it would alert."""
+    """Whether workers also score events with the newest version that is not current, and export what it would alert."""
     keep_versions: Count = 100
-    """Older versions are removed after a retrain; those that a rollback can reach never are."""
+    """Number of versions that a retrain keeps; versions that a rollback can restore are never removed."""
 
 
 class Batch(_Section, frozen=True):
-    """A retrain: what it runs on and what it leaves behind."""
+    """Retrain: its engine, its output, its schedule and its metrics."""
 
     engine: Literal["spark", "local"] = "spark"
-    """`local` needs no JVM; both make the same model to the bit."""
+    """Engine of the retrain. `local` needs no JVM; both engines produce bit-identical models."""
     output: Annotated[str, msgspec.Meta(min_length=1)] = "streamguard-runs"
-    """Directory of runs, one below it each."""
+    """Directory of runs; each run has its own directory below it."""
     keep_runs: Count = 24
-    """Older runs are removed; `latest` and what it continues never are."""
+    """Number of runs that are kept; `latest` and the run that it continues are never removed."""
     every_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=2_592_000.0)] = 0.0
-    """From start to start of a series of runs; `--every` says so on the command line. 0: one run."""
+    """Time between the starts of two runs in a series, as `--every` on the command line. 0: a single run."""
     expected_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=2_592_000.0)] = 0.0
-    """How often something else starts single runs, such as a CronJob: an alert tells of three that are missing. 0: not
-    known, a day is taken."""
+    """Interval at which another program, such as a CronJob, starts single runs; Prometheus alerts after three missed
+    runs. 0: unknown, a day is assumed."""
     jitter_seconds: Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)] = 30.0
-    """In a series each run starts up to this much later, so that several do not start at once."""
+    """Maximum random delay of each start in a series, so that several series do not start at once."""
     metrics_host: str = "127.0.0.1"
-    """Address on which a series of runs serves its metrics."""
+    """Address of the metrics of a series of runs."""
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
-    """Where a series of runs serves its metrics; 0: nowhere."""
+    """Port of the metrics of a series of runs; 0: metrics are not served."""
     metrics_file: str = ""
-    """File for Prometheus's textfile collector, replaced at the start and the end of each run. Empty: none."""
+    """File for the textfile collector of the node exporter, replaced at the start and the end of each run. Empty: no
+    file."""
 
 
 class Spark(_Section, frozen=True):
-    """The Spark session of a retrain or archive."""
+    """Spark session of a retrain or an archive."""
 
     master: str = "local[*]"
-    """Ignored under `spark-submit`, which has its own."""
+    """Spark master. `spark-submit` ignores it and uses its own."""
     driver_memory: Memory = "1g"
-    """Heap of the driver, in which `local[*]` does all the work."""
+    """Heap of the driver, which does all the work with `local[*]`."""
     executor_memory: Memory = "1g"
-    """Heap of each executor of a cluster."""
+    """Heap of each executor in a cluster."""
     batch_rows: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 4096
-    """Records that a task folds at a time; results do not depend on it."""
+    """Number of records that a task folds at a time; results do not depend on it."""
 
 
 class Sampling(_Section, frozen=True):
-    """What of a history is kept as rows."""
+    """Sample of the history: the events that are kept with their features."""
 
     rows: Annotated[int, msgspec.Meta(ge=256, le=10_000_000)] = 100_000
-    """Events kept with their features, chosen by a hash of partition and offset."""
+    """Number of events in the sample, chosen by a hash of partition and offset."""
     rows_per_user: Count = 500
-    """Of them, those of one user that train the forest at the most."""
+    """Maximum number of sampled events of one user that train the forest."""
     alerts: Count = 10_000
-    """Alerted events of a run and partition kept with their features, the worst."""
+    """Number of alerted events that a run keeps of each partition, those with the highest evidence."""
 
 
 class Training(_Section, frozen=True):
-    """How the Isolation Forest is grown."""
+    """Training of the Isolation Forest."""
 
     trees: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 300
-    """How many; more cost time and agree better with each other."""
+    """Number of trees; more trees take more time and give more stable scores."""
     samples: Annotated[int, msgspec.Meta(ge=2, le=256)] = 256
-    """Rows that each tree sees."""
+    """Number of rows from which each tree is grown."""
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] = 0
-    """The same seed, history and settings give the same forest to the bit."""
+    """Random seed; the same seed, history and settings produce a bit-identical forest."""
     background: Share = 0.2
-    """Random rows among the training rows, as a share of them: they give the trees splits where no row is."""
+    """Share of random rows among the training rows; they make the trees split regions without data."""
 
 
 class Clusters(_Section, frozen=True):
-    """How users are put into peer groups."""
+    """Peer groups of users."""
 
     groups: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
-    """0: the number with the best silhouette, from 2 to `max_groups`."""
+    """Number of peer groups; 0: the number from 2 to `max_groups` with the best silhouette."""
     max_groups: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 8
-    """See `groups`."""
+    """Maximum number of peer groups if `groups` is 0."""
 
 
 class Gate(_Section, frozen=True):
-    """What a challenger must not do to become champion."""
+    """Limits that a challenger has to meet to become champion."""
 
     max_trimmed: Share = 0.5
-    """Share of events that patterns or bits call an attack, above which a history teaches nothing."""
+    """Maximum share of events that patterns or bits mark as possible attacks; above it, no model is promoted."""
     min_rows: Annotated[int, msgspec.Meta(ge=2)] = 256
-    """Training rows; of fewer than two no forest grows."""
+    """Minimum number of training rows; a forest needs at least two."""
     max_alert_ratio: Annotated[float, msgspec.Meta(ge=1.0)] = 3.0
-    """Alert rate against the champion's on the same events."""
+    """Maximum ratio of the challenger's alert rate to the champion's on the same events."""
     min_overlap: Share = 0.2
-    """Share of the champion's top 1 % that is in the challenger's too."""
+    """Minimum share of the champion's top 1 % of events that is also in the challenger's top 1 %."""
     max_drift: Annotated[float, msgspec.Meta(gt=0.0)] = 2.0
-    """Population stability index of a feature against the champion's training rows."""
+    """Maximum population stability index of a feature, compared with the champion's training rows."""
     min_injected_auc: Share = 0.85
-    """How well quiet rows with an injected attack are told from quiet rows."""
+    """Minimum AUC with which the forest separates quiet rows with an injected attack from quiet rows."""
 
 
 class Settings(_Section, frozen=True):
-    """Every section of the settings file."""
+    """All sections of the settings file."""
 
     kafka: Kafka = Kafka()
     security: Security = Security()

@@ -1,4 +1,4 @@
-"""An invented company's security events: habits, drift and named attacks with labels kept apart."""
+"""Simulated security events of an invented company: habits, drift, and named attacks with separate labels."""
 
 from streamguard.simulate.scenarios import SCENARIOS, Scenario
 from streamguard.simulate.simulation import Campaign, SimulatedEvent, Simulation

@@ -1,4 +1,4 @@
-"""When people work: each account's level of activity and whereabouts in every quarter of an hour."""
+"""Working times: the level of activity and the whereabouts of each account in each quarter of an hour."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday
 
 
 class Whereabouts(IntEnum):
-    """From where an account works at the moment."""
+    """Kind of place from which an account works."""
 
     OFFICE = 0
     HOME = 1
@@ -28,14 +28,14 @@ class Whereabouts(IntEnum):
 
 
 class Calendar:
-    """Turns habits into activity: shifts in local time, lunch, free days, leave, travel, on-call, month-ends.
+    """Computes activity from habits: shifts in local time, lunch, free days, leave, travel, on-call duty, month-ends.
 
     Parameters
     ----------
     habits
-        Of the accounts.
+        Habits of the accounts.
     seed
-        Of what is drawn per day and week; a function of the date alone.
+        Seed of the daily and weekly random numbers, which otherwise depend on the date alone.
     """
 
     def __init__(self, habits: Habits, seed: int) -> None:
@@ -46,19 +46,19 @@ class Calendar:
         self._week = lru_cache(maxsize=8)(self._draw_week)
 
     def at(self, slot: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Activity and whereabouts in one slot.
+        """Return activity and whereabouts in one slot.
 
         Parameters
         ----------
         slot
-            Quarters of an hour since the epoch.
+            Number of quarters of an hour since the epoch.
 
         Returns
         -------
         activity : float64 (accounts,)
-            Events a day at this pace, against the average account's average.
+            Events per day at this pace, relative to the average of the average account.
         whereabouts : int64 (accounts,)
-            `Whereabouts`.
+            `Whereabouts` of each account.
         """
         h = self._habits
         since_start = slot * 15 + h.utc_minutes - h.start_minute
@@ -81,7 +81,7 @@ class Calendar:
         return activity, where
 
     def in_hours(self, user: int, time: int) -> bool:
-        """Whether the user is at work at this time (ms): in the shift, and not on leave or sick."""
+        """Whether the user is at work at this time (ms): within the shift, and not on leave or sick."""
         h = self._habits
         day, minute = divmod(time // 60_000 + int(h.utc_minutes[user]) - int(h.start_minute[user]), 1440)
         if minute >= int(h.work_minutes[user]) or not h.workdays[user] >> (day + _EPOCH_WEEKDAY) % 7 & 1:
@@ -97,7 +97,7 @@ class Calendar:
     def _by(
         self, dates: NDArray[np.int64], draw: Callable[[int], NDArray[np.float64]]
     ) -> NDArray[np.float64]:
-        """Rows of `draw(date)`, each account's of its own date (time zones make it several at once)."""
+        """Return `draw(date)` with each account's own date; time zones can result in several dates at once."""
         present = np.unique(dates)
         out: NDArray[np.float64] = draw(int(present[0]))
         for date in present[1:].tolist():
@@ -133,7 +133,7 @@ def _level(
     levels: NDArray[np.float64],
     person: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Level by minutes since the shift began, and whether it is a shift."""
+    """Return the level by minutes since the shift began, and whether the time is within the shift."""
     in_shift = working & (minute < work_minutes)
     lunch = person & (minute >= 210) & (minute < 255)
     settling = np.where(minute < 30, 1.4, 1.0)
@@ -144,7 +144,7 @@ def _level(
 
 
 def _weekly_mean() -> NDArray[np.float64]:
-    """Mean level of each kind over a week, leave taken into account."""
+    """Mean level of each kind over a week, including leave."""
     minutes, means = np.arange(0, 1440, 15), []
     for kind in KINDS:
         levels = np.tile((kind.working, kind.evening, kind.night, kind.free_day), (len(minutes), 1))

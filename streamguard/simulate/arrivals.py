@@ -1,4 +1,4 @@
-"""The benign stream as columns: who does what, when, from where and with what outcome, in time order."""
+"""The benign stream as columns in time order: account, type, time, place and outcome of each event."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from streamguard.simulate.habits import KINDS, TYPE_MIX, type_mixes
 from streamguard.simulate.population import SPOT_SHARES, Population
 
 BURST_EVENTS = 3.0
-"""Mean number of events that follow each other from one place."""
+"""Mean number of consecutive events from one place."""
 BURST_GAP_MS = 15_000.0
-"""Mean time between two of them, at the pace of a person."""
+"""Mean time between two of them at the pace of a person, in ms."""
 BLOCK_EVENTS = 8192
-"""Events drawn at once at the most."""
+"""Maximum number of events that are drawn at once."""
 PACED_BLOCK_SECONDS = 0.02
-"""Time drawn at once at a given rate: short, so that drawing never delays an event that is due."""
+"""Time that is drawn at once at a given rate. It is short, so that drawing never delays an event that is due."""
 _RETRIES = 1.24
-"""Further tries that a mistyped password brings: one in five of them fails again, three at the most."""
+"""Mean number of further tries after a mistyped password: 1 in 5 of them fails again, and there are at most 3."""
 _WARM_UP_EVENTS = 100_000
 _LEFT_DAYS, _LEAVER_DAYS, _LEAVER_EVENTS = 70, 28, 30
 
 ARRIVAL = np.dtype(
     [("time", "i8"), ("user", "i8"), ("spot", "i8"), ("type", "i8"), ("outcome", "i8"), ("tries", "i8")]
 )
-"""A benign event to be: epoch ms, account, `Spot`, index into `TYPES`, `Outcome`, sign-in tries before it."""
+"""A benign event before encoding: epoch ms, account, `Spot`, index into `TYPES`, `Outcome`, previous sign-in tries."""
 
 
 class Outcome(IntEnum):
-    """The `status` of an event."""
+    """Status of an event."""
 
     SUCCESS = 0
     FAILED = 1
@@ -45,7 +45,7 @@ class Outcome(IntEnum):
 _OUTCOMES = np.array(
     [[0.0, 0.0, 0.004], [0.014, 0.006, 0.0], [0.004, 0.008, 0.0], [0.006, 0.001, 0.0], [0.03, 0.002, 0.0]]
 )
-"""Share of failed, blocked, pending by type; the failures of sign-ins are the account's own."""
+"""Shares of failed, blocked and pending events by type; the share of failed sign-ins is a habit of each account."""
 
 
 class Arrivals:
@@ -54,12 +54,12 @@ class Arrivals:
     Parameters
     ----------
     population
-        Whose stream it is.
+        Accounts of the stream.
     events_per_day
-        Of the average account over a week; the total follows the hours of the day.
+        Events of the average account per day, averaged over a week; the total varies with the hour of the day.
     rate
-        Events a second of all accounts together, at any hour, instead of `events_per_day`. Who makes them
-        still follows the hours of the day.
+        Events per second of all accounts together, at any hour, instead of `events_per_day`. The share of each account
+        still varies with the hour of the day.
     """
 
     def __init__(self, population: Population, *, events_per_day: float, rate: float | None) -> None:
@@ -82,16 +82,16 @@ class Arrivals:
         self._gap = min(BURST_GAP_MS, own / 5, _WARM_UP_EVENTS / total * 1000 / 8)
 
     def blocks(self, start: int, end: int | None) -> Iterator[tuple[int, NDArray[np.void]]]:
-        """`ARRIVAL` records in time order, in blocks, each with the time at which it ends.
+        """Yield blocks of `ARRIVAL` records in time order, each with the time at which it ends.
 
         Parameters
         ----------
         start, end
-            Epoch ms of the beginning, and of the end (excluded; None: there is none).
+            Beginning and end of the stream in epoch ms; the end is exclusive, None means no end.
         """
         rng = np.random.default_rng([self._population.seed, 5, start & 0xFFFFFFFF, start >> 32])
         pending = np.zeros(0, ARRIVAL)
-        # Bursts that began before the start reach into it: without them the stream would begin too thin.
+        # Bursts that began before the start continue after it: without them the stream would begin with too few events.
         time = start - int(8 * self._gap) if self._rate else start
         while end is None or time < end:
             until, expected = self._block(time)
@@ -111,7 +111,7 @@ class Arrivals:
                 pending = np.concatenate((pending, block[block["time"] >= start]))
 
     def leaver_history(self, start: int) -> NDArray[np.void]:
-        """Four ordinary weeks of the account whose owner left 70 days before `start`."""
+        """Return four ordinary weeks of the account whose owner left 70 days before `start`."""
         habits = self._habits
         rng = np.random.default_rng([self._population.seed, 8])
         begin = start // DAY_MS - _LEFT_DAYS - _LEAVER_DAYS
@@ -128,7 +128,7 @@ class Arrivals:
         return out
 
     def _mix(self, weights: NDArray[Any]) -> None:
-        """Set what each kind does, by the weights of the kinds; retries count as the sign-ins they are."""
+        """Set the mix of types of each kind from the weights of the kinds; retries count as sign-ins."""
         shares = weights / weights.sum()
         mixes = type_mixes(shares)
         mixes[:, 0] /= self._tries
@@ -137,7 +137,7 @@ class Arrivals:
         self._per_burst = BURST_EVENTS / float(shares @ first_tries[:, 0])
 
     def _block(self, time: int) -> tuple[int, float]:
-        """End of the block that begins at `time`, and events a millisecond within it."""
+        """Return the end of the block that begins at `time`, and its events per millisecond."""
         slot = time // SLOT_MS
         if slot != self._slot:
             activity, self._whereabouts = self._population.calendar.at(slot)
@@ -173,7 +173,7 @@ class Arrivals:
         return np.concatenate((out, *self._retries(rng, out)))
 
     def _retries(self, rng: np.random.Generator, events: NDArray[np.void]) -> Iterator[NDArray[np.void]]:
-        """People who mistyped their password type it again, most of them right."""
+        """Yield the retries of people who mistyped their password; most of them succeed."""
         tried = events[(events["type"] == 0) & (events["outcome"] == Outcome.FAILED)]
         for tries in range(1, 4):
             tried = tried.copy()
@@ -187,7 +187,7 @@ class Arrivals:
 
 
 def _choose(draws: NDArray[np.float64], cumulated: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Outcome 1, 2 or 3 with the cumulated shares of a row, else 0."""
+    """Choose outcome 1, 2 or 3 by the cumulated shares of each row, otherwise 0."""
     chosen = (draws[:, None] >= cumulated).sum(axis=1) + 1
     out: NDArray[np.int64] = np.where(chosen > 3, 0, chosen)
     return out

@@ -1,4 +1,4 @@
-"""The details of benign events as JSON text: ready-made fragments, and numbers drawn a block at a time."""
+"""Details of benign events as JSON text, from prepared fragments and numbers that are drawn block by block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamguard.simulate.population import Population
 from streamguard.simulate.shared import FILES, NAMES, PROGRAMS, SITES, TEAMS, make_pools
 
 RANKS = 4096
-"""Entries of the tables that stand for a distribution."""
+"""Number of entries of the tables that represent a distribution."""
 _OPERATIONS = ("read",) * 70 + ("write",) * 18 + ("create",) * 6 + ("rename",) * 3 + ("delete",) * 3
 _REASONS = ("wrong_password",) * 16 + ("expired_password", "mfa_timeout", "mfa_denied", "clock_skew")
 _BOOL = ("false", "true")
@@ -21,23 +21,24 @@ _CODES = ("NOERROR", "NXDOMAIN", "REFUSED", "SERVFAIL")
 _QUERIES = ("A",) * 68 + ("AAAA",) * 24 + ("PTR",) * 3 + ("TXT",) * 2 + ("MX",) + ("SRV",) * 2
 _SERVICE_FAVOURITES = 12
 _BACKUP, _BIG, _BIG_SHARE, _LARGEST = 6.0, 4.5, 0.004, 24.0
-"""Added to the logarithm of a size in a service's nightly job, or of a rare big one; the largest is 26 GB."""
+"""Numbers that are added to the logarithm of a size in a service's nightly job, and to that of a rare large size; the
+share of large sizes; and the greatest logarithm, which stands for 26 GB."""
 
 Detail = tuple[str, str]
-"""Destination address (empty: the source's own) and the text of the details."""
+"""Destination address (empty: that of the source) and the text of the details."""
 
 
 class Details:
-    """Renders what is particular to each type.
+    """Renders the details of each type of event.
 
     Parameters
     ----------
     population
-        Whose events they are.
+        Accounts of the events.
     rng
-        Source of everything drawn.
+        Source of all random numbers.
     name
-        Account number to name.
+        Maps an account number to its name.
     """
 
     def __init__(self, population: Population, rng: np.random.Generator, name: Callable[[int], str]) -> None:
@@ -53,7 +54,7 @@ class Details:
         self._renderers = (self._auth, self._network, self._file, self._process, self._dns)
 
     def render(self, arrivals: NDArray[np.void]) -> list[Detail]:
-        """Details of each of the `arrivals.ARRIVAL` records."""
+        """Render the details of each of the `arrivals.ARRIVAL` records."""
         out: list[Detail] = [("", "")] * len(arrivals)
         for number, renderer in enumerate(self._renderers):
             rows = np.flatnonzero(arrivals["type"] == number)
@@ -63,14 +64,14 @@ class Details:
         return out
 
     def _favourites(self, users: NDArray[np.int64], size: int, salt: int) -> list[int]:
-        """Indices into a pool of `size`, each account's own favourites most often."""
+        """Draw indices into a pool of `size`, most often those of each account's favourites."""
         ranks = self._zipf[size][self._rng.integers(0, RANKS, len(users))]
         ranks = np.where(self._habits.person[users], ranks, ranks % _SERVICE_FAVOURITES)
         out: list[int] = (((self._habits.taste[users] >> salt) + ranks * 7) % size).tolist()
         return out
 
     def _sizes(self, rows: NDArray[np.void], mean: float, sigma: float) -> list[int]:
-        """Log-normal around the account's volume; now and then a big one, from services a nightly backup."""
+        """Draw log-normal sizes around the account's volume; some are large, and so are those of nightly backups."""
         habits, users, n = self._habits, rows["user"], len(rows)
         since_start = rows["time"] // 60_000 + habits.utc_minutes[users] - habits.start_minute[users]
         backup = ~habits.person[users] & (since_start % 1440 < habits.work_minutes[users])

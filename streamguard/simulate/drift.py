@@ -1,4 +1,4 @@
-"""What changes in a life: a new laptop, phone or office, a new address at home, the next browser."""
+"""Changes over time: a new laptop, phone or office, a new address at home, the next browser version."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DAY_MS = 86_400_000
 
 
 class Thing(IntEnum):
-    """What can be replaced."""
+    """Things that are replaced from time to time."""
 
     LAPTOP = 0
     PHONE = 1
@@ -21,20 +21,20 @@ class Thing(IntEnum):
 
 
 LIFE_DAYS = (400, 330, 700, 30, 28)
-"""How long each `Thing` lasts before the next one."""
+"""Days after which each `Thing` is replaced."""
 
 
 class Drift:
-    """Which laptop, phone, office, home address and browser a user has at a time.
+    """Computes which laptop, phone, office, home address and browser a user has at a time.
 
-    A function of absolute time, so that a back-fill and the live run after it agree.
+    The result depends on absolute time, so that a back-fill and the live run after it agree.
 
     Parameters
     ----------
     count
-        Accounts.
+        Number of accounts.
     seed
-        Of the phases: not everybody changes on the same day.
+        Seed of the phases, so that things of different accounts are replaced on different days.
     """
 
     def __init__(self, count: int, seed: int) -> None:
@@ -45,7 +45,9 @@ class Drift:
     def generation(
         self, things: NDArray[np.int64], users: NDArray[np.int64], times: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Serial number of what is in use (arrays of one length; a negative thing never changes: 0)."""
+        """Return the serial number of each thing in use, from arrays of one length; 0 for a negative thing, which never
+        changes.
+        """
         life = self._life[things]
         number = (times + self._phase[users, things]) // life
         out: NDArray[np.int64] = np.where(things < 0, 0, number)

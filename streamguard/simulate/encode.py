@@ -1,4 +1,4 @@
-"""Events as JSON: the benign stream from ready-made fragments, attack steps one by one."""
+"""Encodes events as JSON: the benign stream from prepared fragments, attack steps one by one."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _MIXER = np.uint64(0x9E3779B97F4A7C15)
 
 
 class EventIds:
-    """Unique and deterministic ids: a digest of the run, and a serial number in stream order.
+    """Unique, deterministic event ids: a digest of the run, and a serial number in stream order.
 
     Parameters
     ----------
     run
-        What makes the run: seed, users, start.
+        Parameters that identify the run: seed, users, start and others.
     """
 
     def __init__(self, *run: object) -> None:
@@ -41,7 +41,7 @@ class EventIds:
         self._next = 0
 
     def take(self, count: int) -> list[str]:
-        """The next `count` ids."""
+        """Return the next `count` ids."""
         first = self._next
         self._next += count
         prefix = self._prefix
@@ -49,14 +49,14 @@ class EventIds:
 
 
 class Encoder:
-    """Renders arrivals; keeps each place's and account's part of the JSON text.
+    """Renders arrivals; it caches the part of the JSON text that belongs to each place and account.
 
     Parameters
     ----------
     population
-        Whose events they are.
+        Accounts of the events.
     start
-        Of the run (ms): another start draws other details.
+        Start of the run (ms); another start results in other details.
     """
 
     def __init__(self, population: Population, start: int) -> None:
@@ -70,21 +70,21 @@ class Encoder:
         self._details = Details(population, self._rng, self.name)
 
     def name(self, user: int) -> str:
-        """The account's name, the same object each time."""
+        """Return the name of an account, the same object each time."""
         found = self._names.get(user)
         if found is None:
             found = self._names[user] = self._population.habits.name(user)
         return found
 
     def render(self, arrivals: NDArray[np.void], ids: list[str]) -> list[bytes]:
-        """Each arrival's JSON.
+        """Render each arrival as JSON.
 
         Parameters
         ----------
         arrivals
             `arrivals.ARRIVAL` records.
         ids
-            As many event ids.
+            One event id for each.
         """
         n = len(arrivals)
         if not n:
@@ -135,7 +135,7 @@ class Encoder:
 
 
 def encode_step(event_id: str, step: Step) -> bytes:
-    """One attack step's JSON, field for field as the benign stream writes it."""
+    """Encode one attack step as JSON, with the same fields as the benign stream."""
     place = step.place
     return msgspec.json.encode(
         {

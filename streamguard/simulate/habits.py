@@ -1,4 +1,4 @@
-"""Who the people are: seven kinds of account, and for every account its hours, rate, failures and volumes."""
+"""Habits of the accounts: seven kinds, and for each account its hours, rate, failures and volumes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamguard.simulate.places import OFFICES
 
 TYPES = ("auth_attempt", "network_connection", "file_access", "process_execution", "dns_query")
 TYPE_MIX = (0.40, 0.25, 0.20, 0.10, 0.05)
-"""Share of each type in the whole benign traffic."""
+"""Share of each type in all benign traffic."""
 
 EVERY_DAY = 0b1111111
 WEEKDAYS = 0b0011111
@@ -19,13 +19,13 @@ WEEKDAYS = 0b0011111
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How one kind of account behaves; activity levels are relative to a working hour."""
+    """Behaviour of one kind of account; activity levels are relative to a working hour."""
 
     name: str
     share: float
-    """Of the generated population."""
+    """Share of the generated population."""
     rate: float
-    """Events a day against the average account."""
+    """Events per day relative to the average account."""
     start_minute: int
     work_minutes: int
     working: float
@@ -35,21 +35,21 @@ class Kind:
     workdays: int
     """Bit 0 is Monday."""
     taste: tuple[float, float, float, float, float]
-    """Preference for each type against the whole traffic's mix."""
+    """Preference for each type relative to the mix of all traffic."""
     failure: float
     """Share of sign-ins that fail."""
     volume: float
-    """Added to the natural logarithm of bytes and sizes."""
+    """Number that is added to the natural logarithm of bytes and sizes."""
     home: float = 0.0
-    """Share of days worked from home."""
+    """Share of working days at home."""
     travel: float = 0.0
-    """Share of weeks spent in another city."""
+    """Share of weeks in another city."""
     month_end: float = 0.0
     """Extra work around the end of a month."""
     on_call: float = 0.0
-    """Share of weeks in which nights and free days are worked, too."""
+    """Share of weeks with work at night and on free days, too."""
     auth_types: tuple[str, str] = ("sso", "password")
-    """The usual way to sign in, and the one in seven."""
+    """The usual way to sign in, and the way of 1 sign-in in 7."""
     privileges: str = "user"
 
 
@@ -80,23 +80,23 @@ NAMED = (
     ("admin", "admin"), ("ops-oncall", "admin"), ("night-desk", "support"),
     ("svc-backup", "service"), ("svc-deploy", "service"), ("svc-monitor", "service"),
 )  # fmt: skip
-"""The default population."""
+"""Names and kinds of the default population."""
 
 LEAVER = "contractor-7"
-"""An account whose owner left long ago: see `dormant_account`."""
+"""An account whose owner left long ago; see `dormant_account`."""
 
 _PREFIX = {"service": "svc", "admin": "adm", "support": "desk"}
 
 
 class Habits:
-    """The numbers behind every account, one array entry each.
+    """Habits of all accounts as arrays with one entry per account.
 
     Parameters
     ----------
     users
-        How many accounts; the first 14 are named.
+        Number of accounts; the first 14 are named.
     seed
-        Equal seeds give equal people.
+        Seed of the habits; equal seeds result in equal accounts.
     """
 
     def __init__(self, users: int, seed: int) -> None:
@@ -106,7 +106,7 @@ class Habits:
         named = [KIND_NAMES.index(kind) for _, kind in NAMED]
         shares = np.array([kind.share for kind in KINDS])
         drawn = rng.choice(len(KINDS), size=max(users - len(named), 0), p=shares / shares.sum())
-        # The leaver comes last: an ordinary office account that the calendar never calls up.
+        # The leaver is the last account: an ordinary office account that is never active in the calendar.
         self.kind: NDArray[np.int64] = np.concatenate((named, drawn))[:users].astype(np.int64)
         self.count = users
         self.leaver = users
@@ -139,11 +139,11 @@ class Habits:
         self.month_end: NDArray[np.float64] = column("month_end")
         self.on_call: NDArray[np.float64] = column("on_call")
         self.taste: NDArray[np.int64] = rng.integers(0, 1 << 40, n)
-        """What makes two people of a kind prefer other sites, folders and programs."""
+        """Number by which two people of a kind prefer different sites, folders and programs."""
         self.team: NDArray[np.int64] = rng.integers(0, 1 << 20, n)
 
     def name(self, user: int) -> str:
-        """The account's name.
+        """Return the name of an account.
 
         Examples
         --------
@@ -157,24 +157,24 @@ class Habits:
         return f"{_PREFIX.get(KIND_NAMES[self.kind[user]], 'user')}-{user + 1:05d}"
 
     def of_kind(self, *names: str) -> list[int]:
-        """Accounts of these kinds, the leaver not among them; all accounts where there is none."""
+        """Return the accounts of these kinds without the leaver; all accounts if there are none."""
         wanted = [KIND_NAMES.index(name) for name in names]
         found = np.flatnonzero(np.isin(self.kind[: self.count], wanted))
         return found.tolist() if len(found) else list(range(self.count))
 
 
 def type_mixes(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each kind's share of the five types, such that the whole traffic has `TYPE_MIX`.
+    """Compute the shares of the five types for each kind, such that all traffic together has `TYPE_MIX`.
 
     Parameters
     ----------
     weights
-        Share of the traffic by kind, float64 (7,).
+        Share of each kind in the traffic, float64 (7,).
 
     Returns
     -------
     ndarray
-        float64 (7, 5), rows add up to 1.
+        float64 (7, 5); each row adds up to 1.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Simulated events as a file: JSON lines, Parquet or CSV, and their labels as a file of its own."""
+"""Writes simulated events to a file in JSON lines, Parquet or CSV, and their labels to a separate file."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ EVENT_FIELDS: dict[str, Any] = {
         "dns_server": "string",
     },
 }
-"""The event's fields and their Arrow types; a group is a struct in Parquet, plain columns in CSV."""
+"""Fields of an event and their Arrow types; a group is a struct in Parquet, and separate columns in CSV."""
 
 LABEL_FIELDS = {"is_attack": "int64", "attack_id": "string"}
 
 
 class EventFile(ABC):
-    """A file of events; a context manager that completes it."""
+    """A file of events, and a context manager that completes it."""
 
     @abstractmethod
     def write(self, events: Sequence[SimulatedEvent]) -> None:
@@ -95,27 +95,27 @@ class EventFile(ABC):
 
 
 def open_file(path: str | Path, *, with_labels: bool = False) -> EventFile:
-    """A new file of the format that the name's ending says.
+    """Create a file in the format of its suffix.
 
     Parameters
     ----------
     path
         `.jsonl`, `.parquet` or `.csv`.
     with_labels
-        Whether columns `is_attack` (0 or 1) and `attack_id` (campaign) stand beside the event's; not in
-        JSON lines, which hold the events' own bytes and nothing else.
+        Whether to add the columns `is_attack` (0 or 1) and `attack_id` (campaign). JSON lines cannot have them: they
+        contain only the bytes of the events.
 
     Raises
     ------
     ValueError
-        If the ending is another, or labels are asked for in JSON lines.
+        If the suffix is another one, or if labels are requested in JSON lines.
     """
     path = Path(path)
     match path.suffix:
         case ".jsonl":
             if with_labels:
                 raise ValueError(
-                    f"{path}: JSON lines hold no labels; write .parquet or .csv, or labels to their own file"
+                    f"{path}: JSON lines hold no labels: write .parquet or .csv, or write the labels to a separate file"
                 )
             return JsonLines(path)
         case ".parquet":
@@ -126,7 +126,7 @@ def open_file(path: str | Path, *, with_labels: bool = False) -> EventFile:
 
 
 class JsonLines(EventFile):
-    """One event's bytes a line."""
+    """One event per line, with its original bytes."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
@@ -139,7 +139,7 @@ class JsonLines(EventFile):
 
 
 class Parquet(EventFile):
-    """Columns as the event's fields, details as structs that are null in events of another type."""
+    """One column per field of an event; details are structs, which are null in events of other types."""
 
     _GROUP = 16_384
 
@@ -149,7 +149,8 @@ class Parquet(EventFile):
             import pyarrow.parquet as parquet
         except ImportError:
             raise ValueError(
-                f"{path}: Parquet needs pyarrow: pip install '.[batch]' in StreamGuard's checkout, or write .jsonl"
+                f"{path}: Parquet needs pyarrow: write .jsonl, or run `pip install '.[batch]'` in "
+                "StreamGuard's checkout"
             ) from None
         self._arrow = arrow
         fields = EVENT_FIELDS | (LABEL_FIELDS if with_labels else {})
@@ -174,7 +175,7 @@ class Parquet(EventFile):
 
 
 class Csv(EventFile):
-    """A column for every field, those of the groups under their own names; lists as JSON."""
+    """One column per field, including the fields of groups, without the group's name; lists are JSON."""
 
     def __init__(self, path: Path, with_labels: bool) -> None:
         self._file: IO[str] = path.open("w", newline="", encoding="utf-8")
@@ -193,14 +194,14 @@ class Csv(EventFile):
 
 
 class Labels:
-    """The labels file: a JSON line for each event of an attack; a context manager that completes it."""
+    """The file of labels, with one JSON line per event of an attack, and a context manager that completes it."""
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
         self._file = path.open("wb")
 
     def write(self, events: Sequence[SimulatedEvent]) -> None:
-        """Append the labels of those events that have one."""
+        """Append the labels of the events that belong to an attack."""
         for event in events:
             if event.scenario is not None:
                 label = {

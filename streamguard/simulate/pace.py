@@ -1,4 +1,4 @@
-"""Real time for the virtual clock: events are let go when their own timestamps are due."""
+"""Paces simulated events in real time: each event is released when its own timestamp is due."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from streamguard.simulate.simulation import SimulatedEvent
 
 SLICE_SECONDS = 0.001
-"""The shortest wait: what falls due within it goes out together."""
+"""Shortest wait; events that become due within it are released together."""
 _ROOM_SECONDS = 0.004
 
 
@@ -20,20 +20,20 @@ def paced(
     sleep: Callable[[float], None] = time.sleep,
     shift_seconds: float = 0.0,
 ) -> Iterator[list[SimulatedEvent]]:
-    """Slices of events, each handed out at the time of its events or right after.
+    """Yield slices of events, each at the time of its events or immediately after.
 
-    The next block is drawn while nothing is due, so that drawing it makes no event late.
+    The next block is drawn while no event is due, so that drawing does not delay events.
 
     Parameters
     ----------
     blocks
-        `Simulation.blocks()`.
+        Blocks of events from `Simulation.blocks()`.
     now
-        Seconds since the epoch.
+        Returns the seconds since the epoch.
     sleep
-        Waits that many seconds.
+        Waits for a number of seconds.
     shift_seconds
-        Wall time less event time: 0 for live events.
+        Wall time minus event time; 0 for live events.
     """
     waiting: deque[SimulatedEvent] = deque()
     more = True

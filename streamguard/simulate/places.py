@@ -1,4 +1,4 @@
-"""Where people and attackers sit: cities, networks and user agents, all drawn from a seed."""
+"""Places of people and attackers: cities, networks and user agents, all drawn from a seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from random import Random
 
 @dataclass(frozen=True, slots=True)
 class City:
-    """A location as events write it, with what time and travel need to know of it."""
+    """A location as it appears in events, with its time zone and coordinates."""
 
     name: str
     """`CC-City`."""
@@ -18,7 +18,7 @@ class City:
     longitude: float
 
     def distance_km(self, other: City) -> float:
-        """Great-circle distance.
+        """Return the great-circle distance to another city.
 
         Examples
         --------
@@ -70,7 +70,7 @@ CITIES = OFFICES + ELSEWHERE
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What an event shows of where it was made."""
+    """The fields of an event that show where it came from."""
 
     address: str
     city: str
@@ -94,7 +94,7 @@ ATTACK_TOOLS = (
 
 
 def browser(draw: Random, *, phone: bool = False, version: int | None = None) -> str:
-    """A browser's user agent, by default of any version of the last year."""
+    """Draw the user agent of a browser, by default of any version of the last year."""
     system = draw.choice(_PHONES if phone else _SYSTEMS)
     version = draw.randint(112, 124) if version is None else version
     if "iPhone" in system:
@@ -108,7 +108,7 @@ def browser(draw: Random, *, phone: bool = False, version: int | None = None) ->
 
 
 def public_address(draw: Random, network: str) -> str:
-    """An address out of one of three /16 of a network, e.g. the lines of one provider in one city."""
+    """Draw an address from one of the three /16 blocks of a network, for example of one provider in one city."""
     prefix = Random(f"{network}:{draw.randrange(3)}")  # a str seed: the same in every process
     first = prefix.choice(
         [octet for octet in range(23, 217) if octet not in (100, 127, 169, 172, 192, 198, 203)]
@@ -117,16 +117,16 @@ def public_address(draw: Random, network: str) -> str:
 
 
 def attacker_place(draw: Random, *, residential: bool = False, agent: str | None = None) -> Place:
-    """Where an attack comes from: a rented server, or a home line lent by a proxy service.
+    """Draw the place from which an attack comes: a rented server, or a home connection of a proxy service.
 
     Parameters
     ----------
     draw
-        Source of the choice.
+        Source of the random numbers.
     residential
-        A home line anywhere, and a browser; otherwise a hosting network and a tool.
+        Whether to draw a home connection and a browser; otherwise a hosting network and a tool.
     agent
-        The user agent shown; None draws one that fits.
+        User agent of the events; None draws a suitable one.
     """
     city = draw.choice(CITIES)
     address = public_address(draw, f"{'isp' if residential else 'hosting'}:{city.name}")

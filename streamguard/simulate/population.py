@@ -1,4 +1,4 @@
-"""The people with their places: which address, machine and agent an account uses where, when."""
+"""The accounts with their places: which address, machine and user agent an account uses at a place and time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamguard.simulate.places import CITIES, ELSEWHERE, OFFICES, Place, brows
 
 
 class Spot(IntEnum):
-    """From where an account works, as finely as its events show it."""
+    """Place from which an account works, in the detail that its events show."""
 
     DESK = 0
     DESK_OTHER_LEASE = 1
@@ -38,13 +38,13 @@ SPOT_SHARES = np.array(
         [0.000, 0.000, 0.20, 0.100, 0.50, 0.00, 0.00, 0.200],  # ON_CALL
     ]
 )
-"""Share of each spot by whereabouts."""
+"""Share of each spot, by whereabouts."""
 
 _NETWORK = np.array([Thing.OFFICE, Thing.OFFICE, Thing.HOME, -1, -1, -1, -1, Thing.OFFICE])
 _DEVICE = np.array(
     [Thing.LAPTOP, Thing.LAPTOP, Thing.LAPTOP, Thing.PHONE, Thing.LAPTOP, Thing.LAPTOP, Thing.LAPTOP, -1]
 )
-_FIRST_VERSION = -595  # a browser of 2025-01-01 is version 122
+_FIRST_VERSION = -595  # so that a browser of 2025-01-01 has version 122
 _WEEK_MS = 7 * 86_400_000
 _SERVICE = KIND_NAMES.index("service")
 _SERVICE_AGENTS = (
@@ -57,14 +57,14 @@ _SERVICE_AGENTS = (
 
 
 class Population:
-    """Every account with its habits, its calendar and its places.
+    """All accounts with their habits, their calendar and their places.
 
     Parameters
     ----------
     users
-        Accounts; the first 14 are named (`habits.NAMED`).
+        Number of accounts; the first 14 are named (`habits.NAMED`).
     seed
-        Equal seeds give equal people, whatever the time simulated.
+        Seed of the accounts; equal seeds result in equal accounts at any simulated time.
     """
 
     def __init__(self, users: int, seed: int) -> None:
@@ -76,7 +76,7 @@ class Population:
     def place_keys(
         self, users: NDArray[np.int64], spots: NDArray[np.int64], times: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """One number for each place: equal numbers are equal places (arrays of one length)."""
+        """Return one number per place, from arrays of one length; equal numbers stand for equal places."""
         network = self.drift.generation(_NETWORK[spots], users, times)
         device = self.drift.generation(_DEVICE[spots], users, times)
         roaming = (spots == Spot.TRAVEL) | (spots == Spot.WIFI_ELSEWHERE)
@@ -88,12 +88,12 @@ class Population:
         return keys | browser_age
 
     def place(self, user: int, spot: Spot, time: int) -> Place:
-        """What the events of `user` show at `spot` at a time (ms)."""
+        """Return the place that the events of `user` show at `spot` at a time (ms)."""
         one = np.array([user]), np.array([int(spot)]), np.array([time])
         return self.place_of(int(self.place_keys(*one)[0]))
 
     def place_of(self, key: int) -> Place:
-        """The place behind a number of `place_keys`."""
+        """Return the place of a number of `place_keys`."""
         user, spot = self.account_of(key), Spot(key >> 40 & 7)
         network, device, version = key >> 24 & 0xFFFF, key >> 14 & 0x3FF, (key & 0x3FFF) + _FIRST_VERSION
         if self.habits.kind[user] == _SERVICE:
@@ -120,7 +120,7 @@ class Population:
 
     @staticmethod
     def account_of(key: int) -> int:
-        """The account in a number of `place_keys`."""
+        """Return the account of a number of `place_keys`."""
         return key >> 43
 
     def _device(self, about: str, spot: Spot, number: int, version: int) -> tuple[str, str]:

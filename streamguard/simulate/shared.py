@@ -1,6 +1,6 @@
-"""What everybody works with: sites, host names, folders and programs, as JSON fragments made once per run.
+"""Pools that all accounts share: sites, host names, folders and programs, as JSON fragments created once per run.
 
-An account's `taste` says where in a pool its favourites begin, so nothing is kept per account.
+The `taste` of an account determines where its favourites begin in a pool, so nothing is stored per account.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ _OFFICE = (
 )
 _PROGRAMS = {"developer": _DEVELOPER, "admin": _ADMIN, "service": _SERVICE}
 PROGRAMS = 24
-"""Programs in each kind's pool."""
+"""Number of programs in the pool of each kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """Fragments of details, to be completed with the event's own numbers.
+    """Fragments of details, which are completed with the numbers of an event.
 
     A *site* is (destination address, host name, port); a *name* is (query, JSON list of addresses); a *file*
     is (path, digest); a *program* is (text up to the process id, text after the parent's).
@@ -76,11 +76,11 @@ class Pools:
     file_servers: list[str]
     resolvers: list[str]
     gates: list[str]
-    """Where one signs in."""
+    """Addresses of the sign-in gateways."""
 
 
 def make_pools(seed: int) -> Pools:
-    """The pools of a seed."""
+    """Create the pools of a seed."""
     draw = Random(f"{seed}:shared")
     return Pools(
         [_site(draw, i) for i in range(SITES)],
@@ -94,17 +94,17 @@ def make_pools(seed: int) -> Pools:
 
 
 def escape(text: str) -> str:
-    """Text of the pools inside a JSON string (they hold no other character that JSON escapes)."""
+    """Escape a text of the pools for a JSON string; they contain no other characters that JSON escapes."""
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def domain(draw: Random) -> str:
-    """The name of a company's domain."""
+    """Draw the name of a company's domain."""
     return f"{draw.choice(_WORDS)}{draw.choice(('', '-'))}{draw.choice(_WORDS)}.example"
 
 
 def _host(draw: Random) -> str:
-    if draw.random() < 0.2:  # content networks name their edges like this: long, random, and quite normal
+    if draw.random() < 0.2:  # names of content networks are like this: long, random and benign
         return f"d{draw.getrandbits(56):014x}.{draw.choice(_EDGES)}"
     return f"{draw.choice(_SUBDOMAINS)}.{domain(draw)}"
 

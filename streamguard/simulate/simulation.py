@@ -1,4 +1,4 @@
-"""One simulated run: the benign stream with campaigns woven in, in time order, numbered and encoded."""
+"""One simulated run: the benign stream merged with campaigns, in time order, numbered and encoded."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from streamguard.simulate.scenarios import SCENARIOS, Scenario, ScenarioContext,
 START_MS = 1_736_121_600_000
 """Default start: Monday, 2025-01-06, 00:00 UTC."""
 ENDLESS_WINDOW_MS = 600_000
-"""In a run without an end campaigns begin within its first ten minutes."""
+"""In a run without an end, campaigns begin within the first 10 minutes."""
 
 
 class SimulatedEvent(NamedTuple):
-    """One event; what it is labelled with stands beside its bytes, never in them."""
+    """One event; its labels are separate fields and never part of its bytes."""
 
     event_id: str
     user: str
     timestamp: int
     """Event time, epoch ms."""
     value: bytes
-    """JSON."""
+    """JSON of the event."""
     scenario: str | None
     campaign: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """One playing of a scenario."""
+    """One run of a scenario."""
 
     id: str
     scenario: str
@@ -52,37 +52,37 @@ class Campaign:
 class Simulation:
     """Security events of an invented company: habits, drift and named attacks.
 
-    Iterating yields `SimulatedEvent` in time order; each iteration begins anew and gives the same bytes.
+    Iteration yields `SimulatedEvent` in time order; each iteration starts over and yields the same bytes.
 
     Parameters
     ----------
     users
-        Accounts; the first 14 are named.
+        Number of accounts; the first 14 are named.
     seed
-        Equal arguments give equal bytes. The people depend on seed and users alone, so that a back-fill and
-        a later live run have the same.
+        Equal arguments result in equal bytes. The accounts depend on seed and users alone, so that a back-fill and a
+        later live run have the same accounts.
     start_ms
         Epoch ms at which the virtual clock begins.
     duration_ms
-        How long it runs; None: for ever (or up to `events`).
+        Duration of the run; None: no end, or up to `events`.
     events
-        Stop after so many.
+        Number of events after which the run stops.
     events_per_day
-        Of the average account over a week.
+        Events of the average account per day, averaged over a week.
     rate
-        Events a second of all accounts together at any hour, instead of `events_per_day`.
+        Events per second of all accounts together at any hour, instead of `events_per_day`.
     scenarios
-        Names out of `SCENARIOS`, one campaign each; a name may be repeated.
+        Names of `SCENARIOS`, one campaign each; a name may be repeated.
     window
-        Share of the run in which campaigns begin. The default leaves a quiet beginning to learn from.
+        Part of the run in which campaigns begin, as shares. The default leaves a quiet beginning for learning.
     leaver
-        Whether the run begins with four weeks of the account whose owner left 70 days before the start, as
-        `dormant_account` needs. None: if that scenario is among the `scenarios`.
+        Whether the run begins with four weeks of the account whose owner left 70 days before the start, which
+        `dormant_account` needs. None: yes if that scenario is among the `scenarios`.
 
     Raises
     ------
     ValueError
-        If an argument does not fit; the message says which.
+        If an argument is invalid; the message says which.
 
     Examples
     --------
@@ -114,7 +114,7 @@ class Simulation:
             raise ValueError(f"window must be two rising shares between 0 and 1, not {window}")
         unknown = sorted(set(scenarios) - set(SCENARIOS))
         if unknown:
-            raise ValueError(f"unknown scenario {unknown[0]!r}: choose among {', '.join(SCENARIOS)}")
+            raise ValueError(f"unknown scenario {unknown[0]!r}: choose one of {', '.join(SCENARIOS)}")
         self.population = Population(users, seed)
         self.start_ms = start_ms
         self.rate = rate
@@ -133,7 +133,7 @@ class Simulation:
         return chain.from_iterable(self.blocks())
 
     def blocks(self) -> Iterator[list[SimulatedEvent]]:
-        """The same events, in the lists in which they are made."""
+        """Yield the same events in the lists in which they are created."""
         population, left = self.population, self._events
         arrivals = Arrivals(population, events_per_day=self._per_day, rate=self.rate)
         encoder = Encoder(population, self.start_ms)
@@ -184,7 +184,7 @@ class Simulation:
         )
 
     def _stage(self, duration_ms: int | None) -> tuple[list[tuple[Step, Campaign]], tuple[Campaign, ...]]:
-        """All steps in time order, with their campaigns."""
+        """Return the steps of all campaigns in time order, and the campaigns."""
         length = duration_ms or ENDLESS_WINDOW_MS
         end = None if duration_ms is None else self.start_ms + duration_ms
         steps, campaigns = [], []
@@ -193,7 +193,7 @@ class Simulation:
             played = self._play(SCENARIOS[name], count, length, end)
             if not played:
                 raise ValueError(
-                    f"{name}-{count} finds no room in a run of {length / 1000:.0f} s: make it longer"
+                    f"{name}-{count} does not fit into a run of {length / 1000:.0f} s: make the run longer"
                 )
             campaign = Campaign(
                 f"{name}-{count}",
@@ -210,7 +210,7 @@ class Simulation:
         return steps, tuple(campaigns)
 
     def _play(self, scenario: Scenario, count: int, length: int, end: int | None) -> list[Step]:
-        """One campaign, begun early enough to be over with the run, if the window allows it."""
+        """Return the steps of one campaign, which begins early enough to end within the run if the window allows it."""
         about = f"{self.population.seed}:{scenario.name}:{count}:{self.start_ms}"
         first, last = (self.start_ms + int(share * length) for share in self._window)
         start = Random(about).randint(first, last)

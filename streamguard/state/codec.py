@@ -1,4 +1,4 @@
-"""Stored values: arrays compressed as one LZ4 block, because most of a young profile or page is zeros."""
+"""Encoding of stored values: arrays are compressed as one LZ4 block, because new profiles and pages are mostly 0."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ _BYTE = np.dtype(np.uint8)
 
 
 class StateError(ConfigurationError):
-    """Stored state that this version cannot continue from; the message says what and what to do."""
+    """Stored state from which this version cannot continue; the message says why and what to do."""
 
 
 def pack(array: NDArray[np.generic]) -> bytes:
-    """The bytes of a contiguous array, compressed; their count stands before them."""
+    """Compress the bytes of a contiguous array; their number precedes the compressed bytes."""
     data: Any = array if array.dtype == _BYTE else np.atleast_1d(array).view(_BYTE)
     return bytes(cramjam.lz4.compress_block(data))
 
 
 def unpack(value: bytes, dtype: np.dtype[Any], what: str) -> NDArray[np.generic]:
-    """The array again, one-dimensional and read-only.
+    """Decompress an array; the result is one-dimensional and read-only.
 
     Parameters
     ----------
     value
-        What `pack` made.
+        Result of `pack`.
     dtype
-        Of the elements.
+        Type of the elements.
     what
-        Names the value in an error.
+        Name of the value for errors.
 
     Raises
     ------
     StateError
-        If the value is damaged or was written with another layout. Nothing larger than 64 KiB is unpacked.
+        If the value is damaged or was written with another layout. Values of over 64 KiB are not decompressed.
 
     Examples
     --------
@@ -56,8 +56,8 @@ def unpack(value: bytes, dtype: np.dtype[Any], what: str) -> NDArray[np.generic]
 
 
 def other_layout(found: str) -> str:
-    """What to do about stored state that does not fit."""
+    """Extend a message about stored state that does not fit with its remedies."""
     return (
-        f"{found}: delete the worker's data directory and its changelog topic to fold anew from the source topic, "
-        "or run the version that wrote it"
+        f"{found}: run the version that wrote it, or delete the worker's data directory and its changelog topic to "
+        "fold the source topic from the beginning"
     )

@@ -1,4 +1,4 @@
-"""A partition's dictionary: the texts behind the hashes that sketches hold, bounded, so that an alert can name them."""
+"""The dictionary of a partition: a bounded set of the texts behind hashes in sketches, so that alerts can name them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ _decode = msgspec.msgpack.Decoder(tuple[list[int], list[str]]).decode
 
 
 class Dictionary:
-    """Hash -> text for values seen at least twice by a user; each has two possible places, the later comer wins.
+    """Hash -> text, for values with enough weight in a user's sketch.
+
+    Each value has two possible places; a later value replaces an earlier one.
 
     Parameters
     ----------
     read
-        Looks up saved pages: keys -> value or None.
+        Reads saved pages: keys -> value or None.
     """
 
     def __init__(self, read: Callable[[list[bytes]], list[bytes | None]]) -> None:
         self.hashes = np.zeros(SIZE, np.uint64)
-        """uint64 (65536,): where the fold put each hash; it is a chunk ahead of the texts while one is told."""
+        """uint64 (65536,): hash at each place, set by the fold. It is ahead of the texts while alerts are explained."""
         self._values = [0] * SIZE
         self._texts = [""] * SIZE
         self._dirty: set[int] = set()
@@ -35,20 +37,20 @@ class Dictionary:
                 self.hashes[place] = self._values[place]
 
     def remember(self, place: int, value: int, text: str) -> None:
-        """Put the text of a hash at the place that the fold chose."""
+        """Store the text of a hash at the place that the fold has chosen."""
         self._values[place] = value
         self._texts[place] = text[:MAX_CHARACTERS]
         self._dirty.add(place // PER_PAGE)
 
     def texts(self, value: int) -> str | None:
-        """The text of a hash, or None if it is not kept."""
+        """Return the text of a hash, or None if it is not stored."""
         for place in (value % SIZE, (value >> 32) % SIZE):
             if self._values[place] == value:
                 return self._texts[place]
         return None
 
     def changes(self) -> list[tuple[bytes, bytes]]:
-        """Pages that differ from the last checkpoint."""
+        """Return (key, value) of each page that differs from the last checkpoint."""
         out = []
         for page in sorted(self._dirty):
             place = slice(page * PER_PAGE, (page + 1) * PER_PAGE)
@@ -56,7 +58,7 @@ class Dictionary:
         return out
 
     def clean(self) -> None:
-        """The changes are durable."""
+        """Mark all changes as saved."""
         self._dirty.clear()
 
 

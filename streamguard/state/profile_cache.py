@@ -1,4 +1,4 @@
-"""Profiles in memory: a bounded cache of one partition's, read from the store on a miss, saved when changed."""
+"""A bounded cache of a partition's profiles: read from the state store on a miss, and saved when they have changed."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from numpy.typing import NDArray
 
 from streamguard.fold import profile as layout
 from streamguard.state.codec import StateError, other_layout, pack, unpack
+from streamguard.text import counted
 
 Read = Callable[[list[bytes]], list[bytes | None]]
-"""Looks up stored values: keys -> value or None, in order."""
+"""Reads stored values: keys -> value or None, in the same order."""
 
 _BLANK = layout.blank()
 
 
 class ProfileCache:
-    """A fixed number of profiles; those not used for longest make room, unless they are unsaved.
+    """A fixed number of profiles; those that were not used for longest are evicted, unless they are unsaved.
 
     Parameters
     ----------
     partition
-        Named in errors.
+        Number of the partition, for errors.
     read
-        Looks up what the last checkpoint saved.
+        Reads profiles of the last checkpoint.
     size
-        Profiles held at the most.
+        Maximum number of profiles in memory.
 
     Attributes
     ----------
     profiles
-        `PROFILE` (size,).
+        `PROFILE` (size,): the profiles.
     lookups, disk_hits, created
-        How many profiles were asked for; of them those that were read from the store, and new ones.
+        Number of profiles that were requested; of these, the number that were read from the state store, and the
+        number that were new.
     """
 
     def __init__(self, partition: int, read: Read, size: int) -> None:
@@ -54,12 +56,12 @@ class ProfileCache:
         return len(self._row)
 
     def rows(self, users: list[str]) -> NDArray[np.int64]:
-        """Where each user's profile stands, for a chunk that will change them.
+        """Return the position of each user's profile, for a chunk that will change them.
 
         Raises
         ------
         StateError
-            If there is no room beside unsaved profiles, or a stored one has another layout.
+            If there is no room next to unsaved profiles, or if a stored profile has another layout.
         """
         self._chunk += 1
         self.lookups += len(users)
@@ -100,8 +102,9 @@ class ProfileCache:
         candidates = np.flatnonzero(~self._dirty & ~taken & (self._used < self._chunk))
         if len(candidates) < needed:
             raise StateError(
-                f"partition {self._partition}: {needed} more profiles do not fit beside {int(self._dirty.sum())} "
-                f"unsaved ones of {len(self._user)}: raise `worker.resident_profiles` or save more often"
+                f"partition {self._partition}: no room for {counted(needed, 'more profile')} next to "
+                f"{int(self._dirty.sum())} unsaved ones of {len(self._user)}: raise `worker.resident_profiles`, or "
+                "lower `worker.checkpoint_events`"
             )
         many = min(len(candidates), max(needed, len(self._user) // 16))
         oldest = candidates[np.argsort(self._used[candidates], kind="stable")[:many]]
@@ -111,21 +114,21 @@ class ProfileCache:
 
     @property
     def full(self) -> bool:
-        """Whether half of the profiles are unsaved: time to save, lest the next chunk find no room."""
+        """Whether half of the profiles are unsaved: then a checkpoint is needed, so that the next chunk finds room."""
         return int(np.count_nonzero(self._dirty)) * 2 >= len(self._user)
 
     def changes(self) -> list[tuple[bytes, bytes]]:
-        """(key, value) of every unsaved profile."""
+        """Return (key, value) of each unsaved profile."""
         return [
             (user_key(self._user[row]), pack(self.profiles[row]))
             for row in np.flatnonzero(self._dirty).tolist()
         ]
 
     def clean(self) -> None:
-        """All are saved."""
+        """Mark all profiles as saved."""
         self._dirty[:] = False
 
 
 def user_key(user: str) -> bytes:
-    """The key under which a user's profile is stored."""
+    """Return the key under which a user's profile is stored."""
     return b"u" + user.encode()

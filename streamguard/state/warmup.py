@@ -1,4 +1,4 @@
-"""Compiles every kernel before it is needed, or loads what was compiled, so that no event waits for it."""
+"""Compiles all kernels, or loads the compiled ones, before they are needed, so that no event waits for it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from streamguard.settings.schema import Detection
 from streamguard.state.partition import PartitionState
 
 EVENT = b'{"timestamp": 1700000000000, "event_type": "auth_attempt", "source_ip": "192.0.2.1", "user": "-"}'
-"""A made-up event, for which everything is compiled."""
+"""An artificial event, for which all kernels are compiled."""
 
 
 def compile_fold() -> None:
-    """Fold one event over nothing."""
+    """Compile the fold: fold one event into an empty state."""
     state = PartitionState(0, lambda keys: [None] * len(keys), resident=1024, detection=Detection())
     state.fold([EVENT], np.zeros(1, np.int64))
 
 
 def compile_forest() -> None:
-    """Take a block of rows, and a single one, through a tree of one leaf."""
+    """Compile the forest's kernels: score a block of rows and a single row with a tree of one leaf."""
     no_child, rows = np.full(1, -1, np.int32), np.zeros((BLOCK + 1, len(NAMES)), np.float32)
     leaf = Trees(
         features=len(NAMES),

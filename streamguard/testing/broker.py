@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Self
 from streamguard.errors import UnavailableError
 from streamguard.jvm.jars import Jars
 from streamguard.jvm.java import find_java
+from streamguard.polling import poll_until
 
 KAFKA_VERSION = "4.3.1"
 
@@ -258,13 +258,19 @@ class LocalKafka:
                 )
 
     def _await_started(self, said_before: int, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        while STARTED.encode() not in self._said_since(said_before):
+        def started() -> bool:
+            if STARTED.encode() in self._said_since(said_before):
+                return True
             self.check()
-            if time.monotonic() > deadline:
-                self.kill()
-                raise BrokerError(f"the local Kafka did not start within {timeout:g} s; {self._last_words()}")
-            time.sleep(0.05)
+            return False
+
+        try:
+            poll_until(started, timeout)
+        except TimeoutError:
+            self.kill()
+            raise BrokerError(
+                f"the local Kafka did not start within {timeout:g} s; {self._last_words()}"
+            ) from None
 
     def _said_since(self, position: int) -> bytes:
         with self.log.open("rb") as log:

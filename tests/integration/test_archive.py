@@ -163,7 +163,7 @@ def test_spark_writes_what_this_process_writes(kafka: str, spark: Any, tmp_path:
     for name in ("spark", "local"):
         for most in (1500, None):
             settings = Settings(kafka=site.settings.kafka, batch=Batch(engine=name))
-            outcomes[name] = archive(settings, tmp_path / name, lambda text: None, most=most)
+            outcomes[name] = archive(settings, tmp_path / name, lambda text: None, max_records=most)
 
     assert rows(tmp_path / "spark") == rows(tmp_path / "local")
     assert outcomes["spark"].ends == outcomes["local"].ends

@@ -64,7 +64,7 @@ def test_memory_is_within_what_the_settings_allow(report: dict[str, list[dict[st
 def test_an_unknown_bench_is_refused_by_name() -> None:
     ran = bench("speed")
     assert ran.returncode == 2
-    assert "no bench is called speed: choose among forest," in ran.stderr
+    assert "there is no benchmark speed: choose from forest," in ran.stderr
 
 
 def test_a_table_says_what_was_missed() -> None:

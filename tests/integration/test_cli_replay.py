@@ -141,7 +141,7 @@ def test_refused_rows_are_counted_and_the_first_named(lines: Path, tmp_path: Pat
         (["-", "--map", "user"], "FIELD=COLUMN"),
         (["-", "--map", "user=account"], "--map is for CSV and Parquet"),
         (["-", "--format", "csv"], "is empty"),
-        (["-", "--model", "a", "--registry", "b"], "give one of them"),
+        (["-", "--model", "a", "--registry", "b"], "give only one of them"),
         (["-", "--registry", "nowhere"], "the registry has no current version"),
         (["-", "--model", "nowhere"], "nowhere"),
         (["-", "--fail-on", "terrible"], "terrible"),

@@ -63,7 +63,7 @@ def test_what_an_interrupted_fetch_left_is_not_taken_for_the_jars(cache: Path, m
 @pytest.mark.parametrize(
     ("body", "cause"),
     [
-        ("echo '[ERROR] Unknown host'; exit 1", "maven said: [ERROR] Unknown host"),
+        ("echo '[ERROR] Unknown host'; exit 1", "maven reported: [ERROR] Unknown host"),
         ("mkdir jars", "kafka_2.13-4.3.1.jar"),
     ],
     ids=["no network", "nothing fetched"],

@@ -189,7 +189,7 @@ def test_the_gate_keeps_a_model_out_and_says_why(place: Place) -> None:
     refused = place.retrain("--config", _config(place, "[gate]\nmost_trimmed = 0.0\n"), code=3)
 
     assert not refused["current"]
-    assert "at most 0.0% may be" in refused["says"]
+    assert "(limit 0.0%)" in refused["says"]
     assert Registry(place.output / "registry", feature_names=NAMES).current() is None
     assert [check["passed"] for check in place.report()["model"]["checks"] if check["name"] == "trimmed"] == [
         False
@@ -238,7 +238,7 @@ def test_times_and_offsets_cut_the_range(place: Place, tmp_path: Path) -> None:
         (["--master", "local[2]"], {}, 2, "--master is Spark's"),
         (["--output", ""], {}, 2, "a directory has a name"),
         (["--output", "/dev/null/runs"], {}, 73, "cannot write runs to /dev/null/runs: Not a directory"),
-        (["--engine", "spark", "--master", "bogus[2]"], {}, 78, "'bogus[2]' is no master of Spark"),
+        (["--engine", "spark", "--master", "bogus[2]"], {}, 78, "'bogus[2]' is not a Spark master"),
         (["--input", "nowhere.jsonl"], {}, 65, "cannot read nowhere.jsonl"),
         (["--since", "2099-01-01"], {}, 65, "nothing to read"),
         (["--since", "9:0"], {}, 65, "partition 9: not there; there are 0, 1, 2"),
@@ -272,7 +272,7 @@ def test_two_at_once_are_refused(place: Place) -> None:
 def test_a_broken_link_to_the_latest_run_is_not_somebody_at_work(place: Place) -> None:
     place.output.mkdir()
     (place.output / "latest").symlink_to("nowhere")
-    assert "which is no run: remove it" in place.run(code=73).stderr
+    assert "which is not a run: point it to one of the runs, or remove it" in place.run(code=73).stderr
 
 
 def test_again_and_again_until_stopped(place: Place) -> None:
@@ -350,7 +350,7 @@ def test_other_runs_in_between_do_no_harm(place: Place, tmp_path: Path) -> None:
 
 def test_peer_groups_alone_are_no_failure(place: Place) -> None:
     place.produce(list(habit(400)))
-    assert place.retrain("--algorithm", "kmeans")["says"] == "no forest was asked for"
+    assert place.retrain("--algorithm", "kmeans")["says"] == "no forest was requested"
 
 
 def test_a_damaged_history_is_named_with_what_to_do(place: Place) -> None:

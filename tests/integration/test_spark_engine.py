@@ -178,7 +178,7 @@ def test_tasks_of_several_partitions_stop_the_run(topic: Topic, spark: Any) -> N
         .coalesce(1)
     )
     batches = records.toArrow().to_batches()
-    with pytest.raises(PlanError, match=r"^partition \d: its task was also given offset 0 of partition \d"):
+    with pytest.raises(PlanError, match=r"^partition \d: its task also received offset 0 of partition \d"):
         for _ in engine._of_one(batches[0]["partition"][0].as_py(), batches):
             pass
 

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from streamguard.agents.model import swap
-from streamguard.agents.model import watcher
+from streamguard.agents.model import swap, watcher
 from streamguard.agents.model.peers import FORGET_SECONDS, MAX_WORKERS, REPEAT_SECONDS, Peers
 from streamguard.agents.model.shadow import Newest, Shadow
 from streamguard.agents.model.swap import SwapGuard

@@ -145,11 +145,11 @@ def test_files_are_filed_by_day_and_partition_and_named(tmp_path: Path, topic: T
     assert outcome.refused == 3 and outcome.kept_whole == 3
     assert outcome.ends == {0: 2009, 1: 550}
     assert sum(path.stat().st_size for path in (tmp_path / "a").rglob("*.parquet")) == outcome.bytes
-    assert run(tmp_path / "a").says.endswith("nothing new")
+    assert run(tmp_path / "a").says.endswith("no new records")
 
 
 def test_an_archive_is_read_back_as_the_topic(tmp_path: Path, topic: Topic) -> None:
-    run(tmp_path / "a", most=1000)
+    run(tmp_path / "a", max_records=1000)
     run(tmp_path / "a")
     kept = source(tmp_path / "a")
 
@@ -178,7 +178,7 @@ def test_topic_archive_and_both_fold_to_the_same_bits(tmp_path: Path, topic: Top
 def test_a_killed_run_leaves_nothing_that_counts(
     tmp_path: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path / "a", most=500)
+    run(tmp_path / "a", max_records=500)
     before = named(tmp_path / "a")
 
     def killed(*_: object) -> None:
@@ -195,7 +195,7 @@ def test_a_killed_run_leaves_nothing_that_counts(
     assert len(there(tmp_path / "a")) > len(before)
     assert named(tmp_path / "a") == before
 
-    run(tmp_path / "a", most=100)
+    run(tmp_path / "a", max_records=100)
     assert there(tmp_path / "a") == named(tmp_path / "a")
     run(tmp_path / "a")
     fresh = tmp_path / "fresh"
@@ -261,7 +261,7 @@ def test_a_directory_with_other_things_is_left_alone(tmp_path: Path, topic: Topi
 
 
 def test_one_writer_at_a_time(tmp_path: Path, topic: Topic) -> None:
-    run(tmp_path / "a", most=10)
+    run(tmp_path / "a", max_records=10)
     lock = os.open(tmp_path / "a/.lock", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
 
@@ -295,7 +295,7 @@ def test_a_run_cannot_go_on_from_an_archive_that_is_behind_or_begins_later(
     run(tmp_path / "a", until={0: 900})
 
     for before, said in (
-        (early, "begins at 200 now: 100 records are not in it"),
+        (early, "begins at 200 now: it lacks 100 records"),
         (whole, "run `streamguard archive`"),
     ):
         with pytest.raises(PlanError, match=rf"partition 0: the earlier run ended at .*the archive.*{said}"):
@@ -352,7 +352,7 @@ def test_times_find_offsets(tmp_path: Path, topic: Topic) -> None:
 def test_an_archive_that_holds_nothing_says_so(tmp_path: Path) -> None:
     Manifest("streamguard-archive-1", {}).save(tmp_path)
 
-    with pytest.raises(PlanError, match="holds nothing yet"):
+    with pytest.raises(PlanError, match="the archive is empty"):
         source(tmp_path).bounds()
 
 

@@ -159,7 +159,7 @@ def test_a_directory_in_place_of_a_file(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format=3), "format 3, but this version reads 2"),
+        (lambda m: m.update(format=3), "format 3, but this version reads format 2"),
         (lambda m: m.update(version="0" * 12), "says version 000000000000, the files are"),
         (lambda m: m.pop("version"), "missing required field `version`"),
         (lambda m: m["files"].pop("forest.safetensors"), "are not those of an artifact"),
@@ -189,7 +189,7 @@ def test_a_signed_artifact_needs_its_key(tmp_path: Path, forest: Forest) -> None
     save(forest, tmp_path, feature_names=NAMES, key=KEY)
     assert load(tmp_path, feature_names=NAMES, key=KEY).version == forest.version
     assert load(tmp_path, feature_names=NAMES).version == forest.version
-    with pytest.raises(ArtifactError, match=r"manifest\.json: the signature does not fit"):
+    with pytest.raises(ArtifactError, match=r"manifest\.json: the signature does not match"):
         load(tmp_path, feature_names=NAMES, key=b"another")
 
 
@@ -202,7 +202,7 @@ def test_an_unsigned_artifact_is_refused_where_a_key_is_set(directory: Path) -> 
 def test_a_wrong_signature(signature: str, tmp_path: Path, forest: Forest) -> None:
     save(forest, tmp_path, feature_names=NAMES, key=KEY)
     edit(tmp_path / "manifest.json", lambda manifest: manifest.update(hmac=signature))
-    with pytest.raises(ArtifactError, match="signature does not fit"):
+    with pytest.raises(ArtifactError, match="signature does not match"):
         load(tmp_path, feature_names=NAMES, key=KEY)
 
 
@@ -210,7 +210,7 @@ def test_a_signature_covers_every_file(tmp_path: Path, forest: Forest) -> None:
     save(forest, tmp_path, feature_names=NAMES, key=KEY)
     edit(tmp_path / "metrics.json", lambda metrics: metrics.update(alert_rate=0))
     seal(tmp_path)
-    with pytest.raises(ArtifactError, match="signature does not fit"):
+    with pytest.raises(ArtifactError, match="signature does not match"):
         load(tmp_path, feature_names=NAMES, key=KEY)
 
 
@@ -344,7 +344,7 @@ def test_a_million_stumps_are_not_packed(directory: Path) -> None:
         arrays["threshold"], arrays["path"] = np.zeros(count, np.float32), np.ones(count)
 
     rewrite(directory, stumps)
-    with pytest.raises(ArtifactError, match=r"forest\.safetensors: 1000000 trees, but 10000 at most"):
+    with pytest.raises(ArtifactError, match=r"forest\.safetensors: 1000000 trees, but at most 10000"):
         load(directory, feature_names=NAMES)
 
 

@@ -68,7 +68,7 @@ def trained(rows: EventTable, settings: Settings = SETTINGS) -> Challenger:
     starts = {int(p): 0 for p in np.unique(rows.partition)}
     ends = {p: int(rows.offset[rows.partition == p].max()) + 1 for p in starts}
     about = HistoryMetadata({}, "layout", Detection(), len(rows), starts, ends)
-    made = challenger.train(rows, challenger.choose(rows, settings), about, settings)
+    made = challenger.train(rows, challenger.select(rows, settings), about, settings)
     assert made is not None
     return made
 
@@ -153,17 +153,17 @@ def test_a_verdict_is_not_for_ever(
 
 
 def test_users_are_told_apart_by_name_and_partition_and_long_names_cost_nothing(rows: EventTable) -> None:
-    chosen = challenger.choose(rows, SETTINGS)
+    selection = challenger.select(rows, SETTINGS)
     long = np.array([name + "x" * 20_000 for name in rows.user], object)
     renamed = EventTable(**{f.name: getattr(rows, f.name) for f in fields(EventTable)} | {"user": long})
     tracemalloc.start()
-    again = challenger.choose(renamed, SETTINGS)
+    again = challenger.select(renamed, SETTINGS)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert np.array_equal(chosen.rows, again.rows)
-    assert np.array_equal(chosen.calibration, again.calibration)
+    assert np.array_equal(selection.rows, again.rows)
+    assert np.array_equal(selection.calibration, again.calibration)
     assert peak < 1000 * len(rows)
-    assert chosen.mask.sum() == len(chosen.rows)
+    assert selection.mask.sum() == len(selection.rows)
 
 
 def test_few_rows_are_enough_where_the_gate_says_so(rows: EventTable) -> None:
@@ -187,12 +187,12 @@ def test_what_was_rolled_back_from_stays_so_until_somebody_promotes_it(
     decision, current, says = decided(ours, rows, registry)
     assert decision.model.passed and not current
     assert registry.current() == theirs.forest.version
-    assert "but it was rolled back from" in says
+    assert "but it was rolled back" in says
 
     registry.promote(ours.forest.version)
     assert decided(ours, rows, registry)[1:] == (
         True,
-        f"model {ours.forest.version} is current already: the same events, the same forest",
+        f"model {ours.forest.version} is already current: the same events give the same forest",
     )
 
 
@@ -231,7 +231,7 @@ def test_a_champion_that_cannot_be_read_is_named(
     decision, current, says = decided(ours, rows, registry)
     assert current
     for text in (says, decision.model.says):
-        assert f"nothing was compared with the champion {champion}: it could not be read: " in text
+        assert f"not compared with the champion {champion}: it could not be read: " in text
         assert "forest.safetensors" in text
     assert not {"drift", "overlap", "alerts"} & {check.name for check in decision.model.checks}
     judgement = registry.judgement(ours.forest.version)
@@ -330,4 +330,4 @@ def test_of_a_history_of_mostly_attacks_the_forest_is_not_inverted_or_refused(
     if decision.model.passed:
         assert auc >= 0.9
     else:
-        assert "may be" in decision.model.says or "is needed" in decision.model.says
+        assert "(limit" in decision.model.says or "(minimum" in decision.model.says

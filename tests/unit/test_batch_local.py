@@ -25,7 +25,7 @@ def _ended(offset_range: OffsetRange, records: Records, settings: Settings, dire
 def test_a_killed_process_is_told_in_a_sentence(tmp_path: Path) -> None:
     source = FileSource(str(tmp_path), (LARGE, LARGE))
     ranges = [OffsetRange(partition, 0, LARGE) for partition in (0, 1)]
-    with pytest.raises(PlanError, match="ended from outside, by the system perhaps for want of memory"):
+    with pytest.raises(PlanError, match="a folding process was killed, possibly by the system because memory ran out"):
         local.fold(source, ranges, Settings(), tmp_path, lambda offset_range: None, work=_ended)
     killed = [int(path.read_text()) for path in tmp_path.iterdir()]
     assert killed

@@ -71,12 +71,12 @@ def test_offsets_cut_both_ends() -> None:
 def test_small_partitions_are_read_whole_and_the_rest_is_shared() -> None:
     topic = Topic({0: (0, 10), 1: (0, 100), 2: (0, 300)})
 
-    assert spans(plan(topic, None, most=200)) == {0: (0, 10), 1: (0, 95), 2: (0, 95)}
-    assert spans(plan(topic, None, most=10**9)) == topic.ranges
+    assert spans(plan(topic, None, max_records=200)) == {0: (0, 10), 1: (0, 95), 2: (0, 95)}
+    assert spans(plan(topic, None, max_records=10**9)) == topic.ranges
 
 
 def test_a_run_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
-    before = after(Topic({0: (0, 100)}), tmp_path, most=40)
+    before = after(Topic({0: (0, 100)}), tmp_path, max_records=40)
     (offset_range, other) = plan(Topic({0: (20, 130), 1: (0, 5)}), before)
 
     assert (offset_range.start, offset_range.end, offset_range.earlier) == (
@@ -107,8 +107,8 @@ def test_records_that_expired_or_were_lost_stop_the_run(
 @pytest.mark.parametrize(
     ("limit", "says"),
     [
-        ({3: 1}, "partition 3: not there; there are 0, 1"),
-        ({0: 12}, "partition 0: offset 12 is not there; it has 5 to 9"),
+        ({3: 1}, "partition 3 does not exist; the partitions are 0, 1"),
+        ({0: 12}, "partition 0: offset 12 does not exist; the limits are 5 to 9"),
     ],
 )
 def test_limits_that_are_not_there(limit: Any, says: str) -> None:
@@ -119,7 +119,7 @@ def test_limits_that_are_not_there(limit: Any, says: str) -> None:
 @pytest.mark.parametrize(
     ("source", "settings", "says"),
     [
-        (Topic({}, id="b"), Settings(), "of another source"),
+        (Topic({}, id="b"), Settings(), "read another source"),
         (Topic({}), Settings(detection=Detection(alert_risk=80)), r"other settings of \[detection\]"),
         (Topic({}), Settings(sampling=Sampling(rows=500)), "another sampling.rows"),
     ],
@@ -153,5 +153,5 @@ def test_a_run_goes_on_from_the_newest_that_fits(tmp_path: Path) -> None:
     found = newest([tmp_path / "missing", *directories], topic, Settings())
     assert isinstance(found, ResumePoint) and found.directory == directories[1]
     assert newest([], topic, Settings()) == "there is no earlier run"
-    assert "of another source" in str(newest([directories[0], tmp_path / "missing"], topic, Settings()))
+    assert "read another source" in str(newest([directories[0], tmp_path / "missing"], topic, Settings()))
     assert [of_topic(directory) for directory in (directories[0], tmp_path / "missing")] == [True, False]

@@ -63,7 +63,7 @@ def test_ids_sort_by_time_and_latest_is_a_relative_link(runs: Runs) -> None:
 
 def test_two_at_once_are_refused_and_the_first_goes_on(runs: Runs) -> None:
     with runs.begin() as run:
-        with pytest.raises(BusyError, match=r"another run is writing to .*wait for its end"):
+        with pytest.raises(BusyError, match=r"another run is writing to .*wait until it ends"):
             runs.begin()
         assert run.directory.is_dir()
         runs.publish(run)
@@ -117,7 +117,7 @@ def test_a_latest_that_leads_nowhere_is_named(runs: Runs) -> None:
     for target in ("20260101T000000000000Z-ffff", "..", "/"):
         latest.unlink()
         latest.symlink_to(target)
-        with pytest.raises(RunsError, match=r"leads to .*which is no run"):
+        with pytest.raises(RunsError, match=r"points to .*which is not a run"):
             runs.latest()
     latest.unlink()
     latest.mkdir()

@@ -125,8 +125,8 @@ def test_spark_submit_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_spark_says_comes_without_its_stacks() -> None:
-    assert session.told_by(RuntimeError("\n  first line \n\tat java.lang.Thread")) == "first line"
-    assert session.told_by(RuntimeError()) == "RuntimeError"
+    assert session.root_cause(RuntimeError("\n  first line \n\tat java.lang.Thread")) == "first line"
+    assert session.root_cause(RuntimeError()) == "RuntimeError"
 
 
 def test_the_environment_is_as_before_a_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,11 +78,11 @@ def test_provisioning_fits_the_dashboards() -> None:
 def test_the_first_row_answers() -> None:
     first = [panel for panel in DASHBOARDS["overview"]["panels"] if panel["gridPos"]["y"] == 0]
     assert [panel["title"] for panel in first] == [
-        "Workers ready", "Behind", "Flagged", "Model", "Model's age", "Last good retrain",
+        "Workers ready", "Lag", "Alerted events", "Model", "Model's age", "Last successful retrain",
     ]  # fmt: skip
     assert {panel["type"] for panel in first} == {"stat"} and sum(p["gridPos"]["w"] for p in first) == 24
     coloured = [p["title"] for p in first if len(p["fieldConfig"]["defaults"]["thresholds"]["steps"]) > 1]
-    assert coloured == ["Workers ready", "Behind", "Flagged", "Model's age", "Last good retrain"]
+    assert coloured == ["Workers ready", "Lag", "Alerted events", "Model's age", "Last successful retrain"]
     for panel in first:
         (unknown,) = (
             m["options"] for m in panel["fieldConfig"]["defaults"]["mappings"] if m["type"] == "special"

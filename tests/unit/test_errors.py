@@ -1,4 +1,4 @@
-"""One base class of errors, one exit code for a fault in every verb: `python -m tests.unit.test_errors` writes the page."""
+"""One base class of errors, one code for a fault in every command; `python -m tests.unit.test_errors` writes the page."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def verbs() -> list[list[str]]:
         ("[worker]\nchunk_evnts = 5\n", "did you mean chunk_events"),
         ("[worker\n", "not valid TOML"),
         (None, "cannot read the settings file"),
-        ("[gate]\nleast_rows = 9\n", "gate.least_rows has a new name: gate.min_rows"),
+        ("[gate]\nleast_rows = 9\n", "gate.least_rows was renamed to gate.min_rows"),
         ('[clusters]\nengine = "spark"\n', "clusters.engine was removed"),
         ('[security]\nusername = "a"\n', "security.password_file"),
     ],

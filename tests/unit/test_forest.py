@@ -221,13 +221,13 @@ def test_an_anomaly_that_many_share_gets_the_bits_of_all_that_reach_it() -> None
 @pytest.mark.parametrize(
     ("anomaly", "level", "slope", "message"),
     [
-        ([], [], 1.0, "one at least"),
-        ([0.1, 0.2], [0.0], 1.0, "2 quantiles for 1 levels"),
+        ([], [], 1.0, "equal and at least 1"),
+        ([0.1, 0.2], [0.0], 1.0, "2 quantiles for 1 level:"),
         ([0.1, np.nan], [0.0, 2.0], 1.0, "quantiles must be finite"),
         ([0.2, 0.1], [0.0, 2.0], 1.0, "quantiles must be finite and rise"),
         ([0.1, 0.2], [0.0, 0.0], 1.0, "levels must be finite and rise"),
         ([0.1, 0.2], [1.0, 2.0], 1.0, "start at 0 bits"),
-        ([0.0, 1e-300], [0.0, 1e300], 1.0, "upright"),
+        ([0.0, 1e-300], [0.0, 1e300], 1.0, "infinite"),
         ([0.1, 0.2], [0.0, 2.0], np.nan, "slope"),
         ([0.1, 0.2], [0.0, 2.0], 0.0, "slope"),
     ],

@@ -182,9 +182,9 @@ def test_bad_rows_are_refused_one_by_one(write: Write) -> None:
     ("name", "content", "options", "says"),
     [
         ("a.csv", "", {}, "is empty"),
-        ("a.csv", "user,event_type\n", {}, "--map timestamp=COLUMN; its columns are user, event_type"),
+        ("a.csv", "user,event_type\n", {}, "--map timestamp=COLUMN; the columns are user, event_type"),
         ("a.csv", "timestamp,event_type\n", {}, "--map user=COLUMN"),
-        ("a.csv", "timestamp,event_type,user,user\n", {}, r"columns 3 \(user\) and 4 \(user\) are both"),
+        ("a.csv", "timestamp,event_type,user,user\n", {}, r"columns 3 \(user\) and 4 \(user\) both map"),
         ("a.csv", "timestamp,event_type,user\n", {"columns": {"user": "account"}}, "no column 'account'"),
         ("a.csv", "timestamp,event_type,user\n", {"columns": {"usr": "user"}}, "'usr' is not an event field"),
         ("a.csv", "timestamp,event_type,user\n", {"extra": ["is_attack"]}, "no column 'is_attack'"),

@@ -72,7 +72,7 @@ def test_old_versions_go_but_for_those_that_rollback_reaches(registry: Registry)
     assert registry.rollback() == (versions[4], versions[5])
     assert registry.prune(1) == [versions[1], versions[4]]
     registry.publish(train(ROWS, seed=4, trees=2))
-    assert registry.promote_after(versions[4], versions[5]) == "it was rolled back from"
+    assert registry.promote_after(versions[4], versions[5]) == "it was rolled back"
 
 
 def test_what_is_damaged_or_half_removed_does_not_stop_the_pruning(registry: Registry) -> None:
@@ -127,7 +127,7 @@ def test_what_was_rolled_back_from_comes_back_by_hand_only(registry: Registry, f
     assert registry.promote_after(second, first) is None
     registry.rollback()
     assert registry.withdrawn() == [second]
-    assert registry.promote_after(second, first) == "it was rolled back from"
+    assert registry.promote_after(second, first) == "it was rolled back"
     assert registry.current() == first
     assert registry.promote(second) == first
     assert (registry.current(), registry.before(), registry.withdrawn()) == (second, [first], [])

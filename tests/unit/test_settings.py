@@ -107,9 +107,9 @@ def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: str) -> None
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("WORKER_CHUNK_EVENTS", "many", "worker.chunk_events has to be a whole number"),
-        ("WORKER_CHUNK_EVENTS", "0", "worker.chunk_events has to be a whole number >= 1"),
-        ("MODELS_SHADOW", "perhaps", "models.shadow has to be true or false"),
+        ("WORKER_CHUNK_EVENTS", "many", "worker.chunk_events must be a whole number"),
+        ("WORKER_CHUNK_EVENTS", "0", "worker.chunk_events must be a whole number >= 1"),
+        ("MODELS_SHADOW", "perhaps", "models.shadow must be true or false"),
     ],
 )
 def test_what_a_value_has_to_be_is_said_in_words(name: str, value: str, wanted: str) -> None:

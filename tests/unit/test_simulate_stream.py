@@ -254,7 +254,7 @@ def test_generated_users_are_as_many_as_asked_for() -> None:
         ({"rate": 0}, "rate must be above 0"),
         ({"events_per_day": -3}, "events_per_day must be above 0"),
         ({"window": (0.9, 0.1)}, "window must be two rising shares"),
-        ({"scenarios": ["blizzard"]}, "unknown scenario 'blizzard': choose among brute_force"),
+        ({"scenarios": ["blizzard"]}, "unknown scenario 'blizzard': choose one of brute_force"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:

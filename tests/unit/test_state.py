@@ -186,14 +186,14 @@ def test_another_layout_version_is_refused_by_name() -> None:
     partition = after(event(START))
     saved = {**partition.saved, b"m": struct.pack("<Iq", layout.VERSION + 1, 1)}
     with pytest.raises(
-        StateError, match=rf"layout {layout.VERSION + 1}, .* layout {layout.VERSION}: .*fold anew"
+        StateError, match=rf"layout {layout.VERSION + 1}, .* layout {layout.VERSION}: .*from the beginning"
     ):
         Partition(saved)
 
 
 def test_a_population_of_another_size_is_refused() -> None:
     partition = after(event(START))
-    with pytest.raises(StateError, match=r"partition 0.*fold anew"):
+    with pytest.raises(StateError, match=r"partition 0.*from the beginning"):
         Partition({**partition.saved, b"p": shortened(partition.saved[b"p"])})
 
 
@@ -208,14 +208,14 @@ def shortened(value: bytes) -> bytes:
 def test_a_damaged_value_is_refused(damage: Callable[[bytes], bytes]) -> None:
     saved = after(event(START)).saved
     other = Partition({**saved, b"uann": damage(saved[b"uann"])})
-    with pytest.raises(StateError, match=r"profile in partition 0.*fold anew"):
+    with pytest.raises(StateError, match=r"profile in partition 0.*from the beginning"):
         fold_one(other, event(START), 1)
 
 
 def test_a_profile_of_another_size_is_refused() -> None:
     saved = after(event(START)).saved
     other = Partition({**saved, b"uann": shortened(saved[b"uann"])})
-    with pytest.raises(StateError, match=r"profile in partition 0.*fold anew"):
+    with pytest.raises(StateError, match=r"profile in partition 0.*from the beginning"):
         fold_one(other, event(START), 1)
 
 

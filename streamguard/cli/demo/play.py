@@ -10,7 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from streamguard.errors import StreamGuardError
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.producer import EventProducer
+from streamguard.polling import poll_until
 from streamguard.settings.schema import Kafka, Models, Settings, Worker
 from streamguard.simulate import Simulation
 from streamguard.simulate.pace import paced
@@ -80,18 +81,22 @@ class RunningWorker:
         wanted = f'streamguard_model_info{{version="{version}"}} 1.0'
         self._await(f"model {version} is in use", lambda: wanted in (self._get("/metrics") or ""))
 
-    def _await(self, what: str, probe: object) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not probe():  # type: ignore[operator]
+    def _await(self, what: str, probe: Callable[[], bool]) -> None:
+        def done() -> bool:
+            if probe():
+                return True
             if self.process.poll() is not None:
                 raise StreamGuardError(
                     f"the worker exited with {self.process.returncode}; the end of its log:\n{self._tail()}"
                 )
-            if time.monotonic() > deadline:
-                raise StreamGuardError(
-                    f"waited {PATIENCE:.0f} s in vain until {what}; the end of the worker's log:\n{self._tail()}"
-                )
-            time.sleep(0.1)
+            return False
+
+        try:
+            poll_until(done, PATIENCE, 0.1)
+        except TimeoutError:
+            raise StreamGuardError(
+                f"waited {PATIENCE:.0f} s in vain until {what}; the end of the worker's log:\n{self._tail()}"
+            ) from None
 
     def _tail(self) -> str:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-10:])

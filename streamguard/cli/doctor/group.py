@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
+from streamguard.polling import poll_until
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
 
@@ -28,14 +29,20 @@ def described(admin: Any, settings: Settings) -> Any | None:
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
     )
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while True:
+
+    def answer() -> tuple[Any | None] | None:
         try:
-            return _described(admin, settings.worker.app_id)
+            return (_described(admin, settings.worker.app_id),)
         except KafkaException as error:
-            if error.args[0].code() not in settling or time.monotonic() > deadline:
+            if error.args[0].code() not in settling:
                 raise
-            time.sleep(0.1)
+            return None
+
+    try:
+        (found,) = poll_until(answer, SETTLE_SECONDS, 0.1) or (None,)
+    except TimeoutError:
+        return _described(admin, settings.worker.app_id)
+    return found
 
 
 def _described(admin: Any, app: str) -> Any | None:

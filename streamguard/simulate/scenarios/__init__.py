@@ -1,4 +1,4 @@
-"""Named attacks with their ATT&CK techniques, made to look like such attacks and not to suit a detector."""
+"""Named attacks with their ATT&CK techniques, modelled on real attacks and not on a detector."""
 
 from streamguard.simulate.scenarios import accounts, data, endpoint, guessing, naming
 from streamguard.simulate.scenarios.context import Actor, Scenario, ScenarioContext, Step

@@ -1,4 +1,4 @@
-"""Attacks that own an account: phished, used on two continents, revived after its owner left."""
+"""Attacks with a stolen account: phished, used on two continents, or used again after its owner left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOLDERS = ("finance", "hr", "board", "contracts", "customers", "it-passwords", 
 
 
 def account_takeover(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """A click on a lookalike page at work; soon the thief signs in from elsewhere and reads what is there."""
+    """A user opens a lookalike page at work; soon after, the thief signs in from another place and reads documents."""
     draw = context.draw
     user = context.staff()
     time = context.next_working_time(user, start)
@@ -52,7 +52,7 @@ def account_takeover(context: ScenarioContext, start: int) -> Iterator[Step]:
 
 
 def impossible_travel(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """While the owner works at home or at the desk, the same account signs in on another continent."""
+    """While the owner works, the same account signs in on another continent."""
     draw = context.draw
     user = context.staff()
     time = context.next_working_time(user, start)
@@ -69,7 +69,7 @@ def impossible_travel(context: ScenarioContext, start: int) -> Iterator[Step]:
 
 
 def dormant_account(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """The account of someone who left more than two months ago signs in again and looks around."""
+    """The account of a person who left more than two months ago signs in again and explores systems and documents."""
     draw = context.draw
     intruder = Actor(context, LEAVER, attacker_place(draw, residential=draw.random() < 0.7))
     time = start
@@ -94,7 +94,7 @@ def dormant_account(context: ScenarioContext, start: int) -> Iterator[Step]:
 
 
 def _rummage(context: ScenarioContext, actor: Actor, time: int) -> Iterator[Step]:
-    """One look around: a page of the intranet, a document, sometimes one that is refused."""
+    """One step of exploration: a page of the intranet or a document; access to some documents is refused."""
     draw = context.draw
     if draw.random() < 0.45:
         number = draw.randrange(40)
@@ -129,7 +129,7 @@ SCENARIOS = (
     Scenario(
         "dormant_account",
         "T1078.002",
-        "An account unused for over 60 days is revived.",
+        "An account that was unused for over 60 days is used again.",
         False,
         dormant_account,
     ),

@@ -1,4 +1,4 @@
-"""What a scenario plays with: the context (people, clock, chance) and actors whose steps become events."""
+"""The context of a scenario (population, clock, random numbers), and actors whose steps become events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One event of an attack, not yet numbered and encoded."""
+    """One event of an attack before it is numbered and encoded."""
 
     timestamp: int
     event_type: str
@@ -38,22 +38,22 @@ class Scenario:
     """MITRE ATT&CK id."""
     description: str
     slow: bool
-    """Few events over days: hard to see by nature."""
+    """Whether the attack has few events over days, which makes it hard to detect."""
     generate: Callable[[ScenarioContext, int], Iterator[Step]]
-    """Plays it once from about a time (ms) on; steps need not be in order."""
+    """Yields the steps of one run that begins at about a time (ms); they need not be in order."""
 
 
 class ScenarioContext:
-    """The population as one campaign sees it.
+    """The population and the random numbers of one campaign.
 
     Parameters
     ----------
     population
-        The people.
+        The accounts.
     draw
-        The campaign's own chance.
+        The campaign's own random numbers.
     end
-        When the run ends (ms), None if it does not: what waits for a night waits no longer than that.
+        End of the run (ms), None if it has no end. A step that waits for a night does not wait longer than this.
     """
 
     def __init__(self, population: Population, draw: Random, end: int | None) -> None:
@@ -62,23 +62,23 @@ class ScenarioContext:
         self.end = end
 
     def pick(self, *kinds: str) -> int:
-        """An account of one of these kinds (of any, if there is none)."""
+        """Draw an account of one of these kinds, or of any kind if there is none."""
         return self.draw.choice(self.population.habits.of_kind(*kinds))
 
     def staff(self) -> int:
-        """A person's account."""
+        """Draw the account of a person."""
         return self.pick("office", "developer", "sales", "finance", "support")
 
     def name(self, user: int) -> str:
         return self.population.habits.name(user)
 
     def accounts(self, most: int) -> list[int]:
-        """Up to `most` different accounts in random order."""
+        """Draw up to `most` different accounts in random order."""
         count = self.population.habits.count
         return self.draw.sample(range(count), min(most, count))
 
     def own_place(self, user: int, time: int, *, remote: bool = False) -> Place:
-        """Where the account's owner sits at this time: at work in working hours, else home or on the VPN."""
+        """Return the place of the account's owner at a time: at work in working hours, else at home or on the VPN."""
         calendar = self.population.calendar
         if KIND_NAMES[self.population.habits.kind[user]] == "service":
             return self.population.place(user, Spot.DESK, time)
@@ -87,11 +87,11 @@ class ScenarioContext:
         return self.population.place(user, Spot.TRAVEL if calendar.travels(user, time) else Spot.DESK, time)
 
     def next_working_time(self, user: int, time: int) -> int:
-        """The first working hour of the user from `time` on, or `time` itself if the run ends before."""
+        """Return the first working time of the user from `time` on, or `time` itself if the run ends before it."""
         return self._first(time, lambda t: self.population.calendar.in_hours(user, t))
 
     def next_night(self, user: int, time: int) -> int:
-        """The first time from `time` on at which the user should be asleep, or `time` itself."""
+        """Return the first time from `time` on when the user should be asleep, or `time` if the run ends before it."""
         offset = int(self.population.habits.utc_minutes[user])
         calendar = self.population.calendar
         return self._first(
@@ -108,7 +108,7 @@ class ScenarioContext:
         return time
 
     def gap(self, median_ms: float, spread: float = 0.6) -> int:
-        """A pause, log-normal around a median."""
+        """Draw a log-normal pause or size around a median."""
         return max(1, int(median_ms * self.draw.lognormvariate(0, spread)))
 
     def gateway(self) -> str:
@@ -116,23 +116,23 @@ class ScenarioContext:
 
 
 class Actor:
-    """Someone acting under an account from one place: each method is one event.
+    """A person or program that uses an account from one place: each method returns one event.
 
     Parameters
     ----------
     context
-        Where.
+        Context of the scenario.
     user
-        Account name.
+        Number or name of the account.
     place
-        From where.
+        Place from which the account is used.
     noticed
-        Share of the steps for which the upstream threat score is somewhat raised.
+        Share of the steps whose upstream threat score is somewhat higher.
     """
 
     def __init__(self, context: ScenarioContext, user: int | str, place: Place, noticed: float = 0.3) -> None:
         self._draw = context.draw
-        self._stage = context
+        self._context = context
         self._privileges = "user"
         if isinstance(user, int):
             self._privileges = KINDS[context.population.habits.kind[user]].privileges
@@ -152,7 +152,7 @@ class Actor:
         way: str = "password",
     ) -> Step:
         details = {"auth_type": way, "failure_reason": reason, "attempts_count": tries}
-        return self._step(time, "auth_attempt", self._stage.gateway(), status, details)
+        return self._step(time, "auth_attempt", self._context.gateway(), status, details)
 
     def connect(
         self,
@@ -172,7 +172,7 @@ class Actor:
             "destination_port": port,
             "bytes_sent": sent if status == "success" else 60,
             "bytes_received": received if status == "success" else 0,
-            "duration_ms": self._stage.gap(700, 1.2) if duration_ms is None else duration_ms,
+            "duration_ms": self._context.gap(700, 1.2) if duration_ms is None else duration_ms,
             "destination_hostname": host,
             "connection_state": {"success": "established", "failed": "reset"}.get(status, "refused"),
         }
@@ -192,7 +192,7 @@ class Actor:
         details = {
             "file_path": path,
             "operation": operation,
-            "file_size_bytes": self._stage.gap(60_000, 1.6) if size is None else size,
+            "file_size_bytes": self._context.gap(60_000, 1.6) if size is None else size,
             "file_hash": f"{self._draw.getrandbits(128):032x}",
             "is_encrypted": encrypted,
             "permissions_changed": permissions_changed,

@@ -1,4 +1,4 @@
-"""Attacks on data: read at night, downloaded in bulk, carried out fast or in drips, encrypted for ransom."""
+"""Attacks on data: read at night, downloaded in bulk, exfiltrated quickly or slowly, encrypted for ransom."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEGABYTE = 1_000_000
 
 
 def off_hours_insider(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """An employee reads other teams' documents at night, from home and with the own laptop."""
+    """An employee reads other teams' documents at night, from home and with the usual laptop."""
     draw = context.draw
     user = context.pick("office", "developer", "sales", "finance")
     time = context.next_night(user, start)
@@ -52,7 +52,7 @@ def mass_download(context: ScenarioContext, start: int) -> Iterator[Step]:
 
 
 def exfiltration(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """Documents are packed and uploaded by the gigabyte to a storage service nobody here uses."""
+    """Documents are packed, and gigabytes are uploaded to a storage service that no account uses."""
     draw = context.draw
     user = context.pick("office", "developer", "finance", "admin")
     time = context.next_working_time(user, start) if draw.random() < 0.5 else start
@@ -102,7 +102,7 @@ def ransomware(context: ScenarioContext, start: int) -> Iterator[Step]:
 
 
 def low_and_slow(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """A stolen account reads a few documents a day and sends them out in drips, for days, at work hours."""
+    """A stolen account reads a few documents a day and uploads them slowly, for days, during working hours."""
     draw = context.draw
     user = context.pick("office", "developer", "sales", "finance")
     place = attacker_place(draw, residential=True)

@@ -1,4 +1,4 @@
-"""Attacks on a machine: encoded PowerShell out of a document, passwords dumped from memory."""
+"""Attacks on a machine: encoded PowerShell from a document, passwords dumped from memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _POWERSHELL = "C:\\Windows\\System32\\WindowsPowerShell\\v1.0\\powershell.exe"
 
 
 def encoded_powershell(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """A macro starts an encoded command, which fetches the next context and calls home."""
+    """A macro starts an encoded command, which downloads the next stage and connects to its server."""
     draw = context.draw
     user = context.pick("office", "finance", "sales")
     time = context.next_working_time(user, start)
@@ -44,7 +44,7 @@ def encoded_powershell(context: ScenarioContext, start: int) -> Iterator[Step]:
 
 
 def credential_dumping(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """The memory of the sign-in service is written to a file; what it holds is tried on other servers."""
+    """The memory of the sign-in service is written to a file; its passwords are tried on other servers."""
     draw = context.draw
     user = context.pick("admin", "developer", "office")
     time = start
@@ -94,7 +94,7 @@ SCENARIOS = (
     Scenario(
         "encoded_powershell",
         "T1059.001",
-        "A document starts hidden, encoded PowerShell that calls home.",
+        "A document starts hidden, encoded PowerShell that connects to its server.",
         False,
         encoded_powershell,
     ),

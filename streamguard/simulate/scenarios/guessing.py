@@ -1,4 +1,4 @@
-"""Attacks on passwords: many tries on one account, one try on many, lists of leaked pairs."""
+"""Attacks on passwords: many tries on one account, few tries on many accounts, lists of leaked pairs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAIL_NAMES = (
 
 
 def brute_force(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """A tool on a rented server guesses one account's password until it is locked, gives up or gets in."""
+    """A tool on a rented server guesses one account's password until it is locked out, gives up or succeeds."""
     draw = context.draw
     user = context.pick("admin", "service") if draw.random() < 0.4 else context.staff()
     actor = Actor(context, user, attacker_place(draw), noticed=0.4)
@@ -55,7 +55,7 @@ def brute_force(context: ScenarioContext, start: int) -> Iterator[Step]:
 
 
 def credential_stuffing(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """Leaked name and password pairs, a try or two each, through proxies on home lines."""
+    """Leaked pairs of name and password are tried once or twice each, through proxies on home connections."""
     draw = context.draw
     known = [context.name(user) for user in context.accounts(draw.randint(20, 150))]
     strangers = [
@@ -86,7 +86,7 @@ def credential_stuffing(context: ScenarioContext, start: int) -> Iterator[Step]:
 
 
 def password_spray(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """One password on every account, too slowly for a lock-out, most tries from another address."""
+    """One password is tried on every account, too slowly for a lock-out, most tries from a different address."""
     draw = context.draw
     users = context.accounts(draw.randint(60, 400))
     agent = draw.choice(ATTACK_TOOLS)

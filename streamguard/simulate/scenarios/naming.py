@@ -1,4 +1,4 @@
-"""Attacks through DNS: data in query names, and names that a program invents."""
+"""Attacks through DNS: data in query names, and names that a program generates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamguard.simulate.shared import domain
 
 
 def dns_tunnel(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """Data leaves in the labels of queries for one domain, hundreds within minutes."""
+    """Data is sent in the labels of queries for one domain, with hundreds of queries within minutes."""
     draw = context.draw
     user = context.pick("office", "developer", "service", "sales")
     actor = Actor(context, user, context.own_place(user, start), noticed=0.15)
@@ -28,7 +28,7 @@ def dns_tunnel(context: ScenarioContext, start: int) -> Iterator[Step]:
 
 
 def dga(context: ScenarioContext, start: int) -> Iterator[Step]:
-    """A program looks for its server under invented names; nearly all do not exist."""
+    """A program looks up its server under generated names, most of which do not exist."""
     draw = context.draw
     user = context.pick("office", "developer", "sales", "finance")
     actor = Actor(context, user, context.own_place(user, start), noticed=0.15)
@@ -51,5 +51,5 @@ def dga(context: ScenarioContext, start: int) -> Iterator[Step]:
 
 SCENARIOS = (
     Scenario("dns_tunnel", "T1071.004", "Data in the names of DNS queries.", False, dns_tunnel),
-    Scenario("dga", "T1568.002", "Queries for invented names that do not exist.", False, dga),
+    Scenario("dga", "T1568.002", "Queries for generated names that do not exist.", False, dga),
 )

@@ -1,4 +1,4 @@
-"""A offset_range of history folded: the same rows whatever its chunks and runs, and nothing read that was not planned."""
+"""Folding an offset range: records in, a partition file out, which equals the fold of the whole."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_distinct_addresses_are_exact_up_to_64(count: int, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("offsets", "says"),
     [
-        ([0, 1, 1, 3], "partition 3: offset 1 came after 1, but the plan is every offset from 0 to 3"),
+        ([0, 1, 1, 3], "partition 3: offset 1 came after 1, but the plan is to read the offsets from 0 to 3"),
         ([0, 1, 2, 4], "partition 3: offset 4 came after 2"),
         ([-1, 1, 2, 3], "partition 3: offset -1 came after -1"),
     ],
@@ -243,5 +243,5 @@ def test_a_damaged_earlier_file_is_named(damaged: bytes | None, tmp_path: Path) 
     else:
         path.write_bytes(damaged)
 
-    with pytest.raises(PlanError, match=r"earlier\.parquet, which the earlier run has left, .* --fresh"):
+    with pytest.raises(PlanError, match=r"earlier\.parquet, a file of the earlier run, .* --fresh"):
         fold([], earlier=str(path))

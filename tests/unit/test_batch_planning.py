@@ -20,7 +20,7 @@ from tests.streams import START, event
 @pytest.mark.parametrize(
     ("input", "options", "says"),
     [
-        ("nosuch", [], "nosuch: the name must end in .jsonl, .ndjson, .json, .csv, .parquet, or say --format"),
+        ("nosuch", [], "nosuch: the name must end in .jsonl, .ndjson, .json, .csv, .parquet; otherwise give --format"),
         ("nosuch.jsonl", [], "cannot read nosuch.jsonl: No such file or directory"),
         (
             "nosuch.csv", [],
