@@ -1,1 +1,1 @@
-"""The speed layer: Kafka records are folded into state and leave as incidents."""
+"""The speed layer: folds Kafka records into state and publishes incidents."""

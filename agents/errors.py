@@ -1,4 +1,4 @@
-"""How a worker ends on an error: one exit code and one sentence for each cause."""
+"""Ends a worker on an error, with one exit code and one sentence for each cause."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streamguard.errors import (
     UnavailableError,
 )
 
-_SILENCE_CODES = (
+_NO_BROKER_CODES = (
     LibrdkafkaError._ALL_BROKERS_DOWN,
     LibrdkafkaError._TRANSPORT,
     LibrdkafkaError._RESOLVE,
@@ -33,41 +33,45 @@ _log = logging.getLogger(__name__)
 
 
 class FencedError(TemporaryError):
-    """The broker gave this worker's partition to another worker."""
+    """Another process has registered as the writer of this worker's changelog partition."""
 
 
 class RefusedError(ConfigurationError):
     """Stored state and topics contradict each other, or a setting is wrong."""
 
 
-def _is_silence(error: BaseException) -> bool:
-    """Whether the error of either client means that no broker answers."""
+def _is_no_broker(error: BaseException) -> bool:
+    """Whether the error, of aiokafka or of librdkafka, means that no broker answers."""
     if isinstance(error, KafkaException):
-        return error.args[0].code() in _SILENCE_CODES
+        return error.args[0].code() in _NO_BROKER_CODES
     return isinstance(error, KafkaError) and (error.retriable or isinstance(error, KafkaTimeoutError))
 
 
 def is_disk_failure(error: BaseException) -> bool:
-    """Whether the disk refuses to write; RocksDB reports that in its message alone."""
+    """Whether the disk refuses writes. RocksDB reports that only in the text of its message."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
     return type(error) is Exception and str(error).startswith("IO error")
 
 
 def end(error: BaseException) -> NoReturn:
-    """Log the cause and exit at once, without the clean-up that would let half-done work look finished."""
-    if _is_silence(error):
+    """Log the cause and exit at once, without a clean-up that could make half-done work look finished."""
+    if _is_no_broker(error):
         error = UnavailableError(
-            f"Kafka does not answer any more ({error}); after a restart the worker folds again what it had not saved"
+            f"Kafka no longer answers ({error}): check the brokers and the network, then start the worker again; no "
+            "event is lost, it folds everything after its last checkpoint again"
         )
     elif is_disk_failure(error):
         error = CannotWriteError(
-            f"the disk refuses to save the state ({error}): free space or repair it; nothing is lost, after a restart "
-            "the worker folds again what it had not saved"
+            f"the state cannot be written to disk ({error}): free space or repair the disk, then start the worker "
+            "again; no event is lost, it folds everything after its last checkpoint again"
         )
     code = error.exit_code if isinstance(error, StreamGuardError) else ExitCode.SOFTWARE
     if code == ExitCode.SOFTWARE:
-        _log.critical("unexpected %s: the worker ends", type(error).__name__, exc_info=error)
+        _log.critical(
+            "unexpected %s: the worker ends; start it again, and report this traceback if the error repeats",
+            type(error).__name__, exc_info=error,
+        )  # fmt: skip
     else:
         _log.critical("%s", error, extra={"exit_code": int(code)})
     logging.shutdown()

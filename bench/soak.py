@@ -98,7 +98,7 @@ class Soak:
             if code := worker.terminate():
                 self.wrong.append(f"worker {name} exited with {code}")
         self.say("comparing with a fold from scratch")
-        counts = self.site.folded().values()
+        counts = self.site.event_counts().values()
         self.done["events folded"] = sum(folded for _, folded in counts)
         self.done["events lost"] = sum(max(there - folded, 0) for there, folded in counts)
         self.done["events folded twice"] = sum(max(folded - there, 0) for there, folded in counts)

@@ -1,4 +1,4 @@
-"""A folded history made up from a seed, for tests of what is made of it."""
+"""A synthetic folded history from a seed, for tests of the steps after the fold."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALERT_BITS = 10.0
 
 
 def rows(keys: list[tuple[int, int]], users: list[str], strength: float = 20.0) -> EventTable:
-    """EventTable at (partition, offset), whose content follows from their place; `strength` bits at the most."""
+    """Events at (partition, offset); their content follows from their position. `strength` is their maximum of bits."""
     n = len(keys)
     draws = [np.random.default_rng([p, offset]) for p, offset in keys]
     evidence = np.array([random.random() ** 4 * strength for random in draws])
@@ -44,7 +44,7 @@ def rows(keys: list[tuple[int, int]], users: list[str], strength: float = 20.0) 
 def fold_result(
     sampled: int = 300, alerts: int = 20, users: int = 40, *, names: list[str] | None = None
 ) -> FoldResult:
-    """Two partitions with offsets 0 to 999, of which this run read 500 to 999; flagged rows overlap the sample."""
+    """Two partitions with offsets 0 to 999, of which this run read 500 to 999; alerts and sample overlap."""
     random = np.random.default_rng(7)
     names = names or [f"user{k:04d}" for k in range(users)]
     keys = [(p, offset) for p in range(PARTITIONS) for offset in range(1000)]

@@ -1,4 +1,4 @@
-"""Certificates of an authority of the tests' own, as PEM files: a broker's, clients', and another authority's."""
+"""Test certificates as PEM files: those of brokers and clients, and the authorities that sign them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs certificates for 127.0.0.1; its own is in `file`."""
+    """Certificate authority that signs certificates for 127.0.0.1; its own certificate is in `file`."""
 
     def __init__(self, directory: Path, name: str = "authority") -> None:
         self._directory = directory
@@ -28,7 +28,7 @@ class Authority:
         self.file.write_bytes(_pem(certificate))
 
     def issue(self, name: str) -> Path:
-        """A file with the key and the certificate of CN=name."""
+        """Write the key and the certificate of CN=name into a file and return its path."""
         key = ec.generate_private_key(ec.SECP256R1())
         here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
         certificate = (

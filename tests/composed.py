@@ -1,4 +1,4 @@
-"""docker-compose.yml and Dockerfile as tests read them: variables filled in, the environment that an image gives."""
+"""docker-compose.yml and Dockerfile as the tests read them: variables filled in, and the environment of an image."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def compose(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
-    """The Dockerfile: name of each context -> what it is from, its instructions."""
+    """Stages of the Dockerfile: name -> (base, own instructions)."""
     lines = [
         line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.lstrip().startswith("#")
     ]
@@ -55,14 +55,14 @@ def stages() -> dict[str, tuple[str, list[tuple[str, str]]]]:
 
 
 def instructions(target: str) -> list[tuple[str, str]]:
-    """Those of a context and of all that it is from, in order."""
+    """Instructions of a stage and of all stages that it is based on, in order."""
     known = stages()
     base, own = known[target]
     return (instructions(base) if base in known else []) + own
 
 
 def environment(target: str) -> dict[str, str]:
-    """Variables that an image sets, `PATH` aside."""
+    """Variables that an image sets, except `PATH`."""
     pairs = [
         pair.partition("=")
         for word, rest in instructions(target)

@@ -1,4 +1,4 @@
-"""What all tests share: one real Kafka a session, topics of their own, and no skipped test in CI."""
+"""Shared fixtures: one real Kafka for each session, unique topics, and no skipped tests in CI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamguard.testing.broker import LocalKafka
 
 settings.register_profile(
     "suite",
-    derandomize=True,  # the same examples in every run: a red build is this change's
+    derandomize=True,  # the same examples in every run, so only a change can make a build fail
     database=None,
     deadline=None,
     max_examples=25,
@@ -25,14 +25,14 @@ settings.load_profile("suite")
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[str]:
-    """Bootstrap servers of the Kafka that tests share. To kill a broker, start a `LocalKafka` of your own."""
+    """Bootstrap servers of the Kafka that tests share. A test that kills a broker starts its own `LocalKafka`."""
     with LocalKafka() as broker:
         yield broker.bootstrap_servers
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The Spark session that tests share, on this machine, as a run opens it."""
+    """Local Spark session that tests share, opened as in a run."""
     from streamguard.batch.engines.session import opened
     from streamguard.settings.schema import Spark
 
@@ -42,7 +42,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def topics(kafka: str) -> Callable[..., str]:
-    """Creates a topic and returns its unique name: `topics("events", partitions=4, retention_ms=-1)`."""
+    """A function that creates a topic and returns its unique name: `topics("events", partitions=4)`."""
     from confluent_kafka.admin import AdminClient, NewTopic
 
     admin = AdminClient({"bootstrap.servers": kafka})
@@ -71,7 +71,7 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
 
 
 def _not_skipped_in_ci(report: Report) -> Report:
-    """In CI a skipped test has failed: what is not run there is not known to work."""
+    """In CI, a skipped test counts as failed, because it verifies nothing."""
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI") == "true":
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not accept: {report.longrepr}"

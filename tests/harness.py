@@ -1,4 +1,4 @@
-"""Workers as real processes on a real Kafka, and the oracle: a fold of the topic from scratch."""
+"""Runs real worker processes on a real Kafka and compares their results with a fold of the topic from scratch."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from tests.incidents import published
 T = TypeVar("T")
 
 
-def eventually(what: str, probe: Callable[[], T], timeout: float = 60.0) -> T:
-    """The first truthy answer of `probe`; AssertionError if there is none in time."""
+def eventually(condition: str, probe: Callable[[], T], timeout: float = 60.0) -> T:
+    """Return the first truthy result of `probe`; raise AssertionError if there is none within `timeout` seconds."""
     try:
         return poll_until(probe, timeout)
     except TimeoutError:
-        raise AssertionError(f"not within {timeout:g} s: {what}") from None
+        raise AssertionError(f"not within {timeout:g} s: {condition}") from None
 
 
 @dataclass(frozen=True)
 class Record:
-    """What was read from Kafka."""
+    """A record that was read from Kafka."""
 
     partition: int
     offset: int
@@ -54,7 +54,7 @@ class Record:
 
 
 class WorkerProcess:
-    """One `streamguard worker`."""
+    """A process of `streamguard worker`."""
 
     def __init__(self, site: Site, name: str, environ: dict[str, str]) -> None:
         self.name = name
@@ -69,23 +69,23 @@ class WorkerProcess:
             )
 
     def lines(self) -> list[dict[str, Any]]:
-        """What it logged, as far as it is JSON."""
+        """Parsed log lines; lines that are not JSON are left out."""
         found = []
         for line in self.log.read_text(errors="replace").splitlines():
             if line.startswith("{"):
                 try:
                     found.append(json.loads(line))
-                except json.JSONDecodeError:  # half written
+                except json.JSONDecodeError:  # the worker is writing this line
                     continue
         return found
 
-    def last_words(self) -> str:
-        """The sentence it ended with; other threads may have logged after it."""
+    def exit_message(self) -> str:
+        """Message that was logged with the exit code; other threads may have logged lines after it."""
         return next(line["message"] for line in reversed(self.lines()) if "exit_code" in line)
 
     @property
     def port(self) -> int | None:
-        """Its metrics port; None until it serves."""
+        """Metrics port; None until the worker serves metrics."""
         return next((line["metrics_port"] for line in self.lines() if "metrics_port" in line), None)
 
     @property
@@ -93,19 +93,19 @@ class WorkerProcess:
         return self.process.poll() is None
 
     def get(self, path: str) -> tuple[int, str]:
-        """(status, body) of its metrics port; (0, "") while there is none."""
+        """Status and body of a request to the metrics port; (0, "") while nothing answers there."""
         if self.port is None:
             return 0, ""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
         except OSError:
             return 0, ""
 
     def metrics(self) -> dict[str, float]:
-        """Its samples, by name and labels as in the text format."""
+        """Value of each metric; the keys are names with labels, as in the text format."""
         lines = [line for line in self.get("/metrics")[1].splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
@@ -114,13 +114,13 @@ class WorkerProcess:
 
     def frozen(self) -> bool:
         """Whether the process is stopped by a signal."""
-        assert self.alive, f"{self.name} ended with {self.process.returncode}:\n{self.tail()}"
+        assert self.alive, f"{self.name} exited with {self.process.returncode}:\n{self.tail()}"
         status = Path(f"/proc/{self.process.pid}/stat").read_text()
         return status.rpartition(")")[2].split()[0] == "T"
 
     def await_ready(self, timeout: float = 60.0) -> WorkerProcess:
         def ready() -> bool:
-            assert self.alive, f"{self.name} ended with {self.process.returncode}:\n{self.tail()}"
+            assert self.alive, f"{self.name} exited with {self.process.returncode}:\n{self.tail()}"
             return self.get("/readyz")[0] == 200
 
         eventually(f"{self.name} is ready", ready, timeout)
@@ -130,7 +130,7 @@ class WorkerProcess:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} does not end:\n{self.tail()}") from None
+            raise AssertionError(f"{self.name} does not exit:\n{self.tail()}") from None
 
     def signal(self, number: signal.Signals) -> None:
         if self.alive:
@@ -150,7 +150,7 @@ class WorkerProcess:
 
 @dataclass
 class Truth:
-    """What the topic amounts to, by partition."""
+    """Expected results of the workers: state and end offset of each partition, incidents and refused records."""
 
     state: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
     next_offset: dict[int, int] = field(default_factory=dict)
@@ -159,7 +159,7 @@ class Truth:
 
 
 class Site:
-    """Topics of their own, a directory, and the workers on them.
+    """A set of topics with unique names, a directory, and the workers that use them.
 
     Parameters
     ----------
@@ -168,11 +168,11 @@ class Site:
     directory
         For settings, data directories and logs.
     partitions
-        Of the events topic.
+        Number of partitions of the events topic.
     models
-        Where forests come from; none unless given.
+        Model settings; by default no registry is set.
     worker
-        Settings that differ from the quick ones used here.
+        Worker settings that replace the defaults of this class, which make tests fast.
     """
 
     def __init__(
@@ -184,13 +184,13 @@ class Site:
         **worker: Any,
     ) -> None:
         suffix = uuid.uuid4().hex[:8]
-        quick: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "app_id": f"app-{suffix}",
             "chunk_events": 50,
             "checkpoint_seconds": 0.2,
             "checkpoint_events": 200,
             "session_timeout_seconds": 4.0,
-            "resident_profiles": 800,  # fewer than users: profiles come and go
+            "resident_profiles": 800,  # fewer than users, so that profiles are evicted and loaded again
         }
         self.settings = Settings(
             kafka=Kafka(
@@ -201,7 +201,7 @@ class Site:
                 models_topic=f"models-{suffix}",
                 partitions=partitions,
             ),
-            worker=Worker(**{**quick, **worker}),
+            worker=Worker(**{**defaults, **worker}),
             detection=Detection(),
             models=models or Models(),
         )
@@ -215,10 +215,10 @@ class Site:
 
     # Workers
 
-    def start(self, name: str = "a", *, crash_point: str = "", **environ: str) -> WorkerProcess:
-        """Start a worker in the directory of its name."""
-        if crash_point:
-            environ[failpoints.VARIABLE] = crash_point
+    def start(self, name: str = "a", *, failpoint: str = "", **environ: str) -> WorkerProcess:
+        """Start a worker; its data directory has its name."""
+        if failpoint:
+            environ[failpoints.VARIABLE] = failpoint
         worker = WorkerProcess(self, name, environ)
         self.started.append(worker)
         return worker
@@ -228,7 +228,7 @@ class Site:
         shutil.rmtree(self.directory / name, ignore_errors=True)
 
     def close(self) -> None:
-        """End every worker that still runs."""
+        """Kill every worker that still runs."""
         for worker in self.started:
             if worker.alive:
                 worker.signal(signal.SIGCONT)
@@ -237,7 +237,7 @@ class Site:
     # Events
 
     def produce(self, values: Iterable[tuple[int, bytes | None]], **settings: Any) -> None:
-        """Write (partition, value) records, in order."""
+        """Write (partition, value) records in the given order."""
         producer = Producer(
             {
                 "bootstrap.servers": self.settings.kafka.bootstrap_servers,
@@ -255,7 +255,7 @@ class Site:
         assert producer.flush(60) == 0
 
     def produce_in_transactions(self, batches: Iterable[tuple[bool, list[tuple[int, bytes]]]]) -> None:
-        """Write batches as one transaction each; those marked False are aborted."""
+        """Write each batch in its own transaction; a batch that starts with False is aborted."""
         producer = Producer(
             {
                 "bootstrap.servers": self.settings.kafka.bootstrap_servers,
@@ -277,12 +277,12 @@ class Site:
         eventually(f"{name} is gone", lambda: name not in self._admin.list_topics(timeout=30).topics)
 
     def expire(self, role: str, partition: int) -> None:
-        """Delete everything in a partition, markers included, as retention would."""
-        asked = TopicPartition(self.names[role], partition, OFFSET_END)
-        self._admin.delete_records([asked])[asked].result(30)
+        """Delete all records and transaction markers of a partition, as retention does."""
+        end = TopicPartition(self.names[role], partition, OFFSET_END)
+        self._admin.delete_records([end])[end].result(30)
 
     def read(self, role: str, isolation: str = "read_committed") -> list[Record]:
-        """Every record of a topic that a reader of committed records sees."""
+        """All records of a topic; with the default isolation level only committed ones."""
         topic = self.names[role]
         consumer = Consumer(
             {
@@ -316,7 +316,7 @@ class Site:
             consumer.close()
 
     def committed(self) -> dict[int, int]:
-        """The group's offsets, which follow the checkpoints."""
+        """Offset that the consumer group committed in each partition; a worker commits it after a checkpoint."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self.settings.kafka.bootstrap_servers,
@@ -324,38 +324,46 @@ class Site:
             }
         )
         try:
-            asked = [TopicPartition(self.names["events"], p) for p in range(self.settings.kafka.partitions)]
-            return {t.partition: t.offset for t in consumer.committed(asked, timeout=30) if t.offset >= 0}
+            partitions = [
+                TopicPartition(self.names["events"], p) for p in range(self.settings.kafka.partitions)
+            ]
+            return {
+                t.partition: t.offset for t in consumer.committed(partitions, timeout=30) if t.offset >= 0
+            }
         finally:
             consumer.close()
 
     def ends(self) -> dict[int, int]:
-        """Where the log of each partition that is not as new ends: behind events, markers and aborted records."""
+        """End offset of each partition that has had records, including transaction markers and aborted records."""
         consumer = Consumer(
             {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "group.id": "harness"}
         )
         try:
-            asked = [TopicPartition(self.names["events"], p) for p in range(self.settings.kafka.partitions)]
-            ends = {tp.partition: consumer.get_watermark_offsets(tp, timeout=30)[1] for tp in asked}
+            partitions = [
+                TopicPartition(self.names["events"], p) for p in range(self.settings.kafka.partitions)
+            ]
+            ends = {tp.partition: consumer.get_watermark_offsets(tp, timeout=30)[1] for tp in partitions}
             return {partition: end for partition, end in ends.items() if end}
         finally:
             consumer.close()
 
     def await_caught_up(self, timeout: float = 120.0, workers: Iterable[WorkerProcess] = ()) -> None:
-        """Wait until checkpoints stand at the end of every partition that has had events."""
+        """Wait until the committed offset of every partition that has had events is its end offset."""
         goal = self.ends()
 
         def done() -> bool:
             for worker in workers:
-                assert worker.alive, f"{worker.name} ended with {worker.process.returncode}:\n{worker.tail()}"
+                assert worker.alive, (
+                    f"{worker.name} exited with {worker.process.returncode}:\n{worker.tail()}"
+                )
             return self.committed() == goal
 
-        eventually(f"checkpoints stand at {goal}", done, timeout)
+        eventually(f"the committed offsets are {goal}", done, timeout)
 
     # Truth
 
     def truth(self, chunk: int = 113) -> Truth:
-        """Fold the topic from scratch, in chunks of another size, over a dictionary."""
+        """Fold the topic from scratch, in chunks of a different size and with a dictionary as the state store."""
         by_partition: dict[int, list[Record]] = {}
         for record in self.read("events"):
             by_partition.setdefault(record.partition, []).append(record)
@@ -388,26 +396,28 @@ class Site:
             by_partition.setdefault(record.partition, []).append(record)
         return by_partition
 
-    def folded(self) -> dict[int, tuple[int, int]]:
-        """By partition: events that there are to fold, and how many the saved state says were folded."""
+    def event_counts(self) -> dict[int, tuple[int, int]]:
+        """By partition: number of events in the topic, and number of folded events in the state of the changelog."""
         dead = {
             (int(r.headers["sg.partition"]), int(r.headers["sg.offset"])) for r in self.read("dead_letter")
         }
         counts = {}
         for partition, records in self.changelog().items():
-            to_fold = self.ends()[partition] - sum(1 for of, _ in dead if of == partition)
+            expected = self.ends()[partition] - sum(1 for of, _ in dead if of == partition)
             population = unpack(_last_values(records)[b"p"], POPULATION, "the population")[0]
-            counts[partition] = to_fold, int(population["events"])
+            counts[partition] = expected, int(population["events"])
         return counts
 
     def differences(self, names: Iterable[str] = ("a",), *, compacted: bool = False) -> list[str]:
-        """What is not exactly as it has to be, a line each; all workers have to be stopped.
+        """Differences between the workers' results and the expected ones, one line each. All workers must be stopped.
 
-        Of a changelog that has been compacted only its end is known: older local copies are not looked at.
+        A compacted changelog contains only the last values, so older local copies are not compared.
         """
         truth, changelog = self.truth(), self.changelog()
         wrong = (
-            [] if truth.incidents and truth.refused else ["nothing to find: the comparison proves nothing"]
+            []
+            if truth.incidents and truth.refused
+            else ["the topic has no incident or no bad record: the comparison proves nothing"]
         )
         for partition, state in truth.state.items():
             records = changelog.get(partition, [])
@@ -432,19 +442,23 @@ class Site:
                 wrong.append(
                     f"no local copy of partition {partition} is complete: {newest} of {records[-1].offset}"
                 )
-            backwards = _backwards(records)
-            if backwards:
-                wrong.append(f"changelog of partition {partition}: {backwards} writes of an older state")
+            regressions = _regressions(records)
+            if regressions:
+                wrong.append(
+                    f"changelog of partition {partition}: {regressions} checkpoints of an older state"
+                )
         incidents = {r.headers["sg.incident"].decode() for r in self.read("alerts")}
         if incidents != truth.incidents:
             missing, extra = truth.incidents - incidents, incidents - truth.incidents
-            wrong.append(f"incidents: {len(missing)} missing, {len(extra)} made up of {len(truth.incidents)}")
+            wrong.append(
+                f"incidents: {len(missing)} missing, {len(extra)} unexpected, of {len(truth.incidents)}"
+            )
         dead = {
             (int(r.headers["sg.partition"]), int(r.headers["sg.offset"])) for r in self.read("dead_letter")
         }
         if dead != truth.refused:
             wrong.append(
-                f"dead letters: {len(truth.refused - dead)} missing, {len(dead - truth.refused)} made up "
+                f"dead letters: {len(truth.refused - dead)} missing, {len(dead - truth.refused)} unexpected, "
                 f"of {len(truth.refused)}"
             )
         if self.committed() != truth.next_offset:
@@ -464,19 +478,19 @@ def _last_values(records: Iterable[Record]) -> dict[bytes, bytes]:
     return {r.key: r.value for r in records if r.key and r.value and not r.key.startswith(RESERVED)}
 
 
-def _compare(what: str, wanted: dict[bytes, bytes], found: dict[bytes, bytes]) -> list[str]:
+def _compare(name: str, wanted: dict[bytes, bytes], found: dict[bytes, bytes]) -> list[str]:
     if wanted == found:
         return []
     missing, extra = wanted.keys() - found.keys(), found.keys() - wanted.keys()
     differ = sorted(k for k in wanted.keys() & found.keys() if wanted[k] != found[k])
     return [
-        f"{what}: {len(missing)} missing, {len(extra)} too many, {len(differ)} differ {differ[:3]} of "
+        f"{name}: {len(missing)} missing, {len(extra)} unexpected, {len(differ)} different {differ[:3]}, of "
         f"{len(wanted)}"
     ]
 
 
-def _backwards(records: list[Record]) -> int:
-    """Checkpoints that stand for an earlier source offset than the one before them."""
+def _regressions(records: list[Record]) -> int:
+    """Number of checkpoints whose source offset is lower than that of an earlier checkpoint."""
     count, reached = 0, -1
     for record in records:
         if record.key == b"m":
@@ -497,7 +511,7 @@ def _backwards(records: list[Record]) -> int:
 def events(
     count: int, partitions: int, users: int = 900, seed: int = 1, start: int = 0
 ) -> list[tuple[int, bytes]]:
-    """Made-up (partition, event) pairs: few users are busy, some fail often, some records are no events."""
+    """Generate (partition, event) pairs: few users are busy, some users fail often, some records are not valid JSON."""
     random = np.random.default_rng(seed)
     made = []
     for i in range(start, start + count):

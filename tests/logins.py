@@ -1,4 +1,4 @@
-"""A month of logins of a few people and two attacks on them, as rows and as files."""
+"""A month of logins of a few users with two attacks, as rows and as files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ATTACKER = "203.0.113.9"
 
 
 def rows(days: int = 30, users: int = 8) -> list[dict[str, Any]]:
-    """Logins in order of time; on the last two days an attacker guesses a hundred passwords."""
+    """Logins in order of time; on each of the last two days an attacker guesses a hundred passwords."""
     draw = random.Random(5)
     out = []
     for day in range(days):
@@ -63,7 +63,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """As events of a topic, with ids and without labels."""
+    """Write the rows as events of a topic, with ids and without labels."""
     with path.open("w", encoding="utf-8") as file:
         for number, row in enumerate(rows):
             event = {key: row[key] for key in COLUMNS[:6] if row[key] != ""}

@@ -1,4 +1,4 @@
-"""A real Prometheus on loopback, as a process of the tests."""
+"""A real Prometheus server on loopback that tests start as a process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.harness import eventually
 
 
 def binary(name: str = "prometheus") -> str:
-    """Where it is; without it the test is skipped, which CI takes for a failure."""
+    """Path of the program; without it the test is skipped, which CI counts as a failure."""
     found = shutil.which(name)
     if found is None:
         pytest.skip(f"no {name} on the path: install Debian's package `prometheus`, or Prometheus's own")
@@ -27,18 +27,18 @@ def binary(name: str = "prometheus") -> str:
 
 
 class Prometheus:
-    """Scrapes every second what it is told to.
+    """Scrapes the added targets every second.
 
     Parameters
     ----------
     directory
-        For its configuration, data and log.
+        Directory of its configuration, data and log.
     """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True)
         self._targets = directory / "targets.json"
-        self._told: dict[str, list[str]] = {}
+        self._jobs: dict[str, list[str]] = {}
         self._targets.write_text("[]")
         (directory / "prometheus.yml").write_text(
             "global: {scrape_interval: 1s, scrape_timeout: 900ms}\n"
@@ -79,20 +79,20 @@ class Prometheus:
             return False
 
     def scrape(self, job: str, port: int) -> None:
-        """From now on, `/metrics` of this port of this machine too."""
-        self._told.setdefault(job, []).append(f"127.0.0.1:{port}")
-        groups = [{"targets": targets, "labels": {"job": job}} for job, targets in self._told.items()]
+        """Add `/metrics` of a port of this machine to the scraped targets."""
+        self._jobs.setdefault(job, []).append(f"127.0.0.1:{port}")
+        groups = [{"targets": targets, "labels": {"job": job}} for job, targets in self._jobs.items()]
         new = self._targets.with_suffix(".new")
         new.write_text(json.dumps(groups))
         new.replace(self._targets)
 
     def ask(self, path: str, query: Mapping[str, Any]) -> Any:
-        """The data of an answer of its API.
+        """Data of a response of the API.
 
         Raises
         ------
         AssertionError
-            If it refuses, with its words.
+            If the API refuses the query; contains its message.
         """
         address = f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         try:
@@ -104,6 +104,6 @@ class Prometheus:
         return body["data"]
 
     def value(self, expression: str) -> float | None:
-        """The first value of an expression now."""
+        """Current first value of an expression."""
         result = self.ask("query", {"query": expression})["result"]
         return float(result[0]["value"][1]) if result else None

@@ -1,6 +1,6 @@
-"""The fold again in plain Python: dictionaries, lists and `math`, an event at a time, to check the kernels against.
+"""The fold in plain Python: dictionaries, lists and `math`, one event at a time, to verify the kernels.
 
-It shares with the package the columns of a chunk, hashes included, and the constants; nothing that computes.
+It shares with the package the columns of a chunk (including hashes) and the constants, but no computation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WORD = 2**64 - 1
 
 
 def f32(x: float) -> float:
-    """What a float32 keeps of a number."""
+    """Value of a number as a float32."""
     kept: float = struct.unpack("<f", struct.pack("<f", x))[0]
     return kept
 
@@ -56,7 +56,7 @@ def student_bits(z: float) -> float:
 
 @dataclass
 class Incident:
-    """The open incident of a user, a source or the crowd."""
+    """Open incident of a user, a source or the crowd."""
 
     offset: int = -1
     first: int = 0
@@ -66,18 +66,18 @@ class Incident:
     patterns: int = 0
 
     def join(self, offset: int, ts: int, bits: float, patterns: int, gap_ms: int) -> bool:
-        """Add an alert; whether it is told."""
+        """Add an alert; return whether the incident is published."""
         if self.offset < 0 or ts - self.last > gap_ms:
             self.offset, self.first, self.last, self.count = offset, ts, ts, 1
             self.bits, self.patterns = bits, patterns
             return True
         self.last = max(self.last, ts)
         self.count += 1
-        told = bits >= self.bits + grouping.RISE_BITS or bool(patterns & ~self.patterns)
-        told = told or (self.count >= 8 and math.log2(self.count).is_integer())
+        published = bits >= self.bits + grouping.RISE_BITS or bool(patterns & ~self.patterns)
+        published = published or (self.count >= 8 and math.log2(self.count).is_integer())
         self.bits = max(self.bits, bits)
         self.patterns |= patterns
-        return told
+        return published
 
     def report(self) -> tuple[float, ...]:
         return self.offset, self.first, self.count, self.patterns, self.bits + 0.5 * math.log2(self.count)
@@ -85,7 +85,7 @@ class Incident:
 
 @dataclass
 class Sketch:
-    """A user's 16 weightiest values of one field."""
+    """The 16 values of one field with the largest weights, for one user."""
 
     hashes: list[int] = field(default_factory=lambda: [0] * 16)
     weights: list[float] = field(default_factory=lambda: [0.0] * 16)
@@ -102,7 +102,7 @@ class Sketch:
         return 0.0 if at is None else self.weights[at]
 
     def learn(self, value: int, weight: float) -> tuple[int, bool]:
-        """Put the value in, in the place of the lightest if it is new; where, and whether it was new."""
+        """Add a value, replacing the lightest one if it is new; return its index and whether it was new."""
         at = self.find(value)
         fresh = at is None
         if at is None:
@@ -234,7 +234,7 @@ class Profile:
 
 @dataclass
 class Source:
-    """One failing address."""
+    """An address with failures."""
 
     hash: int = 0
     last: int = 0
@@ -244,7 +244,7 @@ class Source:
 
     @property
     def spread(self) -> float:
-        """UserTable by linear counting over 256 cells."""
+        """Number of users by linear counting over 256 cells."""
         return -256 * math.log(1 - min(len(self.users), 255) / 256)
 
 
@@ -333,7 +333,7 @@ class Crowd:
 
     @property
     def surge(self) -> float:
-        """How many times the usual number of plain events there are now."""
+        """Present number of plain events divided by the usual number."""
         plain = self._usual_rate("plain", 0.0)
         return max((self.fast["plain"] + surprisal.PLAIN_PRIOR) / (plain + surprisal.PLAIN_PRIOR), 1.0)
 
@@ -367,7 +367,7 @@ class Crowd:
         return entry
 
     def level(self, tail: float) -> float:
-        """The score that this share of events exceeds."""
+        """Score that the given share of events exceeds."""
         left = self.scores_total * tail
         for b in reversed(range(crowd.BINS)):
             if self.scores[b] > left:
@@ -403,7 +403,7 @@ class Crowd:
 
 @dataclass
 class Outcome:
-    """What one event came to; fields as in `streamguard.state.partition.Folded`."""
+    """Result of one event; fields as in `streamguard.state.partition.Folded`."""
 
     features: list[float]
     raw: list[float]
@@ -417,7 +417,7 @@ class Outcome:
 
 
 class Reference:
-    """A partition's fold."""
+    """Fold of a partition."""
 
     def __init__(self, detection: Detection) -> None:
         self.profiles: dict[str, Profile] = {}
@@ -426,7 +426,7 @@ class Reference:
         self._gap_ms = int(detection.incident_gap_seconds * 1000)
 
     def fold(self, columns: Columns, user_hashes: list[int], offsets: list[int]) -> list[Outcome | None]:
-        """Fold a chunk; None for an event that was folded before."""
+        """Fold a chunk; the outcome is None for an event that was folded before."""
         return [self._event(columns, i, user_hashes[i], offsets[i]) for i in range(len(columns.users))]
 
     def _event(self, columns: Columns, i: int, user_hash: int, offset: int) -> Outcome | None:
@@ -482,9 +482,9 @@ class Reference:
                 entity = source.incident
             else:
                 entity = s.incident if kind == grouping.USER else p.incident
-            told = entity.join(offset, now, strength, found, gap_ms)
+            published = entity.join(offset, now, strength, found, gap_ms)
             told_incident = entity.report()
-            kind = kind if told else -kind
+            kind = kind if published else -kind
 
         weight = min(
             max(2.0 ** (-(tail - learning.QUIET_BITS) / learning.LEARN_BITS), learning.MIN_WEIGHT), 1.0
@@ -560,8 +560,8 @@ class Reference:
             return counter[0] >= 60 and counter[0] > RUSH * counter[1] / lived * 300 / math.log(2)
 
         moved = s.volume[1] + volume
-        unheard = s.sketches["location"].find(values["location"]) is None
-        unheard = unheard and s.sketches["source"].find(values["source"]) is None
+        unknown_place = s.sketches["location"].find(values["location"]) is None
+        unknown_place = unknown_place and s.sketches["source"].find(values["source"]) is None
         hits = {
             "brute_force": failed_login and s.streak >= 7 and s.failures[0] >= 6,
             "success_after_failures": login
@@ -577,7 +577,7 @@ class Reference:
             and bool(area and s.last_area)
             and area != s.last_area
             and abs(now - s.last_area_ts) < TRAVEL_MS
-            and unheard,
+            and unknown_place,
             "dormant_account": known
             and gap >= DORMANT_SECONDS
             and math.log2(gap) > s.interval.mean + 3 * math.sqrt(s.interval.variance + 1),

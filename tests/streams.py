@@ -1,4 +1,4 @@
-"""Streams of events for the tests of the fold, and a partition that is saved to a dictionary."""
+"""Streams of events for tests of the fold, and a partition that saves into a dictionary."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def habit(n: int, start: int = START, users: int = 20, step: int = 20_000, seed:
 
 
 class Partition:
-    """A partition's state that saves into a dictionary every so many chunks."""
+    """State of a partition that is saved into a dictionary after a given number of chunks."""
 
     def __init__(
         self,
@@ -64,12 +64,12 @@ class Partition:
         start: int = 0,
         forest: Any = None,
     ) -> list[dict[str, Any]]:
-        """Fold the values from offset `start` on; the incidents told. 0 saves only at the end."""
-        told = []
+        """Fold the values from offset `start` on; return the published incidents. `save_every` 0 saves only at the end."""
+        incidents = []
         for folded in self.chunks(values, chunk=chunk, save_every=save_every, start=start, forest=forest):
-            told += bodies(update.incident for update in folded.incidents)
+            incidents += bodies(update.incident for update in folded.incidents)
         self.save()
-        return told
+        return incidents
 
     def chunks(
         self,
@@ -87,7 +87,7 @@ class Partition:
                 self.save()
 
     def save(self) -> None:
-        """A checkpoint."""
+        """Write a checkpoint."""
         self.saved.update(self.state.changes())
         self.state.clean()
 
@@ -170,10 +170,10 @@ _steps = st.sampled_from(
 
 
 @st.composite
-def runs(draw: Callable[..., Any], most: int = 12) -> list[bytes]:
-    """Runs of similar events with jumps in time between them, forward, backward and far: up to a few hundred."""
+def runs(draw: Callable[..., Any], max_runs: int = 12) -> list[bytes]:
+    """Runs of similar events with jumps in time in between, forward, backward and far: up to a few hundred events."""
     now, out = START, []
-    for _ in range(draw(st.integers(1, most))):
+    for _ in range(draw(st.integers(1, max_runs))):
         jump = draw(_steps)
         at = now + jump
         if jump < 10 * 365 * DAY:

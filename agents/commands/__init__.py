@@ -1,1 +1,1 @@
-"""The subcommands that run in the speed layer."""
+"""Subcommands of `streamguard` that use the speed layer."""

@@ -18,11 +18,11 @@ from streamguard.errors import UnavailableError
 def command(user: str, config: Path | None, bootstrap_servers: str | None) -> None:
     """Delete the profile of USER from the changelog and, through it, from every worker.
 
-    Workers may run meanwhile. The worker that holds the profile exits with 75 at its next checkpoint; started again,
-    it continues without the profile. A later event of the user begins a new profile.
+    Workers may run during the deletion. The worker that holds the profile exits with 75 at its next checkpoint;
+    after a restart it continues without the profile. A later event of the user creates a new profile.
 
-    Exit codes: 0 also if the user has no profile, 69 if Kafka is unavailable, 78 if settings and topics contradict
-    each other.
+    Exit codes: 0 if the profile is deleted or the user has none, 69 if Kafka is unavailable, 78 if settings and
+    topics contradict each other.
     """
     from aiokafka.errors import KafkaError
 
@@ -30,7 +30,9 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
     from streamguard.kafka import topics
 
     if not user:
-        raise click.BadParameter("the name is empty", param_hint="USER")
+        raise click.BadParameter(
+            "the name is empty: give the user name that the events carry", param_hint="USER"
+        )
     try:
         user.encode()
     except UnicodeEncodeError:
@@ -41,15 +43,16 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
         found = asyncio.run(erase(settings, user))
     except KafkaError as error:
         raise UnavailableError(
-            f"Kafka refuses: {error}; this command needs a worker's access rights, see `streamguard topics acls worker`"
+            f"Kafka rejected a request: {error}; check that the brokers answer and that this user has the access "
+            "rights of a worker, which `streamguard topics acls worker` prints"
         ) from None
     if not found:
         click.echo("no profile found for this user")
         return
     where = ", ".join(map(str, found))
     click.echo(
-        f"the profile is deleted from the changelog, partition {where}; the worker that holds it in memory exits with "
-        "75 at its next checkpoint: start it again\n"
-        "events, incidents and dead letters stay until their topics expire, runs and archives until they are deleted: "
-        "see docs/security.md"
+        f"the profile is deleted from the changelog, {'partition' if len(found) == 1 else 'partitions'} {where}; the "
+        "worker that holds it in memory exits with 75 at its next checkpoint: start that worker again\n"
+        "events, incidents and dead letters remain until the retention of their topics ends, runs and archives until "
+        "you delete them: see docs/security.md"
     )

@@ -17,7 +17,7 @@ from streamguard.cli import options
 @click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
-    help="Port of /metrics, /healthz and /readyz; 0: any free port.",
+    help="Port of /metrics, /healthz and /readyz; 0 selects any free port.",
 )
 @click.option("--registry", help="Directory of the model registry.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="json", show_default=True)
@@ -27,9 +27,9 @@ def command(
 ) -> None:  # fmt: skip
     """Score events from Kafka and publish incidents, until SIGTERM.
 
-    Exit codes: 0 after SIGTERM (everything is saved), 69 if no broker answers, 70 on an unexpected error, 73 if the
-    disk refuses to save, 75 if another worker has taken over, 78 if settings, topics and stored state contradict each
-    other.
+    Exit codes: 0 after SIGTERM (all folded events are in a checkpoint), 69 if no broker answers, 70 on an unexpected
+    error, 73 if the state cannot be written to disk, 75 if another process has taken over a partition, 78 if
+    settings, topics and stored state contradict each other.
     """
     from streamguard.agents.process import logging, worker
 

@@ -1,1 +1,1 @@
-"""How records reach a partition: the group, the fetch thread, and chunks in order."""
+"""Brings Kafka records to partition tasks: group membership, the fetch thread, and chunks in order."""

@@ -1,19 +1,19 @@
-"""Faust's Kafka consumer, made to hand over chunks: one Faust message is one fetch, cut by partition.
+"""Faust's Kafka consumer, adapted to deliver chunks: one Faust message carries one fetch, cut into chunks by partition.
 
-A Faust message costs 0.65 ms of CPU, so it carries a fetch and not a record. Private names of faust-streaming
-0.15.3 and aiokafka 0.14.0 are used where there is no other way; the versions are pinned, and
-tests/integration holds this to what it promises:
+A Faust message costs 0.65 ms of CPU, so it carries a fetch instead of a record. This module uses private names of
+faust-streaming 0.15.3 and aiokafka 0.14.0 where no public ones exist. Both versions are pinned, and the integration
+tests check five invariants:
 
-* *hold*: nothing is fetched from a partition before its state is recovered, however long that takes;
-* *epoch*: a fetch belongs to the `PartitionTask` objects that were open when it began; after a rebalance there
-  are others, and no fetch spans the seek that starts one;
-* *link*: every chunk continues the one before it, or the process ends (`PartitionTask.fold`);
-* *position*: the source is read from the offset inside the state. The group's committed offset follows it for
-  those who watch lag, and never says where to go on;
-* *committed*: records of open or aborted transactions are not seen, and an offset that the log does not have
-  any more ends the worker instead of moving it silently.
+* *hold*: nothing is fetched from a partition before its state is restored, however long that takes;
+* *epoch*: a fetch belongs to the `PartitionTask` objects that were open when it began. A rebalance replaces these
+  objects, and no fetch spans the seek that starts a new one;
+* *link*: every chunk continues the previous one, or the process ends (`PartitionTask.fold`);
+* *position*: the source is read from the offset stored in the state. The group's committed offset follows it for
+  lag monitoring only; reading never resumes from it;
+* *committed*: records of open or aborted transactions are not read, and an offset that the log no longer contains
+  ends the worker instead of moving its position silently.
 
-`streamguard.agents.consumer.fetch_thread` is the half that lives in aiokafka's thread, this the half in the main thread.
+This module runs in the main thread; `streamguard.agents.consumer.fetch_thread` runs in aiokafka's thread.
 """
 
 from __future__ import annotations
@@ -31,30 +31,31 @@ from mode import Service
 
 from streamguard import metrics
 from streamguard.agents.consumer.context import WorkerContext
-from streamguard.agents.consumer.fetch_thread import ChunkConsumerThread, out_of_group, out_of_range
+from streamguard.agents.consumer.fetch_thread import ChunkConsumerThread, offset_error, rejected_by_group
 from streamguard.agents.consumer.progress import GONE_SECONDS
 from streamguard.agents.errors import end
 from streamguard.agents.task import memory_release
 from streamguard.agents.task.compatibility import Topics
 from streamguard.agents.task.partition_task import Chunk, PartitionTask
-from streamguard.agents.task.restore import recover
+from streamguard.agents.task.restore import restore
 from streamguard.errors import UnavailableError
 from streamguard.testing import failpoints
+from streamguard.text import counted
 
 REPORT_SECONDS = 0.5
-"""How often gauges are set and /readyz is told."""
+"""Interval at which the gauges and the state of /readyz are updated."""
 ASK_SECONDS = 3.0
-"""How often it is asked whether a broker is there."""
+"""Pause between two checks that a broker answers."""
 
 _log = logging.getLogger(__name__)
 
 
 class Fetch(list[Chunk]):
-    """What one fetch brought: chunks of one or more partitions, those of one partition in order."""
+    """Chunks of one fetch, of one or more partitions; those of one partition are in order."""
 
 
 class ChunkConsumer(driver.Consumer):
-    """The consumer of one worker: recovers partitions that are assigned, closes those that are revoked."""
+    """The consumer of one worker: restores assigned partitions and closes revoked ones."""
 
     logger = logging.getLogger("faust.consumer")
     app: WorkerContext
@@ -63,10 +64,10 @@ class ChunkConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.open: dict[TP, PartitionTask] = {}
-        """Partitions whose state is recovered."""
+        """Partitions whose state is restored."""
         self._opening: asyncio.Task[None] | None = None
         self._committed: dict[TP, int] = {}
-        self._taken_at: float | None = None
+        self._revoked_at: float | None = None
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -74,21 +75,21 @@ class ChunkConsumer(driver.Consumer):
     # Assignment
 
     async def perform_seek(self) -> None:
-        """Recover the assigned partitions and start each where its state stands, in the background.
+        """Restore the assigned partitions in the background, and start each at the offset of its state.
 
-        Faust calls this when streams are to resume, with a time limit that a long recovery would exceed.
+        Faust calls this method to resume its streams. The call has a time limit, which a long restore would exceed.
         """
         if self._opening is None:
-            self._opening = asyncio.get_running_loop().create_task(self._recover(self._assigned()))
+            self._opening = asyncio.get_running_loop().create_task(self._restore(self._assigned()))
 
     def _assigned(self) -> list[TP]:
         topic = self.app.settings.kafka.events_topic
         return sorted(tp for tp in self.assignment() if tp.topic == topic)
 
-    async def _recover(self, assigned: list[TP]) -> None:
+    async def _restore(self, assigned: list[TP]) -> None:
         progress = self.app.progress
         progress.assigned([tp.partition for tp in assigned])
-        memory_release.give_back()  # partitions that were closed, before there are others
+        memory_release.give_back()  # memory of the closed partitions, before new ones are opened
         if not assigned:
             return
         try:
@@ -97,20 +98,20 @@ class ChunkConsumer(driver.Consumer):
             resident = max(8 * worker.chunk_events, worker.resident_profiles // len(assigned))
             async with asyncio.TaskGroup() as group:
                 for tp in assigned:
-                    group.create_task(self._recover_one(tp, topics, resident))
-            _log.info("ready: %d partitions are scored", len(assigned))
-            if self._taken_at is not None:
-                metrics.REBALANCE_SECONDS.observe(time.perf_counter() - self._taken_at)
-                self._taken_at = None
+                    group.create_task(self._restore_one(tp, topics, resident))
+            _log.info("the worker is ready and scores the events of %s", counted(len(assigned), "partition"))
+            if self._revoked_at is not None:
+                metrics.REBALANCE_SECONDS.observe(time.perf_counter() - self._revoked_at)
+                self._revoked_at = None
         except BaseExceptionGroup as errors:
             end(errors.exceptions[0])
         except Exception as error:  # noqa: BLE001
             end(error)
 
-    async def _recover_one(self, tp: TP, topics: Topics, resident: int) -> None:
+    async def _restore_one(self, tp: TP, topics: Topics, resident: int) -> None:
         app = self.app
         with metrics.RECOVERY_SECONDS.time():
-            partition = await recover(tp.partition, app.settings, topics, app.memory, app.publisher, resident)
+            partition = await restore(tp.partition, app.settings, topics, app.memory, app.publisher, resident)
         try:
             await self._thread.start_fetching(tp, partition)
         except BaseException:
@@ -122,17 +123,17 @@ class ChunkConsumer(driver.Consumer):
         app.progress.ready(tp.partition)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Save and close everything: the group's eager protocol takes all partitions at once."""
+        """Checkpoint and close all partitions: the group's eager protocol revokes all of them at once."""
         metrics.REBALANCES.inc()
-        self._taken_at = time.perf_counter()
+        self._revoked_at = time.perf_counter()
         try:
             await self.release()
-        except Exception as error:  # noqa: BLE001 - aiokafka would log it and go on
+        except Exception as error:  # noqa: BLE001 - aiokafka would log it and continue
             end(error)
         await super().on_partitions_revoked(revoked)
 
     async def release(self) -> None:
-        """Close all partitions; each is saved first."""
+        """Close all partitions, each after a checkpoint."""
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])
@@ -141,7 +142,7 @@ class ChunkConsumer(driver.Consumer):
         for partition in partitions.values():
             partition.closed = True
         await asyncio.gather(*(partition.close() for partition in partitions.values()))
-        await self._commit_saved(partitions)
+        await self._commit_checkpointed(partitions)
         self._committed.clear()
         self.app.progress.assigned([])
         for partition in partitions.values():
@@ -157,7 +158,7 @@ class ChunkConsumer(driver.Consumer):
     # Fetching
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ARG002
-        """Yield at most one message: a `Fetch`."""
+        """Yield at most one message, whose value is a `Fetch`."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         if self.should_stop:
@@ -170,7 +171,7 @@ class ChunkConsumer(driver.Consumer):
             with metrics.FETCH_SECONDS.time():
                 fetched = await self._thread.fetch(before)
         except OffsetOutOfRangeError as error:
-            end(out_of_range(error))
+            end(offset_error(error))
         size = self.app.settings.worker.chunk_events
         fetch = Fetch()
         for tp, (records, position) in fetched.items():
@@ -182,30 +183,30 @@ class ChunkConsumer(driver.Consumer):
             yield tp, self._message(tp, fetch)
 
     def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:
-        # Offset 0, always: Faust's own accounting of offsets, gaps and acks has nothing to do here.
+        # The offset is always 0: Faust's own accounting of offsets, gaps and acks is not used.
         return ConsumerMessage(
             tp.topic, tp.partition, 0, 0.0, 0, [], b"", fetch, None, 0, 0, tp,
             generation_id=self.app.consumer_generation_id,
         )  # fmt: skip
 
     def on_buffer_full(self, tp: TP) -> None:
-        """Nothing: the queue's blocking put is the back-pressure."""
+        """Do nothing: the blocking put of the queue provides back-pressure."""
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """Nothing; see `on_buffer_full`."""
+        """Do nothing; see `on_buffer_full`."""
 
     def ack(self, message: Any) -> bool:  # noqa: ARG002
-        """Nothing: a checkpoint moves the position, not the end of a message."""
+        """Do nothing: a checkpoint moves the position, not the end of a message."""
         return False
 
-    # Watching
+    # Monitoring
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002
-        """Commit what the checkpoints reached. Faust calls this at its commit interval."""
-        await self._commit_saved(self.open)
+        """Commit the checkpointed offsets to the group. Faust calls this at its commit interval."""
+        await self._commit_checkpointed(self.open)
         return True
 
-    async def _commit_saved(self, partitions: dict[TP, PartitionTask]) -> None:
+    async def _commit_checkpointed(self, partitions: dict[TP, PartitionTask]) -> None:
         offsets = {
             tp: p.checkpointed_offset
             for tp, p in partitions.items()
@@ -219,7 +220,7 @@ class ChunkConsumer(driver.Consumer):
 
     @Service.task
     async def _report_progress(self) -> None:
-        """Tell /readyz and the gauges how far each partition is."""
+        """Update the state of /readyz and the gauges of each partition."""
         while not self.should_stop:
             for tp, partition in list(self.open.items()):
                 log_end = self._thread.log_end(tp)
@@ -242,38 +243,44 @@ class ChunkConsumer(driver.Consumer):
 
     @Service.task
     async def _watch_group(self) -> None:
-        """End the worker when its group does not take it: it would be idle for ever."""
+        """End the worker if its group rejects it, because it would stay idle for ever."""
+        group = self.app.settings.worker.app_id
         while not self.should_stop:
             try:
                 await self._thread.check_group()
             except KafkaError as error:
                 if not error.retriable:
-                    end(out_of_group(error, self.app.settings.worker.app_id))
-                _log.warning("the group is not reached (%s); trying again", error)
+                    end(rejected_by_group(error, group))
+                _log.warning(
+                    "the coordinator of the group %s cannot be reached (%s); the worker tries again",
+                    group,
+                    error,
+                )
             await self.sleep(0.5)
 
     @Service.task
     async def _watch_brokers(self) -> None:
-        """End the worker when no broker answers any more: without events nothing else would tell."""
+        """End the worker if no broker answers any more; without events, nothing else would detect this."""
         progress = self.app.progress
         while not self.should_stop:
             if await self._thread.reaches_broker():
-                progress.heard()
+                progress.broker_answered()
             elif progress.brokers_gone:
                 end(
                     UnavailableError(
                         f"no broker at {self.app.settings.kafka.bootstrap_servers} has answered for {GONE_SECONDS:.0f} "
-                        "s; started again, the worker folds again what it has not saved"
+                        "s: check the brokers and the network, then start the worker again; no event is lost, it folds "
+                        "everything after its last checkpoint again"
                     )
                 )
             await self.sleep(ASK_SECONDS)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Nothing: Faust judges by offsets that are not kept here; /readyz watches instead."""
+        """Do nothing: Faust would compare offsets that this consumer does not keep; /readyz detects a stall instead."""
 
 
 def export(partition: PartitionTask) -> None:
-    """Set a partition's gauges."""
+    """Update the gauges and counters of a partition."""
     number = partition.number
     metrics.PROCESSED_OFFSET.labels(number).set(partition.processed_offset)
     if partition.checkpointed_offset is not None:
@@ -281,11 +288,11 @@ def export(partition: PartitionTask) -> None:
     metrics.PROFILES_RESIDENT.labels(number).set(partition.state.resident)
     metrics.STORED_KEYS.labels(number).set(partition.store.estimated_keys)
     metrics.STORED_BYTES.labels(number).set(partition.store.disk_bytes)
-    for found, count in partition.newly_found().items():
-        metrics.PROFILE_LOOKUPS.labels(found).inc(count)
+    for place, count in partition.new_profile_lookups().items():
+        metrics.PROFILE_LOOKUPS.labels(place).inc(count)
 
 
 class ChunkTransport(driver.Transport):
-    """Faust's aiokafka transport with our consumer."""
+    """Faust's aiokafka transport with `ChunkConsumer`."""
 
     Consumer = ChunkConsumer

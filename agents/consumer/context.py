@@ -1,4 +1,4 @@
-"""What the consumer needs of the application; as a Protocol, so that no module imports the application itself."""
+"""The part of the application that the consumer uses, as a Protocol: no module has to import the application."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from streamguard.settings.schema import Settings
 
 
 class WorkerContext(Protocol):
-    """What all partitions of a worker share.
+    """Objects that all partitions of a worker share.
 
     Attributes
     ----------
     consumer_generation_id, assignor
-        Of Faust's application.
+        The attributes of Faust's application with these names.
     """
 
     settings: Settings

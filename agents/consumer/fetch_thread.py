@@ -1,4 +1,4 @@
-"""The thread in which aiokafka lives: it fetches, seeks and commits while the main thread folds."""
+"""The thread that runs aiokafka: it fetches, seeks and commits while the main thread folds."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from streamguard.agents.task.partition_task import PartitionTask
 
 FETCH_WAIT_MS = 4
-"""How long the broker collects events for one fetch: waiting costs latency, more fetches cost CPU."""
+"""How long the broker collects events for one fetch: a longer wait costs latency, more fetches cost CPU."""
 FETCH_MIN_BYTES = 64 << 10
-"""A fetch that has this much is not held back."""
+"""The broker answers a fetch at once when it has this many bytes."""
 ANSWER_SECONDS = 10.0
-"""How long a broker may take to answer whether it is there."""
+"""How long a broker may take to answer the request that checks its presence."""
 POLL_SECONDS = 0.2
-"""How soon a partition that becomes ready is noticed while others are quiet."""
+"""Longest duration of one fetch. A partition that becomes ready while the others are quiet is fetched after it."""
 
 _log = logging.getLogger(__name__)
 
 
 class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread in which aiokafka lives: heartbeats go on while the main thread folds."""
+    """Runs aiokafka in its own thread, so that heartbeats continue while the main thread folds."""
 
     logger = logging.getLogger("faust.consumer")
 
@@ -47,7 +47,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         super().__post_init__()
         self._fetch_lock = asyncio.Lock()
         self._fetched_for: WeakValueDictionary[TP, PartitionTask] = WeakValueDictionary()
-        """Weak, because a partition that was taken away may never come back, and its profiles are large."""
+        """Weak references, because a revoked partition may never be assigned again, and its profiles are large."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         headers.install()
@@ -56,7 +56,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_min_bytes = FETCH_MIN_BYTES
         consumer._isolation_level = "read_committed"
         consumer._auto_offset_reset = "none"
-        # Without tables Faust would fall back to round robin, which moves every partition at every change.
+        # Without tables, Faust would use round robin, which moves every partition whenever the membership changes.
         self._assignor = self.app.assignor
         consumer._partition_assignment_strategy = (self._assignor,)
         return consumer
@@ -66,7 +66,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def start_fetching(self, tp: TP, partition: PartitionTask) -> None:
-        """Begin to fetch a partition where its state stands."""
+        """Begin to fetch a partition at the offset that its state has reached."""
         await self.call_thread(self._start_fetching, tp, partition)
 
     async def _start_fetching(self, tp: TP, partition: PartitionTask) -> None:
@@ -77,9 +77,9 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
             self._fetched_for[tp] = partition
 
     async def fetch(self, partitions: dict[TP, PartitionTask]) -> dict[TP, tuple[list[Any], int]]:
-        """(records, position behind them) of these partitions, if they are still the ones that are fetched.
+        """Fetch (records, next position) of each partition, unless the partition has been replaced in a rebalance.
 
-        The position passes transaction markers and aborted records too, so it may move without any record.
+        The position also passes transaction markers and aborted records, so it may move without any record.
         """
         fetched: dict[TP, tuple[list[Any], int]] = await self.call_thread(self._fetch, partitions)
         return fetched
@@ -92,19 +92,21 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
             try:
                 fetched = await self._fetch_records(self._ensure_consumer(), active, timeout=POLL_SECONDS)
             except NoOffsetForPartitionError:
-                # A rebalance came between, and the group has no offset; the position comes with the seek.
+                # A rebalance has intervened, and the group has no offset. The seek will set the position.
                 return {}
-            # Nothing is awaited from here on: the positions are those behind exactly these records.
+            # Nothing is awaited from here on, so the positions directly follow the fetched records.
             ends = {tp: self.log_end(tp) for tp in active}
             return {tp: (fetched.get(tp, []), end[0]) for tp, end in ends.items() if end is not None}
 
     async def check_group(self) -> None:
-        """See whether the group still takes this worker; aiokafka would wait for ever to be asked.
+        """Raise the error with which the group has rejected this worker, if any.
+
+        aiokafka keeps the error until a caller checks for it, and a worker that does not check would wait for ever.
 
         Raises
         ------
         KafkaError
-            What the broker said.
+            The broker's error.
         """
         if self._consumer is not None:
             await self.call_thread(self._check_group)
@@ -113,26 +115,28 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         self._ensure_consumer()._coordinator.check_errors()
 
     async def reaches_broker(self) -> bool:
-        """Whether a broker answers; one that is not asked for anything else would not be missed."""
+        """Whether a broker answers a request for metadata; a worker without events sends few other requests."""
         return self._consumer is None or bool(await self.call_thread(self._reaches_broker))
 
     async def _reaches_broker(self) -> bool:
-        asked = self._ensure_consumer()._client.force_metadata_update()
+        update = self._ensure_consumer()._client.force_metadata_update()
         try:
-            return bool(await asyncio.wait_for(asked, ANSWER_SECONDS))
+            return bool(await asyncio.wait_for(update, ANSWER_SECONDS))
         except TimeoutError:
             return False
 
     async def commit_for_monitoring(self, offsets: dict[TP, int]) -> bool:
-        """Tell the group how far the checkpoints are; the state does not depend on it, so a failure is only logged.
+        """Commit the checkpointed offsets to the group, for monitoring.
+
+        A failure is only logged, because the state does not depend on these offsets.
 
         Returns
         -------
         bool
-            Whether the group took it.
+            Whether the group accepted the offsets.
         """
-        taken: bool = await self.call_thread(self._commit_for_monitoring, offsets)
-        return taken
+        accepted: bool = await self.call_thread(self._commit_for_monitoring, offsets)
+        return accepted
 
     async def _commit_for_monitoring(self, offsets: dict[TP, int]) -> bool:
         try:
@@ -141,18 +145,22 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
             )
         except CommitFailedError:
             _log.warning(
-                "the group's offsets were not committed: another worker has taken this one's place in the group; "
-                "the state is not affected%s",
-                _namesake(self.app.settings.worker.instance_id),
+                "the group rejected this worker's offsets because another worker has replaced it in the group; the "
+                "state is not affected%s",
+                _instance_id_remedy(self.app.settings.worker.instance_id),
             )
         except KafkaError as error:
-            _log.warning("the group's offsets were not committed (%s); the state is not affected", error)
+            _log.warning(
+                "the offsets could not be committed to the group (%s); the state is not affected, and the worker "
+                "tries again",
+                error,
+            )
         else:
             return True
         return False
 
     def log_end(self, tp: TP) -> tuple[int, int] | None:
-        """(position, end of what can be read) of a partition; None before its first fetch."""
+        """(position, last stable offset) of a partition; None before its first fetch."""
         assignment = self._ensure_consumer()._subscription.subscription.assignment
         state = assignment.state_value(TopicPartition(*tp)) if assignment is not None else None
         if state is None or not state.has_valid_position or state.lso is None:
@@ -160,37 +168,40 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         return state.position, state.lso
 
 
-def _namesake(instance_id: str) -> str:
-    # The broker says so in a code of its own, but not in answer to the requests that aiokafka sends.
+def _instance_id_remedy(instance_id: str) -> str:
+    # Kafka has a specific error code for this case, but does not return it to the requests that aiokafka sends.
     if not instance_id:
         return ""
-    return f". If this repeats, another worker has worker.instance_id {instance_id!r} too: give each its own"
+    return f". If this repeats, another worker uses worker.instance_id {instance_id!r} too: give each its own"
 
 
-def out_of_group(error: KafkaError, group: str) -> RefusedError:
-    """What a person can do about a group that does not take this worker."""
+def rejected_by_group(error: KafkaError, group: str) -> RefusedError:
+    """The error for a worker that its group rejects, with a remedy for each cause."""
     if isinstance(error, InvalidSessionTimeoutError):
         remedy = (
-            "set worker.session_timeout_seconds to what the broker allows, from group.min.session.timeout.ms "
-            "(6 s unless set) to group.max.session.timeout.ms"
+            "set worker.session_timeout_seconds to a value that the broker allows, from group.min.session.timeout.ms "
+            "(6 s by default) to group.max.session.timeout.ms"
         )
     elif isinstance(error, GroupAuthorizationFailedError):
-        remedy = "give this worker's user the right to read the group, or set another worker.app_id"
+        remedy = (
+            "grant this worker's Kafka user the READ operation on the group (`streamguard topics acls worker` prints "
+            "the command), or set another worker.app_id"
+        )
     elif isinstance(error, InconsistentGroupProtocolError):
-        remedy = "something else than a StreamGuard worker is in the group: set another worker.app_id"
+        remedy = (
+            "a client that is not a StreamGuard worker is in the group: stop it, or set another worker.app_id"
+        )
     else:
-        remedy = "look into the broker's log, and at worker.app_id and worker.instance_id"
-    return RefusedError(
-        f"the group {group} does not take this worker ({type(error).__name__}: {error}); {remedy}"
-    )
+        remedy = "check the broker's log, worker.app_id and worker.instance_id"
+    return RefusedError(f"the group {group} rejects this worker ({type(error).__name__}: {error}); {remedy}")
 
 
-def out_of_range(error: OffsetOutOfRangeError) -> RefusedError:
-    """Which offsets are gone."""
+def offset_error(error: OffsetOutOfRangeError) -> RefusedError:
+    """The error for offsets that the log no longer contains."""
     where = "; ".join(
         f"partition {tp.partition} of {tp.topic} at offset {o}" for tp, o in error.args[0].items()
     )
     return RefusedError(
-        f"Kafka does not have {where} any more: the records expired before they were read, or the log was "
-        f"truncated; start the worker again, it will say which and what can be done"
+        f"Kafka no longer has {where}: the records expired before they were read, or the log was truncated; start the "
+        "worker again: its start checks the offsets and reports the cause with a remedy"
     )

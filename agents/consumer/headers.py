@@ -1,8 +1,8 @@
-"""Record headers whose names are not UTF-8: read with escapes, where aiokafka would refuse their batch for ever.
+"""Reads record headers whose names are not UTF-8, with escapes; aiokafka would reject their batch for ever.
 
-Kafka takes any bytes as a header's name. aiokafka 0.14's parser raises at such a name, before the record is
-counted, so the same fetch would fail again and again. `install` gives its fetcher a reader that parses the rest
-of such a batch once more, slowly, and spells what is not UTF-8 as `\\xff`.
+Kafka accepts any bytes as the name of a header. The parser of aiokafka 0.14 raises an error at such a name before it
+counts the record, so the same fetch would fail again and again. `install` gives aiokafka's fetcher a reader that
+parses the rest of such a batch again with a slower parser, and writes bytes that are not UTF-8 as `\\xff`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aiokafka.record.util import decode_varint_py
 
 
 def install() -> None:
-    """Let every aiokafka consumer of this process read such headers."""
+    """Make every aiokafka consumer of this process read such headers."""
     fetcher.MemoryRecords = _Records
 
 
@@ -32,7 +32,7 @@ class _Records(_MemoryRecordsPy):
 
 
 class _Batch:
-    """One batch: aiokafka's own, and from the first bad name on the patient one."""
+    """One batch, read by aiokafka's parser and, from the first invalid name on, by `_EscapingBatch`."""
 
     def __init__(self, batch: Any, data: Any) -> None:
         self._batch = batch
@@ -51,24 +51,26 @@ class _Batch:
                 done += 1
                 yield record
         except UnicodeDecodeError:
-            yield from islice(_PatientBatch(self._data), done, None)
+            yield from islice(_EscapingBatch(self._data), done, None)
 
 
-class _PatientBatch(_DefaultRecordBatchPy):
-    """aiokafka's parser in Python, over bytes that can always be decoded."""
+class _EscapingBatch(_DefaultRecordBatchPy):
+    """aiokafka's pure Python parser, applied to bytes that can always be decoded."""
 
     _buffer: bytearray
 
     def _read_msg(self, *_: Any) -> Any:
-        if not isinstance(self._buffer, _Escaping):
-            self._buffer = _Escaping(self._buffer)
+        if not isinstance(self._buffer, _EscapingBytes):
+            self._buffer = _EscapingBytes(self._buffer)
         return super()._read_msg(decode_varint_py)
 
 
-class _Escaping(bytearray):
+class _EscapingBytes(bytearray):
+    """Bytes that decode to text with a backslash escape for each byte that is not UTF-8."""
+
     def __getitem__(self, index: Any) -> Any:
-        found = super().__getitem__(index)
-        return _Escaping(found) if isinstance(index, slice) else found
+        item = super().__getitem__(index)
+        return _EscapingBytes(item) if isinstance(index, slice) else item
 
     def decode(self, encoding: str = "utf-8", errors: str = "backslashreplace") -> str:
         return super().decode(encoding, errors)

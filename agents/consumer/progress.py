@@ -1,4 +1,4 @@
-"""What the main thread reports of its progress, and whether that makes the worker alive and ready."""
+"""Records the progress of the main thread, and decides whether the worker is alive and ready."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from collections.abc import Callable
 from streamguard.metrics import PARTITION_OWNED, PARTITIONS
 
 BEAT_SECONDS = 10.0
-"""The main thread reports twice a second; silent for this long it hangs."""
+"""The main thread reports twice a second. Without a report for this long, it hangs, and /readyz answers 503."""
 DEAD_SECONDS = 60.0
-"""Silent for this long it will not come back: /healthz asks whoever watches to start the worker again."""
+"""Without a report for this long, it is considered dead: /healthz answers 503, so that a supervisor restarts the
+worker."""
 SILENT_SECONDS = 15.0
-"""Brokers are asked every few seconds; silent for this long they are missed."""
+"""The worker contacts its brokers every few seconds. Without an answer for this long, /readyz answers 503."""
 GONE_SECONDS = 30.0
-"""Silent for this long they are gone, and the worker ends."""
+"""Without an answer from a broker for this long, the worker ends."""
 
 
 class Progress:
-    """What the main thread reports and the health thread judges.
+    """Progress of the worker: the main thread reports it, the health thread evaluates it.
 
     Parameters
     ----------
     stall_seconds
-        A partition whose saved offset stands still for this long while records wait is stalled.
+        A partition is stalled if records wait and its checkpointed offset has not moved for this long.
     clock
-        Monotonic seconds.
+        Returns monotonic seconds.
 
     Examples
     --------
@@ -43,24 +44,24 @@ class Progress:
         self._stall_seconds = stall_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._beat = self._heard = clock()
+        self._beat = self._answered = clock()
         self._recovering: set[int] = set()
         self._moved: dict[int, tuple[int | None, float]] = {}
 
     def assigned(self, partitions: list[int]) -> None:
-        """These partitions are ours now, none of them ready yet."""
+        """Record the partitions that this worker now owns; none of them is ready yet."""
         with self._lock:
-            given_up = (self._recovering | self._moved.keys()) - set(partitions)
+            revoked = (self._recovering | self._moved.keys()) - set(partitions)
             self._recovering = set(partitions)
             self._moved = {}
-        for partition in given_up:
+        for partition in revoked:
             PARTITION_OWNED.remove_by_labels({"partition": str(partition)})
         for partition in partitions:
             PARTITION_OWNED.labels(partition).set(1)
         self._gauge()
 
     def ready(self, partition: int) -> None:
-        """A partition's state is recovered."""
+        """Record that the state of a partition is restored."""
         with self._lock:
             self._recovering.discard(partition)
             self._moved[partition] = (None, self._clock())
@@ -70,45 +71,48 @@ class Progress:
         PARTITIONS.labels("recovering").set(len(self._recovering))
         PARTITIONS.labels("ready").set(len(self._moved))
 
-    def observe(self, partition: int, saved: int | None, *, waiting: bool) -> None:
-        """How far a partition's checkpoints are, and whether there is anything to do."""
+    def observe(self, partition: int, checkpointed: int | None, *, waiting: bool) -> None:
+        """Record the checkpointed offset of a partition, and whether records wait or folded ones are not saved."""
         with self._lock:
             before = self._moved.get(partition)
-            if before is not None and (before[0] != saved or not waiting):
-                self._moved[partition] = (saved, self._clock())
+            if before is not None and (before[0] != checkpointed or not waiting):
+                self._moved[partition] = (checkpointed, self._clock())
 
     def beat(self) -> None:
-        """The main thread runs."""
+        """Record that the main thread runs."""
         self._beat = self._clock()
 
-    def heard(self) -> None:
-        """A broker has answered."""
-        self._heard = self._clock()
+    def broker_answered(self) -> None:
+        """Record that a broker has answered."""
+        self._answered = self._clock()
 
     @property
     def brokers_gone(self) -> bool:
-        """Whether no broker has answered for too long."""
-        return self._clock() - self._heard > GONE_SECONDS
+        """Whether no broker has answered for more than `GONE_SECONDS`."""
+        return self._clock() - self._answered > GONE_SECONDS
 
     def hangs(self, limit: float = BEAT_SECONDS) -> dict[str, object] | None:
-        """What is wrong if the main thread was not seen for more than `limit` seconds; None if it was."""
+        """Return reason and detail if the main thread has not reported for more than `limit` seconds, else None."""
         silent = self._clock() - self._beat
         if silent <= limit:
             return None
-        return {"reason": "hangs", "detail": f"the main thread has not been seen for {silent:.0f} s"}
+        return {"reason": "hangs", "detail": f"the main thread has not reported for {silent:.0f} s"}
 
     def not_ready(self) -> dict[str, object] | None:
-        """Why the worker makes no progress; None if it does."""
+        """Return reason and detail if the worker makes no progress, else None."""
         with self._lock:
             recovering, moved = sorted(self._recovering), dict(self._moved)
         hangs = self.hangs()
         if hangs is not None and moved:
             return hangs
-        silent = self._clock() - self._heard
+        silent = self._clock() - self._answered
         if silent > SILENT_SECONDS:
             return {"reason": "no_broker", "detail": f"no broker has answered for {silent:.0f} s"}
         if recovering:
-            return {"reason": "recovering", "detail": f"reading the state of partitions {recovering}"}
+            return {
+                "reason": "recovering",
+                "detail": f"the worker is restoring the state of partitions {recovering}",
+            }
         if not moved:
             return {"reason": "no_partition", "detail": "the group has assigned no partition to this worker"}
         now = self._clock()
@@ -116,7 +120,7 @@ class Progress:
         if stalled:
             return {
                 "reason": "stalled",
-                "detail": f"records wait, but no checkpoint of partitions {sorted(stalled)} for "
-                f"{max(stalled.values()):.0f} s",
+                "detail": f"records wait in partitions {sorted(stalled)}, but no checkpoint has been made there for "
+                f"{max(stalled.values()):.0f} s; see the worker's log",
             }
         return None

@@ -1,1 +1,1 @@
-"""Which forest scores: watched, loaded, swapped in, and compared with a challenger."""
+"""The forest in use: follows the registry, loads and swaps models, and scores a challenger beside the champion."""

@@ -1,4 +1,4 @@
-"""The challenger: the newest forest that is not in use scores the same events, and only counts what it would do."""
+"""Shadow mode: scores events with the newest forest that is not in use, and only counts its alerts."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from streamguard.state.partition import Folded
 
 
 class Shadow:
-    """Scores what the champion has scored already, after its incidents are on their way.
+    """Scores each chunk with the challenger, after the incidents of the champion have been handed to the publisher.
 
     Attributes
     ----------
     challenger
-        None while there is none.
+        The forest of the challenger, or None.
     """
 
     def __init__(self, detection: Detection) -> None:
@@ -27,11 +27,11 @@ class Shadow:
         self.challenger: Forest | None = None
 
     def score(self, folded: Folded) -> None:
-        """Count what champion and challenger say of a chunk, `folded` with the champion; nothing is changed."""
+        """Count the alerts of champion and challenger in a chunk that was `folded` with the champion."""
         challenger = self.challenger
         if challenger is None or not folded.count:
             return
-        seen = folded.score >= 0  # not the ones folded before a crash
+        seen = folded.score >= 0  # excludes events that were already folded before a crash
         champion, bits = folded.forest, challenger.bits(folded.features)
         without = folded.evidence - verdict(np.zeros(folded.count), champion)
         SHADOW_EVENTS.inc(int(seen.sum()))
@@ -41,15 +41,15 @@ class Shadow:
 
 
 class Newest:
-    """Which version of a registry was published last; each manifest is read once."""
+    """Finds the version of a registry that was published last; each manifest is read once."""
 
     def __init__(self) -> None:
         self._published: dict[str, float | None] = {}
 
     def beside(self, registry: Registry, current: str | None) -> str | None:
-        """The newest version that is not `current`, of two of the same time the one that sorts last.
+        """Find the newest version other than `current`; of two with the same time, the one that sorts last.
 
-        A version whose manifest is refused is none.
+        Versions whose manifest is refused are left out. The result is None if no version remains.
         """
         found = registry.versions()
         self._published = {

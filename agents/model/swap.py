@@ -84,7 +84,9 @@ class SwapGuard:
         if ended is not None and not swapping:
             waited_ms = self._waited * 1000
             MODEL_SWAP_PAUSE_SECONDS.observe(self._waited)
-            _log.info("a model swap delayed chunks by %.1f ms", waited_ms, extra={"pause_ms": round(waited_ms, 3)})
+            _log.info(
+                "a model swap delayed chunks by %.1f ms", waited_ms, extra={"pause_ms": round(waited_ms, 3)}
+            )
             self._swapped_at = None
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The forest in use: a thread follows the registry and swaps one reference between two chunks."""
+"""Follows the model registry in a thread, and swaps the forest in use between two chunks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from streamguard.settings.schema import Settings
 from streamguard.state.warmup import compile_forest
 
 RETRY_SECONDS = 60.0
-"""A refused version is looked at again after this time: somebody may have mended it."""
+"""A refused version is tried again after this time, because its files may have been repaired."""
 RETRY_ANNOUNCED_SECONDS = 1.0
-"""Or after this, if a promotion is announced."""
+"""The same time after an announced promotion."""
 _LISTEN_SECONDS = 0.25
 _TROUBLE_SECONDS = 5.0
 
@@ -33,25 +33,25 @@ _log = logging.getLogger(__name__)
 
 
 class ModelWatcher:
-    """Follows a model registry.
+    """Keeps the forest in use equal to the current version of a model registry.
 
-    State never depends on the forest, so a new one may come at any moment: only verdicts change.
+    The state never depends on the forest, so a new forest may be swapped in at any time: only verdicts change.
 
     Parameters
     ----------
     settings
-        Registry and key, brokers and models topic, alert threshold for the shadow.
+        Registry and key, brokers and models topic, alert threshold of shadow mode.
     clock
-        Monotonic seconds.
+        Returns monotonic seconds.
 
     Attributes
     ----------
     forest
-        None while there is no model.
+        The forest in use, or None without a model.
     shadow
-        Scores the challenger beside it, if the settings ask for it.
+        Scores the challenger beside the champion, if `models.shadow` is set.
     peers
-        What other workers use.
+        Versions that the other workers use.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,10 +61,10 @@ class ModelWatcher:
         self._challenger = _Followed("challenger", metrics.SHADOW_INFO, clock)
         self._newest = Newest()
         self._swap_guard = SwapGuard()
-        self._pointer_said = ""
+        self._pointer_error = ""
         self._missed = False
-        self._told: str | None = None
-        self._told_at = -REPEAT_SECONDS
+        self._reported: str | None = None
+        self._reported_at = -REPEAT_SECONDS
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self.shadow = Shadow(settings.detection)
@@ -72,20 +72,20 @@ class ModelWatcher:
 
     @property
     def forest(self) -> Forest | None:
-        """What to score with now."""
+        """The forest in use, or None without a model."""
         return self._champion.forest
 
     @contextmanager
     def chunk(self) -> Iterator[Forest | None]:
-        """The forest for one chunk, whose handling is the context: it is read once, so the chunk has one version."""
+        """Context in which one chunk is handled; yields the forest, which is read once, so a chunk has one version."""
         with self._swap_guard.chunk():
             yield self._champion.forest
 
     def start(self) -> None:
-        """Load the current model, then look for another one from time to time and when one is announced."""
+        """Load the current model, then check the registry at intervals and whenever a promotion is announced."""
         if not self._settings.models.registry:
             return
-        compile_forest()  # the first model may come later, between two chunks
+        compile_forest()  # now, because the first model may be swapped in later, between two chunks
         self.poll()
         self._thread = threading.Thread(target=self._watch, name="model-watch", daemon=True)
         self._thread.start()
@@ -98,28 +98,35 @@ class ModelWatcher:
         self._swap_guard.close()
 
     def poll(self, *, announced: bool = False) -> None:
-        """Load what the registry names now, if it is something else; on any doubt the old one stays.
+        """Load the current version of the registry if it has changed; on any error the old forest stays in use.
 
         Parameters
         ----------
         announced
-            Also look again at what was refused lately.
+            A promotion was announced: versions that were refused recently are tried again sooner.
         """
         try:
             registry = Registry.of(self._settings.models)
             wanted = registry.current()
             newest = self._newest.beside(registry, wanted) if self._settings.models.shadow else None
         except Exception as error:  # noqa: BLE001 - a bad registry must not stop the worker
-            said = f"the registry's pointer refused, version {self._champion.version} stays: {error}"
+            message = (
+                f"the pointer or the key of the registry {self._settings.models.registry} cannot be used: {error}; the "
+                f"worker keeps {_named('model', self._champion.version)}"
+            )
             metrics.MODEL_REFUSALS.labels("pointer").inc()
-            if said != self._pointer_said:
-                _log.error("%s", said)
-            self._pointer_said = said
+            if message != self._pointer_error:
+                _log.error("%s", message)
+            self._pointer_error = message
             return
-        self._pointer_said = ""
+        self._pointer_error = ""
         metrics.name_version(metrics.MODEL_POINTER, wanted)
         if wanted is None and not self._missed:
-            _log.warning("the registry %s names no model: events are scored without one", registry.directory)
+            _log.warning(
+                "the registry %s has no current model: events are scored by statistics and patterns only; run "
+                "`streamguard retrain` to train a model",
+                registry.directory,
+            )
         self._missed = wanted is None
         if wanted is not None and self._champion.load(registry, wanted, self._swap_guard, again=announced):
             metrics.MODEL_LOADED.set(time.time())
@@ -134,62 +141,69 @@ class ModelWatcher:
         topic = None
         try:
             topic = ModelsTopic(self._settings)
-        except Exception as error:  # noqa: BLE001 - polling does without
-            _log.warning("cannot listen to %s: %s", self._settings.kafka.models_topic, error)
-        looked = self._clock()
+        except Exception as error:  # noqa: BLE001 - polling works without the topic
+            _log.warning(
+                "the models topic %s cannot be read: %s; the worker notices a promotion when it next checks the "
+                "registry, every %g s (models.poll_seconds)",
+                self._settings.kafka.models_topic, error, self._settings.models.poll_seconds,
+            )  # fmt: skip
+        polled_at = self._clock()
         while not self._stop.is_set():
             try:
                 announced = self._listen(topic)
-                if announced or self._clock() - looked >= self._settings.models.poll_seconds:
+                if announced or self._clock() - polled_at >= self._settings.models.poll_seconds:
                     self.poll(announced=announced)
-                    looked = self._clock()
-                self._tell(topic)
-                self.peers.judge(self._champion.version)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the worker goes on with what it has
-                _log.error("following the models failed: %s", error, exc_info=error)
+                    polled_at = self._clock()
+                self._report(topic)
+                self.peers.count_disagreeing(self._champion.version)
+            except Exception as error:  # noqa: BLE001 - on any error the worker continues with its forest
+                _log.error(
+                    "checking for a new model failed: %s; the worker keeps %s and tries again in %g s",
+                    error, _named("model", self._champion.version), _TROUBLE_SECONDS, exc_info=error,
+                )  # fmt: skip
                 self._stop.wait(_TROUBLE_SECONDS)
         if topic is not None:
-            topic.tell(self.peers.key, None)
+            topic.report(self.peers.key, None)
             topic.close()
 
     def _listen(self, topic: ModelsTopic | None) -> bool:
-        """Hear what is said for a moment; whether a promotion was announced."""
+        """Read the models topic for a moment, and return whether a promotion was announced."""
         if topic is None:
             self._stop.wait(_LISTEN_SECONDS)
             return False
         announced = False
         for key, value in topic.read(_LISTEN_SECONDS):
-            announced |= self.peers.hear(key, value)
+            announced |= self.peers.receive(key, value)
         return announced
 
-    def _tell(self, topic: ModelsTopic | None) -> None:
-        """Say which version is in use, if it is another one or was not said lately."""
+    def _report(self, topic: ModelsTopic | None) -> None:
+        """Report the version in use if it has changed or the last report is too old."""
         now, version = self._clock(), self._champion.version
-        if topic is not None and (version != self._told or now - self._told_at >= REPEAT_SECONDS):
-            topic.tell(self.peers.key, InUse(self._settings.worker.app_id, version))
-            self._told, self._told_at = version, now
+        if topic is not None and (version != self._reported or now - self._reported_at >= REPEAT_SECONDS):
+            topic.report(self.peers.key, InUse(self._settings.worker.app_id, version))
+            self._reported, self._reported_at = version, now
 
 
 class _Followed:
-    """One forest that is replaced when the registry names another one."""
+    """One forest, which is replaced when another version is requested."""
 
-    def __init__(self, what: str, info: Gauge, clock: Callable[[], float]) -> None:
-        self._what = what
+    def __init__(self, role: str, info: Gauge, clock: Callable[[], float]) -> None:
+        self._role = role
         self._info = info
         self._clock = clock
         self._refused: dict[str, float] = {}
-        self._said = ""
+        self._error = ""
         self.forest: Forest | None = None
         self.version: str | None = None
         self.published = np.nan
 
     def load(self, registry: Registry, version: str, swap_guard: SwapGuard, *, again: bool) -> bool:
-        """Replace the forest by this version; False if it is that, or was refused."""
+        """Replace the forest by this version; False if it is in use already, or is refused."""
         now = self._clock()
         patience = RETRY_ANNOUNCED_SECONDS if again else RETRY_SECONDS
         self._refused = {refused: at for refused, at in self._refused.items() if now - at < patience}
         if version == self.version:
-            self._said = ""
+            self._error = ""
         if version == self.version or version in self._refused:
             return False
         try:
@@ -201,27 +215,32 @@ class _Followed:
             reason = _reason(error)
             if reason == "untrusted":
                 self._refused[version] = now
-            said = f"{self._what} {version} refused, version {self.version} stays: {error}"
+            kept = _named(self._role, self.version)
+            message = f"{self._role} {version} cannot be used: {error}; the worker keeps {kept}"
             metrics.MODEL_REFUSALS.labels(reason).inc()
-            if said != self._said:
-                _log.error("%s", said)
-            self._said = said
+            if message != self._error:
+                _log.error("%s", message)
+            self._error = message
             return False
-        self.version, self._said = version, ""
+        self.version, self._error = version, ""
         self.published = published
         metrics.name_version(self._info, version)
         metrics.MODEL_LOADS.inc()
-        _log.info("%s %s in use", self._what, version)
+        _log.info("%s %s is in use", self._role, version)
         return True
 
     def drop(self) -> None:
-        """Have no forest any more."""
+        """Remove the forest."""
         self.forest = self.version = None
         metrics.name_version(self._info, None)
 
 
+def _named(role: str, version: str | None) -> str:
+    return f"no {role}" if version is None else f"{role} {version}"
+
+
 def _reason(error: Exception) -> str:
-    # The registry reports a disk that does not answer as an ArtifactError too.
+    # The registry also reports an unreadable disk as an ArtifactError; the OSError is then the context.
     if isinstance(error.__context__ if isinstance(error, ArtifactError) else error, OSError):
         return "unreadable"
     return "untrusted" if isinstance(error, ArtifactError) else "unexpected"

@@ -1,1 +1,1 @@
-"""What leaves the worker: incidents and dead letters."""
+"""Output of the worker: incidents and dead letters."""

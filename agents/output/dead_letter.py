@@ -1,4 +1,4 @@
-"""A refused record as its dead letter: whole where it fits, else what can be said of it."""
+"""Converts a refused record to a dead letter: the whole record if it fits, otherwise its size, digest and origin."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 Headers = list[tuple[str, bytes | None]]
 
 DETAIL_CHARACTERS = 500
-"""A header is no place for a whole event."""
+"""Characters of the detail that are kept, because a header must not hold a whole event."""
 MAX_VALUE_BYTES = MAX_EVENT_BYTES
-"""Bytes of a value that is kept. Kafka limits what it stores, compressed: 20 MB of one letter are a few KB."""
+"""Size in bytes up to which a value is kept. Kafka limits only the compressed size, and 20 MB of one repeated letter
+compress to a few KB."""
 MAX_KEY_BYTES = 16 << 10
-"""Bytes of a key that is kept."""
+"""Size in bytes up to which a key is kept."""
 MAX_HEADERS_BYTES = 32 << 10
-"""Bytes of the original headers that are kept, names included; more, and none of them is."""
+"""Size in bytes, names included, up to which the original headers are kept; larger ones are all dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent to a topic; a key or a value has to be there."""
+    """A message for a topic; at least one of key and value is not None."""
 
     value: bytes | None
     key: bytes | None
@@ -35,29 +36,29 @@ class Message:
 
     @property
     def size(self) -> int:
-        """Bytes of value, key and headers."""
+        """Size of value, key and headers, in bytes."""
         return len(self.value or b"") + len(self.key or b"") + _size(self.headers)
 
 
 def dead_letter(record: ConsumerRecord, refusal: Refusal) -> Message:
-    """The record as it came, with why and whence in headers of ours.
+    """Copy the record, and add headers with the reason of the refusal and the origin of the record.
 
     Notes
     -----
-    `sg.cut` names what was too large to keep (`value`, `key`, `headers`); of a value, `sg.size` and
-    `sg.sha256` are told instead. `sg.null` is there if the record had neither key nor value: aiokafka
-    sends no such record, so its key is empty then.
+    `sg.cut` lists the parts that were too large to keep (`value`, `key`, `headers`). For a value, `sg.size` and
+    `sg.sha256` then hold its size and digest. `sg.null` is set if the record had neither key nor value: aiokafka
+    does not send such a record, so the dead letter has an empty key.
     """
     return _letter(record, refusal, MAX_VALUE_BYTES, MAX_KEY_BYTES, MAX_HEADERS_BYTES)
 
 
 def without_record(record: ConsumerRecord, refusal: Refusal) -> Message:
-    """The dead letter that any topic takes: nothing of the record but its size, digest and place."""
+    """Build a dead letter that every topic accepts: it holds only the size, digest and origin of the record."""
     return _letter(record, refusal, 0, 0, 0)
 
 
 def origin(record: ConsumerRecord) -> Headers:
-    """Where a record stands, as headers."""
+    """Topic, partition and offset of a record, as headers."""
     return [
         ("sg.topic", record.topic.encode()),
         ("sg.partition", str(record.partition).encode()),
@@ -69,14 +70,14 @@ def _letter(
     record: ConsumerRecord, refusal: Refusal, value_limit: int, key_limit: int, headers_limit: int
 ) -> Message:
     value, key, headers = record.value, record.key, list(record.headers)
-    said: Headers = [
+    added: Headers = [
         ("sg.reason", refusal.reason.encode()),
         ("sg.detail", refusal.detail[:DETAIL_CHARACTERS].encode(errors="replace")),
         *origin(record),
     ]
     cut = []
     if value is not None and len(value) > value_limit:
-        said += [
+        added += [
             ("sg.size", str(len(value)).encode()),
             ("sg.sha256", hashlib.sha256(value).hexdigest().encode()),
         ]
@@ -89,13 +90,13 @@ def _letter(
         headers = []
         cut.append("headers")
     if cut:
-        said.append(("sg.cut", ",".join(cut).encode()))
+        added.append(("sg.cut", ",".join(cut).encode()))
     if value is None and key is None:
         key = b""
-        said.append(("sg.null", b"key,value"))
-    return Message(value, key, headers + said)
+        added.append(("sg.null", b"key,value"))
+    return Message(value, key, headers + added)
 
 
 def _size(headers: Iterable[tuple[str, bytes | None]]) -> int:
-    """Bytes of headers in a record, at most: names, values and up to ten bytes of lengths each."""
+    """Upper bound of the size of headers in a record: names, values, and up to ten bytes of lengths per header."""
     return sum(len(name.encode(errors="replace")) + len(value or b"") + 10 for name, value in headers)

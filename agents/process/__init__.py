@@ -1,1 +1,1 @@
-"""The worker process: start, Faust application, logging, health and exit."""
+"""The worker process: start, Faust application, logging, and the port for metrics and health."""

@@ -1,4 +1,4 @@
-"""The port of /metrics, /healthz and /readyz, with a bounded number of connections."""
+"""Serves /metrics, /healthz and /readyz on one port, with a bounded number of connections."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from streamguard.agents.errors import RefusedError
 from streamguard.metrics import READY, WORKER, exposition
 
 MAX_CONNECTIONS = 32
-"""At a time; more are closed unheard."""
+"""Concurrent connections; excess connections are closed."""
 IDLE_SECONDS = 75.0
-"""A connection that is silent for longer is closed: many scrapers come once a minute."""
+"""A connection that is idle for longer is closed. Many scrapers send a request once a minute."""
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each connection, of which there is a bounded number."""
+    """An HTTP server with one thread per connection and a bounded number of connections."""
 
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._room = threading.Semaphore(MAX_CONNECTIONS)
+        self._free_connections = threading.Semaphore(MAX_CONNECTIONS)
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
+        if self._free_connections.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -37,7 +37,7 @@ class _Server(ThreadingHTTPServer):
         try:
             super().finish_request(request, client_address)
         finally:
-            self._room.release()
+            self._free_connections.release()
 
 
 class HealthServer:
@@ -66,7 +66,7 @@ class HealthServer:
                 elif path == "/readyz":
                     self._json(503 if problem else 200, problem or {"status": "ready"})
                 else:
-                    self._json(404, {"detail": "there are /metrics, /healthz and /readyz"})
+                    self._json(404, {"detail": "unknown path: use /metrics, /healthz or /readyz"})
 
             def _json(self, status: int, body: dict[str, object]) -> None:
                 self._answer(status, "application/json", msgspec.json.encode(body) + b"\n")
@@ -79,20 +79,20 @@ class HealthServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Requests are not logged."""
+                """Do nothing: requests are not logged."""
 
         try:
             self._server = _Server((host, port), Handler)
         except OSError as error:
             raise RefusedError(
-                f"cannot serve metrics on {host}:{port}: {error.strerror}; choose another --metrics-port"
+                f"metrics cannot be served on {host}:{port}: {error.strerror}; choose another --metrics-port"
             ) from None
 
     @property
     def port(self) -> int:
-        """The port in use; a free one was chosen if 0 was asked for."""
+        """The port in use; if the requested port was 0, a free port that the system selected."""
         return int(self._server.server_address[1])
 
     def start(self) -> None:
-        """Serve from a thread of its own."""
+        """Serve requests in a separate thread."""
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()

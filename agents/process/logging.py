@@ -1,4 +1,4 @@
-"""What the worker writes to standard error: one JSON object a line, or text for people."""
+"""Logging of the worker to standard error, as one JSON object per line or as text."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from typing import Any
 
 import msgspec
 
+from streamguard.text import counted
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OURS = ("agents", "streamguard")
 _TEMPLATE = 200
 _MAX_TEMPLATES = 1000
 REPEAT_SECONDS = 10.0
-"""How long a message of the same template is kept back."""
+"""Time for which further messages of the same template are suppressed."""
 _SERVICE = re.compile(r"\[\^-*[^\]]*\]: ")
-"""Where Faust's service stands in its tree, before each of its messages."""
+"""Prefix of Faust's messages: the place of a service in Faust's tree of services."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and whatever `extra` gave."""
+    """Formats a record as one line of JSON: time, level, logger, message, and the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         milliseconds = int(record.msecs)
@@ -40,7 +42,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`12:00:01.250 warning streamguard.agents.task.store: message key=value`."""
+    """Formats a record as text: `12:00:01.250 warning streamguard.agents.task.store: message key=value`."""
 
     def format(self, record: logging.LogRecord) -> str:
         head = time.strftime("%H:%M:%S", time.localtime(record.created)) + f".{int(record.msecs):03d}"
@@ -50,7 +52,7 @@ class TextFormatter(logging.Formatter):
 
 
 class Repeats(logging.Filter):
-    """Lets other people's warnings pass once in a while: clients say the same of a missing broker many times a second.
+    """Limits repeated warnings of libraries: Kafka clients log a missing broker many times a second.
 
     Examples
     --------
@@ -59,27 +61,28 @@ class Repeats(logging.Filter):
     >>> warning = {"name": "aiokafka", "levelno": logging.WARNING, "msg": "no broker"}
     >>> records = [logging.makeLogRecord(warning) for _ in range(4)]
     >>> [repeats.filter(record) for record in records], records[3].getMessage()
-    ([True, False, False, True], 'no broker (and 2 like it)')
+    ([True, False, False, True], 'no broker (2 similar messages suppressed)')
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+        self._passed: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.partition(".")[0] in _OURS:
             return True
-        now, said = self._clock(), (record.name, str(record.msg)[:_TEMPLATE])
-        at, kept_back = self._said.get(said, (-math.inf, 0))
-        if now - at < REPEAT_SECONDS:
-            self._said[said] = at, kept_back + 1
+        now, template = self._clock(), (record.name, str(record.msg)[:_TEMPLATE])
+        passed_at, suppressed = self._passed.get(template, (-math.inf, 0))
+        if now - passed_at < REPEAT_SECONDS:
+            self._passed[template] = passed_at, suppressed + 1
             return False
-        if len(self._said) >= _MAX_TEMPLATES:
-            self._said.clear()
-        self._said[said] = now, 0
-        if kept_back:
-            record.msg, record.args = f"{record.getMessage()} (and {kept_back:,} like it)", ()
+        if len(self._passed) >= _MAX_TEMPLATES:
+            self._passed.clear()
+        self._passed[template] = now, 0
+        if suppressed:
+            similar = counted(suppressed, "similar message")
+            record.msg, record.args = f"{record.getMessage()} ({similar} suppressed)", ()
         return True
 
 
@@ -97,7 +100,7 @@ def configure(form: str, level: int = logging.INFO) -> None:
     form
         `json` or `text`.
     level
-        The least level of our own records; Faust's and aiokafka's are shown from warnings on.
+        Lowest level of StreamGuard's own records that is shown; for Faust and aiokafka it is WARNING.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(Repeats())
@@ -107,5 +110,5 @@ def configure(form: str, level: int = logging.INFO) -> None:
     root.setLevel(logging.WARNING)
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
-    # Its own message per fetch that failed; a broker that is down says so by other lines.
+    # The fetcher logs each failed fetch; a broker that is down is already visible from other messages.
     logging.getLogger("aiokafka.consumer.fetcher").setLevel(logging.CRITICAL)

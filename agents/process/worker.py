@@ -1,4 +1,4 @@
-"""One worker process from settings to exit code."""
+"""Runs one worker process, from its settings to its exit code."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ _log = logging.getLogger(__name__)
 
 
 def run(settings: Settings) -> int:
-    """Run a worker until SIGTERM or SIGINT; the exit code says how it ended (`streamguard.agents.errors`).
+    """Run a worker until SIGTERM or SIGINT, and return its exit code (`streamguard.errors`).
 
-    Everything that can be refused is refused before the group is joined, and the kernels are compiled: a
-    worker that joins has to be able to work.
+    The settings and topics are checked and the kernels are compiled before the worker joins its group: a worker that
+    joins must be able to fold.
     """
     memory_release.keep_whole()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Faust takes over there is nothing to save
+    # Until Faust takes over, there is no state to save.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        held = _lock(Path(settings.worker.data_dir))
+        lock_file = _lock(Path(settings.worker.data_dir))
         topics.require(settings)
         compile_fold()
         app = WorkerApp(settings)
@@ -44,45 +45,49 @@ def run(settings: Settings) -> int:
     except StreamGuardError as error:
         _log.critical("%s", error, extra={"exit_code": int(error.exit_code)})
         return error.exit_code
-    _export_room(Path(settings.worker.data_dir), app.memory)
+    _export_space(Path(settings.worker.data_dir), app.memory)
     health.start()
     app.model.start()
     _log.info(
-        "worker %s starts", settings.worker.app_id, extra={"metrics_port": health.port, "pid": os.getpid()}
+        "worker %s is starting",
+        settings.worker.app_id,
+        extra={"metrics_port": health.port, "pid": os.getpid()},
     )
     try:
         return _run_faust(app)
     finally:
         app.model.stop()
-        os.close(held)
+        os.close(lock_file)
 
 
 class _Process(faust.Worker):
-    """Faust's process: signals, and services stopped in order."""
+    """Faust's process: handles signals, and stops the services in order."""
 
     async def _sentinel_task(self) -> None:
-        """Nothing: mode sleeps for a second here, after everything has ended."""
+        """Do nothing: the original sleeps for one second after everything has ended."""
 
 
 def _run_faust(app: WorkerApp) -> int:
-    # Our logging, no banner, no capture of standard output.
+    # StreamGuard configures the logging; Faust must not print a banner or capture standard output.
     worker = _Process(app, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="WARN")
     worker.spinner = None
     try:
         worker.execute_from_commandline()
     except SystemExit as ended:
         if not ended.code:
-            _log.info("worker %s ended, all that it folded is saved", app.settings.worker.app_id)
+            _log.info(
+                "worker %s has ended; all folded events are in a checkpoint", app.settings.worker.app_id
+            )
             return 0
     return ExitCode.UNAVAILABLE
 
 
-def _export_room(directory: Path, memory: StoreMemory) -> None:
-    """Let gauges say, whenever they are asked, how full disk and RocksDB's memory are."""
+def _export_space(directory: Path, memory: StoreMemory) -> None:
+    """Set the gauges of the disk and of RocksDB's memory, which are read at each scrape."""
 
-    def disk(what: str) -> float:
+    def disk(field: str) -> float:
         try:
-            return float(getattr(shutil.disk_usage(directory), what))
+            return float(getattr(shutil.disk_usage(directory), field))
         except OSError:
             return math.nan
 
@@ -97,7 +102,10 @@ def _lock(directory: Path) -> int:
         return lock.acquire(directory / "LOCK")
     except BlockingIOError:
         raise RefusedError(
-            f"another worker uses the data directory {directory}; give each its own --data-dir"
+            f"another worker uses the data directory {directory}: give each worker its own --data-dir"
         ) from None
     except OSError as error:
-        raise RefusedError(f"cannot write to the data directory {directory}: {error.strerror}") from None
+        raise RefusedError(
+            f"the data directory {directory} cannot be written: {error.strerror}; change its owner or permissions, or "
+            "choose another --data-dir"
+        ) from None

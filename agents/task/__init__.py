@@ -1,1 +1,1 @@
-"""One partition from assignment to revocation: restore, fold, checkpoint, close."""
+"""The life of an assigned partition, from assignment to revocation: restore, fold, checkpoint and close."""

@@ -1,4 +1,4 @@
-"""One partition of the changelog: its owner writes it in transactions, others read what is committed."""
+"""Access to one partition of the changelog: its owner writes in transactions, readers see committed records only."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
 from streamguard.testing import failpoints
 
 BATCH_BYTES = 900_000
-"""Bytes of a record batch: below Kafka's default `max.message.bytes` (1,048,588) by more than its header."""
+"""Size of a record batch; with its header it stays below Kafka's default `max.message.bytes` (1,048,588)."""
 
 _log = logging.getLogger(__name__)
 
 
 class ChangelogWriter:
-    """The right to write one changelog partition.
+    """The exclusive right to write one changelog partition.
 
-    Kafka gives it to the last producer that registered under a transactional id. Registering aborts what a
-    former owner left open and makes every later write of that owner fail, so a worker that was stopped, lost
-    its partition and woke up cannot change the state behind the new owner's back.
+    Kafka assigns this right to the producer that registered last under a transactional id. The registration aborts
+    the open transaction of the previous owner, and every later write of that owner fails. So a worker that was
+    suspended, lost its partition and then continued cannot change the state of the new owner.
     """
 
     def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
@@ -37,7 +37,7 @@ class ChangelogWriter:
 
     @classmethod
     async def fence(cls, brokers: Brokers, app_id: str, topic: str, partition: int) -> ChangelogWriter:
-        """Become the owner; returns when no transaction of a former owner is open any more."""
+        """Become the owner; returns when no transaction of a previous owner is open any more."""
         producer = AIOKafkaProducer(
             **brokers.aiokafka(),
             client_id=f"{app_id}-changelog-{partition}",
@@ -61,12 +61,12 @@ class ChangelogWriter:
         Returns
         -------
         int
-            The changelog offset behind the last change.
+            The changelog offset after the last change.
 
         Raises
         ------
         FencedError
-            If another worker has become the owner; nothing of the transaction is visible to anybody.
+            If another process has become the owner; no reader sees any change of the transaction.
         """
         try:
             await self._producer.begin_transaction()
@@ -77,8 +77,9 @@ class ChangelogWriter:
             await self._producer.commit_transaction()
         except (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping):
             raise FencedError(
-                f"partition {self.partition} was taken over, by another worker or to forget a user (`streamguard "
-                f"forget`): the broker refused this worker's transaction on {self.topic}, nothing of it is visible"
+                f"partition {self.partition} was taken over by another worker, or by `streamguard forget` to delete a "
+                f"user: the broker rejected this worker's transaction on {self.topic}, and no reader sees any of its "
+                "records; start this worker again"
             ) from None
         failpoints.reach("transaction-committed")
         offset, count = acknowledged[-1]
@@ -99,18 +100,18 @@ class ChangelogWriter:
         return await self._producer.send_batch(batch, self.topic, partition=self.partition), count
 
     async def close(self) -> None:
-        """Disconnect; ownership ends when the next owner registers."""
+        """Disconnect. Ownership ends when the next owner registers."""
         await _stop(self._producer)
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    # A fenced producer's stop waits for batches that it will never send.
+    # Stopping a fenced producer waits for batches that it can never send.
     with contextlib.suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(producer.stop(), 5.0)
 
 
 class CommittedReader:
-    """A short-lived consumer outside any group: committed records, and where logs start and end."""
+    """A short-lived consumer without a group: reads committed records and the first and last offsets of logs."""
 
     def __init__(self, brokers: Brokers, topic: str, partition: int) -> None:
         self._tp = TopicPartition(topic, partition)
@@ -137,17 +138,17 @@ class CommittedReader:
         await self._consumer.stop()
 
     async def bounds(self, topic: str | None = None) -> tuple[int, int]:
-        """First offset kept and end of what is committed; of the same partition of `topic`, if given."""
+        """First retained offset, and end of the committed records; of the same partition of `topic`, if given."""
         tp = TopicPartition(topic, self._tp.partition) if topic else self._tp
         start = await self._consumer.beginning_offsets([tp])
         end = await self._consumer.end_offsets([tp])
         return int(start[tp]), int(end[tp])
 
     async def batches(self, position: int, end: int) -> AsyncIterator[tuple[list[Change], int]]:
-        """Yield (changes, position behind them) from `position` on until the *position* reaches `end`.
+        """Yield (changes, next position) from `position` until the *position* reaches `end`.
 
-        Not until the last record does: an aborted transaction or a commit marker at the end of the log takes
-        an offset that no reader ever sees.
+        The last record need not reach `end`: a commit marker or an aborted transaction at the end of the log occupies
+        offsets that no reader sees.
         """
         self._consumer.seek(self._tp, position)
         while position < end:

@@ -1,4 +1,4 @@
-"""How a partition's state becomes durable: one Kafka transaction, then one RocksDB write."""
+"""Makes the state of a partition durable: one Kafka transaction, then one RocksDB write."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Change = tuple[bytes, bytes]
 
 
 class Checkpointer:
-    """Saves snapshots of one partition's state, one at a time.
+    """Saves snapshots of the state of one partition, one at a time.
 
-    A snapshot is taken between two chunks and saved while the next ones are folded. Until it is on disk its
-    values are read from here: the state may have dropped them from memory already.
+    A snapshot is taken between two chunks and saved while the next chunks are folded. Until it is on disk, its values
+    are read from the checkpointer, because the state may already have dropped them from memory.
 
     Parameters
     ----------
     store
-        The local copy; also an attribute.
+        The local copy of the state; also an attribute.
     writer
-        The right to write the changelog.
+        Writes the changelog partition.
     changelog_id
         Kafka's id of the changelog topic.
     """
@@ -37,7 +37,7 @@ class Checkpointer:
         self._saving: dict[bytes, bytes] = {}
 
     def read(self, keys: list[bytes]) -> list[bytes | None]:
-        """Values as of the last snapshot."""
+        """Read values as of the last snapshot."""
         values = self.store.get_many(keys)
         if self._saving:
             saving = self._saving
@@ -50,10 +50,10 @@ class Checkpointer:
         Parameters
         ----------
         changes
-            All that differs from the last snapshot.
+            Every value that differs from the previous snapshot.
         published
-            Done when every incident and dead letter of the events in the snapshot is acknowledged; awaited
-            first, because a restart continues behind these events.
+            Futures that are done when Kafka has acknowledged the incidents and dead letters of all events in the
+            snapshot. They are awaited first, because a restart continues after these events.
         """
         started = time.perf_counter()
         failpoints.reach("checkpoint-begun")
@@ -72,6 +72,6 @@ class Checkpointer:
         CHECKPOINT_RECORDS.inc(len(changes))
 
     async def close(self) -> None:
-        """Let go of the local copy and of the changelog."""
+        """Close the local copy and the writer of the changelog."""
         self.store.close()
         await self._writer.close()

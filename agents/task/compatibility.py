@@ -1,4 +1,4 @@
-"""Whether stored state and its topics still belong together; if not, the worker refuses to go on."""
+"""Checks that the stored state and its topics still belong together; if they do not, the worker ends."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from streamguard.agents.task.store import RESERVED, Local
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
+from streamguard.text import counted
 
 SOURCE = RESERVED + b"source"
-"""Changelog key of `Source`: it survives the loss of the local directory."""
+"""Changelog key of `Source`; the changelog keeps it when the local directory is lost."""
 
-ANEW = (
+START_OVER = (
     "set another worker.app_id, run `streamguard topics create` and start the workers: "
-    "they learn again from the first event that is kept"
+    "they learn again from the first event that Kafka still has"
 )
-"""The remedy that is always there."""
+"""The remedy that is always possible."""
 
 
 class Source(msgspec.Struct, frozen=True):
-    """The topic whose events are in the state."""
+    """The topic whose events are folded into the state."""
 
     topic: str
     id: str
@@ -32,7 +33,7 @@ class Source(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics a worker lives on, with Kafka's ids for them, looked up once per assignment."""
+    """Events topic and changelog of a worker with Kafka's ids, looked up once per assignment."""
 
     source: Source
     changelog: str
@@ -40,7 +41,7 @@ class Topics:
 
     @classmethod
     async def describe(cls, settings: Settings) -> Topics:
-        """Ask Kafka; a topic that has another number of partitions by now is refused."""
+        """Read the topics from Kafka, and check them if the number of partitions has changed."""
         source, changelog = (topics.names(settings)[role] for role in ("events", "changelog"))
         described = await asyncio.to_thread(_describe, Brokers.of(settings), [source, changelog])
         if any(count != settings.kafka.partitions for _, count in described.values()):
@@ -49,7 +50,7 @@ class Topics:
 
 
 def _describe(brokers: Brokers, topics: list[str]) -> dict[str, tuple[str, int]]:
-    """(Kafka's id, number of partitions) of each topic: one that is deleted and made again gets another id."""
+    """(Kafka's id, number of partitions) of each topic; a topic that is deleted and created again has another id."""
     from confluent_kafka import TopicCollection
     from confluent_kafka.admin import AdminClient
 
@@ -60,34 +61,37 @@ def _describe(brokers: Brokers, topics: list[str]) -> dict[str, tuple[str, int]]
 
 
 async def committed_offset(brokers: Brokers, group: str, topic: str, partition: int) -> int | None:
-    """The offset that a group has committed; None without one."""
+    """Offset that a group has committed for a partition, or None."""
     return await asyncio.to_thread(_committed_offset, brokers, group, topic, partition)
 
 
 def _committed_offset(brokers: Brokers, group: str, topic: str, partition: int) -> int | None:
     from confluent_kafka import Consumer, TopicPartition
 
-    # Not the admin client's question for it: librdkafka 2.16 crashes if the group's coordinator is not there yet.
+    # The admin client could read this offset, too, but librdkafka 2.16 crashes if the group has no coordinator yet.
     consumer = Consumer(brokers.librdkafka() | {"group.id": group})
     try:
         (found,) = consumer.committed([TopicPartition(topic, partition)], timeout=30)
     finally:
         consumer.close()
     if found.error is not None:
-        raise RuntimeError(f"Kafka does not say what the group {group} has committed: {found.error}")
+        raise RuntimeError(
+            f"the committed offset of the group {group} for partition {partition} of {topic} cannot be read: "
+            f"{found.error}"
+        )
     return int(found.offset) if found.offset >= 0 else None
 
 
 def check_unlearned(source: str, changelog: str, partition: int, group: str, committed: int | None) -> None:
-    """See that a partition without any state is one that was never learned.
+    """Check that a partition without any state has never been learned.
 
-    Workers commit an offset to their group only when a checkpoint of it is in the changelog. So an offset without
-    a changelog means that the changelog was lost, and not that this is the first start.
+    Workers commit an offset to their group only when its checkpoint is in the changelog. A committed offset without a
+    changelog therefore means that the changelog was lost, not that this is the first start.
 
     Raises
     ------
     RefusedError
-        If the group has been further than the state, which is nowhere.
+        If the group has committed an offset, although no state exists.
 
     Examples
     --------
@@ -95,25 +99,25 @@ def check_unlearned(source: str, changelog: str, partition: int, group: str, com
     """
     if committed:
         raise RefusedError(
-            f"there is no state for partition {partition} of {source}, neither here nor in the changelog "
-            f"{changelog}, but the group {group} has committed offset {committed}: the changelog was deleted "
-            f"and made again; restore it, or, to start over, {ANEW}. To start over under the same app_id, "
-            f"stop all workers and run `kafka-consumer-groups.sh --bootstrap-server HOST:PORT --delete-offsets "
-            f"--group {group} --topic {source}`"
+            f"no state of partition {partition} of {source} exists in the data directory or in the changelog "
+            f"{changelog}, but the group {group} has committed offset {committed}: the changelog was deleted and "
+            f"created again; restore it, or, to start over, {START_OVER}. To start over under the same app_id, stop "
+            f"all workers and run `kafka-consumer-groups.sh --bootstrap-server HOST:PORT --delete-offsets --group "
+            f"{group} --topic {source}`"
         )
 
 
 def check_changelog(
     topic: str, partition: int, topic_id: str, start: int, end: int, local: Local | None
 ) -> int:
-    """The changelog offset to read from.
+    """Return the changelog offset from which to read.
 
     Parameters
     ----------
     start, end
-        First offset kept, end of the committed records.
+        First retained offset, and end of the committed records.
     local
-        What the local copy says of itself; None without one.
+        Metadata of the local copy; None without one.
 
     Raises
     ------
@@ -125,24 +129,24 @@ def check_changelog(
     >>> check_changelog("state", 0, "a", 0, 90, Local("a", 70))
     70
     """
-    remedy = f"to start over, {ANEW}"
+    remedy = f"to start over, {START_OVER}"
     if local is not None and local.changelog_id != topic_id:
         raise RefusedError(
-            f"the changelog {topic} was deleted and made again (id {local.changelog_id}, now {topic_id}) "
-            f"while the local state of partition {partition} had read it up to offset {local.position}; "
-            f"if all of that Kafka is new, delete the worker's data directory; else, {remedy}"
+            f"the changelog {topic} was deleted and created again (id {local.changelog_id}, now {topic_id}) after "
+            f"the local state of partition {partition} had read it up to offset {local.position}; if the whole "
+            f"Kafka cluster is new, delete the worker's data directory; otherwise, {remedy}"
         )
     position = local.position if local is not None else 0
     where = f"partition {partition} of the changelog {topic}"
     if position > end:
         raise RefusedError(
-            f"{where} ends at offset {end}, but the local state has "
-            f"read it up to {position}: committed records were lost; {remedy}"
+            f"{where} ends at offset {end}, but the local state has read it up to {position}: committed records "
+            f"were lost; {remedy}"
         )
     if position < start:
         raise RefusedError(
-            f"{where} starts at offset {start}, but the local state has read it up to {position}: records "
-            f"between were deleted (cleanup.policy has to be `compact`); {remedy}"
+            f"{where} starts at offset {start}, but the local state has read it up to {position}: the records "
+            f"between these offsets were deleted (cleanup.policy must be `compact`); {remedy}"
         )
     return position
 
@@ -150,21 +154,21 @@ def check_changelog(
 def check_source(
     source: Source, partition: int, start: int, end: int, stored: Source | None, next_offset: int | None
 ) -> int:
-    """The source offset to go on from.
+    """Return the source offset from which to continue.
 
     Parameters
     ----------
     source, stored
-        The topic as it is now, and as the state remembers it (None before the first checkpoint).
+        The topic as it is now, and as the state stores it (None before the first checkpoint).
     start, end
-        First offset kept, end of the committed records.
+        First retained offset, and end of the committed records.
     next_offset
         The first offset that is not in the state.
 
     Raises
     ------
     RefusedError
-        If the topic is another one, or has lost events that were not read, or lacks events that were.
+        If the topic is a different one, has lost events that were not read yet, or lacks events that were read.
 
     Examples
     --------
@@ -175,26 +179,28 @@ def check_source(
         return start
     topic = source.topic
     where = f"partition {partition} of {topic}"
-    stands = f"its state stands at offset {next_offset}"
-    remedy = f"to start over, {ANEW}"
+    state_offset = f"its state has reached offset {next_offset}"
+    remedy = f"to start over, {START_OVER}"
     if stored is not None and stored != source:
-        what = (
-            f"was deleted and made again (id {stored.id}, now {source.id})"
-            if stored.topic == topic
+        recreated = stored.topic == topic
+        problem = (
+            f"was deleted and created again (id {stored.id}, now {source.id})"
+            if recreated
             else f"is not the topic of the stored state ({stored.topic})"
         )
+        correction = "" if recreated else f"set kafka.events_topic to {stored.topic}, or, "
         raise RefusedError(
-            f"the topic {topic} {what}; for partition {partition}, {stands} of the old one, the new one has "
-            f"offsets {start} to {end}; {remedy}"
+            f"the topic {topic} {problem}; of partition {partition}, the state has reached offset {next_offset} of "
+            f"the old topic, and the new topic has offsets {start} to {end}; {correction}{remedy}"
         )
     if end < next_offset:
         raise RefusedError(
-            f"{where} ends at offset {end}, but {stands}: events that were scored are gone from the topic "
-            f"(was it truncated or restored?); {remedy}"
+            f"{where} ends at offset {end}, but {state_offset}: events that were scored are no longer in the topic; "
+            f"find out whether it was truncated or restored from a backup; {remedy}"
         )
     if start > next_offset:
         raise RefusedError(
-            f"{where} starts at offset {start}, but {stands}: {start - next_offset} offsets expired before "
-            f"they were read (raise retention.ms); {remedy}"
+            f"{where} starts at offset {start}, but {state_offset}: {counted(start - next_offset, 'offset')} expired "
+            f"before they were read; {remedy}, and raise the topic's retention.ms so that it does not happen again"
         )
     return next_offset

@@ -1,4 +1,4 @@
-"""Forgets a user: their profile is deleted from the changelog, from where every copy learns that it is gone."""
+"""Forgets a user: deletes the user's profile from the changelog, through which the deletion reaches every copy."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _ATTEMPTS = 3
 
 
 async def erase(settings: Settings, user: str) -> list[int]:
-    """Delete a user's profile wherever it is.
+    """Delete the profile of a user from every partition that has one.
 
-    All partitions are looked through, because nothing makes senders put a user's events into one. Who owns a
-    partition with a profile is fenced: what it has in memory and has not saved is lost with it, and its successor
-    folds those events again, onto a state without the profile.
+    All partitions are searched, because senders are not forced to send all events of a user to one partition. The
+    worker that owns a partition with a profile is fenced: it loses the changes in memory that are not saved yet, and
+    the next owner folds those events again into a state without the profile.
 
     Returns
     -------
     list of int
-        Partitions that had one.
+        Partitions that had a profile.
 
     Raises
     ------
-    RefusedError
-        If the topics are not those of the settings.
+    TopicsMismatchError
+        If the topics differ from the settings.
     FencedError
         If a partition changes owners faster than it can be written.
     """
@@ -44,14 +44,14 @@ async def erase(settings: Settings, user: str) -> list[int]:
 
 
 async def _has(brokers: Brokers, changelog: str, partition: int, key: bytes) -> bool:
-    there = False
+    present = False
     async with CommittedReader(brokers, changelog, partition) as reader:
         start, end = await reader.bounds()
         async for changes, _ in reader.batches(start, end):
             for changed, value in changes:
                 if changed == key:
-                    there = value is not None
-    return there
+                    present = value is not None
+    return present
 
 
 async def _delete(brokers: Brokers, app_id: str, changelog: str, partition: int, key: bytes) -> None:

@@ -1,4 +1,4 @@
-"""How long the oldest record of a partition waits to be folded."""
+"""Time for which the oldest record of a partition has been waiting to be folded."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 
 class PartitionLag:
-    """What a partition's records say of their age, told by those who hand them out, fold them and watch the log.
+    """Age of the oldest waiting record, computed from the chunks fetched, the chunks folded and the end of the log.
 
     Parameters
     ----------
     clock
-        Epoch seconds.
+        Returns seconds since the Unix epoch.
 
     Examples
     --------
@@ -33,23 +33,27 @@ class PartitionLag:
         self._behind: tuple[int, float] | None = None
 
     def fetched(self, end: int, oldest_ms: int) -> None:
-        """A chunk that ends before offset `end` waits to be folded; its first record is of this time."""
+        """Record a chunk that waits to be folded: it ends before offset `end`, its first record has this timestamp."""
         self._fetched.append((end, oldest_ms))
 
     def processed(self, end: int) -> None:
-        """All before this offset is folded."""
+        """Record that everything before offset `end` is folded."""
         while self._fetched and self._fetched[0][0] <= end:
             self._fetched.popleft()
 
     def observed(self, position: int, log_end: int) -> None:
-        """The log goes on to `log_end`, and is fetched up to `position`: of what lies between no time is known yet."""
+        """Record that the log is fetched up to `position` and ends at `log_end`.
+
+        The timestamps of the records between them are not known yet, so their age counts from the first observation
+        at this position.
+        """
         if log_end <= position:
             self._behind = None
         elif self._behind is None or self._behind[0] != position:
             self._behind = (position, self._clock())
 
     def seconds(self) -> float:
-        """Age of the oldest record that waits; 0 if none does. May be asked from any thread."""
+        """Age of the oldest waiting record, or 0 if none waits. May be called from any thread."""
         try:
             since = self._fetched[0][1] / 1000
         except IndexError:

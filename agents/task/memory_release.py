@@ -1,7 +1,7 @@
-"""Memory goes back to the system when partitions are closed, and not when Python and glibc come to it.
+"""Returns memory to the system when partitions are closed, instead of waiting for Python's collector and for malloc.
 
-A closed partition is in reference cycles: its profiles stay until the next full collection, which is far. And what is
-freed leaves holes in glibc's heap. On other C libraries holes stay.
+A closed partition is part of reference cycles, so its profiles stay in memory until the next full collection, which
+may be far away. Freed memory then leaves holes in the heap; glibc can return them, other C libraries keep them.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ import ctypes
 import gc
 
 LARGE = 512 << 10
-"""Bytes from which memory is taken from the system and given back by itself. Unless told, glibc raises this to 32 MB
-as soon as something large is freed, and cuts partitions out of the heap from then on."""
+"""Size in bytes from which glibc maps each allocation separately and returns it to the system when it is freed. Without
+this setting, glibc raises the threshold to as much as 32 MB when a large block is freed, and then takes the memory of
+partitions from the heap."""
 
 _M_MMAP_THRESHOLD = -3
 
 
 def keep_whole() -> None:
-    """Keep large memory out of the heap from now on."""
+    """Keep large allocations out of the heap from now on."""
     if (mallopt := _function("mallopt")) is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE)
 
 
 def give_back() -> None:
-    """Collect what nobody has any more, and give free pages back; all threads stand still meanwhile."""
+    """Collect unreachable objects and return free pages to the system; all other threads wait until it is done."""
     gc.collect()
     if (malloc_trim := _function("malloc_trim")) is not None:
         malloc_trim(0)

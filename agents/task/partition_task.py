@@ -1,4 +1,4 @@
-"""One assigned partition: fold its chunks, save its state, give it up."""
+"""One assigned partition: folds its chunks, saves its state in checkpoints, and closes it."""
 
 from __future__ import annotations
 
@@ -28,60 +28,66 @@ if TYPE_CHECKING:
     from aiokafka.structs import ConsumerRecord
 
 SAVE_LIMIT_SECONDS = 45.0
-"""Within this a partition has to be saved when it is taken away; the group waits for its members for 60 s."""
+"""Time limit for the checkpoint of a revoked partition; the group waits for its members for 60 s."""
 
 
 class ChunkOrderError(StreamGuardError):
-    """Records would be skipped or folded twice: a defect in the transport, caught before it does harm."""
+    """A chunk does not continue the previous one; folding it would skip records or fold them twice.
+
+    The cause is a defect in the consumer. The error ends the worker before the chunk changes the state.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Consecutive records of one partition, cut for the `PartitionTask` that was open when they were fetched.
 
-    Transaction markers and aborted records take offsets, but are no records: there may be gaps before the first
-    record and behind the last, and a chunk without records.
+    Transaction markers and aborted records occupy offsets, but are not delivered. So there may be gaps before the
+    first record and after the last one, and a chunk may have no records.
     """
 
     partition: PartitionTask
     start: int
-    """Where the chunk before ended."""
+    """End of the previous chunk."""
     end: int
+    """First offset after this chunk."""
     records: list[ConsumerRecord]
 
 
 class PartitionTask:
-    """A partition between assignment and revocation. Made by `streamguard.agents.task.restore`; never reused after `close`.
+    """A partition between assignment and revocation.
+
+    `streamguard.agents.task.restore` creates it. It is never reused after `close`.
 
     Parameters
     ----------
     settings
-        When to save.
+        Interval and size of checkpoints.
     publisher
-        Is told what a chunk came to.
+        Publishes the incidents and dead letters of each chunk.
     checkpointer
         Saves the state; it is closed with the partition.
     state
-        As recovered.
+        The restored state.
     start
         First offset that is not in the state.
     unsaved_source
-        Goes into the first checkpoint; None if it was in an earlier one.
+        Saved in the first checkpoint; None if an earlier checkpoint contains it.
 
     Attributes
     ----------
     number
-        The partition.
-    folded
-        First offset not yet folded.
-    handed
-        First offset not yet handed out to the agent.
-    saved
+        The partition's number.
+    processed_offset
+        First offset that is not folded yet.
+    fetched_offset
+        First offset that is not fetched yet.
+    checkpointed_offset
         First offset that is not in the last durable checkpoint; None before the first one.
     closed
-        No chunk is folded any more.
-    waiting
-        The age of what is not folded yet.
+        Whether the partition folds no more chunks.
+    lag
+        Age of the oldest record that is not folded yet.
     """
 
     def __init__(
@@ -105,8 +111,8 @@ class PartitionTask:
         self.closed = False
         self.lag = PartitionLag()
         self._events = metrics.EVENTS.labels(self.number)
-        self._flagged = metrics.ALERTED_EVENTS.labels(self.number)
-        self._found = state.found
+        self._alerted = metrics.ALERTED_EVENTS.labels(self.number)
+        self._profile_lookups = state.profile_lookups
         self._unsaved = 0
         self._published: list[asyncio.Future[None]] = []
         self._save_lock = asyncio.Lock()
@@ -114,9 +120,10 @@ class PartitionTask:
         self._timer: asyncio.Task[None] | None = None
 
     def cut(self, records: list[ConsumerRecord], position: int, size: int) -> list[Chunk]:
-        """Cut fetched records into chunks of at most `size`, linked end to start; the last ends at `position`.
+        """Cut fetched records into chunks of at most `size` records; each chunk starts where the previous one ends.
 
-        Not at its last record + 1: when the markers behind that expire too, nothing is lost.
+        The last chunk ends at `position` instead of after its last record. So the state also passes the transaction
+        markers in between, and their expiry does not look like a loss of events.
         """
         chunks = []
         for i in range(0, len(records), size):
@@ -131,7 +138,7 @@ class PartitionTask:
         return chunks
 
     def fold(self, chunk: Chunk, forest: Forest | None) -> Folded | None:
-        """Fold one chunk and publish what it came to. Nothing is awaited: a chunk is in the state or is not.
+        """Fold one chunk and publish its results, without awaiting: a chunk is folded completely or not at all.
 
         Returns
         -------
@@ -141,16 +148,17 @@ class PartitionTask:
         Raises
         ------
         ChunkOrderError
-            If the chunk does not continue what was folded last.
+            If the chunk does not continue the last folded one.
         RefusedError
-            If a stored profile was written by another version.
+            If a stored profile has the layout of another version.
         """
         records = chunk.records
         first, last = (records[0].offset, records[-1].offset) if records else (chunk.start, chunk.start)
         if not self.processed_offset == chunk.start <= first <= last <= chunk.end:
             raise ChunkOrderError(
-                f"partition {self.number} stands at offset {self.processed_offset}, but was handed a chunk that "
-                f"goes from {chunk.start} to {chunk.end} with offsets {first} to {last}"
+                f"partition {self.number} has processed offsets up to {self.processed_offset}, but received a chunk "
+                f"from {chunk.start} to {chunk.end} with record offsets {first} to {last}; this is a defect in "
+                "StreamGuard: start the worker again, which continues from the last checkpoint, and report this message"
             )
         if not records:
             self.processed_offset = self.state.next_offset = chunk.end
@@ -173,15 +181,15 @@ class PartitionTask:
         metrics.EVENT_TO_VERDICT_SECONDS.observe(max(0.0, time.time() - records[0].timestamp / 1000))
         metrics.CHUNK_EVENTS.observe(len(records))
         self._events.inc(folded.count)
-        self._flagged.inc(int(np.count_nonzero(folded.kind)))
+        self._alerted.inc(int(np.count_nonzero(folded.kind)))
         if self._unsaved >= self._settings.worker.checkpoint_events:
             self._save_soon.set()
         return folded
 
-    def newly_found(self) -> dict[str, int]:
-        """`PartitionState.found` since this was asked last."""
-        before, self._found = self._found, self.state.found
-        return {where: count - before[where] for where, count in self._found.items()}
+    def new_profile_lookups(self) -> dict[str, int]:
+        """Profile lookups since the previous call, by place (`PartitionState.profile_lookups`)."""
+        before, self._profile_lookups = self._profile_lookups, self.state.profile_lookups
+        return {place: count - before[place] for place, count in self._profile_lookups.items()}
 
     @property
     def unsaved(self) -> bool:
@@ -189,15 +197,15 @@ class PartitionTask:
         return self.state.next_offset != self.checkpointed_offset
 
     async def make_room(self) -> None:
-        """Save now if the next chunk may find no room."""
+        """Save a checkpoint now if the next chunk might not fit in memory, or if too many events are unsaved."""
         if self.state.full or self._unsaved >= 2 * self._settings.worker.checkpoint_events:
             await self.checkpoint()
 
     async def checkpoint(self) -> None:
-        """Save everything that was folded until now; further chunks may be folded meanwhile.
+        """Save everything that is folded now; further chunks may be folded during the save.
 
-        The work is a task of its own: a caller that is cancelled half-way, as an agent is when the worker
-        stops, must not leave a snapshot taken but unsaved.
+        The work runs in a separate task: the agent, for example, is cancelled when the worker stops, and a cancelled
+        caller must not leave a snapshot that is taken but not saved.
         """
         await asyncio.shield(asyncio.get_running_loop().create_task(self._checkpoint()))
 
@@ -215,16 +223,16 @@ class PartitionTask:
                 published, self._published = self._published, []
                 self._unsaved = 0
                 self._save_soon.clear()
-                # From here on the state may forget these values, so they have to be readable from the
-                # checkpointer before anything else runs: `save` holds them before it first waits.
+                # From here on the state may drop these values, so they must be readable from the checkpointer before
+                # any other code runs: `save` stores them before its first await.
                 self.state.clean()
                 await self._checkpointer.save(changes, published)
                 self.checkpointed_offset = reached
-        except Exception as error:  # noqa: BLE001 - a checkpoint that failed half-way is not to be lived with
+        except Exception as error:  # noqa: BLE001 - the worker must not continue after an incomplete checkpoint
             end(error)
 
     def save_regularly(self) -> None:
-        """Save from now on whenever an interval is over, or many events are unsaved."""
+        """Start to save a checkpoint after each interval, and earlier if many events are unsaved."""
         self._timer = asyncio.get_running_loop().create_task(self._save_at_intervals())
 
     async def _save_at_intervals(self) -> None:
@@ -235,7 +243,7 @@ class PartitionTask:
             await self.checkpoint()
 
     async def close(self) -> None:
-        """Fold nothing more, save, and let go of everything. The state is then whole for the next owner."""
+        """Stop folding, save a checkpoint and release all resources; the next owner then finds the complete state."""
         self.closed = True
         async with asyncio.timeout(SAVE_LIMIT_SECONDS):
             await self.checkpoint()

@@ -1,4 +1,4 @@
-"""From a number that the group has assigned to a partition that can fold: nobody else writes it, nothing is missing."""
+"""Restores an assigned partition: fences other writers, completes the local state, and finds the source offset."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ from streamguard.state.partition import PartitionState
 from streamguard.testing import failpoints
 
 COPY_MS = DELETION_MS - 86_400_000
-"""A local copy that has been behind for longer may have missed that a user was forgotten; a day is for clocks."""
+"""Age from which a local copy is discarded, because it may have missed the deletion of a user. It is one day shorter
+than the changelog keeps deletions, to allow for clocks that differ."""
 
 _log = logging.getLogger(__name__)
 
 
-async def recover(
+async def restore(
     number: int,
     settings: Settings,
     topics: Topics,
@@ -45,21 +46,29 @@ async def recover(
     publisher: Publisher,
     resident: int,
 ) -> PartitionTask:
-    """Fence former owners, bring the local copy up to date, and find where to go on in the source.
+    """Fence previous owners, bring the local copy up to date, and find the source offset from which to continue.
 
-    Fencing comes first: only when nobody else can commit does "the end of the changelog" mean anything.
+    Fencing comes first: the end of the changelog is only final when no other process can commit.
 
     Parameters
     ----------
     number
-        The partition.
+        The partition's number.
+    settings
+        Brokers, data directory, application id and detection.
+    topics
+        Events topic and changelog.
+    memory
+        Memory shared by all state stores of the worker.
+    publisher
+        Publishes the partition's incidents and dead letters.
     resident
-        Profiles held in memory at the most.
+        Maximum number of profiles in memory.
 
     Raises
     ------
     RefusedError
-        If stored state and topics do not fit together.
+        If the stored state and the topics do not belong together.
     """
     started = time.perf_counter()
     brokers, app_id = Brokers.of(settings), settings.worker.app_id
@@ -98,7 +107,7 @@ async def recover(
     failpoints.reach("recovery-done")
     metrics.RECOVERED_RECORDS.inc(records)
     _log.info(
-        "partition %d recovered",
+        "the state of partition %d is restored",
         number,
         extra={"records": records, "offset": start, "seconds": round(time.perf_counter() - started, 3)},
     )
@@ -107,16 +116,20 @@ async def recover(
 
 
 def _open(path: Path, number: int, memory: StoreMemory) -> StateStore:
-    """The local copy; an empty one if it is too old."""
+    """Open the local copy; replace it by an empty one if it is too old."""
     store = StateStore(path, memory)
     if store.local is None or now_ms() - store.local.complete_ms <= COPY_MS:
         return store
-    _log.info("partition %d: the copy here is older than deletions are kept: it is read anew", number)
+    _log.info(
+        "the local state of partition %d is so old that it may have missed the deletion of a user: the worker reads "
+        "the whole changelog again",
+        number,
+    )
     return store.emptied()
 
 
 async def _catch_up(store: StateStore, reader: CommittedReader, topics: Topics, number: int) -> int:
-    """Read what the local copy lacks of the changelog; how many records that were."""
+    """Write the missing records of the changelog to the local copy, and return their number."""
     began, count = now_ms(), 0
     start, end = await reader.bounds()
     position = check_changelog(topics.changelog, number, topics.changelog_id, start, end, store.local)

@@ -1,9 +1,9 @@
-"""Where one partition's state lies on disk: a RocksDB that knows up to where it has read its changelog.
+"""The state store of one partition: a RocksDB database that also stores the changelog offset it has reached.
 
-Not a `faust.Table`. Faust's recovery compares offsets with the end of the log and never ends when the last
-offsets are transaction markers; it reads uncommitted records; it leaves RocksDB open when a partition is
-revoked; and its tables count an event twice after a crash, because a record and the source offset it stands
-for are not one write.
+It replaces `faust.Table`, which has four defects here. Faust's recovery compares offsets with the end of the log and
+never ends when the last offsets are transaction markers. It reads uncommitted records. It leaves RocksDB open when a
+partition is revoked. And after a crash its tables count an event twice, because a record and its source offset are
+not written together.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ Change = tuple[bytes, bytes | None]
 """A key and its value; None deletes it."""
 
 RESERVED = b"\x00"
-"""First byte of the keys that are not the state's: `LOCAL` and `streamguard.agents.task.compatibility.SOURCE`."""
+"""First byte of keys that do not belong to the state: `LOCAL` and `streamguard.agents.task.compatibility.SOURCE`."""
 
 LOCAL = RESERVED + b"local"
-"""Key of `Local`; written in the same batch as what it describes, and never sent to the changelog."""
+"""Key of `Local`, which is written in one batch with the changes that it describes, and never sent to the changelog."""
 
 
 class Local(msgspec.Struct, frozen=True):
-    """Up to where this RocksDB is a copy of its changelog partition."""
+    """How far this RocksDB database is a copy of its changelog partition."""
 
     changelog_id: str
-    """Kafka's id of the changelog topic; a topic made again under the same name has another one."""
+    """Kafka's id of the changelog topic; a topic that is created again under the same name has another id."""
     position: int
-    """The first changelog offset that is not in here."""
+    """First changelog offset that is not in this database."""
     complete_ms: int = 0
-    """When it was last known to lack nothing of the changelog (Unix time); 0 while it never was."""
+    """Last time at which the database contained the whole changelog (Unix time in ms); 0 if it never did."""
 
 
 def now_ms() -> int:
-    """This machine's clock, as Unix time."""
+    """Unix time of this machine's clock, in milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 class StoreMemory:
-    """StoreMemory of all tables of a worker: one block cache and one limit for what is not yet flushed.
+    """Memory that all state stores of a worker share: one block cache, and one limit for unflushed writes.
 
     Parameters
     ----------
     cache
-        Bytes of the block cache shared by all tables, indices and filters included. What is not yet flushed may take
-        half as much again; it has its own account, lest a checkpoint push the indices out.
+        Size in bytes of the shared block cache, which also holds indices and filters. Unflushed writes may take
+        another half of this size. They have a separate limit, so that a checkpoint does not evict the indices.
     """
 
     def __init__(self, cache: int) -> None:
@@ -69,7 +69,7 @@ def _options(memory: StoreMemory) -> rocksdict.Options:
     options.set_write_buffer_size(8 << 20)
     options.set_max_write_buffer_number(2)
     options.set_write_buffer_manager(memory.writes)
-    options.set_compression_type(rocksdict.DBCompressionType.none())  # values come compressed
+    options.set_compression_type(rocksdict.DBCompressionType.none())  # values are compressed already
     options.set_max_background_jobs(2)
     options.set_max_open_files(128)
     options.set_keep_log_file_num(2)
@@ -84,16 +84,16 @@ def _options(memory: StoreMemory) -> rocksdict.Options:
 class StateStore:
     """The stored state of one partition.
 
-    The write-ahead log is off: the changelog is the log. What a crash loses from memory is a suffix of whole
-    batches, and each batch carries the changelog position it reaches, so the position on disk always fits the
-    data on disk and the rest is read again.
+    RocksDB's write-ahead log is off, because the changelog serves as the log. A crash loses the last batches from
+    memory, each of them as a whole. Every batch contains the changelog position that it reaches, so the position on
+    disk always matches the data on disk, and the rest is read from the changelog again.
 
     Parameters
     ----------
     path
-        Directory of this partition's RocksDB.
+        Directory of this partition's RocksDB database.
     memory
-        Shared by all tables of the process.
+        Memory shared by all state stores of the process.
 
     Raises
     ------
@@ -106,16 +106,18 @@ class StateStore:
         self.path = path
         options = _options(memory)
         try:
-            # Without its name the column family of a directory that is there gets what was stored with it: a cache
-            # of its own instead of the shared one.
+            # The column family must be named: otherwise an existing database opens it with its stored options, and
+            # so with a separate cache instead of the shared one.
             self._db = rocksdict.Rdict(str(path), options, column_families={"default": options})
         except Exception as error:  # noqa: BLE001 - rocksdict raises nothing narrower
             if "No space left" in str(error):
-                raise CannotWriteError(f"cannot open the local state in {path}: {error}: make room") from None
+                raise CannotWriteError(
+                    f"the local state in {path} cannot be opened: {error}; free disk space and start the worker again"
+                ) from None
             raise RefusedError(
-                f"cannot open the local state in {path}: {error}. If another worker uses this directory, "
-                "give each its own --data-dir; if the files are damaged, delete the directory: it is read "
-                "again from the changelog"
+                f"the local state in {path} cannot be opened: {error}. If another worker uses this directory, give "
+                "each worker its own --data-dir. If the files are damaged, delete the directory: the worker reads "
+                "the state from the changelog again"
             ) from None
         self._memory = memory
         without_log = rocksdict.WriteOptions()
@@ -125,12 +127,12 @@ class StateStore:
         self.local: Local | None = msgspec.json.decode(stored, type=Local) if stored is not None else None
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        """Values as of the last write; None for what is not there."""
+        """Values as of the last write; None for a missing key."""
         values: list[bytes | None] = self._db.get(keys)
         return values
 
     def write(self, changes: Iterable[Change], local: Local) -> None:
-        """Apply `changes` and move the changelog position, both or neither; what is deleted leaves the files too."""
+        """Apply `changes` and move the changelog position atomically; deleted values leave the files, too."""
         batch = rocksdict.WriteBatch(raw_mode=True)
         deleted = []
         for key, value in changes:
@@ -146,23 +148,23 @@ class StateStore:
             self._db.compact_range(key, key + b"\x00")
 
     def emptied(self) -> StateStore:
-        """Close it, delete the directory, and begin anew."""
+        """Close the store, delete its directory, and open an empty store."""
         self.close()
         shutil.rmtree(self.path)
         return StateStore(self.path, self._memory)
 
     @property
     def estimated_keys(self) -> int:
-        """HistoryMetadata how many keys are stored."""
+        """RocksDB's estimate of the number of stored keys."""
         return self._db.property_int_value("rocksdb.estimate-num-keys") or 0
 
     @property
     def disk_bytes(self) -> int:
-        """Size of the files; what is not flushed yet is in none."""
+        """Size of the files, without unflushed writes."""
         return self._db.property_int_value("rocksdb.total-sst-files-size") or 0
 
     def items(self) -> dict[bytes, bytes]:
-        """Everything but `RESERVED` keys: for checks and tests."""
+        """All entries except those with `RESERVED` keys, for checks and tests."""
         return {k: v for k, v in self._db.items() if not k.startswith(RESERVED)}
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from streamguard.fold.patterns import PATTERNS
 from streamguard.fold.profile import COMPONENTS, MONTH, SKETCHES
 
 TextOf = Callable[[int], str | None]
-"""The partition's dictionary: hash -> text."""
+"""Dictionary of the partition: hash -> text."""
 
 MAX_REASONS = 6
 """Reasons of an incident; the strongest are kept."""
@@ -39,21 +39,21 @@ class Alert:
     Attributes
     ----------
     index
-        Of the event in its chunk.
+        Place of the event among the events of its chunk.
     entity_kind
-        `user`, `source` or `crowd`.
+        Whose incident it is.
     first_offset, first_ms, count, patterns
-        Of the incident so far.
+        The incident so far: offset and event time of its first alert, number of alerts, patterns as a bit set.
     found
-        Patterns of this event, as a bit set like `patterns`.
+        Patterns of this event, as a bit set.
     volume
         Bytes that the event moves.
     texts
-        The event's own, in the order of `streamguard.events.columns.TEXTS`.
+        Texts of the event, in the order of `streamguard.events.columns.TEXTS`.
     evidence, tail, forest
-        Bits.
+        Bits; `forest` is None without a model.
     raw, excess
-        float32 (18,), bits by component.
+        float32 (18,), bits of each component.
     profile
         `PROFILE` scalar, as it was before the event.
     context

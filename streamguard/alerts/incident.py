@@ -46,7 +46,9 @@ class Model(msgspec.Struct, frozen=True):
     """The Isolation Forest that scored the latest alert."""
 
     version: Annotated[str | None, _described("Version in the registry; null without a model")]
-    forest_bits: Annotated[float | None, _described("Evidence of the forest alone, in bits; null without a model")]
+    forest_bits: Annotated[
+        float | None, _described("Evidence of the forest alone, in bits; null without a model")
+    ]
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -66,16 +68,25 @@ class Incident(msgspec.Struct, frozen=True):
     first_seen: Annotated[Time, _described("Event time of the first alert")]
     last_seen: Annotated[Time, _described("Event time of the latest alert")]
     count: Annotated[int, _described("Number of alerts so far", ge=1)]
-    risk: Annotated[float, _described("Evidence on a scale that ends at 100; sort by `evidence_bits`", ge=0, le=100)]
+    risk: Annotated[
+        float, _described("Evidence on a scale that ends at 100; sort by `evidence_bits`", ge=0, le=100)
+    ]
     severity: Annotated[Literal[SEVERITIES], _described("Band of the evidence")]  # type: ignore[valid-type]
     evidence_bits: Annotated[float, _described("Strength of the evidence, in bits, without an upper limit")]
-    technique: Annotated[str | None, _described("ATT&CK technique of the strongest pattern; null without a pattern")]
+    technique: Annotated[
+        str | None, _described("ATT&CK technique of the strongest pattern; null without a pattern")
+    ]
     patterns: Annotated[list[PatternMatch], _described("Patterns of all alerts so far, the strongest first")]
-    reasons: Annotated[list[Reason], _described("Why the latest published alert is unusual, the strongest first")]
+    reasons: Annotated[
+        list[Reason], _described("Why the latest published alert is unusual, the strongest first")
+    ]
     model: Model
     origin: Origin
     event: Annotated[
-        Any, _described('The event of the latest published alert; `{"truncated": true}` if it is too large to publish')
+        Any,
+        _described(
+            'The event of the latest published alert; `{"truncated": true}` if it is too large to publish'
+        ),
     ]
 
 

@@ -1,4 +1,4 @@
-"""From bits to a verdict: a forest's evidence joined with the score's, and both as risk and severity."""
+"""From bits to a verdict: evidence of the score, the patterns and the forest, and its risk and severity."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from numpy.typing import NDArray
 from streamguard.settings.schema import RISK_PER_BIT
 
 FOREST_SHARE = 0.25
-"""Of the forest's bits beyond `FOREST_USUAL`, what adds to the evidence: it supports a finding and rarely makes one."""
+"""Share of the forest's bits above `FOREST_USUAL` that adds to the evidence: the forest supports an alert and rarely
+raises one alone."""
 
 FOREST_USUAL = 6.0
+"""Bits of the forest that are usual: one event in 64 has more."""
 SEVERITIES = ("low", "medium", "high", "critical")
 _SEVERITY_BITS = (("critical", 20.0), ("high", 14.0), ("medium", 9.0), ("low", -1.0))
 
 
 def verdict(strength: NDArray[np.float64], forest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Evidence of score and patterns together with the forest's, in bits.
+    """Evidence of score and patterns together with that of the forest, in bits.
 
     Examples
     --------
@@ -38,7 +40,7 @@ def risk(evidence: float) -> float:
 
 
 def severity(evidence: float) -> str:
-    """The name of a strength of evidence.
+    """The band of an evidence in bits.
 
     Examples
     --------

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from streamguard.errors import ConfigurationError
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.load import load, override
 from streamguard.settings.schema import Settings
@@ -147,8 +146,8 @@ def check_master(master: str | None, engine: str) -> None:
 
     Raises
     ------
-    ConfigurationError
+    UsageError
         If a master is given for the engine `local`.
     """
     if master is not None and engine == "local":
-        raise ConfigurationError("--master needs the engine spark: remove --master, or choose --engine spark")
+        raise click.UsageError("--master needs the engine spark: remove --master, or choose --engine spark")

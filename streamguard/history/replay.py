@@ -1,4 +1,4 @@
-"""The fold over a history without Kafka: events in file order into partitions, incidents at the end."""
+"""The fold over a history without Kafka: events in file order are spread over partitions and folded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESIDENT = 4 * BATCH_ROWS
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a batch came to; arrays are of its n events, in their order.
+    """Scores of a batch; arrays have a row for each of its n events, in their order.
 
     Attributes
     ----------
@@ -35,9 +35,9 @@ class Scored:
     patterns
         uint64 (n,).
     incident
-        int64 (n,): a number that the alerted events of one incident share; -1 where not alerted.
+        int64 (n,): a number that all alerts of one incident share; -1 for other events.
     partition, offset
-        int64 (n,): where the event stands in the topic that the history makes.
+        int64 (n,): the place of the event in the topic that the history stands for.
     """
 
     features: NDArray[np.float32]
@@ -52,28 +52,28 @@ class Scored:
 
 
 class Replay:
-    """Folds batches of events as a topic of some partitions would be.
+    """Folds batches of events as if they were records of a topic.
 
     Parameters
     ----------
     partitions
-        Users are spread over them as Kafka's default partitioner does; events without one have the empty key.
+        Number of partitions. Users are spread as by Kafka's default partitioner; events without a user have the
+        empty key.
     detection
-        What is alerted.
+        Threshold of alerts and gap between incidents.
     forest
-        Adds its evidence to verdicts.
+        Adds evidence to verdicts.
 
     Attributes
     ----------
     events : int
-        Folded so far.
+        Number of folded events.
     refused : Counter
-        Rows that are no events, by reason.
+        Number of refused rows by reason.
 
     Notes
     -----
-    How rows are grouped into batches does not matter. Memory holds 3 KB for each user of the history, and the
-    incidents.
+    The size of batches does not matter. Memory grows with users (about 1.5 KB each) and incidents.
 
     Examples
     --------
@@ -105,7 +105,7 @@ class Replay:
         self.refused: Counter[str] = Counter()
 
     def feed(self, batch: Batch) -> Scored:
-        """Fold the next rows."""
+        """Fold the next rows and return their scores."""
         events = batch.events
         self.events += len(events)
         self.refused.update(refusal.reason for refusal in batch.refused)
@@ -137,7 +137,9 @@ class Replay:
                 at = position[rows[good]]
                 out.offset[at] = offsets[good]
                 values = [batch.values[row] for row in rows.tolist()]
-                folded = state.fold_events([events[i] for i in at], good.tolist(), offsets, values, self._forest)
+                folded = state.fold_events(
+                    [events[i] for i in at], good.tolist(), offsets, values, self._forest
+                )
                 state.next_offset = first + len(rows)
                 for name in ("features", "score", "tail", "forest", "evidence", "patterns"):
                     getattr(out, name)[at] = getattr(folded, name)
@@ -149,8 +151,8 @@ class Replay:
                     state.clean()
         return out
 
-    def _number(self, partition: int, first_offset: NDArray[np.float64]) -> NDArray[np.int64]:
-        return first_offset.astype(np.int64) * len(self._states) + partition
+    def _number(self, partition: int, first_offset: NDArray[np.int64]) -> NDArray[np.int64]:
+        return first_offset * len(self._states) + partition
 
     def incidents(self) -> list[Incident]:
         """Incidents as they stand now, the worst first: by evidence, then number of alerts, then age."""
@@ -166,7 +168,7 @@ class _Keyed(msgspec.Struct):
 
 
 def _named_user(value: bytes | None) -> str:
-    """The user that a refused row names, whose key it would have in a topic."""
+    """The user that a refused row names: the key that the row would have in a topic."""
     try:
         return msgspec.json.decode(value or b"", type=_Keyed).user or ""
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,1 +1,1 @@
-"""Kafka for every layer: connections, topics, access rights, producers and announcements."""
+"""Kafka code for all layers: connections, topics, access rights, producers and announcements."""

@@ -1,4 +1,4 @@
-"""What each part of StreamGuard has to be allowed to do in Kafka, and nothing more."""
+"""The minimal Kafka access rights of each part of StreamGuard."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ Part = Literal["setup", "producer", "worker", "retrain", "analyst"]
 
 @dataclass(frozen=True, slots=True)
 class Acl:
-    """Operations on one resource, or on all whose names begin so.
+    """Allowed operations on one resource, or on all resources whose names have a prefix.
 
     Parameters
     ----------
     kind
-        Of the resource, as `kafka-acls.sh` calls it.
+        Kind of the resource, as `kafka-acls.sh` names it.
     name
-        Of the resource, or what its name begins with.
+        Name of the resource, or prefix of the names.
     operations
-        As the protocol names them: READ, DESCRIBE_CONFIGS. READ, WRITE and DELETE allow DESCRIBE as well.
+        Names from Kafka's protocol, such as READ and DESCRIBE_CONFIGS. READ, WRITE and DELETE include DESCRIBE.
+    prefixed
+        Whether `name` is a prefix.
     """
 
     kind: Literal["topic", "group", "transactional-id"]
@@ -32,7 +34,7 @@ class Acl:
     prefixed: bool = False
 
     def command(self, user: str, servers: str) -> str:
-        """The command that gives it.
+        """Command that grants the operations to a user.
 
         Examples
         --------
@@ -53,9 +55,9 @@ class Acl:
 
 
 def acls_of(settings: Settings) -> dict[Part, list[Acl]]:
-    """By part, all that it needs.
+    """Access rights that each part needs.
 
-    The workers share one user: any of them may own any partition.
+    All workers use the same Kafka user, because any worker may own any partition.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The models topic: what is said on it, how a promotion is announced, and how a worker reads and writes it."""
+"""The models topic: its messages, the announcement of a promotion, and a worker's reports."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from streamguard.settings.schema import Settings
 _log = logging.getLogger(__name__)
 
 PROMOTED_KEY = b"current"
-"""Key of `Promoted` messages; every other key is a worker's own."""
+"""Key of `Promoted` messages; every other key identifies a worker."""
 MAX_BYTES = 1024
-"""Longer messages are not looked at."""
+"""Longer messages are ignored."""
 
 Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{12}\Z")]
 
 
 class Promoted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A registry's pointer moved. Only a hint to look there: what is current, the registry decides."""
+    """The pointer of a registry has moved. The message is only a hint: workers read the version from the registry."""
 
     version: Version
     previous: Version | None = None
 
 
 class InUse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a worker of an application scores with."""
+    """The version that a worker of an application uses."""
 
     app_id: Annotated[str, msgspec.Meta(max_length=255)]
     version: Version | None
@@ -48,7 +48,7 @@ Announcement = TypeVar("Announcement", Promoted, InUse)
 
 
 def decode(value: bytes, kind: type[Announcement]) -> Announcement | None:
-    """A message of this kind; None if it is too long or anything else.
+    """Decode a message of this kind; None if it is too long or malformed.
 
     Examples
     --------
@@ -66,28 +66,30 @@ def decode(value: bytes, kind: type[Announcement]) -> Announcement | None:
 
 
 TIMEOUT_SECONDS = 10.0
+"""How long Kafka may take to acknowledge an announcement."""
 
 
 class AnnounceError(UnavailableError):
-    """A promotion was not announced; the message says where and why. The promotion itself stands."""
+    """A promotion was not announced; the message names the topic and the reason. The promotion itself is valid."""
 
 
 def announce(settings: Settings, version: str, previous: str | None) -> None:
-    """Produce the hint and wait until Kafka has it.
+    """Announce a promotion and wait until Kafka has acknowledged the message.
 
     Parameters
     ----------
     settings
         Brokers and topic.
     version
-        What the registry's pointer names now.
+        Current version of the registry.
     previous
-        What it named before; None if nothing.
+        Version that was current before, or None.
 
     Raises
     ------
     AnnounceError
-        If Kafka does not take it in time. Workers then see the promotion at their next look at the registry.
+        If Kafka does not accept the message in time. Workers then notice the promotion when they next check the
+        registry.
     """
     kafka = settings.kafka
     failures: list[KafkaError] = []
@@ -120,31 +122,31 @@ def announce(settings: Settings, version: str, previous: str | None) -> None:
     if failures or unsent:
         reason = failures[0].str() if failures else "no answer"
         raise AnnounceError(
-            f"version {version} is promoted, but not announced on {kafka.models_topic} at "
-            f"{kafka.bootstrap_servers} ({reason}); workers see it at their next look at the registry, within "
+            f"version {version} is promoted, but could not be announced on {kafka.models_topic} at "
+            f"{kafka.bootstrap_servers} ({reason}); workers notice it when they next check the registry, within "
             f"{settings.models.poll_seconds:g} s"
         )
 
 
 class ModelsTopic:
-    """The models topic, read from its end without a group, by one thread.
+    """Client of the models topic for one thread; reads from the end of the topic, without a group.
 
-    No trouble of a broker is raised, and none is logged again before the topic has worked in between.
+    Errors of a broker are not raised. One is logged; the next one is logged only after the topic has worked again.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.kafka.models_topic
-        self._troubled = False
+        self._failing = False
         common = Brokers.of(settings).librdkafka() | {
             "client.id": "streamguard-models",
             "topic.metadata.refresh.interval.ms": 30_000,
             "allow.auto.create.topics": False,
-            "error_cb": self._trouble,
+            "error_cb": self._log_once,
         }
         self._consumer = Consumer(
             common
             | {
-                "group.id": "-",  # demanded, but never joined
+                "group.id": "-",  # librdkafka requires an id, but the group is never joined
                 "enable.auto.commit": False,
                 "auto.offset.reset": "latest",
                 "queued.max.messages.kbytes": 1024,
@@ -154,41 +156,42 @@ class ModelsTopic:
         self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_END)])
 
     def read(self, timeout: float) -> list[tuple[bytes | None, bytes | None]]:
-        """(key, value) of messages that are there, at most 100; waits up to `timeout` seconds for the first."""
+        """Read at most 100 messages as (key, value); waits up to `timeout` seconds for the first one."""
         first = self._consumer.poll(timeout)
         self._producer.poll(0)
         messages = [] if first is None else [first, *self._consumer.consume(99, 0)]
         good = []
         for message in messages:
             if message.error() is not None:
-                self._trouble(message.error())
+                self._log_once(message.error())
             else:
-                self._troubled = False
+                self._failing = False
                 good.append((message.key(), message.value()))
         return good
 
-    def tell(self, key: bytes, said: InUse | None) -> None:
-        """Say what a worker uses; None: it is gone."""
+    def report(self, key: bytes, in_use: InUse | None) -> None:
+        """Report the version that a worker uses, or None if the worker ends."""
         try:
-            self._producer.produce(self._topic, said and msgspec.json.encode(said), key, partition=0)
+            self._producer.produce(self._topic, in_use and msgspec.json.encode(in_use), key, partition=0)
         except KafkaException as error:
-            self._trouble(error.args[0])
+            self._log_once(error.args[0])
         except BufferError:
-            pass  # a broker that is away for long: the next repetition says the same
+            pass  # no broker has answered for a long time; the next report repeats this one
 
     def close(self) -> None:
-        """Send what is unsent, for a second at the most."""
+        """Send pending messages for at most one second, and disconnect."""
         self._producer.flush(1.0)
         self._consumer.close()
 
     def _delivered(self, error: KafkaError | None, _: object) -> None:
         if error is not None:
-            self._trouble(error)
+            self._log_once(error)
 
-    def _trouble(self, error: KafkaError) -> None:
-        if not self._troubled:
-            self._troubled = True
+    def _log_once(self, error: KafkaError) -> None:
+        if not self._failing:
+            self._failing = True
             _log.warning(
-                "the models topic %s does not work (%s): promotions are seen at the next look at the registry",
+                "the models topic %s cannot be used (%s): the worker notices promotions when it next checks the "
+                "registry; check the brokers, and the topic with `streamguard topics check`",
                 self._topic, error.str(),
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which brokers, and how each side proves who it is: told to every Kafka client in its own words."""
+"""Brokers and their security settings, translated to the configuration of each Kafka client."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from streamguard.settings.schema import Security, Settings, SettingsError
 MAX_PASSWORD_BYTES = 1024
 
 REQUEST_TIMEOUT = 30.0
-"""Seconds that a producer waits for a broker that restarts."""
+"""Seconds that a producer waits for an answer; a broker that restarts is back by then."""
 
 _ALL_DOWN = "_ALL_BROKERS_DOWN"
 _REMEDIES = {
-    "_AUTHENTICATION": "look at security.username, security.password_file and security.mechanism",
-    "_SSL": "look at security.ca_file, and at security.certificate_file if brokers ask for one",
+    "_AUTHENTICATION": "check security.username, security.password_file and security.mechanism",
+    "_SSL": "check security.ca_file, and security.certificate_file if the brokers require a client certificate",
 }
-"""What to do about what librdkafka names so."""
+"""Remedy for each of these errors of librdkafka."""
 
 
 @dataclass(frozen=True, slots=True)
 class Brokers:
-    """Servers and what one needs to be let in.
+    """Addresses of the brokers, and the credentials to connect to them.
 
     Parameters
     ----------
     servers
-        `host:port`, several with commas.
+        `host:port`; several are separated by commas.
     security
-        From the settings; none of it is a secret, the files that it names are.
+        The section of the settings. It contains no secrets, but names the files that do.
 
     Raises
     ------
     SettingsError
-        If the parts of `security` do not fit together, or a file that it names cannot be used.
+        If the parts of `security` contradict each other, or a file that it names cannot be used.
 
     Examples
     --------
@@ -52,22 +52,25 @@ class Brokers:
     password: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        one = self.security
-        if bool(one.username) != bool(one.password_file):
+        security = self.security
+        if bool(security.username) != bool(security.password_file):
             raise SettingsError(
-                "security.username and security.password_file belong together: set both or none"
+                "security.username and security.password_file belong together: set both or neither"
             )
-        if one.key_file and not one.certificate_file:
-            raise SettingsError("security.key_file is the key of security.certificate_file: set that too")
+        if security.key_file and not security.certificate_file:
+            raise SettingsError(
+                "security.key_file is set, but security.certificate_file, the certificate of this key, is not: set both"
+            )
         for name in ("ca_file", "certificate_file", "key_file"):
-            if path := getattr(one, name):
+            if path := getattr(security, name):
                 _text(name, path)
-        object.__setattr__(self, "password", _password(one.password_file) if one.password_file else "")
+        password = _password(security.password_file) if security.password_file else ""
+        object.__setattr__(self, "password", password)
         self.ssl_context()
 
     @classmethod
     def of(cls, settings: Settings) -> Brokers:
-        """Those of the settings."""
+        """The brokers of the settings."""
         return cls(settings.kafka.bootstrap_servers, settings.security)
 
     def __str__(self) -> str:
@@ -75,103 +78,112 @@ class Brokers:
 
     @property
     def encrypted(self) -> bool:
-        """Whether connections are TLS."""
+        """Whether connections use TLS."""
         return self.security.tls or bool(self.security.ca_file or self.security.certificate_file)
 
     @property
     def protocol(self) -> str:
-        """As Kafka calls it."""
+        """Kafka's name of the security protocol."""
         transport = "SSL" if self.encrypted else "PLAINTEXT"
         return f"SASL_{transport}" if self.security.username else transport
 
     def librdkafka(self, **more: Any) -> dict[str, Any]:
-        """Configuration of a confluent-kafka client; `more` of it with `_` for `.`, which wins."""
-        one = self.security
-        asked: dict[str, Any] = {"bootstrap.servers": self.servers, "log_level": 0}
+        """Configuration of a confluent-kafka client.
+
+        Parameters
+        ----------
+        more
+            Further options, written with `_` instead of `.`; they override the others.
+        """
+        security = self.security
+        options: dict[str, Any] = {"bootstrap.servers": self.servers, "log_level": 0}
         if self.protocol != "PLAINTEXT":
-            asked["security.protocol"] = self.protocol
-        if one.username:
-            asked |= {
-                "sasl.mechanism": one.mechanism,
-                "sasl.username": one.username,
+            options["security.protocol"] = self.protocol
+        if security.username:
+            options |= {
+                "sasl.mechanism": security.mechanism,
+                "sasl.username": security.username,
                 "sasl.password": self.password,
             }
         files = {
-            "ssl.ca.location": one.ca_file,
-            "ssl.certificate.location": one.certificate_file,
-            "ssl.key.location": one.key_file or one.certificate_file,
+            "ssl.ca.location": security.ca_file,
+            "ssl.certificate.location": security.certificate_file,
+            "ssl.key.location": security.key_file or security.certificate_file,
         }
-        return asked | {name: file for name, file in files.items() if file} | more
+        return options | {name: file for name, file in files.items() if file} | more
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """For Python's own sockets; None without TLS."""
+        """TLS context for sockets of Python; None without TLS."""
         if not self.encrypted:
             return None
-        one = self.security
+        security = self.security
         try:
-            context = ssl.create_default_context(cafile=one.ca_file or None)
+            context = ssl.create_default_context(cafile=security.ca_file or None)
         except ssl.SSLError as error:
             raise SettingsError(
-                f"security.ca_file: {one.ca_file} has no certificate in PEM ({error})"
+                f"security.ca_file: {security.ca_file} has no certificate in PEM format ({error})"
             ) from None
-        if one.certificate_file:
+        if security.certificate_file:
             try:
-                # An encrypted key would be asked for on the terminal, where there may be nobody.
-                context.load_cert_chain(one.certificate_file, one.key_file or None, password=lambda: b"")
+                # Without this password, OpenSSL would ask for that of an encrypted key on the terminal and wait.
+                context.load_cert_chain(
+                    security.certificate_file, security.key_file or None, password=lambda: b""
+                )
             except ssl.SSLError as error:
                 raise SettingsError(
-                    f"security.certificate_file: {one.certificate_file} and its key "
-                    f"{one.key_file or 'in the same file'} are no pair in PEM without a passphrase ({error})"
+                    f"security.certificate_file: {security.certificate_file} and its key "
+                    f"{security.key_file or 'in the same file'} must be a matching pair in PEM format without a "
+                    f"passphrase ({error})"
                 ) from None
         return context
 
     def aiokafka(self) -> dict[str, Any]:
         """Arguments of an aiokafka client."""
-        one = self.security
-        asked: dict[str, Any] = {"bootstrap_servers": self.servers}
+        security = self.security
+        options: dict[str, Any] = {"bootstrap_servers": self.servers}
         if self.protocol != "PLAINTEXT":
-            asked |= {"security_protocol": self.protocol, "ssl_context": self.ssl_context()}
-        if one.username:
-            asked |= {
-                "sasl_mechanism": one.mechanism,
-                "sasl_plain_username": one.username,
+            options |= {"security_protocol": self.protocol, "ssl_context": self.ssl_context()}
+        if security.username:
+            options |= {
+                "sasl_mechanism": security.mechanism,
+                "sasl_plain_username": security.username,
                 "sasl_plain_password": self.password,
             }
-        return asked
+        return options
 
     def java(self) -> dict[str, str]:
-        """Properties of a Java client. They carry certificates and keys: other machines need no files."""
-        one = self.security
-        asked = {"bootstrap.servers": self.servers}
+        """Properties of a Java client. They contain the certificates and keys, so other machines need no files."""
+        security = self.security
+        options = {"bootstrap.servers": self.servers}
         if self.protocol != "PLAINTEXT":
-            asked["security.protocol"] = self.protocol
-        if one.username:
-            module = "plain.Plain" if one.mechanism == "PLAIN" else "scram.Scram"
-            asked |= {
-                "sasl.mechanism": one.mechanism,
+            options["security.protocol"] = self.protocol
+        if security.username:
+            module = "plain.Plain" if security.mechanism == "PLAIN" else "scram.Scram"
+            options |= {
+                "sasl.mechanism": security.mechanism,
                 "sasl.jaas.config": f"org.apache.kafka.common.security.{module}LoginModule required "
-                f"username={_quoted(one.username)} password={_quoted(self.password)};",
+                f"username={_quoted(security.username)} password={_quoted(self.password)};",
             }
-        if one.ca_file:
-            asked |= {
+        if security.ca_file:
+            options |= {
                 "ssl.truststore.type": "PEM",
-                "ssl.truststore.certificates": _text("ca_file", one.ca_file),
+                "ssl.truststore.certificates": _text("ca_file", security.ca_file),
             }
-        if one.certificate_file:
-            asked |= {
+        if security.certificate_file:
+            options |= {
                 "ssl.keystore.type": "PEM",
-                "ssl.keystore.certificate.chain": _text("certificate_file", one.certificate_file),
-                "ssl.keystore.key": _text("key_file", one.key_file or one.certificate_file),
+                "ssl.keystore.certificate.chain": _text("certificate_file", security.certificate_file),
+                "ssl.keystore.key": _text("key_file", security.key_file or security.certificate_file),
             }
-        return asked
+        return options
 
 
 def _password(path: str) -> str:
     password = _text("password_file", path).removesuffix("\n").removesuffix("\r")
     if not password or len(password.encode()) > MAX_PASSWORD_BYTES or not password.isprintable():
         raise SettingsError(
-            f"security.password_file: {path} must hold the password alone, printable, of 1 to "
-            f"{MAX_PASSWORD_BYTES:,} bytes"
+            f"security.password_file: {path} must contain only the password, with printable characters and a length "
+            f"of 1 to {MAX_PASSWORD_BYTES:,} bytes"
         )
     return password
 
@@ -183,60 +195,74 @@ def _text(name: str, path: str) -> str:
     except OSError as error:
         raise SettingsError(f"security.{name}: cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise SettingsError(f"security.{name}: {path} is not text, as PEM and passwords are") from None
+        raise SettingsError(
+            f"security.{name}: {path} is not UTF-8 text; use a file in PEM format or, for a password, a text file"
+        ) from None
 
 
 def _quoted(value: str) -> str:
-    """A JAAS string."""
+    """A quoted string of a JAAS configuration."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class ClientErrors:
-    """What brokers said to a librdkafka client, whose own exception says only that none answered.
+    """Collects the errors of a librdkafka client, whose exceptions report only that no broker answered.
 
-    It is given as the client's `error_cb`, which is called while the client polls.
+    An object of this class is the client's `error_cb`, which librdkafka calls while the client polls.
     """
 
     def __init__(self) -> None:
-        self._said: dict[str, str] = {}
+        self._messages: dict[str, str] = {}
 
     def __call__(self, error: Any) -> None:
-        self._said[error.name()] = error.str()
+        self._messages[error.name()] = error.str()
 
     @property
     def refused(self) -> bool:
-        """Whether a broker let this client in no further: it will not do so later either."""
-        return not self._said.keys().isdisjoint(_REMEDIES)
+        """Whether a broker rejected the credentials or the certificate, which waiting does not change."""
+        return not self._messages.keys().isdisjoint(_REMEDIES)
 
     @property
     def all_down(self) -> bool:
-        """Whether no server could be connected to: one that is starting may be there soon."""
-        return _ALL_DOWN in self._said
+        """Whether the connection to every server failed; a broker that is starting may accept connections soon."""
+        return _ALL_DOWN in self._messages
 
     def reason(self, error: Any, otherwise: str) -> tuple[str, str]:
-        """What went wrong, and what to do about it; `error` and `otherwise` if the brokers said nothing."""
+        """Reason of a failure and its remedy.
+
+        Parameters
+        ----------
+        error
+            Error of the client, which is the reason if no more specific error was collected.
+        otherwise
+            Remedy if the collected errors have none of their own.
+        """
         for name, remedy in _REMEDIES.items():
-            if name in self._said:
-                return self._said[name], remedy
-        said = [text for name, text in self._said.items() if name != _ALL_DOWN]
-        return (said[-1] if said else error.str()), otherwise
+            if name in self._messages:
+                return self._messages[name], remedy
+        messages = [text for name, text in self._messages.items() if name != _ALL_DOWN]
+        return (messages[-1] if messages else error.str()), otherwise
 
 
-def metadata(client: Any, heard: ClientErrors, patience: float, topic: str | None = None) -> Any:
-    """What the cluster consists of, or one topic of it.
+def metadata(client: Any, errors: ClientErrors, patience: float, topic: str | None = None) -> Any:
+    """Read the metadata of the cluster, or of one of its topics.
 
     Parameters
     ----------
     client
-        A librdkafka client whose `error_cb` is `heard`.
+        A librdkafka client whose `error_cb` is `errors`.
+    errors
+        Collects the client's errors.
     patience
-        Seconds to wait for an answer; half of them where every connection is refused, and no longer than it takes
-        to be told where brokers do not let this client in.
+        Seconds to wait for an answer. The wait is half as long if every connection is refused, and ends at once if
+        a broker rejects the credentials or the certificate.
+    topic
+        Name of the topic; None for the whole cluster.
 
     Raises
     ------
     KafkaException
-        Without an answer; `heard.reason` tells why.
+        If no broker answers; `errors.reason` returns the reason.
     """
     from confluent_kafka import KafkaException
 
@@ -247,6 +273,6 @@ def metadata(client: Any, heard: ClientErrors, patience: float, topic: str | Non
         except KafkaException:
             client.poll(0)
             waited = time.monotonic() - began
-            if heard.refused or waited >= patience / (2 if heard.all_down else 1):
+            if errors.refused or waited >= patience / (2 if errors.all_down else 1):
                 raise
             step = min(2 * step, max(patience - waited, 0.5))

@@ -1,4 +1,4 @@
-"""Sends events to Kafka: idempotent, keyed by user, spread over partitions as Kafka's own clients do."""
+"""Sends events to Kafka with an idempotent producer, keyed by user and partitioned as by Kafka's Java client."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamguard.errors import UnavailableError
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
+from streamguard.text import counted
 
 
 class ProduceError(UnavailableError):
-    """Events could not be delivered; the message says to where, why and how many."""
+    """Events could not be delivered; the message names the topic, the reason and the number of events."""
 
 
 class EventProducer:
-    """Produces (user, value) records to one topic; leaving its context waits for the acknowledgements.
+    """Produces (user, value) records to one topic. On exit, the context manager waits for the acknowledgements.
 
     Parameters
     ----------
     brokers
-        Where the topic is.
+        Brokers of the topic.
     topic
         An existing topic.
     linger_ms
-        How long a record may wait for company: 0 for events that are waited for, more for a back-fill.
+        How long a record may wait for others of its batch: 0 for live events, more for a back-fill.
     timeout_seconds
         How long an event may wait for its acknowledgement.
 
@@ -41,13 +42,13 @@ class EventProducer:
     ) -> None:
         self._topic = topic
         self._brokers = brokers
-        self._heard = ClientErrors()
+        self._errors = ClientErrors()
         self._failed = 0
         self._error: KafkaError | None = None
         self._producer = Producer(
             brokers.librdkafka()
             | {
-                "error_cb": self._heard,
+                "error_cb": self._errors,
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
@@ -62,23 +63,24 @@ class EventProducer:
         )
 
     def check(self, timeout: float = 10.0) -> None:
-        """See that the broker answers and has the topic.
+        """Check that a broker answers and has the topic.
 
         Parameters
         ----------
         timeout
-            Seconds to wait for the broker.
+            Seconds to wait for a broker.
         """
         try:
-            found = metadata(self._producer, self._heard, timeout, self._topic).topics[self._topic]
+            found = metadata(self._producer, self._errors, timeout, self._topic).topics[self._topic]
         except KafkaException as error:
-            reason, remedy = self._heard.reason(
-                error.args[0], "start one with `streamguard broker` or name another with --bootstrap-servers"
+            reason, remedy = self._errors.reason(
+                error.args[0],
+                "start one with `streamguard broker`, or name another one with --bootstrap-servers",
             )
-            raise ProduceError(f"no Kafka at {self._brokers} ({reason}): {remedy}") from None
+            raise ProduceError(f"no Kafka answers at {self._brokers} ({reason}): {remedy}") from None
         if found.error is not None:
             raise ProduceError(
-                f"{self._brokers} has no topic {self._topic!r}: make it with `streamguard topics create`"
+                f"Kafka at {self._brokers} has no topic {self._topic!r}: create it with `streamguard topics create`"
             )
 
     def send(self, events: Iterable[tuple[str, bytes]]) -> None:
@@ -87,7 +89,7 @@ class EventProducer:
         Parameters
         ----------
         events
-            (user, value) in order.
+            (user, value) of each event, in order.
         """
         produce, poll, topic = self._producer.produce, self._producer.poll, self._topic
         for user, value in events:
@@ -99,7 +101,7 @@ class EventProducer:
                     self._raise_failed()
                 except KafkaException as error:
                     raise ProduceError(
-                        f"{topic} at {self._brokers} takes no event: {error.args[0].str()}"
+                        f"an event for the topic {topic} at {self._brokers} was rejected: {error.args[0].str()}"
                     ) from None
                 else:
                     break
@@ -107,14 +109,15 @@ class EventProducer:
         self._raise_failed()
 
     def flush(self) -> None:
-        """Wait until every event is acknowledged or has waited too long."""
+        """Wait until every event is acknowledged or has failed."""
         self._producer.flush()
         self._raise_failed()
 
     def _raise_failed(self) -> None:
         if self._error is not None:
             raise ProduceError(
-                f"{self._topic} at {self._brokers} did not take {self._failed} events: {self._error.str()}"
+                f"{counted(self._failed, 'event')} could not be delivered to the topic {self._topic} at "
+                f"{self._brokers}: {self._error.str()}"
             )
 
     def _delivered(self, error: KafkaError | None, message: Any) -> None:

@@ -1,4 +1,4 @@
-"""The Kafka topics that StreamGuard needs: names, how to create them, what is wrong with those there."""
+"""The Kafka topics that StreamGuard needs: their names, their creation, and the check of existing topics."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from streamguard.errors import ConfigurationError, UnavailableError
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
 from streamguard.polling import poll_until
 from streamguard.settings.schema import Settings
+from streamguard.text import counted
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
-"""Bytes of the largest record in the events topic; a dead letter adds its reason and origin to it."""
+"""Size of the largest record in the events topic; a dead letter adds its reason and origin to the record."""
 
 MAX_INCIDENT_BYTES = 1_048_588
-"""Bytes that the alerts topic has to take, Kafka's default: an incident has its event in it."""
+"""Size of a record that the alerts topic must accept, Kafka's default: an incident contains its event."""
 
 DELETION_MS = 7 * 86_400_000
-"""How long the changelog tells that a user was forgotten, for workers that are down meanwhile."""
+"""How long the changelog keeps the deletion of a user, for workers that do not run at that time."""
 _TIMEOUT = 30.0
-"""Seconds that the cluster has for an answer."""
+"""Seconds within which the cluster must answer."""
 
 
 class TopicsError(UnavailableError):
-    """Kafka did not answer or refused a change; the message says which and what to do."""
+    """Kafka did not answer or rejected a change; the message gives the place, the reason and a remedy."""
 
 
 class TopicsMismatchError(ConfigurationError):
-    """Topics differ from the settings; the message names every deviation and its remedy."""
+    """Topics differ from the settings; the message lists every deviation with its remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A value of a topic's setting and which others will do; where it is the least, -1 means unlimited."""
+    """Required value of a topic's setting, and the rule for other values; with `at least `, -1 means unlimited."""
 
     value: str
     rule: Literal["", "at least ", "at most "] = ""
 
     def accepts(self, found: str) -> bool:
-        """Whether a topic may have `found` here.
+        """Whether the value `found` meets the requirement.
 
         Examples
         --------
@@ -57,7 +58,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic as it should be; `exact_partitions` where the count is part of what the state means."""
+    """A topic as it is required.
+
+    `exact_partitions` is set if the stored state depends on the number of partitions.
+    """
 
     name: str
     partitions: int
@@ -66,7 +70,7 @@ class Topic:
 
 
 def names(settings: Settings) -> dict[str, str]:
-    """What each topic is called, by its role: events, alerts, dead_letter, models, changelog.
+    """Name of each topic by its role: events, alerts, dead_letter, models, changelog.
 
     Examples
     --------
@@ -84,7 +88,7 @@ def names(settings: Settings) -> dict[str, str]:
 
 
 class Deviation(NamedTuple):
-    """One way in which a topic differs from what is required, and what to do about it."""
+    """One difference between a topic and its requirements, and the remedy."""
 
     found: str
     remedy: str
@@ -94,14 +98,14 @@ class Deviation(NamedTuple):
 
 
 def create(settings: Settings, *, alter: bool = False) -> list[str]:
-    """Create the topics that are missing and wait until every broker request finds them.
+    """Create the missing topics and wait until the brokers show them.
 
     Parameters
     ----------
     settings
         Names, partitions, replication and retention.
     alter
-        Also give existing topics the settings that `check` finds wrong; partitions are never changed.
+        Also correct the settings of existing topics that `check` reports; partitions are never changed.
 
     Returns
     -------
@@ -111,14 +115,14 @@ def create(settings: Settings, *, alter: bool = False) -> list[str]:
     Raises
     ------
     TopicsError
-        If Kafka cannot be reached or refuses.
+        If Kafka cannot be reached or rejects a request.
     """
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import NewTopic
 
-    admin, heard = _admin(settings)
+    admin, errors = _admin(settings)
     wanted = _wanted(settings)
-    existing = _existing(admin, heard, settings)
+    existing = _existing(admin, errors, settings)
     missing = [topic for topic in wanted if topic.name not in existing]
     created = []
     requests = [
@@ -136,10 +140,13 @@ def create(settings: Settings, *, alter: bool = False) -> list[str]:
             created.append(name)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise TopicsError(f"Kafka did not create the topic {name}: {error.args[0].str()}") from None
+                raise TopicsError(
+                    f"Kafka did not create the topic {name}: {error.args[0].str()}; check kafka.replication_factor, "
+                    "kafka.partitions and the access rights (`streamguard topics acls setup` prints the commands)"
+                ) from None
     _await(
-        lambda: {topic.name for topic in wanted} <= set(_existing(admin, heard, settings)),
-        "Kafka has created the topics but does not show them: look into the broker's log",
+        lambda: {topic.name for topic in wanted} <= set(_existing(admin, errors, settings)),
+        "Kafka has created the topics, but does not list them: check the broker's log",
     )
     if alter:
         _alter(admin, [topic for topic in wanted if topic.name not in created])
@@ -147,15 +154,15 @@ def create(settings: Settings, *, alter: bool = False) -> list[str]:
 
 
 def check(settings: Settings) -> list[Deviation]:
-    """Every deviation of the topics from what the settings require.
+    """Find every deviation of the topics from what the settings require.
 
     Raises
     ------
     TopicsError
         If Kafka cannot be reached.
     """
-    admin, heard = _admin(settings)
-    existing = _existing(admin, heard, settings)
+    admin, errors = _admin(settings)
+    existing = _existing(admin, errors, settings)
     deviations = []
     for topic in _wanted(settings):
         if topic.name not in existing:
@@ -165,9 +172,9 @@ def check(settings: Settings) -> list[Deviation]:
         if topic.exact_partitions and partitions != topic.partitions:
             deviations.append(
                 Deviation(
-                    f"{topic.name} has {partitions} partitions, required {topic.partitions}",
-                    "set kafka.partitions to the number of the events topic; where the changelog differs from it, "
-                    "choose another worker.app_id, which starts with an empty state",
+                    f"{topic.name} has {counted(partitions, 'partition')}, required {topic.partitions}",
+                    "set kafka.partitions to the number of partitions of the events topic; if the changelog has a "
+                    "different number, choose another worker.app_id, which starts with an empty state",
                 )
             )
         if replicas < settings.kafka.replication_factor:
@@ -175,7 +182,7 @@ def check(settings: Settings) -> list[Deviation]:
                 Deviation(
                     f"{topic.name} has replication factor {replicas}, required at least "
                     f"{settings.kafka.replication_factor}",
-                    "raise it with kafka-reassign-partitions, or set kafka.replication_factor",
+                    "raise it with kafka-reassign-partitions, or set kafka.replication_factor to a lower value",
                 )
             )
     present = [topic for topic in _wanted(settings) if topic.name in existing]
@@ -189,12 +196,12 @@ def check(settings: Settings) -> list[Deviation]:
 
 
 def require(settings: Settings) -> None:
-    """Do nothing if the topics are as the settings want them.
+    """Raise an error unless the topics are as the settings require.
 
     Raises
     ------
     TopicsMismatchError
-        If one is missing or differs.
+        If a topic is missing or differs.
     TopicsError
         If Kafka cannot be reached.
     """
@@ -214,8 +221,8 @@ def _wanted(settings: Settings) -> list[Topic]:
             exact_partitions=True,
             settings={
                 "cleanup.policy": deleted,
-                # Kafka deletes by the record's time, so a back-fill too is produced with the present time;
-                # when it happened stands in the event.
+                # Kafka deletes records by their own timestamp, so a back-fill is also produced with the present
+                # time; the event itself contains the time at which it happened.
                 "retention.ms": Wanted(str(retention_ms), "at least "),
                 "retention.bytes": Wanted("-1"),
                 "max.message.bytes": Wanted(str(MAX_EVENT_BYTES), "at most "),
@@ -240,7 +247,7 @@ def _wanted(settings: Settings) -> list[Topic]:
         Topic(
             name["models"],
             1,
-            # Each worker repeats what it says; who starts later has no use for what was said before.
+            # Each worker repeats its reports, so a worker that starts later does not need old messages.
             settings={
                 "cleanup.policy": deleted,
                 "retention.ms": Wanted("3600000", "at most "),
@@ -253,7 +260,7 @@ def _wanted(settings: Settings) -> list[Topic]:
             exact_partitions=True,
             settings={
                 "cleanup.policy": compacted,
-                # Only closed segments are compacted, and recovery reads what is not.
+                # Only closed segments are compacted; a restore has to read the other segments completely.
                 "segment.ms": Wanted("600000", "at most "),
                 "segment.bytes": Wanted(str(64 * 1024 * 1024), "at most "),
                 "min.cleanable.dirty.ratio": Wanted("0.2", "at most "),
@@ -267,18 +274,18 @@ def _wanted(settings: Settings) -> list[Topic]:
 def _admin(settings: Settings) -> tuple[Any, ClientErrors]:
     from confluent_kafka.admin import AdminClient
 
-    heard = ClientErrors()
-    return AdminClient(Brokers.of(settings).librdkafka(error_cb=heard)), heard
+    errors = ClientErrors()
+    return AdminClient(Brokers.of(settings).librdkafka(error_cb=errors)), errors
 
 
-def _existing(admin: Any, heard: ClientErrors, settings: Settings) -> dict[str, tuple[int, int]]:
-    """Topic name -> (partitions, replicas of the least replicated one)."""
+def _existing(admin: Any, errors: ClientErrors, settings: Settings) -> dict[str, tuple[int, int]]:
+    """Topic name -> (number of partitions, replicas of its least replicated partition)."""
     from confluent_kafka import KafkaException
 
     try:
-        topics = metadata(admin, heard, _TIMEOUT).topics
+        topics = metadata(admin, errors, _TIMEOUT).topics
     except KafkaException as error:
-        reason, remedy = heard.reason(
+        reason, remedy = errors.reason(
             error.args[0], "start one with `streamguard broker`, or set kafka.bootstrap_servers"
         )
         raise TopicsError(
@@ -292,7 +299,7 @@ def _existing(admin: Any, heard: ClientErrors, settings: Settings) -> dict[str, 
 
 
 def _deviations(admin: Any, topics: list[Topic]) -> list[tuple[Topic, str, str, Wanted]]:
-    """(topic, setting, found, wanted) of each setting that will not do."""
+    """(topic, setting, found, wanted) of each setting with a value that is not accepted."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import ConfigResource, ResourceType
 
@@ -306,7 +313,8 @@ def _deviations(admin: Any, topics: list[Topic]) -> list[tuple[Topic, str, str, 
             found = by_name[topic.name].result(_TIMEOUT)
         except KafkaException as error:
             raise TopicsError(
-                f"Kafka does not tell the settings of {topic.name}: {error.args[0].str()}"
+                f"Kafka did not return the settings of the topic {topic.name}: {error.args[0].str()}; if the right is "
+                "missing, `streamguard topics acls` prints the commands that grant it"
             ) from None
         wrong += [
             (topic, setting, found[setting].value, wanted)
@@ -336,10 +344,14 @@ def _alter(admin: Any, topics: list[Topic]) -> None:
         try:
             answer.result(_TIMEOUT)
         except KafkaException as error:
-            raise TopicsError(f"Kafka did not change {resource.name}: {error.args[0].str()}") from None
+            raise TopicsError(
+                f"Kafka did not change the settings of the topic {resource.name}: {error.args[0].str()}; check the "
+                "access rights (`streamguard topics acls setup` prints the commands)"
+            ) from None
     _await(
         lambda: not _deviations(admin, topics),
-        f"Kafka has changed {sorted(changes)} but does not show it: look into the broker's log",
+        f"Kafka has changed the settings of {', '.join(sorted(changes))}, but does not show the new values: check the "
+        "broker's log",
     )
 
 

@@ -19,7 +19,9 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     >>> unpack(data, {"a": np.dtype(np.int64)}, {})["a"]
     array([0, 1, 2])
     """
-    return bytes(safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in arrays.items()}))
+    return bytes(
+        safetensors.numpy.save({name: np.asarray(array, order="C") for name, array in arrays.items()})
+    )
 
 
 def unpack(

@@ -89,7 +89,9 @@ def save(
     flat |= {"golden_rows": forest.golden_rows, "golden_scores": forest.golden_scores}
     tail = forest.tail
     files = {
-        "forest.safetensors": arrays.pack({name: np.asarray(flat[name], dtype) for name, dtype in _ARRAYS.items()}),
+        "forest.safetensors": arrays.pack(
+            {name: np.asarray(flat[name], dtype) for name, dtype in _ARRAYS.items()}
+        ),
         "calibration.json": encode(_Calibration(tail.anomaly.tolist(), tail.level.tolist(), tail.slope)),
         "features.json": encode(_Features(list(feature_names), feature_hash(feature_names))),
         "metrics.json": encode(metrics or {}),

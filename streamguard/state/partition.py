@@ -1,4 +1,4 @@
-"""What one partition's log amounts to: profiles, population and dictionary, folded chunk by chunk, saved whole."""
+"""The state of one partition: profiles, population and dictionary, folded chunk by chunk and saved as a whole."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS, Columns, columns
 from streamguard.events.event import Event, Refusal, parse
 from streamguard.events.hashing import hash_texts
-from streamguard.fold import population as crowd
+from streamguard.fold import population
 from streamguard.fold import profile as layout
 from streamguard.fold.grouping import CONTEXT, ENTITY_KINDS, INCIDENT
 from streamguard.fold.kernel import N_COMPONENTS, N_FEATURES, fold
@@ -26,8 +26,8 @@ from streamguard.state.codec import StateError, other_layout, pack, unpack
 from streamguard.state.dictionary import Dictionary
 from streamguard.state.profile_cache import ProfileCache, Read
 
-TABLE_PAGES = crowd.ROWS * crowd.WIDTH // crowd.PAGE
-SOURCE_PAGES = crowd.SOURCES // crowd.SOURCES_PER_PAGE
+TABLE_PAGES = population.ROWS * population.WIDTH // population.PAGE
+SOURCE_PAGES = population.SOURCES // population.SOURCES_PER_PAGE
 _META = struct.Struct("<Iq")
 
 
@@ -46,36 +46,37 @@ class IncidentUpdate(NamedTuple):
 
 @dataclass(slots=True)
 class Folded:
-    """What one chunk came to; arrays are of the n events that could be parsed.
+    """The result of one chunk; arrays have a row for each of the n events that could be parsed.
 
     Attributes
     ----------
     events, index
-        The events and where each stood in the chunk.
+        The events, and the place of each among the records of the chunk.
     columns
         The events as arrays.
     features
         float32 (n, 28).
     raw, excess
-        float32 (n, 18): bits of each component, before and after the user's own entropy is taken off.
+        float32 (n, 18): bits of each component, before and after the user's own entropy is subtracted.
     score
         float64 (n,): sum of `excess`; -1 for an event that was folded before.
     tail
-        float64 (n,): -log2 of the share of events with such a score.
+        float64 (n,): -log2 of the share of events with a score this high.
     forest
-        float64 (n,): the forest's bits; 0 without one.
+        float64 (n,): bits of the forest; 0 without a forest.
     patterns
         uint64 (n,): bits in the order of `streamguard.fold.patterns.PATTERNS`.
     evidence
         float64 (n,): bits of the verdict.
     kind
-        int8 (n,): whose alert the event is, `streamguard.fold.grouping`; 0 none, negative: it is not published again.
+        int8 (n,): the entity of the alert, see `streamguard.fold.grouping`; 0: no alert; negative: an alert that is not
+        published.
     incident
         `streamguard.fold.grouping.INCIDENT` (n,), where `kind` is not 0.
     incidents
-        To publish: new ones and risen ones.
+        Incidents to publish: those that opened or rose.
     refused
-        What could not be parsed.
+        Records that could not be parsed.
     """
 
     events: list[Event]
@@ -96,30 +97,30 @@ class Folded:
 
     @property
     def count(self) -> int:
-        """Events folded."""
+        """Number of folded events."""
         return len(self.events)
 
 
 class PartitionState:
-    """The state of one partition: a fold over its log, resident in bounded memory.
+    """The state of one partition: a fold over its log, in bounded memory.
 
     Parameters
     ----------
     partition
-        Its number; part of incident ids.
+        Number of the partition; part of incident ids.
     read
-        Looks up what the last checkpoint saved.
+        Returns values as of the last checkpoint.
     resident
-        Profiles held in memory at the most; at least four times the events of a chunk.
+        Maximum number of profiles in memory; at least four times the events of a chunk.
     detection
-        What is alerted.
+        Threshold of alerts and gap between incidents.
     topic
         Name of the events topic, for incidents; None for a file.
 
     Raises
     ------
     StateError
-        If what `read` returns was written by another version.
+        If the stored state was written by another version.
 
     Examples
     --------
@@ -142,13 +143,13 @@ class PartitionState:
         self._gap_ms = int(detection.incident_gap_seconds * 1000)
         self._cache = ProfileCache(partition, read, resident)
         self._snapshots = np.empty(0, layout.PROFILE)
-        self._population = crowd.blank()
-        self._table = np.zeros((crowd.ROWS, crowd.WIDTH))
-        self._sources = np.zeros(crowd.SOURCES, crowd.SOURCE)
+        self._population = population.blank()
+        self._table = np.zeros((population.ROWS, population.WIDTH))
+        self._sources = np.zeros(population.SOURCES, population.SOURCE)
         self._table_dirty = np.zeros(TABLE_PAGES, np.uint8)
         self._sources_dirty = np.zeros(SOURCE_PAGES, np.uint8)
         self.next_offset: int | None = None
-        """The first source offset that is not in this state; None before the first record."""
+        """First source offset that is not in this state; None before the first record."""
         self.dictionary = Dictionary(read)
         self._load()
 
@@ -160,17 +161,19 @@ class PartitionState:
         if version != layout.VERSION:
             found = f"the state of partition {self.partition} has layout {version}"
             raise StateError(other_layout(f"{found}, this program has layout {layout.VERSION}"))
-        self._population[:] = unpack(head, crowd.POPULATION, f"the population of partition {self.partition}")
+        self._population[:] = unpack(
+            head, population.POPULATION, f"the population of partition {self.partition}"
+        )
         for kind, pages in self._pages():
             for k, value in enumerate(self._read([_page_key(kind, k) for k in range(len(pages))])):
                 if value is not None:
                     pages[k] = unpack(value, pages.dtype, f"a page of partition {self.partition}")
 
     def _pages(self) -> list[tuple[bytes, NDArray[Any]]]:
-        """The parts of the population that are saved page by page, as views: a row is a page."""
+        """The parts of the population that are saved page by page, as views: each row is a page."""
         return [
-            (b"f", self._table.reshape(TABLE_PAGES, crowd.PAGE)),
-            (b"s", self._sources.reshape(SOURCE_PAGES, crowd.SOURCES_PER_PAGE)),
+            (b"f", self._table.reshape(TABLE_PAGES, population.PAGE)),
+            (b"s", self._sources.reshape(SOURCE_PAGES, population.SOURCES_PER_PAGE)),
         ]
 
     def fold(
@@ -181,11 +184,11 @@ class PartitionState:
         Parameters
         ----------
         values
-            One event as JSON each.
+            One event each, as JSON.
         offsets
             int64, ascending.
         forest
-            Adds its evidence to verdicts; the state does not depend on it.
+            Adds evidence to verdicts; the state does not depend on it.
         """
         events, index, refused = parse(values)
         out = self.fold_events(events, index, offsets, values, forest)
@@ -209,7 +212,7 @@ class PartitionState:
         events, index
             The n events, and the place of each among the records.
         offsets, values
-            Of all records, refused ones included.
+            Of all records, including refused ones.
         """
         n = len(events)
         c = columns(events)
@@ -298,19 +301,19 @@ class PartitionState:
         return len(self._cache)
 
     @property
-    def found(self) -> dict[str, int]:
-        """Events so far by where their user's profile was: in `memory`, on `disk`, or `nowhere` yet."""
+    def profile_lookups(self) -> dict[str, int]:
+        """Number of events by where the profile of the user was: in `memory`, on `disk`, or `nowhere` yet."""
         cache = self._cache
         elsewhere = {"disk": cache.disk_hits, "nowhere": cache.created}
         return {"memory": cache.lookups - sum(elsewhere.values()), **elsewhere}
 
     @property
     def full(self) -> bool:
-        """Whether it is time for a checkpoint, lest the next chunk find no room."""
+        """Whether a checkpoint is due, so that the next chunk finds room for its profiles."""
         return self._cache.full
 
     def changes(self) -> list[tuple[bytes, bytes]]:
-        """All (key, value) that differ from the last checkpoint, the source offset they stand for included."""
+        """All (key, value) that differ from the last checkpoint, including the source offset that they stand for."""
         if self.next_offset is None:
             return []
         out = self._cache.changes()
@@ -322,7 +325,7 @@ class PartitionState:
         return out
 
     def clean(self) -> None:
-        """The changes are durable."""
+        """Mark all changes as saved."""
         self._cache.clean()
         self._table_dirty[:] = 0
         self._sources_dirty[:] = 0

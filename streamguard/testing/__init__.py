@@ -1,1 +1,1 @@
-"""What users of StreamGuard need to test against it: a local Kafka, a clock, crash points."""
+"""Helpers for tests of StreamGuard and of software that uses it: a local Kafka, a clock and failpoints."""

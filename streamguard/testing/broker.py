@@ -1,4 +1,4 @@
-"""A real one-node Apache Kafka on loopback, without Docker: start, stop, kill, start again with its data."""
+"""A local one-node Apache Kafka without Docker, which can be stopped, killed, and started again with its data."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ KAFKA = Jars(
 
 HOST = "127.0.0.1"
 STARTED = "Kafka Server started"
-"""What the broker logs once it is unfenced and takes requests."""
+"""Message that the broker logs when it is unfenced and accepts requests."""
 
 SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": 1,
     "controller.listener.names": "CONTROLLER",
-    "auto.create.topics.enable": "false",  # a client that creates a topic gets its partition count wrong
+    "auto.create.topics.enable": "false",  # automatic creation would give a topic the wrong number of partitions
     "group.initial.rebalance.delay.ms": 0,
     "group.min.session.timeout.ms": 1000,
     "offsets.topic.replication.factor": 1,
@@ -51,7 +51,7 @@ SETTINGS = {
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
     "share.coordinator.state.topic.replication.factor": 1,
     "share.coordinator.state.topic.min.isr": 1,
-    "broker.session.timeout.ms": 3000,  # a broker that was killed is let in again after this
+    "broker.session.timeout.ms": 3000,  # a broker that was killed can register again after this time
     "broker.heartbeat.interval.ms": 500,
     "num.network.threads": 2,
     "num.io.threads": 4,
@@ -75,40 +75,40 @@ exec 3<&0
 (read released <&3 || { kill -9 $$; [ -z "$0" ] || rm -rf "$0"; }) &
 exec "$@" 3<&- </dev/null
 """
-"""Runs a command in the place of this shell. If its standard input ends without a line, the owner was killed:
-then the command is killed too, and the directory $0 removed, if one is given."""
+"""Shell script that replaces itself with a command. If its standard input ends without a line, the owner was killed:
+the command is then killed, too, and the directory $0, if given, is removed."""
 
 
 class BrokerError(UnavailableError):
-    """The local Kafka did not start or ended by itself; the message has the last lines of its log."""
+    """The local Kafka did not start, or has ended by itself; the message contains the last lines of its log."""
 
 
 class LocalKafka:
-    """One Kafka node on 127.0.0.1 that ends with its owner, also when the owner is killed.
+    """One Kafka node on 127.0.0.1 that ends together with its owner, even if the owner is killed.
 
     Parameters
     ----------
     directory
-        Keeps data, configuration and log; an earlier broker's directory is continued, on its ports. None
-        means a temporary one that is removed by `close`.
+        Holds data, configuration and log. If it belongs to an earlier broker, that broker's data and ports are used.
+        None creates a temporary directory, which `close` removes.
     port
-        Where clients connect; None means a free one, or the directory's own.
+        Port for clients; None selects the port of the directory's earlier broker or, without one, a free port.
     heap_megabytes
-        Java heap.
+        Size of the Java heap.
     protocol
-        How clients connect: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
+        Security protocol for clients: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
     settings
-        More of the broker's, or others than `SETTINGS`: certificates, an authorizer.
+        Additional settings of the broker, for example certificates or an authorizer; they override `SETTINGS`.
     users
-        Name -> password of each SCRAM-SHA-512 user that is there from the start.
+        Name -> password of each SCRAM-SHA-512 user that is created with the broker.
 
     Notes
     -----
     ::
 
         with LocalKafka() as kafka:
-            kafka.kill()             # as if the process had crashed
-            kafka.start()            # same port, same data
+            kafka.kill()             # simulates a crash
+            kafka.start()            # uses the same port and the same data
             kafka.bootstrap_servers  # "127.0.0.1:21044"
     """
 
@@ -141,31 +141,34 @@ class LocalKafka:
 
     @property
     def log(self) -> Path:
-        """What the broker says."""
+        """Log file of the broker."""
         return self.directory / "broker.log"
 
     @property
     def pid(self) -> int | None:
-        """The broker's process, or None if it does not run."""
+        """Process id of the broker, or None if it does not run."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self, timeout: float = 90.0) -> None:
-        """Start and wait until requests are served; continues the data that is there.
+        """Start the broker with the existing data, if any, and wait until it accepts requests.
 
         Raises
         ------
         BrokerError
-            If the broker already runs, a port is taken, or it ends or stays silent for `timeout` seconds.
+            If the broker already runs, a port is in use, or the broker ends or does not start within `timeout`
+            seconds.
         JavaNotFoundError, JarsUnavailableError
-            If this machine has nothing to run it with.
+            If this machine has no Java, or the libraries of Kafka are unavailable.
         """
         if self.pid:
-            raise BrokerError(f"the local Kafka already runs as process {self.pid}")
-        self.kill()  # lets the guard of one that ended by itself go
+            raise BrokerError(
+                f"the local Kafka already runs as process {self.pid}: stop it before another start"
+            )
+        self.kill()  # releases the guard process of a broker that has ended by itself
         for port in (self.port, self._controller_port):
             if not _is_free(port):
                 raise BrokerError(
-                    f"port {port} on {HOST} is in use: end what listens there or choose another port"
+                    f"port {port} on {HOST} is in use: choose another port, or stop the process that listens there"
                 )
         java = find_java()
         jars = KAFKA.fetched(java)
@@ -175,27 +178,27 @@ class LocalKafka:
         if not (self.directory / "data" / "meta.properties").exists():
             self._format(run)
         run += ["kafka.Kafka", str(self.directory / "server.properties")]
-        said_before = self.log.stat().st_size if self.log.exists() else 0
+        log_start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", GUARDED, str(self.directory) if self._temporary else "", *run],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the owner, who stops the broker in order
+                start_new_session=True,  # Ctrl-C reaches only the owner, which then stops the broker in order
             )
-        self._await_started(said_before, timeout)
+        self._await_started(log_start, timeout)
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Shut down in order, or kill it after `timeout` seconds. Nothing if it does not run."""
+        """Shut the broker down in order, or kill it after `timeout` seconds; does nothing if it does not run."""
         self._end(signal.SIGTERM, timeout)
 
     def kill(self) -> None:
-        """End at once, as `kill -9` does. Nothing if it does not run."""
+        """End the broker at once, as `kill -9` does; does nothing if it does not run."""
         self._end(signal.SIGKILL, None)
 
     def close(self) -> None:
-        """Stop for good: a temporary directory is removed."""
+        """Stop the broker, and remove its directory if it is temporary."""
         if self._temporary:
             self.kill()
             shutil.rmtree(self.directory, ignore_errors=True)
@@ -205,7 +208,9 @@ class LocalKafka:
     def check(self) -> None:
         """Raise `BrokerError` if the broker was started and has ended by itself."""
         if self._process and (code := self._process.poll()) is not None:
-            raise BrokerError(f"the local Kafka ended by itself with code {code}; {self._last_words()}")
+            raise BrokerError(
+                f"the local Kafka has ended by itself with exit code {code}; {self._log_tail()}"
+            )
 
     def __enter__(self) -> Self:
         try:
@@ -221,7 +226,10 @@ class LocalKafka:
         self.close()
 
     def _kept_ports(self) -> tuple[int, int] | None:
-        """Ports of an earlier broker here: the controller's is part of its data, clients expect the other."""
+        """Ports (broker, controller) of an earlier broker in this directory.
+
+        The controller's port is part of the data, and clients expect the broker's port to stay the same.
+        """
         try:
             lines = (self.directory / "server.properties").read_text().splitlines()
         except FileNotFoundError:
@@ -254,12 +262,12 @@ class LocalKafka:
         with self.log.open("ab") as log:
             if subprocess.run(tool, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode:
                 raise BrokerError(
-                    f"the local Kafka could not prepare its data directory; {self._last_words()}"
+                    f"the local Kafka could not format its data directory {self.directory / 'data'}; {self._log_tail()}"
                 )
 
-    def _await_started(self, said_before: int, timeout: float) -> None:
+    def _await_started(self, log_start: int, timeout: float) -> None:
         def started() -> bool:
-            if STARTED.encode() in self._said_since(said_before):
+            if STARTED.encode() in self._logged_since(log_start):
                 return True
             self.check()
             return False
@@ -269,15 +277,15 @@ class LocalKafka:
         except TimeoutError:
             self.kill()
             raise BrokerError(
-                f"the local Kafka did not start within {timeout:g} s; {self._last_words()}"
+                f"the local Kafka did not start within {timeout:g} s; {self._log_tail()}"
             ) from None
 
-    def _said_since(self, position: int) -> bytes:
+    def _logged_since(self, position: int) -> bytes:
         with self.log.open("rb") as log:
             log.seek(position)
             return log.read()
 
-    def _last_words(self, lines: int = 15) -> str:
+    def _log_tail(self, lines: int = 15) -> str:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return f"the end of {self.log}:\n" + "\n".join(text.splitlines()[-lines:])
 
@@ -298,15 +306,15 @@ class LocalKafka:
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nothing listens on.
+    """Find a free port on 127.0.0.1.
 
-    Taken from below the range that systems give to outgoing connections: a client that keeps trying to
-    reach a broker that is down could otherwise be given the broker's own port and connect to itself.
+    The port lies below the range that systems use for outgoing connections. Otherwise, a client that keeps trying to
+    reach a stopped broker could be assigned the broker's port and connect to itself.
     """
     for port in random.sample(range(15_000, 30_000), 200):
         if _is_free(port):
             return port
-    raise BrokerError(f"no free port found on {HOST} between 15000 and 30000")
+    raise BrokerError(f"no free port found on {HOST} between 15000 and 30000: choose one with `port`")
 
 
 def _is_free(port: int) -> bool:

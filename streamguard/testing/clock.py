@@ -1,10 +1,10 @@
-"""A clock that tests move by hand, in the place of `time.monotonic`."""
+"""A clock that tests control, as a replacement for `time.monotonic`."""
 
 from __future__ import annotations
 
 
 class ManualClock:
-    """Seconds that pass only when told to.
+    """A clock that moves only when `advance` is called.
 
     Examples
     --------
@@ -21,5 +21,5 @@ class ManualClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass."""
+        """Move the clock forward by `seconds`."""
         self._now += seconds

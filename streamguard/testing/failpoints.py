@@ -1,4 +1,4 @@
-"""Named points at which a process can be made to die, hang or freeze."""
+"""Failpoints: named points at which a process can be made to die, hang or freeze."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 import time
 
 VARIABLE = "STREAMGUARD_FAILPOINT"
-"""The point: `name`, `name:3` (at the third arrival), `name:3:hang` (sleep for ever there) or `name:3:freeze`
-(SIGSTOP, until somebody sends SIGCONT)."""
+"""Environment variable that selects a failpoint: `name`, `name:3` (at the third arrival), `name:3:hang` (sleep for
+ever there) or `name:3:freeze` (SIGSTOP, until the process receives SIGCONT)."""
 
 POINTS = (
     "chunk-folded",
@@ -24,7 +24,7 @@ POINTS = (
     "recovery-batch-written",
     "recovery-done",
 )
-"""Every point in the worker, in the order of a checkpoint, then of a recovery."""
+"""All failpoints of the worker: those of a checkpoint in their order, then those of a restore."""
 
 
 def _parse(value: str) -> tuple[str, int, str]:
@@ -32,8 +32,8 @@ def _parse(value: str) -> tuple[str, int, str]:
     count, _, action = rest.partition(":")
     if name not in POINTS or (count and not count.isdigit()) or action not in ("", "hang", "freeze"):
         raise ValueError(
-            f"{VARIABLE}={value!r}: use one of {', '.join(POINTS)}, then `:COUNT`, `:COUNT:hang` or "
-            "`:COUNT:freeze`"
+            f"{VARIABLE}={value!r} does not select a failpoint: use one of {', '.join(POINTS)}, optionally with "
+            "`:COUNT`, `:COUNT:hang` or `:COUNT:freeze`"
         )
     return name, int(count or 1), action or "die"
 
@@ -42,13 +42,13 @@ _armed, _remaining, _action = _parse(os.environ[VARIABLE]) if os.environ.get(VAR
 
 
 def reach(name: str) -> None:
-    """Die by SIGKILL, or hang or freeze, if this point is the one named in the environment.
+    """Kill, hang or freeze this process if the environment variable selects this failpoint.
 
     Examples
     --------
     >>> reach("transaction-committed")
     """
-    global _remaining  # one process dies once; the count belongs to it
+    global _remaining  # the count is per process, because a process dies only once
     if name != _armed:
         return
     _remaining -= 1

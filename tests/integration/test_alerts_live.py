@@ -1,7 +1,7 @@
-"""Committed rules on a real Prometheus and Alertmanager: a refused model, a killed worker, a frozen worker.
+"""The committed alert rules on a real Prometheus and Alertmanager: a refused model, a killed and a frozen worker.
 
-Rules, routes and inhibitions are the committed ones; only time runs faster. Every `for:` and every wait of the
-Alertmanager is divided by `FASTER`, and scrapes come every 1.5 s instead of every 15.
+Rules, routes and inhibitions are the committed ones, but with shorter times: every `for:` and every wait of the
+Alertmanager is divided by `SPEEDUP`, and the scrape interval is 1.5 s instead of 15 s.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from tests.prometheus import binary
 
 pytestmark = pytest.mark.integration
 GRAFANA = Path(__file__).parents[2] / "grafana"
-FASTER = 60
-OF_THE_MACHINE = {"StreamGuardDiskFilling"}
-"""Its disk may be full without this being wrong."""
+SPEEDUP = 60
+IGNORED_ALERTS = {"StreamGuardDiskFilling"}
+"""Alerts about this machine, such as a full disk, which say nothing about StreamGuard."""
 _UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
-def faster(duration: str) -> str:
-    """A duration as Prometheus writes it, divided by `FASTER`."""
+def shortened(duration: str) -> str:
+    """A duration in the syntax of Prometheus, divided by `SPEEDUP`."""
     number, unit = re.fullmatch(r"(\d+)(ms|s|m|h)", duration).groups()  # type: ignore[union-attr]
-    return f"{int(number) * _UNITS[unit] // FASTER}ms"
+    return f"{int(number) * _UNITS[unit] // SPEEDUP}ms"
 
 
-def ask(port: int, path: str) -> Any:
-    """The JSON at a path of a server on this machine; None while it does not answer."""
+def get_json(port: int, path: str) -> Any:
+    """JSON from a path of a server on this machine; None while the server does not answer."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+            return json.load(response)
     except OSError:
         return None
 
 
 @contextmanager
 def running(log: Path, *command: str) -> Iterator[None]:
-    """A process for as long as the context lasts."""
+    """Run a process until the context ends."""
     with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
         try:
             yield
@@ -66,10 +66,10 @@ def running(log: Path, *command: str) -> Iterator[None]:
 
 
 class Receiver:
-    """Takes what the Alertmanager sends: (receiver, status, alert, instance)."""
+    """An HTTP server that stores the notifications of the Alertmanager: (receiver, status, alert, instance)."""
 
     def __init__(self) -> None:
-        heard = self.heard = list[tuple[str, str, str, str]]()
+        received = self.received = list[tuple[str, str, str, str]]()
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -77,7 +77,7 @@ class Receiver:
                 for alert in body["alerts"]:
                     labels = alert["labels"]
                     instance = labels.get("instance", "")
-                    heard.append((self.path[1:], alert["status"], labels["alertname"], instance))
+                    received.append((self.path[1:], alert["status"], labels["alertname"], instance))
                 self.send_response(200)
                 self.end_headers()
 
@@ -96,15 +96,15 @@ class Receiver:
         self._server.server_close()
 
 
-class Watch:
-    """Prometheus and Alertmanager with copies of the committed files."""
+class Monitoring:
+    """Prometheus and Alertmanager with adapted copies of the committed files."""
 
     def __init__(self, directory: Path, workers: list[str], receiver: Receiver) -> None:
         self.prometheus, self.alertmanager = free_port(), free_port()
         self._directory = directory
         (directory / "rules").mkdir()
         for path in (GRAFANA / "prometheus" / "rules").glob("*.yml"):
-            text = re.sub(r"(?<= for: )\w+", lambda found: faster(found[0]), path.read_text())
+            text = re.sub(r"(?<= for: )\w+", lambda found: shortened(found[0]), path.read_text())
             (directory / "rules" / path.name).write_text(text)
         config = yaml.safe_load((GRAFANA / "prometheus" / "prometheus.yml").read_text())
         config["global"] = {
@@ -120,62 +120,64 @@ class Watch:
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
         routing = yaml.safe_load((GRAFANA / "alertmanager" / "alertmanager.yml").read_text())
         for route in [routing["route"], *routing["route"]["routes"]]:
-            route |= {name: faster(route[name]) for name in route if name.startswith(("group_w", "group_i"))}
-        for one in routing["receivers"]:
-            one["webhook_configs"][0]["url"] = f"{receiver.url}/{one['name']}"
+            route |= {
+                name: shortened(route[name]) for name in route if name.startswith(("group_w", "group_i"))
+            }
+        for target in routing["receivers"]:
+            target["webhook_configs"][0]["url"] = f"{receiver.url}/{target['name']}"
         (directory / "alertmanager.yml").write_text(yaml.safe_dump(routing))
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        here = self._directory
+        directory = self._directory
         with ExitStack() as stack:
             stack.enter_context(
                 running(
-                    here / "alertmanager.log",
+                    directory / "alertmanager.log",
                     binary("prometheus-alertmanager"),
-                    f"--config.file={here / 'alertmanager.yml'}",
-                    f"--storage.path={here / 'alertmanager'}",
+                    f"--config.file={directory / 'alertmanager.yml'}",
+                    f"--storage.path={directory / 'alertmanager'}",
                     f"--web.listen-address=127.0.0.1:{self.alertmanager}",
                     "--cluster.listen-address=",
                 )
             )
             stack.enter_context(
                 running(
-                    here / "prometheus.log",
+                    directory / "prometheus.log",
                     binary(),
-                    f"--config.file={here / 'prometheus.yml'}",
-                    f"--storage.tsdb.path={here / 'prometheus'}",
+                    f"--config.file={directory / 'prometheus.yml'}",
+                    f"--storage.tsdb.path={directory / 'prometheus'}",
                     f"--web.listen-address=127.0.0.1:{self.prometheus}",
                 )
             )
             yield
 
     def up(self) -> int:
-        answer = ask(self.prometheus, "/api/v1/query?query=sum(up)") or {"data": {"result": []}}
+        answer = get_json(self.prometheus, "/api/v1/query?query=sum(up)") or {"data": {"result": []}}
         return sum(int(sample["value"][1]) for sample in answer["data"]["result"])
 
     def firing(self) -> dict[tuple[str, str], str]:
-        """(alert, instance) -> description of what fires."""
-        answer = ask(self.prometheus, "/api/v1/alerts") or {"data": {"alerts": []}}
+        """(alert, instance) -> description of each firing alert."""
+        answer = get_json(self.prometheus, "/api/v1/alerts") or {"data": {"alerts": []}}
         return {
             (alert["labels"]["alertname"], alert["labels"].get("instance", "")): alert["annotations"][
                 "description"
             ]
             for alert in answer["data"]["alerts"]
-            if alert["state"] == "firing" and alert["labels"]["alertname"] not in OF_THE_MACHINE
+            if alert["state"] == "firing" and alert["labels"]["alertname"] not in IGNORED_ALERTS
         }
 
-    def troubles(self) -> list[str]:
-        """Errors of rules that were evaluated; every one has to have been."""
-        answer = ask(self.prometheus, "/api/v1/rules")
+    def rule_errors(self) -> list[str]:
+        """Rules that failed or were not evaluated yet, with their errors."""
+        answer = get_json(self.prometheus, "/api/v1/rules")
         rules = [rule for group in answer["data"]["groups"] for rule in group["rules"]]
         return [f"{r['name']}: {r['health']} {r.get('lastError', '')}" for r in rules if r["health"] != "ok"]
 
     def suppressed(self) -> set[tuple[str, str]]:
-        """(alert, instance) of what the Alertmanager holds back for another alert."""
+        """(alert, instance) of each alert that the Alertmanager inhibits because of another alert."""
         return {
             (alert["labels"]["alertname"], alert["labels"].get("instance", ""))
-            for alert in ask(self.alertmanager, "/api/v2/alerts") or []
+            for alert in get_json(self.alertmanager, "/api/v2/alerts") or []
             if alert["status"]["inhibitedBy"]
         }
 
@@ -184,8 +186,8 @@ def address(worker: WorkerProcess) -> str:
     return f"127.0.0.1:{next(line['metrics_port'] for line in worker.lines() if 'metrics_port' in line)}"
 
 
-def clean(count: int) -> list[tuple[int, bytes]]:
-    """(partition, event) pairs of which nothing has to be said."""
+def benign_events(count: int) -> list[tuple[int, bytes]]:
+    """(partition, event) pairs without an alert or a dead letter."""
     event = {"event_type": "auth_attempt", "source_ip": "192.0.2.1", "status": "success"}
     return [
         (i % 2, json.dumps({**event, "user": f"user-{i % 7}", "timestamp": 1_700_000_000_000 + i}).encode())
@@ -193,15 +195,17 @@ def clean(count: int) -> list[tuple[int, bytes]]:
     ]
 
 
-def test_a_refused_model_a_killed_worker_and_a_frozen_one(kafka: str, tmp_path: Path) -> None:
+def test_alerts_fire_for_a_refused_model_a_killed_worker_and_a_frozen_worker(
+    kafka: str, tmp_path: Path
+) -> None:
     registry = Registry(tmp_path / "registry", feature_names=NAMES)
     rows = np.random.default_rng(5).normal(1.0, 2.0, (600, len(NAMES))).astype(np.float32)
     good, bad = (registry.publish(train(rows, seed=seed, trees=30)) for seed in range(2))
     os.truncate(tmp_path / "registry" / "versions" / bad / "forest.safetensors", 1000)
     registry.promote(good)
 
-    def name(version: str) -> None:
-        """In one step, as `promote` does after the checks that it would fail at."""
+    def point_to(version: str) -> None:
+        """Replace the pointer in one step, as `promote` does, but without its checks."""
         (tmp_path / "pointer").write_text(version)
         (tmp_path / "pointer").replace(tmp_path / "registry" / "current")
 
@@ -210,52 +214,60 @@ def test_a_refused_model_a_killed_worker_and_a_frozen_one(kafka: str, tmp_path: 
     )
     with ExitStack() as stack:
         stack.callback(site.close)
-        site.produce(clean(400))
+        site.produce(benign_events(400))
         a, b = site.start("a"), site.start("b")
-        eventually("both work", lambda: a.get("/readyz")[0] == b.get("/readyz")[0] == 200)
+        eventually("both workers are ready", lambda: a.get("/readyz")[0] == b.get("/readyz")[0] == 200)
         at_a, at_b = address(a), address(b)
         receiver = stack.enter_context(Receiver())
-        (tmp_path / "watch").mkdir()
-        watch = Watch(tmp_path / "watch", [at_a, at_b], receiver)
-        stack.enter_context(watch.running())
-        eventually("both are scraped, nothing fires", lambda: watch.up() == 2 and not watch.firing())
-        eventually("all rules are evaluated", lambda: not watch.troubles())
+        (tmp_path / "monitoring").mkdir()
+        monitoring = Monitoring(tmp_path / "monitoring", [at_a, at_b], receiver)
+        stack.enter_context(monitoring.running())
+        eventually(
+            "both workers are scraped and no alert fires",
+            lambda: monitoring.up() == 2 and not monitoring.firing(),
+        )
+        eventually("all rules are evaluated", lambda: not monitoring.rule_errors())
 
-        name(bad)
+        point_to(bad)
         refused = {("StreamGuardModelRefused", at_a), ("StreamGuardModelRefused", at_b)}
-        eventually("both refuse the damaged model", lambda: refused <= watch.firing().keys())
-        assert watch.firing().keys() == refused
-        told = watch.firing()["StreamGuardModelRefused", at_a]
-        assert f"names {bad};" in told and f"scores with {good}." in told
+        eventually("both workers refuse the damaged model", lambda: refused <= monitoring.firing().keys())
+        assert monitoring.firing().keys() == refused
+        description = monitoring.firing()["StreamGuardModelRefused", at_a]
+        assert f"names {bad}, which {at_a} refused" in description
+        assert f"scores with {good}." in description
         for at in (at_a, at_b):
             sent = ("on-call", "firing", "StreamGuardModelRefused", at)
-            eventually("somebody is called", lambda sent=sent: sent in receiver.heard)
-        name(good)
-        eventually("nothing fires any more", lambda: not watch.firing())
+            eventually("on-call is notified", lambda sent=sent: sent in receiver.received)
+        point_to(good)
+        eventually("no alert fires any more", lambda: not monitoring.firing())
 
         b.kill()
         down = ("StreamGuardWorkerDown", at_b)
-        eventually("the killed worker is missed", lambda: down in watch.firing())
-        assert "partitions over: 1." in watch.firing()[down]
-        eventually("the team is told", lambda: ("team", "firing", *down) in receiver.heard)
-        assert ("StreamGuardWorkerHangs", at_b) not in watch.firing()
+        eventually("the alert for the killed worker fires", lambda: down in monitoring.firing())
+        assert "can take over its partitions: 1." in monitoring.firing()[down]
+        eventually("the team is notified", lambda: ("team", "firing", *down) in receiver.received)
+        assert ("StreamGuardWorkerHangs", at_b) not in monitoring.firing()
 
         eventually("a has both partitions", lambda: a.metric('streamguard_partitions{state="ready"}') == 2)
-        eventually("all partitions are seen", lambda: watch.firing().keys() == {down})
+        eventually("only the alert for the killed worker fires", lambda: monitoring.firing().keys() == {down})
         a.signal(signal.SIGSTOP)
         expected = {
             ("StreamGuardWorkerHangs", at_a), ("StreamGuardWorkerDown", at_a), ("StreamGuardNoWorkers", "")
         }  # fmt: skip
-        eventually("the frozen worker is missed", lambda: expected <= watch.firing().keys())
+        eventually("the alerts for the frozen worker fire", lambda: expected <= monitoring.firing().keys())
         eventually(
-            "its partitions are too", lambda: ("StreamGuardPartitionWithoutWorker", "") in watch.firing()
+            "the alert for its partitions fires",
+            lambda: ("StreamGuardPartitionWithoutWorker", "") in monitoring.firing(),
         )
         eventually(
-            "somebody is called", lambda: ("on-call", "firing", "StreamGuardNoWorkers", "") in receiver.heard
+            "on-call is notified",
+            lambda: ("on-call", "firing", "StreamGuardNoWorkers", "") in receiver.received,
         )
-        follows = {("StreamGuardWorkerHangs", at_a), ("StreamGuardWorkerDown", at_a), down}
-        eventually("what follows from it is held back", lambda: follows <= watch.suppressed())
+        consequences = {("StreamGuardWorkerHangs", at_a), ("StreamGuardWorkerDown", at_a), down}
+        eventually(
+            "the alerts that follow from it are inhibited", lambda: consequences <= monitoring.suppressed()
+        )
 
         a.signal(signal.SIGCONT)
-        eventually("only the killed one is missed", lambda: watch.firing().keys() == {down})
+        eventually("only the alert for the killed worker fires", lambda: monitoring.firing().keys() == {down})
         assert a.alive, a.tail()

@@ -1,4 +1,4 @@
-"""`streamguard archive` on a real topic: killed, expired, by both engines, and retrained from to the same bits."""
+"""`streamguard archive` on a real topic: killed runs, expired records, both engines, and retrains from the archive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamguard.batch.archive import archive
-from streamguard.batch.commands import archive as cli
 from streamguard.batch.job import Outcome, retrain
 from streamguard.batch.planning import Request
 from streamguard.batch.source.archive_manifest import Manifest, read
@@ -28,15 +27,15 @@ from streamguard.kafka.connection import Brokers
 from streamguard.settings.load import load
 from streamguard.settings.schema import Batch, Settings
 from tests.harness import Site, events, eventually
-from tests.integration.test_retrain import PARTITIONS, Place, attack, run
+from tests.integration.test_retrain import PARTITIONS, RetrainEnvironment, attack, run
 from tests.streams import START, event, habit
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def place(kafka: str, topics: Callable[..., str], tmp_path: Path) -> Place:
-    return Place(kafka, topics("events", partitions=PARTITIONS), "models", tmp_path)
+def env(kafka: str, topics: Callable[..., str], tmp_path: Path) -> RetrainEnvironment:
+    return RetrainEnvironment(kafka, topics("events", partitions=PARTITIONS), "models", tmp_path)
 
 
 def command(directory: Path, *arguments: object) -> list[str]:
@@ -44,9 +43,9 @@ def command(directory: Path, *arguments: object) -> list[str]:
     return [str(part) for part in (*command, "--json", *arguments)]
 
 
-def archived(place: Place, directory: Path, *arguments: object, code: int = 0) -> Any:
-    """What the command says of an archiving; of a failed one its last line."""
-    ran = run(cli.command, command(directory, *arguments)[4:], place.environ, code)
+def archived(env: RetrainEnvironment, directory: Path, *arguments: object, code: int = 0) -> Any:
+    """Run the command; return its JSON, or the last line of standard error if the exit code is not 0."""
+    ran = run(command(directory, *arguments)[3:], env.environ, code)
     return ran.stderr.splitlines()[-1] if code else msgspec.json.decode(ran.stdout)
 
 
@@ -55,7 +54,7 @@ def children(process: int) -> list[int]:
 
 
 def alive(process: int) -> bool:
-    """Whether it runs; one that nobody has asked after does not."""
+    """Whether a process runs; a zombie process does not."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -63,13 +62,14 @@ def alive(process: int) -> bool:
 
 
 def manifest(directory: Path) -> Manifest:
+    """The manifest of an archive, which must exist."""
     found = read(directory)
     assert found is not None
     return found
 
 
 def rows(directory: Path) -> list[pa.Table]:
-    """What an archive holds, by partition."""
+    """The rows of an archive, by partition."""
     files = manifest(directory).files
     return [
         pa.concat_tables(
@@ -79,7 +79,9 @@ def rows(directory: Path) -> list[pa.Table]:
     ]
 
 
-def test_topic_archive_and_both_train_the_same_model(place: Place, tmp_path: Path) -> None:
+def test_topic_archive_and_a_mix_of_both_train_the_same_model(
+    env: RetrainEnvironment, tmp_path: Path
+) -> None:
     kept = tmp_path / "archive"
     values = [
         *habit(2000),
@@ -90,46 +92,46 @@ def test_topic_archive_and_both_train_the_same_model(place: Place, tmp_path: Pat
     ]
 
     def trained(name: str, **request: str) -> Outcome:
-        place.output = tmp_path / name
+        env.output = tmp_path / name
         environ = {
-            **place.environ,
+            **env.environ,
             "STREAMGUARD_BATCH_ENGINE": "local",
-            "STREAMGUARD_BATCH_OUTPUT": str(place.output),
+            "STREAMGUARD_BATCH_OUTPUT": str(env.output),
         }
         return retrain(load(environ=environ), Request(**request), lambda text: None)
 
-    place.produce(values[:1200])
-    assert archived(place, kept)["records"] == 1200
+    env.produce(values[:1200])
+    assert archived(env, kept)["records"] == 1200
     trained("both", input=str(kept))
-    place.produce(values[1200:1700])
+    env.produce(values[1200:1700])
     assert trained("both").records == 500
-    place.produce(values[1700:])
-    assert archived(place, kept)["records"] == len(values) - 1200
+    env.produce(values[1700:])
+    assert archived(env, kept)["records"] == len(values) - 1200
     both = trained("both", input=str(kept))
-    history = place.history()
+    history = env.history()
     assert both.records == len(values) - 1700
     for name, request in (("topic", {}), ("archive", {"input": str(kept)})):
         outcome = trained(name, **request)
         assert (outcome.version, outcome.records) == (both.version, len(values))
-        assert place.history() == history
-    assert archived(place, kept)["records"] == 0
+        assert env.history() == history
+    assert archived(env, kept)["records"] == 0
 
 
-def test_a_killed_run_is_as_if_it_had_not_been(place: Place, tmp_path: Path) -> None:
+def test_killed_run_leaves_the_archive_unchanged(env: RetrainEnvironment, tmp_path: Path) -> None:
     kept, whole = tmp_path / "archive", tmp_path / "whole"
-    place.produce(list(habit(60_000, step=3000)))
-    archived(place, kept, "--max-events", 1000)
+    env.produce(list(habit(60_000, step=3000)))
+    archived(env, kept, "--max-events", 1000)
     before = manifest(kept)
-    for sight in (".partial/*.part", ".partial/*.json"):
-        with subprocess.Popen(command(kept), env=place.environ, stdout=subprocess.PIPE) as process:
-            eventually(f"{sight} is seen", lambda sight=sight: list(kept.glob(sight)))
+    for pattern in (".partial/*.part", ".partial/*.json"):
+        with subprocess.Popen(command(kept), env=env.environ, stdout=subprocess.PIPE) as process:
+            eventually(f"{pattern} exists", lambda pattern=pattern: list(kept.glob(pattern)))
             started = children(process.pid)
             process.send_signal(signal.SIGKILL)
         assert started
-        eventually("no child is left", lambda started=started: not any(map(alive, started)))
+        eventually("all child processes have exited", lambda started=started: not any(map(alive, started)))
         assert manifest(kept) == before
-    assert archived(place, kept)["records"] == 59_000
-    archived(place, whole)
+    assert archived(env, kept)["records"] == 59_000
+    archived(env, whole)
 
     assert rows(kept) == rows(whole)
     named = {kept / file.path for file in manifest(kept).files}
@@ -137,21 +139,23 @@ def test_a_killed_run_is_as_if_it_had_not_been(place: Place, tmp_path: Path) -> 
     assert not (kept / ".partial").exists()
 
 
-def test_what_expired_unread_is_missed_aloud(place: Place, kafka: str, tmp_path: Path) -> None:
-    place.produce(list(habit(300)))
-    archived(place, tmp_path / "a", "--max-events", 30)
-    topic = place.environ["STREAMGUARD_KAFKA_EVENTS_TOPIC"]
+def test_records_that_expired_before_archiving_are_an_error(
+    env: RetrainEnvironment, kafka: str, tmp_path: Path
+) -> None:
+    env.produce(list(habit(300)))
+    archived(env, tmp_path / "a", "--max-events", 30)
+    topic = env.environ["STREAMGUARD_KAFKA_EVENTS_TOPIC"]
     admin = AdminClient({"bootstrap.servers": kafka})
     for deleted in admin.delete_records([TopicPartition(topic, 1, 40)]).values():
         deleted.result()
 
-    said = archived(place, tmp_path / "a", code=65)
-    assert "partition 1: the archive ended at offset 10, but the topic begins at 40 now: 30 records" in said
-    assert "--output with a new directory" in said
-    assert archived(place, tmp_path / "b")["records"] == 260
+    error = archived(env, tmp_path / "a", code=65)
+    assert "partition 1: the archive ended at offset 10, but the topic begins at 40 now: 30 records" in error
+    assert "--output with a new directory" in error
+    assert archived(env, tmp_path / "b")["records"] == 260
 
 
-def test_spark_writes_what_this_process_writes(kafka: str, spark: Any, tmp_path: Path) -> None:
+def test_spark_and_local_engine_write_the_same_archive(kafka: str, spark: Any, tmp_path: Path) -> None:
     site = Site(kafka, tmp_path / "site", partitions=3)
     made = [(partition % 2, value) for partition, value in events(5000, 2)]
     site.produce(made[:2000])
@@ -161,9 +165,9 @@ def test_spark_writes_what_this_process_writes(kafka: str, spark: Any, tmp_path:
     site.produce(made[4000:])
     outcomes = {}
     for name in ("spark", "local"):
-        for most in (1500, None):
+        for max_records in (1500, None):
             settings = Settings(kafka=site.settings.kafka, batch=Batch(engine=name))
-            outcomes[name] = archive(settings, tmp_path / name, lambda text: None, max_records=most)
+            outcomes[name] = archive(settings, tmp_path / name, lambda text: None, max_records=max_records)
 
     assert rows(tmp_path / "spark") == rows(tmp_path / "local")
     assert outcomes["spark"].ends == outcomes["local"].ends
@@ -178,7 +182,9 @@ def test_spark_writes_what_this_process_writes(kafka: str, spark: Any, tmp_path:
         assert ours == theirs
 
 
-def test_spark_retrains_from_an_archive_as_this_process_does(kafka: str, spark: Any, tmp_path: Path) -> None:
+def test_spark_and_local_engine_fold_an_archive_to_the_same_files(
+    kafka: str, spark: Any, tmp_path: Path
+) -> None:
     from streamguard.batch.engines import local
     from streamguard.batch.engines import spark as engine
 

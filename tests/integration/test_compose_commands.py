@@ -1,7 +1,7 @@
-"""Every command and health check of docker-compose.yml, run as it stands there, without an engine.
+"""Every command and health check of docker-compose.yml, run unchanged as a process, without a container engine.
 
-Only places are others: directories for volumes and paths in images, free ports, loopback for names of services. The
-broker is Apache Kafka with the settings that its service gives the image.
+Only paths, ports and host names are replaced: directories for volumes and paths in images, free ports, and loopback
+for the names of services. The broker is Apache Kafka with the settings that its service passes to the image.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ pytestmark = pytest.mark.integration
 
 PROGRAMS = Path(sys.executable).parent
 LOCAL = {"prometheus": "/usr/bin/prometheus", "alertmanager": "/usr/bin/prometheus-alertmanager"}
-"""Debian's programs in the place of images' entry points."""
+"""Programs of Debian that replace the entry points of images."""
 
 
 class Stack:
-    """The services of the file, as processes on loopback."""
+    """The services of docker-compose.yml, as processes on loopback."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -52,13 +52,13 @@ class Stack:
     def bootstrap_servers(self) -> str:
         return f"127.0.0.1:{self.ports['kafka']}"
 
-    def here(self, text: str, service: str) -> str:
-        """A command's argument or variable, with this machine's places in it."""
+    def local(self, text: str, service: str) -> str:
+        """An argument or variable of a service, with the paths and ports of this machine."""
         for mount in self.services[service].get("volumes", []):
             source, target, *_ = mount.split(":")
-            place = ROOT / source if source.startswith(".") else self.directory / "volumes" / source
-            place.mkdir(parents=True, exist_ok=True)  # as an engine mounts it
-            text = re.sub(rf"(^|=){re.escape(target)}(?=/|$)", rf"\g<1>{place}", text)
+            path = ROOT / source if source.startswith(".") else self.directory / "volumes" / source
+            path.mkdir(parents=True, exist_ok=True)  # a container engine creates it, too
+            text = re.sub(rf"(^|=){re.escape(target)}(?=/|$)", rf"\g<1>{path}", text)
         text = text.replace("/var/lib/streamguard", str(self.directory / "unmounted"))
         text = text.replace("/opt/streamguard/kernels", str(self.directory / "kernels"))
         text = text.replace("/tmp/kernels", str(self.directory / service / "kernels"))
@@ -67,18 +67,18 @@ class Stack:
         return re.sub(r"(?<=127\.0\.0\.1:)(\d+)", lambda found: str(self._port(found[1], service)), text)
 
     def _port(self, port: str, service: str) -> int:
-        """One of our own for a port of a service in its own network."""
+        """The free port that replaces a port of a service."""
         return self.ports.setdefault(f"{service} {port}", free_port()) if port in self.ports else int(port)
 
     def environment(self, service: str) -> dict[str, str]:
-        """What the image and the file set, beside what this machine needs."""
+        """Variables of the image and of docker-compose.yml, and those that the tests need on this machine."""
         given = self.services[service]
         image = environment(given["build"]["target"]) if "build" in given else {}
         set_ = {
-            name: self.here(value, service) for name, value in (image | given.get("environment", {})).items()
+            name: self.local(value, service) for name, value in (image | given.get("environment", {})).items()
         }
         for kept in ("XDG_CACHE_HOME", "SPARK_HOME", "SPARK_JAVA", "PYSPARK_PYTHON"):
-            set_.pop(kept, None)  # of the image's own packages; here they are those of the tests
+            set_.pop(kept, None)  # they point to packages of the image; the tests use the installed ones
         if service.startswith("worker"):
             set_["STREAMGUARD_WORKER_METRICS_PORT"] = str(self._port("9464", service))
         if "STREAMGUARD_BATCH_METRICS_PORT" in set_:
@@ -88,8 +88,8 @@ class Stack:
         return clean | set_ | {"PATH": path}
 
     def command(self, service: str) -> list[str]:
-        """What the container runs: our entry point, or Debian's program for the image's."""
-        given = [self.here(part, service) for part in self.services[service]["command"]]
+        """Command of the container: the image's entry point, or the program of Debian that replaces it."""
+        given = [self.local(part, service) for part in self.services[service]["command"]]
         if service in LOCAL:
             listen = {"prometheus": "9090", "alertmanager": "9093"}[service]
             return [LOCAL[service], *given, f"--web.listen-address=127.0.0.1:{self._port(listen, service)}"]
@@ -110,12 +110,12 @@ class Stack:
         return self.directory / f"{service}.log"
 
     def healthy(self, service: str) -> bool:
-        """Run the service's health check, exactly as the engine would."""
+        """Run the health check of a service, as a container engine does."""
         process = self.started.get(service)
         assert process is None or process.poll() is None, self.log(service).read_text()[-3000:]
         how, *command = self.services[service]["healthcheck"]["test"]
         assert how == "CMD"
-        check = [self.here(part, service) for part in command]
+        check = [self.local(part, service) for part in command]
         return not subprocess.run(
             check, env=self.environment(service), stdin=subprocess.DEVNULL, capture_output=True, check=False
         ).returncode
@@ -124,15 +124,15 @@ class Stack:
         eventually(f"{service} is healthy", lambda: self.healthy(service), timeout)
 
     def end(self, service: str, how: signal.Signals = signal.SIGTERM, timeout: float = 60.0) -> int:
-        """Stop a service; its exit code."""
+        """Stop a service and return its exit code."""
         process = self.started.pop(service)
         process.send_signal(how)
         return process.wait(timeout)
 
-    # Kafka, from the variables that its image takes
+    # Kafka, with the variables of its image
 
     def start_kafka(self) -> None:
-        """Format and start, as the image does: KAFKA_LOG_DIRS is log.dirs, and so on."""
+        """Format the storage and start Kafka, as the image does. KAFKA_LOG_DIRS sets log.dirs, and so on."""
         variables = self.services["kafka"]["environment"]
         settings = {
             name.removeprefix("KAFKA_").lower().replace("_", "."): self._kafka(value)
@@ -145,9 +145,11 @@ class Stack:
         java = find_java()
         run = [str(java), *variables["KAFKA_HEAP_OPTS"].split(), "-XX:+UseSerialGC"]
         run += ["-XX:TieredStopAtLevel=1", "-cp", f"{KAFKA.fetched(java)}/*"]
-        form = ["kafka.tools.StorageTool", "format", "--cluster-id", "4L6g3nShT-eMCtK--X86sw"]
+        format_storage = ["kafka.tools.StorageTool", "format", "--cluster-id", "4L6g3nShT-eMCtK--X86sw"]
         with self.log("kafka").open("wb") as log:
-            subprocess.run([*run, *form, "--config", str(properties)], stdout=log, stderr=log, check=True)
+            subprocess.run(
+                [*run, *format_storage, "--config", str(properties)], stdout=log, stderr=log, check=True
+            )
             self.started["kafka"] = subprocess.Popen(
                 [*run, "kafka.Kafka", str(properties)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -162,7 +164,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Kafka runs, the topics are made, kernels are compiled as an image has them."""
+    """A running Kafka with the topics, and kernels compiled as in an image."""
     stack = Stack(tmp_path_factory.mktemp("stack"))
     kernels = stack.directory / "kernels"
     environ = os.environ | environment("worker-files") | {"NUMBA_CACHE_DIR": str(kernels)}
@@ -180,13 +182,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             stack.started[service].wait()
 
 
-def test_topics_are_made_with_the_partitions_of_the_file(stack: Stack) -> None:
-    assert "all topics are as they should be" in stack.log("topics").read_text()
-    admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{stack.ports['host']}"})  # as from this machine
+def test_topics_service_creates_topics_with_the_partitions_of_the_file(stack: Stack) -> None:
+    assert f"all topics at {stack.bootstrap_servers} are as required" in stack.log("topics").read_text()
+    admin = AdminClient(
+        {"bootstrap.servers": f"127.0.0.1:{stack.ports['host']}"}
+    )  # the listener for this machine
     assert len(admin.list_topics(timeout=30).topics["security-events"].partitions) == 4
 
 
-def test_workers_share_the_simulators_events_follow_a_retrain_and_save_at_the_end(stack: Stack) -> None:
+def test_two_workers_score_simulated_events_load_a_retrained_model_and_stop_cleanly(stack: Stack) -> None:
     workers = ["worker-1", "worker-2"]
     assert not any(stack.healthy(service) for service in [*workers, "retrain"])
     for worker in workers:
@@ -198,7 +202,9 @@ def test_workers_share_the_simulators_events_follow_a_retrain_and_save_at_the_en
 
     stack.start("retrain")
     current = stack.directory / "volumes" / "models" / "current"
-    eventually("the first run has made a model", lambda: _alive(stack, "retrain") and current.exists(), 240)
+    eventually(
+        "the first run has promoted a model", lambda: _alive(stack, "retrain") and current.exists(), 240
+    )
     stack.await_healthy("retrain")
     version = current.read_text().splitlines()[0]
     for worker in workers:
@@ -209,15 +215,15 @@ def test_workers_share_the_simulators_events_follow_a_retrain_and_save_at_the_en
     assert stack.end("retrain", timeout=120) == 0, stack.log("retrain").read_text()
     for worker in workers:
         before, after = (
-            {path.relative_to(place) for path in place.rglob("*.nbc")}
-            for place in (stack.directory / "kernels", stack.directory / worker / "kernels")
+            {path.relative_to(directory) for path in directory.rglob("*.nbc")}
+            for directory in (stack.directory / "kernels", stack.directory / worker / "kernels")
         )
-        assert after == before, "a worker compiled what the image should have had"
+        assert after == before, "a worker compiled kernels that the image should contain"
         assert stack.end(worker) == 0, stack.log(worker).read_text()
 
 
 @pytest.mark.parametrize("service", ["alertmanager", "prometheus"])
-def test_what_watches_starts_and_is_healthy(stack: Stack, service: str) -> None:
+def test_monitoring_service_starts_and_becomes_healthy(stack: Stack, service: str) -> None:
     assert not stack.healthy(service)
     stack.start(service)
     stack.await_healthy(service)
@@ -230,17 +236,17 @@ def _alive(stack: Stack, service: str) -> bool:
 
 
 def _committed(stack: Stack) -> int:
-    """Events that checkpoints stand for, by the group's offsets."""
+    """Number of checkpointed events, computed from the committed offsets of the group."""
     for service in ("worker-1", "worker-2", "simulator"):
         _alive(stack, service)
     admin = AdminClient({"bootstrap.servers": stack.bootstrap_servers, "log_level": 0})
     group = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions("streamguard")])["streamguard"]
-    return sum(max(place.offset, 0) for place in group.result(30).topic_partitions or [])
+    return sum(max(committed.offset, 0) for committed in group.result(30).topic_partitions or [])
 
 
 def _versions(stack: Stack, worker: str) -> list[str]:
-    """Versions of the forests that a worker scores with."""
-    url = stack.here("http://127.0.0.1:9464/metrics", worker)
+    """Versions of the forests with which a worker scores events."""
+    url = stack.local("http://127.0.0.1:9464/metrics", worker)
     with urllib.request.urlopen(url, timeout=5) as answer:
         return re.findall(
             r'^streamguard_model_info\{version="(\w+)"\} 1', answer.read().decode(), re.MULTILINE

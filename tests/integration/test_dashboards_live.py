@@ -1,4 +1,4 @@
-"""Every target of every panel, asked of a real Prometheus while workers, attacks and a retrain are under way."""
+"""Every query of every panel has values on a real Prometheus that scrapes workers and a retrain during attacks."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tests.prometheus import Prometheus, binary
 
 pytestmark = pytest.mark.integration
 
-EMPTY = {"overview / Alerts of Prometheus": "nothing fires"}
-"""dashboard / panel -> why it must be empty in a healthy system."""
+EMPTY = {"overview / Prometheus alerts": "no alert fires"}
+"""dashboard / panel -> why it is empty in a healthy system."""
 
 READY = 'sum(streamguard_partitions{state="ready"})'
 
 
 @dataclass
 class Scene:
-    """What was played."""
+    """The running processes, and the time range in which they ran."""
 
     prometheus: Prometheus
     workers: list[WorkerProcess]
@@ -44,7 +44,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """Ten days of habits, attacks in live traffic, unreadable records, two models, a second worker that joins."""
+    """Ten days of habits, attacks in live traffic, unreadable records, two models, and a second worker that joins."""
     directory = tmp_path_factory.mktemp("dashboards")
     models = Models(registry=str(directory / "models"), poll_seconds=0.5, shadow=True)
     site = Site(kafka, directory / "site", models=models, chunk_events=500, checkpoint_events=5000)
@@ -91,20 +91,20 @@ def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
             eventually("a model is in use", lambda: prometheus.value("sum(streamguard_model_info)"))
             scene.workers.append(start("b"))
             eventually(
-                "a rebalance is over",
+                "the rebalance is complete",
                 lambda: prometheus.value(f"{READY} and count(streamguard_ready == 1) == 2"),
             )
             eventually(
                 "drift is measured", lambda: prometheus.value("max(streamguard_retrain_drift_psi) >= 0")
             )
             eventually(
-                "a challenger is shadowed",
+                "a challenger is scored in shadow mode",
                 lambda: prometheus.value("sum(streamguard_shadow_events_total) > 0"),
             )
             eventually("attacks are found", lambda: prometheus.value("sum(streamguard_alerts_total) > 3"))
             settled = prometheus.value("sum(streamguard_events_total)") or 0.0
             eventually(
-                "two more scrapes",
+                "two more scrapes have new events",
                 lambda: (prometheus.value("sum(streamguard_events_total)") or 0) > settled + 500,
             )
             scene.ended = time.time()
@@ -124,24 +124,29 @@ def dashboards() -> dict[str, Any]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(DIRECTORY.glob("*.json"))}
 
 
-def filled(expression: str, scene: Scene) -> str:
-    """As Grafana sends it."""
-    over = f"{math.ceil(scene.ended - scene.began)}s"
-    for name, value in (("__rate_interval", "8s"), ("__range", over)):
+def substituted(expression: str, scene: Scene) -> str:
+    """A query with its variables replaced, as Grafana sends it."""
+    range_seconds = f"{math.ceil(scene.ended - scene.began)}s"
+    for name, value in (("__rate_interval", "8s"), ("__range", range_seconds)):
         expression = expression.replace(f"${name}", value)
     return re.sub(r"\$(job|instance|partition|severity)\b", ".+", expression)
 
 
 def numbers(scene: Scene, expression: str) -> list[float]:
-    """The finite values of a query over the whole scene."""
-    asked = {"query": filled(expression, scene), "start": scene.began, "end": scene.ended, "step": 1}
-    assert "$" not in asked["query"], asked["query"]
-    result = scene.prometheus.ask("query_range", asked)["result"]
+    """The finite values of a query over the whole time range of the scene."""
+    parameters = {
+        "query": substituted(expression, scene),
+        "start": scene.began,
+        "end": scene.ended,
+        "step": 1,
+    }
+    assert "$" not in parameters["query"], parameters["query"]
+    result = scene.prometheus.ask("query_range", parameters)["result"]
     found = [float(value) for series in result for _, value in series["values"]]
     return [value for value in found if math.isfinite(value)]
 
 
-def test_every_target_of_every_panel_has_numbers(scene: Scene) -> None:
+def test_every_query_of_every_panel_has_values(scene: Scene) -> None:
     empty = [
         f"{name} / {panel['title']}: {target['expr']}"
         for name, dashboard in dashboards().items()
@@ -152,11 +157,13 @@ def test_every_target_of_every_panel_has_numbers(scene: Scene) -> None:
     assert empty == []
 
 
-def test_every_variable_has_values_and_every_annotation_events(scene: Scene) -> None:
+def test_every_variable_and_every_annotation_has_values(scene: Scene) -> None:
     for name, dashboard in dashboards().items():
         for variable in dashboard["templating"]["list"]:
             if variable["type"] == "query":
-                match = re.fullmatch(r"label_values\((.+), (\w+)\)", filled(variable["definition"], scene))
+                match = re.fullmatch(
+                    r"label_values\((.+), (\w+)\)", substituted(variable["definition"], scene)
+                )
                 assert match, variable
                 assert scene.prometheus.ask(f"label/{match[2]}/values", {"match[]": match[1]}), (
                     name,
@@ -166,17 +173,19 @@ def test_every_variable_has_values_and_every_annotation_events(scene: Scene) -> 
             assert numbers(scene, annotation["expr"]), (name, annotation["name"])
 
 
-def test_a_scrape_is_small(scene: Scene) -> None:
-    most = scene.prometheus.value('max(max_over_time(scrape_samples_scraped{job="streamguard-worker"}[2m]))')
-    assert most is not None and most < 1500
+def test_scrape_has_fewer_than_1500_samples(scene: Scene) -> None:
+    largest = scene.prometheus.value(
+        'max(max_over_time(scrape_samples_scraped{job="streamguard-worker"}[2m]))'
+    )
+    assert largest is not None and largest < 1500
 
 
-def test_names_and_texts_are_as_prometheus_wants_them(scene: Scene) -> None:
+def test_metrics_pass_promtool_check(scene: Scene) -> None:
     import urllib.request
 
     for port in (scene.workers[0].port, scene.retrain_port):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            text = answer.read()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+            text = response.read()
         checked = subprocess.run(
             [binary("promtool"), "check", "metrics"], input=text, capture_output=True, check=False
         )

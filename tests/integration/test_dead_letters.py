@@ -1,4 +1,4 @@
-"""Records that no topic of ours was made for: the worker says so in a dead letter and goes on."""
+"""Unusual and very large records: the worker writes a dead letter for each and continues."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def site(kafka: str, tmp_path: Path) -> Iterator[Site]:
 
 
 def produce(site: Site, value: bytes | None, key: bytes | None, headers: Any = None) -> None:
-    """Write to partition 0, compressed, as a stranger would."""
+    """Write a compressed record to partition 0, larger than the limits of StreamGuard's own producers."""
     producer = Producer(
         {
             "bootstrap.servers": site.settings.kafka.bootstrap_servers,
@@ -38,27 +38,27 @@ def produce(site: Site, value: bytes | None, key: bytes | None, headers: Any = N
 
 
 def limit(site: Site, role: str, size: int) -> None:
-    """Set `max.message.bytes` of a topic that is in use."""
+    """Set `max.message.bytes` of a topic in use, and wait until the broker reports it."""
     admin = AdminClient({"bootstrap.servers": site.settings.kafka.bootstrap_servers})
     entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, site.names[role], incremental_configs=[entry])
     for answer in admin.incremental_alter_configs([resource]).values():
         answer.result(30)
 
-    def shown() -> bool:
-        asked = ConfigResource(ResourceType.TOPIC, site.names[role])
-        (answer,) = admin.describe_configs([asked]).values()
-        return bool(answer.result(30)["max.message.bytes"].value == str(size))
+    def applied() -> bool:
+        topic = ConfigResource(ResourceType.TOPIC, site.names[role])
+        (description,) = admin.describe_configs([topic]).values()
+        return bool(description.result(30)["max.message.bytes"].value == str(size))
 
-    eventually(f"the limit of {role} is {size}", shown)
+    eventually(f"the limit of {role} is {size}", applied)
 
 
-def strangers(site: Site) -> list[Record]:
-    """The dead letters of this file's records; the harness's own have the key `k`."""
+def letters_of_this_file(site: Site) -> list[Record]:
+    """Dead letters of the records that this file produces; records of the harness have the key `k`."""
     return sorted((r for r in site.read("dead_letter") if r.key != b"k"), key=lambda r: r.offset)
 
 
-def test_neither_nothing_nor_a_bomb_nor_headers_end_a_worker(site: Site) -> None:
+def test_worker_survives_empty_records_decompression_bombs_and_huge_headers(site: Site) -> None:
     bomb, middle = b"x" * (20 << 20), b"x" * (5 << 20)
     site.produce(events(300, 2))
     produce(site, None, None)
@@ -73,22 +73,22 @@ def test_neither_nothing_nor_a_bomb_nor_headers_end_a_worker(site: Site) -> None
     assert worker.terminate() == 0, worker.tail()
     assert site.differences() == []
 
-    nothing, twenty, five, huge, many, key = strangers(site)
-    assert (nothing.key, nothing.value, nothing.headers["sg.null"]) == (b"", None, b"key,value")
-    for letter, value, of_key in ((twenty, bomb, b"bomb"), (five, middle, None)):
-        assert (letter.key, letter.value) == (of_key, b"")
+    empty, large, medium, huge_header, many_headers, huge_key = letters_of_this_file(site)
+    assert (empty.key, empty.value, empty.headers["sg.null"]) == (b"", None, b"key,value")
+    for letter, value, key in ((large, bomb, b"bomb"), (medium, middle, None)):
+        assert (letter.key, letter.value) == (key, b"")
         assert letter.headers["sg.cut"] == b"value"
         assert letter.headers["sg.size"] == str(len(value)).encode()
         assert letter.headers["sg.sha256"] == hashlib.sha256(value).hexdigest().encode()
-    assert [(letter.value, letter.headers["sg.cut"]) for letter in (huge, many, key)] == [
+    assert [(letter.value, letter.headers["sg.cut"]) for letter in (huge_header, many_headers, huge_key)] == [
         (b"[1]", b"headers"),
         (b"[2]", b"headers"),
         (b"[3]", b"key"),
     ]
-    assert all(letter.headers.keys() >= {"sg.reason", "sg.offset"} for letter in strangers(site))
+    assert all(letter.headers.keys() >= {"sg.reason", "sg.offset"} for letter in letters_of_this_file(site))
 
 
-def test_topics_that_refuse_what_is_large_get_what_is_small(site: Site) -> None:
+def test_records_are_shortened_to_the_size_limits_of_the_output_topics(site: Site) -> None:
     worker = site.start().await_ready()
     limit(site, "alerts", 3500)
     limit(site, "dead_letter", 20_000)
@@ -102,7 +102,7 @@ def test_topics_that_refuse_what_is_large_get_what_is_small(site: Site) -> None:
     site.await_caught_up(workers=[worker])
     assert worker.terminate() == 0, worker.tail()
     assert site.differences() == []
-    small, large = sorted(strangers(site), key=lambda letter: letter.headers.keys() >= {"sg.cut"})
+    small, large = sorted(letters_of_this_file(site), key=lambda letter: letter.headers.keys() >= {"sg.cut"})
     assert (small.key, small.value) == (b"small", b"[4]")
     assert (large.key, large.value, large.headers["sg.cut"]) == (b"", b"", b"value,key")
     assert any(b'"event":{"truncated":true}' in (incident.value or b"") for incident in site.read("alerts"))

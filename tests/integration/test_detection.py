@@ -1,4 +1,4 @@
-"""Detection in the simulator's month with default settings: `python -m bench detection` in fewer seeds."""
+"""Detection in simulated months with default settings: `python -m bench detection` with fewer seeds."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ SEEDS = range(3)
 
 @pytest.fixture(scope="module")
 def months() -> list[Outcome]:
-    """Months of a small company, with every scenario in each."""
+    """Simulated months of a small company, each with every attack scenario."""
     return [play(seed, tuple(SCENARIOS)) for seed in SEEDS]
 
 
-def test_little_of_what_is_benign_is_alerted(months: list[Outcome]) -> None:
+def test_at_most_0_2_percent_of_benign_events_are_alerted(months: list[Outcome]) -> None:
     assert sum(month.benign_share for month in months) / len(months) <= 0.002
 
 
-def test_every_scenario_is_caught_in_most_months(months: list[Outcome]) -> None:
+def test_every_scenario_is_detected_in_at_least_two_of_three_months(months: list[Outcome]) -> None:
     found = Counter(name for month in months for name in month.caught)
     assert {name: found[name] for name in SCENARIOS if found[name] < 2} == {}
 
 
-def test_a_forest_of_the_first_days_finds_what_comes_later_and_spoils_no_verdict() -> None:
+def test_forest_of_the_first_days_detects_later_attacks_without_a_worse_verdict() -> None:
     stream = iter(Simulation(14, 0, duration_ms=DAYS * DAY_MS, scenarios=tuple(SCENARIOS)))
     truth: deque[str | None] = deque()
 

@@ -57,8 +57,8 @@ def settings(kafka: str) -> Settings:
     )
 
 
-def asked(settings: Settings) -> dict[str, list[Finding]]:
-    """What is found out about Kafka, by check."""
+def findings_of(settings: Settings) -> dict[str, list[Finding]]:
+    """Findings of the Kafka checks, by check."""
     found: dict[str, list[Finding]] = {}
     for finding in broker.kafka(settings):
         assert (finding.status == "ok") == (not finding.remedy), finding
@@ -71,19 +71,19 @@ def statuses(found: dict[str, list[Finding]]) -> dict[str, set[str]]:
 
 
 def commit(settings: Settings, offset: int, partition: int = 0) -> None:
-    """Commit an offset as a worker that has ended."""
+    """Commit an offset, as a worker does before it exits."""
     admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
     topic, app = settings.kafka.events_topic, settings.worker.app_id
-    asked = ConsumerGroupTopicPartitions(app, [TopicPartition(topic, partition, offset)])
+    offsets = ConsumerGroupTopicPartitions(app, [TopicPartition(topic, partition, offset)])
 
     def done() -> bool:
-        (answer,) = admin.alter_consumer_group_offsets([asked], request_timeout=5).values()
+        (answer,) = admin.alter_consumer_group_offsets([offsets], request_timeout=5).values()
         try:
             return all(part.error is None for part in answer.result(30).topic_partitions)
         except KafkaException:
             return False
 
-    eventually("the group's coordinator takes an offset", done)
+    eventually("the group's coordinator accepts an offset", done)
 
 
 def produce(settings: Settings, count: int, topic: str = "", timestamp: float | None = None) -> None:
@@ -94,8 +94,8 @@ def produce(settings: Settings, count: int, topic: str = "", timestamp: float | 
     assert producer.flush(30) == 0
 
 
-def test_nothing_created_yet_names_topics_and_changes_nothing(settings: Settings) -> None:
-    found = asked(settings)
+def test_missing_topics_are_reported_and_not_created(settings: Settings) -> None:
+    found = findings_of(settings)
     assert statuses(found) == {
         "broker": {"ok"},
         "topics": {"fail"},
@@ -106,80 +106,82 @@ def test_nothing_created_yet_names_topics_and_changes_nothing(settings: Settings
     }
     assert {finding.remedy for finding in found["topics"]} == {"run `streamguard topics create`"}
     assert len(found["topics"]) == 5
-    there = (
+    existing = (
         AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers}).list_topics(timeout=30).topics
     )
-    assert not set(topics.names(settings).values()) & set(there)
+    assert not set(topics.names(settings).values()) & set(existing)
 
 
-def test_topics_that_are_right_and_no_worker(settings: Settings) -> None:
+def test_correct_topics_without_a_worker_are_a_warning_about_workers_only(settings: Settings) -> None:
     topics.create(settings)
-    found = asked(settings)
+    found = findings_of(settings)
     assert {check for check, status in statuses(found).items() if status != {"ok"}} == {"workers"}
     assert found["workers"][0].found == f"no worker of {settings.worker.app_id} is running"
     assert "on 5 resources" in found["permissions"][0].found
     assert found["broker"][0].found.endswith(": 1 broker")
 
 
-def test_a_topic_that_is_too_small_and_one_that_forgets(settings: Settings) -> None:
+def test_topic_with_too_few_partitions_and_short_retention_is_reported_with_remedies(
+    settings: Settings,
+) -> None:
     admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
     name = topics.names(settings)
-    made = admin.create_topics([NewTopic(name["events"], 1, 1, config={"retention.ms": "60000"})])
-    made[name["events"]].result(30)
+    created = admin.create_topics([NewTopic(name["events"], 1, 1, config={"retention.ms": "60000"})])
+    created[name["events"]].result(30)
     topics.create(settings)
-    size, retention = asked(settings)["topics"]
-    assert size.found == f"{name['events']} has 1 partitions, wanted 3"
+    size, retention = findings_of(settings)["topics"]
+    assert size.found == f"{name['events']} has 1 partition, required 3"
     assert "kafka.partitions" in size.remedy
     assert retention.found.startswith(f"{name['events']} has retention.ms=60000")
     assert retention.remedy == "run `streamguard topics create --alter`"
 
 
-def test_offsets_are_held_against_the_log(settings: Settings) -> None:
+def test_committed_offsets_outside_the_log_fail(settings: Settings) -> None:
     topics.create(settings)
     produce(settings, 10)
     commit(settings, 4)
-    (found,) = asked(settings)["offsets"]
+    (found,) = findings_of(settings)["offsets"]
     assert found.status == "ok"
     assert "6 records behind" in found.found
 
     admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
     expired = TopicPartition(settings.kafka.events_topic, 0, 7)
     admin.delete_records([expired])[expired].result(30)
-    (found,) = asked(settings)["offsets"]
+    (found,) = findings_of(settings)["offsets"]
     assert found.status == "fail"
-    assert "3 offsets expired before they were read" in found.found
+    assert "3 offsets expired before a worker read them" in found.found
 
     commit(settings, 100)
-    (found,) = asked(settings)["offsets"]
+    (found,) = findings_of(settings)["offsets"]
     assert found.status == "fail"
-    assert "the log ends at 10" in found.found
+    assert "the topic ends at 10" in found.found
 
 
-def test_events_that_expire_soon_are_a_warning(settings: Settings) -> None:
+def test_unread_events_past_half_of_the_retention_are_a_warning(settings: Settings) -> None:
     topics.create(settings)
     produce(settings, 5, timestamp=time.time() - 5 * 86_400)
     commit(settings, 2)
-    (found,) = asked(settings)["offsets"]
+    (found,) = findings_of(settings)["offsets"]
     assert found.status == "warn"
     assert "half of the retention" in found.found
     produce(settings, 5)
-    assert asked(settings)["offsets"][0].status == "warn"
+    assert findings_of(settings)["offsets"][0].status == "warn"
     commit(settings, 5)
-    assert asked(settings)["offsets"][0].status == "ok"
+    assert findings_of(settings)["offsets"][0].status == "ok"
 
 
-def test_a_record_from_the_future_is_a_warning(settings: Settings) -> None:
+def test_record_with_a_future_timestamp_is_a_warning(settings: Settings) -> None:
     topics.create(settings)
     produce(settings, 1)
-    assert asked(settings)["clock"][0].status == "ok"
+    assert findings_of(settings)["clock"][0].status == "ok"
     produce(settings, 1, timestamp=time.time() + 120)
     produce(settings, 1)
-    (found,) = asked(settings)["clock"]
+    (found,) = findings_of(settings)["clock"]
     assert found.status == "warn"
     assert settings.kafka.events_topic in found.found
 
 
-def test_what_is_not_allowed_is_named_with_the_command_that_allows_it(
+def test_missing_permissions_are_reported_with_the_command_that_grants_them(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(
@@ -188,13 +190,13 @@ def test_what_is_not_allowed_is_named_with_the_command_that_allows_it(
         "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     )
     monkeypatch.setitem(local.SETTINGS, "allow.everyone.if.no.acl.found", "true")
-    with local.LocalKafka() as guarded:
-        there = msgspec.structs.replace(settings.kafka, bootstrap_servers=guarded.bootstrap_servers)
-        settings = msgspec.structs.replace(settings, kafka=there)
+    with local.LocalKafka() as secured:
+        connection = msgspec.structs.replace(settings.kafka, bootstrap_servers=secured.bootstrap_servers)
+        settings = msgspec.structs.replace(settings, kafka=connection)
         topics.create(settings)
         names = topics.names(settings)
-        hidden, looked_at = names["events"], names["alerts"]
-        admin = AdminClient({"bootstrap.servers": guarded.bootstrap_servers})
+        hidden, readable = names["events"], names["alerts"]
+        admin = AdminClient({"bootstrap.servers": secured.bootstrap_servers})
         acls = [
             AclBinding(
                 ResourceType.TOPIC,
@@ -207,19 +209,19 @@ def test_what_is_not_allowed_is_named_with_the_command_that_allows_it(
             )
             for topic, user, operation in (
                 (hidden, "User:somebody", AclOperation.READ),
-                (looked_at, "User:ANONYMOUS", AclOperation.DESCRIBE_CONFIGS),
-                (looked_at, "User:ANONYMOUS", AclOperation.DESCRIBE),
+                (readable, "User:ANONYMOUS", AclOperation.DESCRIBE_CONFIGS),
+                (readable, "User:ANONYMOUS", AclOperation.DESCRIBE),
             )
         ]
         for done in admin.create_acls(acls).values():
             done.result(30)
         found = eventually(
             "the permissions are in force",
-            lambda: [one for one in asked(settings)["permissions"] if one.status == "fail"],
+            lambda: [finding for finding in findings_of(settings)["permissions"] if finding.status == "fail"],
         )
-    assert [one.found for one in found] == [
+    assert [finding.found for finding in found] == [
         f"topic {hidden}: no permission for READ, DESCRIBE_CONFIGS",
-        f"topic {looked_at}: no permission for WRITE",
+        f"topic {readable}: no permission for WRITE",
     ]
     assert f"--operation Read --operation DescribeConfigs --topic {hidden}" in found[0].remedy
 
@@ -231,9 +233,9 @@ def site(kafka: str, tmp_path: Path) -> Iterator[Site]:
     site.close()
 
 
-def test_workers_are_counted_and_their_port_is_asked(site: Site) -> None:
+def test_running_workers_are_counted_and_their_metrics_port_is_checked(site: Site) -> None:
     worker = site.start().await_ready()
-    found = asked(site.settings)
+    found = findings_of(site.settings)
     assert statuses(found) == {check: {"ok"} for check in found}
     assert found["workers"][0].found.startswith(
         f"1 worker of {site.settings.worker.app_id} for 1 partition of "
@@ -246,13 +248,15 @@ def test_workers_are_counted_and_their_port_is_asked(site: Site) -> None:
         main, ["doctor", "--json", "--config", config, "--data-dir", str(worker.data_dir)]
     )
     assert run.exit_code == 0, run.output
-    told = msgspec.convert(json.loads(run.output)["findings"], list[Finding])
-    (answered,) = [finding for finding in told if finding.check == "ports"]
-    assert answered.found == f"the worker at 127.0.0.1:{port} is live and ready"
+    findings = msgspec.convert(json.loads(run.output)["findings"], list[Finding])
+    (port_finding,) = [finding for finding in findings if finding.check == "ports"]
+    assert port_finding.found == f"the worker at 127.0.0.1:{port} is live and ready"
 
     site.start("b")
     idle = eventually(
-        "the second worker is told to be idle",
-        lambda: [one for one in asked(site.settings)["workers"] if "1 worker idle" in one.found],
+        "the second worker is reported as idle",
+        lambda: [
+            finding for finding in findings_of(site.settings)["workers"] if "1 worker idle" in finding.found
+        ],
     )
     assert idle[0].status == "warn"

@@ -1,4 +1,4 @@
-"""A forgotten user is gone from the changelog, from local copies and from a running worker, and from nothing else."""
+"""`streamguard forget` deletes a user, and nothing else, from the changelog, local copies and a running worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.harness import Site, events
 pytestmark = pytest.mark.integration
 
 USER = "user-4"
-"""One of the busy ones, of partition 0."""
+"""A busy user of partition 0."""
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def site(kafka: str, tmp_path: Path) -> Iterator[Site]:
 
 
 def forget(site: Site, user: str) -> str:
+    """Run `streamguard forget`; return its standard output."""
     command = [sys.executable, "-m", "streamguard.cli", "forget", user]
     ran = subprocess.run(
         [*command, "--config", str(site.directory / "streamguard.toml")],
@@ -42,8 +43,8 @@ def forget(site: Site, user: str) -> str:
     return ran.stdout
 
 
-def remembered(site: Site, name: str, partition: int) -> dict[bytes, bytes]:
-    """A worker's local copy; the worker has to be stopped."""
+def local_state(site: Site, name: str, partition: int) -> dict[bytes, bytes]:
+    """Content of a worker's local state store. The worker must be stopped."""
     path = site.directory / name / site.settings.worker.app_id / f"partition-{partition:04d}"
     table = StateStore(path, StoreMemory(8 << 20))
     items = table.items()
@@ -51,8 +52,8 @@ def remembered(site: Site, name: str, partition: int) -> dict[bytes, bytes]:
     return items
 
 
-def files(site: Site) -> bytes:
-    """What lies on a stopped worker's disk."""
+def files_on_disk(site: Site) -> bytes:
+    """Content of all files of the state stores of worker `a`, which must be stopped."""
     return b"".join(file.read_bytes() for file in sorted((site.directory / "a").rglob("*.sst")))
 
 
@@ -64,8 +65,8 @@ def last_values(site: Site, partition: int) -> dict[bytes, bytes | None]:
     }
 
 
-def folded(site: Site, partition: int, forgotten_at: int) -> dict[bytes, bytes]:
-    """What the partition amounts to if `USER` is forgotten before the offset."""
+def expected_state(site: Site, partition: int, forgotten_at: int) -> dict[bytes, bytes]:
+    """State of the partition if `USER` is forgotten directly before the offset."""
     stored: dict[bytes, bytes] = {}
 
     def state() -> PartitionState:
@@ -92,14 +93,14 @@ def folded(site: Site, partition: int, forgotten_at: int) -> dict[bytes, bytes]:
     return stored
 
 
-def test_a_user_is_forgotten_while_no_worker_runs(site: Site) -> None:
+def test_forget_without_a_running_worker_deletes_the_profile_everywhere(site: Site) -> None:
     worker = site.start().await_ready()
     site.produce(events(3000, 2))
     site.await_caught_up(workers=[worker])
     assert worker.terminate() == 0
-    before = {partition: remembered(site, "a", partition) for partition in (0, 1)}
+    before = {partition: local_state(site, "a", partition) for partition in (0, 1)}
     profile = before[0][user_key(USER)]
-    assert profile in files(site)
+    assert profile in files_on_disk(site)
     at = site.ends()[0]
 
     assert "partition 0" in forget(site, USER)
@@ -108,19 +109,19 @@ def test_a_user_is_forgotten_while_no_worker_runs(site: Site) -> None:
 
     worker = site.start().await_ready()
     assert worker.terminate() == 0
-    after = remembered(site, "a", 0)
+    after = local_state(site, "a", 0)
     assert after == {key: value for key, value in before[0].items() if key != user_key(USER)}
-    assert remembered(site, "a", 1) == before[1]
-    assert profile not in files(site)
+    assert local_state(site, "a", 1) == before[1]
+    assert profile not in files_on_disk(site)
 
     worker = site.start().await_ready()
     site.produce(events(1000, 2, start=3000))
     site.await_caught_up(workers=[worker])
     assert worker.terminate() == 0
-    assert remembered(site, "a", 0) == folded(site, 0, at)
+    assert local_state(site, "a", 0) == expected_state(site, 0, at)
 
 
-def test_a_running_worker_ends_and_goes_on_without_the_profile(site: Site) -> None:
+def test_running_worker_exits_and_continues_without_the_profile(site: Site) -> None:
     worker = site.start().await_ready()
     site.produce(events(3000, 2))
     site.await_caught_up(workers=[worker])
@@ -131,34 +132,34 @@ def test_a_running_worker_ends_and_goes_on_without_the_profile(site: Site) -> No
     worker = site.start()
     site.await_caught_up(workers=[worker])
     assert worker.terminate() == 0
-    assert remembered(site, "a", 0) == folded(site, 0, at)
+    assert local_state(site, "a", 0) == expected_state(site, 0, at)
     incidents = [r.headers["sg.incident"] for r in site.read("alerts")]
     assert incidents
 
 
-def test_a_copy_that_may_have_missed_it_is_read_anew(site: Site) -> None:
+def test_local_copy_older_than_the_tombstone_retention_is_restored_from_the_changelog(site: Site) -> None:
     worker = site.start().await_ready()
     site.produce(events(2000, 2))
     site.await_caught_up(workers=[worker])
     assert worker.terminate() == 0
-    before = remembered(site, "a", 0)
+    before = local_state(site, "a", 0)
     path = site.directory / "a" / site.settings.worker.app_id / "partition-0000"
     table = StateStore(path, StoreMemory(8 << 20))
     local = table.local
     assert local is not None
     assert 0 <= now_ms() - local.complete_ms < 3_600_000
-    # Eight days later, in a directory whose user was forgotten and whose deletion the changelog no longer tells of.
+    # The local copy is eight days old and has a forgotten user, whose tombstone the changelog no longer contains.
     old = type(local)(local.changelog_id, local.position, local.complete_ms - 8 * 86_400_000)
     table.write([(user_key("long-gone"), b"profile")], old)
     table.close()
 
     worker = site.start().await_ready()
     assert worker.terminate() == 0
-    assert remembered(site, "a", 0) == before
-    assert any("read anew" in line.get("message", "") for line in worker.lines())
+    assert local_state(site, "a", 0) == before
+    assert any("reads the whole changelog again" in line.get("message", "") for line in worker.lines())
 
 
-def test_what_cannot_be_is_told(site: Site) -> None:
+def test_forget_with_an_invalid_name_or_a_missing_changelog_is_an_error(site: Site) -> None:
     command = [os.fsencode(sys.executable), b"-m", b"streamguard.cli", b"forget"]
     ran = subprocess.run([*command, b"\xff"], capture_output=True, text=True, check=False)
     assert ran.returncode == 2 and "not UTF-8" in ran.stderr

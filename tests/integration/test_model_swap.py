@@ -1,4 +1,4 @@
-"""A promoted model reaches a running worker; a bad one, a lost topic or a worker that disagrees stops nothing."""
+"""A running worker loads a promoted model; a damaged model or a missing topic does not stop it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.harness import Site, WorkerProcess, events, eventually
 
 pytestmark = pytest.mark.integration
 NEVER = 86_400.0
-"""Between two looks at the registry: what arrives sooner was announced."""
+"""Poll interval that is longer than a test: a worker learns of a new version only from an announcement."""
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +39,21 @@ def registry(tmp_path: Path) -> Registry:
 
 
 @pytest.fixture
-def site(kafka: str, tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    made = []
+def create_site(kafka: str, tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    sites = []
 
     def make(**models: object) -> Site:
         chosen = msgspec.convert({"registry": str(tmp_path / "registry"), **models}, Models)
-        made.append(Site(kafka, tmp_path, models=chosen))
-        return made[-1]
+        sites.append(Site(kafka, tmp_path, models=chosen))
+        return sites[-1]
 
     yield make
-    for one in made:
+    for one in sites:
         one.close()
 
 
-class Flow:
-    """Events without end, until the context is left."""
+class EventStream:
+    """Produces events until the context ends."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -63,11 +63,11 @@ class Flow:
     def _run(self) -> None:
         start = 0
         while not self._stop.wait(0.05):
-            # A gap ends the incidents of the batch before: there are new ones all the time.
+            # The gap in time ends the incidents of the batch before, so that each batch has new incidents.
             self._site.produce(events(100, 2, seed=start + 1, start=start * 50))
             start += 100
 
-    def __enter__(self) -> Flow:
+    def __enter__(self) -> EventStream:
         self._thread.start()
         return self
 
@@ -76,19 +76,19 @@ class Flow:
         self._thread.join()
 
 
-def told_by(site: Site) -> dict[int, list[tuple[int, str]]]:
-    """Partition -> (offset of the event, version that scored it) of every published telling, in order."""
-    told: dict[int, list[tuple[int, str]]] = {}
+def scoring_versions(site: Site) -> dict[int, list[tuple[int, str]]]:
+    """Partition -> (offset of the event, version that scored it) of each published incident, ordered by offset."""
+    scored: dict[int, list[tuple[int, str]]] = {}
     for record in site.read("alerts"):
         body = json.loads(record.value or b"")
-        told.setdefault(body["origin"]["partition"], []).append(
+        scored.setdefault(body["origin"]["partition"], []).append(
             (body["origin"]["offset"], body["model"]["version"])
         )
-    return {partition: sorted(pairs) for partition, pairs in told.items()}
+    return {partition: sorted(pairs) for partition, pairs in scored.items()}
 
 
 def versions(site: Site) -> set[str]:
-    return {version for pairs in told_by(site).values() for _, version in pairs}
+    return {version for pairs in scoring_versions(site).values() for _, version in pairs}
 
 
 def in_use(worker: WorkerProcess, version: str) -> bool:
@@ -96,83 +96,86 @@ def in_use(worker: WorkerProcess, version: str) -> bool:
     return worker.metric(f'streamguard_model_info{{version="{version}"}}') == 1.0
 
 
-def events_of(worker: WorkerProcess) -> float:
+def scored_events(worker: WorkerProcess) -> float:
     return sum(v for k, v in worker.metrics().items() if k.startswith("streamguard_events_total"))
 
 
-def test_a_promotion_under_traffic_and_then_a_damaged_model(
-    site: Callable[..., Site], registry: Registry, forests: list[Forest], tmp_path: Path
+def test_worker_loads_a_promoted_model_under_traffic_and_rejects_a_damaged_one(
+    create_site: Callable[..., Site], registry: Registry, forests: list[Forest], tmp_path: Path
 ) -> None:
     first, second, bad = (registry.publish(forest) for forest in forests)
     os.truncate(tmp_path / "registry" / "versions" / bad / "forest.safetensors", 1000)
     registry.promote(first)
-    here = site(poll_seconds=NEVER, shadow=True)
-    worker = here.start().await_ready()
+    site = create_site(poll_seconds=NEVER, shadow=True)
+    worker = site.start().await_ready()
     untrusted = 'streamguard_model_refusals_total{reason="untrusted"}'
     assert in_use(worker, first)
-    assert worker.metric(untrusted) == 1  # as challenger
-    with Flow(here):
-        eventually("incidents by the first model", lambda: versions(here) == {first})
+    assert worker.metric(untrusted) == 1  # the damaged model, as challenger
+    with EventStream(site):
+        eventually("incidents by the first model", lambda: versions(site) == {first})
         registry.promote(second)
-        announce(here.settings, second, first)
+        announce(site.settings, second, first)
         eventually("the second model is in use", lambda: in_use(worker, second))
-        eventually("incidents by the second model", lambda: second in versions(here))
+        eventually("incidents by the second model", lambda: second in versions(site))
 
         (tmp_path / "registry" / "current").write_text(bad)
-        announce(here.settings, bad, second)
-        eventually("the bad model is refused", lambda: (worker.metric(untrusted) or 0) >= 2)
+        announce(site.settings, bad, second)
+        eventually("the damaged model is refused", lambda: (worker.metric(untrusted) or 0) >= 2)
         assert worker.metric(f'streamguard_model_pointer_info{{version="{bad}"}}') == 1
-        seen = events_of(worker)
-        eventually("events are scored all the same", lambda: events_of(worker) > seen + 200)
+        before = scored_events(worker)
+        eventually("more events are scored", lambda: scored_events(worker) > before + 200)
         assert in_use(worker, second)
         shadowed = worker.metric("streamguard_shadow_events_total") or 0.0
         assert shadowed > 0
         assert (worker.metric("streamguard_model_swap_pause_seconds_count") or 0) >= 1
-    here.await_caught_up(workers=[worker])
+    site.await_caught_up(workers=[worker])
     assert worker.terminate() == 0, worker.tail()
-    assert here.differences() == []
-    for pairs in told_by(here).values():
+    assert site.differences() == []
+    for pairs in scoring_versions(site).values():
         names = [version for _, version in pairs]
         assert names == [first] * names.count(first) + [second] * names.count(second)
         assert names.count(second)
 
 
-def test_workers_that_disagree_say_so_until_one_is_gone(
-    site: Callable[..., Site], registry: Registry, forests: list[Forest], tmp_path: Path
+def test_disagreement_metric_is_1_while_workers_use_different_models(
+    create_site: Callable[..., Site], registry: Registry, forests: list[Forest], tmp_path: Path
 ) -> None:
     registry.promote(registry.publish(forests[0]))
     other = Registry(tmp_path / "other", feature_names=NAMES)
     other.promote(other.publish(forests[1]))
-    here = site()
-    a = here.start("a").await_ready()
-    b = here.start("b", STREAMGUARD_MODELS_REGISTRY=str(tmp_path / "other"))
+    site = create_site()
+    a = site.start("a").await_ready()
+    b = site.start("b", STREAMGUARD_MODELS_REGISTRY=str(tmp_path / "other"))
     eventually("b uses the other model", lambda: b.alive and in_use(b, forests[1].version))
     disagreement = "streamguard_model_disagreement"
-    eventually("a hears of it", lambda: a.metric(disagreement) == 1)
+    eventually("a reports the disagreement", lambda: a.metric(disagreement) == 1)
     assert b.terminate() == 0, b.tail()
-    eventually("a hears that b is gone", lambda: a.metric(disagreement) == 0)
+    eventually("a reports no disagreement after b has left", lambda: a.metric(disagreement) == 0)
 
 
-def test_without_its_topic_a_worker_still_looks(
-    site: Callable[..., Site], registry: Registry, forests: list[Forest], monkeypatch: pytest.MonkeyPatch
+def test_worker_without_the_models_topic_polls_the_registry(
+    create_site: Callable[..., Site],
+    registry: Registry,
+    forests: list[Forest],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(announcing, "TIMEOUT_SECONDS", 1.0)
     first, second = (registry.publish(forest) for forest in forests[:2])
     registry.promote(first)
-    here = site(poll_seconds=0.2)
-    worker = here.start().await_ready()
-    here.delete_topic("models")
-    with pytest.raises(AnnounceError, match=f"version {second} is promoted, but not announced"):
-        announce(here.settings, second, first)
+    site = create_site(poll_seconds=0.2)
+    worker = site.start().await_ready()
+    site.delete_topic("models")
+    with pytest.raises(AnnounceError, match=f"version {second} is promoted, but could not be announced"):
+        announce(site.settings, second, first)
     registry.promote(second)
     eventually("the second model is in use", lambda: in_use(worker, second))
-    here.produce(events(200, 2))
-    here.await_caught_up(workers=[worker])
+    site.produce(events(200, 2))
+    site.await_caught_up(workers=[worker])
     assert worker.terminate() == 0, worker.tail()
     assert sum("models topic" in line["message"] for line in worker.lines()) <= 1
 
 
-def test_no_broker_for_an_announcement(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_announcement_without_a_broker_raises_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announcing, "TIMEOUT_SECONDS", 0.5)
     settings = Settings(kafka=Kafka(bootstrap_servers="127.0.0.1:1"))
     with pytest.raises(AnnounceError, match=r"streamguard-models at 127\.0\.0\.1:1 \(.*within 5 s"):

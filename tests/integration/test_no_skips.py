@@ -1,4 +1,4 @@
-"""With CI=true, a test that skips itself fails the run."""
+"""A skipped test fails the run if CI=true."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SKIPS = {
 
 @pytest.mark.parametrize("source", SKIPS.values(), ids=SKIPS.keys())
 @pytest.mark.parametrize(("ci", "code"), [("true", {1, 2}), ("", {0, 5})])
-def test_a_skip_is_a_failure_in_ci_alone(tmp_path: Path, source: str, ci: str, code: set[int]) -> None:
+def test_skipped_test_fails_only_in_ci(tmp_path: Path, source: str, ci: str, code: set[int]) -> None:
     (tmp_path / "test_skips.py").write_text(source)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "--rootdir", tmp_path, tmp_path],

@@ -24,21 +24,24 @@ RECORDED = {
         "d0451a04515de0fad9004a388fc3a58e3b30c6a00fc4a841c0dc67225cbf5c33",
         "87e2fc700634eb65b1ffb30cf933664514764cbf610a74ed6c8dcf351020f126",
         "43261a528297",
+        "5a50f6c63a5dff06cf0b409b4bd3fa02261b9d5ecb58e19a5a8bfebb0b6a4a23",
     ),
     2: (
         181,
         "33b169c83b5e367f407a5acf9c297e5ca02f01dfdb80194075f6773371c63548",
         "9157ccb73268528fcbd81b6818eb53cc5b817587e7aafe9f95976fdf16fced47",
         "7c59f1a79991",
+        "a3751af8884f21ecd6a175f21f0a89af218671846616dd051e7486dfda0f2b5b",
     ),
     3: (
         143,
         "a3c3817e93adc765df24f5b2e709f603b2d0b3e01cb8b64363bbbf9a4ce66d74",
         "9d783582a46f6af481fbdc5f6e4f75a39f1f1c40f6412b847e37bcf1c9958cdf",
         "4345aebe810f",
+        "2f893557c17192d825d630151c141731005e424cfaac4a3a92fba240144e5388",
     ),
 }
-"""By seed of a simulated month with every attack: incidents, their digest, the state's digest, the model's version."""
+"""By seed of a simulated month with every attack: incidents, their digest, the state's, the model's version, the events' digest."""
 
 NEW_FIELDS = {"schema_version"}
 RENAMED_FIELDS = {"description": "says"}
@@ -72,10 +75,11 @@ def as_recorded(value: Any) -> Any:
 
 @pytest.mark.parametrize("seed", RECORDED)
 def test_a_month_gives_the_recorded_bits(seed: int, tmp_path: Path) -> None:
-    count, incidents, state, version = RECORDED[seed]
+    count, incidents, state, version, events = RECORDED[seed]
     file = tmp_path / "events.jsonl"
     made = ["simulate", "--days", "30", "--seed", str(seed), "--attack", "all", "--output", str(file)]
     assert CliRunner().invoke(main, made).exit_code == 0
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == events
     replay = Replay(4)
     for batch in read(str(file)):
         replay.feed(batch)

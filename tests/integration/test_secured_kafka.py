@@ -1,4 +1,4 @@
-"""The main path on brokers that let in nobody unknown: TLS, passwords, certificates, and no right too many."""
+"""The main path on secured brokers: TLS, passwords, certificates, and only the required permissions."""
 
 from __future__ import annotations
 
@@ -45,28 +45,28 @@ AUTHORIZED = {
 
 
 @dataclass
-class Guarded:
-    """A broker, and for each part of StreamGuard a settings file with which it is let in."""
+class SecuredBroker:
+    """A secured broker, and settings files with which each part of StreamGuard connects to it."""
 
     kafka: LocalKafka
     directory: Path
     authority: Authority
 
     def config(self, part: str, **other: str) -> Path:
-        """The settings file of a part; `other` security settings make it a wrong one."""
+        """Write the settings file of a part; `other` replaces security settings with wrong ones."""
         file = self.directory / f"{part}-{len(other)}.toml"
-        security = {"ca_file": str(self.authority.file)} | self._proof(part) | other
+        security = {"ca_file": str(self.authority.file)} | self._credentials(part) | other
         text = f'[kafka]\nbootstrap_servers = "{self.kafka.bootstrap_servers}"\npartitions = 2\n[security]\n'
         file.write_text(text + "".join(f'{name} = "{value}"\n' for name, value in security.items()))
         return file
 
-    def _proof(self, part: str) -> dict[str, str]:
+    def _credentials(self, part: str) -> dict[str, str]:
         raise NotImplementedError
 
     def run(
         self, part: str, *arguments: object, code: int = 0, **other: str
     ) -> subprocess.CompletedProcess[str]:
-        """A command as that part."""
+        """Run a command with the settings of a part and assert its exit code."""
         ran = subprocess.run(
             self.command(part, *arguments, **other), capture_output=True, text=True, check=False
         )
@@ -78,7 +78,7 @@ class Guarded:
         return [sys.executable, "-m", "streamguard.cli", *map(str, arguments), "--config", str(config)]
 
     def main_path(self, engine: str) -> None:
-        """Topics, events, a worker that folds them and tells of an attack, a retrain that it takes over."""
+        """Create topics, produce events with an attack, run a worker, and retrain a model that the worker loads."""
         self.run("setup", "topics", "create")
         self.run("producer", "simulate", "--events", "3000", "--users", "5", "--attack", "brute_force")
         registry, log = self.directory / "registry", self.directory / "worker.log"
@@ -107,21 +107,21 @@ class Guarded:
             assert "PRIVATE KEY" not in printed
 
 
-class ByPassword(Guarded):
-    def _proof(self, part: str) -> dict[str, str]:
+class ByPassword(SecuredBroker):
+    def _credentials(self, part: str) -> dict[str, str]:
         password = self.directory / f"{part}.password"
         password.write_text(PASSWORDS[part] + "\n")
         return {"username": part, "password_file": str(password)}
 
 
-class ByCertificate(Guarded):
-    def _proof(self, part: str) -> dict[str, str]:
+class ByCertificate(SecuredBroker):
+    def _credentials(self, part: str) -> dict[str, str]:
         return {"certificate_file": str(self.authority.issue(part))}
 
 
 @pytest.fixture(scope="module")
 def by_password(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByPassword]:
-    """SCRAM over TLS, and of rights only those of `streamguard.kafka.acls`."""
+    """A broker with SCRAM over TLS that grants only the permissions of `streamguard.kafka.acls`."""
     directory = tmp_path_factory.mktemp("password")
     authority = Authority(directory)
     settings = AUTHORIZED | {
@@ -133,19 +133,19 @@ def by_password(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByPassword
             "org.apache.kafka.common.security.scram.ScramLoginModule required "
             f'username="broker" password="{BROKER["broker"]}";'
         ),
-        "super.users": "User:broker;User:ANONYMOUS",  # the controller's listener is for this node alone
+        "super.users": "User:broker;User:ANONYMOUS",  # only this node connects to the controller's listener
     }
     with LocalKafka(protocol="SASL_SSL", settings=settings, users=PASSWORDS | BROKER) as kafka:
-        guarded = ByPassword(kafka, directory, authority)
+        secured = ByPassword(kafka, directory, authority)
         secret = directory / "broker.password"
         secret.write_text(BROKER["broker"])
         own = Security(ca_file=str(authority.file), username="broker", password_file=str(secret))
-        allow(Brokers(kafka.bootstrap_servers, own), load(guarded.config("setup"), {}))
-        yield guarded
+        grant(Brokers(kafka.bootstrap_servers, own), load(secured.config("setup"), {}))
+        yield secured
 
 
-def allow(brokers: Brokers, settings: Settings) -> None:
-    """Give each part its rights."""
+def grant(brokers: Brokers, settings: Settings) -> None:
+    """Grant each part its permissions."""
     bindings = [
         AclBinding(
             RESOURCES[right.kind],
@@ -160,19 +160,19 @@ def allow(brokers: Brokers, settings: Settings) -> None:
         for right in needed
         for operation in right.operations
     ]
-    admin = AdminClient(brokers.librdkafka())  # its futures end with it
+    admin = AdminClient(brokers.librdkafka())  # referenced until its futures are done
     for done in admin.create_acls(bindings).values():
         done.result(30)
 
 
-def test_the_main_path_by_password_with_no_right_too_many(by_password: ByPassword) -> None:
+def test_main_path_with_passwords_and_only_the_required_permissions(by_password: ByPassword) -> None:
     by_password.main_path("spark")
     found = json.loads(by_password.run("worker", "doctor", "--json", code=0).stdout)
     status = {finding["check"]: finding["status"] for finding in found["findings"]}
     assert status["broker"] == status["topics"] == status["permissions"] == "ok", found
 
 
-def test_the_main_path_by_certificate(tmp_path: Path) -> None:
+def test_main_path_with_client_certificates(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     settings = AUTHORIZED | {
         "ssl.keystore.location": authority.issue("broker"),
@@ -196,30 +196,31 @@ def test_the_main_path_by_certificate(tmp_path: Path) -> None:
     ],
     ids=lambda command: command[0],
 )
-def test_a_wrong_password_and_an_unknown_authority_are_told(
+def test_wrong_password_and_unknown_authority_are_errors_with_the_setting(
     by_password: ByPassword, command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     wrong = tmp_path / "wrong.password"
     wrong.write_text("not-the-password")
-    said = refused(by_password, command, password_file=str(wrong))
-    assert "security.password_file" in said
-    assert "not-the-password" not in said
-    stranger = Authority(tmp_path, "stranger")
-    assert "security.ca_file" in refused(by_password, command, ca_file=str(stranger.file))
+    output = refused(by_password, command, password_file=str(wrong))
+    assert "security.password_file" in output
+    assert "not-the-password" not in output
+    unknown = Authority(tmp_path, "stranger")
+    assert "security.ca_file" in refused(by_password, command, ca_file=str(unknown.file))
 
 
-def refused(guarded: Guarded, command: tuple[str, ...], **other: str) -> str:
+def refused(secured: SecuredBroker, command: tuple[str, ...], **other: str) -> str:
+    """Run a command that must fail without a traceback; return its output."""
     ran = subprocess.run(
-        guarded.command("worker", *command, **other), capture_output=True, text=True, check=False
+        secured.command("worker", *command, **other), capture_output=True, text=True, check=False
     )
     assert ran.returncode != 0
     assert "Traceback" not in ran.stderr
     return ran.stdout + ran.stderr
 
 
-def test_a_right_that_is_missing_is_named_with_the_command_that_gives_it(by_password: ByPassword) -> None:
+def test_missing_permission_is_reported_with_the_command_that_grants_it(by_password: ByPassword) -> None:
     by_password.run("setup", "topics", "create")
     found = by_password.run("producer", "doctor", code=1).stdout
-    assert "security-alerts: no WRITE, DESCRIBE_CONFIGS" in found
+    assert "topic security-alerts: no permission for WRITE, DESCRIBE_CONFIGS" in found
     assert "--operation Write --operation DescribeConfigs --topic security-alerts" in found

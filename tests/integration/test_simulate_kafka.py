@@ -1,4 +1,4 @@
-"""The simulator and a real Kafka: every event once, keyed by user, where Kafka's own partitioner puts it."""
+"""The simulator on a real Kafka: each event arrives once, keyed by user, in the partition of Kafka's partitioner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTITIONS = 4
 
 
 def read_all(servers: str, topic: str, count: int) -> list[Message]:
-    """The first `count` records of a topic, partition by partition in offset order."""
+    """Read `count` records of a topic and all that follow, ordered by partition and offset."""
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "reader", "enable.auto.commit": False})
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
     records: list[Message] = []
@@ -35,7 +35,7 @@ def read_all(servers: str, topic: str, count: int) -> list[Message]:
 
 
 def murmur2(key: bytes) -> int:
-    """Kafka's hash of a key, written from `org.apache.kafka.common.utils.Utils.murmur2`."""
+    """Kafka's hash of a key, an independent port of `org.apache.kafka.common.utils.Utils.murmur2`."""
     mask, m = 0xFFFFFFFF, 0x5BD1E995
     h = 0x9747B28C ^ len(key)
     whole = len(key) // 4 * 4
@@ -49,7 +49,7 @@ def murmur2(key: bytes) -> int:
     return h ^ h >> 15
 
 
-def test_a_back_fill_arrives_whole_keyed_and_in_order(kafka: str, topics: Callable[..., str]) -> None:
+def test_backfill_arrives_completely_with_keys_and_in_order(kafka: str, topics: Callable[..., str]) -> None:
     topic = topics("events", PARTITIONS)
     began = int(time.time() * 1000)
     arguments = ["--days", "30", "--users", "40", "--seed", "6", "--events", "20000", "--start", "2025-01-06"]
@@ -68,10 +68,10 @@ def test_a_back_fill_arrives_whole_keyed_and_in_order(kafka: str, topics: Callab
         assert record.partition() == (murmur2(record.key()) & 0x7FFFFFFF) % PARTITIONS
         assert last[record.partition()] <= body["timestamp"]
         last[record.partition()] = body["timestamp"]
-        assert record.timestamp()[1] >= began  # or retention would delete a back-fill at once
+        assert record.timestamp()[1] >= began  # with an older time, retention would delete the record at once
 
 
-def test_live_events_are_of_now(kafka: str, topics: Callable[..., str]) -> None:
+def test_live_events_have_the_current_time(kafka: str, topics: Callable[..., str]) -> None:
     topic = topics("events", PARTITIONS)
     arguments = ["--rate", "300", "--duration", "2s", "--bootstrap-servers", kafka, "--topic", topic]
     began = time.time()
@@ -82,30 +82,30 @@ def test_live_events_are_of_now(kafka: str, topics: Callable[..., str]) -> None:
     records = read_all(kafka, topic, count)
     assert len(records) == count == pytest.approx(600, rel=0.4)
     for record in records:
-        made = msgspec.json.decode(record.value())["timestamp"]
-        assert began * 1000 - 50 <= made
-        assert made <= record.timestamp()[1] + 5  # never sent before its time
+        timestamp = msgspec.json.decode(record.value())["timestamp"]
+        assert began * 1000 - 50 <= timestamp
+        assert timestamp <= record.timestamp()[1] + 5  # an event is not sent before its time
 
 
-def test_a_missing_topic_is_named(kafka: str) -> None:
+def test_missing_topic_is_an_error_with_its_name(kafka: str) -> None:
     result = CliRunner().invoke(
         main, ["simulate", "--events", "5", "--bootstrap-servers", kafka, "--topic", "nowhere"]
     )
     assert result.exit_code == 69
-    assert "has no topic 'nowhere': make it with `streamguard topics create`" in result.output
+    assert "has no topic 'nowhere': create it with `streamguard topics create`" in result.output
 
 
-def test_a_missing_broker_is_named() -> None:
+def test_unreachable_broker_is_an_error_with_its_address() -> None:
     servers = f"127.0.0.1:{free_port()}"
     producer = EventProducer(Brokers(servers), "events", timeout_seconds=2)
-    with pytest.raises(ProduceError, match=f"no Kafka at {servers}"):
+    with pytest.raises(ProduceError, match=f"no Kafka answers at {servers}"):
         producer.check(timeout=1)
 
 
-def test_events_that_nobody_takes_are_an_error() -> None:
+def test_events_that_no_broker_accepts_are_an_error() -> None:
     servers = f"127.0.0.1:{free_port()}"
     with (
-        pytest.raises(ProduceError, match="did not take 3 events"),
+        pytest.raises(ProduceError, match="3 events could not be delivered"),
         EventProducer(Brokers(servers), "events", timeout_seconds=1) as producer,
     ):
         producer.send([("alice", b"{}")] * 3)

@@ -1,4 +1,4 @@
-"""`spark-submit batch/retrain.py` on a standalone master and worker comes to what one machine does, to the bit."""
+"""`spark-submit batch/retrain.py` on a standalone Spark cluster has exactly the result of a run on one machine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def spark_program(name: str) -> str:
 def submit(
     directory: Path, master: str, *arguments: str, jars: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """`spark-submit batch/retrain.py` from another directory; all that Python says comes on standard output."""
+    """Run `spark-submit batch/retrain.py` in another directory; all output of Python is on standard output."""
     flags = " ".join(QUICK)
     options = {
         "spark.executor.memory": "512m",
@@ -64,7 +64,7 @@ def submit(
 
 
 class Cluster:
-    """A standalone Spark master and one worker with two cores, on loopback, from the PySpark that is installed."""
+    """A standalone Spark master and one worker with two cores, on loopback, from the installed PySpark."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -84,9 +84,9 @@ class Cluster:
         size = ("--cores", "2", "--memory", "1g")
         self._run("worker.Worker", "--host", host, *size, self.master, until="Successfully registered")
 
-    def _run(self, what: str, *arguments: str, until: str) -> None:
-        command = [spark_program("spark-class"), f"org.apache.spark.deploy.{what}"]
-        log = self._directory / f"{what}.log"
+    def _run(self, daemon: str, *arguments: str, until: str) -> None:
+        command = [spark_program("spark-class"), f"org.apache.spark.deploy.{daemon}"]
+        log = self._directory / f"{daemon}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [*command, "--webui-port", "0", *arguments],
@@ -97,12 +97,12 @@ class Cluster:
             )
         self._processes.append(process)
 
-        def said() -> bool:
+        def logged() -> bool:
             text = log.read_text(errors="replace")
             assert process.poll() is None, text
             return until in text
 
-        eventually(f"{what}: {until}", said)
+        eventually(f"{daemon} logs: {until}", logged)
 
     def stop(self) -> None:
         for process in reversed(self._processes):
@@ -120,7 +120,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         cluster.stop()
 
 
-def test_a_cluster_comes_to_what_one_machine_does(
+def test_cluster_and_single_machine_have_the_same_result(
     kafka: str, tmp_path: Path, cluster: Cluster, spark: Any
 ) -> None:
     site = Site(kafka, tmp_path / "site", partitions=3)
@@ -147,7 +147,7 @@ def test_a_cluster_comes_to_what_one_machine_does(
     )
 
 
-def test_a_missing_connector_is_told_with_what_to_give(kafka: str, tmp_path: Path) -> None:
+def test_missing_kafka_connector_is_an_error_with_the_option_to_add(kafka: str, tmp_path: Path) -> None:
     site = Site(kafka, tmp_path / "site", partitions=1)
     site.produce(events(10, 1))
     config = site.directory / "streamguard.toml"

@@ -1,4 +1,4 @@
-"""Spark folds a real topic to the same files as this process does, and stops when it is not given what was planned."""
+"""The Spark engine writes the same files as the local engine, and stops if the records differ from the plan."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EMPTY = 3
 
 
 class Topic:
-    """A topic with bad records, tombstones, transactions and an empty partition, and what it is folded to."""
+    """A topic with bad records, tombstones, transactions and an empty partition, and a method that folds it."""
 
     def __init__(self, kafka: str, directory: Path) -> None:
         self.site = Site(kafka, directory / "site", partitions=PARTITIONS)
@@ -48,19 +48,19 @@ class Topic:
         self.site.produce(made[4000:])
         self.site.produce_in_transactions(
             [(True, made[:30]), (False, made[:30])]
-        )  # nothing visible at the end
+        )  # the partitions end with aborted records
 
     def fold(self, ranges: list[OffsetRange], spark: Any = None, **settings: Any) -> Path:
-        """A new directory of partition files, by Spark if it is given."""
+        """Fold into a new directory, with the local engine or with the given Spark session; return the directory."""
         self._folded += 1
         directory = self._directory / f"folded-{self._folded}"
         directory.mkdir()
-        chosen, told = Settings(**settings), []
+        chosen, finished = Settings(**settings), []
         if spark is None:
-            local.fold(self.source, ranges, chosen, directory, told.append)
+            local.fold(self.source, ranges, chosen, directory, finished.append)
         else:
-            engine.fold(self.source, ranges, chosen, directory, told.append, spark)
-        assert sorted(s.partition for s in told) == [s.partition for s in ranges]
+            engine.fold(self.source, ranges, chosen, directory, finished.append, spark)
+        assert sorted(s.partition for s in finished) == [s.partition for s in ranges]
         return directory
 
 
@@ -71,7 +71,7 @@ def topic(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Topic:
 
 @pytest.fixture
 def batch_rows(spark: Any) -> Iterator[Any]:
-    """Sets the batch size of the shared session for a test."""
+    """Function that sets the batch size of the shared session for one test."""
     name = "spark.sql.execution.arrow.maxRecordsPerBatch"
     before = spark.conf.get(name)
     yield lambda rows: spark.conf.set(name, str(rows))
@@ -87,7 +87,7 @@ def counts(directory: Path, partition: int) -> Counts:
     return msgspec.json.decode(table["value"][0].as_py(), type=Counts)
 
 
-def without_counts(directory: Path, *kinds: str) -> dict[str, pa.Table]:
+def rows_of_kinds(directory: Path, *kinds: str) -> dict[str, pa.Table]:
     return {
         name: table.filter(pa.compute.is_in(table["kind"], pa.array(kinds)))
         for name, table in tables(directory).items()
@@ -95,7 +95,7 @@ def without_counts(directory: Path, *kinds: str) -> dict[str, pa.Table]:
 
 
 @pytest.mark.parametrize("rows", [7, 1000, 4096])
-def test_spark_and_this_process_write_the_same_files(
+def test_spark_and_local_engine_write_the_same_files(
     topic: Topic, spark: Any, batch_rows: Any, rows: int
 ) -> None:
     ranges = plan(topic.source, None)
@@ -118,7 +118,7 @@ def test_records_gaps_and_refusals_are_counted(topic: Topic, spark: Any) -> None
     assert all(counts(folded, partition).refused for partition in range(3))
 
 
-def test_three_runs_come_to_what_one_does(topic: Topic, spark: Any) -> None:
+def test_three_consecutive_runs_equal_one_run(topic: Topic, spark: Any) -> None:
     whole = plan(topic.source, None)
     before: Path | None = None
     for share in (0.21, 0.5, 1.0):
@@ -134,19 +134,21 @@ def test_three_runs_come_to_what_one_does(topic: Topic, spark: Any) -> None:
     assert before is not None
     once = topic.fold(whole)
     for kinds in (("state",), ("sample",)):
-        assert without_counts(before, *kinds) == without_counts(once, *kinds)
+        assert rows_of_kinds(before, *kinds) == rows_of_kinds(once, *kinds)
     users = [
-        {name: table.drop(["peak"]) for name, table in without_counts(d, "user").items()}  # of a run alone
+        {
+            name: table.drop(["peak"]) for name, table in rows_of_kinds(d, "user").items()
+        }  # `peak` belongs to one run only
         for d in (before, once)
     ]
     assert users[0] == users[1]
 
 
-def test_a_plan_that_spark_splits_stops_the_run(
+def test_partition_split_over_several_tasks_stops_the_run(
     topic: Topic, spark: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = engine.reader_options
-    monkeypatch.setattr(engine, "reader_options", lambda *given: {**asked(*given), "minPartitions": "8"})
+    original = engine.reader_options
+    monkeypatch.setattr(engine, "reader_options", lambda *given: {**original(*given), "minPartitions": "8"})
     with pytest.raises(
         PlanError, match=r"^partition \d: \d tasks read it, from offset 0( and \d+)+ on, but"
     ) as raised:
@@ -154,13 +156,15 @@ def test_a_plan_that_spark_splits_stops_the_run(
     assert "\n" not in str(raised.value)
 
 
-def test_offsets_before_the_plan_are_named(topic: Topic, spark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offsets_before_the_plan_stop_the_run(
+    topic: Topic, spark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = plan(topic.source, None)
-    asked = engine.reader_options
+    original = engine.reader_options
     monkeypatch.setattr(
         engine,
         "reader_options",
-        lambda source, planned: asked(source, {s.partition: s for s in whole if s.end > s.start}),
+        lambda source, planned: original(source, {s.partition: s for s in whole if s.end > s.start}),
     )
     with pytest.raises(
         PlanError, match=r"^partition [012]: offset 0 came after 9, but the plan is"
@@ -169,7 +173,7 @@ def test_offsets_before_the_plan_are_named(topic: Topic, spark: Any, monkeypatch
     assert "\n" not in str(raised.value)
 
 
-def test_tasks_of_several_partitions_stop_the_run(topic: Topic, spark: Any) -> None:
+def test_task_with_several_partitions_stops_the_run(topic: Topic, spark: Any) -> None:
     records = (
         spark.read.format("kafka")
         .options(**engine.reader_options(topic.source, {s.partition: s for s in plan(topic.source, None)}))
@@ -192,7 +196,9 @@ def test_records_that_expired_after_the_plan_stop_the_run(kafka: str, tmp_path: 
     assert "\n" not in str(raised.value)
 
 
-def test_files_are_folded_as_by_this_process(topic: Topic, tmp_path: Path, spark: Any) -> None:
+def test_spark_and_local_engine_fold_files_to_the_same_result(
+    topic: Topic, tmp_path: Path, spark: Any
+) -> None:
     files = tmp_path / "input"
     files.mkdir()
     made = [value for _, value in events(900, 1, users=30)]
@@ -210,7 +216,7 @@ def test_files_are_folded_as_by_this_process(topic: Topic, tmp_path: Path, spark
     assert [counts(folded[1], p).records for p in range(3)] == [500, 0, 400]
 
 
-def test_a_run_goes_on_from_the_one_before(kafka: str, tmp_path: Path, spark: Any) -> None:
+def test_second_run_continues_the_first(kafka: str, tmp_path: Path, spark: Any) -> None:
     topic = Topic(kafka, tmp_path)
     first = plan(topic.source, None)
     folded = topic.fold(first, spark)
@@ -223,10 +229,10 @@ def test_a_run_goes_on_from_the_one_before(kafka: str, tmp_path: Path, spark: An
     again = topic.fold(second, spark)
     assert [counts(again, p).records for p in range(PARTITIONS)] == [0, 0, 0, 50]
     assert (
-        without_counts(again, "sample")["partition-0000.parquet"]
-        == without_counts(folded, "sample")["partition-0000.parquet"]
+        rows_of_kinds(again, "sample")["partition-0000.parquet"]
+        == rows_of_kinds(folded, "sample")["partition-0000.parquet"]
     )
 
 
-def test_ctrl_c_stays_the_programs(spark: Any) -> None:
+def test_spark_session_keeps_the_ctrl_c_handler_of_python(spark: Any) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -34,8 +34,8 @@ def settings(kafka: str) -> Settings:
     )
 
 
-def make(settings: Settings, role: str, partitions: int = 3, **config: str) -> str:
-    """Create the topic of one role by hand, as somebody who has not read the manual."""
+def create_topic(settings: Settings, role: str, partitions: int = 3, **config: str) -> str:
+    """Create the topic of one role with the given partitions and settings instead of the required ones."""
     name = topics.names(settings)[role]
     admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
     config = {key.replace("_", "."): value for key, value in config.items()}
@@ -44,13 +44,14 @@ def make(settings: Settings, role: str, partitions: int = 3, **config: str) -> s
 
 
 def described(settings: Settings, name: str) -> tuple[int, dict[str, str]]:
+    """Number of partitions and settings of a topic."""
     admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
     (answer,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
     config = {key: entry.value for key, entry in answer.result(30).items()}
     return len(admin.list_topics(name, timeout=30).topics[name].partitions), config
 
 
-def test_created_topics_pass_the_check_and_have_the_settings_that_exactness_rests_on(
+def test_created_topics_pass_the_check_and_have_the_required_settings(
     settings: Settings,
 ) -> None:
     assert sorted(topics.create(settings)) == sorted(topics.names(settings).values())
@@ -69,48 +70,48 @@ def test_created_topics_pass_the_check_and_have_the_settings_that_exactness_rest
     assert int(dead_letter["max.message.bytes"]) > int(events["max.message.bytes"])
 
 
-def test_check_names_every_missing_topic_and_the_remedy(settings: Settings) -> None:
-    problems = topics.check(settings)
-    assert len(problems) == 5
-    for name, problem in zip(topics.names(settings).values(), problems, strict=True):
-        assert problem == f"{name} does not exist: run `streamguard topics create`"
+def test_check_reports_every_missing_topic_with_the_remedy(settings: Settings) -> None:
+    deviations = list(map(str, topics.check(settings)))
+    assert len(deviations) == 5
+    for name, deviation in zip(topics.names(settings).values(), deviations, strict=True):
+        assert deviation == f"{name} does not exist: run `streamguard topics create`"
 
 
-def test_check_says_which_setting_is_wrong_what_was_found_and_wanted(settings: Settings) -> None:
-    events = make(settings, "events", 5, retention_ms="3600000")
-    changelog = make(settings, "changelog", cleanup_policy="compact,delete")
+def test_check_reports_the_deviating_setting_with_found_and_required_value(settings: Settings) -> None:
+    events = create_topic(settings, "events", 5, retention_ms="3600000")
+    changelog = create_topic(settings, "changelog", cleanup_policy="compact,delete")
     assert set(topics.create(settings)) == set(topics.names(settings).values()) - {events, changelog}
 
-    problems = topics.check(settings)
+    deviations = list(map(str, topics.check(settings)))
     by_topic = {
-        name: [line for line in problems if line.startswith(f"{name} ")] for name in (events, changelog)
+        name: [line for line in deviations if line.startswith(f"{name} ")] for name in (events, changelog)
     }
-    assert "has 5 partitions, wanted 3" in by_topic[events][0]
-    assert "retention.ms=3600000, wanted at least 604800000" in by_topic[events][1]
-    assert "cleanup.policy=compact,delete, wanted compact" in by_topic[changelog][0]
-    assert sum(map(len, by_topic.values())) == len(problems)
+    assert "has 5 partitions, required 3" in by_topic[events][0]
+    assert "retention.ms=3600000, required at least 604800000" in by_topic[events][1]
+    assert "cleanup.policy=compact,delete, required compact" in by_topic[changelog][0]
+    assert sum(map(len, by_topic.values())) == len(deviations)
 
 
 def test_alter_corrects_settings_but_never_partitions(settings: Settings) -> None:
-    events = make(settings, "events", 5, retention_ms="3600000", segment_ms="1234567")
-    make(settings, "changelog", cleanup_policy="delete")
+    events = create_topic(settings, "events", 5, retention_ms="3600000", segment_ms="1234567")
+    create_topic(settings, "changelog", cleanup_policy="delete")
     topics.create(settings, alter=True)
-    (problem,) = topics.check(settings)
-    assert problem.startswith(f"{events} has 5 partitions, wanted 3")
+    (deviation,) = topics.check(settings)
+    assert deviation.found == f"{events} has 5 partitions, required 3"
     assert described(settings, events)[1]["segment.ms"] == "1234567"
 
 
-def test_a_longer_retention_than_wanted_is_fine(settings: Settings) -> None:
-    make(settings, "events", retention_ms="-1")
+def test_longer_retention_than_required_is_accepted(settings: Settings) -> None:
+    create_topic(settings, "events", retention_ms="-1")
     topics.create(settings)
     assert topics.check(settings) == []
 
 
-def test_a_topic_that_forgets_by_size_or_takes_no_incident_is_named(settings: Settings) -> None:
-    events = make(settings, "events", retention_bytes="1000000")
-    alerts = make(settings, "alerts", max_message_bytes="2000")
+def test_retention_by_size_and_a_too_small_record_limit_are_reported(settings: Settings) -> None:
+    events = create_topic(settings, "events", retention_bytes="1000000")
+    alerts = create_topic(settings, "alerts", max_message_bytes="2000")
     topics.create(settings)
-    assert {problem.partition(", wanted")[0] for problem in topics.check(settings)} == {
+    assert {deviation.found.partition(", required")[0] for deviation in topics.check(settings)} == {
         f"{events} has retention.bytes=1000000",
         f"{alerts} has max.message.bytes=2000",
     }
@@ -118,8 +119,8 @@ def test_a_topic_that_forgets_by_size_or_takes_no_incident_is_named(settings: Se
     assert topics.check(settings) == []
 
 
-def test_the_time_of_arrival_does_as_well(settings: Settings) -> None:
-    make(settings, "events", message_timestamp_type="LogAppendTime")
+def test_log_append_time_is_accepted_and_not_altered(settings: Settings) -> None:
+    create_topic(settings, "events", message_timestamp_type="LogAppendTime")
     topics.create(settings, alter=True)
     assert topics.check(settings) == []
     events = topics.names(settings)["events"]
@@ -139,9 +140,11 @@ def settings_file(settings: Settings, tmp_path: Path) -> str:
     return str(path)
 
 
-def test_the_command_reports_by_exit_code(settings: Settings, settings_file: str) -> None:
+def test_check_command_exits_with_78_until_the_topics_are_created(
+    settings: Settings, settings_file: str
+) -> None:
     run = CliRunner().invoke(main, ["topics", "check", "--config", settings_file])
-    assert run.exit_code == 1
+    assert run.exit_code == 78
     assert topics.names(settings)["changelog"] in run.output
 
     run = CliRunner().invoke(main, ["topics", "create", "--config", settings_file])
@@ -152,8 +155,8 @@ def test_the_command_reports_by_exit_code(settings: Settings, settings_file: str
     assert run.exit_code == 0
 
 
-def test_no_broker_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics, "_PATIENCE", 0.5)
+def test_check_command_without_a_broker_exits_with_69(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "_TIMEOUT", 0.5)
     run = CliRunner().invoke(main, ["topics", "check", "--bootstrap-servers", "127.0.0.1:1"])
     assert run.exit_code == 69
     assert "no Kafka answers at 127.0.0.1:1" in run.output

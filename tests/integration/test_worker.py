@@ -1,4 +1,4 @@
-"""Workers as they live: started, stopped, joined, killed, frozen; and what they refuse."""
+"""Workers that start, stop, join, are killed or frozen, and the conditions under which a worker does not start."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def site(kafka: str, tmp_path: Path) -> Iterator[Site]:
 
 
 def finish(site: Site, *workers: WorkerProcess) -> None:
-    """Let the workers catch up, stop them, and hold what they left against the oracle."""
+    """Wait until the workers have caught up, stop them, and compare their results with the expected ones."""
     site.await_caught_up(workers=workers)
     for worker in workers:
         assert worker.terminate() == 0, worker.tail()
     assert site.differences({worker.name for worker in site.started}) == []
 
 
-def test_sigterm_saves_everything_and_bad_records_become_dead_letters(site: Site) -> None:
+def test_sigterm_checkpoints_all_events_and_bad_records_become_dead_letters(site: Site) -> None:
     site.produce(events(1000, 2))
     bad = [None, b"", b"[1]", b"\xff\xfe", b'{"user": "a"}', b"\x00" * 2_000_000, b"[" * 100_000]
     site.produce([(0, value) for value in bad], **{"message.max.bytes": 4_000_000})
@@ -41,12 +41,12 @@ def test_sigterm_saves_everything_and_bad_records_become_dead_letters(site: Site
     finish(site, worker)
     dead = {(r.value, r.key, r.headers["trace"]) for r in site.read("dead_letter")}
     assert {(value, b"k", b"1") for value in bad} <= dead
-    one = next(r for r in site.read("dead_letter") if r.value == b"[1]")
-    assert one.headers.keys() >= {"sg.reason", "sg.detail", "sg.topic", "sg.partition", "sg.offset"}
-    assert one.headers["sg.topic"].decode() == site.names["events"]
+    letter = next(r for r in site.read("dead_letter") if r.value == b"[1]")
+    assert letter.headers.keys() >= {"sg.reason", "sg.detail", "sg.topic", "sg.partition", "sg.offset"}
+    assert letter.headers["sg.topic"].decode() == site.names["events"]
 
 
-def test_state_is_read_again_when_the_data_directory_is_lost(site: Site) -> None:
+def test_lost_data_directory_is_restored_from_the_changelog(site: Site) -> None:
     site.produce(events(1000, 2))
     worker = site.start().await_ready()
     site.await_caught_up(workers=[worker])
@@ -56,15 +56,15 @@ def test_state_is_read_again_when_the_data_directory_is_lost(site: Site) -> None
     finish(site, site.start())
 
 
-def test_aborted_transactions_in_the_input_are_not_seen(site: Site) -> None:
+def test_aborted_transactions_in_the_input_are_not_folded(site: Site) -> None:
     made = events(1200, 2)
     batches = [(i % 3 != 1, made[i * 40 : (i + 1) * 40]) for i in range(30)]
     worker = site.start()
-    site.produce_in_transactions([*batches, (False, made[:10])])  # the log ends with what nobody may read
+    site.produce_in_transactions([*batches, (False, made[:10])])  # the log ends with an aborted transaction
     finish(site, worker)
 
 
-def test_two_workers_join_leave_and_are_killed(site: Site) -> None:
+def test_results_are_exact_when_workers_join_leave_and_are_killed(site: Site) -> None:
     site.produce(events(800, 2))
     a = site.start("a").await_ready()
     b = site.start("b")
@@ -85,21 +85,21 @@ def test_two_workers_join_leave_and_are_killed(site: Site) -> None:
 READY = 'streamguard_partitions{state="ready"}'
 
 
-def test_a_frozen_worker_is_fenced_and_ends(site: Site) -> None:
+def test_frozen_worker_is_fenced_and_exits_after_it_continues(site: Site) -> None:
     site.produce(events(800, 2))
-    # It freezes in the middle of a checkpoint: its open transaction has to be aborted by the next owner.
-    a = site.start("a", crash_point="changes-sent:3:freeze")
+    # The worker freezes during a checkpoint: the next owner of the partition must abort its open transaction.
+    a = site.start("a", failpoint="changes-sent:3:freeze")
     eventually("a is frozen", a.frozen)
     b = site.start("b").await_ready(90)
     site.produce(events(800, 2, seed=2, start=800))
     site.await_caught_up(workers=[b])
     a.signal(signal.SIGCONT)
     assert a.await_exit() == ExitCode.TEMPORARY, a.tail()
-    assert any("was taken over, by another worker" in line["message"] for line in a.lines()), a.tail()
+    assert any("was taken over by another worker" in line["message"] for line in a.lines()), a.tail()
     finish(site, b)
 
 
-def test_static_members_restart_without_a_rebalance(kafka: str, tmp_path: Path) -> None:
+def test_static_member_restarts_without_a_rebalance(kafka: str, tmp_path: Path) -> None:
     site = Site(kafka, tmp_path, session_timeout_seconds=20.0)
     try:
         site.produce(events(800, 2))
@@ -116,10 +116,10 @@ def test_static_members_restart_without_a_rebalance(kafka: str, tmp_path: Path) 
         site.close()
 
 
-def test_readiness_turns_red_when_checkpoints_stand_still(kafka: str, tmp_path: Path) -> None:
+def test_worker_is_not_ready_while_checkpoints_hang(kafka: str, tmp_path: Path) -> None:
     site = Site(kafka, tmp_path)
     try:
-        worker = site.start(crash_point="checkpoint-begun:1:hang")
+        worker = site.start(failpoint="checkpoint-begun:1:hang")
         worker.await_ready()
         site.produce(events(300, 2))
         eventually("not ready", lambda: worker.get("/readyz")[0] == 503)
@@ -129,7 +129,7 @@ def test_readiness_turns_red_when_checkpoints_stand_still(kafka: str, tmp_path: 
         site.close()
 
 
-def test_metrics_name_no_user(site: Site) -> None:
+def test_metrics_contain_no_user_and_no_address(site: Site) -> None:
     site.produce(events(600, 2))
     worker = site.start().await_ready()
     site.await_caught_up(workers=[worker])
@@ -142,21 +142,21 @@ def test_metrics_name_no_user(site: Site) -> None:
 
 
 @pytest.mark.parametrize("role", ["events", "changelog"])
-def test_a_topic_made_again_is_refused(site: Site, role: str) -> None:
+def test_recreated_topic_is_a_configuration_error(site: Site, role: str) -> None:
     site.produce(events(600, 2))
     worker = site.start().await_ready()
     site.await_caught_up(workers=[worker])
     assert worker.terminate() == 0
     site.delete_topic(role)
     topics.create(site.settings)
-    site.produce(events(900, 2))  # offsets alone would look right
+    site.produce(events(900, 2))  # a comparison of offsets alone would not detect the new topic
     worker = site.start()
     assert worker.await_exit() == ExitCode.CONFIGURATION, worker.tail()
-    message = worker.last_words()
-    assert site.names[role] in message and "made again" in message and "offset" in message
+    message = worker.exit_message()
+    assert site.names[role] in message and "created again" in message and "offset" in message
 
 
-def test_events_that_expired_unread_are_refused(site: Site) -> None:
+def test_events_that_expired_unread_are_a_configuration_error(site: Site) -> None:
     site.produce(events(600, 2))
     worker = site.start().await_ready()
     site.await_caught_up(workers=[worker])
@@ -165,22 +165,24 @@ def test_events_that_expired_unread_are_refused(site: Site) -> None:
     site.expire("events", partition=1)
     worker = site.start()
     assert worker.await_exit() == ExitCode.CONFIGURATION, worker.tail()
-    assert "expired before they were read" in worker.last_words()
+    assert "expired before they were read" in worker.exit_message()
 
 
-def test_what_cannot_work_is_refused_before_joining(site: Site, kafka: str) -> None:
+def test_locked_data_directory_and_missing_topic_are_errors_before_the_worker_joins(
+    site: Site, kafka: str
+) -> None:
     a = site.start("a").await_ready()
     second = site.start("a")
     assert second.await_exit() == ExitCode.CONFIGURATION
-    assert "data directory" in second.last_words()
+    assert "data directory" in second.exit_message()
     assert a.alive
     site.delete_topic("alerts")
     other = site.start("b")
     assert other.await_exit() == ExitCode.CONFIGURATION
-    assert "streamguard topics create" in other.last_words()
+    assert "streamguard topics create" in other.exit_message()
 
 
-def test_a_broker_killed_and_restarted(tmp_path: Path) -> None:
+def test_results_are_exact_after_the_broker_is_killed_and_restarted(tmp_path: Path) -> None:
     with LocalKafka() as broker:
         site = Site(broker.bootstrap_servers, tmp_path)
         try:

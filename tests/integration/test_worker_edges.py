@@ -1,4 +1,4 @@
-"""What is rare in a worker's life: an empty topic, odd headers, markers at the end of a log, a group that refuses."""
+"""Rare conditions of a worker: empty topics, invalid header names, transaction markers, settings that Kafka rejects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def site(kafka: str, tmp_path: Path) -> Iterator[Site]:
     site.close()
 
 
-def test_workers_join_and_leave_while_the_topic_is_empty(site: Site) -> None:
+def test_workers_join_and_leave_on_an_empty_topic(site: Site) -> None:
     a = site.start("a").await_ready()
     for _ in range(3):
         b = site.start("b")
@@ -44,19 +44,19 @@ def test_workers_join_and_leave_while_the_topic_is_empty(site: Site) -> None:
     assert site.differences("ab") == []
 
 
-def test_an_idle_worker_misses_its_brokers(tmp_path: Path) -> None:
+def test_idle_worker_without_a_broker_becomes_unready_and_exits_with_69(tmp_path: Path) -> None:
     with LocalKafka() as own:
         site = Site(own.bootstrap_servers, tmp_path)
         worker = site.start("a").await_ready()
         own.kill()
-        eventually("it is not ready", lambda: "no_broker" in worker.get("/readyz")[1], 60)
+        eventually("the worker is not ready", lambda: "no_broker" in worker.get("/readyz")[1], 60)
         assert worker.process.wait(60) == ExitCode.UNAVAILABLE
-    assert "no broker at" in worker.last_words()
-    said = [line["message"] for line in worker.lines() if line["logger"].startswith("aiokafka")]
-    assert 0 < len(said) < 100
+    assert "no broker at" in worker.exit_message()
+    messages = [line["message"] for line in worker.lines() if line["logger"].startswith("aiokafka")]
+    assert 0 < len(messages) < 100
 
 
-ODD_HEADER = """
+INVALID_HEADER = """
 import asyncio, sys
 from aiokafka import AIOKafkaProducer
 
@@ -76,13 +76,13 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def test_a_header_name_that_is_no_utf8_does_not_stop_the_stream(site: Site) -> None:
+def test_header_name_that_is_not_utf8_does_not_stop_the_worker(site: Site) -> None:
     values = [value.decode() for _, value in events(20, 1)] + ["no event"]
     servers, topic = site.settings.kafka.bootstrap_servers, site.names["events"]
     worker = site.start().await_ready()
-    # aiokafka's encoder in C takes no such name, the one in Python does.
+    # The C encoder of aiokafka rejects such a name, but the Python encoder accepts it.
     subprocess.run(
-        [sys.executable, "-c", ODD_HEADER, servers, topic, *values],
+        [sys.executable, "-c", INVALID_HEADER, servers, topic, *values],
         env={**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"},
         check=True,
     )
@@ -97,7 +97,7 @@ def test_a_header_name_that_is_no_utf8_does_not_stop_the_stream(site: Site) -> N
     assert worker.terminate() == 0, worker.tail()
 
 
-def test_a_log_that_expired_to_its_end_after_transactions_lost_nothing(site: Site) -> None:
+def test_worker_continues_after_a_fully_read_log_has_expired(site: Site) -> None:
     made = events(1200, 2)
     worker = site.start().await_ready()
     site.produce_in_transactions((i % 3 != 1, made[i * 40 : (i + 1) * 40]) for i in range(30))
@@ -105,7 +105,7 @@ def test_a_log_that_expired_to_its_end_after_transactions_lost_nothing(site: Sit
     checkpoints = len(site.read("changelog"))
     assert worker.terminate() == 0, worker.tail()
     assert site.differences() == []
-    assert len(site.read("changelog")) == checkpoints, "a partition that has not moved was saved again"
+    assert len(site.read("changelog")) == checkpoints, "a partition without new events was checkpointed again"
     for partition in (0, 1):
         site.expire("events", partition)
     worker = site.start().await_ready()
@@ -114,7 +114,7 @@ def test_a_log_that_expired_to_its_end_after_transactions_lost_nothing(site: Sit
     assert worker.terminate() == 0, worker.tail()
 
 
-def test_markers_alone_move_the_checkpoint(site: Site) -> None:
+def test_transaction_markers_alone_advance_the_checkpoint(site: Site) -> None:
     worker = site.start().await_ready()
     site.produce_in_transactions([(False, events(40, 2))])
     site.await_caught_up(workers=[worker])
@@ -128,18 +128,18 @@ def test_markers_alone_move_the_checkpoint(site: Site) -> None:
     assert site.differences() == []
 
 
-def test_a_session_time_out_that_the_broker_forbids_is_refused(kafka: str, tmp_path: Path) -> None:
+def test_session_timeout_that_the_broker_rejects_is_a_configuration_error(kafka: str, tmp_path: Path) -> None:
     site = Site(kafka, tmp_path, session_timeout_seconds=0.5)
     try:
         worker = site.start()
         assert worker.await_exit() == ExitCode.CONFIGURATION, worker.tail()
-        message = worker.last_words()
+        message = worker.exit_message()
         assert "InvalidSessionTimeout" in message and "worker.session_timeout_seconds" in message
     finally:
         site.close()
 
 
-def test_partitions_added_while_it_runs_are_refused_by_name(site: Site) -> None:
+def test_partitions_added_while_a_worker_runs_are_a_configuration_error(site: Site) -> None:
     a = site.start("a").await_ready()
     admin = AdminClient({"bootstrap.servers": site.settings.kafka.bootstrap_servers})
     grown = [NewPartitions(site.names[role], 3) for role in ("events", "changelog")]
@@ -147,11 +147,11 @@ def test_partitions_added_while_it_runs_are_refused_by_name(site: Site) -> None:
         future.result(30)
     site.start("b", STREAMGUARD_KAFKA_PARTITIONS="3")
     assert a.await_exit() == ExitCode.CONFIGURATION, a.tail()
-    message = a.last_words()
-    assert f"{site.names['events']} has 3 partitions, wanted 2" in message
+    message = a.exit_message()
+    assert f"{site.names['events']} has 3 partitions, required 2" in message
 
 
-def test_a_changelog_lost_together_with_the_local_state_is_refused(site: Site) -> None:
+def test_loss_of_changelog_and_local_state_is_a_configuration_error(site: Site) -> None:
     site.produce(events(600, 2))
     worker = site.start().await_ready()
     site.await_caught_up(workers=[worker])
@@ -162,15 +162,17 @@ def test_a_changelog_lost_together_with_the_local_state_is_refused(site: Site) -
     site.wipe("a")
     worker = site.start()
     assert worker.await_exit() == ExitCode.CONFIGURATION, worker.tail()
-    message = worker.last_words()
+    message = worker.exit_message()
     assert site.names["changelog"] in message and "worker.app_id" in message
-    assert site.committed() == committed and site.read("changelog") == [], "a refusal changes nothing"
+    assert site.committed() == committed and site.read("changelog") == [], (
+        "the worker must not write anything"
+    )
 
 
 @pytest.mark.parametrize("point", ["checkpoint-begun", "changes-sent"])
-def test_a_crash_before_the_first_checkpoint_is_followed_by_another(site: Site, point: str) -> None:
+def test_worker_killed_before_the_first_checkpoint_starts_from_the_beginning(site: Site, point: str) -> None:
     site.produce(events(600, 2))
-    worker = site.start(crash_point=point)
+    worker = site.start(failpoint=point)
     assert worker.await_exit() == -9, worker.tail()
     assert site.committed() == {}
     site.wipe("a")
@@ -180,16 +182,16 @@ def test_a_crash_before_the_first_checkpoint_is_followed_by_another(site: Site, 
     assert site.differences() == []
 
 
-def test_two_workers_of_one_instance_id_are_told_so(kafka: str, tmp_path: Path) -> None:
+def test_two_workers_with_one_instance_id_log_the_conflict(kafka: str, tmp_path: Path) -> None:
     site = Site(kafka, tmp_path, instance_id="one")
     try:
         site.produce(events(600, 2))
         workers = [site.start("a").await_ready(), site.start("b")]
 
-        def told() -> bool:
-            said = [line["message"] for worker in workers for line in worker.lines()]
-            return any("another worker has worker.instance_id 'one' too" in message for message in said)
+        def logged() -> bool:
+            messages = [line["message"] for worker in workers for line in worker.lines()]
+            return any("another worker uses worker.instance_id 'one' too" in message for message in messages)
 
-        eventually("one of them says why", told)
+        eventually("one of the workers logs the conflict", logged)
     finally:
         site.close()

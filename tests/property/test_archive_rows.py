@@ -1,4 +1,4 @@
-"""Decoded rows give records that are scored as the archived ones were: the same events, refusals and folded history."""
+"""Records decoded from archive rows are scored like the originals: same events, refusals and folded history."""
 
 from __future__ import annotations
 
@@ -55,27 +55,27 @@ def fold(values: list[bytes | None]) -> tuple[pa.Table, list[Any]]:
     rows = pa.Table.from_batches(
         fold_range(offset_range, records, Detection(alert_risk=30.0), Sampling(rows=256, alerts=50)), FOLDED
     )
-    told = [
+    decoded = [
         _without_event(value) if kind == "incident" else value
         for kind, value in zip(rows["kind"].to_pylist(), rows["value"].to_pylist(), strict=True)
     ]
-    return rows.drop_columns("value"), told
+    return rows.drop_columns("value"), decoded
 
 
 def _without_event(incident: bytes) -> dict[str, Any]:
-    """An archive keeps what is scored; an incident also shows the rest of its event."""
+    """An incident without its event, which shows fields that are not scored and that an archive does not keep."""
     body = msgspec.json.decode(incident)
     del body["event"]
     return body
 
 
 @given(st.lists(RECORDS, max_size=12))
-def test_rows_are_scored_as_their_records(values: list[bytes | None]) -> None:
+def test_decoded_rows_are_scored_like_their_records(values: list[bytes | None]) -> None:
     assert_alike(values)
 
 
 @given(st.lists(st.tuples(st.integers(0, 399), RECORDS), min_size=1, max_size=12))
-def test_a_history_folds_to_the_same_bits(odd: list[tuple[int, bytes | None]]) -> None:
+def test_decoded_history_folds_to_the_same_bits(odd: list[tuple[int, bytes | None]]) -> None:
     values: list[bytes | None] = list(habit(400))
     for place, value in odd:
         values.insert(place, value)
@@ -84,7 +84,7 @@ def test_a_history_folds_to_the_same_bits(odd: list[tuple[int, bytes | None]]) -
 
 
 @given(st.integers(-3, 3), st.sampled_from([b"{", b"[", b"\\u007b", b"x"]))
-def test_limits_of_size_and_nesting_are_where_they_were(more: int, filler: bytes) -> None:
+def test_limits_of_size_and_nesting_stay_the_same(more: int, filler: bytes) -> None:
     for limit in (201, 1000, MAX_EVENT_BYTES):
         frame = document({"process_details": b'{"command_line": "%s"}'})
         n = max(0, limit + more - len(frame) + 2) // len(filler)
@@ -92,11 +92,11 @@ def test_limits_of_size_and_nesting_are_where_they_were(more: int, filler: bytes
         assert_alike([short, short + b" " * (limit + more - len(short))])
 
 
-def test_every_odd_value_of_every_field() -> None:
+def test_every_odd_value_of_every_field_is_preserved() -> None:
     assert_alike([document({name: value}) for name in FIELDS for value in ODD])
 
 
-def test_ordinary_records_are_not_kept_beside_their_columns() -> None:
+def test_ordinary_records_are_stored_only_in_columns() -> None:
     plain = [
         *habit(50),
         event(START, "bob", "dns_query", dns_details={"query_name": "a.example", "response_code": 3}),
@@ -112,7 +112,7 @@ def test_ordinary_records_are_not_kept_beside_their_columns() -> None:
     assert rows["network_details.bytes_sent"][-2].as_py() == 10.0
 
 
-def test_what_columns_cannot_say_is_kept_whole() -> None:
+def test_records_that_columns_cannot_represent_are_stored_whole() -> None:
     odd = [
         b"?",
         b"",

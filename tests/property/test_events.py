@@ -1,4 +1,4 @@
-"""Hostile input: every record ends scored or refused with a known reason, and the next good event is still scored."""
+"""Hostile input: every record is scored or refused with a known reason, and later good events are still scored."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ODD = (
 
 
 def document(fields: dict[str, bytes]) -> bytes:
-    """An event that names a user and shows an attack, some of its fields replaced by raw JSON."""
+    """An attack event of a user, with some of its fields replaced by raw JSON."""
     whole = {
         "timestamp": b"%d" % START,
         "event_type": b'"process_execution"',
@@ -49,7 +49,7 @@ def document(fields: dict[str, bytes]) -> bytes:
 
 
 def assert_survives(value: bytes | None) -> None:
-    """Fold the record between two good ones, every event being alerted."""
+    """Fold the record between two good ones, with every event alerted."""
     partition = Partition(resident=64, detection=Detection(alert_risk=0.0))
     values = [event(START, "ann"), value, event(START + 1000, "ann")]
     folded = partition.state.fold(values, np.arange(3))
@@ -70,12 +70,12 @@ def assert_survives(value: bytes | None) -> None:
 
 @settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(FIELDS), st.sampled_from(ODD), min_size=1, max_size=3))
-def test_odd_fields(fields: dict[str, bytes]) -> None:
+def test_records_with_odd_fields_are_handled(fields: dict[str, bytes]) -> None:
     assert_survives(document(fields))
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_each_odd_value_in_each_field(field: str) -> None:
+def test_each_odd_value_in_each_field_is_handled(field: str) -> None:
     partition = Partition(resident=2000, detection=Detection(alert_risk=0.0))
     values = [document({field: value}) for value in ODD]
     folded = partition.state.fold([*values, event(START, "ann")], np.arange(len(values) + 1))
@@ -90,7 +90,7 @@ def test_each_odd_value_in_each_field(field: str) -> None:
 
 @settings(max_examples=60)
 @given(st.one_of(st.none(), st.binary(max_size=80), st.text(max_size=40).map(str.encode)))
-def test_any_bytes(value: bytes | None) -> None:
+def test_any_bytes_are_handled(value: bytes | None) -> None:
     assert_survives(value)
 
 
@@ -105,13 +105,13 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 
 @settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=6))
-def test_any_types(fields: dict[str, Any]) -> None:
+def test_any_json_types_are_handled(fields: dict[str, Any]) -> None:
     assert_survives(document({name: msgspec.json.encode(value) for name, value in fields.items()}))
 
 
 @settings(max_examples=60)
 @given(st.integers(0, 200), st.binary(max_size=3))
-def test_damaged_events(at: int, noise: bytes) -> None:
+def test_damaged_events_are_handled(at: int, noise: bytes) -> None:
     good = event(
         START, "eve", source_ip="203.0.113.9", metadata={"hostname": "a"}, auth_details={"auth_type": "sso"}
     )
@@ -149,7 +149,7 @@ def test_damaged_events(at: int, noise: bytes) -> None:
         (b'{"x":' * 400_000, "too_nested"),
     ],
 )
-def test_refusals_are_named(value: bytes | None, reason: str) -> None:
+def test_refusals_have_the_expected_reason(value: bytes | None, reason: str) -> None:
     events, _, refused = parse([value])
     assert not events
     assert (refused[0].reason, refused[0].index) == (reason, 0)
@@ -157,8 +157,8 @@ def test_refusals_are_named(value: bytes | None, reason: str) -> None:
     assert_survives(value)
 
 
-def test_nesting_never_raises_however_deep_the_caller_is() -> None:
-    """A short record of brackets once raised RecursionError where the caller's own stack was deep."""
+def test_nesting_never_raises_at_any_depth_of_the_caller() -> None:
+    """A short record of brackets once raised RecursionError if the stack of the caller was deep."""
     good = event(START)[:-1] + b',"x":' + b"[" * 400 + b"]" * 400 + b"}"
 
     def deeper(levels: int) -> list[Any]:
@@ -167,8 +167,8 @@ def test_nesting_never_raises_however_deep_the_caller_is() -> None:
     assert {r.reason for r in deeper(sys.getrecursionlimit() // 2)} <= {"too_nested"}
 
 
-def test_an_alerted_event_with_an_unreadable_ignored_field_is_told_with_its_text() -> None:
-    """What is skipped in scoring is not checked there; telling the incident once raised, at each restart again."""
+def test_alerted_event_with_an_invalid_ignored_field_is_published_as_text() -> None:
+    """Scoring does not check ignored fields; publishing such an incident once raised an error at each restart."""
     for odd in (b'"\xff"', b"1e999", b"9" * 5000):
         partition = Partition(resident=64, detection=Detection(alert_risk=0.0))
         folded = fold_one(partition, document({"unknown": odd}), 0)
@@ -176,8 +176,8 @@ def test_an_alerted_event_with_an_unreadable_ignored_field_is_told_with_its_text
         assert "mimikatz" in body["event"]
 
 
-def test_an_incident_is_small_however_large_its_event() -> None:
-    """Kafka refuses a message over 1 MB by default, which would stop the worker at this event for ever."""
+def test_incident_is_small_for_an_event_of_any_size() -> None:
+    """Kafka refuses a message over 1 MB by default, which would stop the worker at this event permanently."""
     numbers = b"[" + b",".join([b"1e15"] * 180_000) + b"]"
     long = b'"' + b"x" * 300_000 + b'"'
     for fields in ({"unknown": numbers}, {"source_ip": long, "event_type": long, "status": long}):
@@ -190,11 +190,11 @@ def test_an_incident_is_small_however_large_its_event() -> None:
 
 
 @given(st.one_of(st.integers(), st.floats(), st.text(max_size=30), st.datetimes().map(str)))
-def test_epoch_ms_of_anything_is_a_number_or_none(stamp: int | float | str) -> None:
+def test_epoch_ms_of_any_value_is_a_number_or_none(stamp: int | float | str) -> None:
     assert isinstance(epoch_ms(stamp), int | None)
 
 
 @given(st.integers(946_684_800, 4_102_444_799), st.sampled_from([1, 10**3, 10**6, 10**9]))
-def test_epoch_ms_knows_the_unit(seconds: int, unit: int) -> None:
+def test_epoch_ms_detects_the_unit(seconds: int, unit: int) -> None:
     assert epoch_ms(seconds * unit) == seconds * 1000
     assert epoch_ms(str(seconds * unit)) == seconds * 1000

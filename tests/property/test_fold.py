@@ -1,4 +1,4 @@
-"""The compiled fold against the plain-Python reference, and against itself: cut, saved, evicted, refolded."""
+"""The compiled fold compared with the plain-Python reference, and with itself: cut, saved, evicted, refolded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLOSE = {"rtol": 1e-6, "atol": 1e-6}
 
 @pytest.fixture(scope="session")
 def company() -> list[bytes]:
-    """A day of a simulated company under every attack, and twenty lone records of other kinds among it."""
+    """A day of a simulated company under every attack, with twenty single records of other kinds in between."""
     simulation = Simulation(
         users=14, seed=5, duration_ms=DAY, events_per_day=120, scenarios=sorted(SCENARIOS)
     )
@@ -37,12 +37,12 @@ def company() -> list[bytes]:
 
 
 def assert_same(values: list[bytes], detection: Detection, chunk: int = 500) -> tuple[int, int]:
-    """Fold the values twice, compiled and plain, and compare all that comes out and is kept.
+    """Fold the values twice, compiled and plain, and compare all results and the saved state.
 
     Returns
     -------
     alerts, patterns
-        How many alerts there were; the patterns found, as a bit set.
+        Number of alerts, and the patterns found as a bit set.
     """
     partition, reference = Partition(detection=detection), Reference(detection)
     alerts = patterns = 0
@@ -168,61 +168,61 @@ def test_reference_equals_kernel_on_a_company_under_attack(company: list[bytes])
     assert patterns.bit_count() >= 8
 
 
-@given(runs(most=8), st.integers(0, 2**31))
+@given(runs(max_runs=8), st.integers(0, 2**31))
 def test_state_and_incidents_do_not_depend_on_chunks(values: list[bytes], seed: int) -> None:
     lone, few, whole = Partition(), Partition(), Partition()
-    told = whole.run(values, chunk=500)
-    assert lone.run(values, chunk=1) == told
-    assert few.run(values, chunk=7) == told
+    incidents = whole.run(values, chunk=500)
+    assert lone.run(values, chunk=1) == incidents
+    assert few.run(values, chunk=7) == incidents
     assert lone.saved == few.saved == whole.saved
 
 
-def test_a_company_s_state_and_incidents_do_not_depend_on_chunks(company: list[bytes]) -> None:
+def test_state_and_incidents_of_a_company_do_not_depend_on_chunks(company: list[bytes]) -> None:
     detection = Detection(alert_risk=60.0)
     lone, few, whole = (Partition(detection=detection) for _ in range(3))
-    told = whole.run(company, chunk=500)
-    assert len(told) > 20
-    assert few.run(company, chunk=7) == told
-    assert lone.run(company, chunk=1) == told
+    incidents = whole.run(company, chunk=500)
+    assert len(incidents) > 20
+    assert few.run(company, chunk=7) == incidents
+    assert lone.run(company, chunk=1) == incidents
     assert lone.saved == few.saved == whole.saved
 
 
-@given(runs(most=8), st.integers(1, 3))
-def test_evicted_profiles_come_back_as_they_were(values: list[bytes], save_every: int) -> None:
+@given(runs(max_runs=8), st.integers(1, 3))
+def test_evicted_profiles_are_restored_unchanged(values: list[bytes], save_every: int) -> None:
     large, small = Partition(), Partition(resident=32)
-    told = large.run(values)
-    assert small.run(values, chunk=5, save_every=save_every) == told
+    incidents = large.run(values)
+    assert small.run(values, chunk=5, save_every=save_every) == incidents
     assert small.saved == large.saved
     assert small.state.resident <= 32
 
 
-@given(runs(most=8), st.data())
+@given(runs(max_runs=8), st.data())
 def test_refolding_from_any_checkpoint_gives_the_same_bytes(values: list[bytes], data: st.DataObject) -> None:
     whole = Partition()
-    told = whole.run(values)
+    incidents = whole.run(values)
     cut = data.draw(st.integers(1, len(values)), "checkpoint at")
     crash = data.draw(st.integers(cut, len(values)), "crash at")
     before = Partition()
     first = before.run(values[:cut], chunk=7)
-    before.state.fold(values[cut:crash], np.arange(cut, crash))  # and is lost
+    before.state.fold(values[cut:crash], np.arange(cut, crash))  # lost in the crash
     after = Partition(dict(before.saved))
     assert after.state.next_offset == cut
-    assert first + after.run(values, chunk=7, start=cut) == told
+    assert first + after.run(values, chunk=7, start=cut) == incidents
     assert after.saved == whole.saved
 
 
 def test_refolding_a_company_from_a_checkpoint_gives_the_same_bytes(company: list[bytes]) -> None:
     whole = Partition()
-    told = whole.run(company)
+    incidents = whole.run(company)
     before = Partition(resident=200)
     first = before.run(company[:1901], chunk=50, save_every=1)
     after = Partition(before.saved, resident=200)
-    assert first + after.run(company, chunk=50, save_every=2, start=1901) == told
+    assert first + after.run(company, chunk=50, save_every=2, start=1901) == incidents
     assert after.saved == whole.saved
 
 
 class Alarmist:
-    """A forest that finds every row most unusual."""
+    """A forest that scores every row as highly anomalous."""
 
     version = "alarmist"
 
@@ -230,18 +230,18 @@ class Alarmist:
         return np.full(len(features), 40.0)
 
 
-@given(runs(most=6))
+@given(runs(max_runs=6))
 @example(habit(300))
 def test_state_does_not_depend_on_the_forest(values: list[bytes]) -> None:
     without, with_one = Partition(), Partition()
     plain = without.run(values)
-    led = with_one.run(values, forest=Alarmist())
+    with_forest = with_one.run(values, forest=Alarmist())
     assert with_one.saved == without.saved
-    assert [i["id"] for i in led] == [i["id"] for i in plain]
+    assert [i["id"] for i in with_forest] == [i["id"] for i in plain]
 
 
-@given(runs(most=6))
-def test_everything_is_finite(values: list[bytes]) -> None:
+@given(runs(max_runs=6))
+def test_all_results_are_finite(values: list[bytes]) -> None:
     for folded in Partition().chunks(values):
         for name in ("features", "raw", "excess", "score", "tail", "evidence"):
             assert np.isfinite(getattr(folded, name)).all(), name
@@ -250,8 +250,8 @@ def test_everything_is_finite(values: list[bytes]) -> None:
 
 
 @given(st.permutations(range(6)))
-def test_the_order_of_users_at_one_moment_does_not_matter_to_them(order: list[int]) -> None:
-    """A user's own counters depend on the user's events alone, whoever comes between."""
+def test_order_of_users_at_one_moment_does_not_change_their_profiles(order: list[int]) -> None:
+    """A user's counters depend only on the user's own events, whichever other events come between."""
     start = habit(200, users=6)
     last = START + 200 * 20_000
     tail = [event(last, f"user{k}", source_ip=f"10.{k}.0.1", status="success") for k in range(6)]
@@ -266,7 +266,7 @@ def test_the_order_of_users_at_one_moment_does_not_matter_to_them(order: list[in
         np.testing.assert_allclose(sorted_.population[name], shuffled.population[name])
 
 
-def test_components_have_the_places_that_the_kernel_gives_them() -> None:
+def test_components_are_at_the_indices_of_the_kernel() -> None:
     assert layout.COMPONENTS[surprisal.CROWD : surprisal.CROWD + len(crowd.CLASSES)] == tuple(
         f"crowd_{name}" for name in crowd.CLASSES
     )

@@ -1,4 +1,4 @@
-"""Whatever the rows, the forest agrees with scikit-learn, batches do not matter, and bits are monotone."""
+"""For any rows, the forest agrees with scikit-learn, batches do not matter, and bits are monotone."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_any_forest_agrees_with_scikit_learn(
 
 @given(matrices(st.integers(2, 40), 3), st.integers(0, 3))
 @settings(max_examples=30, deadline=None)
-def test_any_forest_with_a_background_repeats_itself(training: NDArray[np.float32], seed: int) -> None:
+def test_any_forest_with_a_background_is_reproducible(training: NDArray[np.float32], seed: int) -> None:
     first, second = (train(training, seed=seed, trees=7, background=0.5) for _ in range(2))
     assert first.version == second.version
     assert np.isfinite(first.bits(training)).all()
@@ -53,7 +53,7 @@ def test_any_forest_with_a_background_repeats_itself(training: NDArray[np.float3
 
 @given(matrices(st.integers(1, 200), 4), st.integers(1, 70))
 @settings(max_examples=60, deadline=None)
-def test_a_row_scores_the_same_in_any_batch(rows: NDArray[np.float32], size: int) -> None:
+def test_row_scores_the_same_in_any_batch(rows: NDArray[np.float32], size: int) -> None:
     forest = trained()
     parts = [forest.score_samples(rows[start : start + size]) for start in range(0, len(rows), size)]
     assert np.array_equal(np.concatenate(parts), forest.score_samples(rows))
@@ -66,7 +66,7 @@ ANOMALIES = st.floats(0.001, 1.0)
     arrays(np.float64, st.integers(1, 300), elements=ANOMALIES), arrays(np.float64, 20, elements=ANOMALIES)
 )
 @settings(max_examples=200, deadline=None)
-def test_bits_are_finite_monotone_and_nothing_below_the_median(
+def test_bits_are_finite_and_monotone_and_zero_below_the_median(
     training: NDArray[np.float64], anomaly: NDArray[np.float64]
 ) -> None:
     tail = measure(training)

@@ -1,4 +1,4 @@
-"""What a dead letter keeps of a record, and what it says of the rest."""
+"""Content of a dead letter: what it keeps of a record, and the headers that describe the rest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def headers_of(message: Message) -> dict[str, bytes | None]:
     return dict(message.headers)
 
 
-def test_a_record_is_kept_as_it_is() -> None:
+def test_dead_letter_keeps_the_record_unchanged() -> None:
     message = dead_letter(
         record(b"x" * MAX_VALUE_BYTES, None, [("trace", None), ("sg.reason", b"fake")]), REFUSAL
     )
@@ -43,14 +43,14 @@ def test_a_record_is_kept_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("letter", [dead_letter, without_record])
-def test_neither_key_nor_value(letter: Any) -> None:
+def test_null_key_and_value_are_marked_in_a_header(letter: Any) -> None:
     message = letter(record(None, None), REFUSAL)
     assert (message.value, message.key) == (None, b"")
     assert headers_of(message)["sg.null"] == b"key,value"
 
 
 @pytest.mark.parametrize("key", [None, b"k"])
-def test_a_value_too_large_is_told_by_size_and_digest(key: bytes | None) -> None:
+def test_too_large_value_is_replaced_by_size_and_digest(key: bytes | None) -> None:
     value = b"x" * (MAX_VALUE_BYTES + 1)
     message = dead_letter(record(value, key), REFUSAL)
     assert (message.value, message.key) == (b"", key)
@@ -65,14 +65,14 @@ def test_a_value_too_large_is_told_by_size_and_digest(key: bytes | None) -> None
     "headers",
     [[("h", b"x" * MAX_HEADERS_BYTES)], [("", None)] * MAX_HEADERS_BYTES, [("h" * MAX_HEADERS_BYTES, b"")]],
 )
-def test_many_or_huge_headers_and_a_huge_key_are_not_kept(headers: Any) -> None:
+def test_oversized_headers_and_key_are_dropped(headers: Any) -> None:
     message = dead_letter(record(b"v", b"k" * (MAX_KEY_BYTES + 1), headers), REFUSAL)
     assert (message.value, message.key) == (b"v", b"")
     assert headers_of(message)["sg.cut"] == b"key,headers"
     assert len(message.headers) < 10
 
 
-def test_no_dead_letter_is_larger_than_its_topic_takes() -> None:
+def test_dead_letter_fits_the_message_limit_of_its_topic() -> None:
     largest = record(b"x" * MAX_VALUE_BYTES, b"k" * MAX_KEY_BYTES, [("h", b"x" * (MAX_HEADERS_BYTES - 20))])
     message = dead_letter(largest, REFUSAL)
     assert "sg.cut" not in headers_of(message)

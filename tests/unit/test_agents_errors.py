@@ -1,4 +1,4 @@
-"""How a worker ends: exit code and sentence of each cause."""
+"""Exit code and message of each error that ends a worker."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def ended(error: str) -> tuple[int, str]:
         ),
     ],
 )
-def test_what_can_be_foreseen_is_a_sentence(error: str, code: int) -> None:
-    ended_with, said = ended(error)
-    assert ended_with == code
-    assert "why" in said
-    assert "Traceback" not in said
+def test_expected_errors_end_with_one_message(error: str, code: int) -> None:
+    exit_code, stderr = ended(error)
+    assert exit_code == code
+    assert "why" in stderr
+    assert "Traceback" not in stderr
 
 
 @pytest.mark.parametrize(
     "error", ["ValueError('why')", "OSError(9, 'why')", "errors.OutOfOrderSequenceNumber('why')"]
 )
-def test_anything_else_keeps_its_traceback_for_the_report(error: str) -> None:
-    ended_with, said = ended(error)
-    assert ended_with == ExitCode.SOFTWARE
-    assert said.startswith(f"unexpected {error.partition('(')[0].rpartition('.')[2]}: the worker ends")
-    assert "why" in said.splitlines()[-1]
+def test_unexpected_errors_keep_their_traceback(error: str) -> None:
+    exit_code, stderr = ended(error)
+    assert exit_code == ExitCode.SOFTWARE
+    assert stderr.startswith(f"unexpected {error.partition('(')[0].rpartition('.')[2]}: the worker ends")
+    assert "why" in stderr.splitlines()[-1]

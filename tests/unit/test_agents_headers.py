@@ -1,4 +1,4 @@
-"""Batches whose header names are not UTF-8 are read whole, compressed or not."""
+"""Record batches with header names that are not UTF-8 are read completely, compressed or not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamguard.agents.consumer.headers import _Records
 
 
 class OddName(str):
-    """Encoded to what is no UTF-8."""
+    """Header name that encodes to bytes that are not UTF-8."""
 
     def encode(self, *_: str) -> bytes:
         return b"x\xff"
@@ -26,7 +26,7 @@ def batch(names: list[str], first: int, compression: int) -> bytes:
 
 @pytest.mark.parametrize("compression", [0, 1])
 @pytest.mark.parametrize("odd", [[0], [2], [1, 3], []])
-def test_every_record_comes_once_and_in_order(odd: list[int], compression: int) -> None:
+def test_every_record_is_read_once_and_in_order(odd: list[int], compression: int) -> None:
     names = [OddName("?") if i in odd else "trace" for i in range(4)]
     records = _Records(batch(names, 0, compression) + batch(["trace"], 4, compression))
     found = []

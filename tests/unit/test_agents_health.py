@@ -1,4 +1,4 @@
-"""What /readyz answers, with time moved by hand; what the port serves."""
+"""Readiness and liveness of a worker with a manual clock, and the HTTP server that reports them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def reason(progress: Progress) -> object:
     return problem and problem["reason"]
 
 
-def test_recovering_until_the_last_partition_is_ready(clock: ManualClock) -> None:
+def test_worker_is_recovering_until_its_last_partition_is_ready(clock: ManualClock) -> None:
     progress = Progress(stall_seconds=30, clock=clock)
     progress.assigned([1, 2])
     progress.ready(1)
@@ -53,18 +53,18 @@ def test_recovering_until_the_last_partition_is_ready(clock: ManualClock) -> Non
     assert reason(progress) == "no_partition"
 
 
-def test_stalled_only_while_records_wait(progress: Progress, clock: ManualClock) -> None:
+def test_worker_is_stalled_only_while_records_wait(progress: Progress, clock: ManualClock) -> None:
     for second in range(100):
         clock.advance(1)
         progress.beat()
-        progress.heard()
+        progress.broker_answered()
         progress.observe(0, 500 + second, waiting=True)
         progress.observe(3, 70, waiting=False)
         assert reason(progress) is None
     for _ in range(32):
         clock.advance(1)
         progress.beat()
-        progress.heard()
+        progress.broker_answered()
         progress.observe(0, 600, waiting=True)
         progress.observe(3, 70, waiting=False)
     assert reason(progress) == "stalled"
@@ -73,7 +73,7 @@ def test_stalled_only_while_records_wait(progress: Progress, clock: ManualClock)
     assert reason(progress) is None
 
 
-def test_a_main_thread_that_hangs_is_noticed(progress: Progress, clock: ManualClock) -> None:
+def test_hanging_main_thread_makes_the_worker_not_ready(progress: Progress, clock: ManualClock) -> None:
     progress.beat()
     clock.advance(BEAT_SECONDS)
     assert reason(progress) is None
@@ -81,7 +81,9 @@ def test_a_main_thread_that_hangs_is_noticed(progress: Progress, clock: ManualCl
     assert reason(progress) == "hangs"
 
 
-def test_brokers_that_are_silent_are_missed_and_then_gone(progress: Progress, clock: ManualClock) -> None:
+def test_silent_brokers_are_reported_as_missing_and_then_as_gone(
+    progress: Progress, clock: ManualClock
+) -> None:
     for second in range(1, 40):
         clock.advance(1)
         progress.beat()
@@ -89,7 +91,7 @@ def test_brokers_that_are_silent_are_missed_and_then_gone(progress: Progress, cl
         progress.observe(3, second, waiting=False)
         assert reason(progress) == ("no_broker" if second > SILENT_SECONDS else None)
         assert progress.brokers_gone == (second > GONE_SECONDS)
-    progress.heard()
+    progress.broker_answered()
     assert reason(progress) is None
     assert not progress.brokers_gone
 
@@ -102,7 +104,7 @@ def fetch(port: int, path: str) -> tuple[int, str, bytes]:
         return error.code, error.headers["Content-Type"], error.read()
 
 
-def test_the_port_serves_metrics_and_both_answers(progress: Progress, clock: ManualClock) -> None:
+def test_port_serves_metrics_readiness_and_liveness(progress: Progress, clock: ManualClock) -> None:
     server = HealthServer(progress, "127.0.0.1", 0)
     server.start()
     status, kind, body = fetch(server.port, "/metrics")
@@ -127,7 +129,7 @@ def test_the_port_serves_metrics_and_both_answers(progress: Progress, clock: Man
         HealthServer(progress, "127.0.0.1", server.port)
 
 
-def test_connections_are_bounded_and_idle_ones_end(
+def test_connections_are_limited_and_idle_ones_are_closed(
     progress: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health, "IDLE_SECONDS", 1.0)

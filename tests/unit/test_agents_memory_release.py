@@ -1,4 +1,4 @@
-"""What nobody has any more is gone when a worker says so, cycles included."""
+"""Memory release frees unreferenced objects on request, including reference cycles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Holder:
         self.large = np.ones(memory_release.LARGE)
 
 
-def test_what_only_refers_to_itself_is_given_back() -> None:
+def test_reference_cycle_is_freed() -> None:
     memory_release.keep_whole()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""A worker follows its registry's pointer and keeps what works; a challenger only counts; workers compare notes."""
+"""Model watcher, model swaps, shadow scoring of a challenger, and the comparison of versions among workers."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from tests.harness import eventually
 ONE, TWO, THREE = "111111111111", "222222222222", "333333333333"
 
 
-class Shelf:
-    """A registry of names."""
+class FakeRegistry:
+    """A registry that holds names instead of models."""
 
     directory = "registry"
 
@@ -70,10 +70,10 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    shelf = Shelf()
-    monkeypatch.setattr(watcher, "Registry", SimpleNamespace(of=lambda models: shelf))
-    return shelf
+def registry(monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
+    registry = FakeRegistry()
+    monkeypatch.setattr(watcher, "Registry", SimpleNamespace(of=lambda models: registry))
+    return registry
 
 
 def watching(
@@ -97,40 +97,43 @@ def more_refusals(before: dict[str, float]) -> dict[str, float]:
     return {r: n - before[r] for r, n in refusals().items() if n != before[r]}
 
 
-def test_a_registry_without_a_model_is_said_once(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
+def test_registry_without_a_model_is_logged_once(
+    registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
     watch = watching("registry")
     watch.poll()
     watch.poll()
     assert [record.getMessage() for record in caplog.records] == [
-        "the registry registry names no model: events are scored without one"
+        "the registry registry has no current model: events are scored by statistics and patterns only; run "
+        "`streamguard retrain` to train a model"
     ]
-    shelf.pointer = ONE
+    registry.pointer = ONE
     watch.poll()
     assert watch.forest == f"forest {ONE}"
 
 
-def test_the_pointer_is_followed_and_a_bad_model_changes_nothing(shelf: Shelf) -> None:
+def test_watcher_follows_the_pointer_and_keeps_its_model_if_the_next_is_bad(registry: FakeRegistry) -> None:
     watch = watching("registry")
     watch.poll()
     assert watch.forest is None
-    shelf.pointer, shelf.times = ONE, {ONE: 1_767_323_045.0}
+    registry.pointer, registry.times = ONE, {ONE: 1_767_323_045.0}
     watch.poll()
     watch.poll()
     assert watch.forest == f"forest {ONE}"
-    assert shelf.loads == [ONE]
+    assert registry.loads == [ONE]
     assert sample("streamguard_model_published_timestamp_seconds") == 1_767_323_045
 
-    shelf.pointer, shelf.bad = TWO, {TWO}
+    registry.pointer, registry.bad = TWO, {TWO}
     before = refusals()
     watch.poll()
     watch.poll()
     assert watch.forest == f"forest {ONE}"
-    assert shelf.loads == [ONE, TWO]
+    assert registry.loads == [ONE, TWO]
     assert more_refusals(before) == {"untrusted": 1}
     assert sample("streamguard_model_info", version=ONE) == 1
     assert sample("streamguard_model_pointer_info", version=TWO) == 1
 
-    shelf.pointer = THREE
+    registry.pointer = THREE
     watch.poll()
     assert watch.forest == f"forest {THREE}"
     assert sample("streamguard_model_info", version=THREE) == 1
@@ -138,57 +141,61 @@ def test_the_pointer_is_followed_and_a_bad_model_changes_nothing(shelf: Shelf) -
     assert sample("streamguard_model_published_timestamp_seconds") == 1000
 
 
-def test_a_refused_model_that_was_mended_is_taken(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_model_is_retried_and_loaded_after_repair(
+    registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
     clock = ManualClock()
     watch = watching("registry", clock)
-    shelf.pointer, shelf.bad = TWO, {TWO}
+    registry.pointer, registry.bad = TWO, {TWO}
     before = refusals()
     for announced, loads in ((False, 1), (False, 1), (True, 1)):
         watch.poll(announced=announced)
-        assert len(shelf.loads) == loads
+        assert len(registry.loads) == loads
     clock.advance(watcher.RETRY_ANNOUNCED_SECONDS)
     watch.poll()
-    assert len(shelf.loads) == 1
+    assert len(registry.loads) == 1
     watch.poll(announced=True)
-    assert len(shelf.loads) == 2
+    assert len(registry.loads) == 2
     clock.advance(watcher.RETRY_SECONDS)
     watch.poll()
-    assert len(shelf.loads) == 3
+    assert len(registry.loads) == 3
     assert more_refusals(before) == {"untrusted": 3}
     assert len(caplog.messages) == 1
-    shelf.bad = set()
+    registry.bad = set()
     clock.advance(watcher.RETRY_ANNOUNCED_SECONDS)
     watch.poll(announced=True)
     assert watch.forest == f"forest {TWO}"
 
 
-def test_a_disk_that_fails_for_a_while_is_asked_again(shelf: Shelf, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_model_is_retried_at_each_poll(
+    registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
     watch = watching("registry")
-    shelf.pointer = ONE
+    registry.pointer = ONE
     before = refusals()
     for trouble in (OSError(5, "Input/output error"), OSError(5, "Input/output error")):
-        shelf.trouble = trouble
+        registry.trouble = trouble
         watch.poll()
     assert watch.forest is None
     assert more_refusals(before) == {"unreadable": 2}
     assert len(caplog.messages) == 1 and f"model {ONE}" in caplog.text
-    shelf.trouble = None
+    registry.trouble = None
     watch.poll()
     assert watch.forest == f"forest {ONE}"
 
 
-def test_an_error_that_nobody_foresaw_is_asked_again(shelf: Shelf) -> None:
+def test_unexpected_error_is_retried_at_each_poll(registry: FakeRegistry) -> None:
     watch = watching("registry")
-    shelf.pointer, shelf.trouble = ONE, MemoryError()
+    registry.pointer, registry.trouble = ONE, MemoryError()
     before = refusals()
     watch.poll()
     watch.poll()
     assert more_refusals(before) == {"unexpected": 2}
-    assert len(shelf.loads) == 2
+    assert len(registry.loads) == 2
 
 
-def test_what_the_registry_could_not_read_is_asked_again(tmp_path: Path) -> None:
-    """The real registry: a version whose files come late."""
+def test_missing_version_files_are_retried_at_each_poll(tmp_path: Path) -> None:
+    """With the real registry: the files of a version arrive late."""
     version = "0123456789ab"
     (tmp_path / "versions" / version).mkdir(parents=True)
     (tmp_path / "current").write_text(version)
@@ -201,7 +208,7 @@ def test_what_the_registry_could_not_read_is_asked_again(tmp_path: Path) -> None
     assert more_refusals(before) == {"unreadable": 1, "untrusted": 1}
 
 
-def test_a_broken_pointer_is_said_once_and_counted_each_time(
+def test_broken_pointer_is_logged_once_and_counted_each_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pointer = tmp_path / "current"
@@ -220,14 +227,14 @@ def test_a_broken_pointer_is_said_once_and_counted_each_time(
     assert more_refusals(before) == {"pointer": 5}
 
 
-def test_a_missing_key_is_refused(tmp_path: Path) -> None:
+def test_missing_key_file_is_counted_as_a_refusal(tmp_path: Path) -> None:
     watch = ModelWatcher(Settings(models=Models(registry=str(tmp_path), key_file=str(tmp_path / "key"))))
     before = refusals()
     watch.poll()
     assert more_refusals(before) == {"pointer": 1}
 
 
-def test_without_a_model_there_is_no_time_of_its_loading() -> None:
+def test_model_timestamps_are_nan_without_a_model() -> None:
     code = (
         "from streamguard import metrics\nfrom prometheus_client import generate_latest\n"
         "print(generate_latest(metrics.WORKER).decode())"
@@ -238,14 +245,14 @@ def test_without_a_model_there_is_no_time_of_its_loading() -> None:
     assert 'streamguard_model_refusals_total{reason="untrusted"} 0.0' in text
 
 
-def test_without_a_registry_nothing_is_polled(shelf: Shelf) -> None:
+def test_nothing_is_polled_without_a_registry(registry: FakeRegistry) -> None:
     watch = watching("")
     watch.start()
     watch.stop()
     assert watch.forest is None
 
 
-def test_the_command_line_names_a_registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_registry_option_overrides_the_settings_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = tmp_path / "streamguard.toml"
     config.write_text('[models]\nregistry = "of the file"\nshadow = true\n')
     given: list[Settings] = []
@@ -260,21 +267,21 @@ def test_the_command_line_names_a_registry(monkeypatch: pytest.MonkeyPatch, tmp_
     assert [settings.worker.metrics_port for settings in given] == [0, 9464]
 
 
-# A swap between two chunks
+# Model swaps
 
 
-def test_a_chunk_keeps_its_forest_while_another_is_swapped_in(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+def test_chunk_keeps_its_forest_during_a_model_swap(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(swap, "YIELD_SECONDS", 0.0)
     watch = watching("registry")
-    shelf.pointer = ONE
+    registry.pointer = ONE
     watch.poll()
     pauses = sample("streamguard_model_swap_pause_seconds_count") or 0
     with watch.chunk():
-        pass  # the pause of the first swap, if it is still to be told
+        pass  # records the pause of the first swap if it is still pending
     with watch.chunk() as forest:
-        shelf.pointer = TWO
+        registry.pointer = TWO
         thread = threading.Thread(target=watch.poll)
         thread.start()
         thread.join()
@@ -287,7 +294,7 @@ def test_a_chunk_keeps_its_forest_while_another_is_swapped_in(
     assert sys.getswitchinterval() == pytest.approx(0.005)
 
 
-def test_loading_rests_while_a_chunk_is_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_pauses_while_a_chunk_is_processed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(swap, "YIELD_SECONDS", 60.0)
     guard = SwapGuard()
     steps: list[int] = []
@@ -303,21 +310,21 @@ def test_loading_rests_while_a_chunk_is_handled(monkeypatch: pytest.MonkeyPatch)
     thread.start()
     for _ in range(3):
         before = len(steps)
-        eventually("loading goes on between chunks", lambda least=before: len(steps) > least)
+        eventually("loading goes on between chunks", lambda count=before: len(steps) > count)
         with guard.chunk():
             before = len(steps)
             time.sleep(0.05)
-            assert len(steps) <= before + 2  # what was under way
+            assert len(steps) <= before + 2  # a step that had already begun
     done.set()
     thread.join()
     guard.close()
 
 
-def test_what_a_chunk_waited_during_a_swap_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sleep stands for the wait: it takes no CPU and wants no core."""
+def test_swap_pause_is_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sleep simulates the wait, because it needs neither CPU time nor a free core."""
     monkeypatch.setattr(swap, "YIELD_SECONDS", 0.0)
 
-    def told() -> tuple[float, float]:
+    def recorded() -> tuple[float, float]:
         name = "streamguard_model_swap_pause_seconds"
         return sample(f"{name}_count") or 0.0, sample(f"{name}_sum") or 0.0
 
@@ -329,9 +336,9 @@ def test_what_a_chunk_waited_during_a_swap_is_told_once(monkeypatch: pytest.Monk
             begun.set()
             loaded.wait(10)
 
-    before = told()
+    before = recorded()
     with guard.chunk():
-        time.sleep(0.02)  # nothing is swapped: of no interest
+        time.sleep(0.02)  # no swap is running: not recorded
     thread = threading.Thread(target=load)
     for _ in range(2):
         with guard.chunk():
@@ -339,20 +346,20 @@ def test_what_a_chunk_waited_during_a_swap_is_told_once(monkeypatch: pytest.Monk
                 thread.start()
                 begun.wait(10)
             time.sleep(0.02)
-    assert told() == before
+    assert recorded() == before
     loaded.set()
     thread.join()
     for _ in range(2):
         with guard.chunk():
-            time.sleep(0.02)  # begun after the swap
-    count, waited = told()
+            time.sleep(0.02)  # begins after the swap
+    count, waited = recorded()
     assert count == before[0] + 1
     assert 0.035 <= waited - before[1] < 10
     guard.close()
 
 
-def test_without_kafka_the_registry_is_followed_all_the_same(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_registry_is_followed_without_kafka(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def no_kafka(kafka: Kafka) -> None:
         raise RuntimeError("no Kafka")
@@ -360,76 +367,77 @@ def test_without_kafka_the_registry_is_followed_all_the_same(
     monkeypatch.setattr(watcher, "ModelsTopic", no_kafka)
     watch = ModelWatcher(Settings(models=Models(registry="registry", poll_seconds=0.01)))
     watch.start()
-    shelf.pointer = ONE
+    registry.pointer = ONE
     eventually("the model is followed", lambda: watch.forest == f"forest {ONE}")
     watch.stop()
     assert [record.message for record in caplog.records if "no Kafka" in record.message] == [
-        "cannot listen to streamguard-models: no Kafka"
+        "the models topic streamguard-models cannot be read: no Kafka; the worker notices a promotion when it next "
+        "checks the registry, every 0.01 s (models.poll_seconds)"
     ]
 
 
-def test_trouble_with_the_topic_is_said_once_until_it_works_again(caplog: pytest.LogCaptureFixture) -> None:
+def test_models_topic_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     topic = ModelsTopic(Settings(kafka=Kafka(bootstrap_servers="127.0.0.1:1")))
     eventually("the trouble is noticed", lambda: not topic.read(0.1) and caplog.messages)
-    topic.tell(b"key", InUse("app", ONE))
+    topic.report(b"key", InUse("app", ONE))
     for _ in range(5):
         assert topic.read(0.1) == []
     topic.close()
     assert len(caplog.messages) == 1
-    assert "the models topic streamguard-models does not work" in caplog.messages[0]
+    assert "the models topic streamguard-models cannot be used" in caplog.messages[0]
 
 
 # The challenger
 
 
-def test_the_newest_by_its_time_is_the_challenger(shelf: Shelf) -> None:
+def test_newest_version_other_than_the_champion_is_the_challenger(registry: FakeRegistry) -> None:
     watch = watching("registry", shadow=True)
-    shelf.times = {ONE: 22.0, TWO: 23.0, THREE: 21.0}
-    shelf.pointer = THREE
+    registry.times = {ONE: 22.0, TWO: 23.0, THREE: 21.0}
+    registry.pointer = THREE
     watch.poll()
     assert (watch.forest, watch.shadow.challenger) == (f"forest {THREE}", f"forest {TWO}")
     assert sample("streamguard_shadow_info", version=TWO) == 1
-    shelf.pointer = TWO
+    registry.pointer = TWO
     watch.poll()
     assert (watch.forest, watch.shadow.challenger) == (f"forest {TWO}", f"forest {ONE}")
-    shelf.times = {TWO: 23.0}
+    registry.times = {TWO: 23.0}
     watch.poll()
     assert watch.shadow.challenger is None
     assert sample("streamguard_shadow_info", version=ONE) is None
 
 
-def test_without_shadow_nothing_is_loaded_beside_the_champion(shelf: Shelf) -> None:
+def test_challenger_is_not_loaded_without_shadow_mode(registry: FakeRegistry) -> None:
     watch = watching("registry")
-    shelf.times, shelf.pointer = {ONE: 1.0, TWO: 1.0}, ONE
+    registry.times, registry.pointer = {ONE: 1.0, TWO: 1.0}, ONE
     watch.poll()
     assert watch.shadow.challenger is None
-    assert shelf.loads == [ONE]
+    assert registry.loads == [ONE]
 
 
-def test_a_refused_challenger_leaves_the_champion_alone(shelf: Shelf) -> None:
+def test_refused_challenger_leaves_the_champion_in_use(registry: FakeRegistry) -> None:
     watch = watching("registry", shadow=True)
-    shelf.times, shelf.pointer, shelf.bad = {ONE: 1.0, TWO: 1.0}, ONE, {TWO}
+    registry.times, registry.pointer, registry.bad = {ONE: 1.0, TWO: 1.0}, ONE, {TWO}
     before = refusals()
     watch.poll()
     assert (watch.forest, watch.shadow.challenger) == (f"forest {ONE}", None)
     assert more_refusals(before) == {"untrusted": 1}
 
 
-def test_a_promoted_challenger_does_not_stay_beside_itself(shelf: Shelf) -> None:
+def test_promoted_version_is_no_longer_the_challenger(registry: FakeRegistry) -> None:
     watch = watching("registry", shadow=True)
-    shelf.times, shelf.pointer = {ONE: 1.0, TWO: 1.0}, ONE
+    registry.times, registry.pointer = {ONE: 1.0, TWO: 1.0}, ONE
     watch.poll()
     assert watch.shadow.challenger == f"forest {TWO}"
-    shelf.times, shelf.pointer, shelf.bad = {ONE: 1.0, TWO: 1.0, THREE: 1.0}, TWO, {THREE}
+    registry.times, registry.pointer, registry.bad = {ONE: 1.0, TWO: 1.0, THREE: 1.0}, TWO, {THREE}
     watch.poll()
     assert (watch.forest, watch.shadow.challenger) == (f"forest {TWO}", None)
 
 
-def test_of_the_same_time_the_last_name_is_the_newest_and_bad_manifests_are_none(tmp_path: Path) -> None:
-    shelf = Shelf()
-    shelf.times = {ONE: 2.0, TWO: 2.0, THREE: 1.0}
-    assert Newest().beside(shelf, None) == TWO  # type: ignore[arg-type]
-    assert Newest().beside(shelf, TWO) == ONE  # type: ignore[arg-type]
+def test_newest_version_breaks_ties_by_name_and_skips_bad_manifests(tmp_path: Path) -> None:
+    registry = FakeRegistry()
+    registry.times = {ONE: 2.0, TWO: 2.0, THREE: 1.0}
+    assert Newest().beside(registry, None) == TWO  # type: ignore[arg-type]
+    assert Newest().beside(registry, TWO) == ONE  # type: ignore[arg-type]
     directory = tmp_path / "versions" / ONE
     directory.mkdir(parents=True)
     (directory / "manifest.json").write_text("{")
@@ -445,8 +453,8 @@ def forests() -> list[Forest]:
     ]
 
 
-def test_both_alert_rates_are_counted_and_nothing_else_changes(forests: list[Forest]) -> None:
-    narrow, wide = forests  # to the narrow one everything is strange, and to the wide one nothing
+def test_shadow_counts_alerts_of_both_models_and_changes_no_scores(forests: list[Forest]) -> None:
+    narrow, wide = forests  # every event is anomalous to the narrow forest, none to the wide one
     events = [
         msgspec.json.encode(
             {"timestamp": 1_700_000_000_000 + i, "user": f"u{i % 7}", "event_type": "dns_query"}
@@ -471,7 +479,7 @@ def test_both_alert_rates_are_counted_and_nothing_else_changes(forests: list[For
         shadow.challenger = challenger
         shadow.score(folded)
         state.next_offset = None
-        shadow.score(state.fold(events, np.arange(100), champion))  # folded before: not counted again
+        shadow.score(state.fold(events, np.arange(100), champion))  # folded before, so not counted again
         seen = {what: n - before[what] for what, n in counts().items()}
         assert seen["events"] == 100
         assert seen["alerts champion"] == (folded.evidence >= 50.0 / 7.525749891599529).sum()
@@ -482,10 +490,10 @@ def test_both_alert_rates_are_counted_and_nothing_else_changes(forests: list[For
         assert (folded.evidence == untouched[0]).all() and (folded.forest == untouched[1]).all()
 
 
-# What workers tell each other
+# Announcements among workers
 
 
-def said(version: str | None, app_id: str = "app") -> bytes:
+def announcement(version: str | None, app_id: str = "app") -> bytes:
     return msgspec.json.encode(InUse(app_id, version))
 
 
@@ -504,53 +512,56 @@ def said(version: str | None, app_id: str = "app") -> bytes:
         (b'{"version": null}', False),
         (b'{"version": "111111111111", "more": 1}', False),
         (b'{"version": "111111111111"' + b" " * MAX_BYTES + b"}", False),
-        (said(ONE), False),
+        (announcement(ONE), False),
     ],
 )
-def test_only_a_well_formed_promotion_is_a_hint(value: bytes | None, hint: bool) -> None:
+def test_only_a_well_formed_promotion_is_accepted(value: bytes | None, hint: bool) -> None:
     peers = Peers("app")
-    assert peers.hear(PROMOTED_KEY, value) is hint
-    assert peers.judge(ONE) == 0
+    assert peers.receive(PROMOTED_KEY, value) is hint
+    assert peers.count_disagreeing(ONE) == 0
 
 
-def test_workers_with_another_version_are_counted_until_they_are_gone() -> None:
+def test_workers_with_another_version_are_counted_until_they_expire() -> None:
     clock = ManualClock()
     peers = Peers("app", clock)
-    peers.hear(b"a", said(ONE))
-    peers.hear(b"b", said(TWO))
-    peers.hear(b"c", said(None))
-    peers.hear(b"d", said(TWO, app_id="another"))
-    peers.hear(peers.key, said(THREE))
-    peers.hear(None, said(THREE))
-    peers.hear(b"e" * 100, said(THREE))
-    peers.hear(b"f", b"nonsense")
-    assert peers.judge(ONE) == 2
+    peers.receive(b"a", announcement(ONE))
+    peers.receive(b"b", announcement(TWO))
+    peers.receive(b"c", announcement(None))
+    peers.receive(b"d", announcement(TWO, app_id="another"))
+    peers.receive(peers.key, announcement(THREE))
+    peers.receive(None, announcement(THREE))
+    peers.receive(b"e" * 100, announcement(THREE))
+    peers.receive(b"f", b"nonsense")
+    assert peers.count_disagreeing(ONE) == 2
     assert sample("streamguard_model_disagreement") == 2
-    peers.hear(b"c", None)
-    assert peers.judge(ONE) == 1
+    peers.receive(b"c", None)
+    assert peers.count_disagreeing(ONE) == 1
     clock.advance(FORGET_SECONDS)
-    peers.hear(b"a", said(ONE))
+    peers.receive(b"a", announcement(ONE))
     clock.advance(1.0)
-    assert peers.judge(ONE) == 0
+    assert peers.count_disagreeing(ONE) == 0
 
 
-def test_a_disagreement_that_lasts_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_lasting_disagreement_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     clock = ManualClock()
     peers = Peers("app", clock)
     for _ in range(12):
-        peers.hear(b"a", said(TWO))
-        peers.judge(ONE)
+        peers.receive(b"a", announcement(TWO))
+        peers.count_disagreeing(ONE)
         clock.advance(REPEAT_SECONDS)
     assert len(caplog.messages) == 1
-    assert f"this one uses model {ONE}, of the others 1 use {TWO}" in caplog.messages[0]
-    peers.hear(b"a", said(ONE))
-    peers.judge(ONE)
-    assert caplog.messages[1:] == [f"all workers use model {ONE}"]
+    assert (
+        f"this worker uses model {ONE}; number of other workers by model: model {TWO}: 1;"
+        in caplog.messages[0]
+    )
+    peers.receive(b"a", announcement(ONE))
+    peers.count_disagreeing(ONE)
+    assert caplog.messages[1:] == [f"all workers now use model {ONE}"]
 
 
 def test_memory_for_other_workers_is_bounded() -> None:
     peers = Peers("app")
     for i in range(MAX_WORKERS + 50):
-        peers.hear(f"{i}".encode(), said(TWO))
-    assert peers.judge(ONE) == MAX_WORKERS
+        peers.receive(f"{i}".encode(), announcement(TWO))
+    assert peers.count_disagreeing(ONE) == MAX_WORKERS

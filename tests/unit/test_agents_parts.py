@@ -1,4 +1,4 @@
-"""The parts of a worker that need no Kafka."""
+"""Parts of a worker that do not need Kafka."""
 
 from __future__ import annotations
 
@@ -28,51 +28,49 @@ NOW = Source("events", "id-2")
 
 
 @pytest.mark.parametrize(
-    ("stored", "start", "end", "next_offset", "said"),
+    ("stored", "start", "end", "next_offset", "expected"),
     [
-        (Source("events", "id-1"), 0, 900, 500, "made again (id id-1, now id-2)"),
+        (Source("events", "id-1"), 0, 900, 500, "created again (id id-1, now id-2)"),
         (Source("other", "id-2"), 0, 900, 500, "not the topic of the stored state (other)"),
         (NOW, 0, 400, 500, "ends at offset 400"),
         (NOW, 600, 900, 500, "100 offsets expired before they were read"),
     ],
 )
-def test_a_source_that_does_not_fit_is_refused(
-    stored: Source, start: int, end: int, next_offset: int, said: str
+def test_incompatible_source_is_refused(
+    stored: Source, start: int, end: int, next_offset: int, expected: str
 ) -> None:
     with pytest.raises(RefusedError) as refused:
         check_source(NOW, 3, start, end, stored, next_offset)
     message = str(refused.value)
-    assert said in message
+    assert expected in message
     assert "events" in message and "partition 3" in message and "500" in message
     assert "streamguard topics create" in message
 
 
-def test_a_new_application_starts_at_the_first_event_kept() -> None:
+def test_new_application_starts_at_the_first_available_offset() -> None:
     assert check_source(NOW, 0, 70, 900, None, None) == 70
 
 
 @pytest.mark.parametrize(
-    ("local", "start", "end", "said"),
+    ("local", "start", "end", "expected"),
     [
-        (Local("id-1", 50), 0, 90, "made again"),
+        (Local("id-1", 50), 0, 90, "created again"),
         (Local("id-2", 91), 0, 90, "committed records were lost"),
         (Local("id-2", 5), 6, 90, "cleanup.policy"),
         (None, 6, 90, "cleanup.policy"),
     ],
 )
-def test_a_changelog_that_does_not_fit_is_refused(
-    local: Local | None, start: int, end: int, said: str
-) -> None:
-    with pytest.raises(RefusedError, match=said):
+def test_incompatible_changelog_is_refused(local: Local | None, start: int, end: int, expected: str) -> None:
+    with pytest.raises(RefusedError, match=expected):
         check_changelog("state", 1, "id-2", start, end, local)
 
 
 @pytest.mark.parametrize("committed", [None, 0])
-def test_a_partition_that_was_never_learned_may_start(committed: int | None) -> None:
+def test_unprocessed_partition_may_start(committed: int | None) -> None:
     check_unlearned("events", "state", 1, "group", committed)
 
 
-def test_a_partition_that_was_learned_but_has_no_state_is_refused() -> None:
+def test_processed_partition_without_state_is_refused() -> None:
     with pytest.raises(RefusedError) as refused:
         check_unlearned("events", "state", 1, "group", 500)
     message = str(refused.value)
@@ -80,12 +78,12 @@ def test_a_partition_that_was_learned_but_has_no_state_is_refused() -> None:
     assert "worker.app_id" in message and "--delete-offsets" in message
 
 
-def test_a_table_keeps_values_and_position_together(tmp_path: Path) -> None:
-    table = StateStore(tmp_path / "t", StoreMemory(8 << 20))
-    assert table.local is None
-    table.write([(b"a", b"1"), (b"b", b"2")], Local("id", 7))
-    table.write([(b"a", b"3")], Local("id", 9))
-    table.close()
+def test_state_store_keeps_values_and_offset_together(tmp_path: Path) -> None:
+    store = StateStore(tmp_path / "t", StoreMemory(8 << 20))
+    assert store.local is None
+    store.write([(b"a", b"1"), (b"b", b"2")], Local("id", 7))
+    store.write([(b"a", b"3")], Local("id", 9))
+    store.close()
     again = StateStore(tmp_path / "t", StoreMemory(8 << 20))
     assert again.local == Local("id", 9)
     assert again.get_many([b"a", b"x", b"b"]) == [b"3", None, b"2"]
@@ -96,7 +94,7 @@ def test_a_table_keeps_values_and_position_together(tmp_path: Path) -> None:
 
 
 class SlowWriter:
-    """Commits when told to."""
+    """Commits when its event `go` is set."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -108,62 +106,62 @@ class SlowWriter:
         return len(changes)
 
 
-def test_tables_share_one_cache_also_when_they_are_opened_again(tmp_path: Path) -> None:
+def test_state_stores_share_one_cache_also_when_reopened(tmp_path: Path) -> None:
     value, keys = bytes(range(256)) * 16, [b"%d" % k for k in range(200)]
     memory = StoreMemory(8 << 20)
     for number in range(2):
-        table = StateStore(tmp_path / f"{number}", memory)
-        table.write([(key, value) for key in keys], Local("id", 1))
-        table.close()
+        store = StateStore(tmp_path / f"{number}", memory)
+        store.write([(key, value) for key in keys], Local("id", 1))
+        store.close()
     used = []
     for number in range(2):
-        table = StateStore(tmp_path / f"{number}", memory)
-        assert table.get_many(keys) == [value] * len(keys)
+        store = StateStore(tmp_path / f"{number}", memory)
+        assert store.get_many(keys) == [value] * len(keys)
         used.append(memory.cache.get_usage())
-        table.close()
+        store.close()
     held = len(keys) * len(value)
     assert held < used[0] < used[0] + held < used[1]
 
 
-def test_a_snapshot_is_readable_before_it_is_durable(tmp_path: Path) -> None:
+def test_unsaved_changes_are_readable_before_they_are_durable(tmp_path: Path) -> None:
     async def scenario() -> None:
-        table = StateStore(tmp_path / "t", StoreMemory(8 << 20))
-        table.write([(b"a", b"old"), (b"b", b"kept")], Local("id", 1))
+        store = StateStore(tmp_path / "t", StoreMemory(8 << 20))
+        store.write([(b"a", b"old"), (b"b", b"kept")], Local("id", 1))
         writer = SlowWriter()
-        checkpointer = Checkpointer(table, writer, "id")  # type: ignore[arg-type]
+        checkpointer = Checkpointer(store, writer, "id")  # type: ignore[arg-type]
         saving = asyncio.create_task(checkpointer.save([(b"a", b"new")], []))
         await asyncio.sleep(0)
         assert checkpointer.read([b"a", b"b", b"c"]) == [b"new", b"kept", None]
-        assert table.get_many([b"a"]) == [b"old"]
+        assert store.get_many([b"a"]) == [b"old"]
         writer.go.set()
         await saving
-        assert checkpointer.read([b"a"]) == table.get_many([b"a"]) == [b"new"]
-        table.close()
+        assert checkpointer.read([b"a"]) == store.get_many([b"a"]) == [b"new"]
+        store.close()
 
     asyncio.run(scenario())
 
 
 def test_nothing_is_committed_before_incidents_are_acknowledged(tmp_path: Path) -> None:
     async def scenario() -> None:
-        table = StateStore(tmp_path / "t", StoreMemory(8 << 20))
+        store = StateStore(tmp_path / "t", StoreMemory(8 << 20))
         writer = SlowWriter()
         writer.go.set()
         acknowledged = asyncio.get_running_loop().create_future()
         saving = asyncio.create_task(
-            Checkpointer(table, writer, "id").save([(b"a", b"new")], [acknowledged])  # type: ignore[arg-type]
+            Checkpointer(store, writer, "id").save([(b"a", b"new")], [acknowledged])  # type: ignore[arg-type]
         )
         await asyncio.wait([saving], timeout=0.1)
-        assert writer.committed == [] and table.local is None
+        assert writer.committed == [] and store.local is None
         acknowledged.set_result(None)
         await saving
         assert writer.committed == [[(b"a", b"new")]]
-        assert table.local.position == 1 and table.local.complete_ms > 0
-        table.close()
+        assert store.local.position == 1 and store.local.complete_ms > 0
+        store.close()
 
     asyncio.run(scenario())
 
 
-def test_a_log_line_is_one_json_object() -> None:
+def test_log_line_is_one_json_object() -> None:
     record = logging.makeLogRecord(
         {"name": "agents.x", "levelname": "INFO", "msg": "two\nlines %d", "args": (7,), "created": 0.25}
     )
@@ -184,36 +182,36 @@ def test_a_log_line_is_one_json_object() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["worker", "--metrics-port", "99999"], "99999 is not in the range"),
         (["broker", "--data", "/proc/x"], "cannot run a broker with its data in /proc/x"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_sentence(arguments: list[str], said: str) -> None:
+def test_invalid_options_end_with_one_message(arguments: list[str], expected: str) -> None:
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code in (2, 73)
-    assert said in run.output
+    assert expected in run.output
     assert "Traceback" not in run.output and not isinstance(run.exception, OSError)
 
 
-def point(value: str) -> subprocess.CompletedProcess[str]:
+def reach_failpoint(value: str) -> subprocess.CompletedProcess[str]:
     code = "from streamguard.testing import failpoints\nfor _ in range(3): failpoints.reach('store-written')"
     return subprocess.run(
         [sys.executable, "-c", code], env={"STREAMGUARD_FAILPOINT": value}, capture_output=True, text=True
     )
 
 
-def test_crash_points_die_at_the_arrival_named() -> None:
-    died = point("store-written:2")
+def test_failpoint_kills_the_process_at_the_given_arrival() -> None:
+    died = reach_failpoint("store-written:2")
     assert died.returncode == -9
     assert died.stderr == "failpoint store-written reached\n"
-    assert point("changes-sent").returncode == 0
-    wrong = point("no-such-point")
+    assert reach_failpoint("changes-sent").returncode == 0
+    wrong = reach_failpoint("no-such-point")
     assert wrong.returncode == 1 and "store-written" in wrong.stderr
 
 
-def test_no_kafka_is_an_exit_code_of_its_own(
+def test_unavailable_kafka_has_its_own_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def check(_: Settings) -> list[str]:

@@ -1,4 +1,4 @@
-"""Incidents as they are published: readable, complete, and bounded."""
+"""Incidents in their published form: readable, complete and bounded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOME = {"source_ip": "10.3.0.1", "metadata": {"geo_location": "DE-Berlin", "host
 
 
 def one(value: bytes, base: list[bytes] = BASE) -> dict[str, Any]:
-    """The incident of a single event after an ordinary day, decoded from what is published."""
+    """The incident of a single event after an ordinary day, decoded from its published form."""
     before = Partition()
     before.run(base)
     partition = Partition(before.saved, detection=Detection(alert_risk=0.0))
@@ -42,7 +42,7 @@ def stolen() -> bytes:
     )
 
 
-def test_an_incident_says_who_when_how_bad_and_what_happened() -> None:
+def test_incident_has_entity_time_severity_and_event() -> None:
     body = one(stolen())
     assert body["entity"] == {"kind": "user", "value": "user3"}
     assert body["first_seen"] == body["last_seen"] == "2025-01-06T16:40:00.000Z"
@@ -57,7 +57,7 @@ def test_an_incident_says_who_when_how_bad_and_what_happened() -> None:
     assert body["id"].startswith("0-3000-")
 
 
-def test_reasons_name_the_usual_values_with_their_shares() -> None:
+def test_reasons_list_the_usual_values_with_their_shares() -> None:
     visit = event(
         NOW, "user3", source_ip="203.0.113.9", metadata={"geo_location": "DE-Hamburg", "hostname": "kali"}
     )
@@ -73,7 +73,7 @@ def test_reasons_name_the_usual_values_with_their_shares() -> None:
     assert "laptop-3" in reasons["host"]["typical"]
 
 
-def test_reasons_are_few_in_order_and_add_up() -> None:
+def test_reasons_are_limited_sorted_and_add_up() -> None:
     reasons = one(stolen())["reasons"]
     assert 3 <= len(reasons) <= MAX_REASONS
     assert len({r["feature"] for r in reasons}) == len(reasons)
@@ -99,21 +99,21 @@ def test_reasons_are_few_in_order_and_add_up() -> None:
         ("never_seen", {"threat_score": 0.99}),
     ],
 )
-def test_every_type_of_event_can_be_explained(kind: str, fields: dict[str, Any]) -> None:
+def test_every_event_type_can_be_explained(kind: str, fields: dict[str, Any]) -> None:
     for user in ("user3", "nobody", None):
         body = one(event(NOW + 5 * HOUR, user, kind, **{**HOME, **fields}))
         assert body["reasons"]
         assert "nan" not in str(body["reasons"])
 
 
-def test_who_is_nobody_yet_has_nothing_usual() -> None:
+def test_unknown_user_has_no_usual_values() -> None:
     reasons = {r["feature"]: r for r in one(event(NOW, "nobody", **HOME), habit(3000))["reasons"]}
     assert all(
         "nothing known yet" in r["typical"] for name, r in reasons.items() if name in ("source", "host")
     )
 
 
-def test_long_texts_are_cut() -> None:
+def test_long_texts_are_truncated() -> None:
     long = "x" * 5000
     body = one(event(NOW, "user3", source_ip=long, metadata={"hostname": long, "user_agent": long}))
     assert max(len(r["actual"]) for r in body["reasons"]) <= MAX_CHARACTERS
@@ -121,7 +121,7 @@ def test_long_texts_are_cut() -> None:
     assert one(event(NOW, None, source_ip=long))["entity"]["value"] == long[:MAX_CHARACTERS]
 
 
-def test_severity_and_risk_rise_with_evidence() -> None:
+def test_severity_and_risk_increase_with_evidence() -> None:
     order = [SEVERITIES.index(severity(bits)) for bits in np.arange(0.0, 60.0, 0.5)]
     assert order == sorted(order)
     assert set(order) == set(range(len(SEVERITIES)))
@@ -129,8 +129,8 @@ def test_severity_and_risk_rise_with_evidence() -> None:
     assert risk(9.9658) == 75.0
 
 
-def test_the_alert_threshold_is_a_risk() -> None:
-    """A lower one tells the same and more."""
+def test_lower_alert_risk_adds_alerts() -> None:
+    """A lower threshold alerts the same events and more."""
     values = [*BASE, stolen()]
 
     def offsets(risk_from: float) -> set[int]:

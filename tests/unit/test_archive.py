@@ -1,4 +1,4 @@
-"""An archive: each record once, whatever kills a run; read back as the topic it was; plain Parquet for everybody."""
+"""The archive stores each record once even if a run is killed, folds like the topic, and is plain Parquet."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MONDAY = START // DAY
 
 @dataclass
 class Topic:
-    """Partitions in memory: (offset, value) each, with gaps where a topic has markers of transactions."""
+    """Partitions in memory as (offset, value) pairs, with gaps where a topic has transaction markers."""
 
     partitions: dict[int, list[tuple[int, bytes | None]]]
     ends: dict[int, int] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Topic:
 
 @pytest.fixture
 def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
-    """Two partitions over two and a half days, with bad records, records that columns cannot say, and gaps."""
+    """Two partitions over two and a half days, with bad records, records that columns cannot represent, and gaps."""
     first: list[bytes | None] = list(habit(2000, step=100_000))
     first[700:700] = [b"?", None, event(START + DAY, "ann", auth_details={}), b""]
     second: list[bytes | None] = list(habit(500, users=7, step=400_000, seed=1))
@@ -103,26 +103,26 @@ def source(directory: Path) -> ArchiveSource:
     return ArchiveSource(str(directory), manifest)
 
 
-def named(directory: Path) -> list[str]:
+def listed_files(directory: Path) -> list[str]:
     manifest = read(directory)
     assert manifest is not None
     return sorted(file.path for file in manifest.files)
 
 
-def there(directory: Path) -> list[str]:
+def files_on_disk(directory: Path) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*.parquet"))
 
 
 def fold(read_from: Source, directory: Path, before: Path | None = None, **limits: Any) -> Path:
-    """A history as a retrain leaves it."""
+    """A folded history as a retrain stores it."""
     directory.mkdir()
-    went_on = None
+    resume_point = None
     if before is not None:
-        went_on = earlier(before, read_from, SETTINGS)
-        assert isinstance(went_on, ResumePoint)
-    ranges = plan(read_from, went_on, **limits)
+        resume_point = earlier(before, read_from, SETTINGS)
+        assert isinstance(resume_point, ResumePoint)
+    ranges = plan(read_from, resume_point, **limits)
     local.fold(read_from, ranges, SETTINGS, directory, lambda offset_range: None)
-    write_about(directory, read_from, SETTINGS, ranges, went_on)
+    write_about(directory, read_from, SETTINGS, ranges, resume_point)
     return directory
 
 
@@ -134,11 +134,11 @@ def histories(directory: Path, kinds: Sequence[str] = ("sample", "user", "state"
     ]
 
 
-def test_files_are_filed_by_day_and_partition_and_named(tmp_path: Path, topic: Topic) -> None:
+def test_files_are_sorted_by_day_and_partition_and_listed(tmp_path: Path, topic: Topic) -> None:
     outcome = run(tmp_path / "a")
 
-    assert named(tmp_path / "a") == there(tmp_path / "a")
-    assert {path.rpartition("/")[0] for path in named(tmp_path / "a")} == {
+    assert listed_files(tmp_path / "a") == files_on_disk(tmp_path / "a")
+    assert {path.rpartition("/")[0] for path in listed_files(tmp_path / "a")} == {
         f"date=2025-01-0{6 + day}/partition={p}" for day in range(3) for p in (0, 1)
     }
     assert outcome.records == 2504 and outcome.files == 6
@@ -148,7 +148,7 @@ def test_files_are_filed_by_day_and_partition_and_named(tmp_path: Path, topic: T
     assert run(tmp_path / "a").says.endswith("no new records")
 
 
-def test_an_archive_is_read_back_as_the_topic(tmp_path: Path, topic: Topic) -> None:
+def test_archive_reads_back_like_the_topic(tmp_path: Path, topic: Topic) -> None:
     run(tmp_path / "a", max_records=1000)
     run(tmp_path / "a")
     kept = source(tmp_path / "a")
@@ -162,7 +162,7 @@ def test_an_archive_is_read_back_as_the_topic(tmp_path: Path, topic: Topic) -> N
     assert not kept.nothing_between(0, 399, 402)
 
 
-def test_topic_archive_and_both_fold_to_the_same_bits(tmp_path: Path, topic: Topic) -> None:
+def test_folding_topic_archive_or_both_gives_the_same_bits(tmp_path: Path, topic: Topic) -> None:
     whole = fold(topic, tmp_path / "topic")
     run(tmp_path / "a", until={0: 900, 1: 333})
     part = fold(source(tmp_path / "a"), tmp_path / "part")
@@ -175,11 +175,11 @@ def test_topic_archive_and_both_fold_to_the_same_bits(tmp_path: Path, topic: Top
     assert histories(kept, ["counts", "alert"]) == histories(whole, ["counts", "alert"])
 
 
-def test_a_killed_run_leaves_nothing_that_counts(
+def test_killed_run_leaves_no_listed_files(
     tmp_path: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tmp_path / "a", max_records=500)
-    before = named(tmp_path / "a")
+    before = listed_files(tmp_path / "a")
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -188,15 +188,15 @@ def test_a_killed_run_leaves_nothing_that_counts(
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(module, step, killed)
             run(tmp_path / "a")
-        assert there(tmp_path / "a") == before
+        assert files_on_disk(tmp_path / "a") == before
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Manifest, "save", killed)
         run(tmp_path / "a")
-    assert len(there(tmp_path / "a")) > len(before)
-    assert named(tmp_path / "a") == before
+    assert len(files_on_disk(tmp_path / "a")) > len(before)
+    assert listed_files(tmp_path / "a") == before
 
     run(tmp_path / "a", max_records=100)
-    assert there(tmp_path / "a") == named(tmp_path / "a")
+    assert files_on_disk(tmp_path / "a") == listed_files(tmp_path / "a")
     run(tmp_path / "a")
     fresh = tmp_path / "fresh"
     run(fresh)
@@ -205,21 +205,21 @@ def test_a_killed_run_leaves_nothing_that_counts(
     )
 
 
-def test_a_run_may_find_nothing_but_markers(tmp_path: Path, topic: Topic) -> None:
+def test_run_accepts_offsets_that_hold_only_markers(tmp_path: Path, topic: Topic) -> None:
     run(tmp_path / "a")
-    files = named(tmp_path / "a")
+    files = listed_files(tmp_path / "a")
     topic.ends[1] = 553
     outcome = run(tmp_path / "a")
 
     assert outcome.ends[1] == 553 and outcome.records == 0
-    assert named(tmp_path / "a") == files
+    assert listed_files(tmp_path / "a") == files
     topic.partitions[1].append((553, event(START, "ann")))
     del topic.ends[1]
     assert run(tmp_path / "a").records == 1
     assert histories(fold(source(tmp_path / "a"), tmp_path / "x")) == histories(fold(topic, tmp_path / "y"))
 
 
-def test_days_never_go_back_and_never_beyond_today(tmp_path: Path, topic: Topic) -> None:
+def test_archive_days_never_decrease_and_never_exceed_today(tmp_path: Path, topic: Topic) -> None:
     stamps = [START + 2 * DAY, START, START + 90 * DAY, START + 3 * DAY]
     rows = [(k, event(ms, "ann")) for k, ms in enumerate(stamps)]
     (tmp_path / "w").mkdir()
@@ -233,16 +233,16 @@ def test_days_never_go_back_and_never_beyond_today(tmp_path: Path, topic: Topic)
     assert date.fromordinal(date(1970, 1, 1).toordinal() + MONDAY + 10).isoformat() == "2025-01-16"
 
 
-def test_records_that_expired_unread_are_missed_aloud(tmp_path: Path, topic: Topic) -> None:
+def test_records_that_expired_unread_are_reported(tmp_path: Path, topic: Topic) -> None:
     run(tmp_path / "a", until={1: 100})
     topic.expire(1, 130)
 
-    said = "partition 1: the archive ended at offset 100, but the topic begins at 130 now: 30 records expired unread"
-    with pytest.raises(PlanError, match=said + ".*--output with a new directory"):
+    message = "partition 1: the archive ended at offset 100, but the topic begins at 130 now: 30 records expired unread"
+    with pytest.raises(PlanError, match=message + ".*--output with a new directory"):
         run(tmp_path / "a")
 
 
-def test_an_archive_is_of_one_topic(tmp_path: Path, topic: Topic) -> None:
+def test_archive_of_another_topic_is_refused(tmp_path: Path, topic: Topic) -> None:
     run(tmp_path / "a")
     topic.id = "two"
 
@@ -250,7 +250,7 @@ def test_an_archive_is_of_one_topic(tmp_path: Path, topic: Topic) -> None:
         run(tmp_path / "a")
 
 
-def test_a_directory_with_other_things_is_left_alone(tmp_path: Path, topic: Topic) -> None:
+def test_directory_with_other_files_is_left_unchanged(tmp_path: Path, topic: Topic) -> None:
     other = tmp_path / "date=2025-01-06/partition=0/part.parquet"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"mine")
@@ -260,7 +260,7 @@ def test_a_directory_with_other_things_is_left_alone(tmp_path: Path, topic: Topi
     assert other.read_bytes() == b"mine"
 
 
-def test_one_writer_at_a_time(tmp_path: Path, topic: Topic) -> None:
+def test_second_concurrent_writer_is_refused(tmp_path: Path, topic: Topic) -> None:
     run(tmp_path / "a", max_records=10)
     lock = os.open(tmp_path / "a/.lock", os.O_RDWR)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -273,37 +273,37 @@ def test_one_writer_at_a_time(tmp_path: Path, topic: Topic) -> None:
     assert run(tmp_path / "a").records == 2494
 
 
-def test_the_command_says_what_it_came_to(tmp_path: Path, topic: Topic) -> None:
+def test_command_prints_the_outcome(tmp_path: Path, topic: Topic) -> None:
     arguments = ["--engine", "local", "--output", str(tmp_path / "a"), "--max-events", "1000"]
     first = CliRunner().invoke(main, ["archive", *arguments, "--json"])
     second = CliRunner().invoke(main, ["archive", *arguments])
 
     assert (first.exit_code, second.exit_code) == (0, 0)
-    assert msgspec.json.decode(first.stdout)["records"] == 999  # and an offset without one
+    assert msgspec.json.decode(first.stdout)["records"] == 999  # one of the 1,000 offsets has no record
     held = sum(file.rows for file in source(tmp_path / "a").manifest.files)
     assert f"{tmp_path / 'a'}: {held - 999:,} records in" in second.stdout
     topic.id = "two"
     assert CliRunner().invoke(main, ["archive", *arguments]).exit_code == 65
 
 
-def test_a_run_cannot_go_on_from_an_archive_that_is_behind_or_begins_later(
-    tmp_path: Path, topic: Topic
-) -> None:
+def test_run_cannot_resume_from_an_archive_that_lacks_records(tmp_path: Path, topic: Topic) -> None:
     whole = fold(topic, tmp_path / "whole")
     early = fold(topic, tmp_path / "early", until={0: 100, 1: 60})
     topic.expire(0, 200)
     run(tmp_path / "a", until={0: 900})
 
-    for before, said in (
+    for before, message in (
         (early, "begins at 200 now: it lacks 100 records"),
         (whole, "run `streamguard archive`"),
     ):
-        with pytest.raises(PlanError, match=rf"partition 0: the earlier run ended at .*the archive.*{said}"):
+        with pytest.raises(
+            PlanError, match=rf"partition 0: the earlier run ended at .*the archive.*{message}"
+        ):
             fold(source(tmp_path / "a"), tmp_path / f"{before.name}-on", before=before)
 
 
 @pytest.mark.parametrize("how", ["gone", "cut", "changed", "other"])
-def test_a_damaged_file_is_named(tmp_path: Path, topic: Topic, how: str) -> None:
+def test_damaged_file_is_reported(tmp_path: Path, topic: Topic, how: str) -> None:
     run(tmp_path / "a")
     kept = source(tmp_path / "a")
     path = tmp_path / "a" / kept.manifest.files[1].path
@@ -320,7 +320,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, topic: Topic, how: str) -> None
         fold(kept, tmp_path / "x")
 
 
-def test_a_damaged_manifest_is_named(tmp_path: Path, topic: Topic) -> None:
+def test_damaged_manifest_is_reported(tmp_path: Path, topic: Topic) -> None:
     run(tmp_path / "a")
     path = tmp_path / "a/_manifest.json"
     text = path.read_text()
@@ -340,7 +340,7 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, topic: Topic) -> None:
         read(tmp_path / "a")
 
 
-def test_times_find_offsets(tmp_path: Path, topic: Topic) -> None:
+def test_times_are_converted_to_offsets(tmp_path: Path, topic: Topic) -> None:
     run(tmp_path / "a")
     kept = source(tmp_path / "a")
 
@@ -349,14 +349,14 @@ def test_times_find_offsets(tmp_path: Path, topic: Topic) -> None:
     assert kept.at_time(START + 30 * DAY) == {0: 2009, 1: 550}
 
 
-def test_an_archive_that_holds_nothing_says_so(tmp_path: Path) -> None:
+def test_empty_archive_is_reported(tmp_path: Path) -> None:
     Manifest("streamguard-archive-1", {}).save(tmp_path)
 
     with pytest.raises(PlanError, match="the archive is empty"):
         source(tmp_path).bounds()
 
 
-def test_everybody_reads_it(tmp_path: Path, topic: Topic) -> None:
+def test_common_parquet_readers_read_the_archive(tmp_path: Path, topic: Topic) -> None:
     run(tmp_path / "a")
     root = str(tmp_path / "a")
     glob = f"{root}/date=*/partition=*/*.parquet"
@@ -376,11 +376,11 @@ def test_everybody_reads_it(tmp_path: Path, topic: Topic) -> None:
     polars = pl.read_parquet(glob, hive_partitioning=True)
     assert polars.filter(pl.col("partition") == 1).height == 500
     assert "raw" in polars.columns and "metadata.hostname" in polars.columns
-    single = pq.ParquetFile(tmp_path / "a" / named(tmp_path / "a")[0]).schema_arrow.names
+    single = pq.ParquetFile(tmp_path / "a" / listed_files(tmp_path / "a")[0]).schema_arrow.names
     assert "date" not in single and "partition" not in single
 
 
-def test_manifest_says_what_files_hold(tmp_path: Path, topic: Topic) -> None:
+def test_manifest_describes_its_files(tmp_path: Path, topic: Topic) -> None:
     run(tmp_path / "a")
     manifest = read(tmp_path / "a")
     assert manifest is not None

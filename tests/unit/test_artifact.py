@@ -1,4 +1,4 @@
-"""An artifact: the same bytes each time, the same forest back, and whatever is not one refused by name."""
+"""Model artifacts: reproducible bytes, a lossless round trip, and a specific error for each invalid file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def directory(tmp_path: Path, forest: Forest) -> Path:
 
 
 def seal(directory: Path) -> None:
-    """Make the manifest describe the files as they are, as whoever made a hostile artifact would."""
+    """Make the manifest match the present files, as an attacker with a hostile artifact would."""
     path = directory / "manifest.json"
     manifest = json.loads(path.read_bytes())
     for name in manifest["files"]:
@@ -63,7 +63,7 @@ def rewrite(directory: Path, change: Callable[[dict[str, NDArray[Any]]], None]) 
     seal(directory)
 
 
-def test_a_forest_comes_back_as_it_was(directory: Path, forest: Forest) -> None:
+def test_saved_forest_loads_unchanged(directory: Path, forest: Forest) -> None:
     again = load(directory, feature_names=NAMES)
     assert again.version == forest.version
     assert again.features == 5
@@ -71,20 +71,20 @@ def test_a_forest_comes_back_as_it_was(directory: Path, forest: Forest) -> None:
     assert np.array_equal(again.bits(ROWS), forest.bits(ROWS))
 
 
-def test_two_savings_are_the_same_bytes(tmp_path: Path, directory: Path) -> None:
+def test_saving_twice_writes_the_same_bytes(tmp_path: Path, directory: Path) -> None:
     save(train(ROWS.copy(), trees=20), tmp_path / "again", feature_names=NAMES)
     assert sorted(path.name for path in directory.iterdir()) == sorted(LIMITS)
     for path in directory.iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
 
 
-def test_safetensors_reads_the_arrays(directory: Path, forest: Forest) -> None:
+def test_safetensors_library_reads_the_arrays(directory: Path, forest: Forest) -> None:
     arrays = safetensors.numpy.load_file(directory / "forest.safetensors")
     assert np.array_equal(arrays["threshold"], forest.trees.threshold)
     assert arrays["golden_rows"].shape == (16, 5)
 
 
-def test_the_manifest_says_where_the_forest_comes_from(tmp_path: Path, forest: Forest) -> None:
+def test_manifest_holds_the_origin_of_the_forest(tmp_path: Path, forest: Forest) -> None:
     origin = Origin(
         rows=600,
         parameters={"seed": 0, "trees": 20},
@@ -99,23 +99,23 @@ def test_the_manifest_says_where_the_forest_comes_from(tmp_path: Path, forest: F
     assert load(tmp_path, feature_names=NAMES).version == forest.version
 
 
-def test_names_that_do_not_fit_are_not_saved(tmp_path: Path, forest: Forest) -> None:
+def test_wrong_number_of_feature_names_is_not_saved(tmp_path: Path, forest: Forest) -> None:
     with pytest.raises(ValueError, match="4 feature names for a forest of 5"):
         save(forest, tmp_path, feature_names=NAMES[:4])
 
 
-# What is damaged: the manifest knows.
+# Damage that the manifest detects.
 
 
 @pytest.mark.parametrize("name", sorted(LIMITS))
-def test_a_missing_file(name: str, directory: Path) -> None:
+def test_missing_file_is_refused(name: str, directory: Path) -> None:
     (directory / name).unlink()
     with pytest.raises(ArtifactError, match=f"{name}: No such file"):
         load(directory, feature_names=NAMES)
 
 
 @pytest.mark.parametrize("name", sorted(LIMITS.keys() - {"manifest.json"}))
-def test_a_truncated_file(name: str, directory: Path) -> None:
+def test_truncated_file_is_refused(name: str, directory: Path) -> None:
     path = directory / name
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match=f"{name}: not the file that manifest.json describes"):
@@ -123,7 +123,7 @@ def test_a_truncated_file(name: str, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LIMITS.keys() - {"manifest.json"}))
-def test_a_wrong_digest(name: str, directory: Path) -> None:
+def test_wrong_digest_is_refused(name: str, directory: Path) -> None:
     path = directory / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -133,27 +133,27 @@ def test_a_wrong_digest(name: str, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(LIMITS))
-def test_an_oversize_file_is_refused_unread(name: str, directory: Path) -> None:
+def test_oversized_file_is_refused_without_reading_it(name: str, directory: Path) -> None:
     os.truncate(directory / name, 2 * 2**30)
     with pytest.raises(ArtifactError, match=f"{name}: 2147483648 bytes, but at most"):
         load(directory, feature_names=NAMES)
 
 
-def test_a_pipe_in_place_of_a_file_does_not_block(directory: Path) -> None:
+def test_pipe_instead_of_a_file_is_refused_without_blocking(directory: Path) -> None:
     (directory / "forest.safetensors").unlink()
     os.mkfifo(directory / "forest.safetensors")
     with pytest.raises(ArtifactError, match=r"forest\.safetensors: not a regular file"):
         load(directory, feature_names=NAMES)
 
 
-def test_a_directory_in_place_of_a_file(directory: Path) -> None:
+def test_directory_instead_of_a_file_is_refused(directory: Path) -> None:
     (directory / "forest.safetensors").unlink()
     (directory / "forest.safetensors").mkdir()
     with pytest.raises(ArtifactError, match=r"forest\.safetensors: (not a regular file|Is a directory)"):
         load(directory, feature_names=NAMES)
 
 
-# What the manifest says.
+# Contents of the manifest.
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_directory_in_place_of_a_file(directory: Path) -> None:
         (lambda m: m.update(extra=1), "unknown field `extra`"),
     ],
 )
-def test_a_manifest_that_does_not_fit(
+def test_invalid_manifest_is_refused(
     change: Callable[[dict[str, Any]], None], message: str, directory: Path
 ) -> None:
     edit(directory / "manifest.json", change)
@@ -177,7 +177,7 @@ def test_a_manifest_that_does_not_fit(
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b"pickled"])
 @pytest.mark.parametrize("name", ["manifest.json", "calibration.json", "features.json", "metrics.json"])
-def test_what_is_not_json_of_the_right_kind(content: bytes, name: str, directory: Path) -> None:
+def test_invalid_json_is_refused(content: bytes, name: str, directory: Path) -> None:
     (directory / name).write_bytes(content)
     if name != "manifest.json":
         seal(directory)
@@ -185,7 +185,7 @@ def test_what_is_not_json_of_the_right_kind(content: bytes, name: str, directory
         load(directory, feature_names=NAMES)
 
 
-def test_a_signed_artifact_needs_its_key(tmp_path: Path, forest: Forest) -> None:
+def test_signed_artifact_is_refused_with_another_key(tmp_path: Path, forest: Forest) -> None:
     save(forest, tmp_path, feature_names=NAMES, key=KEY)
     assert load(tmp_path, feature_names=NAMES, key=KEY).version == forest.version
     assert load(tmp_path, feature_names=NAMES).version == forest.version
@@ -193,20 +193,20 @@ def test_a_signed_artifact_needs_its_key(tmp_path: Path, forest: Forest) -> None
         load(tmp_path, feature_names=NAMES, key=b"another")
 
 
-def test_an_unsigned_artifact_is_refused_where_a_key_is_set(directory: Path) -> None:
+def test_unsigned_artifact_is_refused_if_a_key_is_set(directory: Path) -> None:
     with pytest.raises(ArtifactError, match=r"manifest\.json: not signed"):
         load(directory, feature_names=NAMES, key=KEY)
 
 
 @pytest.mark.parametrize("signature", ["", "0" * 64, "ä"])
-def test_a_wrong_signature(signature: str, tmp_path: Path, forest: Forest) -> None:
+def test_wrong_signature_is_refused(signature: str, tmp_path: Path, forest: Forest) -> None:
     save(forest, tmp_path, feature_names=NAMES, key=KEY)
     edit(tmp_path / "manifest.json", lambda manifest: manifest.update(hmac=signature))
     with pytest.raises(ArtifactError, match="signature does not match"):
         load(tmp_path, feature_names=NAMES, key=KEY)
 
 
-def test_a_signature_covers_every_file(tmp_path: Path, forest: Forest) -> None:
+def test_signature_covers_every_file(tmp_path: Path, forest: Forest) -> None:
     save(forest, tmp_path, feature_names=NAMES, key=KEY)
     edit(tmp_path / "metrics.json", lambda metrics: metrics.update(alert_rate=0))
     seal(tmp_path)
@@ -214,17 +214,17 @@ def test_a_signature_covers_every_file(tmp_path: Path, forest: Forest) -> None:
         load(tmp_path, feature_names=NAMES, key=KEY)
 
 
-# What fits its manifest and is hostile all the same.
+# Hostile content with a matching manifest.
 
 
-def test_other_features(directory: Path) -> None:
+def test_other_feature_names_are_refused(directory: Path) -> None:
     with pytest.raises(ArtifactError, match=r"features\.json: .*feature 4 = 'feature_4', which is 'new' now"):
         load(directory, feature_names=[*NAMES[:4], "new"])
     with pytest.raises(ArtifactError, match=r"features\.json: trained on 5 features, but there are 6 now"):
         load(directory, feature_names=[*NAMES, "new"])
 
 
-def test_a_wrong_feature_hash(directory: Path) -> None:
+def test_wrong_feature_hash_is_refused(directory: Path) -> None:
     edit(directory / "features.json", lambda features: features.update(sha256="0" * 64))
     seal(directory)
     with pytest.raises(ArtifactError, match=r"features\.json: the hash is not that of the names"):
@@ -241,7 +241,7 @@ def test_a_wrong_feature_hash(directory: Path) -> None:
         ('{"anomaly": [0.4, 0.5], "level": [0, 2], "slope": -1}', "slope"),
     ],
 )
-def test_a_calibration_that_is_none(text: str, message: str, directory: Path) -> None:
+def test_invalid_calibration_is_refused(text: str, message: str, directory: Path) -> None:
     (directory / "calibration.json").write_text(text)
     seal(directory)
     with pytest.raises(ArtifactError, match=rf"calibration\.json: .*({message})"):
@@ -279,7 +279,7 @@ def set_at(name: str, index: int, value: float) -> Callable[[dict[str, NDArray[A
         (lambda a: a.pop("left"), "holds .*, expected"),
     ],
 )
-def test_hostile_arrays(
+def test_invalid_arrays_are_refused(
     change: Callable[[dict[str, NDArray[Any]]], None], message: str, directory: Path
 ) -> None:
     rewrite(directory, change)
@@ -305,7 +305,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", HOSTILE.values(), ids=HOSTILE.keys())
-def test_what_is_hostile_is_never_promoted_nor_rolled_back_to(
+def test_hostile_version_is_neither_promoted_nor_rolled_back_to(
     damage: Callable[[Path], object], tmp_path: Path, forest: Forest
 ) -> None:
     registry = Registry(tmp_path, feature_names=NAMES)
@@ -320,7 +320,7 @@ def test_what_is_hostile_is_never_promoted_nor_rolled_back_to(
     assert registry.load(forest.version).version == forest.version
 
 
-def test_a_chain_of_nodes_is_too_deep(directory: Path) -> None:
+def test_too_deep_tree_is_refused(directory: Path) -> None:
     def chain(arrays: dict[str, NDArray[Any]]) -> None:
         inner = np.arange(40) % 2 == 0
         arrays["left"] = np.where(inner, np.arange(40) + 1, -1).astype(np.int32)
@@ -336,7 +336,7 @@ def test_a_chain_of_nodes_is_too_deep(directory: Path) -> None:
         load(directory, feature_names=NAMES)
 
 
-def test_a_million_stumps_are_not_packed(directory: Path) -> None:
+def test_too_many_trees_are_refused(directory: Path) -> None:
     def stumps(arrays: dict[str, NDArray[Any]]) -> None:
         count = 1_000_000
         arrays["roots"] = np.arange(count, dtype=np.int32)
@@ -349,7 +349,7 @@ def test_a_million_stumps_are_not_packed(directory: Path) -> None:
 
 
 class Bomb:
-    """Leaves a trace if anybody unpickles it."""
+    """Creates a file if it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -358,7 +358,7 @@ class Bomb:
         return (Path.touch, (self.trace,))
 
 
-def test_a_pickle_is_never_opened(directory: Path, tmp_path: Path) -> None:
+def test_pickle_is_never_loaded(directory: Path, tmp_path: Path) -> None:
     trace = tmp_path / "opened"
     (directory / "forest.safetensors").write_bytes(pickle.dumps(Bomb(trace)))
     seal(directory)
@@ -378,7 +378,7 @@ def test_a_pickle_is_never_opened(directory: Path, tmp_path: Path) -> None:
         {"path": {"dtype": "F64", "shape": [-1], "data_offsets": [0, 8]}},
     ],
 )
-def test_a_header_that_claims_what_is_not_there_is_refused(directory: Path, header: dict[str, Any]) -> None:
+def test_invalid_header_is_refused(directory: Path, header: dict[str, Any]) -> None:
     text = json.dumps(header).encode()
     (directory / "forest.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
     seal(directory)
@@ -387,14 +387,14 @@ def test_a_header_that_claims_what_is_not_there_is_refused(directory: Path, head
 
 
 @pytest.mark.parametrize("size", [0, 2**30, 2**63])
-def test_a_header_of_another_size_is_refused(directory: Path, size: int) -> None:
+def test_wrong_header_size_is_refused(directory: Path, size: int) -> None:
     (directory / "forest.safetensors").write_bytes(size.to_bytes(8, "little") + b"{}")
     seal(directory)
     with pytest.raises(ArtifactError, match=r"forest\.safetensors: "):
         load(directory, feature_names=NAMES)
 
 
-def test_any_damage_under_a_fitting_manifest_is_an_artifact_error_or_harmless(directory: Path) -> None:
+def test_random_damage_with_a_matching_manifest_is_refused_or_harmless(directory: Path) -> None:
     chance = random.Random(0)
     originals = {name: (directory / name).read_bytes() for name in LIMITS}
     refused = 0

@@ -1,4 +1,4 @@
-"""Events and users are judged by evidence and risk, each kept event once, and what is not known is not claimed."""
+"""Assessment of events and users: one row for each kept event, risk by evidence, no claims about unknown values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def peers(history: FoldResult) -> Peers:
     return peer_groups(history.users.usual, Clusters(), seed=0)
 
 
-def test_every_kept_event_is_there_once_and_in_order(history: FoldResult) -> None:
+def test_every_kept_event_is_assessed_once_and_in_order(history: FoldResult) -> None:
     found = assess(history, None, None, alert_bits=ALERT_BITS)
     keys = list(zip(found.rows.partition.tolist(), found.rows.offset.tolist(), strict=True))
     assert keys == sorted(set(keys))
@@ -40,13 +40,13 @@ def test_every_kept_event_is_there_once_and_in_order(history: FoldResult) -> Non
         set(zip(part.partition.tolist(), part.offset.tolist(), strict=True))
         for part in (history.sample, history.alerts)
     ]
-    assert kept[0] & kept[1], "the two overlap, or this test tests nothing"
+    assert kept[0] & kept[1], "the sample and the alerts must overlap in this test"
     assert set(keys) == kept[0] | kept[1]
     for f in fields(EventTable):
         assert np.array_equal(getattr(found.rows, f.name)[found.sampled], getattr(history.sample, f.name))
 
 
-def test_evidence_is_what_a_worker_with_this_forest_comes_to(history: FoldResult, forest: Forest) -> None:
+def test_evidence_equals_that_of_a_worker_with_the_same_forest(history: FoldResult, forest: Forest) -> None:
     found = assess(history, forest, None, alert_bits=ALERT_BITS)
     bits = forest.bits(found.rows.features)
     assert np.array_equal(found.forest, bits)
@@ -55,14 +55,14 @@ def test_evidence_is_what_a_worker_with_this_forest_comes_to(history: FoldResult
     assert found.risk.min() >= 0 and found.risk.max() <= 100
 
 
-def test_without_a_forest_statistics_and_patterns_stand_alone(history: FoldResult) -> None:
+def test_only_statistics_and_patterns_count_without_a_forest(history: FoldResult) -> None:
     found = assess(history, None, None, alert_bits=ALERT_BITS)
     assert not found.forest.any()
     assert np.array_equal(found.is_anomaly, found.rows.alerted)
     assert found.totals.forest_added == 0
 
 
-def test_totals_count_all_events_and_say_what_is_known_of_the_sample_only(history: FoldResult) -> None:
+def test_totals_count_all_events_and_forest_alerts_of_the_sample_only(history: FoldResult) -> None:
     found = assess(history, None, None, alert_bits=ALERT_BITS)
     strange = replace(found.rows, strength=np.full(len(found.rows), ALERT_BITS - 0.1))
     almost = replace(history, sample=rows_of(strange, found.sampled), alerts=rows([], ["x"]))
@@ -80,7 +80,9 @@ def rows_of(table: EventTable, among: np.ndarray) -> EventTable:
     return EventTable(**{f.name: getattr(table, f.name)[among] for f in fields(EventTable)})
 
 
-def test_a_user_counts_for_their_strongest_event_of_this_run(history: FoldResult, forest: Forest) -> None:
+def test_user_evidence_is_that_of_the_strongest_event_of_this_run(
+    history: FoldResult, forest: Forest
+) -> None:
     found = assess(history, forest, None, alert_bits=ALERT_BITS)
     users = history.users
     for i in range(len(users)):
@@ -97,7 +99,7 @@ def test_a_user_counts_for_their_strongest_event_of_this_run(history: FoldResult
     assert np.array_equal(found.user_is_anomaly, found.user_evidence >= ALERT_BITS)
 
 
-def test_earlier_runs_events_are_not_held_against_users_again(history: FoldResult) -> None:
+def test_events_of_earlier_runs_do_not_count_against_users(history: FoldResult) -> None:
     nobody = replace(history, users=replace(history.users, peak=np.zeros(len(history.users))))
     old = replace(nobody, counts=[replace_range(c.partition) for c in history.counts])
     assert not assess(old, None, None, alert_bits=ALERT_BITS).user_is_anomaly.any()
@@ -109,7 +111,7 @@ def replace_range(partition: int):  # type: ignore[no-untyped-def]
     return Counts(partition, 1000, 1000)
 
 
-def test_peers_support_a_finding_like_a_forest(history: FoldResult, peers: Peers) -> None:
+def test_peer_distance_adds_evidence_like_a_forest(history: FoldResult, peers: Peers) -> None:
     loners = replace(peers, bits=np.where(np.arange(len(history.users)) == 3, 20.0, 2.0))
     alone = assess(history, None, None, alert_bits=ALERT_BITS)
     found = assess(history, None, loners, alert_bits=ALERT_BITS)
@@ -120,7 +122,7 @@ def test_peers_support_a_finding_like_a_forest(history: FoldResult, peers: Peers
     assert np.array_equal(found.is_anomaly, alone.is_anomaly)
 
 
-def test_users_are_flagged_by_risk_and_never_by_a_share(history: FoldResult) -> None:
+def test_users_are_at_risk_by_evidence_and_not_by_a_fixed_share(history: FoldResult) -> None:
     quiet = replace(
         history,
         sample=replace(history.sample, strength=np.zeros(len(history.sample))),
@@ -133,7 +135,7 @@ def test_users_are_flagged_by_risk_and_never_by_a_share(history: FoldResult) -> 
     assert assess(loud, None, None, alert_bits=ALERT_BITS).totals.users_at_risk == len(history.users)
 
 
-def test_who_has_many_events_is_not_flagged_for_the_one_in_a_thousand(history: FoldResult) -> None:
+def test_user_with_many_events_is_not_at_risk_for_a_rare_one(history: FoldResult) -> None:
     found = assess(history, None, None, alert_bits=ALERT_BITS)
     assert found.events_seen == pytest.approx(25 * 498 / 1000)
     summary = history.users.summary.copy()
@@ -150,7 +152,7 @@ def test_who_has_many_events_is_not_flagged_for_the_one_in_a_thousand(history: F
     assert np.flatnonzero(~found.user_is_anomaly[history.users.partition == 0]).tolist() == [7]
 
 
-def test_reasons_name_the_event_or_admit_that_it_was_not_kept(history: FoldResult) -> None:
+def test_reasons_describe_the_event_or_state_that_it_was_not_kept(history: FoldResult) -> None:
     found = assess(history, None, None, alert_bits=ALERT_BITS)
     kept = int(np.flatnonzero((found.strongest >= 0) & (found.event_bits > 15))[0])
     row = found.strongest[kept]
@@ -165,7 +167,7 @@ def test_reasons_name_the_event_or_admit_that_it_was_not_kept(history: FoldResul
     assert reason.endswith("the strongest of about 12 events: an event that was not kept")
 
 
-def test_nothing_at_all_is_no_error(forest: Forest) -> None:
+def test_empty_history_is_accepted(forest: Forest) -> None:
     none = rows([], ["x"])
     whole = fold_result()
     users = whole.users

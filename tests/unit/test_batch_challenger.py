@@ -1,4 +1,4 @@
-"""A challenger's artifact is of its history alone; what the gate says is carried out last, and never over a person."""
+"""The challenger's artifact depends on its history alone; promotion comes last and never overrides a person."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from streamguard.settings.schema import Models as Place
 from tests import logins
 
 LENIENT = Gate(min_overlap=0.0, max_drift=1000.0, max_alert_ratio=1000.0, min_injected_auc=0.0)
-"""Refuses no forest of these few logins."""
+"""Limits that refuse no forest trained on these few logins."""
 
 SETTINGS = Settings(training=Training(trees=60), gate=LENIENT)
 STRICT = Settings(training=SETTINGS.training, gate=Gate(min_rows=10**6))
@@ -44,7 +44,7 @@ def folded(path: Path, rows: list[dict[str, Any]]) -> Judged:
 
 
 def sample(judged: Judged, until: int | None = None) -> EventTable:
-    """The first events as a retrain would have them kept."""
+    """The first events in the form in which a retrain keeps them."""
     scored = judged.scored
     order = np.lexsort((scored.offset[:until], scored.partition[:until]))
     texts = np.array(["x"] * len(order), object)
@@ -113,7 +113,7 @@ def files(registry: Registry, version: str) -> dict[str, bytes]:
 # The artifact
 
 
-def test_the_artifact_is_the_same_whatever_the_champion_and_the_verdict(
+def test_artifact_does_not_depend_on_champion_or_verdict(
     tmp_path: Path, rows: EventTable, ours: Challenger, theirs: Challenger
 ) -> None:
     found, judgements = [], []
@@ -127,7 +127,7 @@ def test_the_artifact_is_the_same_whatever_the_champion_and_the_verdict(
             decided(ours, rows, registry, settings)
             found.append(files(registry, ours.forest.version))
             judgements.append(registry.judgement(ours.forest.version))
-        else:  # published by hand before, without metrics: a version never changes
+        else:  # published earlier by hand without metrics; a published version never changes
             decided(ours, rows, registry, settings)
             assert json.loads(files(registry, ours.forest.version)["metrics.json"]) == {}
     assert found[0] == found[1] == found[2]
@@ -135,13 +135,13 @@ def test_the_artifact_is_the_same_whatever_the_champion_and_the_verdict(
     assert len({msgspec.json.encode(judgement) for judgement in judgements}) == 3
 
 
-def test_a_verdict_is_not_for_ever(
+def test_refused_version_can_pass_in_a_later_run(
     rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     decided(theirs, rows, registry)
-    refused, current, says = decided(ours, rows, registry, STRICT)
+    refused, current, message = decided(ours, rows, registry, STRICT)
     assert not refused.model.passed and not current
-    assert f"streamguard models promote {ours.forest.version} --registry {registry.directory}" in says
+    assert f"streamguard models promote {ours.forest.version} --registry {registry.directory}" in message
     judgement = registry.judgement(ours.forest.version)
     assert judgement is not None and not judgement.passed
     assert judgement.champion == theirs.forest.version
@@ -152,7 +152,9 @@ def test_a_verdict_is_not_for_ever(
     assert judgement is not None and judgement.passed
 
 
-def test_users_are_told_apart_by_name_and_partition_and_long_names_cost_nothing(rows: EventTable) -> None:
+def test_users_are_distinguished_by_name_and_partition_and_long_names_cost_no_memory(
+    rows: EventTable,
+) -> None:
     selection = challenger.select(rows, SETTINGS)
     long = np.array([name + "x" * 20_000 for name in rows.user], object)
     renamed = EventTable(**{f.name: getattr(rows, f.name) for f in fields(EventTable)} | {"user": long})
@@ -166,7 +168,7 @@ def test_users_are_told_apart_by_name_and_partition_and_long_names_cost_nothing(
     assert selection.mask.sum() == len(selection.rows)
 
 
-def test_few_rows_are_enough_where_the_gate_says_so(rows: EventTable) -> None:
+def test_gate_setting_allows_few_rows(rows: EventTable) -> None:
     two = EventTable(**{f.name: getattr(rows, f.name)[:2] for f in fields(EventTable)})
     settings = msgspec.structs.replace(SETTINGS, gate=Gate(min_rows=2))
     assert len(trained(two, settings).rows) == 2
@@ -174,20 +176,20 @@ def test_few_rows_are_enough_where_the_gate_says_so(rows: EventTable) -> None:
         msgspec.convert({"min_rows": 1}, Gate)
 
 
-# What is carried out
+# Carrying out a decision
 
 
-def test_what_was_rolled_back_from_stays_so_until_somebody_promotes_it(
+def test_rolled_back_version_is_promoted_only_by_a_person(
     rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     for made in (theirs, ours):
         assert decided(made, rows, registry)[1]
     registry.rollback()
 
-    decision, current, says = decided(ours, rows, registry)
+    decision, current, message = decided(ours, rows, registry)
     assert decision.model.passed and not current
     assert registry.current() == theirs.forest.version
-    assert "but it was rolled back" in says
+    assert "but it was rolled back" in message
 
     registry.promote(ours.forest.version)
     assert decided(ours, rows, registry)[1:] == (
@@ -196,41 +198,41 @@ def test_what_was_rolled_back_from_stays_so_until_somebody_promotes_it(
     )
 
 
-def test_a_pointer_that_moved_meanwhile_is_left_alone(
+def test_decision_is_not_carried_out_if_the_pointer_moved(
     rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     decision = challenger.decide(ours, rows, registry, SETTINGS)
     assert decision is not None and decision.model.passed
     registry.promote(registry.publish(theirs.forest))
-    current, says = decision.carry_out(registry)
+    current, message = decision.carry_out(registry)
     assert not current
     assert registry.current() == theirs.forest.version
-    assert f"meanwhile {theirs.forest.version} has become current" in says
+    assert f"meanwhile {theirs.forest.version} has become current" in message
 
 
-def test_a_run_that_ended_before_its_promotion_is_made_good_by_the_next(
+def test_next_run_promotes_after_a_run_that_ended_before_its_promotion(
     rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     decided(theirs, rows, registry)
     challenger.decide(ours, rows, registry, SETTINGS)
     assert registry.current() == theirs.forest.version
-    decision, current, says = decided(ours, rows, registry)
+    decision, current, message = decided(ours, rows, registry)
     assert current and registry.current() == ours.forest.version != decision.model.previous
-    assert "and is current now" in says
+    assert "and is current now" in message
 
 
-# A registry in trouble
+# Damaged registries
 
 
-def test_a_champion_that_cannot_be_read_is_named(
+def test_unreadable_champion_is_reported(
     rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     decided(theirs, rows, registry)
     champion = theirs.forest.version
     os.truncate(registry.directory / "versions" / champion / "forest.safetensors", 100)
-    decision, current, says = decided(ours, rows, registry)
+    decision, current, message = decided(ours, rows, registry)
     assert current
-    for text in (says, decision.model.says):
+    for text in (message, decision.model.says):
         assert f"not compared with the champion {champion}: it could not be read: " in text
         assert "forest.safetensors" in text
     assert not {"drift", "overlap", "alerts"} & {check.name for check in decision.model.checks}
@@ -238,7 +240,7 @@ def test_a_champion_that_cannot_be_read_is_named(
     assert judgement is not None and "forest.safetensors" in judgement.uncompared
 
 
-def test_an_unsigned_champion_under_a_new_key_is_named(
+def test_unsigned_champion_is_reported_if_a_key_is_set(
     rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     decided(theirs, rows, registry)
@@ -250,7 +252,7 @@ def test_an_unsigned_champion_under_a_new_key_is_named(
 @pytest.mark.parametrize(
     "kept", [{"burst": []}, {"burst": [0.0] * 100}, {"nothing": [0.0] * 101}, [], 3, None]
 )
-def test_a_champion_with_a_broken_distribution_stops_no_retrain(
+def test_champion_with_invalid_distribution_does_not_stop_a_retrain(
     kept: object, rows: EventTable, ours: Challenger, theirs: Challenger, registry: Registry
 ) -> None:
     registry.promote(registry.publish(theirs.forest, origin=theirs.origin, metrics={"distribution": kept}))
@@ -259,7 +261,7 @@ def test_a_champion_with_a_broken_distribution_stops_no_retrain(
     assert "drift" not in {check.name for check in decision.model.checks}
 
 
-def test_what_cannot_be_published_is_raised_when_it_is_carried_out(
+def test_failed_publication_is_raised_when_the_decision_is_carried_out(
     rows: EventTable, ours: Challenger, registry: Registry
 ) -> None:
     version = registry.publish(ours.forest)
@@ -271,25 +273,25 @@ def test_what_cannot_be_published_is_raised_when_it_is_carried_out(
         decision.carry_out(registry)
 
 
-def test_a_retrain_finds_a_bad_registry_first_and_loses_no_run_to_one_that_goes_bad_later(
+def test_retrain_checks_the_registry_first_and_keeps_its_run_if_publishing_fails(
     tmp_path: Path,
 ) -> None:
     events = logins.write_jsonl(tmp_path / "events.jsonl", logins.rows())
     output = tmp_path / "runs"
     settings = Settings(batch=Batch(engine="local", output=str(output)), training=Training(trees=20))
     request = Request(input=str(events))
-    said: list[str] = []
+    lines: list[str] = []
     (tmp_path / "file").write_text("")
     broken = msgspec.structs.replace(settings, models=Place(registry=str(tmp_path / "file" / "below")))
     with pytest.raises(ArtifactError, match="file/below"):
-        retrain(broken, request, said.append)
-    assert not said and Runs(output).latest() is None
+        retrain(broken, request, lines.append)
+    assert not lines and Runs(output).latest() is None
 
-    outcome = retrain(settings, request, said.append)
+    outcome = retrain(settings, request, lines.append)
     assert outcome.current and outcome.version is not None
     os.truncate(output / "registry" / "versions" / outcome.version / "forest.safetensors", 100)
     with pytest.raises(ArtifactError, match=f"remove .*{outcome.version}"):
-        retrain(settings, request, said.append)
+        retrain(settings, request, lines.append)
     latest = Runs(output).latest()
     assert latest is not None and str(latest) != outcome.directory
     assert json.loads((latest / REPORT).read_bytes())["model"]["says"].startswith("not published: ")
@@ -298,8 +300,8 @@ def test_a_retrain_finds_a_bad_registry_first_and_loses_no_run_to_one_that_goes_
 # Detection
 
 
-def test_the_forest_of_a_month_puts_attacks_first(month: Judged) -> None:
-    """Trained without labels on what came before the attacks."""
+def test_forest_of_a_month_ranks_attacks_first(month: Judged) -> None:
+    """The forest is trained without labels on the events before the attacks."""
     first = int(np.flatnonzero(month.attack)[0])
     made = trained(sample(month, first), Settings())
     found = ranking(made.forest.bits(month.scored.features[first:]), month.attack[first:])
@@ -307,9 +309,7 @@ def test_the_forest_of_a_month_puts_attacks_first(month: Judged) -> None:
 
 
 @pytest.mark.parametrize("guesses", [40, 80, 400])
-def test_of_a_history_of_mostly_attacks_the_forest_is_not_inverted_or_refused(
-    guesses: int, tmp_path: Path
-) -> None:
+def test_forest_trained_mostly_on_attacks_is_not_inverted_or_is_refused(guesses: int, tmp_path: Path) -> None:
     heavy = logins.rows(days=40)
     for day in range(2, 40):
         begin, user = logins.START + day * logins.DAY + 2 * logins.HOUR, f"user{day % 8}"

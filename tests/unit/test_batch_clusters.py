@@ -1,4 +1,4 @@
-"""Peer groups: the same to the bit, whatever the threads; loners are far away, and odd inputs are defined."""
+"""Peer groups: identical for any number of threads, distant outliers, and defined results for unusual input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def groups(usual: NDArray[np.float64], seed: int = 0, **settings: int) -> Peers:
     return peer_groups(usual, Clusters(**settings), seed=seed)
 
 
-def test_as_many_groups_as_there_are_numbered_by_size() -> None:
+def test_number_of_groups_is_found_and_groups_are_numbered_by_size() -> None:
     peers = groups(blobs([100, 300, 200]))
     assert [group.size for group in peers.groups] == [300, 200, 100]
     assert peers.group.tolist() == [2] * 100 + [0] * 300 + [1] * 200
@@ -38,12 +38,12 @@ def test_as_many_groups_as_there_are_numbered_by_size() -> None:
     assert not peers.small.any()
 
 
-def test_given_groups_are_made() -> None:
+def test_given_number_of_groups_is_used() -> None:
     assert len(groups(blobs([100, 100]), groups=4).groups) == 4
     assert len(groups(blobs([100, 100]), groups=1).groups) == 1
 
 
-def test_another_seed_or_order_of_users_finds_the_same_groups() -> None:
+def test_groups_do_not_depend_on_seed_or_order_of_users() -> None:
     usual = blobs([90, 50, 30])
     first = groups(usual)
     assert np.array_equal(groups(usual, seed=5).group, first.group)
@@ -51,7 +51,7 @@ def test_another_seed_or_order_of_users_finds_the_same_groups() -> None:
     assert np.array_equal(groups(usual[order]).group, first.group[order])
 
 
-def test_the_same_to_the_bit_with_any_number_of_threads() -> None:
+def test_result_does_not_depend_on_the_number_of_threads() -> None:
     code = (
         "import hashlib; from tests.unit.test_batch_clusters import *;"
         "p = groups(blobs([3000, 2500, 900], spread=4.0));"
@@ -70,26 +70,26 @@ def test_the_same_to_the_bit_with_any_number_of_threads() -> None:
     assert len(outputs) == 1
 
 
-def test_a_loner_is_not_the_centre_of_a_group_but_far_from_one() -> None:
+def test_outlier_forms_a_small_distant_group() -> None:
     usual = blobs([200, 150])
-    loner = usual[:200].mean(axis=0) + 30.0
-    peers = groups(np.vstack([usual, loner]))
+    outlier = usual[:200].mean(axis=0) + 30.0
+    peers = groups(np.vstack([usual, outlier]))
     assert peers.groups[peers.group[-1]].small
     assert peers.distance[-1] == peers.distance.max() > 5
     assert peers.bits[-1] == peers.bits.max() > 10
     assert [group.size for group in peers.groups if not group.small] == [200, 150]
 
 
-def test_three_that_differ_alike_are_a_small_group_and_far_too() -> None:
+def test_three_similar_outliers_form_a_small_distant_group() -> None:
     usual = blobs([600, 500])
     random = np.random.default_rng(3)
-    gang = usual[:600].mean(axis=0) - 25.0 + random.normal(size=(3, FEATURES))
-    peers = groups(np.vstack([usual, gang]))
+    outliers = usual[:600].mean(axis=0) - 25.0 + random.normal(size=(3, FEATURES))
+    peers = groups(np.vstack([usual, outliers]))
     assert peers.small[-3:].all() and not peers.small[:-3].any()
     assert peers.distance[-3:].min() > peers.distance[:-3].max()
 
 
-def test_a_pair_is_no_measure_of_itself() -> None:
+def test_pair_of_outliers_is_not_measured_by_itself() -> None:
     usual = blobs([40, 30])
     pair = usual[:40].mean(axis=0) - 25.0 + np.random.default_rng(3).normal(size=(2, FEATURES))
     peers = groups(np.vstack([usual, pair]))
@@ -97,21 +97,21 @@ def test_a_pair_is_no_measure_of_itself() -> None:
     assert peers.distance[-2:].min() > peers.distance[:-2].max()
 
 
-def test_wide_and_tight_groups_compare() -> None:
+def test_distances_in_wide_and_tight_groups_are_comparable() -> None:
     usual = np.concatenate([blobs([300]), 60.0 + blobs([300], spread=0.1, seed=1)])
     peers = groups(usual, groups=2)
     medians = [np.median(peers.distance[peers.group == k]) for k in range(2)]
     assert medians == pytest.approx([1.0, 1.0], abs=0.05)
 
 
-def test_users_who_are_all_alike_do_not_make_a_needle() -> None:
+def test_tiny_difference_among_identical_users_is_not_an_outlier() -> None:
     robots = np.repeat(blobs([1]), 200, axis=0)
     robots[0] += 1e-7
     peers = groups(np.concatenate([blobs([300], seed=2) + 40, robots]), groups=2)
     assert peers.bits[300] < 1.0
 
 
-def test_constant_features_and_their_rounding_count_for_nothing() -> None:
+def test_constant_features_are_ignored_despite_rounding() -> None:
     usual = blobs([60, 40])
     plain = groups(usual)
     random = np.random.default_rng(0)
@@ -126,7 +126,7 @@ def test_constant_features_and_their_rounding_count_for_nothing() -> None:
 
 @pytest.mark.parametrize("users", [1, 2, 3, 4, 9])
 @pytest.mark.parametrize("wanted", [0, 5])
-def test_few_users_are_defined(users: int, wanted: int) -> None:
+def test_few_users_give_finite_results(users: int, wanted: int) -> None:
     peers = groups(np.random.default_rng(users).normal(size=(users, FEATURES)), groups=wanted)
     assert len(peers.group) == users == sum(group.size for group in peers.groups)
     assert np.isfinite(peers.distance).all() and (peers.distance >= 0).all()
@@ -136,39 +136,39 @@ def test_few_users_are_defined(users: int, wanted: int) -> None:
         assert len(peers.groups) == 1 and peers.silhouette is None
 
 
-@pytest.mark.parametrize(("users", "most"), [(9, 1), (15, 3), (40, 8)])
-def test_few_users_fall_into_few_groups(users: int, most: int) -> None:
-    """The silhouette alone would rise up to ones and twos."""
+@pytest.mark.parametrize(("users", "limit"), [(9, 1), (15, 3), (40, 8)])
+def test_few_users_form_few_groups(users: int, limit: int) -> None:
+    """The silhouette alone would increase down to groups of one or two users."""
     for seed in range(4):
         usual = np.random.default_rng(seed).normal(size=(users, FEATURES))
-        assert len(groups(usual).groups) <= most
+        assert len(groups(usual).groups) <= limit
     assert len(groups(usual, groups=5).groups) == 5
 
 
-def test_no_users_are_no_groups() -> None:
+def test_no_users_give_no_groups() -> None:
     peers = groups(np.empty((0, FEATURES)))
     assert peers.groups == [] and len(peers.group) == len(peers.small) == 0
 
 
-def test_users_without_a_difference_are_one_group() -> None:
+def test_identical_users_form_one_group() -> None:
     peers = groups(np.ones((50, FEATURES)), groups=3)
     assert [group.size for group in peers.groups] == [50]
     assert not peers.distance.any() and not peers.bits.any()
 
 
-def test_fourteen_users_do_not_claim_one_in_a_million() -> None:
+def test_bits_are_limited_for_few_users() -> None:
     usual = blobs([13])
     peers = groups(np.vstack([usual, usual.mean(axis=0) + 8.0]))
     assert 0 < peers.bits[-1] < 20
     assert peers.bits.argmax() == 13
 
 
-def test_many_given_groups_leave_one_that_is_large() -> None:
+def test_many_given_groups_leave_one_large_group() -> None:
     peers = groups(np.random.default_rng(0).normal(size=(400, FEATURES)), groups=250)
     assert any(not group.small for group in peers.groups)
     assert np.isfinite(peers.bits).all()
 
 
-def test_rows_that_are_no_features_are_refused() -> None:
+def test_non_finite_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="finite rows"):
         groups(np.full((4, FEATURES), np.nan))

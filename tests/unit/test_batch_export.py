@@ -1,4 +1,4 @@
-"""Every reader that people use finds `is_anomaly` and all else, in single files and in the directory."""
+"""Common Parquet readers find `is_anomaly` and all other columns, in single files and in the directory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def training(findings: Assessment) -> np.ndarray:
 
 
 def rows(columns: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Partition, offset, is_anomaly, sorted."""
+    """(partition, offset, is_anomaly) of each row, sorted."""
     return sorted(zip(columns["partition"], columns["offset"], columns["is_anomaly"], strict=True))
 
 
@@ -100,13 +100,13 @@ def expected(findings: Assessment) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("reader", WHOLE)
-def test_the_directory_is_read_by(reader: str, directory: Path, findings: Assessment) -> None:
+def test_reader_reads_the_directory(reader: str, directory: Path, findings: Assessment) -> None:
     assert WHOLE[reader](str(directory)) == expected(findings)
 
 
 @pytest.mark.parametrize("value", [0, 1])
 @pytest.mark.parametrize("reader", SINGLE)
-def test_a_single_file_is_read_by(reader: str, value: int, directory: Path, findings: Assessment) -> None:
+def test_reader_reads_a_single_file(reader: str, value: int, directory: Path, findings: Assessment) -> None:
     found = SINGLE[reader](str(directory / f"anomaly={value}" / "part-0.parquet"))
     assert found == [row for row in expected(findings) if row[2] == bool(value)] != []
 
@@ -125,7 +125,7 @@ def test_spark_reads_the_directory_and_single_files(
         assert read(directory / f"anomaly={value}" / "part-0.parquet") == wanted
 
 
-def test_columns_are_complete(directory: Path, findings: Assessment) -> None:
+def test_all_columns_are_written(directory: Path, findings: Assessment) -> None:
     frame = pd.read_parquet(directory).sort_values(["partition", "offset"], ignore_index=True)
     table = findings.rows
     assert list(frame.columns) == [
@@ -147,9 +147,7 @@ def test_columns_are_complete(directory: Path, findings: Assessment) -> None:
     assert not (frame["is_training"] & ~frame["is_sampled"]).any()
 
 
-def test_without_anomalies_the_readers_still_find_both_directories(
-    findings: Assessment, tmp_path: Path
-) -> None:
+def test_readers_find_both_directories_without_anomalies(findings: Assessment, tmp_path: Path) -> None:
     quiet = replace(findings, is_anomaly=np.zeros(len(findings.rows), bool))
     export.training_data(quiet, training(findings), tmp_path)
     for reader in WHOLE.values():
@@ -157,9 +155,7 @@ def test_without_anomalies_the_readers_still_find_both_directories(
     assert len(pd.read_parquet(tmp_path / "anomaly=1")) == 0
 
 
-def test_the_same_findings_give_the_same_bytes(
-    findings: Assessment, history: FoldResult, tmp_path: Path
-) -> None:
+def test_same_findings_give_the_same_bytes(findings: Assessment, history: FoldResult, tmp_path: Path) -> None:
     for name in ("a", "b"):
         export.training_data(findings, training(findings), tmp_path / name)
         export.features(history.users, findings, None, tmp_path / name / "features")
@@ -169,7 +165,7 @@ def test_the_same_findings_give_the_same_bytes(
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_users_have_features_summary_and_peers(
+def test_user_file_has_features_summary_and_peers(
     history: FoldResult, findings: Assessment, tmp_path: Path
 ) -> None:
     peers = peer_groups(history.users.usual, Clusters(), seed=0)
@@ -189,7 +185,7 @@ def test_users_have_features_summary_and_peers(
     assert frame["total_events"].tolist() == [25] * len(frame)
 
 
-def test_without_peer_groups_their_columns_are_empty(
+def test_peer_columns_are_empty_without_peer_groups(
     history: FoldResult, findings: Assessment, tmp_path: Path
 ) -> None:
     export.features(history.users, findings, None, tmp_path)

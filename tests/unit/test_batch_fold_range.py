@@ -1,4 +1,4 @@
-"""Folding an offset range: records in, a partition file out, which equals the fold of the whole."""
+"""Folding an offset range: records in, a partition file out, equal to the fold of the whole topic."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAMPLING = Sampling(rows=256, alerts=50)
 
 
 def stream() -> list[bytes | None]:
-    """Habits, an attack from one address, and records that are no events."""
+    """Ordinary logins, an attack from one address, and records that are not events."""
     values: list[bytes | None] = list(habit(1500))
     late = START + 1500 * 20_000
     values += [
@@ -78,7 +78,7 @@ def test_three_runs_equal_one_pass(tmp_path: Path) -> None:
     assert of_kind(whole, "sample").num_rows == SAMPLING.rows
 
 
-def test_the_state_is_that_of_a_worker() -> None:
+def test_state_equals_that_of_a_worker() -> None:
     values = [value for value in stream() if value is not None]
     worker = Partition()
     worker.state.partition = 3
@@ -89,7 +89,7 @@ def test_the_state_is_that_of_a_worker() -> None:
     assert dict(zip(state["key"].to_pylist(), state["value"].to_pylist(), strict=True)) == worker.saved
 
 
-def test_what_was_read_is_counted(tmp_path: Path) -> None:
+def test_records_read_are_counted(tmp_path: Path) -> None:
     values = stream()
     (counts,) = loaded(fold(values), tmp_path).counts
 
@@ -102,7 +102,7 @@ def test_what_was_read_is_counted(tmp_path: Path) -> None:
     assert counts.missing == 0
 
 
-def test_an_attack_is_flagged_and_told(tmp_path: Path) -> None:
+def test_attack_is_alerted_and_becomes_an_incident(tmp_path: Path) -> None:
     values = stream()
     result = loaded(fold(values), tmp_path)
     attack = range(len(values) - 60, len(values))
@@ -115,7 +115,7 @@ def test_an_attack_is_flagged_and_told(tmp_path: Path) -> None:
     assert worst == "user3"
 
 
-def test_summaries_are_what_plain_python_says(tmp_path: Path) -> None:
+def test_summaries_equal_those_in_plain_python(tmp_path: Path) -> None:
     values = [
         event(START, "ann", source_ip="10.0.0.1", status="failed", threat_score=0.2),
         event(START + HOUR, "ann", source_ip="10.0.0.2", status="success", threat_score=0.6),
@@ -146,7 +146,7 @@ def test_distinct_addresses_are_exact_up_to_64(count: int, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("offsets", "says"),
+    ("offsets", "message"),
     [
         ([0, 1, 1, 3], "partition 3: offset 1 came after 1, but the plan is to read the offsets from 0 to 3"),
         ([0, 1, 2, 4], "partition 3: offset 4 came after 2"),
@@ -154,12 +154,12 @@ def test_distinct_addresses_are_exact_up_to_64(count: int, tmp_path: Path) -> No
     ],
 )
 @pytest.mark.parametrize("chunk", [1, 500])
-def test_what_was_not_planned_is_refused(offsets: list[int], says: str, chunk: int) -> None:
-    with pytest.raises(PlanError, match=says):
+def test_unplanned_offsets_are_refused(offsets: list[int], message: str, chunk: int) -> None:
+    with pytest.raises(PlanError, match=message):
         fold(list(habit(4)), offsets=np.array(offsets), chunk=chunk)
 
 
-def test_offsets_without_a_record_are_told(tmp_path: Path) -> None:
+def test_offsets_without_a_record_are_counted_as_gaps(tmp_path: Path) -> None:
     values = list(habit(6))
     (counts,) = loaded(fold(values, offsets=np.array([2, 3, 5, 6, 7, 8]), end=12, chunk=2), tmp_path).counts
 
@@ -168,7 +168,7 @@ def test_offsets_without_a_record_are_told(tmp_path: Path) -> None:
     assert counts.records == 6
 
 
-def test_nothing_and_next_to_nothing(tmp_path: Path) -> None:
+def test_no_records_and_a_single_record_are_folded(tmp_path: Path) -> None:
     empty = loaded(fold([]), tmp_path)
     one = loaded(fold([event(START, None, source_ip="10.0.0.1")]), tmp_path)
 
@@ -178,7 +178,7 @@ def test_nothing_and_next_to_nothing(tmp_path: Path) -> None:
     assert one.sample.source.tolist() == ["10.0.0.1"]
 
 
-def test_an_empty_stretch_carries_the_earlier_one_on(tmp_path: Path) -> None:
+def test_empty_offset_range_keeps_the_earlier_state(tmp_path: Path) -> None:
     first = fold(stream())
     pq.write_table(first, tmp_path / "first.parquet")
     n = len(stream())
@@ -188,7 +188,7 @@ def test_an_empty_stretch_carries_the_earlier_one_on(tmp_path: Path) -> None:
     assert of_kind(second, "alert", "incident").num_rows == 0
 
 
-def test_a_sample_is_uniform_and_says_nothing_about_the_time_of_reading(tmp_path: Path) -> None:
+def test_sample_is_uniform_over_the_offsets_and_compact(tmp_path: Path) -> None:
     sample = loaded(fold(stream(), sampling=Sampling(rows=256)), tmp_path).sample
 
     assert len(sample) == 256
@@ -197,7 +197,7 @@ def test_a_sample_is_uniform_and_says_nothing_about_the_time_of_reading(tmp_path
     assert KEPT.itemsize < 256
 
 
-def test_texts_of_huge_events_are_cut(tmp_path: Path) -> None:
+def test_long_texts_are_truncated(tmp_path: Path) -> None:
     values = [
         event(
             START + k,
@@ -217,7 +217,7 @@ def test_texts_of_huge_events_are_cut(tmp_path: Path) -> None:
     assert table.nbytes < 3_000_000
 
 
-def test_the_worst_incidents_are_held_and_no_more() -> None:
+def test_only_the_worst_incidents_are_kept() -> None:
     values = list(habit(400))
     for k in range(40):
         late = START + DAY + k * 300_000
@@ -236,7 +236,7 @@ def test_the_worst_incidents_are_held_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("damaged", [b"", b"?" * 500, None])
-def test_a_damaged_earlier_file_is_named(damaged: bytes | None, tmp_path: Path) -> None:
+def test_damaged_file_of_the_earlier_run_is_reported(damaged: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "earlier.parquet"
     if damaged is None:
         pq.write_table(pa.table({"kind": ["sample"], "value": [b"?"]}), path)

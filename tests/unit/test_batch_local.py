@@ -1,4 +1,4 @@
-"""The engine without a JVM: what becomes of its processes."""
+"""The local engine without a JVM: an error if one of its processes is killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamguard.batch.source.partition_files import FileSource
 from streamguard.settings.schema import Settings
 
 LARGE = 100_000
-"""Records that are worth a process."""
+"""Number of records that justifies a process of its own."""
 
 
 def _ended(offset_range: OffsetRange, records: Records, settings: Settings, directory: Path) -> None:
@@ -22,10 +22,12 @@ def _ended(offset_range: OffsetRange, records: Records, settings: Settings, dire
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_killed_process_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_killed_process_ends_the_fold_with_one_message(tmp_path: Path) -> None:
     source = FileSource(str(tmp_path), (LARGE, LARGE))
     ranges = [OffsetRange(partition, 0, LARGE) for partition in (0, 1)]
-    with pytest.raises(PlanError, match="a folding process was killed, possibly by the system because memory ran out"):
+    with pytest.raises(
+        PlanError, match="a folding process was killed, possibly by the system because memory ran out"
+    ):
         local.fold(source, ranges, Settings(), tmp_path, lambda offset_range: None, work=_ended)
     killed = [int(path.read_text()) for path in tmp_path.iterdir()]
     assert killed

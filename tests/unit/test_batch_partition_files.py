@@ -1,4 +1,4 @@
-"""Files laid out as a topic: in order, in bounded memory, and with a sentence where they are of another kind."""
+"""Files spooled in the layout of a topic: in order, in bounded memory, with an error for unsuitable files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamguard.batch.source.partition_files import spool
 from tests.streams import START, event
 
 
-def test_large_rows_are_written_and_read_a_few_at_a_time(
+def test_large_rows_are_written_and_read_in_small_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PENDING_BYTES", 1_000_000)
@@ -29,7 +29,7 @@ def test_large_rows_are_written_and_read_a_few_at_a_time(
     assert max(len(part) for _, part in chunks) <= 5
 
 
-def test_a_table_with_other_names_in_a_directory_is_named(tmp_path: Path) -> None:
+def test_table_with_unknown_column_names_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(event(START))
     (tmp_path / "b.csv").write_text("time,who\n1,ann\n")
 

@@ -1,4 +1,4 @@
-"""Planning: numbers for every partition, and a refusal where what should be read is not there."""
+"""Planning: offsets of each partition, and an error if the requested records do not exist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamguard.settings.schema import Detection, Sampling, Settings
 
 @dataclass
 class Topic:
-    """A source that is nothing but its bounds."""
+    """A source that has only bounds."""
 
     ranges: dict[int, tuple[int, int]]
     id: str = "a"
@@ -41,7 +41,7 @@ class Topic:
 
 
 def after(topic: Topic, directory: Path, **limits: Any) -> ResumePoint:
-    """An earlier run over what the topic holds."""
+    """Resume point after an earlier run over the offsets of a topic."""
     write_about(directory, topic, Settings(), plan(topic, None, **limits), None)
     found = earlier(directory, topic, Settings())
     assert isinstance(found, ResumePoint), found
@@ -52,30 +52,30 @@ def spans(ranges: list[OffsetRange]) -> dict[int, tuple[int, int]]:
     return {s.partition: (s.start, s.end) for s in ranges}
 
 
-def test_everything_there_is() -> None:
+def test_all_offsets_are_planned_by_default() -> None:
     assert spans(plan(Topic({0: (5, 9), 1: (0, 0)}), None)) == {0: (5, 9), 1: (0, 0)}
 
 
-def test_times_are_the_sources_matter() -> None:
+def test_time_limits_are_converted_by_the_source() -> None:
     topic = Topic({0: (5, 9), 1: (0, 7)}, times={1000: {0: 7, 1: 0}, 2000: {0: 9, 1: 4}})
 
     assert spans(plan(topic, None, since=1000, until=2000)) == {0: (7, 9), 1: (0, 4)}
 
 
-def test_offsets_cut_both_ends() -> None:
+def test_offset_limits_cut_both_ends() -> None:
     topic = Topic({0: (5, 9), 1: (0, 7)})
 
     assert spans(plan(topic, None, since={0: 6}, until={1: 3})) == {0: (6, 9), 1: (0, 3)}
 
 
-def test_small_partitions_are_read_whole_and_the_rest_is_shared() -> None:
+def test_small_partitions_are_read_whole_and_the_rest_share_the_limit() -> None:
     topic = Topic({0: (0, 10), 1: (0, 100), 2: (0, 300)})
 
     assert spans(plan(topic, None, max_records=200)) == {0: (0, 10), 1: (0, 95), 2: (0, 95)}
     assert spans(plan(topic, None, max_records=10**9)) == topic.ranges
 
 
-def test_a_run_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
+def test_run_resumes_where_the_earlier_run_ended(tmp_path: Path) -> None:
     before = after(Topic({0: (0, 100)}), tmp_path, max_records=40)
     (offset_range, other) = plan(Topic({0: (20, 130), 1: (0, 5)}), before)
 
@@ -88,51 +88,51 @@ def test_a_run_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("now", "says"),
+    ("now", "message"),
     [
         ((60, 130), "partition 0: the earlier run ended at offset 40, but the topic begins at 60 now: 20 rec"),
         ((0, 30), "partition 0: the earlier run ended at offset 40, but the topic ends at 30"),
     ],
 )  # fmt: skip
-def test_records_that_expired_or_were_lost_stop_the_run(
-    now: tuple[int, int], says: str, tmp_path: Path
-) -> None:
+def test_expired_or_lost_records_stop_the_run(now: tuple[int, int], message: str, tmp_path: Path) -> None:
     before = after(Topic({0: (0, 40)}), tmp_path)
 
-    with pytest.raises(PlanError, match=says) as raised:
+    with pytest.raises(PlanError, match=message) as raised:
         plan(Topic({0: now}), before)
     assert "--fresh" in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("limit", "says"),
+    ("limit", "message"),
     [
         ({3: 1}, "partition 3 does not exist; the partitions are 0, 1"),
         ({0: 12}, "partition 0: offset 12 does not exist; the limits are 5 to 9"),
     ],
 )
-def test_limits_that_are_not_there(limit: Any, says: str) -> None:
-    with pytest.raises(PlanError, match=says):
+def test_limits_that_do_not_exist_are_refused(limit: Any, message: str) -> None:
+    with pytest.raises(PlanError, match=message):
         plan(Topic({0: (5, 9), 1: (0, 7)}), None, since=limit)
 
 
 @pytest.mark.parametrize(
-    ("source", "settings", "says"),
+    ("source", "settings", "message"),
     [
         (Topic({}, id="b"), Settings(), "read another source"),
         (Topic({}), Settings(detection=Detection(alert_risk=80)), r"other settings of \[detection\]"),
         (Topic({}), Settings(sampling=Sampling(rows=500)), "another sampling.rows"),
     ],
 )
-def test_what_makes_a_run_begin_anew(source: Topic, settings: Settings, says: str, tmp_path: Path) -> None:
+def test_other_source_or_settings_start_from_the_beginning(
+    source: Topic, settings: Settings, message: str, tmp_path: Path
+) -> None:
     after(Topic({0: (0, 40)}), tmp_path)
     found = earlier(tmp_path, source, settings)
 
     assert isinstance(found, str)
-    assert says.replace("\\", "") in found
+    assert message.replace("\\", "") in found
 
 
-def test_a_layout_of_another_version_and_a_broken_file_begin_anew(tmp_path: Path) -> None:
+def test_other_layout_or_damaged_file_starts_from_the_beginning(tmp_path: Path) -> None:
     topic = Topic({0: (0, 40)})
     assert earlier(tmp_path, topic, Settings()) == "there is no earlier run"
     after(topic, tmp_path)
@@ -144,7 +144,7 @@ def test_a_layout_of_another_version_and_a_broken_file_begin_anew(tmp_path: Path
     assert "cannot be read" in str(earlier(tmp_path, topic, Settings()))
 
 
-def test_a_run_goes_on_from_the_newest_that_fits(tmp_path: Path) -> None:
+def test_run_resumes_from_the_newest_compatible_run(tmp_path: Path) -> None:
     topic, directories = Topic({0: (0, 40)}), [tmp_path / name for name in "abc"]
     for directory, source in zip(directories, (Topic({}, id="b"), topic, topic), strict=True):
         directory.mkdir()

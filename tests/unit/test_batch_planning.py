@@ -1,4 +1,4 @@
-"""What a retrain is asked to read is looked for before anything is made for it."""
+"""A retrain checks its input before it creates anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.streams import START, event
 
 
 @pytest.mark.parametrize(
-    ("input", "options", "says"),
+    ("input", "options", "message"),
     [
         ("nosuch", [], "nosuch: the name must end in .jsonl, .ndjson, .json, .csv, .parquet; otherwise give --format"),
         ("nosuch.jsonl", [], "cannot read nosuch.jsonl: No such file or directory"),
@@ -32,8 +32,8 @@ from tests.streams import START, event
         ("damaged", [], f"damaged/{archive_manifest.NAME} is damaged"),
     ],
 )  # fmt: skip
-def test_nothing_is_made_for_what_is_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, input: str, options: list[str], says: str
+def test_invalid_input_is_refused_before_anything_is_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, input: str, options: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("empty", "damaged"):
@@ -43,11 +43,11 @@ def test_nothing_is_made_for_what_is_not_there(
     ran = CliRunner().invoke(main, asked)
 
     assert ran.exit_code == 65
-    assert ran.stderr.startswith(f"Error: {says}")
+    assert ran.stderr.startswith(f"Error: {message}")
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_pipe_is_left_to_who_reads_it(tmp_path: Path) -> None:
+def test_checking_leaves_a_pipe_to_its_reader(tmp_path: Path) -> None:
     pipe = tmp_path / "events.jsonl"
     os.mkfifo(pipe)
     check_input(Request(str(pipe)))

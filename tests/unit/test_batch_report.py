@@ -1,4 +1,4 @@
-"""The report is strict JSON, honest about what is known, and a page that no sender can turn against its reader."""
+"""The report: strict JSON, no claims about unknown values, and a page in which hostile texts stay texts."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def hostile() -> FoldResult:
 
 
 class Page(HTMLParser):
-    """What a browser would make of it."""
+    """The page as a browser parses it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def refuse_constant(name: str) -> Any:
     raise AssertionError(f"{name} is not JSON")
 
 
-def test_the_report_is_strict_json_and_comes_back(whole: Report) -> None:
+def test_report_is_strict_json_and_round_trips(whole: Report) -> None:
     data = encode(whole)
     body = json.loads(data, parse_constant=refuse_constant)
     assert body["run_id"] == whole.run_id
@@ -135,7 +135,7 @@ def test_totals_add_up(whole: Report) -> None:
     assert (totals.training_rows, totals.trimmed_share) == (150, pytest.approx(4 / 300))
 
 
-def test_bars_beyond_the_threshold_are_the_anomalies_of_the_sample() -> None:
+def test_bars_above_the_threshold_match_the_sampled_alerts() -> None:
     whole = made(fold_result(), algorithm="kmeans")
     width, bits = whole.distribution.width, whole.distribution.alert_bits
     first = int(np.ceil(bits / width))
@@ -143,7 +143,7 @@ def test_bars_beyond_the_threshold_are_the_anomalies_of_the_sample() -> None:
     assert whole.totals.sampled_alerts <= sum(whole.distribution.events[first - 1 :])
 
 
-def test_groups_and_users_are_told(whole: Report) -> None:
+def test_groups_and_users_are_reported(whole: Report) -> None:
     assert sum(group.size for group in whole.groups) == whole.totals.users
     assert sum(group.at_risk for group in whole.groups) == whole.totals.users_at_risk
     assert all(len(group.traits) == report.TRAITS for group in whole.groups)
@@ -152,7 +152,7 @@ def test_groups_and_users_are_told(whole: Report) -> None:
     assert whole.users[0].why
 
 
-def test_incidents_know_the_peer_group_of_their_user() -> None:
+def test_incidents_have_the_peer_group_of_their_user() -> None:
     history = fold_result()
     crowd = replace(incident("partition 0", 9), entity=Entity("crowd", "partition 0"))
     history.incidents.append(crowd)
@@ -162,18 +162,18 @@ def test_incidents_know_the_peer_group_of_their_user() -> None:
     assert {one.peer_group for one in made(history, algorithm="isolation_forest").incidents} == {None}
 
 
-def test_users_are_told_with_their_incidents() -> None:
+def test_users_are_reported_with_their_incidents() -> None:
     history = fold_result()
     history.incidents.append(incident("user0000", 1))
     history.incidents.append(replace(incident("user0000", 9), entity=Entity("crowd", "user0000")))
-    told = {user.user: (user.incidents, user.worst_incident_risk) for user in made(history).users}
+    reported = {user.user: (user.incidents, user.worst_incident_risk) for user in made(history).users}
     risk = history.incidents[0].risk
-    assert told["user0000"] == (2, max(risk, history.incidents[3].risk))
-    assert told["user0001"] == (1, risk)
-    assert {told[name] for name in told.keys() - {"user0000", "user0001", "user0002"}} == {(0, None)}
+    assert reported["user0000"] == (2, max(risk, history.incidents[3].risk))
+    assert reported["user0001"] == (1, risk)
+    assert {reported[name] for name in reported.keys() - {"user0000", "user0001", "user0002"}} == {(0, None)}
 
 
-def test_what_was_not_done_is_null() -> None:
+def test_missing_parts_are_null() -> None:
     assert made(fold_result(), algorithm="kmeans").model is None
     assert made(fold_result()).drift is None
     alone = made(fold_result(), algorithm="isolation_forest")
@@ -181,13 +181,13 @@ def test_what_was_not_done_is_null() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["both", "isolation_forest", "kmeans"])
-def test_a_page_for_every_algorithm(algorithm: str) -> None:
+def test_page_renders_for_every_algorithm(algorithm: str) -> None:
     page = Page(html.render(made(fold_result(), algorithm=algorithm)))
     assert "There is no earlier run to compare with." in page.text
     assert ("This run computed no peer groups." in page.text) == (algorithm == "isolation_forest")
 
 
-def test_a_page_of_nothing() -> None:
+def test_page_renders_without_findings() -> None:
     nothing = fold_result(sampled=0, alerts=0, users=1)
     nothing.incidents.clear()
     nothing.users.peak[:] = 0
@@ -196,7 +196,7 @@ def test_a_page_of_nothing() -> None:
     assert "There is no evidence against any user." in page.text
 
 
-def test_hostile_texts_stay_texts() -> None:
+def test_hostile_texts_are_escaped() -> None:
     plain, text = Page(html.render(made(fold_result(), drift={}))), html.render(made(hostile(), drift={}))
     page = Page(text)
     assert page.tags == plain.tags
@@ -207,7 +207,7 @@ def test_hostile_texts_stay_texts() -> None:
     assert "x" * 100 not in page.text.split("Event at partition")[0]
 
 
-def test_the_page_asks_for_nothing_and_runs_nothing(whole: Report) -> None:
+def test_page_loads_nothing_and_runs_no_script(whole: Report) -> None:
     text = html.render(whole)
     page = Page(text)
     policy = next(
@@ -219,7 +219,7 @@ def test_the_page_asks_for_nothing_and_runs_nothing(whole: Report) -> None:
     assert not re.search(r"https?://|url\(|@import", text)
 
 
-def test_the_policy_lets_the_style_sheet_through(whole: Report) -> None:
+def test_content_security_policy_allows_the_style_sheet(whole: Report) -> None:
     import base64
     import hashlib
 
@@ -230,7 +230,7 @@ def test_the_policy_lets_the_style_sheet_through(whole: Report) -> None:
     assert f"'sha256-{digest}'" in text
 
 
-def test_plots_are_drawn_inside_their_frames(whole: Report) -> None:
+def test_plots_stay_inside_their_frames(whole: Report) -> None:
     scores = html._scores(whole.distribution)
     width, height = html.PLOT
     assert len(scores.bars) == sum(count > 0 for count in whole.distribution.events)
@@ -241,7 +241,7 @@ def test_plots_are_drawn_inside_their_frames(whole: Report) -> None:
     assert {bar.alarming for bar in scores.bars} == {False, True}
 
 
-def test_nothing_heavy_is_loaded_for_the_report() -> None:
+def test_report_modules_import_no_heavy_library() -> None:
     code = (
         "import sys, streamguard.batch.runs;"
         "import streamguard.batch.detection.clusters, streamguard.batch.detection.assessment;"

@@ -1,4 +1,4 @@
-"""Runs appear whole or not at all, one at a time, and `latest` always leads to one."""
+"""Runs appear complete or not at all, one at a time, and `latest` always points to a run."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def written(runs: Runs, text: str = "whole", continues: str | None = None) -> st
     return run.id
 
 
-def test_a_missing_or_empty_directory_has_no_runs(runs: Runs, tmp_path: Path) -> None:
+def test_missing_or_empty_directory_has_no_runs(runs: Runs, tmp_path: Path) -> None:
     for empty in (runs, Runs(tmp_path)):
         assert empty.latest() is None
         assert empty.published() == []
         assert empty.prune(1) == []
 
 
-def test_a_run_is_invisible_until_it_is_published(runs: Runs) -> None:
+def test_run_is_invisible_until_it_is_published(runs: Runs) -> None:
     with runs.begin() as run:
         (run.directory / "result").write_text("half")
         assert runs.latest() is None
@@ -45,7 +45,7 @@ def test_a_run_is_invisible_until_it_is_published(runs: Runs) -> None:
     assert (path / "result").read_text() == "half"
 
 
-def test_a_run_that_fails_leaves_nothing(runs: Runs) -> None:
+def test_failed_run_leaves_nothing(runs: Runs) -> None:
     first = written(runs)
     with pytest.raises(ZeroDivisionError), runs.begin() as run:
         (run.directory / "result").write_text("half")
@@ -61,7 +61,7 @@ def test_ids_sort_by_time_and_latest_is_a_relative_link(runs: Runs) -> None:
     assert (runs.directory / "latest" / "deep" / "result").read_text() == "2"
 
 
-def test_two_at_once_are_refused_and_the_first_goes_on(runs: Runs) -> None:
+def test_second_concurrent_run_is_refused_and_the_first_continues(runs: Runs) -> None:
     with runs.begin() as run:
         with pytest.raises(BusyError, match=r"another run is writing to .*wait until it ends"):
             runs.begin()
@@ -70,7 +70,7 @@ def test_two_at_once_are_refused_and_the_first_goes_on(runs: Runs) -> None:
     written(runs)
 
 
-def test_what_a_killed_run_left_is_removed(runs: Runs) -> None:
+def test_remains_of_a_killed_run_are_removed(runs: Runs) -> None:
     code = (
         "import os, sys; from streamguard.batch.runs import Runs; run = Runs(sys.argv[1]).begin();"
         "(run.directory / 'result').write_text('half'); os.kill(os.getpid(), 9)"
@@ -83,7 +83,7 @@ def test_what_a_killed_run_left_is_removed(runs: Runs) -> None:
     assert runs.published() == []
 
 
-def test_pruning_spares_the_latest_and_what_it_continues(runs: Runs) -> None:
+def test_pruning_keeps_the_latest_run_and_the_one_it_continues(runs: Runs) -> None:
     ids = [written(runs) for _ in range(4)]
     ids.append(written(runs, continues=ids[1]))
     assert runs.prune(10) == []
@@ -93,7 +93,7 @@ def test_pruning_spares_the_latest_and_what_it_continues(runs: Runs) -> None:
     assert runs.latest() == runs.directory / ids[4]
 
 
-def test_pruning_touches_nothing_else(runs: Runs) -> None:
+def test_pruning_leaves_other_files_unchanged(runs: Runs) -> None:
     first = written(runs)
     second = written(runs)
     for name in ("notes", "20260101", f"{first}.bak"):
@@ -105,13 +105,13 @@ def test_pruning_touches_nothing_else(runs: Runs) -> None:
 
 
 @pytest.mark.parametrize("report", [b"", b"[]", b"{", b'{"continues": 3}', b"\xff"])
-def test_a_damaged_report_does_not_stop_pruning(runs: Runs, report: bytes) -> None:
+def test_damaged_report_does_not_stop_pruning(runs: Runs, report: bytes) -> None:
     ids = [written(runs), written(runs)]
     (runs.directory / ids[-1] / "anomaly_report.json").write_bytes(report)
     assert runs.prune(1) == [ids[0]]
 
 
-def test_a_latest_that_leads_nowhere_is_named(runs: Runs) -> None:
+def test_broken_latest_link_is_reported(runs: Runs) -> None:
     id = written(runs)
     latest = runs.directory / "latest"
     for target in ("20260101T000000000000Z-ffff", "..", "/"):
@@ -128,13 +128,13 @@ def test_a_latest_that_leads_nowhere_is_named(runs: Runs) -> None:
     assert runs.latest() == runs.directory / id
 
 
-def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_unwritable_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunsError, match=r"cannot write runs to .*file"):
         Runs(tmp_path / "file").begin()
 
 
-def test_readers_always_find_a_whole_latest(runs: Runs) -> None:
+def test_readers_always_find_a_complete_latest_run(runs: Runs) -> None:
     written(runs)
     done = threading.Event()
     seen: list[str] = []
@@ -154,7 +154,7 @@ def test_readers_always_find_a_whole_latest(runs: Runs) -> None:
     assert set(seen) == {"whole"}
 
 
-def test_closing_twice_does_not_close_another_lock(runs: Runs) -> None:
+def test_closing_twice_does_not_release_another_lock(runs: Runs) -> None:
     run: Run = runs.begin()
     run.close()
     with runs.begin():

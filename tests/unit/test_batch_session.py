@@ -1,4 +1,4 @@
-"""How Spark is asked to start: the Java shim, flags by Java's version, loopback, nothing of it under spark-submit."""
+"""Start of Spark: the Java wrapper, flags by Java version, loopback addresses, and spark-submit."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from streamguard.settings.schema import Spark
 
 
 def fake_java(path: Path, version: str) -> Path:
-    """A `java` that says its version, and else its arguments, one a line."""
+    """A `java` that prints its version, or otherwise its arguments, one on each line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    says_version = f"""[ "$1" != -version ] || {{ echo 'openjdk version "{version}"' >&2; exit; }}"""
-    path.write_text(f"#!/bin/sh\n{says_version}\nprintf '%s\\n' \"$@\"\n")
+    print_version = f"""[ "$1" != -version ] || {{ echo 'openjdk version "{version}"' >&2; exit; }}"""
+    path.write_text(f"#!/bin/sh\n{print_version}\nprintf '%s\\n' \"$@\"\n")
     path.chmod(0o755)
     return path
 
@@ -52,14 +52,14 @@ def started(jvm: Jvm, *arguments: str) -> list[str]:
     return run.stdout.splitlines()
 
 
-def test_java_is_started_without_the_module_that_the_wheel_lacks(jvm: Jvm) -> None:
+def test_java_is_started_without_the_missing_module(jvm: Jvm) -> None:
     given = ["-Xmx1g", "--add-modules=jdk.incubator.vector", "-cp", "a b:c*", "Main", "$HOME", ""]
     assert started(jvm, *given) == ["-Xmx1g", "-cp", "a b:c*", "Main", "$HOME", ""]
     opened = "--add-opens=java.base/sun.security.action=ALL-UNNAMED"
     assert started(jvm, opened) == [opened]
 
 
-def test_a_new_java_is_not_asked_to_open_what_it_has_no_more(
+def test_new_java_gets_no_flags_for_removed_packages(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jvm = with_java(tmp_path, monkeypatch, "25.0.1")
@@ -74,7 +74,7 @@ def test_a_new_java_is_not_asked_to_open_what_it_has_no_more(
         ("25.0.1", "-XX:AOTCacheOutput", "-XX:AOTCache"),
     ],
 )
-def test_the_archive_of_classes_is_used_once_it_is_there(
+def test_class_archive_is_used_once_it_exists(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, make: str, use: str
 ) -> None:
     jvm = with_java(tmp_path, monkeypatch, version)
@@ -85,12 +85,14 @@ def test_the_archive_of_classes_is_used_once_it_is_there(
     assert f"{use}={jvm.archive}" in jvm.start_flags()
 
 
-def test_archives_of_two_javas_differ(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_java_versions_use_different_archives(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     javas = [with_java(tmp_path, monkeypatch, version) for version in ("17.0.2", "17.0.3")]
     assert javas[0].archive != javas[1].archive
 
 
-def test_a_local_master_stays_on_loopback(jvm: Jvm, tmp_path: Path) -> None:
+def test_local_master_stays_on_loopback(jvm: Jvm, tmp_path: Path) -> None:
     asked = session.driver(Spark(master="local[3]", driver_memory="2g"), tmp_path, jvm, ["-XX:+Quick"])
     assert asked["spark.master"] == "local[3]"
     assert asked["spark.driver.memory"] == "2g"
@@ -101,7 +103,7 @@ def test_a_local_master_stays_on_loopback(jvm: Jvm, tmp_path: Path) -> None:
     assert (tmp_path / "log4j2.properties").read_text().startswith("status = error")
 
 
-def test_a_cluster_is_given_jars_and_no_address(jvm: Jvm, tmp_path: Path) -> None:
+def test_cluster_gets_jars_and_no_driver_address(jvm: Jvm, tmp_path: Path) -> None:
     settings = Spark(master="spark://10.0.0.1:7077", executor_memory="3g")
     asked = session.driver(settings, tmp_path, jvm, ["-XX:+Quick"])
     assert [Path(jar).name for jar in asked["spark.jars"].split(",")] == ["a.jar", "b.jar"]
@@ -110,26 +112,26 @@ def test_a_cluster_is_given_jars_and_no_address(jvm: Jvm, tmp_path: Path) -> Non
     assert "-XX:+Quick" not in asked["spark.driver.extraJavaOptions"]
 
 
-def test_times_are_utc_and_batches_as_set_wherever_tasks_run() -> None:
+def test_tasks_use_utc_and_the_configured_batch_size() -> None:
     asked = session.workers(Spark(batch_rows=123))
     assert asked["spark.sql.session.timeZone"] == "UTC"
     assert asked["spark.sql.execution.arrow.maxRecordsPerBatch"] == "123"
     assert not any(name.startswith(("spark.master", "spark.driver", "spark.jars")) for name in asked)
 
 
-def test_spark_submit_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spark_submit_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
     assert not session.submitted()
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
     assert session.submitted()
 
 
-def test_what_spark_says_comes_without_its_stacks() -> None:
+def test_root_cause_of_a_spark_error_has_no_stack_trace() -> None:
     assert session.root_cause(RuntimeError("\n  first line \n\tat java.lang.Thread")) == "first line"
     assert session.root_cause(RuntimeError()) == "RuntimeError"
 
 
-def test_the_environment_is_as_before_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_is_restored_after_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", "mine")
     monkeypatch.delenv("SPARK_HOME", raising=False)
     before = dict(os.environ)
@@ -139,7 +141,7 @@ def test_the_environment_is_as_before_a_start(monkeypatch: pytest.MonkeyPatch) -
     assert dict(os.environ) == before
 
 
-def test_without_java_no_archive_is_made_and_a_sentence_says_so(
+def test_missing_java_is_reported_and_no_archive_is_built(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))

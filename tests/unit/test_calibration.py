@@ -1,4 +1,4 @@
-"""From scores to tail probabilities."""
+"""Calibration from scores to tail probabilities."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def learned(scores: NDArray[np.float64]) -> NDArray[np.void]:
 BENIGN = np.random.default_rng(1).gamma(2.0, 3.0, 200_000)
 
 
-def test_nothing_seen_says_nothing() -> None:
+def test_tail_is_zero_before_any_event() -> None:
     assert tail(crowd.blank(), np.array([0.0, 1e6])).tolist() == [0.0, 0.0]
 
 
 @given(st.lists(st.floats(0.0, 200.0), max_size=200), st.integers(0, 20))
-def test_the_tail_rises_with_the_score_and_is_finite(scores: list[float], repeat: int) -> None:
+def test_tail_increases_with_the_score_and_is_finite(scores: list[float], repeat: int) -> None:
     bits = tail(learned(np.array(scores * repeat)), np.arange(0.0, 600.0, 0.05))
     assert np.isfinite(bits).all()
     assert (bits >= 0).all()
@@ -54,8 +54,8 @@ def test_the_tail_rises_with_the_score_and_is_finite(scores: list[float], repeat
 
 
 @pytest.mark.parametrize("events", [1, 50, 1000, 200_000])
-def test_the_tail_is_open_ended(events: int) -> None:
-    """However high the scores, a higher one is rarer: no two attacks look equal because a scale ends."""
+def test_tail_has_no_upper_limit(events: int) -> None:
+    """A higher score is always rarer, so no two attacks look equal because a scale ends."""
     bits = tail(learned(BENIGN[:events]), np.array([50.0, 100.0, 200.0, 1000.0, 1e5]))
     assert (np.diff(bits) > 1.0 * events / (events + 100.0)).all()
 
@@ -67,17 +67,17 @@ def test_risk_50_and_75_are_one_event_in_a_hundred_and_in_a_thousand() -> None:
     assert np.mean(risks >= 75.0) == pytest.approx(1e-3, rel=0.25)
 
 
-def test_a_young_partition_claims_little() -> None:
+def test_new_partition_gives_little_evidence() -> None:
     few, many = learned(BENIGN[:20]), learned(BENIGN)
     assert tail(few, np.array([40.0]))[0] < 0.5 * tail(many, np.array([40.0]))[0]
 
 
 @given(st.lists(st.floats(0.0, 1e6), min_size=1, max_size=50))
-def test_the_histogram_loses_no_weight(scores: list[float]) -> None:
+def test_histogram_loses_no_weight(scores: list[float]) -> None:
     p = learned(np.array(scores))
     assert p["scores"].sum() == p["scores_total"][0] == len(scores)
 
 
-def test_risk_is_clipped_evidence_is_not() -> None:
+def test_risk_is_limited_to_0_and_100() -> None:
     assert risk(1000.0) == 100.0
     assert risk(0.0) == risk(-1.0) == 0.0

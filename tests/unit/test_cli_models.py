@@ -1,4 +1,4 @@
-"""`streamguard models`: what it says of a registry, and how it moves the pointer there and back."""
+"""`streamguard models`: its reports about a registry, promotion and rollback."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def run(directory: Path, name: str, *arguments: str) -> Result:
     return CliRunner().invoke(main, ["models", name, *arguments, "--registry", str(directory)])
 
 
-def asked(directory: Path, name: str, *arguments: str) -> Any:
+def json_output(directory: Path, name: str, *arguments: str) -> Any:
     result = run(directory, name, *arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.output)
@@ -89,24 +89,26 @@ def current(directory: Path) -> str | None:
     return Registry(directory, feature_names=NAMES).current()
 
 
-def test_list_has_the_latest_first_and_marks_the_current_one(directory: Path, versions: list[str]) -> None:
+def test_list_shows_the_latest_first_and_marks_the_current_version(
+    directory: Path, versions: list[str]
+) -> None:
     lines = run(directory, "list").output.splitlines()
     first, second = (f"1970-01-01T00:{at // 60:02}:{at % 60:02}Z" for at in PUBLISHED)
     assert lines[1].split() == [versions[1], second, "2026-01-02T00:00:00Z", "400", "10", "refused"]
     assert lines[2].split() == ["*", versions[0], first, "2026-01-01T00:00:00Z", "400", "10", "-"]
-    found = asked(directory, "list")
+    found = json_output(directory, "list")
     assert [one["version"] for one in found] == [versions[1], versions[0]]
     assert [one["current"] for one in found] == [False, True]
     assert [one["gate"] for one in found] == [False, None]
 
 
-def test_list_names_what_is_damaged(directory: Path, versions: list[str]) -> None:
+def test_list_reports_damaged_versions(directory: Path, versions: list[str]) -> None:
     (directory / "versions" / versions[1] / "manifest.json").write_text("{")
     assert "manifest.json: " in run(directory, "list").output
-    assert asked(directory, "list")[-1]["damaged"] is not None
+    assert json_output(directory, "list")[-1]["damaged"] is not None
 
 
-def test_an_empty_registry(directory: Path) -> None:
+def test_empty_registry_is_accepted(directory: Path) -> None:
     directory.mkdir()
     assert run(directory, "list").output == "no versions\n"
     assert run(directory, "verify").exit_code == 0
@@ -115,7 +117,7 @@ def test_an_empty_registry(directory: Path) -> None:
     assert "no version is current" in shown.output
 
 
-def test_show_tells_origin_and_judgement(directory: Path, versions: list[str]) -> None:
+def test_show_prints_origin_and_judgement(directory: Path, versions: list[str]) -> None:
     text = run(directory, "show", versions[1]).output
     for part in (
         f"version     {versions[1]}\n", "rows        400", "seed 0, trees 10", "0 [0,100]", "signed      no",
@@ -123,16 +125,16 @@ def test_show_tells_origin_and_judgement(directory: Path, versions: list[str]) -
     ):  # fmt: skip
         assert part in text
     assert "(current)" in run(directory, "show").output
-    assert asked(directory, "show")["manifest"]["version"] == versions[0]
-    assert asked(directory, "show", versions[1])["judgement"] == msgspec.to_builtins(JUDGEMENT)
-    assert asked(directory, "show")["judgement"] is None
+    assert json_output(directory, "show")["manifest"]["version"] == versions[0]
+    assert json_output(directory, "show", versions[1])["judgement"] == msgspec.to_builtins(JUDGEMENT)
+    assert json_output(directory, "show")["judgement"] is None
 
 
-def test_promote_and_rollback_say_from_where_to_where(directory: Path, versions: list[str]) -> None:
+def test_promote_and_rollback_print_both_versions(directory: Path, versions: list[str]) -> None:
     first, second = versions
     assert run(directory, "promote", second).output == f"current: {first} -> {second}\n"
     assert run(directory, "promote", second).output == f"{second} is current already\n"
-    assert asked(directory, "rollback") == {"current": first, "before": second}
+    assert json_output(directory, "rollback") == {"current": first, "before": second}
     assert current(directory) == first
     assert f"{second} (withdrawn by a rollback)" in run(directory, "show", second).output
     again = run(directory, "rollback")
@@ -140,19 +142,19 @@ def test_promote_and_rollback_say_from_where_to_where(directory: Path, versions:
     assert "no version was current before" in again.output
 
 
-def test_a_damaged_pointer_is_mended_by_a_promotion(directory: Path, versions: list[str]) -> None:
+def test_promotion_repairs_a_damaged_pointer(directory: Path, versions: list[str]) -> None:
     (directory / "current").write_text("\x1b[2Jnonsense\n")
     broken = run(directory, "list")
     assert broken.exit_code == 78
     assert f"streamguard models promote VERSION --registry {directory}" in broken.output
-    mended = run(directory, "promote", versions[1])
-    assert mended.exit_code == 0
-    assert "nonsense' (not the name of a version)" in mended.output and "\x1b" not in mended.output
+    repaired = run(directory, "promote", versions[1])
+    assert repaired.exit_code == 0
+    assert "nonsense' (not the name of a version)" in repaired.output and "\x1b" not in repaired.output
     assert current(directory) == versions[1]
 
 
 @pytest.mark.parametrize("name", ["rollback", "promote", "list", "show", "verify", "diff"])
-def test_a_registry_that_is_not_there_or_no_directory(name: str, tmp_path: Path) -> None:
+def test_missing_registry_is_reported(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     given = {"promote": ["0" * 12], "diff": ["0" * 12, "1" * 12]}.get(name, [])
     for place in (tmp_path / "nowhere", tmp_path / "file" / "below"):
@@ -162,7 +164,7 @@ def test_a_registry_that_is_not_there_or_no_directory(name: str, tmp_path: Path)
 
 
 def _resealed(directory: Path, version: str, name: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a file of a version, and the manifest so that it fits."""
+    """Change a file of a version, and its manifest accordingly."""
     place = directory / "versions" / version
     content = json.loads((place / name).read_bytes())
     change(content)
@@ -206,9 +208,9 @@ HOSTILE: dict[str, tuple[Callable[[Path, str], object], str]] = {
 }
 
 
-@pytest.mark.parametrize(("damage", "says"), HOSTILE.values(), ids=HOSTILE.keys())
-def test_what_is_hostile_is_named_by_verify_and_breaks_and_steers_nothing(
-    damage: Callable[[Path, str], object], says: str, directory: Path, versions: list[str]
+@pytest.mark.parametrize(("damage", "message"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_version_is_reported_by_verify_and_sends_no_control_sequence(
+    damage: Callable[[Path, str], object], message: str, directory: Path, versions: list[str]
 ) -> None:
     first, second = versions
     damage(directory, second)
@@ -220,11 +222,13 @@ def test_what_is_hostile_is_named_by_verify_and_breaks_and_steers_nothing(
     assert first in run(directory, "list").output
     verified = run(directory, "verify", second)
     assert verified.exit_code == 78
-    assert says in verified.output
+    assert message in verified.output
     assert run(directory, "verify", first).exit_code == 0
 
 
-def test_a_damaged_version_is_not_promoted_and_verify_names_it(directory: Path, versions: list[str]) -> None:
+def test_damaged_version_is_not_promoted_and_is_reported_by_verify(
+    directory: Path, versions: list[str]
+) -> None:
     assert run(directory, "verify").exit_code == 0
     os.truncate(directory / "versions" / versions[1] / "forest.safetensors", 100)
     promoted = run(directory, "promote", versions[1])
@@ -238,20 +242,20 @@ def test_a_damaged_version_is_not_promoted_and_verify_names_it(directory: Path, 
     assert run(directory, "verify", versions[0]).exit_code == 0
 
 
-def test_diff_names_what_changed_and_what_moved(directory: Path, versions: list[str]) -> None:
+def test_diff_lists_changes_and_drift(directory: Path, versions: list[str]) -> None:
     text = run(directory, "diff", *versions).output
     assert "offsets.0: [0,99] -> [0,100]" in text
     assert "gate.drift: - -> 3.0" in text
     assert "metrics.trimmed: 0.1 -> 1.1" in text
     assert "\nrows:" not in text
-    found = asked(directory, "diff", *versions)
+    found = json_output(directory, "diff", *versions)
     assert found["drift"].keys() == set(NAMES)
     assert min(found["drift"].values()) > 0.25
     same = run(directory, "diff", versions[0], versions[0]).output
     assert same.startswith("no difference\n")
 
 
-def test_a_key_in_the_settings_is_asked_for(directory: Path, versions: list[str], tmp_path: Path) -> None:
+def test_key_in_the_settings_is_required(directory: Path, versions: list[str], tmp_path: Path) -> None:
     key, config = tmp_path / "key", tmp_path / "settings.toml"
     key.write_bytes(bytes(range(32)))
     config.write_text(f'[models]\nregistry = "{directory}"\nkey_file = "{key}"\n')
@@ -261,26 +265,26 @@ def test_a_key_in_the_settings_is_asked_for(directory: Path, versions: list[str]
     assert current(directory) == versions[0]
 
 
-def test_a_registry_has_to_be_named() -> None:
+def test_registry_must_be_set() -> None:
     result = CliRunner().invoke(main, ["models", "list"])
     assert result.exit_code == 2
     assert "models.registry" in result.output
 
 
-def test_a_promotion_is_announced_on_request(
+def test_promotion_is_announced_on_request(
     directory: Path, versions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[tuple[str, str | None]] = []
+    announced: list[tuple[str, str | None]] = []
 
     def announce(settings: Settings, version: str, previous: str | None) -> None:
         if version == versions[0]:
             raise UnavailableError("promoted, but not announced")
-        told.append((version, previous))
+        announced.append((version, previous))
 
     module = types.SimpleNamespace(announce=announce)
     monkeypatch.setitem(sys.modules, "streamguard.kafka.announcements", module)
     assert run(directory, "promote", versions[1], "--announce").exit_code == 0
-    assert told == [(versions[1], versions[0])]
+    assert announced == [(versions[1], versions[0])]
     back = run(directory, "rollback", "--announce")
     assert back.exit_code == 69
     assert "promoted, but not announced" in back.output

@@ -1,4 +1,4 @@
-"""Events as arrays."""
+"""Conversion of events to arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def texts(c: Columns) -> dict[str, str]:
     return dict(zip(TEXTS, c.texts, strict=True))
 
 
-def test_the_texts_of_an_event_and_their_hashes() -> None:
+def test_texts_of_an_event_are_hashed() -> None:
     c = of(
         source_ip="10.0.0.1",
         status="failed",
@@ -39,7 +39,7 @@ def test_the_texts_of_an_event_and_their_hashes() -> None:
     assert c.timestamp.tolist() == [START]
 
 
-def test_what_is_absent_hashes_to_zero() -> None:
+def test_absent_texts_hash_to_zero() -> None:
     c = of("other")
     assert c.hashes[0, :5].tolist() == [0] * 5
     assert c.network[0] == c.area[0] == 0
@@ -58,7 +58,7 @@ def test_what_is_absent_hashes_to_zero() -> None:
         ("anything", {"destination_ip": "10.9.9.9"}, "10.9.9.9"),
     ],
 )
-def test_the_resource_of_each_type(kind: str, details: dict[str, Any], resource: str) -> None:
+def test_resource_depends_on_the_event_type(kind: str, details: dict[str, Any], resource: str) -> None:
     assert texts(of(kind, **details))["resource"] == resource
 
 
@@ -69,7 +69,7 @@ def test_the_resource_of_each_type(kind: str, details: dict[str, Any], resource:
         ("failure", flag.FAILED), ("blocked", flag.FAILED), ("denied", flag.FAILED), ("pending", 0), ("odd", 0),
     ],
 )  # fmt: skip
-def test_status(status: str | None, expected: int) -> None:
+def test_status_sets_the_outcome_flags(status: str | None, expected: int) -> None:
     assert of(status=status).flags[0] & (flag.FAILED | flag.SUCCEEDED) == expected
 
 
@@ -81,7 +81,7 @@ def test_quantities_are_bounded() -> None:
     assert of(threat_score=-3).threat[0] == 0.0
 
 
-def test_flags_of_details() -> None:
+def test_details_set_flags() -> None:
     read = of("file_access", file_details={"operation": "Download", "file_size_bytes": 9}).flags[0]
     assert read & flag.FILE_READ
     assert read & flag.HAS_VOLUME
@@ -96,6 +96,6 @@ def test_flags_of_details() -> None:
     assert of("user_login").flags[0] & flag.AUTHENTICATION
 
 
-def test_no_events() -> None:
+def test_no_events_give_empty_arrays() -> None:
     c = columns([])
     assert len(c.users) == len(c.timestamp) == len(c.hashes) == 0

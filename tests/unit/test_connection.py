@@ -1,4 +1,4 @@
-"""What clients are told about brokers, and what is said of files that will not do."""
+"""Connection settings of each Kafka client, and errors for unusable credentials."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def password(tmp_path: Path) -> str:
     return str(file)
 
 
-def test_each_client_is_told_the_same(authority: Authority, password: str) -> None:
+def test_all_clients_get_the_same_settings(authority: Authority, password: str) -> None:
     own = str(authority.issue("client"))
     brokers = Brokers(
         SERVERS,
@@ -65,7 +65,7 @@ def test_each_client_is_told_the_same(authority: Authority, password: str) -> No
         ({"username": "me", "password_file": "password", "tls": True}, "SASL_SSL"),
     ],
 )
-def test_the_protocol_follows_from_what_is_given(
+def test_protocol_follows_from_the_settings(
     asked: dict[str, Any], protocol: str, authority: Authority, password: str
 ) -> None:
     files = {"ca": str(authority.file), "password": password}
@@ -73,36 +73,36 @@ def test_the_protocol_follows_from_what_is_given(
     assert Brokers(SERVERS, security).protocol == protocol
 
 
-def test_plain_is_told_as_plain_to_java(password: str) -> None:
+def test_plain_mechanism_is_passed_to_java(password: str) -> None:
     security = Security(tls=True, mechanism="PLAIN", username="me", password_file=password)
     assert "plain.PlainLoginModule" in Brokers(SERVERS, security).java()["sasl.jaas.config"]
 
 
-def test_no_secret_is_printed(password: str) -> None:
+def test_password_is_never_printed(password: str) -> None:
     brokers = Brokers(SERVERS, Security(username="me", password_file=password))
     assert PASSWORD not in repr(brokers) + str(brokers) + repr(brokers.security)
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "expected"),
     [
         ({"username": "me"}, "username and security.password_file belong together"),
         ({"password_file": "text"}, "username and security.password_file belong together"),
-        ({"key_file": "text"}, "set that too"),
+        ({"key_file": "text"}, "certificate_file, the certificate of this key, is not: set both"),
         ({"ca_file": "absent"}, r"security\.ca_file: cannot read .*absent: No such file"),
         ({"ca_file": "text"}, r"security\.ca_file: .*text has no certificate in PEM"),
-        ({"certificate_file": "certificate"}, "are no pair in PEM without a passphrase"),
-        ({"certificate_file": "client", "key_file": "other"}, "are no pair in PEM"),
+        ({"certificate_file": "certificate"}, "must be a matching pair in PEM format without a passphrase"),
+        ({"certificate_file": "client", "key_file": "other"}, "must be a matching pair in PEM format"),
         ({"username": "me", "password_file": "."}, "cannot read .*: Is a directory"),
         ({"username": "me", "password_file": "absent"}, "password_file: cannot read .*absent"),
-        ({"username": "me", "password_file": "empty"}, "must hold the password alone"),
-        ({"username": "me", "password_file": "lines"}, "must hold the password alone"),
-        ({"username": "me", "password_file": "bytes"}, "is not text"),
+        ({"username": "me", "password_file": "empty"}, "must contain only the password"),
+        ({"username": "me", "password_file": "lines"}, "must contain only the password"),
+        ({"username": "me", "password_file": "bytes"}, "is not UTF-8 text"),
         ({"username": "me", "password_file": "long"}, "1 to 1,024 bytes"),
     ],
 )
-def test_what_will_not_do_is_named(
-    asked: dict[str, str], said: str, authority: Authority, tmp_path: Path
+def test_unusable_credentials_are_reported(
+    asked: dict[str, str], expected: str, authority: Authority, tmp_path: Path
 ) -> None:
     (tmp_path / "text").write_text("what is not PEM")
     (tmp_path / "empty").write_text("\n")
@@ -111,15 +111,15 @@ def test_what_will_not_do_is_named(
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     (tmp_path / "certificate").write_bytes(authority.file.read_bytes())
     files = {"client": authority.issue("client"), "other": authority.issue("other")}
-    told = {
+    given = {
         name: value if name == "username" else str(files.get(value, tmp_path / value))
         for name, value in asked.items()
     }
-    with pytest.raises(SettingsError, match=said):
-        Brokers(SERVERS, Security(**told))
+    with pytest.raises(SettingsError, match=expected):
+        Brokers(SERVERS, Security(**given))
 
 
-def test_an_encrypted_key_is_refused_instead_of_asked_about(authority: Authority, tmp_path: Path) -> None:
+def test_encrypted_key_is_refused_without_a_prompt(authority: Authority, tmp_path: Path) -> None:
     from cryptography.hazmat.primitives import serialization
 
     issued = authority.issue("client").read_bytes()
@@ -138,10 +138,10 @@ def test_an_encrypted_key_is_refused_instead_of_asked_about(authority: Authority
 
 
 class Silent:
-    """A client whose brokers say one thing when it polls, and answer the asked number of times too late."""
+    """A client whose brokers report one error at each poll and fail to answer a given number of times."""
 
-    def __init__(self, heard: ClientErrors, says: int | None, silences: int) -> None:
-        self._heard, self._says, self._silences = heard, says, silences
+    def __init__(self, errors: ClientErrors, error: int | None, silences: int) -> None:
+        self._errors, self._error, self._silences = errors, error, silences
         self.asked: list[float] = []
 
     def list_topics(self, topic: str | None, timeout: float) -> str | None:
@@ -151,30 +151,30 @@ class Silent:
         raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
     def poll(self, timeout: float) -> None:
-        if self._says is not None:
-            self._heard(KafkaError(self._says))
+        if self._error is not None:
+            self._errors(KafkaError(self._error))
 
 
-def test_a_refusal_is_not_waited_out() -> None:
-    heard = ClientErrors()
-    client = Silent(heard, KafkaError._AUTHENTICATION, silences=1000)
+def test_refused_connection_is_raised_without_waiting() -> None:
+    errors = ClientErrors()
+    client = Silent(errors, KafkaError._AUTHENTICATION, silences=1000)
     with pytest.raises(KafkaException):
-        metadata(client, heard, 1e9)
+        metadata(client, errors, 1e9)
     assert len(client.asked) == 1
-    assert "security.password_file" in heard.reason(KafkaError(KafkaError._TRANSPORT), "otherwise")[1]
+    assert "security.password_file" in errors.reason(KafkaError(KafkaError._TRANSPORT), "otherwise")[1]
 
 
-def test_a_late_answer_is_waited_for_longer_each_time() -> None:
-    heard = ClientErrors()
-    client = Silent(heard, None, silences=3)
-    assert metadata(client, heard, 60.0, "events") == "events"
+def test_timeout_doubles_after_each_late_answer() -> None:
+    errors = ClientErrors()
+    client = Silent(errors, None, silences=3)
+    assert metadata(client, errors, 60.0, "events") == "events"
     assert client.asked == [0.5, 1.0, 2.0, 4.0]
 
 
-def test_silence_is_told_with_the_remedy_of_whoever_asked() -> None:
-    heard = ClientErrors()
+def test_silent_brokers_are_reported_with_the_remedy_of_the_caller() -> None:
+    errors = ClientErrors()
     with pytest.raises(KafkaException):
-        metadata(Silent(heard, KafkaError._ALL_BROKERS_DOWN, silences=1000), heard, 0.0)
-    reason, remedy = heard.reason(KafkaError(KafkaError._TRANSPORT), "start one")
+        metadata(Silent(errors, KafkaError._ALL_BROKERS_DOWN, silences=1000), errors, 0.0)
+    reason, remedy = errors.reason(KafkaError(KafkaError._TRANSPORT), "start one")
     assert reason
     assert remedy == "start one"

@@ -1,4 +1,4 @@
-"""Dashboards are what the generator makes, and pass what Grafana's own linter asks and more."""
+"""Dashboards equal the output of the generator and pass the rules of Grafana's linter and more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNITS = {
     "none", "short", "string", "bool_yes_no", "percentunit", "s", "bytes", "cps", "cpm",
 }  # fmt: skip
 FIRING = 'ALERTS{alertname=~"StreamGuard.*"}'
-"""Made by Prometheus, of every job."""
+"""Prometheus creates this series for the alerts of every job."""
 SELECTOR = re.compile(r"\b([a-z_]+)\{([^}]*)\}(\[[^\]]+\])?")
 PARTS = ("_bucket", "_sum", "_count")
 
@@ -30,7 +30,7 @@ each = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=list(DASHBO
 
 
 def panels(dashboard: Any) -> Iterator[Any]:
-    """Those that show something."""
+    """Panels that are not row headings."""
     return (panel for panel in dashboard["panels"] if panel["type"] != "row")
 
 
@@ -49,15 +49,15 @@ def declared(name: str) -> metrics.Declared | None:
     return known.get(name)
 
 
-def test_generating_again_changes_nothing() -> None:
-    """`python -m grafana.generate` writes them anew."""
+def test_generated_files_are_current() -> None:
+    """`python -m grafana.generate` writes the files."""
     made = generate.dashboards()
     assert {path.name for path in generate.DIRECTORY.iterdir()} == made.keys()
     for name, content in made.items():
         assert (generate.DIRECTORY / name).read_text() == content, name
 
 
-def test_provisioning_fits_the_dashboards() -> None:
+def test_provisioning_matches_the_dashboards() -> None:
     (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yaml").read_text())[
         "datasources"
     ]
@@ -75,7 +75,7 @@ def test_provisioning_fits_the_dashboards() -> None:
     assert asked == {"streamguard-worker", "streamguard-retrain"} <= jobs
 
 
-def test_the_first_row_answers() -> None:
+def test_first_row_shows_the_main_indicators() -> None:
     first = [panel for panel in DASHBOARDS["overview"]["panels"] if panel["gridPos"]["y"] == 0]
     assert [panel["title"] for panel in first] == [
         "Workers ready", "Lag", "Alerted events", "Model", "Model's age", "Last successful retrain",
@@ -88,7 +88,7 @@ def test_the_first_row_answers() -> None:
             m["options"] for m in panel["fieldConfig"]["defaults"]["mappings"] if m["type"] == "special"
         )
         assert unknown["match"] == "null+nan" and unknown["result"]["color"] == "#808080", (
-            "green says all is well"
+            "green would mean that all is well"
         )
 
 
@@ -98,7 +98,7 @@ def test_every_metric_is_shown() -> None:
     shown = {name for e in expressions for name, _, _ in SELECTOR.findall(e)}
     described = {found.name for name in shown if (found := declared(name))}
     hidden = {d.name for d in metrics.DECLARED} - described
-    # Of a run its duration and the age of the last good one are shown, of the model what workers have.
+    # The dashboards show a run's duration, the age of the last successful run, and the model that workers use.
     assert hidden == {
         "streamguard_retrain_since_timestamp_seconds",
         "streamguard_retrain_last_start_timestamp_seconds",
@@ -108,7 +108,7 @@ def test_every_metric_is_shown() -> None:
 
 
 @each
-def test_a_dashboard_as_a_whole(dashboard: Any) -> None:
+def test_dashboard_has_metadata_links_and_annotations(dashboard: Any) -> None:
     name = next(stem for stem, found in DASHBOARDS.items() if found is dashboard)
     assert dashboard["uid"] == f"streamguard-{name}"
     assert dashboard["schemaVersion"] == 41 and dashboard["tags"] == ["streamguard"]
@@ -122,7 +122,7 @@ def test_a_dashboard_as_a_whole(dashboard: Any) -> None:
 
 
 @each
-def test_variables(dashboard: Any) -> None:
+def test_variables_are_valid_and_used(dashboard: Any) -> None:
     listed = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
     assert list(listed)[:3] == ["datasource", "job", "instance"]
     assert listed["datasource"]["type"] == "datasource" and listed["datasource"]["query"] == "prometheus"
@@ -131,19 +131,17 @@ def test_variables(dashboard: Any) -> None:
         variable = listed[name]
         assert (variable["type"], variable["label"]) == ("query", name.capitalize())
         assert variable["multi"] and variable["includeAll"] and variable["allValue"] == ".+"
-        assert variable["refresh"] == 2, "again when the time range changes"
+        assert variable["refresh"] == 2, "must be refreshed when the time range changes"
         assert variable["datasource"]["uid"] == "${datasource}"
         assert re.fullmatch(rf"label_values\(.+, {name}\)", variable["query"]["query"])
     text = json.dumps(dashboard["panels"])
     used = {found for pair in re.findall(r"\$(\w+)|\$\{(\w+)\}", text) for found in pair if found}
     builtin = {"__rate_interval", "__range"}
-    assert used - builtin == set(listed), (
-        "nothing is used that is not there, nothing is there that is not used"
-    )
+    assert used - builtin == set(listed), "each variable must be defined and used"
 
 
 @each
-def test_panels_have_a_place_and_say_what_they_show(dashboard: Any) -> None:
+def test_panels_are_placed_and_described(dashboard: Any) -> None:
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(set(ids)) == len(ids)
     places = [panel["gridPos"] for panel in dashboard["panels"]]
@@ -163,7 +161,7 @@ def test_panels_have_a_place_and_say_what_they_show(dashboard: Any) -> None:
 
 
 @each
-def test_expressions(dashboard: Any) -> None:
+def test_expressions_are_valid(dashboard: Any) -> None:
     annotations = [(a["name"], a["expr"], "") for a in dashboard["annotations"]["list"]]
     for panel, expression, legend in [*targets(dashboard), *annotations]:
         where = (panel, expression)
@@ -177,7 +175,7 @@ def test_expressions(dashboard: Any) -> None:
             assert 'job=~"$job"' in matchers and 'instance=~"$instance"' in matchers, where
             found = declared(name)
             if not name.startswith(("process_", "python_gc_")) and name != "up":
-                assert found is not None, f"nobody exports {name}: {where}"
+                assert found is not None, f"{name} is not exported: {where}"
                 labels = set(re.findall(r"(\w+)(?:=~|!~|!=|=)", matchers)) - {"job", "instance"}
                 assert labels <= found.labels.keys(), where
                 for label, value in re.findall(r'(\w+)!?="([^"]*)"', matchers):
@@ -185,7 +183,9 @@ def test_expressions(dashboard: Any) -> None:
             counted = name.endswith("_total") or (found is not None and found.kind == "histogram")
             before = expression[: expression.index(f"{name}{{{matchers}}}{over}")]
             if counted:
-                assert before.endswith(("rate(", "increase(")), f"a counter's value says nothing: {where}"
+                assert before.endswith(("rate(", "increase(")), (
+                    f"a counter needs rate() or increase(): {where}"
+                )
             if over:
                 allowed = (
                     ("[$__rate_interval]",)
@@ -200,7 +200,7 @@ def test_expressions(dashboard: Any) -> None:
 
 
 @each
-def test_links_lead_somewhere(dashboard: Any) -> None:
+def test_links_lead_to_existing_pages(dashboard: Any) -> None:
     rules = [
         yaml.safe_load(path.read_text()) for path in sorted((GRAFANA / "prometheus/rules").glob("*.yml"))
     ]

@@ -1,4 +1,4 @@
-"""What the demo says of a retrain, whether or not its model became current."""
+"""Messages of the demo about a retrain, whether or not its model became current."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamguard.cli.demo.play import _taken_over
 
 
 class Waiting:
-    """A worker that is asked to take a model over."""
+    """A worker that records the models that it is asked to await."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -23,17 +23,17 @@ class Waiting:
 
 
 @pytest.mark.parametrize("current", [True, False])
-def test_the_worker_is_waited_for_only_if_there_is_something_to_wait_for(current: bool) -> None:
+def test_demo_waits_for_the_worker_only_if_the_model_is_current(current: bool) -> None:
     worker, outcome = Waiting(), {"current": current, "version": "v1", "says": "kept out: drift"}
-    said = _taken_over(worker, outcome)  # type: ignore[arg-type]
+    text = _taken_over(worker, outcome)  # type: ignore[arg-type]
 
     assert worker.asked == (["v1"] if current else [])
-    assert ("scores with model v1" if current else "continues without a model: kept out: drift") in said
+    assert ("scores with model v1" if current else "continues without a model: kept out: drift") in text
 
 
 @pytest.mark.parametrize("model", [None, {"checks": [{"says": "no drift"}]}])
-def test_a_judgement_is_what_the_gate_said(model: Any, tmp_path: Path) -> None:
+def test_judgement_lists_the_checks_of_the_gate(model: Any, tmp_path: Path) -> None:
     (tmp_path / "anomaly_report.json").write_text(json.dumps({"model": model}))
-    said = judgement({"directory": str(tmp_path), "says": "kept out"})
+    text = judgement({"directory": str(tmp_path), "says": "kept out"})
 
-    assert said.splitlines() == ["  kept out", *(["    no drift"] if model else [])]
+    assert text.splitlines() == ["  kept out", *(["    no drift"] if model else [])]

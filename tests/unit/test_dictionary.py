@@ -1,4 +1,4 @@
-"""Texts behind hashes."""
+"""Dictionary of the texts behind hashes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def empty() -> Dictionary:
     return Dictionary(lambda keys: [None] * len(keys))
 
 
-def test_a_text_comes_back_and_survives_saving() -> None:
+def test_text_is_found_and_survives_saving() -> None:
     words, value = empty(), (7 << 32) + 5
     words.remember(5, value, "10.0.0.1")
     assert words.texts(value) == "10.0.0.1"
@@ -21,7 +21,7 @@ def test_a_text_comes_back_and_survives_saving() -> None:
     assert again.changes() == []
 
 
-def test_either_place_will_do_and_the_later_comer_wins() -> None:
+def test_text_is_found_in_either_place_and_the_later_one_wins() -> None:
     words, value = empty(), (7 << 32) + 5
     words.remember(7, value, "a")
     assert words.texts(value) == "a"
@@ -30,7 +30,7 @@ def test_either_place_will_do_and_the_later_comer_wins() -> None:
     assert words.texts((7 << 32) + 6) == "b"
 
 
-def test_only_what_changed_is_saved_and_long_texts_are_cut() -> None:
+def test_only_changes_are_saved_and_long_texts_are_truncated() -> None:
     words = empty()
     words.remember(0, SIZE, "x" * 1000)
     assert words.texts(SIZE) == "x" * MAX_CHARACTERS
@@ -42,7 +42,7 @@ def test_only_what_changed_is_saved_and_long_texts_are_cut() -> None:
     assert len(words.changes()) == 1
 
 
-def test_the_fullest_page_stays_below_a_message() -> None:
+def test_full_page_is_smaller_than_a_message() -> None:
     words = empty()
     for place in range(PER_PAGE):
         words.remember(place, 2**64 - SIZE + place, "☃" * MAX_CHARACTERS)

@@ -1,4 +1,4 @@
-"""The documentation: it builds strictly, and the commands, settings and numbers in it are true."""
+"""The documentation builds strictly, and its commands, settings and numbers are correct."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from streamguard.settings.schema import Settings
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 CURRENT = [page for page in PAGES if page.parent.name != "decisions"]
-"""Decision records keep the names of their time."""
+"""Pages without the decision records, which keep the names of their time."""
 FENCED = re.compile(r"^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 TOPIC = Settings().kafka.events_topic
 INLINE = re.compile(r"`(streamguard [^`]+)`")
 
 
-def test_nobody_is_sent_to_the_package_index() -> None:
-    """The name is somebody else's there, and what is installed would run as the service."""
+def test_documentation_does_not_install_from_the_package_index() -> None:
+    """The name belongs to another project there, whose code would run as the service."""
     texts = [*PAGES, ROOT / "README.md", ROOT / "Makefile", ROOT / "Dockerfile"]
     texts += [
         path for package in ("streamguard", "agents", "batch") for path in (ROOT / package).rglob("*.py")
@@ -43,21 +43,23 @@ def test_nobody_is_sent_to_the_package_index() -> None:
         ), path
 
 
-def test_the_house_names_every_module() -> None:
+def test_architecture_page_lists_every_module() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
-    house = set(re.findall(r"[a-z_]+", text[text.index("## The house") : text.index("Where a new part goes")]))
-    rooms = [path for top in ("streamguard", "agents", "batch") for path in (ROOT / top).rglob("*.py")]
+    listed = set(
+        re.findall(r"[a-z_]+", text[text.index("## The house") : text.index("Where a new part goes")])
+    )
+    modules = [path for top in ("streamguard", "agents", "batch") for path in (ROOT / top).rglob("*.py")]
     missing = [
         path
-        for path in rooms
-        if path.stem not in house | {"__init__", "__main__"}
+        for path in modules
+        if path.stem not in listed | {"__init__", "__main__"}
         and not {"cli", "simulate", "testing"} & set(path.parts)
     ]
     assert missing == []
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """Arguments of every `streamguard ...` of a page, in blocks of commands and in the text."""
+    """Arguments of every `streamguard ...` command on a page, in code blocks and in the text."""
     text = page.read_text()
     blocks = [found["text"] for found in FENCED.finditer(text) if found["language"] in ("", "sh")]
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
@@ -78,7 +80,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 
 def parse(arguments: list[str]) -> None:
-    """Follow subcommands and read options as the command line does, without looking at values."""
+    """Resolve subcommands and options like the command line, without checking values."""
     command: click.Command = main
     context = click.Context(command, info_name="streamguard")
     while True:
@@ -91,18 +93,18 @@ def parse(arguments: list[str]) -> None:
 
 
 def build(site: Path, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
-    """As `make docs` does."""
+    """Build the site like `make docs`."""
     arguments = ["build", "--strict", "--config-file", config, "--site-dir", site]
     return subprocess.run([sys.executable, "-m", "mkdocs", *arguments], capture_output=True, text=True)
 
 
-def test_it_builds_strictly(tmp_path: Path) -> None:
+def test_documentation_builds_strictly(tmp_path: Path) -> None:
     done = build(tmp_path)
     assert done.returncode == 0, done.stderr
     assert {page.stem for page in PAGES} <= {path.stem for path in tmp_path.rglob("*.html")}
 
 
-def test_a_link_to_nowhere_fails_the_build(tmp_path: Path) -> None:
+def test_broken_link_fails_the_build(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "index.md"
     page.parent.mkdir()
     config = tmp_path / "mkdocs.yml"
@@ -113,17 +115,17 @@ def test_a_link_to_nowhere_fails_the_build(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
-def test_its_commands_exist(page: Path) -> None:
+def test_documented_commands_exist(page: Path) -> None:
     for arguments in commands(page):
         try:
             parse(arguments)
         except click.BadOptionUsage:
-            pass  # an option named in a sentence, without its value
+            pass  # an option mentioned in a sentence without its value
         except click.UsageError as error:
             pytest.fail(f"{page.name}: streamguard {shlex.join(arguments)}: {error.format_message()}")
 
 
-def test_a_command_that_does_not_exist_is_found() -> None:
+def test_unknown_command_is_detected() -> None:
     for arguments in (["reply", "FILE"], ["replay", "FILE", "--best", "5"], ["models", "forget"]):
         with pytest.raises(click.UsageError):
             parse(arguments)
@@ -141,7 +143,7 @@ def blocks(page: str, language: str) -> list[str]:
     return [found["text"] for found in FENCED.finditer(text) if found["language"] == language]
 
 
-def test_forwarders_configurations_are_valid_and_send_keyed_events() -> None:
+def test_forwarder_configurations_are_valid_and_send_keyed_events() -> None:
     filebeat, fluent_bit = map(yaml.safe_load, blocks("integration", "yaml"))
     (vector,) = map(tomllib.loads, blocks("integration", "toml"))
     kafka = vector["sinks"]["kafka"]
@@ -152,7 +154,7 @@ def test_forwarders_configurations_are_valid_and_send_keyed_events() -> None:
     assert kafka["librdkafka_options"]["partitioner"] == sent["rdkafka.partitioner"] == "murmur2_random"
 
 
-def test_events_of_the_documentation_can_be_scored() -> None:
+def test_example_events_can_be_scored() -> None:
     examples = [text.encode() for text in blocks("integration", "json") + blocks("detection", "json")]
     events, _, refused = parse_events(examples)
     assert len(events) == len(examples) == 3
@@ -160,7 +162,7 @@ def test_events_of_the_documentation_can_be_scored() -> None:
 
 
 @pytest.mark.parametrize("page", [*CURRENT, ROOT / "README.md"], ids=lambda page: page.stem)
-def test_its_settings_exist(page: Path) -> None:
+def test_documented_settings_exist(page: Path) -> None:
     settings = Settings()
     text = FENCED.sub("", page.read_text())
     named = re.findall(rf"`(?:({'|'.join(settings.__struct_fields__)})\.(\w+))(?: = [^`]*)?`", text)
@@ -170,14 +172,14 @@ def test_its_settings_exist(page: Path) -> None:
     assert {name for name in unknown if not (ROOT / f"{name.replace('.', '/')}.py").exists()} == set()
 
 
-def test_the_worked_example_is_what_happens(tmp_path: Path) -> None:
+def test_worked_example_is_reproducible(tmp_path: Path) -> None:
     events = tmp_path / "events.jsonl"
-    made, told = (list(commands(ROOT / "docs" / "detection.md"))[k] for k in range(2))
-    made = [*made[: made.index("--output")], "--events", "56736", "--output", str(events)]
-    told = [str(events) if word == "-" else word for word in told]
+    simulate, score = (list(commands(ROOT / "docs" / "detection.md"))[k] for k in range(2))
+    simulate = [*simulate[: simulate.index("--output")], "--events", "56736", "--output", str(events)]
+    score = [str(events) if word == "-" else word for word in score]
     runner = CliRunner()
-    assert runner.invoke(main, made).exit_code == 0
-    lines = runner.invoke(main, told).output.splitlines()
+    assert runner.invoke(main, simulate).exit_code == 0
+    lines = runner.invoke(main, score).output.splitlines()
     (incident,) = [json.loads(line) for line in lines if "evt-f7e4a2523c-00000dd9f" in line]
     text = (ROOT / "docs" / "detection.md").read_text()
     assert f"evidence {incident['evidence_bits']:.2f} bits, {incident['severity']}" in text
@@ -185,13 +187,13 @@ def test_the_worked_example_is_what_happens(tmp_path: Path) -> None:
         assert re.search(rf"^\| {reason['feature']} \| [\d.]+ \| {reason['bits']:.2f} \|", text, re.MULTILINE)
 
 
-def test_the_rights_in_the_security_guide_are_those_that_the_command_prints() -> None:
-    told = [
+def test_security_guide_lists_the_printed_rights() -> None:
+    expected = [
         f"| {part} | {right.kind} `{right.name}{'*' if right.prefixed else ''}` | {', '.join(right.operations)} |"
         for part, needed in acls_of(Settings()).items()
         for right in needed
     ]
     lines = (ROOT / "docs" / "security.md").read_text().splitlines()
     start = lines.index("| part | resource | operations |") + 2
-    assert lines[start : start + len(told)] == told
-    assert not lines[start + len(told)].startswith("|")
+    assert lines[start : start + len(expected)] == expected
+    assert not lines[start + len(expected)].startswith("|")

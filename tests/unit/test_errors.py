@@ -1,4 +1,4 @@
-"""One base class of errors, one code for a fault in every command; `python -m tests.unit.test_errors` writes the page."""
+"""One base class of errors, one exit code for each fault; `python -m tests.unit.test_errors` writes the page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ START = "| code | name | meaning |"
 
 def reference() -> str:
     """The table of exit codes: the meaning is the text below each member."""
-    (tree,) = [node for node in ast.parse(inspect.getsource(errors)).body if getattr(node, "name", "") == "ExitCode"]
+    (tree,) = [
+        node for node in ast.parse(inspect.getsource(errors)).body if getattr(node, "name", "") == "ExitCode"
+    ]
     assert isinstance(tree, ast.ClassDef)
     meanings = {
         member.targets[0].id: " ".join(str(text.value.value).split())
@@ -36,12 +38,12 @@ def reference() -> str:
     return "\n".join([START, "|---|---|---|", *rows]) + "\n"
 
 
-def test_the_page_is_current() -> None:
+def test_exit_code_page_is_current() -> None:
     page = PAGE.read_text()
     assert page[page.index(START) :] == reference()
 
 
-def test_every_error_of_ours_has_the_base_class() -> None:
+def test_every_error_has_the_base_class() -> None:
     for _, name, _ in pkgutil.walk_packages(streamguard.__path__, "streamguard."):
         if name.endswith("__main__"):
             continue
@@ -51,8 +53,8 @@ def test_every_error_of_ours_has_the_base_class() -> None:
                 assert isinstance(error.exit_code, ExitCode)
 
 
-def verbs() -> list[list[str]]:
-    """Arguments that each verb needs before it reads its settings."""
+def command_lines() -> list[list[str]]:
+    """Arguments that each command needs before it reads its settings."""
     given = {
         "forget": ["ann"],
         "archive": ["--output", "archive"],
@@ -72,7 +74,7 @@ def verbs() -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("arguments", verbs(), ids=lambda arguments: "-".join(arguments[:2]))
+@pytest.mark.parametrize("arguments", command_lines(), ids=lambda arguments: "-".join(arguments[:2]))
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -85,7 +87,7 @@ def verbs() -> list[list[str]]:
     ],
     ids=["unknown", "no-toml", "missing", "renamed", "removed", "contradiction"],
 )
-def test_a_broken_configuration_ends_with_78_in_every_verb(
+def test_broken_configuration_ends_every_command_with_78(
     arguments: list[str], text: str | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -98,7 +100,7 @@ def test_a_broken_configuration_ends_with_78_in_every_verb(
 
 
 @pytest.mark.parametrize("verb", ["replay", "evaluate", "retrain"])
-def test_a_missing_input_ends_with_65_in_every_verb(
+def test_missing_input_ends_every_command_with_65(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Measures of detection: right by another library's account, and blind to labels until the end."""
+"""Evaluation: its measures equal those of scikit-learn, and labels do not influence the scores."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_ranking_agrees_with_scikit_learn(pairs: list[tuple[int, bool]]) -> None
     assert found["recall_at_fpr_0.01"] == pytest.approx(recall[false <= 0.01].max())
 
 
-def test_recall_is_taken_where_no_more_benign_events_pass() -> None:
+def test_recall_stays_within_the_false_positive_rate() -> None:
     score = np.arange(1100.0)
     attack = np.zeros(1100, bool)
     attack[[1099, 1098, 1096, 1080, 3]] = True
@@ -67,7 +67,7 @@ def test_recall_is_taken_where_no_more_benign_events_pass() -> None:
     assert found["precision_at_100"] == 4 / 100
 
 
-def test_precision_at_100_does_not_depend_on_the_order_of_equals() -> None:
+def test_precision_at_100_does_not_depend_on_the_order_of_ties() -> None:
     attack = np.zeros(400, bool)
     attack[:200] = True
     score = np.zeros(400)
@@ -76,10 +76,10 @@ def test_precision_at_100_does_not_depend_on_the_order_of_equals() -> None:
     )
 
 
-# the whole
+# whole evaluations
 
 
-def test_the_result_has_every_measure_and_finds_the_attacks(file: str, rows: list[dict[str, Any]]) -> None:
+def test_result_has_every_measure_and_finds_the_attacks(file: str, rows: list[dict[str, Any]]) -> None:
     result = evaluated(file)
     assert set(result["scores"]) == {"verdict", "statistical", "forest"}
     for measures in result["scores"].values():
@@ -97,7 +97,7 @@ def test_the_result_has_every_measure_and_finds_the_attacks(file: str, rows: lis
     assert result["cpu_seconds"] > 0.0
 
 
-def test_labels_do_not_reach_the_scores(file: str) -> None:
+def test_labels_do_not_influence_the_scores(file: str) -> None:
     def turned(batch: Batch) -> tuple[list[bool], list[str | None]]:
         attack, campaign = ColumnLabels("is_attack", "attack_id")(batch)
         return [not hit for hit in attack], campaign
@@ -110,7 +110,7 @@ def test_labels_do_not_reach_the_scores(file: str) -> None:
 
 
 def test_only_incidents_without_any_attack_count_as_false(tmp_path: Path) -> None:
-    """One that began with an attack before the measured part is none of them."""
+    """An incident that began with an attack before the measured part does not count."""
     rows = logins.rows()
     for row in rows:
         row["is_attack"] = 0
@@ -126,7 +126,7 @@ def test_campaigns_that_begin_before_the_measured_part_are_not_timed(file: str) 
     assert evaluated(file, train_share=0.8)["campaigns"]["total"] == 1
 
 
-def test_too_little_to_train_on_or_no_scikit_learn_leaves_the_forest_out(
+def test_forest_is_omitted_with_too_few_rows_or_without_scikit_learn(
     tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = evaluated(str(logins.write_csv(tmp_path / "a.csv", logins.rows(days=6))))
@@ -137,7 +137,7 @@ def test_too_little_to_train_on_or_no_scikit_learn_leaves_the_forest_out(
     assert "pip install" in evaluated(file)["forest_missing"]
 
 
-def test_nothing_to_measure_is_said(tmp_path: Path, file: str) -> None:
+def test_nothing_to_measure_is_reported(tmp_path: Path, file: str) -> None:
     empty = logins.write_csv(tmp_path / "empty.csv", [])
     with pytest.raises(EvaluationError, match="no event to measure"):
         evaluated(str(empty))
@@ -145,10 +145,10 @@ def test_nothing_to_measure_is_said(tmp_path: Path, file: str) -> None:
         evaluated(file, train_share=1.0)
 
 
-def test_the_forest_is_that_of_a_retrain_whatever_order_partitions_are_read_in(
+def test_forest_does_not_depend_on_the_reading_order_of_partitions(
     rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    """The order of events between partitions, which no topic keeps, does not reach the forest."""
+    """The order of events between partitions, which no topic keeps, does not influence the forest."""
     user = {row["user"] for row in rows}
     other = sorted(
         rows, key=lambda row: (row["timestamp"] // logins.DAY, partition_of(row["user"].encode(), 4))
@@ -170,8 +170,8 @@ def test_the_forest_is_that_of_a_retrain_whatever_order_partitions_are_read_in(
     assert np.array_equal(*found)
 
 
-def test_training_on_mostly_attacks_does_not_invert_the_forest(tmp_path: Path) -> None:
-    """Two of three events of the trained offset_range are guesses: every day somebody is tried a hundred times."""
+def test_training_mostly_on_attacks_does_not_invert_the_forest(tmp_path: Path) -> None:
+    """Over two thirds of the training events are guesses: each day, one user's password is guessed 80 times."""
     rows = logins.rows(days=40)
     for day in range(2, 40):
         begin, user = logins.START + day * logins.DAY + 2 * logins.HOUR, f"user{day % 8}"
@@ -187,7 +187,7 @@ def test_training_on_mostly_attacks_does_not_invert_the_forest(tmp_path: Path) -
 # labels
 
 
-def test_labels_of_a_file_are_those_of_the_columns(
+def test_labels_of_a_file_equal_those_of_columns(
     tmp_path: Path, file: str, rows: list[dict[str, Any]]
 ) -> None:
     labels = FileLabels(logins.write_labels(tmp_path / "labels.jsonl", rows))
@@ -207,7 +207,7 @@ def batch_of(*labels: Any) -> Batch:
     return Batch(1, range(1, len(labels) + 1), values, *parse(values), {"is_attack": list(labels)})
 
 
-def test_labels_are_yes_or_no_in_the_usual_spellings() -> None:
+def test_labels_accept_the_usual_spellings_of_yes_and_no() -> None:
     labels = ColumnLabels("is_attack", None)
     attack, campaigns = labels(batch_of("1", "True", 1, True, "yes", "0", "false", 0, False, None, 1.0))
     assert attack == [True] * 5 + [False] * 5 + [True]
@@ -216,7 +216,7 @@ def test_labels_are_yes_or_no_in_the_usual_spellings() -> None:
         labels(batch_of("1", "maybe"))
 
 
-def test_labels_that_are_no_labels_are_said(tmp_path: Path) -> None:
+def test_invalid_labels_are_reported(tmp_path: Path) -> None:
     with pytest.raises(HistoryError, match="'status' is an event field"):
         ColumnLabels("status", None)
     labels = ColumnLabels("is_attack", None)

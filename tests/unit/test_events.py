@@ -1,4 +1,4 @@
-"""What an event may leave out, and what its timestamp may be."""
+"""Optional fields and valid timestamps of events."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from streamguard.events.event import EARLIEST_MS, LATEST_MS, epoch_ms, parse
 from tests.streams import START, event
 
 
-def test_a_user_or_a_source_is_enough() -> None:
+def test_user_or_source_is_sufficient() -> None:
     events, index, refused = parse([event(START, None, source_ip="10.0.0.1"), event(START, "ann")])
     assert [e.user for e in events] == [None, "ann"]
     assert index == [0, 1]
     assert refused == []
 
 
-def test_unknown_types_and_fields_are_no_fault() -> None:
+def test_unknown_types_and_fields_are_accepted() -> None:
     events, _, refused = parse([event(START, "ann", "coffee_made", strength=[1, {"x": None}])])
     assert refused == []
     assert events[0].event_type == "coffee_made"
 
 
-def test_null_stands_for_absent() -> None:
+def test_null_means_absent() -> None:
     values = dict.fromkeys(
         ("source_ip", "threat_score", "status", "metadata", "auth_details", "network_details", "dns_details")
     )
@@ -48,11 +48,11 @@ def test_null_stands_for_absent() -> None:
         (-(10**400), None),
     ],
 )
-def test_timestamps(stamp: int | float | str, ms: int | None) -> None:
+def test_timestamps_are_converted_to_milliseconds(stamp: int | float | str, ms: int | None) -> None:
     assert epoch_ms(stamp) == ms
 
 
-def test_the_years_that_are_accepted() -> None:
+def test_years_outside_the_accepted_range_are_refused() -> None:
     stamps = (EARLIEST_MS - 1, EARLIEST_MS, LATEST_MS - 1, LATEST_MS)
     _, index, refused = parse([event(stamp) for stamp in stamps])
     assert index == [1, 2]

@@ -1,4 +1,4 @@
-"""The packed forest against scikit-learn and against a walk through its trees in plain Python."""
+"""The packed forest compared with scikit-learn and with a walk through its trees in plain Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streamguard.models.trees import Trees
 
 
 def sample(count: int, features: int = 28, seed: int = 0) -> NDArray[np.float32]:
-    """EventTable as the features are: some counts, some heavy-tailed, some constant."""
+    """Rows with the kinds of columns that features have: counts, heavy tails, constants."""
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(count, features)).astype(np.float32)
     rows[:, ::3] = np.round(rows[:, ::3] * 3)
@@ -27,7 +27,7 @@ def sample(count: int, features: int = 28, seed: int = 0) -> NDArray[np.float32]
 
 
 def walk(forest: Forest, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Scores by the flat trees, node by node."""
+    """Scores from the flat trees, node by node."""
     trees = forest.trees
     sums = np.zeros(len(rows))
     for number, row in enumerate(rows):
@@ -51,7 +51,7 @@ def forest(rows: NDArray[np.float32]) -> Forest:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 7, 8, 63, 64, 65, 128, 1000])
-def test_scores_are_those_of_scikit_learn_to_the_bit(count: int, rows: NDArray[np.float32]) -> None:
+def test_scores_equal_scikit_learn_to_the_bit(count: int, rows: NDArray[np.float32]) -> None:
     from sklearn.ensemble import IsolationForest
 
     model = IsolationForest(n_estimators=300, max_samples=256, random_state=7).fit(rows)
@@ -60,12 +60,12 @@ def test_scores_are_those_of_scikit_learn_to_the_bit(count: int, rows: NDArray[n
     assert np.array_equal(forest.score_samples(fresh[:count]), model.score_samples(fresh)[:count])
 
 
-def test_scores_are_those_of_a_plain_walk(forest: Forest) -> None:
+def test_scores_equal_a_plain_walk(forest: Forest) -> None:
     fresh = sample(70, seed=2)
     assert np.array_equal(forest.score_samples(fresh), walk(forest, fresh))
 
 
-def test_a_row_on_a_threshold_goes_left(forest: Forest) -> None:
+def test_row_on_a_threshold_goes_left(forest: Forest) -> None:
     trees = forest.trees
     inner = np.flatnonzero(trees.left != -1)[:400]
     on_them = np.zeros((len(inner), forest.features), np.float32)
@@ -76,7 +76,7 @@ def test_a_row_on_a_threshold_goes_left(forest: Forest) -> None:
 
 
 @pytest.mark.parametrize("zero", [0.0, -0.0])
-def test_both_zeros_are_one_value(zero: float) -> None:
+def test_positive_and_negative_zero_are_equal(zero: float) -> None:
     trees = Trees(
         features=1,
         normaliser=1.0,
@@ -92,7 +92,7 @@ def test_both_zeros_are_one_value(zero: float) -> None:
 
 
 @pytest.mark.parametrize("count", [3, 100])
-def test_wider_floats_are_rounded_as_scikit_learn_does(count: int, forest: Forest) -> None:
+def test_wider_floats_are_rounded_like_scikit_learn(count: int, forest: Forest) -> None:
     wide = np.random.default_rng(3).normal(size=(count, forest.features))
     assert np.array_equal(forest.score_samples(wide), forest.score_samples(wide.astype(np.float32)))
     assert np.array_equal(forest.score_samples(np.asfortranarray(wide)), forest.score_samples(wide))
@@ -100,9 +100,7 @@ def test_wider_floats_are_rounded_as_scikit_learn_does(count: int, forest: Fores
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("count", [6, 200])
-def test_a_value_that_is_not_finite_is_refused_by_row_and_column(
-    value: float, count: int, forest: Forest
-) -> None:
+def test_non_finite_value_is_refused_with_row_and_column(value: float, count: int, forest: Forest) -> None:
     bad = sample(count)
     bad[5, 3] = value
     for call in (forest.score_samples, forest.bits, train):
@@ -110,12 +108,12 @@ def test_a_value_that_is_not_finite_is_refused_by_row_and_column(
             call(bad)
 
 
-def test_another_width_is_refused(forest: Forest) -> None:
+def test_wrong_number_of_columns_is_refused(forest: Forest) -> None:
     with pytest.raises(ValueError, match=r"\(n, 28\) expected, got \(5, 27\)"):
         forest.score_samples(np.zeros((5, 27), np.float32))
 
 
-def test_one_row_alone_is_refused_if_it_is_no_matrix(forest: Forest) -> None:
+def test_single_row_without_a_matrix_is_refused(forest: Forest) -> None:
     with pytest.raises(ValueError, match=r"got \(28,\)"):
         forest.score_samples(np.zeros(28, np.float32))
 
@@ -133,7 +131,7 @@ def test_training_twice_gives_the_same_forest(rows: NDArray[np.float32], forest:
     [sample(2), sample(3, features=1), np.ones((300, 4), np.float32), np.eye(40, dtype=np.float32)],
     ids=["two rows", "one feature", "all the same", "one of each"],
 )
-def test_small_and_degenerate_training_sets(rows: NDArray[np.float32]) -> None:
+def test_small_and_degenerate_training_sets_agree_with_scikit_learn(rows: NDArray[np.float32]) -> None:
     from sklearn.ensemble import IsolationForest
 
     forest = train(rows, trees=20, background=0)
@@ -152,12 +150,12 @@ def test_small_and_degenerate_training_sets(rows: NDArray[np.float32]) -> None:
         (lambda: train(sample(9), background=1.5), "background must be from 0 to 1"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(call: object, message: str) -> None:
+def test_invalid_training_input_is_refused(call: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()  # type: ignore[operator]
 
 
-def test_a_deeper_forest_is_refused_by_name(rows: NDArray[np.float32]) -> None:
+def test_too_deep_forest_is_refused(rows: NDArray[np.float32]) -> None:
     from sklearn.ensemble import IsolationForest
 
     model = IsolationForest(n_estimators=5, max_samples=1000, random_state=0).fit(rows)
@@ -165,7 +163,7 @@ def test_a_deeper_forest_is_refused_by_name(rows: NDArray[np.float32]) -> None:
         Packed(flatten(model))
 
 
-def test_the_background_shows_what_is_far_out_where_nearly_all_rows_are_alike() -> None:
+def test_background_exposes_outliers_among_nearly_identical_rows() -> None:
     rng = np.random.default_rng(0)
     normal = rng.normal(size=(4000, 6)).astype(np.float32)
     normal[:, 3:] = np.where(rng.random((4000, 3)) < 0.002, 20.0, 0.0)
@@ -174,26 +172,26 @@ def test_the_background_shows_what_is_far_out_where_nearly_all_rows_are_alike() 
     assert train(normal).bits(far) > train(normal, background=0).bits(far) + 5
 
 
-def test_constant_columns_stay_so_under_a_background() -> None:
+def test_constant_columns_stay_unused_with_a_background() -> None:
     forest = train(np.c_[sample(300, features=2), np.full(300, 7)].astype(np.float32))
     assert 2 not in forest.trees.feature
 
 
-def test_bits_are_counted_by_the_calibration_rows(rows: NDArray[np.float32], forest: Forest) -> None:
+def test_bits_are_measured_on_the_calibration_rows(rows: NDArray[np.float32], forest: Forest) -> None:
     worst = rows[np.argsort(forest.score_samples(rows))[:700]]
     other = train(rows, trees=50, calibration=worst)
     assert np.array_equal(other.score_samples(rows), forest.score_samples(rows))
     assert np.mean(other.bits(worst) >= 3) == pytest.approx(1 / 8, rel=0.1)
 
 
-def test_bits_follow_the_shares_of_the_training_rows(rows: NDArray[np.float32], forest: Forest) -> None:
+def test_bits_match_the_shares_of_the_training_rows(rows: NDArray[np.float32], forest: Forest) -> None:
     bits = forest.bits(rows)
     for level in (2, 3, 4, 5):
         assert np.mean(bits >= level) == pytest.approx(2.0**-level, rel=0.1)
     assert np.mean(bits == 0) == pytest.approx(0.5, abs=0.01)
 
 
-def test_bits_are_open_ended() -> None:
+def test_bits_have_no_upper_limit() -> None:
     normal = np.random.default_rng(0).normal(size=(4000, 5)).astype(np.float32)
     forest = train(normal)
     far = forest.bits(np.full((1, 5), 50, np.float32))
@@ -203,7 +201,7 @@ def test_bits_are_open_ended() -> None:
     assert np.diff(beyond) == pytest.approx(tail.slope * 0.1)
 
 
-def test_a_few_attacks_among_the_training_rows_do_not_flatten_the_tail() -> None:
+def test_few_attacks_in_the_training_rows_do_not_flatten_the_tail() -> None:
     quiet = np.random.default_rng(0).normal(0.4, 0.02, 20_000)
     attacks = np.full(10, 0.8)
     clean, dirty = (
@@ -213,7 +211,7 @@ def test_a_few_attacks_among_the_training_rows_do_not_flatten_the_tail() -> None
     assert dirty == pytest.approx(clean, rel=0.25)
 
 
-def test_an_anomaly_that_many_share_gets_the_bits_of_all_that_reach_it() -> None:
+def test_tied_anomalies_get_the_bits_of_their_joint_share() -> None:
     tail = measure(np.repeat([0.4, 0.5, 0.6], [600, 300, 100]))
     assert tail.bits(np.array([0.4, 0.5, 0.6])) == pytest.approx([0, 2, np.log2(10)], abs=0.5)
 
@@ -232,7 +230,7 @@ def test_an_anomaly_that_many_share_gets_the_bits_of_all_that_reach_it() -> None
         ([0.1, 0.2], [0.0, 2.0], 0.0, "slope"),
     ],
 )
-def test_a_tail_that_is_none_is_refused(
+def test_invalid_tail_is_refused(
     anomaly: list[float], level: list[float], slope: float, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -258,7 +256,7 @@ def first_inner(trees: Trees) -> int:
         ("path", np.nan, "path length"),
     ],
 )
-def test_trees_that_are_none_are_refused_by_node(
+def test_malformed_trees_are_refused_with_the_node(
     name: str, value: float, message: str, forest: Forest
 ) -> None:
     node = first_inner(forest.trees)
@@ -268,7 +266,7 @@ def test_trees_that_are_none_are_refused_by_node(
         Packed(dataclasses.replace(forest.trees, **{name: wrong}))
 
 
-def test_two_parents_are_refused(forest: Forest) -> None:
+def test_node_with_two_parents_is_refused(forest: Forest) -> None:
     node = first_inner(forest.trees)
     left = forest.trees.left.copy()
     left[node] = forest.trees.right[node]
@@ -282,7 +280,7 @@ def test_roots_out_of_order_are_refused(roots: list[int], forest: Forest) -> Non
         Packed(dataclasses.replace(forest.trees, roots=np.array(roots, np.int32)))
 
 
-def test_the_scoring_side_does_not_import_scikit_learn() -> None:
+def test_scoring_does_not_import_scikit_learn() -> None:
     program = (
         "import sys, streamguard.models.forest, streamguard.models.artifact, streamguard.models.registry;"
         "sys.exit(any(name.split('.')[0] in ('sklearn', 'pandas', 'pyarrow') for name in sys.modules))"

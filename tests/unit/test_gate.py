@@ -1,4 +1,4 @@
-"""The gate lets an equal through, and names reason and numbers when it refuses."""
+"""The gate accepts an equal model, and reports reasons and figures if it refuses one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streamguard.settings.schema import Gate
 
 
 def events(n: int = 3000, seed: int = 0) -> NDArray[np.float32]:
-    """EventTable in which every feature varies a little."""
+    """Feature rows in which every feature varies a little."""
     rng = np.random.default_rng(seed)
     return rng.gamma(2.0, 0.4, (n, len(NAMES))).astype(np.float32)
 
@@ -70,7 +70,7 @@ def refused(judgement: Judgement) -> dict[str, str]:
     return {check.name: check.says for check in judgement.checks if not check.passed}
 
 
-def test_an_equal_passes_every_check(champion: Forest) -> None:
+def test_equal_model_passes_every_check(champion: Forest) -> None:
     rows = events(seed=7)
     judgement = judged(train(rows, trees=100), champion, rows)
     assert judgement.passed, judgement.says
@@ -80,13 +80,13 @@ def test_an_equal_passes_every_check(champion: Forest) -> None:
     assert judgement.says == f"passed all {len(judgement.checks)} checks"
 
 
-def test_the_first_of_all_is_not_compared(champion: Forest) -> None:
+def test_first_model_is_not_compared(champion: Forest) -> None:
     judgement = judged(champion, None)
     assert judgement.passed
     assert not {"drift", "overlap", "alerts"} & {check.name for check in judgement.checks}
 
 
-def test_an_inverted_forest_is_refused_with_the_attacks_that_it_does_not_see(champion: Forest) -> None:
+def test_inverted_forest_is_refused_with_the_attacks_it_misses(champion: Forest) -> None:
     rows = np.concatenate([attacks(3000), events(100)])
     inverted = train(rows, trees=100)
     for before in (champion, None):
@@ -96,7 +96,7 @@ def test_an_inverted_forest_is_refused_with_the_attacks_that_it_does_not_see(cha
     assert "overlap" in refused(judged(inverted, champion, rows))
 
 
-def test_an_attack_heavy_history_is_refused(champion: Forest) -> None:
+def test_history_with_many_attacks_is_refused(champion: Forest) -> None:
     reasons = refused(judged(champion, None, hot=1.5))
     assert reasons["trimmed"] == ("60.0% of the events look like attacks (limit 50.0%)")
 
@@ -105,7 +105,7 @@ def test_too_few_rows_are_refused(champion: Forest) -> None:
     assert refused(judged(champion, None, QUIET[:255]))["rows"] == "255 training rows (minimum 256)"
 
 
-def test_drift_names_the_feature_that_moved_most_and_lets_time_go_by(champion: Forest) -> None:
+def test_drift_reports_the_most_changed_feature_and_ignores_time(champion: Forest) -> None:
     rows = events(seed=8)
     rows[:, NAMES.index("burst")] += 5
     assert refused(judged(champion, champion, rows))["drift"].startswith(
@@ -116,7 +116,7 @@ def test_drift_names_the_feature_that_moved_most_and_lets_time_go_by(champion: F
     assert "drift" not in refused(judged(champion, champion, rows))
 
 
-def test_a_young_champion_is_outgrown_and_does_not_stay_for_ever(champion: Forest) -> None:
+def test_champion_trained_on_few_rows_can_be_replaced_despite_drift(champion: Forest) -> None:
     rows = events(seed=8)
     rows[:, NAMES.index("burst")] += 5
 
@@ -127,19 +127,19 @@ def test_a_young_champion_is_outgrown_and_does_not_stay_for_ever(champion: Fores
     assert "drift" in refused(judged(champion, champion, rows, rows_before=len(rows) // 2))
 
 
-def test_a_challenger_that_alerts_more_is_refused(champion: Forest) -> None:
+def test_challenger_with_more_alerts_is_refused(champion: Forest) -> None:
     louder = Forest(
         champion.trees,
         type(champion.tail)(champion.tail.anomaly, champion.tail.level * 40, champion.tail.slope * 40),
         champion.golden_rows,
         champion.golden_scores,
     )
-    says = refused(judged(louder, champion))["alerts"]
-    assert "of 2,200 events would be alerted with the challenger, 200 with the champion" in says
+    message = refused(judged(louder, champion))["alerts"]
+    assert "of 2,200 events would be alerted with the challenger, 200 with the champion" in message
     assert refused(judged(champion, louder)) == {}
 
 
-def test_attacks_that_change_what_never_varied_are_not_asked_for() -> None:
+def test_injected_attacks_on_constant_features_are_skipped() -> None:
     rows = events()
     for name in ("volume_z", "resource_bits", "host_bits", "threat_z", "agent_bits", "location_bits"):
         rows[:, NAMES.index(name)] = 0
@@ -148,13 +148,13 @@ def test_attacks_that_change_what_never_varied_are_not_asked_for() -> None:
     assert {"injected_takeover", "injected_brute_force", "injected_spray"} <= named
 
 
-def test_a_judgement_is_json_and_the_same_each_time(champion: Forest) -> None:
+def test_judgement_is_reproducible_json(champion: Forest) -> None:
     first, second = (msgspec.json.encode(judged(champion, champion)) for _ in range(2))
     assert first == second
     assert msgspec.json.decode(first, type=Judgement) == judged(champion, champion)
 
 
-def test_no_events_at_all() -> None:
+def test_empty_history_is_refused() -> None:
     nothing = Sample(np.zeros((0, len(NAMES)), np.float32), np.zeros(0), np.zeros(0, bool))
     forest = train(QUIET[:300], trees=10)
     judgement = judge(
@@ -182,34 +182,34 @@ def test_no_events_at_all() -> None:
         1,
     ],
 )
-def test_what_is_no_distribution_counts_as_none(kept: object) -> None:
+def test_invalid_distribution_is_ignored(kept: object) -> None:
     assert distribution_in({"distribution": kept}) is None
 
 
-def test_a_distribution_is_read_back_as_written() -> None:
+def test_distribution_is_read_back_as_written() -> None:
     kept = msgspec.json.decode(msgspec.json.encode({"distribution": distribution(QUIET)}))
     assert distribution_in(kept) == distribution(QUIET)
     assert distribution_in({}) is None
 
 
-def test_a_champion_that_could_not_be_read_is_named_whatever_the_verdict() -> None:
+def test_unreadable_champion_is_reported_with_every_verdict() -> None:
     for passed in (True, False):
         check = Check("rows", 1.0, 2.0, passed, "one row")
-        says = Judgement(passed, [check], "0123456789ab", "it could not be read: damaged").says
-        assert says.startswith("passed all 1 checks; " if passed else "one row; ")
-        assert says.endswith("not compared with the champion 0123456789ab: it could not be read: damaged")
+        message = Judgement(passed, [check], "0123456789ab", "it could not be read: damaged").says
+        assert message.startswith("passed all 1 checks; " if passed else "one row; ")
+        assert message.endswith("not compared with the champion 0123456789ab: it could not be read: damaged")
 
 
 # drift
 
 
-def test_drift_is_none_for_the_same_and_little_for_the_alike() -> None:
+def test_drift_is_zero_for_equal_and_small_for_similar_rows() -> None:
     first, second = distribution(events(seed=1)), distribution(events(seed=2))
     assert set(drift(first, first).values()) == {0.0}
     assert max(drift(first, second).values()) < 0.1
 
 
-def test_drift_sees_what_was_constant() -> None:
+def test_drift_detects_changes_of_a_constant_feature() -> None:
     rows = events()
     rows[:, 0] = 0
     moved = rows.copy()
@@ -218,6 +218,6 @@ def test_drift_sees_what_was_constant() -> None:
     assert drift(distribution(rows), distribution(rows))[NAMES[0]] == 0
 
 
-def test_drift_is_of_the_features_that_both_have() -> None:
+def test_drift_covers_only_common_features() -> None:
     known = distribution(QUIET)
     assert drift({"burst": known["burst"], "gone": [0.0]}, known).keys() == {"burst"}

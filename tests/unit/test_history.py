@@ -1,4 +1,4 @@
-"""Files of events: formats, column maps, what is refused and how it is named."""
+"""Files of events: formats, column maps, and errors for invalid input."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LINE = b'{"timestamp": 1700000000000, "user": "ann", "event_type": "login"}\n'
 # JSON lines
 
 
-def test_a_json_line_is_the_record_of_a_topic(write: Write) -> None:
+def test_json_line_equals_the_record_of_a_topic(write: Write) -> None:
     batch = only(write("a.jsonl", b"\xef\xbb\xbf" + LINE + b"\n  \r\n" + LINE.replace(b"\n", b"\r\n")))
     assert batch.values == [LINE.strip(), LINE.strip()]
     assert batch.lines == [1, 4]
@@ -64,19 +64,19 @@ def test_refused_lines_keep_their_place_and_reason(write: Write) -> None:
     ]
 
 
-def test_an_endless_line_is_refused_without_being_read_whole(write: Write) -> None:
+def test_overlong_line_is_refused_without_reading_it_whole(write: Write) -> None:
     batch = only(write("a.jsonl", b'"' + b"x" * (5 * MAX_EVENT_BYTES) + b'"\n' + LINE))
     assert refusals(batch) == [("row 1", "too_large")]
     assert batch.index == [1]
     assert max(len(value or b"") for value in batch.values) <= MAX_EVENT_BYTES + 2
 
 
-def test_batches_are_bounded_and_numbered_on(write: Write) -> None:
+def test_batches_are_limited_and_numbered_consecutively(write: Write) -> None:
     path = write("a.jsonl", LINE * 5)
     assert [(batch.first, len(batch.values)) for batch in read(path, rows=2)] == [(1, 2), (3, 2), (5, 1)]
 
 
-def test_standard_input_is_json_lines_unless_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_json_lines_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     def given(content: bytes) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
@@ -86,7 +86,7 @@ def test_standard_input_is_json_lines_unless_said_otherwise(monkeypatch: pytest.
     assert len(events("-", format="csv")) == 1
 
 
-def test_fields_beside_the_events_are_handed_over(write: Write) -> None:
+def test_extra_fields_are_returned_beside_the_events(write: Write) -> None:
     batch = only(write("a.jsonl", b'{"is_attack": 1}\n3\n{\n' + LINE), extra=["is_attack"])
     assert batch.extra == {"is_attack": [1, None, None, None]}
 
@@ -94,7 +94,7 @@ def test_fields_beside_the_events_are_handed_over(write: Write) -> None:
 # CSV
 
 
-def test_columns_of_a_fields_name_need_no_map_and_others_are_ignored(write: Write) -> None:
+def test_columns_named_like_fields_need_no_map_and_others_are_ignored(write: Write) -> None:
     path = write(
         "a.csv",
         "timestamp,user,event_type,status,hostname,network_details.bytes_sent,bytes_received,is_encrypted,junk\n"
@@ -112,7 +112,7 @@ def test_columns_of_a_fields_name_need_no_map_and_others_are_ignored(write: Writ
     assert b"junk" not in (only(path).values[0] or b"")
 
 
-def test_a_column_map_names_fields_dotted_or_bare(write: Write) -> None:
+def test_column_map_accepts_dotted_and_bare_fields(write: Write) -> None:
     path = write("a.csv", "when,account,kind,host,user\n1700000000,ann,login,srv,other\n")
     mapped = {"timestamp": "when", "user": "account", "event_type": "kind", "hostname": "host"}
     (event,) = events(path, columns=mapped)
@@ -120,13 +120,13 @@ def test_a_column_map_names_fields_dotted_or_bare(write: Write) -> None:
     assert event.metadata is not None and event.metadata.hostname == "srv"
 
 
-def test_a_reason_for_failure_stands_at_the_event_itself(write: Write) -> None:
+def test_failure_reason_belongs_to_the_event_itself(write: Write) -> None:
     path = write("a.csv", "timestamp,user,event_type,failure_reason\n1700000000,ann,login,expired\n")
     (event,) = events(path)
     assert (event.failure_reason, event.auth_details) == ("expired", None)
 
 
-def test_quotes_commas_and_line_ends_within_cells(write: Write) -> None:
+def test_quotes_commas_and_line_ends_within_cells_are_read(write: Write) -> None:
     path = write(
         "a.csv",
         "\ufefftimestamp,user,event_type,command_line\r\n"
@@ -140,7 +140,7 @@ def test_quotes_commas_and_line_ends_within_cells(write: Write) -> None:
     assert refusals(batch) == [("row 2 (line 5)", "missing_field")]
 
 
-def test_a_quote_that_is_never_closed_is_named_and_nothing_goes_missing(write: Write) -> None:
+def test_unclosed_quote_is_reported_and_no_row_is_lost(write: Write) -> None:
     rows = [f"1700000000,user{k},login" for k in range(20)]
     rows[5] = '1700000000,"user5,login'
     path = write("a.csv", "timestamp,user,event_type\n" + "\n".join(rows) + "\n")
@@ -148,7 +148,7 @@ def test_a_quote_that_is_never_closed_is_named_and_nothing_goes_missing(write: W
         events(path)
 
 
-def test_a_user_may_be_missing_where_a_source_is_there(write: Write) -> None:
+def test_user_may_be_missing_if_a_source_is_given(write: Write) -> None:
     path = write(
         "a.csv", "timestamp,user,source_ip,event_type\n1700000000,,10.0.0.1,login\n1700000000,,,login\n"
     )
@@ -179,7 +179,7 @@ def test_bad_rows_are_refused_one_by_one(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "options", "says"),
+    ("name", "content", "options", "message"),
     [
         ("a.csv", "", {}, "is empty"),
         ("a.csv", "user,event_type\n", {}, "--map timestamp=COLUMN; the columns are user, event_type"),
@@ -194,14 +194,14 @@ def test_bad_rows_are_refused_one_by_one(write: Write) -> None:
         ("a.parquet", "PAR1", {}, "cannot be read as Parquet"),
     ],
 )
-def test_what_cannot_be_read_is_said_in_a_sentence(
-    write: Write, name: str, content: str, options: dict[str, Any], says: str
+def test_unreadable_input_is_reported_with_one_message(
+    write: Write, name: str, content: str, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(HistoryError, match=says):
+    with pytest.raises(HistoryError, match=message):
         list(read(write(name, content), **options))
 
 
-def test_missing_files_and_parquet_from_standard_input(tmp_path: Path) -> None:
+def test_missing_files_and_parquet_from_standard_input_are_refused(tmp_path: Path) -> None:
     with pytest.raises(HistoryError, match=r"cannot read .*gone\.csv: No such file"):
         list(read(str(tmp_path / "gone.csv")))
     with pytest.raises(HistoryError, match="cannot read"):
@@ -226,7 +226,7 @@ def write_parquet(path: Path, **columns: Any) -> str:
     return str(path)
 
 
-def test_parquet_with_groups_as_structs(tmp_path: Path) -> None:
+def test_parquet_structs_are_read_as_groups(tmp_path: Path) -> None:
     path = write_parquet(
         tmp_path / "a.parquet",
         timestamp=[1_700_000_000_000, 1_700_000_000_000],
@@ -244,7 +244,7 @@ def test_parquet_with_groups_as_structs(tmp_path: Path) -> None:
     assert b"is_attack" not in (batch.values[0] or b"")
 
 
-def test_parquet_times_of_every_kind_are_the_same_moment(tmp_path: Path) -> None:
+def test_parquet_times_of_every_type_are_the_same_moment(tmp_path: Path) -> None:
     import pyarrow as arrow
 
     moment = datetime(2023, 11, 14, 22, 13, 20, 123_000, UTC)
@@ -264,7 +264,7 @@ def test_parquet_times_of_every_kind_are_the_same_moment(tmp_path: Path) -> None
         assert [event.timestamp for event in events(path)] == [1_700_000_000_123]
 
 
-def test_parquet_with_a_map_numbers_as_names_and_bytes_as_text(tmp_path: Path) -> None:
+def test_parquet_with_map_numeric_names_and_binary_text_is_read(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", t=[1_700_000_000], uid=[1001], event_type=[b"login"])
     (event,) = events(path, columns={"timestamp": "t", "user": "uid"})
     assert (event.user, event.event_type) == ("1001", "login")

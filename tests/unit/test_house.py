@@ -1,4 +1,4 @@
-"""The house: no cycle between modules, one import name, a contract for every package."""
+"""Structure of the package: no import cycles, one import name, a contract for every subpackage."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
-    """Every import of the package, those for annotations included."""
+    """Every import of the package, including those for annotations."""
     return grimp.build_graph("streamguard", cache_dir=None)
 
 
-def test_no_cycle_between_modules(graph: grimp.ImportGraph) -> None:
+def test_modules_have_no_import_cycle(graph: grimp.ImportGraph) -> None:
     waiting = {name: set(graph.find_modules_directly_imported_by(name)) for name in graph.modules}
     while free := [name for name, imported in waiting.items() if not imported & waiting.keys()]:
         for name in free:
@@ -25,16 +25,16 @@ def test_no_cycle_between_modules(graph: grimp.ImportGraph) -> None:
     assert sorted(waiting) == []
 
 
-def test_a_cycle_would_be_found(graph: grimp.ImportGraph) -> None:
+def test_import_cycle_is_detected(graph: grimp.ImportGraph) -> None:
     import copy
 
     with_cycle = copy.deepcopy(graph)
     with_cycle.add_import(importer="streamguard.errors", imported="streamguard.cli.main")
     with pytest.raises(AssertionError):
-        test_no_cycle_between_modules(with_cycle)
+        test_modules_have_no_import_cycle(with_cycle)
 
 
-def test_both_layers_are_part_of_the_one_package(graph: grimp.ImportGraph) -> None:
+def test_both_layers_are_part_of_the_package(graph: grimp.ImportGraph) -> None:
     for layer in ("agents", "batch"):
         link = ROOT / "streamguard" / layer
         assert link.is_symlink() and link.resolve() == ROOT / layer
@@ -42,7 +42,7 @@ def test_both_layers_are_part_of_the_one_package(graph: grimp.ImportGraph) -> No
         assert len(graph.find_descendants(f"streamguard.{layer}")) == len(modules) - 1
 
 
-def test_every_package_is_in_a_contract_of_layers_and_no_import_is_excused() -> None:
+def test_every_package_has_a_layer_contract_without_exceptions() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     assert not any("ignore_imports" in contract for contract in contracts)
     layered = {

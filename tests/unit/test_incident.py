@@ -1,4 +1,4 @@
-"""The incident as a contract: `python -m tests.unit.test_incident` writes its JSON Schema and its reference page."""
+"""The incident contract; `python -m tests.unit.test_incident` writes its JSON Schema and its reference page."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def test_every_field_is_described() -> None:
     assert set(schema["required"]) == set(Incident.__struct_fields__)
 
 
-def test_an_incident_cannot_be_changed() -> None:
+def test_incident_is_immutable() -> None:
     with pytest.raises(AttributeError):
         incident("ann", 1).risk = 0.0  # type: ignore[misc]
 
 
-def test_a_reader_gets_what_was_published_and_ignores_later_fields() -> None:
+def test_reader_gets_the_published_incident_and_ignores_later_fields() -> None:
     one = incident("ann", 7)
     assert decode(encode(one)) == one
     later = {**msgspec.to_builtins(one), "schema_version": SCHEMA_VERSION, "of_a_later_version": [1]}
@@ -89,7 +89,7 @@ def test_a_reader_gets_what_was_published_and_ignores_later_fields() -> None:
         ("first_seen", "today"),
     ],
 )
-def test_a_value_outside_the_contract_is_refused(field: str, value: object) -> None:
+def test_value_outside_the_contract_is_refused(field: str, value: object) -> None:
     body = {**msgspec.to_builtins(incident("ann", 7)), field: value}
     with pytest.raises(jsonschema.ValidationError):
         published(msgspec.json.encode(body))
@@ -97,7 +97,7 @@ def test_a_value_outside_the_contract_is_refused(field: str, value: object) -> N
         decode(msgspec.json.encode(body))
 
 
-def test_the_worst_is_first_though_risk_ends_at_100() -> None:
+def test_worst_incident_is_first_although_risk_ends_at_100() -> None:
     high = msgspec.structs.replace(
         incident("ann", 1), risk=100.0, severity="high", evidence_bits=18.0, count=90
     )

@@ -1,4 +1,4 @@
-"""What a single event's text gives away."""
+"""Indicators of an attack in the texts of a single event."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from streamguard.events import indicators as flag
         ("", "", 0),
     ],
 )
-def test_commands(name: str, command: str, expected: int) -> None:
+def test_commands_set_flags(name: str, command: str, expected: int) -> None:
     assert flag.of_process(name, command) == expected
     assert flag.of_process(name.upper(), command.upper()) == expected
 
@@ -53,12 +53,12 @@ def test_commands(name: str, command: str, expected: int) -> None:
         ("." * 300, True, 0),
     ],
 )
-def test_queries(query: str, failed: bool, expected: int) -> None:
+def test_queries_set_flags(query: str, failed: bool, expected: int) -> None:
     assert flag.of_query(query, failed) == expected
 
 
 def test_only_the_beginning_of_a_text_is_read() -> None:
-    """The expressions take time with the square of it: a megabyte of a name once held a worker for minutes."""
+    """The regular expressions take quadratic time: a name of one megabyte once blocked a worker for minutes."""
     assert flag.of_process("x" * 200 + " mimikatz", "a") == flag.CREDENTIAL_DUMP
     assert flag.of_process("x" * 300 + " mimikatz", "a") == 0
     assert flag.of_process("powershell " * 90_000, "powershell " * 90_000) == 0
@@ -66,12 +66,12 @@ def test_only_the_beginning_of_a_text_is_read() -> None:
 
 
 @given(st.text(max_size=300), st.text(max_size=300), st.booleans())
-def test_any_text_has_flags(a: str, b: str, failed: bool) -> None:
+def test_any_text_gives_valid_flags(a: str, b: str, failed: bool) -> None:
     assert flag.of_process(a, b) & ~(flag.ENCODED_COMMAND | flag.CREDENTIAL_DUMP) == 0
     assert flag.of_query(a, failed) in (0, flag.TUNNEL_QUERY, flag.GENERATED_NAME)
 
 
-def test_entropy() -> None:
+def test_entropy_is_measured_in_bits() -> None:
     assert flag.entropy("aaaa") == 0.0
     assert flag.entropy("abcd") == 2.0
     assert flag.entropy("") == 0.0

@@ -1,4 +1,4 @@
-"""The manifests in deploy/kubernetes fit the Kubernetes API and StreamGuard, as they stand and in overlays."""
+"""The manifests in deploy/kubernetes fit the Kubernetes API and StreamGuard, alone and in overlays."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tests.composed import ROOT, environment
 
 HERE = ROOT / "deploy" / "kubernetes"
 VERSION = "1.34"
-"""Of Kubernetes, whose schemas are asked; strictly: unknown fields are refused."""
+"""Kubernetes version of the schemas. Validation is strict: unknown fields are refused."""
 OPERATORS = {"PodMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication"}
-"""Resources of the Prometheus operator and of KEDA, whose schemas Kubernetes does not have."""
+"""Resources of the Prometheus operator and of KEDA, for which Kubernetes has no schemas."""
 
 Resource = dict[str, Any]
 
@@ -30,7 +30,7 @@ def documents(path: Path) -> list[Resource]:
 
 
 def built(directory: Path, before: list[Resource] | None = None) -> list[Resource]:
-    """What `kubectl kustomize` makes of a directory: resources, components, patches, images, namespace, no more."""
+    """Resources of a directory as `kubectl kustomize` builds them; refuses features that are not used here."""
     (asked,) = documents(directory / "kustomization.yaml")
     known = {"apiVersion", "kind", "resources", "components", "patches", "images", "namespace"}
     assert asked.keys() <= known
@@ -44,7 +44,7 @@ def built(directory: Path, before: list[Resource] | None = None) -> list[Resourc
         chosen = [
             r for r in resources if (r["kind"], r["metadata"]["name"]) == tuple(patch["target"].values())
         ]
-        assert len(chosen) == 1, f"{directory.name}: {patch['target']} is not there"
+        assert len(chosen) == 1, f"{directory.name}: {patch['target']} does not exist"
         for change in yaml.safe_load(patch["patch"]):
             apply(chosen[0], **change)
     for image in asked.get("images", []):
@@ -61,7 +61,7 @@ def built(directory: Path, before: list[Resource] | None = None) -> list[Resourc
 
 
 def apply(resource: Any, op: str, path: str, value: Any = None) -> None:
-    """One operation of a JSON patch; what is replaced or removed has to be there."""
+    """Apply one operation of a JSON patch; a replaced or removed value must exist."""
     *way, last = [part.replace("~1", "/") for part in path.split("/")[1:]]
     for part in way:
         resource = resource[int(part)] if isinstance(resource, list) else resource[part]
@@ -77,7 +77,7 @@ def apply(resource: Any, op: str, path: str, value: Any = None) -> None:
 
 
 def pod(resource: Resource) -> Resource | None:
-    """The pod's spec of what runs pods."""
+    """Pod spec of a resource that runs pods."""
     spec = resource.get("spec", {})
     template = spec.get("jobTemplate", {}).get("spec", spec).get("template", {})
     found: Resource | None = template.get("spec")
@@ -104,7 +104,7 @@ def only(made: list[Resource], kind: str, name: str = "streamguard-worker") -> R
 
 
 def executor(made: list[Resource]) -> Iterator[Resource]:
-    """The template of Spark's executors, if there is one."""
+    """Pod template of Spark's executors, if there is one."""
     for resource in made:
         if resource["kind"] == "ConfigMap" and "executor.yaml" in resource["data"]:
             template = yaml.safe_load(resource["data"]["executor.yaml"])
@@ -121,7 +121,7 @@ def test_every_file_is_part_of_a_kustomization() -> None:
 
 
 @each_set
-def test_it_fits_the_api(made: list[Resource]) -> None:
+def test_resources_fit_the_api(made: list[Resource]) -> None:
     for resource in made:
         if resource["kind"] not in OPERATORS:
             kubernetes_validate.validate(resource, VERSION, strict=True)
@@ -130,7 +130,7 @@ def test_it_fits_the_api(made: list[Resource]) -> None:
 
 
 @each_set
-def test_every_pod_is_restricted_limited_and_without_a_token_it_does_not_need(made: list[Resource]) -> None:
+def test_every_pod_is_restricted_limited_and_has_no_needless_token(made: list[Resource]) -> None:
     running = [r for r in made if pod(r)] + list(executor(made))
     assert len(running) >= 3
     for resource in running:
@@ -145,7 +145,7 @@ def test_every_pod_is_restricted_limited_and_without_a_token_it_does_not_need(ma
             inside = container["securityContext"]
             assert inside["readOnlyRootFilesystem"] and not inside["allowPrivilegeEscalation"]
             assert inside["capabilities"] == {"drop": ["ALL"]}
-            if resource["kind"] != "Pod":  # Spark sets an executor's
+            if resource["kind"] != "Pod":  # Spark sets those of an executor
                 assert container["resources"]["limits"]["memory"] and container["resources"]["requests"]
                 assert re.fullmatch(r"\S+:v?\d+\.\d+\.\d+", container["image"])
             mounted = {mount["name"] for mount in container["volumeMounts"]}
@@ -154,7 +154,7 @@ def test_every_pod_is_restricted_limited_and_without_a_token_it_does_not_need(ma
 
 
 @each_set
-def test_what_is_referred_to_is_there_or_may_be_absent(made: list[Resource]) -> None:
+def test_referenced_resources_exist_or_are_optional(made: list[Resource]) -> None:
     have = {(r["kind"], r["metadata"]["name"]) for r in made}
     for resource in made:
         spec = pod(resource) or {"containers": []}
@@ -177,7 +177,7 @@ def test_what_is_referred_to_is_there_or_may_be_absent(made: list[Resource]) -> 
 
 
 @each_set
-def test_settings_are_settings_and_places_are_mounted(made: list[Resource]) -> None:
+def test_settings_are_valid_and_their_directories_are_mounted(made: list[Resource]) -> None:
     common = only(made, "ConfigMap", "streamguard-settings")["data"]
     for resource in made:
         for container in containers(resource):
@@ -200,7 +200,7 @@ def test_settings_are_settings_and_places_are_mounted(made: list[Resource]) -> N
 
 
 @each_set
-def test_workers_are_static_members_that_drain_and_are_asked_whether_they_live(made: list[Resource]) -> None:
+def test_workers_are_static_members_with_drain_time_and_probes(made: list[Resource]) -> None:
     workers = only(made, "StatefulSet")
     spec = pod(workers)
     assert spec is not None
@@ -226,7 +226,7 @@ def test_workers_are_static_members_that_drain_and_are_asked_whether_they_live(m
 
 
 @each_set
-def test_one_retrain_at_a_time(made: list[Resource]) -> None:
+def test_only_one_retrain_runs_at_a_time(made: list[Resource]) -> None:
     spec = only(made, "CronJob", "streamguard-retrain")["spec"]
     assert spec["concurrencyPolicy"] == "Forbid"
     assert spec["jobTemplate"]["spec"]["backoffLimit"] == 0
@@ -254,18 +254,18 @@ def test_workers_scale_on_lag_up_to_the_partitions(name: str) -> None:
     assert asked["topic"] == settings.kafka.events_topic
 
 
-def test_keda_proves_itself_to_kafka_as_workers_do() -> None:
+def test_keda_authenticates_to_kafka_like_the_workers() -> None:
     made = SETS["secured"]()
     settings = load(environ=only(made, "ConfigMap", "streamguard-settings")["data"])
     authentication = only(made, "TriggerAuthentication", "streamguard-kafka")
-    proof = {
+    credentials = {
         part["parameter"]: (part["name"], part["key"]) for part in authentication["spec"]["secretTargetRef"]
     }
     (container,) = pod(only(made, "StatefulSet"))["containers"]  # type: ignore[index]
     environment_secrets = {part["secretRef"]["name"] for part in container["envFrom"] if "secretRef" in part}
     (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "files"]
     (files,) = [v["secret"] for v in pod(only(made, "StatefulSet"))["volumes"] if v["name"] == "files"]  # type: ignore[index]
-    assert proof == {
+    assert credentials == {
         "username": (*environment_secrets, "STREAMGUARD_SECURITY_USERNAME"),
         "password": (files["secretName"], Path(settings.security.password_file).name),
         "ca": (files["secretName"], Path(settings.security.ca_file).name),
@@ -278,13 +278,13 @@ def test_keda_proves_itself_to_kafka_as_workers_do() -> None:
     assert trigger["metadata"]["sasl"] == settings.security.mechanism.lower().replace("-sha-", "_sha")
 
 
-def test_without_an_overlay_the_ceiling_is_the_bases_partitions() -> None:
+def test_default_replica_limit_equals_the_partitions_of_the_base() -> None:
     (scaled,) = documents(HERE / "components" / "autoscaling" / "scaled-object.yaml")
     settings = load(environ=only(SETS["base"](), "ConfigMap", "streamguard-settings")["data"])
     assert scaled["spec"]["maxReplicaCount"] == settings.kafka.partitions
 
 
-def test_monitors_find_the_pods_and_give_jobs_their_names() -> None:
+def test_monitors_select_the_pods_and_set_the_job_names() -> None:
     made = SETS["example"]()
     jobs = set()
     for monitor in (r for r in made if r["kind"] == "PodMonitor"):
@@ -301,7 +301,7 @@ def test_monitors_find_the_pods_and_give_jobs_their_names() -> None:
     assert jobs == {"streamguard-worker", "streamguard-retrain"}
 
 
-def test_rules_and_dashboards_are_made_from_what_prometheus_and_grafana_read() -> None:
+def test_generated_rules_and_dashboards_are_current() -> None:
     for path, text in generate.resources().items():
         assert path.read_text() == text, "run python -m deploy.kubernetes.generate"
     (rule,) = documents(HERE / "components" / "monitoring" / "prometheus-rule.yaml")
@@ -321,7 +321,7 @@ def test_rules_and_dashboards_are_made_from_what_prometheus_and_grafana_read() -
 
 
 @each_set
-def test_nobody_reaches_a_pod_but_by_a_rule(made: list[Resource]) -> None:
+def test_pods_are_reachable_only_through_a_rule(made: list[Resource]) -> None:
     closed = only(made, "NetworkPolicy", "streamguard")["spec"]
     assert closed["ingress"] == [] and closed["policyTypes"] == ["Ingress", "Egress"]
     everywhere = closed["podSelector"]["matchLabels"].items()
@@ -333,7 +333,7 @@ def test_nobody_reaches_a_pod_but_by_a_rule(made: list[Resource]) -> None:
         assert everywhere <= template["metadata"]["labels"].items()
 
 
-def test_spark_variant_submits_the_retrain_of_the_image() -> None:
+def test_spark_variant_submits_the_retrain_program_of_the_image() -> None:
     made = SETS["spark"]()
     (container,) = containers(only(made, "CronJob", "streamguard-retrain"))
     job, command, *options, program = container["args"]

@@ -1,4 +1,4 @@
-"""What is exported: documented, named as Prometheus asks, and no wider for whatever the traffic holds."""
+"""Exported metrics: documented, named by the Prometheus conventions, and bounded for any traffic."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def series(registry: Any) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
     return {(s.name, tuple(sorted(s.labels.items()))) for family in found for s in family.samples}
 
 
-def test_the_documentation_is_current() -> None:
-    """`python -m tests.unit.test_metrics` writes it anew."""
+def test_documentation_is_current() -> None:
+    """`python -m tests.unit.test_metrics` writes the tables."""
     assert DOC.read_text().endswith(metrics.as_markdown())
 
 
 @pytest.mark.parametrize("registry", [metrics.WORKER, metrics.RETRAIN])
-def test_what_is_exported_is_what_is_declared(registry: Any) -> None:
+def test_exported_metrics_equal_the_declared_ones(registry: Any) -> None:
     declared = {d.name: d for d in metrics.DECLARED if d.registry is registry}
     found = {family.name: family for family in registry.collect()}
     assert {name.removesuffix("_total") for name in declared} == found.keys()
@@ -70,7 +70,7 @@ def test_names_and_units_follow_prometheus() -> None:
 
 
 class Acknowledging:
-    """A producer of which every record is taken at once."""
+    """A producer that accepts every record at once."""
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
@@ -82,8 +82,8 @@ class Acknowledging:
         return sent
 
 
-def test_a_thousand_users_and_addresses_are_no_new_series() -> None:
-    """Folded and published as a worker does it, each event an incident or a dead letter."""
+def test_thousands_of_users_and_addresses_add_no_series() -> None:
+    """Events are folded and published as in a worker; each becomes an incident or a dead letter."""
     state = PartitionState(
         3, lambda keys: [None] * len(keys), resident=9000, detection=Detection(alert_risk=0)
     )
@@ -127,7 +127,7 @@ def hostile(i: int) -> bytes:
     return msgspec.json.encode(event)
 
 
-def test_sixteen_partitions_have_less_than_1500_series() -> None:
+def test_sixteen_partitions_have_fewer_than_1500_series() -> None:
     try:
         for partition in range(16):
             for d in metrics.DECLARED:
@@ -141,7 +141,7 @@ def test_sixteen_partitions_have_less_than_1500_series() -> None:
     assert len({name for name, labels in series(metrics.WORKER) if labels in kept}) == 2, "the two counters"
 
 
-def test_where_profiles_were() -> None:
+def test_profiles_are_counted_by_the_place_where_they_were_found() -> None:
     saved: dict[bytes, bytes] = {}
 
     def state() -> PartitionState:
@@ -159,7 +159,7 @@ def test_where_profiles_were() -> None:
     assert again.found == {"memory": 1, "disk": 1, "nowhere": 1}
 
 
-def test_the_age_of_what_waits() -> None:
+def test_lag_is_the_age_of_the_oldest_waiting_record() -> None:
     clock = ManualClock(100.0)
     lag = PartitionLag(clock)
     assert lag.seconds() == 0
@@ -168,10 +168,10 @@ def test_the_age_of_what_waits() -> None:
     lag.observed(5, 9)
     clock.advance(2)
     lag.observed(5, 12)
-    assert lag.seconds() == 2, "since it was seen to wait; more behind it does not make it younger"
+    assert lag.seconds() == 2, "measured since it was first seen; later records do not reduce it"
     lag.fetched(9, 40_000)
     lag.fetched(12, 70_000)
-    assert lag.seconds() == 62, "by its record time, once that is known"
+    assert lag.seconds() == 62, "measured by its record time once that is known"
     lag.observed(12, 15)
     lag.processed(9)
     assert lag.seconds() == 32
@@ -181,15 +181,15 @@ def test_the_age_of_what_waits() -> None:
     lag.observed(15, 15)
     assert lag.seconds() == 0
     lag.fetched(16, 500_000)
-    assert lag.seconds() == 0, "from a clock that runs ahead"
+    assert lag.seconds() == 0, "the record comes from a clock that is ahead"
 
 
-# A retrain's
+# Metrics of a retrain
 
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    """Leaves the gauges as they were."""
+    """Restore the gauges after the test."""
     kept = [
         (d.metric, d.metric.collect())
         for d in metrics.DECLARED
@@ -202,12 +202,12 @@ def fresh() -> Iterator[None]:
 
 
 def outcome(directory: Path, **changes: Any) -> Outcome:
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "run_id": "r", "directory": str(directory), "records": 90, "events": 80, "refused": 10, "alerted": 3,
         "users": 7, "users_at_risk": 2, "version": None, "current": True, "previous": None, "says": "",
         "seconds": {"plan": 1.5, "publish": 0.5},
     }  # fmt: skip
-    return Outcome(**(told | changes))
+    return Outcome(**(values | changes))
 
 
 def value(name: str, **labels: str) -> float:
@@ -216,15 +216,15 @@ def value(name: str, **labels: str) -> float:
     return found
 
 
-def test_a_run_and_a_failed_one(tmp_path: Path, fresh: None) -> None:
+def test_successful_and_failed_runs_are_counted(tmp_path: Path, fresh: None) -> None:
     file = tmp_path / "streamguard.prom"
     settings = Settings(batch=Batch(metrics_file=str(file), output=str(tmp_path / "runs")))
     exported = batch_metrics.RetrainMetrics(settings, 3600.0, print)
     assert exported.port is None
     before = value("runs_total", result="current"), value("runs_total", result="failed")
-    with exported.run() as told:
+    with exported.run() as finish:
         assert value("running") == 1 and "streamguard_retrain_running 1.0" in file.read_text()
-        told(outcome(tmp_path))
+        finish(outcome(tmp_path))
     assert (value("running"), value("success"), value("interval_seconds")) == (0, 1, 3600)
     assert (value("records"), value("events"), value("refused_records"), value("alerted_events")) == (
         90,
@@ -249,7 +249,7 @@ def test_a_run_and_a_failed_one(tmp_path: Path, fresh: None) -> None:
     assert list(tmp_path.glob("*.prom*")) == [file]
 
 
-def test_what_another_process_left_is_kept(tmp_path: Path, fresh: None) -> None:
+def test_values_of_another_process_are_kept(tmp_path: Path, fresh: None) -> None:
     file = tmp_path / "streamguard.prom"
     file.write_text(
         "# TYPE streamguard_retrain_runs_total counter\n"
@@ -268,7 +268,7 @@ def test_what_another_process_left_is_kept(tmp_path: Path, fresh: None) -> None:
     assert "streamguard_retrain_last_success_timestamp_seconds 1234.5" in file.read_text()
 
 
-def test_a_run_that_was_killed_is_a_failed_one(tmp_path: Path, fresh: None) -> None:
+def test_killed_run_counts_as_failed(tmp_path: Path, fresh: None) -> None:
     file = tmp_path / "streamguard.prom"
     settings = Settings(batch=Batch(metrics_file=str(file), expected_seconds=1800.0))
     batch_metrics.RetrainMetrics(settings, 0.0, print)
@@ -279,29 +279,29 @@ def test_a_run_that_was_killed_is_a_failed_one(tmp_path: Path, fresh: None) -> N
     file.write_text(at_work.replace("retrain_success NaN", "retrain_success 1.0"))
     batch_metrics.RetrainMetrics(settings, 0.0, print)
     assert (value("success"), value("running"), value("since_timestamp_seconds")) == (0, 0, since)
-    # The counter of this process is still there, and what the file says is added to it.
+    # The counter of this process still exists, and the value of the file is added to it.
     assert value("runs_total", result="failed") == 2 * before + 1
 
 
-def test_a_run_that_is_at_work_is_left_to_tell_of_itself(tmp_path: Path, fresh: None) -> None:
+def test_running_run_does_not_count_as_failed(tmp_path: Path, fresh: None) -> None:
     file, output = tmp_path / "streamguard.prom", tmp_path / "runs"
     settings = Settings(batch=Batch(metrics_file=str(file), output=str(output)))
     at_work = batch_metrics.RetrainMetrics(settings, 0.0, print)
-    with Runs(output).begin(), at_work.run() as told:
+    with Runs(output).begin(), at_work.run() as finish:
         failed = value("runs_total", result="failed")
         other = batch_metrics.RetrainMetrics(settings, 0.0, print)
         assert value("runs_total", result="failed") == 2 * failed, (
-            "what the file says is added in this process"
+            "the value of the file is added in this process"
         )
         assert "streamguard_retrain_running 1.0" in file.read_text()
         with pytest.raises(BusyError), other.run():
             Runs(output).begin()
         assert value("runs_total", result="failed") == 2 * failed
-        told(outcome(tmp_path))
+        finish(outcome(tmp_path))
     assert "streamguard_retrain_running 0.0" in file.read_text() and value("success") == 1
 
 
-def test_a_file_that_is_damaged_or_cannot_be_written(tmp_path: Path, fresh: None) -> None:
+def test_damaged_file_is_replaced_and_unwritable_file_is_reported(tmp_path: Path, fresh: None) -> None:
     file = tmp_path / "streamguard.prom"
     file.write_bytes(b"\xff{{{")
     batch_metrics.RetrainMetrics(Settings(batch=Batch(metrics_file=str(file))), 0.0, print)
@@ -310,20 +310,20 @@ def test_a_file_that_is_damaged_or_cannot_be_written(tmp_path: Path, fresh: None
         batch_metrics.RetrainMetrics(
             Settings(batch=Batch(metrics_file=str(tmp_path / "no" / "such.prom"))), 0.0, print
         )
-    said: list[str] = []
+    lines: list[str] = []
     gone = tmp_path / "gone"
     gone.mkdir()
     exported = batch_metrics.RetrainMetrics(
-        Settings(batch=Batch(metrics_file=str(gone / "a.prom"))), 0.0, said.append
+        Settings(batch=Batch(metrics_file=str(gone / "a.prom"))), 0.0, lines.append
     )
     (gone / "a.prom").unlink()
     gone.rmdir()
-    with exported.run() as told:
-        told(outcome(tmp_path))
-    assert said and all("cannot write the metrics to" in line for line in said)
+    with exported.run() as finish:
+        finish(outcome(tmp_path))
+    assert lines and all("cannot write the metrics to" in line for line in lines)
 
 
-def test_a_series_serves_its_metrics_and_its_process(fresh: None) -> None:
+def test_series_serves_its_metrics_and_process_metrics(fresh: None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
@@ -339,7 +339,7 @@ def test_a_series_serves_its_metrics_and_its_process(fresh: None) -> None:
 
 
 def main() -> None:
-    """Put the present tables into the document."""
+    """Write the present tables into the document."""
     introduction, _, _ = DOC.read_text().partition("## The worker")
     DOC.write_text(introduction + metrics.as_markdown())
 

@@ -1,4 +1,4 @@
-"""Named shapes of attack: each found where it is complete, not a step before, and not where it is a habit."""
+"""Attack patterns: each is found as soon as it is complete, not earlier, and not if it is a habit."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ def logins(n: int, status: str, start: int = NOW, step: int = 2000) -> list[byte
 
 
 def first(name: str, values: list[bytes], before: list[bytes]) -> int | None:
-    """How many of the values come before the first that completes the pattern."""
+    """Number of values before the first one that completes the pattern."""
     hits = [k for k, names in enumerate(found(before + values)) if name in names]
     return hits[0] - len(before) if hits else None
 
 
-def test_an_ordinary_life_completes_none() -> None:
+def test_ordinary_logins_complete_no_pattern() -> None:
     assert set().union(*found(life())) == set()
 
 
-def test_brute_force_needs_a_row_of_failures_within_minutes() -> None:
+def test_brute_force_needs_consecutive_failures_within_minutes() -> None:
     assert first("brute_force", logins(20, "failed"), life()) == 7
     assert first("brute_force", logins(20, "failed", step=HOUR), life()) is None
 
 
-def test_success_after_failures() -> None:
+def test_success_after_failures_needs_five_recent_failures() -> None:
     success = logins(1, "success", NOW + MINUTE)
     assert first("success_after_failures", logins(5, "failed") + success, life()) == 5
     assert first("success_after_failures", logins(4, "failed") + success, life()) is None
@@ -73,7 +73,7 @@ def test_success_after_failures() -> None:
     )
 
 
-def test_password_spray() -> None:
+def test_password_spray_needs_many_users() -> None:
     tries = [event(NOW + 1000 * k, f"name{k}", status="failed", source_ip="203.0.113.9") for k in range(30)]
     at = first("password_spray", tries, life())
     assert at is not None
@@ -82,8 +82,8 @@ def test_password_spray() -> None:
     assert first("password_spray", same, life()) is None
 
 
-def test_distributed_guessing() -> None:
-    # a wave is a wave against what is usual: an hour of plain traffic goes before
+def test_distributed_guessing_needs_a_wave_of_failures() -> None:
+    # a wave is measured against the usual rate, so an hour of plain traffic comes first
     usual = [
         event(NOW + 10_000 * k, f"u{k % 9}", status="success", source_ip=f"10.1.0.{k % 9}")
         for k in range(360)
@@ -102,7 +102,7 @@ def test_distributed_guessing() -> None:
     assert first("distributed_guessing", one_by_one, life() + usual) is None
 
 
-def test_impossible_travel_is_to_an_unknown_place_at_once() -> None:
+def test_impossible_travel_needs_an_unknown_distant_place_within_hours() -> None:
     home = logins(1, "success")
 
     def away(later: int, place: str = "US-Ohio", source: str = "198.51.100.1") -> list[bytes]:
@@ -117,7 +117,7 @@ def test_impossible_travel_is_to_an_unknown_place_at_once() -> None:
     assert first("impossible_travel", away(HOUR, source="10.0.0.1"), life()) is None
 
 
-def test_a_late_event_from_last_week_s_journey_is_no_travel() -> None:
+def test_late_event_of_an_earlier_journey_is_not_travel() -> None:
     late = event(
         NOW - 7 * DAY, status="success", source_ip="198.51.100.1", metadata={"geo_location": "US-Ohio"}
     )
@@ -125,7 +125,7 @@ def test_a_late_event_from_last_week_s_journey_is_no_travel() -> None:
     assert first("impossible_travel", [*logins(1, "success"), late, *home], life()) is None
 
 
-def test_dormant_account() -> None:
+def test_dormant_account_is_unused_for_a_month() -> None:
     def back(days: int) -> int | None:
         colleague = [event(NOW + d * DAY // 2, "bob", status="success") for d in range(2 * days)]
         return first("dormant_account", logins(1, "success", NOW + days * DAY), life() + colleague)
@@ -134,7 +134,7 @@ def test_dormant_account() -> None:
     assert back(25) is None
 
 
-def test_a_monthly_account_is_not_dormant() -> None:
+def test_account_used_monthly_is_not_dormant() -> None:
     monthly = [
         event(START + d * DAY, "job" if d % 31 == 0 else "bob", status="success", **HOME)
         for d in range(31 * 26)
@@ -142,13 +142,13 @@ def test_a_monthly_account_is_not_dormant() -> None:
     assert set().union(*found(monthly)) == set()
 
 
-def test_mass_download() -> None:
+def test_mass_download_needs_many_reads() -> None:
     assert first("mass_download", files(200, "read"), life()) in range(60, 70)
     assert first("mass_download", files(59, "read"), life()) is None
 
 
-def test_a_forged_future_start_does_not_hide_a_mass_download() -> None:
-    """A new user's first event once set its birth to whatever time it claimed."""
+def test_forged_future_event_does_not_hide_a_mass_download() -> None:
+    """The first event of a new user once set the user's first time to whatever time it claimed."""
     ghost = event(START + 50 * 365 * DAY, "eve", status="success", source_ip="10.0.0.3")
     eve = [
         event(NOW + 500 * k, "eve", "file_access", source_ip="10.0.0.3", file_details={"operation": "read"})
@@ -158,7 +158,7 @@ def test_a_forged_future_start_does_not_hide_a_mass_download() -> None:
     assert first("mass_download", eve, before) is not None
 
 
-def test_exfiltration() -> None:
+def test_exfiltration_needs_unusually_large_uploads() -> None:
     def moved(size: float, n: int, start: int = NOW) -> list[bytes]:
         return [
             event(start + 1000 * k, kind="network_connection", **HOME, network_details={"bytes_sent": size})
@@ -170,19 +170,19 @@ def test_exfiltration() -> None:
     assert first("exfiltration", moved(5e7, 4, NOW + 2 * HOUR), life() + moved(5e7, 200)) is None
 
 
-def test_ransomware() -> None:
+def test_ransomware_needs_many_encryptions_or_changes() -> None:
     assert first("ransomware", files(40, "write", is_encrypted=True), life()) in range(15, 18)
     assert first("ransomware", files(200, "rename"), life()) in range(60, 70)
     assert first("ransomware", files(200, "list"), life()) is None
 
 
-def test_commands() -> None:
+def test_suspicious_commands_complete_their_patterns() -> None:
     run = event(NOW, kind="process_execution", **HOME, **ENCODED)
     dump = event(NOW, kind="process_execution", process_details={"command_line": "mimikatz"})
     assert found([*life(), run, dump])[-2:] == [{"encoded_command"}, {"credential_dumping"}]
 
 
-def test_names_of_a_tunnel_and_of_an_algorithm() -> None:
+def test_dns_queries_complete_tunnel_and_generated_names() -> None:
     def queries(name: str) -> list[bytes]:
         details = {"query_name": name, "response_code": "NXDOMAIN"}
         return [event(NOW + 1000 * k, kind="dns_query", dns_details=details) for k in range(12)]
@@ -192,7 +192,7 @@ def test_names_of_a_tunnel_and_of_an_algorithm() -> None:
 
 
 def evidence_of_last(values: list[bytes]) -> tuple[float, float]:
-    """Bits of the last event: by score, and with its patterns."""
+    """Bits of the last event, without and with its patterns."""
     *_, folded = Partition().chunks(values)
     return float(folded.tail[-1]), float(folded.evidence[-1])
 
@@ -201,7 +201,7 @@ def encoded(at: int) -> bytes:
     return event(at, kind="process_execution", **HOME, **ENCODED)
 
 
-def test_a_habit_of_days_is_no_evidence() -> None:
+def test_pattern_seen_on_many_days_gives_no_evidence() -> None:
     days = int(HABIT_DAYS) + 1
     tail, evidence = evidence_of_last([*life(), *(encoded(NOW + d * DAY) for d in range(days + 1))])
     assert evidence == tail
@@ -210,7 +210,7 @@ def test_a_habit_of_days_is_no_evidence() -> None:
 
 
 def test_timestamps_cannot_make_a_habit_within_minutes() -> None:
-    """Late events, and a lone one far ahead, once counted as days of their own."""
+    """Late events, and a single event far in the future, once counted as days of their own."""
     claimed = [NOW, NOW - DAY, NOW, NOW - 2 * DAY, NOW + 1, NOW + 9 * 365 * DAY, NOW + 2, NOW - DAY, NOW + 3]
     tail, evidence = evidence_of_last([*life(), *map(encoded, claimed)])
     assert evidence > tail + 9

@@ -1,4 +1,4 @@
-"""The registry: versions appear whole, one pointer moves in one step, and nothing doubtful is promoted."""
+"""The registry: versions appear complete, the pointer moves atomically, and nothing doubtful is promoted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path / "registry", feature_names=NAMES)
 
 
-def test_a_missing_or_empty_registry_has_no_current_version(tmp_path: Path) -> None:
+def test_missing_or_empty_registry_has_no_current_version(tmp_path: Path) -> None:
     for directory in (tmp_path / "missing", tmp_path):
         registry = Registry(directory, feature_names=NAMES)
         assert registry.current() is None
@@ -48,7 +48,7 @@ def test_publishing_does_not_promote(registry: Registry, forests: list[Forest]) 
     assert registry.current() is None
 
 
-def test_the_pointer_moves_there_and_back(registry: Registry, forests: list[Forest]) -> None:
+def test_pointer_moves_between_versions(registry: Registry, forests: list[Forest]) -> None:
     first, second = (registry.publish(forest) for forest in forests)
     assert registry.versions() == sorted([first, second])
     for version in (first, second, first):
@@ -57,7 +57,7 @@ def test_the_pointer_moves_there_and_back(registry: Registry, forests: list[Fore
         assert registry.load(version).version == version
 
 
-def test_old_versions_go_but_for_those_that_rollback_reaches(registry: Registry) -> None:
+def test_pruning_keeps_versions_that_rollback_can_reach(registry: Registry) -> None:
     versions = [registry.publish(train(ROWS, seed=seed, trees=2)) for seed in range(6)]
     for age, version in enumerate(versions):
         os.utime(registry.directory / "versions" / version / "manifest.json", (1000 - age, 1000 - age))
@@ -75,7 +75,7 @@ def test_old_versions_go_but_for_those_that_rollback_reaches(registry: Registry)
     assert registry.promote_after(versions[4], versions[5]) == "it was rolled back"
 
 
-def test_what_is_damaged_or_half_removed_does_not_stop_the_pruning(registry: Registry) -> None:
+def test_pruning_removes_damaged_and_half_removed_versions(registry: Registry) -> None:
     versions = [registry.publish(train(ROWS, seed=seed, trees=2)) for seed in range(3)]
     place = registry.directory / "versions"
     (place / versions[1] / "manifest.json").unlink()
@@ -97,7 +97,7 @@ def test_rollback_goes_back_step_by_step(registry: Registry, forests: list[Fores
     assert registry.current() == first
 
 
-def test_what_is_damaged_is_not_rolled_back_to(
+def test_rollback_to_a_damaged_version_is_refused(
     tmp_path: Path, registry: Registry, forests: list[Forest]
 ) -> None:
     first, second = (registry.publish(forest) for forest in forests)
@@ -110,7 +110,7 @@ def test_what_is_damaged_is_not_rolled_back_to(
     assert registry.before() == [first]
 
 
-def test_a_promotion_mends_a_damaged_pointer(
+def test_promotion_repairs_a_damaged_pointer(
     tmp_path: Path, registry: Registry, forests: list[Forest]
 ) -> None:
     first, second = (registry.publish(forest) for forest in forests)
@@ -121,7 +121,7 @@ def test_a_promotion_mends_a_damaged_pointer(
     assert registry.before() == [first]
 
 
-def test_what_was_rolled_back_from_comes_back_by_hand_only(registry: Registry, forests: list[Forest]) -> None:
+def test_rolled_back_version_is_promoted_only_by_hand(registry: Registry, forests: list[Forest]) -> None:
     first, second = (registry.publish(forest) for forest in forests)
     registry.promote(first)
     assert registry.promote_after(second, first) is None
@@ -136,7 +136,7 @@ def test_what_was_rolled_back_from_comes_back_by_hand_only(registry: Registry, f
     assert registry.withdrawn() == [second]
 
 
-def test_a_decision_is_not_carried_out_over_one_that_came_between(
+def test_decision_is_not_carried_out_after_another_promotion(
     registry: Registry, forests: list[Forest]
 ) -> None:
     first, second = (registry.publish(forest) for forest in forests)
@@ -145,7 +145,7 @@ def test_a_decision_is_not_carried_out_over_one_that_came_between(
     assert registry.current() == first
 
 
-def test_much_is_remembered_and_not_everything(registry: Registry, forests: list[Forest]) -> None:
+def test_history_of_promotions_is_limited(registry: Registry, forests: list[Forest]) -> None:
     versions = [registry.publish(forest) for forest in forests]
     for turn in range(2 * REMEMBERED + 3):
         registry.promote(versions[turn % 2])
@@ -155,7 +155,7 @@ def test_much_is_remembered_and_not_everything(registry: Registry, forests: list
     assert registry.current() == versions[1]
 
 
-def test_a_judgement_is_beside_the_version_and_the_last_one_counts(
+def test_judgement_is_stored_beside_the_version_and_the_last_one_counts(
     tmp_path: Path, registry: Registry, forests: list[Forest]
 ) -> None:
     version = registry.publish(forests[0])
@@ -172,7 +172,7 @@ def test_a_judgement_is_beside_the_version_and_the_last_one_counts(
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"passed": true}', '{"passed": true, "checks": [], "x": 1}'])
-def test_a_damaged_judgement_is_named(
+def test_damaged_judgement_is_reported(
     content: str, tmp_path: Path, registry: Registry, forests: list[Forest]
 ) -> None:
     version = registry.publish(forests[0])
@@ -182,10 +182,10 @@ def test_a_damaged_judgement_is_named(
         registry.judgement(version)
 
 
-# What the disk refuses
+# Disk errors
 
 
-def test_a_registry_that_cannot_be_is_named_at_once(tmp_path: Path, forests: list[Forest]) -> None:
+def test_unusable_registry_directory_is_reported(tmp_path: Path, forests: list[Forest]) -> None:
     (tmp_path / "file").write_text("")
     registry = Registry(tmp_path / "file" / "registry", feature_names=NAMES)
     for call in (registry.probe, lambda: registry.publish(forests[0]), registry.rollback):
@@ -193,7 +193,7 @@ def test_a_registry_that_cannot_be_is_named_at_once(tmp_path: Path, forests: lis
             call()
 
 
-def test_a_probe_leaves_nothing_and_finds_a_damaged_pointer(
+def test_probe_leaves_nothing_and_detects_a_damaged_pointer(
     tmp_path: Path, registry: Registry, forests: list[Forest]
 ) -> None:
     registry.probe()
@@ -210,7 +210,7 @@ def test_a_probe_leaves_nothing_and_finds_a_damaged_pointer(
         registry.probe()
 
 
-def test_a_disk_that_is_full_is_named(
+def test_full_disk_is_reported(
     tmp_path: Path, registry: Registry, forests: list[Forest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (registry.publish(forest) for forest in forests)
@@ -229,7 +229,7 @@ def test_a_disk_that_is_full_is_named(
     assert (registry.current(), registry.versions()) == (first, [first])
 
 
-def test_an_interrupted_promotion_leaves_pointer_and_history(
+def test_interrupted_promotion_keeps_pointer_and_history(
     tmp_path: Path, registry: Registry, forests: list[Forest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = (registry.publish(forest) for forest in forests)
@@ -246,7 +246,7 @@ def test_an_interrupted_promotion_leaves_pointer_and_history(
     assert sorted(path.name for path in (tmp_path / "registry").iterdir()) == ["current", "versions"]
 
 
-def test_promotions_at_once_are_all_remembered(registry: Registry, forests: list[Forest]) -> None:
+def test_concurrent_promotions_are_all_recorded(registry: Registry, forests: list[Forest]) -> None:
     versions = [registry.publish(forest) for forest in forests]
     threads = [threading.Thread(target=registry.promote, args=(versions[k % 2],)) for k in range(8)]
     for thread in threads:
@@ -258,7 +258,7 @@ def test_promotions_at_once_are_all_remembered(registry: Registry, forests: list
     assert all(one != other for one, other in itertools.pairwise(line))
 
 
-def test_metrics_are_read_without_the_forest_and_not_if_they_are_others(
+def test_metrics_are_read_without_the_forest_and_refused_if_changed(
     tmp_path: Path, registry: Registry, forests: list[Forest]
 ) -> None:
     version = registry.publish(forests[0], metrics={"gate": {"passed": True}})
@@ -269,10 +269,10 @@ def test_metrics_are_read_without_the_forest_and_not_if_they_are_others(
         registry.metrics(version)
 
 
-# What the settings say
+# Settings
 
 
-def test_settings_name_directory_and_key(tmp_path: Path) -> None:
+def test_settings_give_directory_and_key(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_bytes(b"0123456789abcdef")
     forest = train(np.random.default_rng(0).normal(size=(300, 28)).astype(np.float32), trees=5)
@@ -290,20 +290,22 @@ def test_settings_name_directory_and_key(tmp_path: Path) -> None:
         Registry.of(Models(key_file=str(tmp_path / "none")))
 
 
-def test_nothing_is_left_aside(tmp_path: Path, registry: Registry, forests: list[Forest]) -> None:
+def test_repeated_publication_leaves_no_temporary_files(
+    tmp_path: Path, registry: Registry, forests: list[Forest]
+) -> None:
     for _ in range(2):
         registry.promote(registry.publish(forests[0]))
     assert sorted(path.name for path in (tmp_path / "registry").iterdir()) == ["current", "versions"]
     assert [path.name for path in (tmp_path / "registry" / "versions").iterdir()] == [forests[0].version]
 
 
-def test_a_published_version_does_not_change(registry: Registry, forests: list[Forest]) -> None:
+def test_published_version_does_not_change(registry: Registry, forests: list[Forest]) -> None:
     version = registry.publish(forests[0], origin=Origin(rows=400))
     assert registry.publish(forests[0], origin=Origin(rows=1)) == version
     assert registry.manifest(version).origin.rows == 400
 
 
-def test_a_damaged_version_is_neither_promoted_nor_published_over(
+def test_damaged_version_is_neither_promoted_nor_overwritten(
     tmp_path: Path, registry: Registry, forests: list[Forest]
 ) -> None:
     good, bad = (registry.publish(forest) for forest in forests)
@@ -318,7 +320,7 @@ def test_a_damaged_version_is_neither_promoted_nor_published_over(
     assert registry.current() == good
 
 
-def test_a_version_under_another_name_is_refused(
+def test_version_under_another_name_is_refused(
     tmp_path: Path, registry: Registry, forests: list[Forest]
 ) -> None:
     version = registry.publish(forests[0])
@@ -332,7 +334,7 @@ def test_a_version_under_another_name_is_refused(
     "content",
     [b"", b"../../etc", b"/etc/passwd", b"0123456789ab/../x", b"0123456789AB", b"\xff" * 12, b"0" * 10_000],
 )
-def test_a_pointer_that_names_no_version_is_refused(
+def test_pointer_without_a_version_name_is_refused(
     content: bytes, tmp_path: Path, registry: Registry, forests: list[Forest]
 ) -> None:
     registry.promote(registry.publish(forests[0]))
@@ -342,18 +344,18 @@ def test_a_pointer_that_names_no_version_is_refused(
 
 
 @pytest.mark.parametrize("version", ["..", "../versions", "", "0123456789ab\n", "/"])
-def test_a_path_is_no_version(version: str, registry: Registry) -> None:
+def test_path_is_refused_as_a_version(version: str, registry: Registry) -> None:
     for call in (registry.load, registry.promote, registry.manifest):
         with pytest.raises(ArtifactError, match="is not the name of a version"):
             call(version)
 
 
-def test_a_version_that_is_not_there(registry: Registry) -> None:
+def test_missing_version_is_refused(registry: Registry) -> None:
     with pytest.raises(ArtifactError, match="no version 0123456789ab"):
         registry.promote("0123456789ab")
 
 
-def test_a_key_signs_and_is_asked_for(tmp_path: Path, forests: list[Forest]) -> None:
+def test_key_signs_versions_and_is_required_to_load_them(tmp_path: Path, forests: list[Forest]) -> None:
     signing = Registry(tmp_path, feature_names=NAMES, key=b"key")
     version = signing.publish(forests[0])
     signing.promote(version)
@@ -362,7 +364,7 @@ def test_a_key_signs_and_is_asked_for(tmp_path: Path, forests: list[Forest]) -> 
         Registry(tmp_path, feature_names=NAMES, key=b"other").load(version)
 
 
-def test_readers_never_see_half_a_promotion(registry: Registry, forests: list[Forest]) -> None:
+def test_readers_never_see_a_partial_promotion(registry: Registry, forests: list[Forest]) -> None:
     versions = [registry.publish(forest) for forest in forests]
     registry.promote(versions[0])
     seen: list[str | None] = []
@@ -383,7 +385,7 @@ def test_readers_never_see_half_a_promotion(registry: Registry, forests: list[Fo
     assert set(seen) <= set(versions)
 
 
-def test_publishers_of_one_version_at_once_agree(registry: Registry, forests: list[Forest]) -> None:
+def test_concurrent_publications_of_one_version_agree(registry: Registry, forests: list[Forest]) -> None:
     results: list[str] = []
     threads = [
         threading.Thread(target=lambda: results.append(registry.publish(forests[0]))) for _ in range(4)

@@ -1,4 +1,4 @@
-"""A file is judged as the topic would be, and its incidents are told as they ended."""
+"""Replay: a file is scored like a topic, and its incidents are reported in their final state."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def replayed(file: str, batch_rows: int = 4096, **options: Any) -> tuple[Replay,
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 500])
-def test_the_size_of_batches_does_not_matter(file: str, batch_rows: int) -> None:
+def test_batch_size_does_not_change_the_result(file: str, batch_rows: int) -> None:
     whole, expected = replayed(file)
     replay, scored = replayed(file, batch_rows)
     for field in fields(Scored):
@@ -47,7 +47,7 @@ def test_the_size_of_batches_does_not_matter(file: str, batch_rows: int) -> None
     assert replay.incidents() == whole.incidents()
 
 
-def test_each_partition_is_the_fold_of_its_users_rows(file: str) -> None:
+def test_each_partition_equals_the_fold_of_its_users_rows(file: str) -> None:
     _, scored = replayed(file, partitions=3)
     lines = Path(file).read_bytes().splitlines()
     of = np.array([partition_of(json.loads(line)["user"].encode(), 3) for line in lines])
@@ -64,7 +64,7 @@ def test_each_partition_is_the_fold_of_its_users_rows(file: str) -> None:
         np.testing.assert_array_equal(scored.offset[own], np.arange(len(own)))
 
 
-def test_the_attacks_are_the_incidents_and_nothing_else_is(file: str, rows: list[dict[str, Any]]) -> None:
+def test_attacks_become_incidents_and_ordinary_events_do_not(file: str, rows: list[dict[str, Any]]) -> None:
     replay, scored = replayed(file)
     attack = np.array([row["is_attack"] for row in rows], bool)
     alerted = scored.incident >= 0
@@ -76,7 +76,7 @@ def test_the_attacks_are_the_incidents_and_nothing_else_is(file: str, rows: list
     assert worst.event["source_ip"] == logins.ATTACKER
 
 
-def test_an_incident_ends_with_its_last_alert_though_that_was_not_told(
+def test_incident_includes_its_last_alert_even_if_that_was_not_published(
     file: str, rows: list[dict[str, Any]]
 ) -> None:
     replay, scored = replayed(file, partitions=2)
@@ -93,7 +93,7 @@ def _moment(ms: int) -> str:
     return str(np.datetime64(int(ms), "ms")) + "Z"
 
 
-def test_incidents_come_worst_first_with_ids_of_their_own(file: str) -> None:
+def test_incidents_are_sorted_worst_first_and_have_unique_ids(file: str) -> None:
     replay, _ = replayed(file)
     incidents = replay.incidents()
     assert len(incidents) > 1
@@ -124,7 +124,7 @@ def test_refused_rows_are_counted_and_have_offsets() -> None:
     assert spread.incidents()[0].origin == Origin(None, partition_of(b"b", 4), 1)
 
 
-def test_events_without_user_have_the_partition_of_the_empty_key(tmp_path: Path) -> None:
+def test_events_without_user_use_the_partition_of_the_empty_key(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("timestamp,source_ip,event_type,status\n1700000000,10.0.0.1,login,failure\n")
     replay, _ = replayed(str(path), detection=Detection(alert_risk=0.0))
@@ -133,7 +133,7 @@ def test_events_without_user_have_the_partition_of_the_empty_key(tmp_path: Path)
     assert incident.origin.partition == partition_of(b"", 4)
 
 
-def test_profiles_beyond_those_in_memory_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profiles_beyond_the_memory_limit_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "many.csv"
     path.write_text(
         "timestamp,user,source_ip,event_type\n"
@@ -145,7 +145,7 @@ def test_profiles_beyond_those_in_memory_are_kept(tmp_path: Path, monkeypatch: p
     np.testing.assert_array_equal(scored.score, expected.score)
 
 
-def test_a_forest_adds_to_the_verdict_and_changes_no_state(file: str) -> None:
+def test_forest_adds_evidence_and_changes_no_state(file: str) -> None:
     from streamguard.models.train import train
 
     without, plain = replayed(file)

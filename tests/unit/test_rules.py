@@ -1,4 +1,4 @@
-"""Alert rules, their runbooks and the Alertmanager's configuration fit together and to the declared metrics."""
+"""Alert rules, runbooks and the Alertmanager configuration match each other and the declared metrics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FROM_ELSEWHERE = {
     "up", "scrape_duration_seconds", "process_start_time_seconds",
     "alertmanager_notifications_failed_total", "prometheus_notifications_dropped_total",
 }  # fmt: skip
-"""Of Prometheus and Alertmanager themselves, and of the client library's process collector."""
+"""Series of Prometheus, of Alertmanager, and of the process collector of the client library."""
 LEVELS = {"critical", "warning", "info"}
 
 
@@ -37,7 +37,7 @@ RECORDED = {rule["record"] for rule in rules() if "record" in rule}
 
 
 def texts(rule: dict[str, Any]) -> list[str]:
-    """The expression and those that its annotations ask."""
+    """The expression of a rule and the queries in its annotations."""
     asked = [re.findall(r'(?:printf|query) "([^"]*)"', text) for text in rule.get("annotations", {}).values()]
     return [rule["expr"], *(text for found in asked for text in found)]
 
@@ -52,7 +52,7 @@ def used(expression: str) -> set[str]:
 
 
 def declared() -> dict[str, set[str]]:
-    """Labels by the name of each series, as Prometheus has it."""
+    """Labels of each series, by its name in Prometheus."""
     found: dict[str, set[str]] = {}
     for metric in DECLARED:
         names = [metric.name]
@@ -74,15 +74,15 @@ def test_promtool_accepts_configuration_and_rules() -> None:
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: path.stem)
-def test_alerts_fire_and_stay_quiet(path: Path) -> None:
+def test_alerts_fire_and_stay_quiet_as_expected(path: Path) -> None:
     run("promtool", "test", "rules", str(path))
 
 
-def test_amtool_accepts_the_alertmanagers_configuration() -> None:
+def test_amtool_accepts_the_alertmanager_configuration() -> None:
     run("amtool", "check-config", str(ALERTMANAGER))
 
 
-def test_each_alert_is_shown_to_fire_and_to_stay_quiet() -> None:
+def test_each_alert_is_tested_both_firing_and_quiet() -> None:
     fires, quiet = set(), set()
     for path in TESTS:
         for test in yaml.safe_load(path.read_text())["tests"]:
@@ -93,7 +93,7 @@ def test_each_alert_is_shown_to_fire_and_to_stay_quiet() -> None:
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_says_all_there_is_to_know(name: str) -> None:
+def test_alert_has_severity_annotations_and_runbook(name: str) -> None:
     rule = ALERTS[name]
     assert re.fullmatch(r"StreamGuard[A-Z]\w+", name)
     assert rule["labels"]["severity"] in LEVELS
@@ -101,7 +101,7 @@ def test_an_alert_says_all_there_is_to_know(name: str) -> None:
     assert rule["annotations"]["runbook_url"] == f"{runbooks()}#{name.lower()}"
 
 
-def test_every_name_used_is_declared_and_every_recorded_one_used() -> None:
+def test_every_used_series_is_declared_and_every_recorded_series_is_used() -> None:
     known = declared().keys() | RECORDED | FROM_ELSEWHERE
     asked = {name for rule in rules() for text in texts(rule) for name in used(text)}
     assert asked - known == set()
@@ -109,7 +109,7 @@ def test_every_name_used_is_declared_and_every_recorded_one_used() -> None:
     assert {"streamguard_lag_seconds", "streamguard_retrain_running", "up"} <= asked
 
 
-def test_every_label_named_in_a_selector_exists() -> None:
+def test_every_label_in_a_selector_exists() -> None:
     labels = declared()
     for rule in rules():
         for text in texts(rule):
@@ -118,7 +118,7 @@ def test_every_label_named_in_a_selector_exists() -> None:
                 assert named <= labels[name] | {"job", "instance", "namespace"}, (name, named)
 
 
-def test_each_alert_has_a_page_and_each_page_an_alert() -> None:
+def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:
     pages = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", RUNBOOKS.read_text(), re.MULTILINE | re.DOTALL))
     assert pages.keys() == ALERTS.keys()
     for name, page in pages.items():
@@ -135,7 +135,7 @@ def test_each_alert_has_a_page_and_each_page_an_alert() -> None:
             assert metric in series, (name, metric)
 
 
-def test_inhibitions_name_alerts_that_exist() -> None:
+def test_inhibitions_refer_to_existing_alerts() -> None:
     config = yaml.safe_load(ALERTMANAGER.read_text())
     for inhibition in config["inhibit_rules"]:
         for matcher in [*inhibition["source_matchers"], *inhibition["target_matchers"]]:

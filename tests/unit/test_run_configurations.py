@@ -1,4 +1,4 @@
-"""The run configurations of IDEs: modules, commands and targets that they name exist, and both IDEs have the same."""
+"""Run configurations of IDEs: their modules, commands and targets exist, and both IDEs have the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def jetbrains() -> dict[str, tuple[str, list[str]]]:
-    """Module and arguments by name."""
+    """Module and arguments of each JetBrains configuration, by name."""
     found = {}
     for path in (ROOT / ".run").glob("*.run.xml"):
         (configuration,) = ElementTree.parse(path).getroot()
@@ -28,18 +28,18 @@ def jetbrains() -> dict[str, tuple[str, list[str]]]:
 
 
 def vscode() -> dict[str, tuple[str, list[str]]]:
-    """Likewise."""
+    """Module and arguments of each VS Code configuration, by name."""
     launch = json.loads((ROOT / ".vscode" / "launch.json").read_text())
     return {each["name"]: (each["module"], each["args"]) for each in launch["configurations"]}
 
 
-def test_both_have_the_same() -> None:
+def test_both_ides_have_the_same_configurations() -> None:
     assert jetbrains() == vscode()
     assert vscode().keys() == {"demo", "worker", "retrain", "tests", "fast tests"}
 
 
 @pytest.mark.parametrize(("module", "arguments"), vscode().values(), ids=vscode().keys())
-def test_what_it_runs_exists(module: str, arguments: list[str]) -> None:
+def test_modules_and_arguments_exist(module: str, arguments: list[str]) -> None:
     assert find_spec(module) is not None
     if module == "streamguard.cli":
         parse(arguments)
@@ -47,7 +47,7 @@ def test_what_it_runs_exists(module: str, arguments: list[str]) -> None:
         assert all((ROOT / argument).exists() for argument in arguments if "/" in argument)
 
 
-def test_tasks_are_targets_of_make() -> None:
+def test_tasks_are_targets_of_the_makefile() -> None:
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     tasks = json.loads((ROOT / ".vscode" / "tasks.json").read_text())["tasks"]
     assert {task["command"] for task in tasks} <= {f"make {target}" for target in targets}

@@ -1,4 +1,4 @@
-"""Settings from a file and the environment."""
+"""Settings from a file and from the environment."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from streamguard.settings.load import load
 from streamguard.settings.schema import Settings, SettingsError
 
 
-def test_defaults() -> None:
+def test_defaults_apply_without_file_and_variables() -> None:
     assert load(environ={}) == Settings()
 
 
-def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+def test_environment_overrides_the_file(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('[worker]\nchunk_events = 200\napp_id = "a"\n[detection]\nalert_risk = 60\n')
     found = load(
@@ -36,7 +36,7 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
         ("[worker\n", "TOML"),
     ],
 )
-def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str, names: str) -> None:
+def test_invalid_file_is_reported_with_file_and_setting(tmp_path: Path, text: str, names: str) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(text)
     with pytest.raises(SettingsError) as refused:
@@ -45,45 +45,45 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str, names: str) ->
     assert str(file) in str(refused.value)
 
 
-def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+def test_binary_file_is_refused_with_its_name(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match=r"settings\.toml is not valid TOML"):
         load(file, {})
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.toml"):
         load(tmp_path / "nowhere.toml", {})
 
 
-def test_a_bad_variable_is_named() -> None:
+def test_invalid_variable_is_reported() -> None:
     for name in ("STREAMGUARD_WORKER_CHUNK_EVENTS", "STREAMGUARD_WORKER_NO_SUCH"):
         with pytest.raises(SettingsError, match=name):
             load(environ={name: "many"})
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[detection]\nalert_rsk = 3", "there is no setting detection.alert_rsk; did you mean alert_risk?"),
         ("[detekion]\nalert_risk = 3", "there is no section 'detekion'; did you mean detection?"),
         ("[batch]\nzzz = 3", "there is no setting batch.zzz"),
     ],
 )
-def test_a_wrong_name_is_told_with_the_right_one(tmp_path: Path, text: str, said: str) -> None:
+def test_misspelled_name_is_reported_with_the_right_one(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "a.toml").write_text(text)
     with pytest.raises(SettingsError) as refused:
         load(tmp_path / "a.toml", {})
-    assert str(refused.value) == f"{tmp_path / 'a.toml'}: {said}"
+    assert str(refused.value) == f"{tmp_path / 'a.toml'}: {message}"
 
 
-def test_a_variable_that_nearly_names_a_section_is_refused() -> None:
+def test_variable_with_misspelled_section_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"DETEKTION_ALERT_RISK: .*did you mean detection"):
         load(environ={"STREAMGUARD_DETEKTION_ALERT_RISK": "3"})
 
 
-def test_variables_of_other_programs_are_left_alone() -> None:
+def test_variables_of_other_programs_are_ignored() -> None:
     assert load(environ={"STREAMGUARD_HOME": "/x", "STREAMGUARD_": "y"}) == Settings()
 
 
@@ -99,7 +99,7 @@ def test_variables_of_other_programs_are_left_alone() -> None:
         ("KAFKA_PARTITIONS", "0"),
     ],
 )
-def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: str) -> None:
+def test_value_out_of_bounds_is_refused_with_its_name(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"STREAMGUARD_{name}"):
         load(environ={f"STREAMGUARD_{name}": value})
 
@@ -112,12 +112,12 @@ def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: str) -> None
         ("MODELS_SHADOW", "perhaps", "models.shadow must be true or false"),
     ],
 )
-def test_what_a_value_has_to_be_is_said_in_words(name: str, value: str, wanted: str) -> None:
+def test_required_type_of_a_value_is_described(name: str, value: str, wanted: str) -> None:
     with pytest.raises(SettingsError, match=f"{wanted}$"):
         load(environ={f"STREAMGUARD_{name}": value})
 
 
-def test_what_kubernetes_says_of_a_service_is_no_setting() -> None:
+def test_service_variables_of_kubernetes_are_ignored() -> None:
     environ = {
         "STREAMGUARD_WORKER_PORT": "tcp://10.0.0.1:9464",
         "STREAMGUARD_WORKER_SERVICE_HOST": "10.0.0.1",
@@ -130,6 +130,6 @@ def test_what_kubernetes_says_of_a_service_is_no_setting() -> None:
 
 
 @pytest.mark.parametrize("name", ["WORKER_METRIC_PORT", "KAFKA_PORT", "WORKER_SERVICE_NAME"])
-def test_a_wrong_name_that_only_looks_like_kubernetes_is_refused(name: str) -> None:
+def test_misspelled_name_similar_to_a_kubernetes_variable_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match=f"STREAMGUARD_{name}: there is no setting"):
         load(environ={f"STREAMGUARD_{name}": "9092"})

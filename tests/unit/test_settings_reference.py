@@ -1,4 +1,4 @@
-"""The documentation's settings are the program's: `python -m tests.unit.test_settings_reference` writes them."""
+"""The settings in the documentation are current; `python -m tests.unit.test_settings_reference` writes them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ START = "## kafka"
 
 
 def reference() -> str:
-    """A section's heading, what it is for, and a table of its settings, for each."""
+    """Heading, description and table of settings of each section."""
     parts = []
     for name, section in get_type_hints(Settings).items():
         rows = [
-            f"| `{one}` | {kind} | `{default}` | {says} |" for one, kind, default, says in rows_of(section)
+            f"| `{one}` | {kind} | `{default}` | {meaning} |"
+            for one, kind, default, meaning in rows_of(section)
         ]
         head = ["| name | value | default | meaning |", "|---|---|---|---|"]
         parts.append("\n".join([f"## {name}", "", inspect.getdoc(section) or "", "", *head, *rows]))
@@ -33,10 +34,10 @@ def reference() -> str:
 def rows_of(section: type[msgspec.Struct]) -> Iterator[tuple[str, str, str, str]]:
     """(name, values, default, meaning) of each setting; the meaning is the text below it."""
     hints = get_type_hints(section, include_extras=True)
-    says = texts(section)
+    meanings = texts(section)
     for field in msgspec.structs.fields(section):
         default = msgspec.json.encode(field.default).decode()
-        yield field.name, values(hints[field.name]), default, says.get(field.name, "")
+        yield field.name, values(hints[field.name]), default, meanings.get(field.name, "")
 
 
 def texts(section: type[msgspec.Struct]) -> dict[str, str]:
@@ -53,7 +54,7 @@ def texts(section: type[msgspec.Struct]) -> dict[str, str]:
 
 
 def values(hint: Any) -> str:
-    """What may be said, in words."""
+    """Allowed values in words."""
     if get_origin(hint) is Literal:
         return ", ".join(f"`{msgspec.json.encode(one).decode()}`" for one in get_args(hint))
     kind, limits = hint, msgspec.Meta()
@@ -77,13 +78,13 @@ def values(hint: Any) -> str:
     return " ".join([word, *bounds])
 
 
-def test_values_are_told_in_words() -> None:
+def test_allowed_values_are_described_in_words() -> None:
     assert values(schema.Share) == "number from 0 to 1"
     assert values(schema.Seconds) == "number above 0 to 86400"
     assert values(Literal["a", "b"]) == '`"a"`, `"b"`'
 
 
-def test_the_documentation_is_current() -> None:
+def test_documentation_is_current() -> None:
     assert DOC.read_text().partition(START)[2] == reference().removeprefix(START)
 
 
@@ -91,8 +92,8 @@ def test_every_setting_is_explained() -> None:
     unexplained = [
         f"{name}.{one}"
         for name, section in get_type_hints(Settings).items()
-        for one, _, _, says in rows_of(section)
-        if not says
+        for one, _, _, meaning in rows_of(section)
+        if not meaning
     ]
     assert unexplained == []
 

@@ -1,4 +1,4 @@
-"""Files of events and labels, the pace of live events, and the command."""
+"""Output of the simulator: files of events and labels, the pace of live events, and the command."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def invoke(*arguments: object) -> Result:
 
 
 def body_of(row: dict[str, Any]) -> dict[str, Any]:
-    """A Parquet row as the event it was."""
+    """The event that a Parquet row holds."""
     return {name: value for name, value in row.items() if value is not None}
 
 
-def test_json_lines_hold_the_bytes_and_are_the_same_again(tmp_path: Path) -> None:
+def test_json_lines_hold_the_event_bytes_and_are_reproducible(tmp_path: Path) -> None:
     for name in ("a.jsonl", "b.jsonl"):
         assert invoke(*DAYS, "--output", tmp_path / name).exit_code == 0
     written = (tmp_path / "a.jsonl").read_bytes()
@@ -38,7 +38,7 @@ def test_json_lines_hold_the_bytes_and_are_the_same_again(tmp_path: Path) -> Non
     assert written.splitlines() == [event.value for event in simulation]
 
 
-def test_parquet_gives_the_events_back(tmp_path: Path) -> None:
+def test_parquet_holds_the_same_events(tmp_path: Path) -> None:
     invoke(*DAYS, "--output", tmp_path / "events.jsonl")
     invoke(*DAYS, "--output", tmp_path / "events.parquet")
     lines = (tmp_path / "events.jsonl").read_bytes().splitlines()
@@ -47,7 +47,7 @@ def test_parquet_gives_the_events_back(tmp_path: Path) -> None:
     assert [body_of(row) for row in rows] == [msgspec.json.decode(line) for line in lines]
 
 
-def test_labels_stand_beside_the_events(tmp_path: Path) -> None:
+def test_labels_are_written_beside_the_events(tmp_path: Path) -> None:
     invoke(
         *DAYS, "--output", tmp_path / "events.parquet", "--with-labels", "--labels", tmp_path / "labels.jsonl"
     )
@@ -63,7 +63,7 @@ def test_labels_stand_beside_the_events(tmp_path: Path) -> None:
         assert label["technique"] == SCENARIOS[label["scenario"]].technique
 
 
-def test_csv_has_a_column_a_field(tmp_path: Path) -> None:
+def test_csv_has_a_column_for_each_field(tmp_path: Path) -> None:
     invoke("--events", 300, "--output", tmp_path / "events.csv", "--with-labels")
     with (tmp_path / "events.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -76,7 +76,7 @@ def test_csv_has_a_column_a_field(tmp_path: Path) -> None:
         assert row["bytes_sent"] == str(body.get("network_details", {}).get("bytes_sent", ""))
 
 
-def test_events_and_start(tmp_path: Path) -> None:
+def test_events_and_start_options_are_applied(tmp_path: Path) -> None:
     result = invoke("--events", 50, "--start", "2024-02-29T12:00:00+01:00", "--output", tmp_path / "e.jsonl")
     assert "50 events" in result.output
     (line, *others) = (tmp_path / "e.jsonl").read_bytes().splitlines()
@@ -84,14 +84,14 @@ def test_events_and_start(tmp_path: Path) -> None:
     assert 0 <= msgspec.json.decode(line)["timestamp"] - 1_709_204_400_000 < 3_600_000
 
 
-def test_all_names_one_campaign_of_each(tmp_path: Path) -> None:
+def test_attack_all_adds_one_campaign_of_each_scenario(tmp_path: Path) -> None:
     result = invoke("--days", 30, "--events-per-day", 5, "--attack", "all", "--output", tmp_path / "e.jsonl")
     assert result.exit_code == 0
     for name in SCENARIOS:
         assert f"{name}-1 ({SCENARIOS[name].technique}): " in result.output
 
 
-def test_the_list_names_every_attack() -> None:
+def test_list_shows_every_scenario() -> None:
     result = invoke("--list")
     for scenario in SCENARIOS.values():
         assert f"{scenario.name} " in result.output
@@ -112,7 +112,7 @@ def test_the_list_names_every_attack() -> None:
         (["--attack", "x", "--events", "1", "--output", "x.jsonl"], "unknown scenario 'x'"),
     ],
 )
-def test_mistakes_are_explained(arguments: list[str], message: str) -> None:
+def test_invalid_options_are_explained(arguments: list[str], message: str) -> None:
     runner = CliRunner()
     with runner.isolated_filesystem():
         result = runner.invoke(main, ["simulate", *arguments])
@@ -121,13 +121,13 @@ def test_mistakes_are_explained(arguments: list[str], message: str) -> None:
     assert "Traceback" not in result.output
 
 
-def test_an_unknown_ending_is_refused_by_the_library_too(tmp_path: Path) -> None:
+def test_unknown_file_suffix_is_refused_by_the_library(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must end in"):
         open_file(tmp_path / "x.avro")
 
 
 class FakeTime:
-    """A clock that only sleeping moves; drawing a block costs time, too."""
+    """A clock that advances only by sleeping; drawing a block takes time, too."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -148,7 +148,7 @@ class FakeTime:
 
 
 @pytest.mark.parametrize("rate", [20.0, 1000.0, 20_000.0])
-def test_live_events_go_out_when_they_are_due_and_in_small_slices(rate: float) -> None:
+def test_live_events_are_sent_on_time_in_small_slices(rate: float) -> None:
     simulation = Simulation(users=50, rate=rate, duration_ms=2000)
     clock = FakeTime(simulation.start_ms / 1000)
     sent = []
@@ -160,7 +160,7 @@ def test_live_events_go_out_when_they_are_due_and_in_small_slices(rate: float) -
     assert sent == list(simulation)
 
 
-def test_a_shift_keeps_the_pace_of_a_past_time() -> None:
+def test_time_shift_keeps_the_pace_of_past_events() -> None:
     simulation = Simulation(users=50, rate=500.0, duration_ms=1000)
     clock = FakeTime(simulation.start_ms / 1000 + 1e6)
     for slice_ in paced(simulation.blocks(), now=clock.now, sleep=clock.sleep, shift_seconds=1e6):

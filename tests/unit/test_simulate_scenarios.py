@@ -1,4 +1,4 @@
-"""Named attacks: labelled beside the bytes, placed in time, and shaped like what they are called."""
+"""Attack scenarios: labelled outside the event bytes, placed in time, and shaped like the attack they simulate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SEEDS = range(3)
 
 @cache
 def run(seed: int) -> tuple[Simulation, list[SimulatedEvent]]:
-    """A month with one of each."""
+    """A month with one campaign of each scenario."""
     simulation = Simulation(seed=seed, events_per_day=60, duration_ms=MONTH_MS, scenarios=list(SCENARIOS))
     return simulation, list(simulation)
 
@@ -48,13 +48,13 @@ def test_every_scenario_yields_labelled_events_in_its_window(name: str, seed: in
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_attacks_reach_into_the_last_third(seed: int) -> None:
+def test_some_attacks_start_in_the_last_third(seed: int) -> None:
     simulation, _ = run(seed)
     starts = [(campaign.start - simulation.start_ms) / MONTH_MS for campaign in simulation.campaigns]
     assert sum(start > 0.7 for start in starts) >= 3
 
 
-def test_labels_are_not_in_the_bytes() -> None:
+def test_labels_are_not_in_the_event_bytes() -> None:
     _, events = run(0)
     words = [name.encode() for name in SCENARIOS if name not in ("dga",)]
     words += [b"attack", b"campaign", b"scenario", b"label", b"benign", b"malicious"]
@@ -74,7 +74,7 @@ def test_attack_and_benign_events_have_the_same_fields() -> None:
     assert all(len(seen) == 1 for seen in shapes[True].values())
 
 
-def test_threat_scores_do_not_give_attacks_away() -> None:
+def test_threat_scores_do_not_reveal_attacks() -> None:
     raised = {True: 0, False: 0}
     for event in run(0)[1]:
         raised[event.scenario is not None] += msgspec.json.decode(event.value)["threat_score"] > 0.5
@@ -89,20 +89,20 @@ def test_every_attack_event_is_accepted() -> None:
     assert len(index) == len(values)
 
 
-def test_a_repeated_name_is_another_campaign() -> None:
+def test_repeated_scenario_is_another_campaign() -> None:
     simulation = Simulation(duration_ms=MONTH_MS, scenarios=["dga", "dga", "brute_force"])
     assert [campaign.id for campaign in simulation.campaigns] == ["dga-1", "dga-2", "brute_force-1"]
     assert simulation.campaigns[0].start != simulation.campaigns[1].start
 
 
-def test_the_window_is_kept() -> None:
+def test_campaigns_start_within_the_window() -> None:
     names = ["brute_force"] * 12
     simulation = Simulation(duration_ms=MONTH_MS, scenarios=names, window=(0.9, 0.95))
     for campaign in simulation.campaigns:
         assert 0.9 <= (campaign.start - simulation.start_ms) / MONTH_MS <= 0.95
 
 
-def test_a_short_live_run_holds_its_attacks() -> None:
+def test_short_live_run_contains_its_attacks() -> None:
     simulation = Simulation(
         users=100, rate=200.0, duration_ms=60_000, scenarios=["brute_force", "dns_tunnel", "ransomware"]
     )
@@ -112,7 +112,7 @@ def test_a_short_live_run_holds_its_attacks() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_guessing_comes_from_one_address_spraying_from_many(seed: int) -> None:
+def test_brute_force_uses_one_address_and_spraying_many(seed: int) -> None:
     guesses = attack("brute_force", seed)
     assert len({body["source_ip"] for body in guesses}) == 1
     assert sum(body["status"] != "success" for body in guesses) >= 60
@@ -120,12 +120,12 @@ def test_guessing_comes_from_one_address_spraying_from_many(seed: int) -> None:
         tries = attack(name, seed)
         assert len({body["source_ip"] for body in tries}) >= 5
         assert len({body["user"] for body in tries}) >= 14
-        most = Counter(body["user"] for body in tries).most_common(1)[0][1]
-        assert most <= 12
+        largest = Counter(body["user"] for body in tries).most_common(1)[0][1]
+        assert largest <= 12
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_dormant_account_slept_for_over_sixty_days(seed: int) -> None:
+def test_dormant_account_is_unused_for_over_sixty_days(seed: int) -> None:
     own = [event for event in run(seed)[1] if event.user == LEAVER]
     before = [event.timestamp for event in own if event.campaign is None]
     revived = [event.timestamp for event in own if event.campaign == "dormant_account-1"]
@@ -133,13 +133,13 @@ def test_a_dormant_account_slept_for_over_sixty_days(seed: int) -> None:
     assert revived[0] - before[-1] > 60 * DAY_MS
 
 
-def test_without_that_scenario_nobody_has_left() -> None:
+def test_leaver_exists_only_if_requested() -> None:
     assert all(event.user != LEAVER for event in Simulation(events=3000))
     assert any(event.user == LEAVER for event in Simulation(events=100, leaver=True))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_impossible_travel_is_far_from_where_the_owner_is(seed: int) -> None:
+def test_impossible_travel_is_far_from_the_places_of_the_user(seed: int) -> None:
     _, events = run(seed)
     thief = attack("impossible_travel", seed)
     cities = {city.name: city for city in CITIES}
@@ -155,7 +155,7 @@ def test_impossible_travel_is_far_from_where_the_owner_is(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_insiders_act_from_their_own_places(seed: int) -> None:
+def test_insiders_use_their_own_hosts(seed: int) -> None:
     _, events = run(seed)
     for name in ("off_hours_insider", "mass_download"):
         bodies = attack(name, seed)
@@ -169,7 +169,7 @@ def test_insiders_act_from_their_own_places(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_shapes_of_the_others(seed: int) -> None:
+def test_other_scenarios_have_their_typical_size_and_content(seed: int) -> None:
     sent = sum(body.get("network_details", {}).get("bytes_sent", 0) for body in attack("exfiltration", seed))
     assert 1e9 < sent < 1e11
     encrypted = [

@@ -1,4 +1,4 @@
-"""The benign stream: the same bytes again, people with hours and habits, the mix of types."""
+"""The benign stream: reproducible bytes, people with working hours and habits, and the mix of event types."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_same_arguments_give_the_same_bytes() -> None:
     assert list(Simulation(**arguments)) == list(Simulation(**arguments))
 
 
-def test_a_simulation_can_be_iterated_again() -> None:
+def test_simulation_can_be_iterated_again() -> None:
     simulation = Simulation(events=500)
     assert list(simulation) == list(simulation)
 
@@ -49,14 +49,14 @@ def test_other_arguments_give_other_events(change: dict[str, Any]) -> None:
     assert [event.user for event in usual] != [event.user for event in other]
 
 
-def test_another_start_or_pace_keeps_the_people() -> None:
+def test_start_and_rate_do_not_change_the_people() -> None:
     now, later = 1_750_000_000_000, 1_750_000_600_000
     back_fill, live = Population(30, seed=9), Simulation(users=30, seed=9, rate=1000.0).population
     for user in range(30):
         assert back_fill.place(user, Spot.DESK, now) == live.place(user, Spot.DESK, later)
 
 
-def test_events_are_in_time_order_and_numbered_once(
+def test_events_are_ordered_by_time_and_have_unique_ids(
     month: list[tuple[SimulatedEvent, dict[str, Any]]],
 ) -> None:
     times = [event.timestamp for event, _ in month]
@@ -64,7 +64,7 @@ def test_events_are_in_time_order_and_numbered_once(
     assert len({event.event_id for event, _ in month}) == len(month)
 
 
-def test_what_stands_beside_the_bytes_is_in_them(month: list[tuple[SimulatedEvent, dict[str, Any]]]) -> None:
+def test_attributes_equal_the_fields_in_the_bytes(month: list[tuple[SimulatedEvent, dict[str, Any]]]) -> None:
     for event, body in month:
         assert (event.event_id, event.user, event.timestamp) == (
             body["event_id"],
@@ -79,7 +79,7 @@ def test_every_event_is_accepted(month: list[tuple[SimulatedEvent, dict[str, Any
     assert len(index) == len(month)
 
 
-def test_all_named_people_act(month: list[tuple[SimulatedEvent, dict[str, Any]]]) -> None:
+def test_all_named_users_are_active(month: list[tuple[SimulatedEvent, dict[str, Any]]]) -> None:
     assert {event.user for event, _ in month} == {name for name, _ in NAMED}
 
 
@@ -98,21 +98,21 @@ def test_volume_follows_events_per_day() -> None:
         {"users": 14, "rate": 5000.0, "duration_ms": 8000, "start_ms": 1_736_161_200_000},  # at noon
     ],
 )
-def test_type_mix(arguments: dict[str, Any]) -> None:
+def test_event_types_have_their_configured_shares(arguments: dict[str, Any]) -> None:
     counts = Counter(msgspec.json.decode(event.value)["event_type"] for event in Simulation(**arguments))
     total = sum(counts.values())
     for kind, share in zip(TYPES, TYPE_MIX, strict=True):
         assert counts[kind] / total == pytest.approx(share, abs=0.01)
 
 
-def test_type_mixes_keep_the_total_whoever_is_awake() -> None:
+def test_type_mixes_keep_the_total_for_any_active_users() -> None:
     weights = np.array([0.0, 0.1, 0.0, 0.0, 0.2, 0.0, 0.7])
     mixes = type_mixes(weights)
     assert weights @ mixes == pytest.approx(np.array(TYPE_MIX))
     assert mixes.sum(axis=1) == pytest.approx(np.ones(len(KINDS)))
 
 
-def test_a_rate_is_kept_from_the_first_second_on() -> None:
+def test_rate_is_kept_from_the_first_second_on() -> None:
     seconds = Counter(
         event.timestamp // 1000 for event in Simulation(users=2000, rate=3000.0, duration_ms=6000)
     )
@@ -133,7 +133,7 @@ def local_minutes(habits: Habits, user: int, events: list[dict[str, Any]]) -> It
         yield body["timestamp"] // 60_000 + int(habits.utc_minutes[user])
 
 
-def test_people_keep_their_hours_and_weekends(month: list[tuple[SimulatedEvent, dict[str, Any]]]) -> None:
+def test_people_keep_working_hours_and_weekends(month: list[tuple[SimulatedEvent, dict[str, Any]]]) -> None:
     habits, events = Habits(14, seed=3), by_user(month)
     for user, (name, kind) in enumerate(NAMED):
         if kind not in ("office", "developer", "sales", "finance"):
@@ -145,7 +145,7 @@ def test_people_keep_their_hours_and_weekends(month: list[tuple[SimulatedEvent, 
         assert weekend.mean() < 0.05, name
 
 
-def test_people_go_to_lunch(month: list[tuple[SimulatedEvent, dict[str, Any]]]) -> None:
+def test_people_are_less_active_at_lunch(month: list[tuple[SimulatedEvent, dict[str, Any]]]) -> None:
     habits, events = Habits(14, seed=3), by_user(month)
     lunch = before = 0
     for user, (name, kind) in enumerate(NAMED):
@@ -158,7 +158,7 @@ def test_people_go_to_lunch(month: list[tuple[SimulatedEvent, dict[str, Any]]]) 
     assert lunch < 0.7 * before
 
 
-def test_services_work_round_the_clock_and_the_night_desk_at_night(
+def test_services_work_around_the_clock_and_the_night_desk_at_night(
     month: list[tuple[SimulatedEvent, dict[str, Any]]],
 ) -> None:
     habits, events = Habits(14, seed=3), by_user(month)
@@ -173,7 +173,7 @@ def test_services_work_round_the_clock_and_the_night_desk_at_night(
     assert sum(hour >= 21 or hour < 8 for hour in night) > 0.9 * len(night)
 
 
-def test_people_have_few_places_and_mistype_passwords(
+def test_people_use_few_addresses_and_mistype_passwords(
     month: list[tuple[SimulatedEvent, dict[str, Any]]],
 ) -> None:
     for name, bodies in by_user(month).items():
@@ -187,7 +187,7 @@ def test_people_have_few_places_and_mistype_passwords(
     assert sum(body["status"] == "success" for body in retried) > 0.6 * len(retried)
 
 
-def test_backups_are_large_and_only_at_night(month: list[tuple[SimulatedEvent, dict[str, Any]]]) -> None:
+def test_backups_are_large_only_at_night(month: list[tuple[SimulatedEvent, dict[str, Any]]]) -> None:
     habits, user = Habits(14, seed=3), [name for name, _ in NAMED].index("svc-backup")
     sent: dict[bool, list[int]] = {True: [], False: []}
     for event, body in month:
@@ -198,7 +198,7 @@ def test_backups_are_large_and_only_at_night(month: list[tuple[SimulatedEvent, d
     assert max(sent[True]) > 50_000_000
 
 
-def test_somebody_travels_and_comes_back() -> None:
+def test_some_users_travel() -> None:
     simulation = Simulation(users=60, seed=1, events_per_day=60, duration_ms=MONTH_MS)
     places = defaultdict(Counter)
     for event in simulation:
@@ -207,7 +207,7 @@ def test_somebody_travels_and_comes_back() -> None:
     assert sum(len(cities) == 1 for cities in places.values()) > 20
 
 
-def test_month_end_is_busy_for_finance() -> None:
+def test_finance_is_busy_at_the_end_of_a_month() -> None:
     days = Counter(
         event.timestamp // DAY_MS
         for event in Simulation(seed=2, duration_ms=35 * DAY_MS)
@@ -219,7 +219,7 @@ def test_month_end_is_busy_for_finance() -> None:
     assert sum(busy) / 2 > 1.2 * np.mean(usual)
 
 
-def test_things_are_replaced_at_the_end_of_their_lives() -> None:
+def test_things_are_replaced_at_the_end_of_their_life() -> None:
     drift, now = Drift(50, seed=0), 1_736_121_600_000
     for thing in Thing:
         users = np.arange(50)
@@ -231,7 +231,7 @@ def test_things_are_replaced_at_the_end_of_their_lives() -> None:
         assert (soon - here).sum() <= 1
 
 
-def test_a_new_laptop_changes_host_and_agent_together() -> None:
+def test_new_laptop_changes_host_and_agent_together() -> None:
     population = Population(1, seed=0)
     start = 1_736_121_600_000
     places = [
@@ -241,7 +241,7 @@ def test_a_new_laptop_changes_host_and_agent_together() -> None:
     assert len({place.agent for place in places}) > 5  # a browser has a new version every four weeks
 
 
-def test_generated_users_are_as_many_as_asked_for() -> None:
+def test_generated_users_match_the_requested_number() -> None:
     users = {event.user for event in Simulation(users=100, seed=4, duration_ms=7 * DAY_MS)}
     assert 95 <= len(users) <= 100
 
@@ -257,12 +257,12 @@ def test_generated_users_are_as_many_as_asked_for() -> None:
         ({"scenarios": ["blizzard"]}, "unknown scenario 'blizzard': choose one of brute_force"),
     ],
 )
-def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_reported(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Simulation(**arguments)
 
 
-def test_every_scenario_name_is_there() -> None:
+def test_every_scenario_is_available() -> None:
     assert set(SCENARIOS) == {
         "brute_force", "credential_stuffing", "password_spray", "account_takeover", "impossible_travel",
         "off_hours_insider", "mass_download", "exfiltration", "ransomware", "encoded_powershell",

@@ -1,4 +1,4 @@
-"""What a long run's samples come to: memory that grows is told from memory that swings."""
+"""Evaluation of the samples of a long run: growing memory is distinguished from fluctuating memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MIB = 2**20
 
 
 def run(resident: list[float], warm: float = 300.0) -> list[Sample]:
-    """A worker's samples, one every five seconds: its memory by period, swinging within each."""
+    """Samples of a worker every five seconds: its memory by period, fluctuating within each period."""
     seconds = np.arange(0.0, len(resident) * PERIOD, 5.0)
     return [
         Sample(
@@ -33,13 +33,13 @@ def table(samples: list[Sample]) -> Table:
     return Table(samples, Labels(sent=10, live=7), [], PERIOD)
 
 
-def test_what_swings_and_warms_up_does_not_grow() -> None:
+def test_fluctuation_and_warm_up_are_not_growth() -> None:
     noise = np.random.default_rng(7).normal(0.0, 1.0, 10)
     steady = table(run((250.0 + noise).tolist()))
     assert not steady.grows
 
 
-def test_what_grows_is_told_with_its_slope() -> None:
+def test_growth_is_reported_with_its_slope() -> None:
     noise = np.random.default_rng(7).normal(0.0, 0.5, 10)
     leaking = table(run((250.0 + 3.0 * np.arange(10) + noise).tolist()))
     assert leaking.grows
@@ -47,19 +47,19 @@ def test_what_grows_is_told_with_its_slope() -> None:
     assert gradient == pytest.approx(90.0, abs=3 * error), "three MiB in each of thirty periods an hour"
 
 
-def test_a_slope_that_is_certain_and_tiny_is_no_growth() -> None:
+def test_significant_but_tiny_slope_is_not_growth() -> None:
     creeping = table(run((250.0 + 0.2 * np.arange(10)).tolist()))
     gradient, error = slope(creeping.stayed, PERIOD)
     assert gradient > 10 * error and not creeping.grows
 
 
-def test_of_too_short_a_run_nothing_is_said() -> None:
+def test_too_short_run_gives_no_verdict() -> None:
     short = table(run([250.0, 350.0]))
     assert not short.grows and np.isnan(slope(short.stayed, PERIOD)).all()
     assert "the run is too short" in short.text(10, {})
 
 
-def test_the_table_has_counts_memory_and_latency() -> None:
+def test_table_shows_counts_memory_and_latency() -> None:
     text = table(run([250.0] * 10)).text(10, {"events lost": 0, "events folded twice": 0})
     for row in (
         "events sent",

@@ -1,4 +1,4 @@
-"""A partition's state: time, offsets, versions, learning, and memory that no flood makes grow."""
+"""State of a partition: time, offsets, versions, learning, and memory that stays bounded under any flood."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def after(*values: bytes, base: Iterable[bytes] = ()) -> Partition:
 # ---- time ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_lone_far_future_event_does_not_move_the_clock() -> None:
+def test_single_far_future_event_does_not_move_the_clock() -> None:
     base = habit(100)
     now = START + 100 * 20_000
     quiet = after(event(now, "user3", **HOME), event(now + 1, "user4"), base=base)
@@ -39,23 +39,23 @@ def test_a_lone_far_future_event_does_not_move_the_clock() -> None:
     assert partition.population["scores_total"] == pytest.approx(quiet.population["scores_total"], abs=1)
 
 
-def test_two_events_some_days_ahead_move_the_clock_to_the_earlier() -> None:
+def test_two_events_days_ahead_move_the_clock_to_the_earlier() -> None:
     partition = after(event(START + 9 * DAY, "user3"), event(START + 4 * DAY, "user4"), base=habit(100))
     assert partition.population["clock"] == START + 4 * DAY
 
 
 @pytest.mark.parametrize(("count", "moved"), [(99, False), (100, True)])
-def test_years_ahead_are_believed_of_a_hundred_events_of_one_user(count: int, moved: bool) -> None:
+def test_hundred_events_of_one_user_move_the_clock_years_ahead(count: int, moved: bool) -> None:
     partition = after(*[event(FAR + k, "user3") for k in range(count)], base=habit(100))
     assert (partition.population["clock"] >= FAR) == moved
 
 
-def test_years_ahead_are_believed_of_two_users() -> None:
+def test_two_users_move_the_clock_years_ahead() -> None:
     partition = after(event(FAR, "user3"), event(FAR - 5 * DAY, "user4"), base=habit(100))
     assert partition.population["clock"] == FAR - 5 * DAY
 
 
-def test_a_clock_that_was_led_astray_comes_back_and_so_do_its_users() -> None:
+def test_misled_clock_comes_back_with_its_users() -> None:
     astray = [event(FAR + k, "user3", **HOME) for k in range(100)]
     back = [event(START + HOUR + k * 1000, f"user{k % 5}", **HOME) for k in range(400)]
     partition = after(*astray, *back, base=habit(100))
@@ -63,14 +63,14 @@ def test_a_clock_that_was_led_astray_comes_back_and_so_do_its_users() -> None:
     assert partition.profile("user3")["last_ts"] <= START + HOUR + 399_000
 
 
-def test_a_second_far_event_does_not_carry_its_user_beyond_the_clock() -> None:
-    """The first claims three days, the second thirty years: the clock moves three days, and so does the user."""
+def test_user_of_a_second_far_event_stays_at_the_clock() -> None:
+    """The first event is three days ahead, the second thirty years: clock and user both move three days."""
     partition = after(event(START + 3 * DAY, "user3"), event(FAR, "user4"), base=habit(100))
     assert partition.population["clock"] == START + 3 * DAY
     assert partition.profile("user4")["last_ts"] == START + 3 * DAY
 
 
-def test_a_quiet_partition_goes_on_after_days() -> None:
+def test_quiet_partition_continues_after_days() -> None:
     values = [event(START + 10 * DAY + k * MINUTE, "user3", **HOME) for k in range(3)]
     partition = after(*values, base=habit(100))
     assert partition.population["clock"] == START + 10 * DAY + 2 * MINUTE
@@ -78,7 +78,7 @@ def test_a_quiet_partition_goes_on_after_days() -> None:
 
 
 @pytest.mark.parametrize("late", [1, HOUR, 40 * DAY, 20 * 365 * DAY])
-def test_a_late_event_makes_nothing_younger(late: int) -> None:
+def test_late_event_moves_no_time_backward(late: int) -> None:
     base = habit(200)
     now = START + 200 * 20_000
     plain, partition = (
@@ -94,14 +94,14 @@ def test_a_late_event_makes_nothing_younger(late: int) -> None:
     assert partition.population["age"] == plain.population["age"]
 
 
-def test_events_at_the_same_moment_are_counted_and_age_nothing() -> None:
+def test_events_at_the_same_moment_are_counted_without_ageing() -> None:
     partition = after(*[event(START, "ann", **HOME)] * 10)
     assert partition.profile("ann")["count"].tolist() == [10.0] * 4
     assert partition.profile("ann")["events"] == 10
 
 
 def attacked(values: list[bytes]) -> float:
-    """Share of ordinary events that are alerted after these came."""
+    """Share of ordinary events that are alerted after the given events."""
     start, partition = START + 4000 * 20_000, Partition()
     partition.run([*habit(4000), *values])
     after_it = habit(4000, start=start, seed=9)
@@ -112,23 +112,23 @@ def attacked(values: list[bytes]) -> float:
     return float(np.mean(np.concatenate(kinds) != 0))
 
 
-def test_a_lone_far_future_event_costs_no_false_alarms() -> None:
+def test_single_far_future_event_causes_no_false_alerts() -> None:
     assert attacked([event(FAR, "mallory")]) <= attacked([]) + 0.002
 
 
-def test_two_far_future_events_cost_no_false_alarms() -> None:
+def test_two_far_future_events_cause_no_false_alerts() -> None:
     assert attacked([event(FAR, "mallory")] * 2) <= 0.01
 
 
-def test_a_far_future_first_event_does_not_stop_the_partition_s_time() -> None:
+def test_far_future_first_event_does_not_stop_the_clock() -> None:
     partition = Partition()
     partition.run([event(FAR, "mallory"), *habit(2000)])
     assert partition.population["clock"] < FAR
     assert partition.population["age"] > 0
 
 
-def test_one_sender_cannot_walk_the_clock_away() -> None:
-    """Steps of twenty hours, each within a day of where the last one led, among the events of everybody else."""
+def test_one_sender_cannot_move_the_clock_step_by_step() -> None:
+    """Steps of twenty hours, each within a day of the previous one, among the events of all other users."""
     honest = habit(8000)
     walk = [event(START + k * 20 * HOUR, "mallory") for k in range(1, 20)]
     values = [
@@ -142,7 +142,7 @@ def test_one_sender_cannot_walk_the_clock_away() -> None:
 # ---- offsets -------------------------------------------------------------------------------------------------------
 
 
-def test_an_offset_is_never_folded_twice() -> None:
+def test_offset_is_never_folded_twice() -> None:
     detection = Detection(alert_risk=0.0)
     once, twice = Partition(detection=detection), Partition(detection=detection)
     values = habit(50)
@@ -163,8 +163,8 @@ def test_refused_records_count_as_read() -> None:
     assert partition.state.next_offset == 7
 
 
-def test_offsets_may_have_holes() -> None:
-    """Transaction markers and compaction leave them."""
+def test_offsets_may_have_gaps() -> None:
+    """Transaction markers and compaction leave gaps."""
     partition = Partition()
     partition.state.fold([event(START), event(START)], np.array([4, 900]))
     partition.save()
@@ -172,7 +172,7 @@ def test_offsets_may_have_holes() -> None:
     assert Partition(partition.saved).state.next_offset == 901
 
 
-def test_an_empty_chunk_is_no_change() -> None:
+def test_empty_chunk_changes_nothing() -> None:
     partition = Partition()
     assert partition.state.fold([], np.empty(0, np.int64)).count == 0
     assert partition.state.next_offset is None
@@ -182,7 +182,7 @@ def test_an_empty_chunk_is_no_change() -> None:
 # ---- versions ------------------------------------------------------------------------------------------------------
 
 
-def test_another_layout_version_is_refused_by_name() -> None:
+def test_other_layout_version_is_refused() -> None:
     partition = after(event(START))
     saved = {**partition.saved, b"m": struct.pack("<Iq", layout.VERSION + 1, 1)}
     with pytest.raises(
@@ -191,7 +191,7 @@ def test_another_layout_version_is_refused_by_name() -> None:
         Partition(saved)
 
 
-def test_a_population_of_another_size_is_refused() -> None:
+def test_population_of_another_size_is_refused() -> None:
     partition = after(event(START))
     with pytest.raises(StateError, match=r"partition 0.*from the beginning"):
         Partition({**partition.saved, b"p": shortened(partition.saved[b"p"])})
@@ -205,14 +205,14 @@ def shortened(value: bytes) -> bytes:
 @pytest.mark.parametrize(
     "damage", [lambda v: v[:-3], lambda v: v[:4] + b"\xff" * 40, lambda v: b"\xff\xff\xff\x7f" + v[4:]]
 )
-def test_a_damaged_value_is_refused(damage: Callable[[bytes], bytes]) -> None:
+def test_damaged_value_is_refused(damage: Callable[[bytes], bytes]) -> None:
     saved = after(event(START)).saved
     other = Partition({**saved, b"uann": damage(saved[b"uann"])})
     with pytest.raises(StateError, match=r"profile in partition 0.*from the beginning"):
         fold_one(other, event(START), 1)
 
 
-def test_a_profile_of_another_size_is_refused() -> None:
+def test_profile_of_another_size_is_refused() -> None:
     saved = after(event(START)).saved
     other = Partition({**saved, b"uann": shortened(saved[b"uann"])})
     with pytest.raises(StateError, match=r"profile in partition 0.*from the beginning"):
@@ -223,7 +223,7 @@ def test_a_profile_of_another_size_is_refused() -> None:
 
 
 class Sink(dict[bytes, bytes]):
-    """Keeps the keys of what is saved; forgets profiles."""
+    """Keeps what is saved except profiles."""
 
     def update(self, changes: Any) -> None:  # type: ignore[override]
         for key, value in changes:
@@ -231,8 +231,8 @@ class Sink(dict[bytes, bytes]):
                 self[key] = value
 
 
-def test_a_flood_of_users_and_addresses_stays_within_bounds() -> None:
-    """200,000 events, each of a user and an address never seen before, in an cache of 2,000."""
+def test_flood_of_users_and_addresses_stays_within_bounds() -> None:
+    """200,000 events, each of a new user and a new address, with a cache of 2,000 profiles."""
     random = np.random.default_rng(0)
     partition = Partition(Sink(), resident=2000)
     for a in range(0, 200_000, 500):
@@ -252,7 +252,7 @@ def test_a_flood_of_users_and_addresses_stays_within_bounds() -> None:
     assert len(fold_one(partition, event(START, "user0"), 10**6).events) == 1
 
 
-def test_a_flood_of_addresses_at_one_user_leaves_the_profile_s_size_and_habits() -> None:
+def test_flood_of_addresses_keeps_size_and_habits_of_a_profile() -> None:
     base = [event(START + k * HOUR, "ann", source_ip="10.0.0.1", status="success") for k in range(300)]
     flood = [
         event(START + 300 * HOUR + k, "ann", source_ip=f"198.{k >> 8 & 255}.{k & 255}.1", status="failed")
@@ -268,13 +268,13 @@ def test_a_flood_of_addresses_at_one_user_leaves_the_profile_s_size_and_habits()
     assert home.raw[0, 0] < 5.0
 
 
-def test_more_users_than_places_is_said() -> None:
+def test_more_users_than_resident_profiles_is_reported() -> None:
     state = PartitionState(0, lambda keys: [None] * len(keys), resident=10, detection=Detection())
     with pytest.raises(StateError, match=r"worker\.resident_profiles"):
         state.fold([event(START, f"user{k}") for k in range(11)], np.arange(11))
 
 
-def test_full_asks_for_a_checkpoint_in_time() -> None:
+def test_state_is_full_in_time_for_a_checkpoint() -> None:
     partition = Partition(resident=10)
     partition.state.fold([event(START, f"user{k}") for k in range(5)], np.arange(5))
     assert partition.state.full
@@ -282,8 +282,8 @@ def test_full_asks_for_a_checkpoint_in_time() -> None:
     assert not partition.state.full
 
 
-def test_large_weights_do_not_stall() -> None:
-    """Counters and totals are float64: 2**24 more events of a busy account are still counted."""
+def test_large_counters_keep_counting() -> None:
+    """Counters and totals are float64, so the events of a busy account are still counted beyond 2**24."""
     partition = after(*[event(START + k, "job", **HOME) for k in range(10)])
     kept = unpack(partition.saved[b"ujob"], layout.PROFILE, "profile").copy()
     kept["count"], kept["sketch_total"], kept["learned"] = 2.0**25, 2.0**25, 2.0**25
@@ -294,7 +294,7 @@ def test_large_weights_do_not_stall() -> None:
     assert again.profile("job")["sketch_total"][0] > 2.0**25
 
 
-def test_large_sketch_weights_do_not_stall() -> None:
+def test_large_sketch_weights_keep_growing() -> None:
     partition = after(*[event(START + k, "job", **HOME) for k in range(10)])
     kept = unpack(partition.saved[b"ujob"], layout.PROFILE, "profile").copy()
     kept["sketch_weight"][0, :, 0] = 2.0**24
@@ -314,8 +314,8 @@ def visits(n: int, start: int, step: int, source: str) -> list[bytes]:
     ]
 
 
-def test_a_profile_is_not_poisoned_fast() -> None:
-    """An intruder's first hour hardly changes what is usual for the user."""
+def test_profile_is_not_poisoned_within_an_hour() -> None:
+    """The first hour of an intruder hardly changes the usual values of the user."""
     base, now = habit(6000), START + 6000 * 20_000
     partition = after(*visits(60, now, MINUTE, "203.0.113.9"), base=base)
     kept = partition.profile("user3")
@@ -323,8 +323,8 @@ def test_a_profile_is_not_poisoned_fast() -> None:
     assert sum(weight for weight in places.values()) - max(places.values()) < 0.2 * max(places.values())
 
 
-def test_a_profile_is_not_locked_for_ever() -> None:
-    """After weeks a new place of work is as usual as the old one, with every event an alert at first or not."""
+def test_profile_adapts_to_a_new_place_of_work() -> None:
+    """After weeks, a new place of work is as usual as the old one, even if its first events were alerted."""
     base, now = habit(6000), START + 6000 * 20_000
     others = habit(4000, start=now, step=12 * MINUTE, seed=4)
     moved = visits(400, now + 1, 2 * HOUR, "203.0.113.9")
@@ -338,8 +338,8 @@ def test_a_profile_is_not_locked_for_ever() -> None:
     assert (last.kind[mine] == 0).all()
 
 
-def test_risk_means_its_share_on_ordinary_traffic() -> None:
-    """50 is one event in a hundred, 75 one in a thousand, of traffic without attacks."""
+def test_risk_matches_its_share_of_ordinary_traffic() -> None:
+    """Risk 50 is one event in a hundred, risk 75 one in a thousand, of traffic without attacks."""
     partition = Partition()
     tails = np.concatenate([f.tail for f in partition.chunks(habit(120_000, step=5000), chunk=1000)])[60_000:]
     assert 0.5e-2 < np.mean(tails >= 50 / 7.5257) < 2e-2

@@ -1,4 +1,4 @@
-"""The units in deploy/systemd: valid for systemd, closed, with settings that exist."""
+"""The units in deploy/systemd: valid, sandboxed, and with existing settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def values(unit: str, name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", (HERE / unit).read_text(), re.MULTILINE)
 
 
-def test_systemd_has_nothing_to_say(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("streamguard")
     for path in HERE.glob("streamguard-*"):
         text = path.read_text().replace("/opt/streamguard/bin/streamguard", str(program))
@@ -31,15 +31,15 @@ def test_systemd_has_nothing_to_say(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    said = [line for line in done.stderr.splitlines() if "streamguard" in line]
-    assert (done.returncode, said) == (0, [])
+    warnings = [line for line in done.stderr.splitlines() if "streamguard" in line]
+    assert (done.returncode, warnings) == (0, [])
 
 
 @pytest.mark.parametrize("unit", SERVICES)
-def test_settings_are_settings_and_their_places_are_the_units_own(unit: str) -> None:
-    said = dict(line.split("=", 1) for line in values(unit, "Environment"))
+def test_settings_are_valid_and_use_the_directories_of_the_unit(unit: str) -> None:
+    assigned = dict(line.split("=", 1) for line in values(unit, "Environment"))
     places = {"%S": "/var/lib", "%C": "/var/cache", "%i": "9464", "%H": "host"}
-    environ = {n: re.sub("%.", lambda found: places[found[0]], value) for n, value in said.items()}
+    environ = {n: re.sub("%.", lambda found: places[found[0]], value) for n, value in assigned.items()}
     settings = load(environ=environ)
     own = [f"/var/lib/{name.replace('%i', '9464')}" for name in values(unit, "StateDirectory")[0].split()]
     assert settings.models.registry in own
@@ -53,7 +53,7 @@ def test_settings_are_settings_and_their_places_are_the_units_own(unit: str) -> 
 
 
 @pytest.mark.parametrize("unit", SERVICES)
-def test_units_are_closed(unit: str) -> None:
+def test_units_are_sandboxed(unit: str) -> None:
     for name, value in {
         "User": "streamguard", "NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "ProtectSystem": "strict",
         "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes", "RestrictNamespaces": "yes",
@@ -62,7 +62,7 @@ def test_units_are_closed(unit: str) -> None:
     assert values(unit, "MemoryMax")
 
 
-def test_a_worker_that_was_refused_is_not_started_again() -> None:
+def test_refused_worker_is_not_restarted() -> None:
     assert values("streamguard-worker@.service", "Restart") == ["on-failure"]
     assert values("streamguard-worker@.service", "RestartPreventExitStatus") == ["78"]
     assert values("streamguard-retrain.service", "SuccessExitStatus") == ["3"]

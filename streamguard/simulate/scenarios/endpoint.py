@@ -18,7 +18,7 @@ def encoded_powershell(context: ScenarioContext, start: int) -> Iterator[Step]:
     user = context.pick("office", "finance", "sales")
     time = context.next_working_time(user, start)
     actor = Actor(context, user, context.own_place(user, time), noticed=0.3)
-    host, address = f"cdn.{domain(draw)}", public_address(draw, "hosting:context")
+    host, address = f"cdn.{domain(draw)}", public_address(draw, "hosting:stage")
     document = f"C:\\Users\\{actor.user}\\Downloads\\invoice-{draw.randrange(10**6)}.docm"
     yield actor.run(
         time, "winword.exe", f'winword.exe /n "{document}"', path="C:\\Program Files\\Office\\winword.exe"
