@@ -268,7 +268,7 @@ PARTITIONS = _gauge(
     "streamguard_partitions",
     "partitions",
     "Partitions assigned to this worker, by state.",
-    {"state": ("recovering", "ready")},
+    {"state": ("restoring", "ready")},
 )
 PARTITION_OWNED = _gauge(
     "streamguard_partition_owned",
@@ -276,11 +276,11 @@ PARTITION_OWNED = _gauge(
     "1 while the partition is assigned to this worker, whether or not its state is restored.",
     _PARTITION,
 )
-RECOVERY_SECONDS = _histogram(
-    "streamguard_recovery_seconds", "Time from the assignment of a partition to its first fetch."
+RESTORE_SECONDS = _histogram(
+    "streamguard_restore_seconds", "Time from the assignment of a partition to its first fetch."
 )
-RECOVERED_RECORDS = _counter(
-    "streamguard_recovered_records_total", "records", "Changelog records read to restore local state."
+RESTORED_RECORDS = _counter(
+    "streamguard_restored_records_total", "records", "Changelog records read to restore local state."
 )
 
 # The worker: model

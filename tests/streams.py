@@ -64,7 +64,7 @@ class Partition:
         start: int = 0,
         forest: Any = None,
     ) -> list[dict[str, Any]]:
-        """Fold the values from offset `start` on; return the published incidents. `save_every` 0 saves only at the end."""
+        """Fold the values from offset `start` on; return the published incidents. 0 saves only at the end."""
         incidents = []
         for folded in self.chunks(values, chunk=chunk, save_every=save_every, start=start, forest=forest):
             incidents += bodies(update.incident for update in folded.incidents)

@@ -110,7 +110,7 @@ class ChunkConsumer(driver.Consumer):
 
     async def _restore_one(self, tp: TP, topics: Topics, resident: int) -> None:
         app = self.app
-        with metrics.RECOVERY_SECONDS.time():
+        with metrics.RESTORE_SECONDS.time():
             partition = await restore(tp.partition, app.settings, topics, app.memory, app.publisher, resident)
         try:
             await self._thread.start_fetching(tp, partition)

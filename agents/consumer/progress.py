@@ -45,14 +45,14 @@ class Progress:
         self._clock = clock
         self._lock = threading.Lock()
         self._beat = self._answered = clock()
-        self._recovering: set[int] = set()
+        self._restoring: set[int] = set()
         self._moved: dict[int, tuple[int | None, float]] = {}
 
     def assigned(self, partitions: list[int]) -> None:
         """Record the partitions that this worker now owns; none of them is ready yet."""
         with self._lock:
-            revoked = (self._recovering | self._moved.keys()) - set(partitions)
-            self._recovering = set(partitions)
+            revoked = (self._restoring | self._moved.keys()) - set(partitions)
+            self._restoring = set(partitions)
             self._moved = {}
         for partition in revoked:
             PARTITION_OWNED.remove_by_labels({"partition": str(partition)})
@@ -63,12 +63,12 @@ class Progress:
     def ready(self, partition: int) -> None:
         """Record that the state of a partition is restored."""
         with self._lock:
-            self._recovering.discard(partition)
+            self._restoring.discard(partition)
             self._moved[partition] = (None, self._clock())
         self._gauge()
 
     def _gauge(self) -> None:
-        PARTITIONS.labels("recovering").set(len(self._recovering))
+        PARTITIONS.labels("restoring").set(len(self._restoring))
         PARTITIONS.labels("ready").set(len(self._moved))
 
     def observe(self, partition: int, checkpointed: int | None, *, waiting: bool) -> None:
@@ -101,17 +101,17 @@ class Progress:
     def not_ready(self) -> dict[str, object] | None:
         """Return reason and detail if the worker makes no progress, else None."""
         with self._lock:
-            recovering, moved = sorted(self._recovering), dict(self._moved)
+            restoring, moved = sorted(self._restoring), dict(self._moved)
         hangs = self.hangs()
         if hangs is not None and moved:
             return hangs
         silent = self._clock() - self._answered
         if silent > SILENT_SECONDS:
             return {"reason": "no_broker", "detail": f"no broker has answered for {silent:.0f} s"}
-        if recovering:
+        if restoring:
             return {
-                "reason": "recovering",
-                "detail": f"the worker is restoring the state of partitions {recovering}",
+                "reason": "restoring",
+                "detail": f"the worker is restoring the state of partitions {restoring}",
             }
         if not moved:
             return {"reason": "no_partition", "detail": "the group has assigned no partition to this worker"}

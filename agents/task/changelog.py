@@ -52,7 +52,7 @@ class ChangelogWriter:
         except BaseException:
             await _stop(producer)
             raise
-        failpoints.reach("recovery-fenced")
+        failpoints.reach("restore-fenced")
         return cls(producer, topic, partition)
 
     async def commit(self, changes: Sequence[Change]) -> int:

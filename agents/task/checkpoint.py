@@ -7,11 +7,9 @@ import time
 from collections.abc import Sequence
 
 from streamguard.agents.task.changelog import ChangelogWriter
-from streamguard.agents.task.store import Local, StateStore, now_ms
+from streamguard.agents.task.store import Change, Local, StateStore, now_ms
 from streamguard.metrics import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, CHECKPOINT_STAGE_SECONDS
 from streamguard.testing import failpoints
-
-Change = tuple[bytes, bytes]
 
 
 class Checkpointer:
@@ -34,7 +32,7 @@ class Checkpointer:
         self.store = store
         self._writer = writer
         self._changelog_id = changelog_id
-        self._saving: dict[bytes, bytes] = {}
+        self._saving: dict[bytes, bytes | None] = {}
 
     def read(self, keys: list[bytes]) -> list[bytes | None]:
         """Read values as of the last snapshot."""

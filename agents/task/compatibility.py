@@ -9,6 +9,7 @@ import msgspec
 
 from streamguard.agents.errors import RefusedError
 from streamguard.agents.task.store import RESERVED, Local
+from streamguard.errors import UnavailableError
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
@@ -75,7 +76,7 @@ def _committed_offset(brokers: Brokers, group: str, topic: str, partition: int) 
     finally:
         consumer.close()
     if found.error is not None:
-        raise RuntimeError(
+        raise UnavailableError(
             f"the committed offset of the group {group} for partition {partition} of {topic} cannot be read: "
             f"{found.error}"
         )

@@ -104,8 +104,8 @@ async def restore(
             store.close()
         await writer.close()
         raise
-    failpoints.reach("recovery-done")
-    metrics.RECOVERED_RECORDS.inc(records)
+    failpoints.reach("restore-done")
+    metrics.RESTORED_RECORDS.inc(records)
     _log.info(
         "the state of partition %d is restored",
         number,
@@ -137,7 +137,7 @@ async def _catch_up(store: StateStore, reader: CommittedReader, topics: Topics, 
     async for changes, reached in reader.batches(position, end):
         store.write(changes, Local(topics.changelog_id, reached, complete))
         count += len(changes)
-        failpoints.reach("recovery-batch-written")
+        failpoints.reach("restore-batch-written")
     if store.local is not None:
         store.write([], Local(topics.changelog_id, end, began))
     return count

@@ -12,6 +12,7 @@ from streamguard.batch.detection.clusters import Peers
 from streamguard.batch.folding.fold_result import EventTable, FoldResult
 from streamguard.fold.patterns import PATTERNS
 from streamguard.models.forest import Forest
+from streamguard.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class Assessment:
             )
         if bits > 0:
             events_seen = round(float(self.events_seen[user]))
-            among = f", the strongest of about {events_seen} events" if events_seen > 1 else ""
+            among = f", the strongest of about {counted(events_seen, 'event')}" if events_seen > 1 else ""
             reasons.append(f"{bits:.1f} bits{among}: {event}")
         if self.peer_bits[user] > FOREST_USUAL:
             reasons.append(f"unlike their peers: {self.peer_bits[user]:.1f} bits")

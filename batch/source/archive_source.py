@@ -12,6 +12,7 @@ import numpy as np
 from streamguard.batch.source.archive_manifest import File, Manifest
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.batch.source.sources import rows_at_a_time
+from streamguard.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ class ArchiveSource:
                 size, rows = path.stat().st_size, table.metadata.num_rows
                 if (size, rows) != (file.bytes, file.rows):
                     raise PlanError(
-                        f"{path} has {rows:,} rows in {size:,} bytes, but the manifest lists {file.rows:,} rows in "
-                        f"{file.bytes:,} bytes: restore the file"
+                        f"{path} has {counted(rows, 'row')} in {size:,} bytes, but the manifest lists "
+                        f"{counted(file.rows, 'row')} in {file.bytes:,} bytes: restore the file"
                     )
                 yield from table.iter_batches(rows_at_a_time(table.metadata), columns=columns)
         except (OSError, pa.ArrowException) as error:

@@ -140,8 +140,8 @@ def check_read(source: Source, counts: Iterable[Counts]) -> None:
     for c in counts:
         if c.records + c.missing != c.end - c.start:
             raise PlanError(
-                f"partition {c.partition}: {c.records} records and {c.missing} offsets without a record were "
-                f"read, but {c.end - c.start} offsets were planned"
+                f"partition {c.partition}: {counted(c.records, 'record')} and {counted(c.missing, 'offset')} without a "
+                f"record were read, but {counted(c.end - c.start, 'offset')} were planned"
             )
         for start, end in c.gaps:
             if not source.nothing_between(c.partition, start, end):

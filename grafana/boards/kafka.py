@@ -49,7 +49,7 @@ def panels() -> list[Json]:
             "Partitions ready", "Share of the assigned partitions whose state is restored.",
             "sum(streamguard_partitions{WORKER_READY}) / (sum(streamguard_partitions{WORKER}) > 0)",
             "percentunit", decimals=0, steps=thresholds((1, GREEN), base=YELLOW), size=(4, 4),
-            runbooks=["StreamGuardRecoveryLong", "StreamGuardPartitionWithoutWorker"],
+            runbooks=["StreamGuardRestoreLong", "StreamGuardPartitionWithoutWorker"],
         ),
         stat(
             "Rebalances", "Rebalances within the selected time range; a start also counts as one.",
@@ -189,11 +189,11 @@ def panels() -> list[Json]:
         ),
         timeseries(
             "Restore", "Time from the assignment of a partition to its first fetch.",
-            quantiles("streamguard_recovery_seconds", 0.5, 0.99), "s", runbooks=["StreamGuardRecoveryLong"],
+            quantiles("streamguard_restore_seconds", 0.5, 0.99), "s", runbooks=["StreamGuardRestoreLong"],
         ),
         timeseries(
             "Restored records", "Changelog records read per second to restore local state.",
-            [("sum by (instance) (rate(streamguard_recovered_records_total{WORKER}[RATE]))", "{{instance}}")], "cps",
+            [("sum by (instance) (rate(streamguard_restored_records_total{WORKER}[RATE]))", "{{instance}}")], "cps",
         ),
         timeseries(
             "Disk free", "Free space on the file system of worker.data_dir.",

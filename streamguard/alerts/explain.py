@@ -15,6 +15,7 @@ from streamguard.events.event import Event
 from streamguard.fold import patterns, population
 from streamguard.fold.patterns import PATTERNS
 from streamguard.fold.profile import COMPONENTS, MONTH, SKETCHES
+from streamguard.text import counted
 
 TextOf = Callable[[int], str | None]
 """Dictionary of the partition: hash -> text."""
@@ -191,9 +192,10 @@ def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str,
     if component == "threat":
         return f"{event.threat_score}", f"{float(profile['mean'][2]):.2f}"
     if component == "source_spread":
-        users, failures = context["source_users"], context["source_failures"]
+        users = counted(round(context["source_users"]), "user")
+        failures = counted(round(context["source_failures"]), "time")
         return (
-            f"{alert.texts[0]} failed for {users:.0f} users, {failures:.0f} times within an hour",
+            f"{alert.texts[0]} failed for {users}, {failures} within an hour",
             "a source usually fails for one user only",
         )
     if component == "carried":

@@ -256,8 +256,8 @@ def _alerts(
     value = (now + 1) / (before + 1)
     return Check(
         "alerts", value, limits.max_alert_ratio, value <= limits.max_alert_ratio,
-        f"{now:,} of {len(strength):,} events would be alerted with the challenger, {before:,} with the champion: "
-        f"ratio {value:.2f} (limit {limits.max_alert_ratio:.2f})",
+        f"{now:,} of {counted(len(strength), 'event')} would be alerted with the challenger, {before:,} with "
+        f"the champion: ratio {value:.2f} (limit {limits.max_alert_ratio:.2f})",
     )  # fmt: skip
 
 

@@ -20,9 +20,9 @@ POINTS = (
     "transaction-committed",
     "store-written",
     "offset-committed",
-    "recovery-fenced",
-    "recovery-batch-written",
-    "recovery-done",
+    "restore-fenced",
+    "restore-batch-written",
+    "restore-done",
 )
 """All failpoints of the worker: those of a checkpoint in their order, then those of a restore."""
 

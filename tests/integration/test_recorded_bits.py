@@ -41,7 +41,8 @@ RECORDED = {
         "2f893557c17192d825d630151c141731005e424cfaac4a3a92fba240144e5388",
     ),
 }
-"""By seed of a simulated month with every attack: incidents, their digest, the state's, the model's version, the events' digest."""
+"""By seed of a simulated month with every attack: incidents, their digest, the digest of the state, the version of the
+model, the digest of the events."""
 
 NEW_FIELDS = {"schema_version"}
 RENAMED_FIELDS = {"description": "says"}

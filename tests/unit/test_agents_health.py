@@ -42,11 +42,11 @@ def reason(progress: Progress) -> object:
     return problem and problem["reason"]
 
 
-def test_worker_is_recovering_until_its_last_partition_is_ready(clock: ManualClock) -> None:
+def test_worker_is_restoring_until_its_last_partition_is_ready(clock: ManualClock) -> None:
     progress = Progress(stall_seconds=30, clock=clock)
     progress.assigned([1, 2])
     progress.ready(1)
-    assert reason(progress) == "recovering"
+    assert reason(progress) == "restoring"
     progress.ready(2)
     assert reason(progress) is None
     progress.assigned([])

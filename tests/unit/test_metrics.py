@@ -151,12 +151,12 @@ def test_profiles_are_counted_by_the_place_where_they_were_found() -> None:
 
     first = state()
     first.fold([hostile(0), hostile(1), hostile(0)], np.arange(3))
-    assert first.found == {"memory": 1, "disk": 0, "nowhere": 2}
+    assert first.profile_lookups == {"memory": 1, "disk": 0, "nowhere": 2}
     saved.update(first.changes())
     again = state()
     again.fold([hostile(0), hostile(3)], np.arange(3, 5))
     again.fold([hostile(0)], np.arange(5, 6))
-    assert again.found == {"memory": 1, "disk": 1, "nowhere": 1}
+    assert again.profile_lookups == {"memory": 1, "disk": 1, "nowhere": 1}
 
 
 def test_lag_is_the_age_of_the_oldest_waiting_record() -> None:

@@ -73,7 +73,7 @@ class RunningWorker:
 
     def await_events(self, count: int) -> Reading:
         """Wait until the worker has folded this many events."""
-        self._await(f"{count:,} events are folded", lambda: self.read().events >= count)
+        self._await(f"{counted(count, 'event')} are folded", lambda: self.read().events >= count)
         return self.read()
 
     def await_model(self, version: str) -> None:
@@ -133,7 +133,7 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         taken = time.perf_counter() - began
         backlog_us = (learned.cpu - first.cpu) / count * 1e6
         click.echo(
-            f"a month of habits of {users:,} users: {count:,} events folded in {taken:.1f} s "
+            f"a month of habits of {counted(users, 'user')}: {counted(count, 'event')} folded in {taken:.1f} s "
             f"({count / taken:,.0f} a second, {backlog_us:.1f} us CPU an event)"
         )
 
@@ -147,7 +147,9 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
             users, seed, int(time.time() * 1000) + 500, duration_ms=seconds * 1000, rate=rate,
             scenarios=ATTACKS, window=(0.1, 0.3),
         )  # fmt: skip
-        click.echo(f"live traffic with {', '.join(ATTACKS)}: {rate:,} events a second for {seconds} s")
+        click.echo(
+            f"live traffic with {', '.join(ATTACKS)}: {counted(rate, 'event')} a second for {seconds} s"
+        )
         labels = _produce_live(settings, live)
         final = worker.await_events(count + len(labels))
         seen = watch.finish()
@@ -248,8 +250,8 @@ def _table(
             "event to alert",
             f"p50 {p50:.0f} ms, p99 {p99:.0f} ms over {counted(len(seen.latencies), 'alert')}",
         ),
-        ("backlog", f"{backlog[0]:,.0f} events a second, {backlog[1]:.1f} us CPU an event"),
-        ("live", f"{len(labels) / seconds:,.0f} events a second, {live_us:.0f} us CPU an event"),
+        ("backlog", f"{counted(round(backlog[0]), 'event')} a second, {backlog[1]:.1f} us CPU an event"),
+        ("live", f"{counted(round(len(labels) / seconds), 'event')} a second, {live_us:.0f} us CPU an event"),
     ]
     width = max(len(name) for name, _ in rows)
     click.echo()
