@@ -201,7 +201,7 @@ def _publish(runs: Runs, run: Run, body: Report, keep: int) -> Path:
 def _no_forest_reason(request: Request, rows: int, settings: Settings) -> str:
     if request.algorithm == "kmeans":
         return "no forest was requested"
-    return f"no model: {rows:,} quiet events to train on, {settings.gate.min_rows:,} are needed"
+    return f"no model: {counted(rows, 'quiet event')} to train on (minimum {settings.gate.min_rows:,})"
 
 
 def _plan_text(plan: RetrainPlan) -> str:

@@ -20,7 +20,13 @@ from streamguard.cli import options
     help="Port of /metrics, /healthz and /readyz; 0 selects any free port.",
 )
 @click.option("--registry", help="Directory of the model registry.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="json", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="json",
+    show_default=True,
+    help="Form of log lines.",
+)
 def command(
     config: Path | None, bootstrap_servers: str | None, data_dir: str | None, metrics_port: int | None,
     registry: str | None, log_format: str,

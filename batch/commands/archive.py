@@ -25,7 +25,11 @@ from streamguard.errors import ExitCode
 @click.option(
     "--max-events", type=click.IntRange(1), help="Maximum number of records; the next run reads the rest."
 )
-@click.option("--engine", type=click.Choice(["spark", "local"]), help="[default: spark]")
+@click.option(
+    "--engine",
+    type=click.Choice(["spark", "local"]),
+    help="spark, or local: processes of this machine without Java, with the same results.  [default: spark]",
+)
 @click.option("--master", help="Spark master.  [default: local[*]]")
 @click.option(
     "--every",

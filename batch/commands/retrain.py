@@ -44,8 +44,13 @@ if TYPE_CHECKING:
     type=click.Choice(["isolation_forest", "kmeans", "both"]),
     default="both",
     show_default=True,
+    help="What to train.",
 )
-@click.option("--engine", type=click.Choice(["spark", "local"]), help="[default: spark]")
+@click.option(
+    "--engine",
+    type=click.Choice(["spark", "local"]),
+    help="spark, or local: processes of this machine without Java, with the same results.  [default: spark]",
+)
 @click.option("--master", help="Spark master.  [default: local[*]]")
 @click.option("--output", type=options.Directory(), help="Directory of runs.  [default: streamguard-runs]")
 @click.option(

@@ -207,7 +207,7 @@ def forest_bits(
     )
     min_rows = settings.gate.min_rows
     if len(chosen.rows) < min_rows:
-        return None, f"{counted(len(chosen.rows), 'quiet event')} to train on, {min_rows} are needed"
+        return None, f"{counted(len(chosen.rows), 'quiet event')} to train on (minimum {min_rows})"
     try:
         import sklearn  # noqa: F401
 

@@ -27,7 +27,7 @@ def key_of(models: Models) -> bytes | None:
         raise ArtifactError(f"models.key_file {models.key_file}: {error.strerror}") from None
     if len(key) < _MIN_KEY:
         raise ArtifactError(
-            f"models.key_file {models.key_file} has {counted(len(key), 'byte')}, {_MIN_KEY} are needed: "
+            f"models.key_file {models.key_file} has {counted(len(key), 'byte')}, the minimum is {_MIN_KEY}: "
             "create a random key with `openssl rand -out FILE 32`"
         )
     return key

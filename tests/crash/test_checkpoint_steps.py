@@ -12,7 +12,7 @@ from tests.harness import Site, events
 
 pytestmark = pytest.mark.integration
 
-RESTORE = [point for point in POINTS if point.startswith("recovery-")]
+RESTORE = [point for point in POINTS if point.startswith("restore-")]
 CHECKPOINT = [point for point in POINTS if point not in RESTORE]
 PASSES = {"chunk-folded": 20, "offset-committed": 1}
 """Number of the pass at which the worker is killed, so that a checkpoint exists before it."""

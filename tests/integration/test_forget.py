@@ -104,7 +104,7 @@ def test_forget_without_a_running_worker_deletes_the_profile_everywhere(site: Si
     at = site.ends()[0]
 
     assert "partition 0" in forget(site, USER)
-    assert "nobody of that name" in forget(site, USER)
+    assert "no profile found for this user" in forget(site, USER)
     assert last_values(site, 0)[user_key(USER)] is None
 
     worker = site.start().await_ready()

@@ -137,7 +137,7 @@ def test_a_retrain_runs_from_the_wheel_with_its_extra(wheel: Path, tmp_path: Pat
     programs = install(wheel, "[batch]", tmp_path)
     check_imports(programs, tmp_path)
     command = programs / "streamguard"
-    run(command, "simulate", "--days", "5", "--output", "events.jsonl", cwd=tmp_path)
+    run(command, "simulate", "--days", "30", "--output", "events.jsonl", cwd=tmp_path)
     outcome = json.loads(
         run(command, "retrain", "--engine", "local", "--input", "events.jsonl", "--json", cwd=tmp_path)
     )

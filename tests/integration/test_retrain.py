@@ -179,7 +179,7 @@ def test_two_retrains_of_the_same_range_write_the_same_artifact(
 def test_too_few_events_publish_a_run_without_a_model(env: RetrainEnvironment) -> None:
     empty = env.retrain(code=3)
     assert (empty["events"], empty["version"], empty["users"]) == (0, None, 0)
-    assert empty["says"] == "no model: 0 quiet events to train on, 256 are needed"
+    assert empty["says"] == "no model: 0 quiet events to train on (minimum 256)"
     env.produce([event(START, "ann")])
     one = env.retrain(code=3)
     assert (one["events"], one["users"]) == (1, 1)

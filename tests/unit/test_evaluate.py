@@ -131,7 +131,7 @@ def test_forest_is_omitted_with_too_few_rows_or_without_scikit_learn(
 ) -> None:
     small = evaluated(str(logins.write_csv(tmp_path / "a.csv", logins.rows(days=6))))
     assert small["scores"]["forest"] is None
-    assert "256 are needed" in small["forest_missing"]
+    assert "(minimum 256)" in small["forest_missing"]
     assert small["scores"]["verdict"]["roc_auc"] is not None
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert "pip install" in evaluated(file)["forest_missing"]

@@ -284,7 +284,7 @@ def test_settings_give_directory_and_key(tmp_path: Path) -> None:
         signing.promote(version)
     assert plain.current() is None
     key.write_bytes(b"short")
-    with pytest.raises(ArtifactError, match="has 5 bytes, 16 are needed"):
+    with pytest.raises(ArtifactError, match="has 5 bytes, the minimum is 16"):
         Registry.of(Models(key_file=str(key)))
     with pytest.raises(ArtifactError, match="No such file"):
         Registry.of(Models(key_file=str(tmp_path / "none")))
