@@ -46,5 +46,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # Spark starts three seconds faster with these files, and also starts without them.
 $(WARM): $(INSTALLED)
-	@$(BIN)/python -m streamguard.batch.engines.warm || true
+	@$(BIN)/python -m streamguard.batch.engines.class_archive || true
 	@touch $@

@@ -26,7 +26,7 @@ from streamguard.batch.archive_writer import name_aside, read_part, write_archiv
 from streamguard.batch.engines import local
 from streamguard.batch.runs import BusyError
 from streamguard.batch.source import archive_manifest
-from streamguard.batch.source.archive_manifest import File, Manifest
+from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest
 from streamguard.batch.source.offset_range import OffsetRange, PlanError
 from streamguard.batch.source.plan import Limit, check_read, plan
 from streamguard.batch.source.sources import KafkaSource, Source
@@ -43,7 +43,7 @@ _LOCK = ".lock"
 Say = Callable[[str], None]
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class ArchiveOutcome(msgspec.Struct, frozen=True):
     """Result of an archiving run; `--json` prints it."""
 
     directory: str
@@ -92,7 +92,7 @@ def archive(
     *,
     until: Limit | None = None,
     max_records: int | None = None,
-) -> Outcome:
+) -> ArchiveOutcome:
     """Append the topic's records from the archive's ends on.
 
     Parameters
@@ -144,7 +144,7 @@ def archive(
             after.save(directory)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    return Outcome(
+    return ArchiveOutcome(
         directory=str(directory),
         records=sum(part.counts.records for part in parts),
         refused=sum(part.refused for part in parts),
@@ -176,7 +176,7 @@ def _run(
         engine.fold(source, ranges, settings, aside, on_decoded, spark, work=work)
 
 
-def _open_archive(directory: Path, source: KafkaSource) -> Manifest:
+def _open_archive(directory: Path, source: KafkaSource) -> ArchiveManifest:
     """Read the manifest, or create that of a new archive, and remove the files that killed runs left behind."""
     found, identity = archive_manifest.read(directory), source.identity()
     if found is None:
@@ -187,7 +187,7 @@ def _open_archive(directory: Path, source: KafkaSource) -> Manifest:
                 f"{directory} is not empty and not an archive (it has {', '.join(strangers[:3])}): specify a new "
                 "directory"
             )
-        found = Manifest(archive_manifest.FORMAT, identity)
+        found = ArchiveManifest(archive_manifest.FORMAT, identity)
         found.save(directory)
     if found.source != identity:
         raise PlanError(
@@ -201,7 +201,7 @@ def _open_archive(directory: Path, source: KafkaSource) -> Manifest:
     return found
 
 
-def _publish(directory: Path, files: list[File]) -> None:
+def _publish(directory: Path, files: list[ArchiveFile]) -> None:
     """Move files to their places, and sync the directories to the disk."""
     places = {directory}
     for file in files:
@@ -230,6 +230,6 @@ def _locked(directory: Path) -> Iterator[None]:
         os.close(held)
 
 
-def _days(before: Manifest) -> dict[int, int]:
+def _days(before: ArchiveManifest) -> dict[int, int]:
     """The day that each partition has reached; files are sorted by offset, so the last one counts."""
     return {file.partition: int(np.datetime64(file.date, "D").astype(int)) for file in before.files}

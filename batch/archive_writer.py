@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from streamguard.batch.source.archive_manifest import File
+from streamguard.batch.source.archive_manifest import ArchiveFile
 from streamguard.batch.source.decoded import SCHEMA, to_columns
 from streamguard.batch.source.offset_range import CHUNK, Counts, OffsetRange, Records, checked
 from streamguard.files.disk import sync
@@ -37,7 +37,7 @@ class Part(msgspec.Struct):
     """Records that are not events."""
     kept_whole: int = 0
     """Records whose bytes are kept in the column `raw`."""
-    files: list[File] = []
+    files: list[ArchiveFile] = []
 
 
 def write_archive_files(
@@ -84,7 +84,7 @@ def _pieces(
             yield int(days[a]), rows.slice(a, b - a)
 
 
-def _write_file(directory: Path, partition: int, day: int, pieces: Iterator[pa.RecordBatch]) -> File:
+def _write_file(directory: Path, partition: int, day: int, pieces: Iterator[pa.RecordBatch]) -> ArchiveFile:
     """Write rows under a temporary name; the final path contains the last offset, which is known only at the end."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -108,7 +108,7 @@ def _write_file(directory: Path, partition: int, day: int, pieces: Iterator[pa.R
             stamps += pc.min_max(group["timestamp"].cast(pa.int64())).as_py().values()
     sync(aside)
     stamps = [ms for ms in stamps if ms is not None]
-    return File(
+    return ArchiveFile(
         path=f"date={np.datetime64(day, 'D')}/partition={partition}/{start:012d}-{end:012d}.parquet",
         partition=partition,
         start=start,

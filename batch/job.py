@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class RetrainOutcome(msgspec.Struct, frozen=True):
     """Result of a retrain; `--json` prints it."""
 
     run_id: str
@@ -59,7 +59,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @classmethod
     def of(
         cls, body: Report, directory: Path, *, current: bool, says: str, seconds: dict[str, float]
-    ) -> Outcome:
+    ) -> RetrainOutcome:
         """Build the outcome of a run from its report and the directory in which it was published."""
         totals, model = body.totals, body.model
         return cls(
@@ -102,7 +102,7 @@ class _Steps:
         self.seconds[name] = round(time.perf_counter() - began, 3)
 
 
-def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
+def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
     """Run one retrain.
 
     Raises
@@ -173,7 +173,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> Outcome:
         if decision:
             current, says = decision.carry_out(registry)
             registry.prune(settings.models.keep_versions)
-    return Outcome.of(body, directory, current=current, says=says, seconds=steps.seconds)
+    return RetrainOutcome.of(body, directory, current=current, says=says, seconds=steps.seconds)
 
 
 def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkSession | None]:

@@ -31,10 +31,10 @@ from streamguard.models.registry import Registry
 from streamguard.settings.schema import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from streamguard.batch.job import Outcome
+    from streamguard.batch.job import RetrainOutcome
 
 Say = Callable[[str], None]
-OnOutcome = Callable[["Outcome"], None]
+OnOutcome = Callable[["RetrainOutcome"], None]
 
 
 class RetrainMetrics:
@@ -99,7 +99,7 @@ class RetrainMetrics:
         If another retrain is running (`BusyError`), the file is left to that retrain.
         """
         began = time.time()
-        outcomes: list[Outcome] = []
+        outcomes: list[RetrainOutcome] = []
         metrics.RETRAIN_RUNNING.set(1)
         metrics.RETRAIN_START.set(began)
         self._write()
@@ -113,7 +113,7 @@ class RetrainMetrics:
             raise
         self._ended(began, outcomes[0] if outcomes else None)
 
-    def _ended(self, began: float, outcome: Outcome | None) -> None:
+    def _ended(self, began: float, outcome: RetrainOutcome | None) -> None:
         ended = time.time()
         metrics.RETRAIN_RUNNING.set(0)
         metrics.RETRAIN_END.set(ended)
@@ -126,7 +126,7 @@ class RetrainMetrics:
             metrics.RETRAIN_RUNS.labels("failed").inc()
         self._write()
 
-    def _set_outcome(self, outcome: Outcome) -> None:
+    def _set_outcome(self, outcome: RetrainOutcome) -> None:
         metrics.RETRAIN_RUNS.labels("current" if outcome.current else "not_promoted").inc()
         metrics.RETRAIN_RECORDS.set(outcome.records)
         metrics.RETRAIN_EVENTS.set(outcome.events)

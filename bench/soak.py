@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from bench.drift import Labels, Sample, Table, samples
+from bench.soak_table import Labels, Sample, Table, samples
 from streamguard.errors import ExitCode
 from streamguard.fold.features import NAMES
 from streamguard.kafka.connection import Brokers

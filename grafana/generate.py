@@ -79,7 +79,7 @@ def _variables() -> Mapping[str, Json]:
         "job": _values("job", 'label_values(streamguard_build_info, job)'),
         "instance": _values("instance", 'label_values(streamguard_build_info{job=~"$job"}, instance)'),
         "partition": _values("partition", f"label_values(streamguard_events_total{{{JOB}}}, partition)"),
-        "severity": _values("severity", f"label_values(streamguard_alerts_total{{{JOB}}}, severity)"),
+        "severity": _values("severity", f"label_values(streamguard_published_incidents_total{{{JOB}}}, severity)"),
         "runbooks": {
             "name": "runbooks", "label": "Runbooks", "type": "constant", "hide": 2,
             "description": "Address of the runbooks; `python -m grafana.runbooks URL` changes it.",

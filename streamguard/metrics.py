@@ -134,14 +134,14 @@ ALERTED_EVENTS = _counter(
     "Events above the alert threshold, whether or not their incident was published; one in a thousand by default.",
     _PARTITION,
 )
-ALERTS = _counter(
-    "streamguard_alerts_total",
+PUBLISHED_INCIDENTS = _counter(
+    "streamguard_published_incidents_total",
     "incidents",
     "Incidents published: new ones, and updates of open ones.",
     {"severity": SEVERITIES, "entity": ENTITY_KINDS[1:]},
 )
-ALERT_PATTERNS = _counter(
-    "streamguard_alert_patterns_total",
+INCIDENT_PATTERNS = _counter(
+    "streamguard_incident_patterns_total",
     "patterns",
     "Patterns in published incidents.",
     {"pattern": tuple(pattern.name for pattern in PATTERNS)},

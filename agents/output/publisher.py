@@ -15,7 +15,7 @@ from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.output.dead_letter import Message, dead_letter, origin, without_record
 from streamguard.alerts.incident import TRUNCATED, Incident, encode
 from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
-from streamguard.metrics import ALERT_PATTERNS, ALERTS, DEAD_LETTERS, EVENT_TO_ALERT_SECONDS
+from streamguard.metrics import DEAD_LETTERS, EVENT_TO_ALERT_SECONDS, INCIDENT_PATTERNS, PUBLISHED_INCIDENTS
 from streamguard.settings.schema import Settings
 from streamguard.state.partition import Folded
 
@@ -93,9 +93,9 @@ class Publisher:
                     truncated = msgspec.structs.replace(incident, event=TRUNCATED)
                     await self._send_smallest(alerts, _message(truncated, record))
                 EVENT_TO_ALERT_SECONDS.observe(max(0.0, time.time() - record.timestamp / 1000))
-                ALERTS.labels(incident.severity, incident.entity.kind).inc()
+                PUBLISHED_INCIDENTS.labels(incident.severity, incident.entity.kind).inc()
                 for pattern in incident.patterns:
-                    ALERT_PATTERNS.labels(pattern.name).inc()
+                    INCIDENT_PATTERNS.labels(pattern.name).inc()
             for future, refusal in zip(dead, folded.refused, strict=True):
                 try:
                     await future

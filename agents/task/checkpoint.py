@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from streamguard.agents.task.changelog import ChangelogWriter
-from streamguard.agents.task.store import Change, Local, StateStore, now_ms
+from streamguard.agents.task.store import Change, ChangelogPosition, StateStore, now_ms
 from streamguard.metrics import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, CHECKPOINT_STAGE_SECONDS
 from streamguard.testing import failpoints
 
@@ -63,7 +63,7 @@ class Checkpointer:
         with CHECKPOINT_STAGE_SECONDS.labels("transaction").time():
             position = await self._writer.commit(changes)
         with CHECKPOINT_STAGE_SECONDS.labels("store").time():
-            self.store.write(changes, Local(self._changelog_id, position, now_ms()))
+            self.store.write(changes, ChangelogPosition(self._changelog_id, position, now_ms()))
         self._saving = {}
         failpoints.reach("store-written")
         CHECKPOINT_SECONDS.observe(time.perf_counter() - started)

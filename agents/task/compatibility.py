@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import msgspec
 
 from streamguard.agents.errors import RefusedError
-from streamguard.agents.task.store import RESERVED, Local
+from streamguard.agents.task.store import RESERVED, ChangelogPosition
 from streamguard.errors import UnavailableError
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
 
-SOURCE = RESERVED + b"source"
-"""Changelog key of `Source`; the changelog keeps it when the local directory is lost."""
+TOPIC_KEY = RESERVED + b"source"
+"""Changelog key of `TopicIdentity`; the changelog keeps it when the local directory is lost."""
 
 START_OVER = (
     "set another worker.app_id, run `streamguard topics create` and start the workers: "
@@ -25,7 +25,7 @@ START_OVER = (
 """The remedy that is always possible."""
 
 
-class Source(msgspec.Struct, frozen=True):
+class TopicIdentity(msgspec.Struct, frozen=True):
     """The topic whose events are folded into the state."""
 
     topic: str
@@ -36,7 +36,7 @@ class Source(msgspec.Struct, frozen=True):
 class Topics:
     """Events topic and changelog of a worker with Kafka's ids, looked up once per assignment."""
 
-    source: Source
+    source: TopicIdentity
     changelog: str
     changelog_id: str
 
@@ -47,7 +47,7 @@ class Topics:
         described = await asyncio.to_thread(_describe, Brokers.of(settings), [source, changelog])
         if any(count != settings.kafka.partitions for _, count in described.values()):
             await asyncio.to_thread(topics.require, settings)
-        return cls(Source(source, described[source][0]), changelog, described[changelog][0])
+        return cls(TopicIdentity(source, described[source][0]), changelog, described[changelog][0])
 
 
 def _describe(brokers: Brokers, topics: list[str]) -> dict[str, tuple[str, int]]:
@@ -109,7 +109,7 @@ def check_unlearned(source: str, changelog: str, partition: int, group: str, com
 
 
 def check_changelog(
-    topic: str, partition: int, topic_id: str, start: int, end: int, local: Local | None
+    topic: str, partition: int, topic_id: str, start: int, end: int, local: ChangelogPosition | None
 ) -> int:
     """Return the changelog offset from which to read.
 
@@ -127,7 +127,7 @@ def check_changelog(
 
     Examples
     --------
-    >>> check_changelog("state", 0, "a", 0, 90, Local("a", 70))
+    >>> check_changelog("state", 0, "a", 0, 90, ChangelogPosition("a", 70))
     70
     """
     remedy = f"to start over, {START_OVER}"
@@ -153,7 +153,12 @@ def check_changelog(
 
 
 def check_source(
-    source: Source, partition: int, start: int, end: int, stored: Source | None, next_offset: int | None
+    source: TopicIdentity,
+    partition: int,
+    start: int,
+    end: int,
+    stored: TopicIdentity | None,
+    next_offset: int | None,
 ) -> int:
     """Return the source offset from which to continue.
 
@@ -173,7 +178,7 @@ def check_source(
 
     Examples
     --------
-    >>> check_source(Source("events", "a"), 0, 0, 90, Source("events", "a"), 70)
+    >>> check_source(TopicIdentity("events", "a"), 0, 0, 90, TopicIdentity("events", "a"), 70)
     70
     """
     if next_offset is None:

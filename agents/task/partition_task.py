@@ -15,7 +15,7 @@ from streamguard import metrics
 from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.task.checkpoint import Checkpointer
-from streamguard.agents.task.compatibility import SOURCE, Source
+from streamguard.agents.task.compatibility import TOPIC_KEY, TopicIdentity
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.errors import StreamGuardError
 from streamguard.models.forest import Forest
@@ -97,7 +97,7 @@ class PartitionTask:
         checkpointer: Checkpointer,
         state: PartitionState,
         start: int,
-        unsaved_source: Source | None,
+        unsaved_source: TopicIdentity | None,
     ) -> None:
         self.number = state.partition
         self.store = checkpointer.store
@@ -218,7 +218,7 @@ class PartitionTask:
                 with metrics.CHECKPOINT_STAGE_SECONDS.labels("snapshot").time():
                     changes = self.state.changes()
                 if self._unsaved_source is not None:
-                    changes.append((SOURCE, msgspec.json.encode(self._unsaved_source)))
+                    changes.append((TOPIC_KEY, msgspec.json.encode(self._unsaved_source)))
                     self._unsaved_source = None
                 published, self._published = self._published, []
                 self._unsaved = 0

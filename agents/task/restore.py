@@ -14,8 +14,8 @@ from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.task.changelog import ChangelogWriter, CommittedReader
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.compatibility import (
-    SOURCE,
-    Source,
+    TOPIC_KEY,
+    TopicIdentity,
     Topics,
     check_changelog,
     check_source,
@@ -23,7 +23,7 @@ from streamguard.agents.task.compatibility import (
     committed_offset,
 )
 from streamguard.agents.task.partition_task import PartitionTask
-from streamguard.agents.task.store import Local, StateStore, StoreMemory, now_ms
+from streamguard.agents.task.store import ChangelogPosition, StateStore, StoreMemory, now_ms
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.topics import DELETION_MS
 from streamguard.settings.schema import Settings
@@ -79,8 +79,8 @@ async def restore(
         async with CommittedReader(brokers, topics.changelog, number) as reader:
             records = await _catch_up(store, reader, topics, number)
             bounds = await reader.bounds(topics.source.topic)
-        (found,) = store.get_many([SOURCE])
-        source = msgspec.json.decode(found, type=Source) if found is not None else None
+        (found,) = store.get_many([TOPIC_KEY])
+        source = msgspec.json.decode(found, type=TopicIdentity) if found is not None else None
         checkpointer = Checkpointer(store, writer, topics.changelog_id)
         try:
             state = PartitionState(
@@ -135,9 +135,9 @@ async def _catch_up(store: StateStore, reader: CommittedReader, topics: Topics, 
     position = check_changelog(topics.changelog, number, topics.changelog_id, start, end, store.local)
     complete = store.local.complete_ms if store.local is not None else 0
     async for changes, reached in reader.batches(position, end):
-        store.write(changes, Local(topics.changelog_id, reached, complete))
+        store.write(changes, ChangelogPosition(topics.changelog_id, reached, complete))
         count += len(changes)
         failpoints.reach("restore-batch-written")
     if store.local is not None:
-        store.write([], Local(topics.changelog_id, end, began))
+        store.write([], ChangelogPosition(topics.changelog_id, end, began))
     return count

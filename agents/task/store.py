@@ -24,13 +24,13 @@ Change = tuple[bytes, bytes | None]
 """A key and its value; None deletes it."""
 
 RESERVED = b"\x00"
-"""First byte of keys that do not belong to the state: `LOCAL` and `streamguard.agents.task.compatibility.SOURCE`."""
+"""First byte of keys that do not belong to the state: `LOCAL` and `streamguard.agents.task.compatibility.TOPIC_KEY`."""
 
 LOCAL = RESERVED + b"local"
-"""Key of `Local`, which is written in one batch with the changes that it describes, and never sent to the changelog."""
+"""Key of `ChangelogPosition`. It is written in one batch with the changes that it describes; the changelog has none."""
 
 
-class Local(msgspec.Struct, frozen=True):
+class ChangelogPosition(msgspec.Struct, frozen=True):
     """How far this RocksDB database is a copy of its changelog partition."""
 
     changelog_id: str
@@ -124,14 +124,16 @@ class StateStore:
         without_log.disable_wal = True
         self._db.set_write_options(without_log)
         stored = self._db.get(LOCAL)
-        self.local: Local | None = msgspec.json.decode(stored, type=Local) if stored is not None else None
+        self.local: ChangelogPosition | None = (
+            msgspec.json.decode(stored, type=ChangelogPosition) if stored is not None else None
+        )
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """Values as of the last write; None for a missing key."""
         values: list[bytes | None] = self._db.get(keys)
         return values
 
-    def write(self, changes: Iterable[Change], local: Local) -> None:
+    def write(self, changes: Iterable[Change], local: ChangelogPosition) -> None:
         """Apply `changes` and move the changelog position atomically; deleted values leave the files, too."""
         batch = rocksdict.WriteBatch(raw_mode=True)
         deleted = []

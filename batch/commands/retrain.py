@@ -14,7 +14,7 @@ from streamguard.errors import ExitCode
 from streamguard.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from streamguard.batch.job import Outcome
+    from streamguard.batch.job import RetrainOutcome
 
 
 @click.command()
@@ -103,7 +103,7 @@ def command(
     run(once, period, settings.batch.jitter_seconds)
 
 
-def _announce(settings: Settings, outcome: Outcome) -> None:
+def _announce(settings: Settings, outcome: RetrainOutcome) -> None:
     """Announce the model; if that fails, workers find it when they next check the registry."""
     from streamguard.kafka.announcements import AnnounceError, announce
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.alerts.verdict import FOREST_USUAL, risk, verdict
-from streamguard.batch.detection.clusters import Peers
+from streamguard.batch.detection.clusters import PeerGroups
 from streamguard.batch.folding.fold_result import EventTable, FoldResult
 from streamguard.fold.patterns import PATTERNS
 from streamguard.models.forest import Forest
@@ -132,7 +132,7 @@ def pattern_names(patterns: int) -> list[str]:
 
 
 def assess(
-    result: FoldResult, forest: Forest | None, peers: Peers | None, *, alert_bits: float
+    result: FoldResult, forest: Forest | None, peers: PeerGroups | None, *, alert_bits: float
 ) -> Assessment:
     """Assess kept events and all users; anomalies are decided by a threshold of evidence, never by a fixed share.
 

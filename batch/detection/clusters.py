@@ -63,7 +63,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Peers:
+class PeerGroups:
     """The peer groups of n users.
 
     Attributes
@@ -94,7 +94,7 @@ class Peers:
         return np.array([group.small for group in self.groups], bool)[self.group]
 
 
-def peer_groups(usual: NDArray[np.float64], settings: Clusters, *, seed: int) -> Peers:
+def peer_groups(usual: NDArray[np.float64], settings: Clusters, *, seed: int) -> PeerGroups:
     """Divide users into groups of similar users; the same input gives the same result to the bit.
 
     Parameters
@@ -126,7 +126,7 @@ def peer_groups(usual: NDArray[np.float64], settings: Clusters, *, seed: int) ->
     if usual.ndim != 2 or not np.isfinite(usual).all():
         raise ValueError(f"finite rows of shape (users, features) expected, got {usual.shape}")
     if not len(usual):
-        return Peers(np.empty(0, np.int32), np.empty(0), np.empty(0), [], None)
+        return PeerGroups(np.empty(0, np.int32), np.empty(0), np.empty(0), [], None)
     rows = _standardised(usual)
     random = np.random.default_rng(seed)
     # Several threads would add numbers in another order, which changes the last bits.
@@ -229,7 +229,7 @@ def _measured(
     group: NDArray[np.int64],
     centres: NDArray[np.float64],
     silhouette: float | None,
-) -> Peers:
+) -> PeerGroups:
     distances = _distances(rows, centres)
     own = distances[np.arange(len(rows)), group]
     sizes = np.bincount(group)
@@ -238,7 +238,7 @@ def _measured(
     spread = np.array([np.median(own[group == k]) for k in range(len(sizes))])
     spread = np.maximum(spread, MIN_SPREAD * usual_spread)
     distance = np.where(small[group], (distances / spread)[:, ~small].min(axis=1), own / spread[group])
-    return Peers(
+    return PeerGroups(
         group=group.astype(np.int32),
         distance=distance,
         bits=_bits(distance),

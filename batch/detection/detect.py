@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streamguard.batch.detection.assessment import Assessment, assess
 from streamguard.batch.detection.challenger import Challenger, train
-from streamguard.batch.detection.clusters import Peers, peer_groups
+from streamguard.batch.detection.clusters import PeerGroups, peer_groups
 from streamguard.batch.folded_history import FoldedHistory
 from streamguard.batch.planning import Algorithm
 from streamguard.models.sampling import Selection
@@ -32,7 +32,7 @@ class DetectionResult:
 
     selection: Selection
     challenger: Challenger | None
-    peers: Peers | None
+    peers: PeerGroups | None
     assessment: Assessment
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.batch.detection.assessment import Assessment, pattern_names
-from streamguard.batch.detection.clusters import Peers
+from streamguard.batch.detection.clusters import PeerGroups
 from streamguard.batch.folding.fold_result import UserTable
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.fold.features import NAMES
@@ -79,7 +79,7 @@ def training_data(assessment: Assessment, training: NDArray[np.bool_], directory
         )
 
 
-def features(users: UserTable, assessment: Assessment, peers: Peers | None, directory: Path) -> None:
+def features(users: UserTable, assessment: Assessment, peers: PeerGroups | None, directory: Path) -> None:
     """Write `part-0.parquet` with one row per user; the same users give the same bytes.
 
     Columns: user, partition, the 28 features of the last event, their means over all events (mean_NAME), the

@@ -12,7 +12,7 @@ import numpy as np
 from streamguard import __version__
 from streamguard.alerts.incident import Incident, rfc3339
 from streamguard.batch.detection.assessment import Assessment
-from streamguard.batch.detection.clusters import Group, Peers
+from streamguard.batch.detection.clusters import Group, PeerGroups
 from streamguard.batch.folding.fold_result import UserTable
 from streamguard.batch.report_schema import (
     FORMAT,
@@ -146,7 +146,7 @@ def _totals(counts: Sequence[Counts], assessment: Assessment, selection: Selecti
     )
 
 
-def _groups(peers: Peers, assessment: Assessment) -> list[PeerGroup]:
+def _groups(peers: PeerGroups, assessment: Assessment) -> list[PeerGroup]:
     at_risk = np.bincount(peers.group, assessment.user_is_anomaly, minlength=len(peers.groups)).astype(int)
     return [
         PeerGroup(k, group.size, int(at_risk[k]), group.small, group.spread, _traits(group))
@@ -160,7 +160,7 @@ def _traits(group: Group) -> list[Trait]:
 
 
 def _incident(
-    incident: Incident, number: Mapping[tuple[int, str], int], peers: Peers | None
+    incident: Incident, number: Mapping[tuple[int, str], int], peers: PeerGroups | None
 ) -> ReportedIncident:
     user = _user_of(incident, number)
     group = None if peers is None or user is None else int(peers.group[user])
@@ -192,7 +192,11 @@ def _worst(users: UserTable, assessment: Assessment) -> list[int]:
 
 
 def _user(
-    i: int, users: UserTable, assessment: Assessment, peers: Peers | None, incident_risks: Sequence[float]
+    i: int,
+    users: UserTable,
+    assessment: Assessment,
+    peers: PeerGroups | None,
+    incident_risks: Sequence[float],
 ) -> User:
     summary = users.summary[i]
     return User(

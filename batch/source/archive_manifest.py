@@ -20,7 +20,7 @@ FORMAT = f"{_FAMILY}1"
 _PATH = re.compile(r"date=\d{4}-\d{2}-\d{2}/partition=\d+/\d+-\d+\.parquet")
 
 
-class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ArchiveFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An offset range of one partition, in a file that never changes."""
 
     path: str
@@ -43,7 +43,7 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.path[len("date=") :].partition("/")[0]
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ArchiveManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Contents of an archive; a file that the manifest does not list is not part of the archive.
 
     Attributes
@@ -63,9 +63,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: dict[str, Any]
     starts: dict[int, int] = {}
     ends: dict[int, int] = {}
-    files: list[File] = []
+    files: list[ArchiveFile] = []
 
-    def of(self, partition: int, start: int, end: int) -> list[File]:
+    def of(self, partition: int, start: int, end: int) -> list[ArchiveFile]:
         """Files with records of an offset range, in order."""
         return [f for f in self.files if f.partition == partition and f.start < end and f.end > start]
 
@@ -80,7 +80,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sync(directory)
 
 
-def read(directory: Path) -> Manifest | None:
+def read(directory: Path) -> ArchiveManifest | None:
     """Read the manifest of an archive; None if the directory is not an archive, even if it has a file of this name.
 
     Raises
@@ -98,7 +98,7 @@ def read(directory: Path) -> Manifest | None:
     if _FAMILY.encode() not in text and not any(directory.glob("date=*/partition=*")):
         return None
     try:
-        manifest = msgspec.json.decode(text, type=Manifest)
+        manifest = msgspec.json.decode(text, type=ArchiveManifest)
     except msgspec.DecodeError as error:
         raise PlanError(f"{path} is damaged ({error}): restore it, or start a new archive") from None
     if manifest.format != FORMAT:

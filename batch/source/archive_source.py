@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from streamguard.batch.source.archive_manifest import File, Manifest
+from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.batch.source.sources import rows_at_a_time
 from streamguard.text import counted
@@ -20,7 +20,7 @@ class ArchiveSource:
     """A topic's archive, as `streamguard.batch.archive` writes it."""
 
     directory: str
-    manifest: Manifest
+    manifest: ArchiveManifest
     kind: str = "archive"
 
     def identity(self) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class ArchiveSource:
                     return False
         return True
 
-    def _first_at(self, file: File, ms: int) -> int:
+    def _first_at(self, file: ArchiveFile, ms: int) -> int:
         for batch in self._batches(file, ["offset", "timestamp"]):
             stamps = batch["timestamp"].cast("int64").fill_null(0).to_numpy()
             later = np.flatnonzero(stamps >= ms)
@@ -70,7 +70,7 @@ class ArchiveSource:
                 return int(batch["offset"][later[0]].as_py())
         return file.end
 
-    def _batches(self, file: File, columns: list[str] | None) -> Iterator[Any]:
+    def _batches(self, file: ArchiveFile, columns: list[str] | None) -> Iterator[Any]:
         """Rows of the file, after checking its size and number of rows against the manifest."""
         import pyarrow as pa
         import pyarrow.parquet as pq

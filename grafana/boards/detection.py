@@ -38,18 +38,18 @@ def panels() -> list[Json]:
         ),
         stat(
             "Critical", "Incidents of this severity within the selected time range.",
-            'sum(increase(streamguard_alerts_total{WORKER_CRITICAL}[$__range]))', "none", decimals=0,
+            'sum(increase(streamguard_published_incidents_total{WORKER_CRITICAL}[$__range]))', "none", decimals=0,
             steps=thresholds((1, RED)), size=(4, 4),
         ),
         stat(
             "High", "Incidents of this severity within the selected time range.",
-            'sum(increase(streamguard_alerts_total{WORKER_HIGH}[$__range]))', "none", decimals=0,
+            'sum(increase(streamguard_published_incidents_total{WORKER_HIGH}[$__range]))', "none", decimals=0,
             steps=thresholds((1, YELLOW)), size=(4, 4),
         ),
         stat(
             "All incidents",
             "Incidents published within the selected time range, with the selected severities.",
-            "sum(increase(streamguard_alerts_total{SEVERITY}[$__range]))", "none", decimals=0, size=(4, 4),
+            "sum(increase(streamguard_published_incidents_total{SEVERITY}[$__range]))", "none", decimals=0, size=(4, 4),
         ),
         stat(
             "Event to alert, p99", "One incident in a hundred takes longer than this.",
@@ -95,22 +95,24 @@ def panels() -> list[Json]:
         timeseries(
             "Incidents per minute by kind",
             "Incidents of a user, of a source that fails at many users, or of the crowd of a partition.",
-            [("60 * sum by (entity) (rate(streamguard_alerts_total{SEVERITY}[RATE]))", "{{entity}}")], "cpm",
+            [("60 * sum by (entity) (rate(streamguard_published_incidents_total{SEVERITY}[RATE]))", "{{entity}}")],
+            "cpm",
             stacked=True, bars=True,
         ),
         bars(
             "Kinds and severities", "Incidents published within the selected time range.",
-            "sort_desc(sum by (entity, severity) (increase(streamguard_alerts_total{SEVERITY}[$__range])) > 0)",
+            "sort_desc(sum by (entity, severity)"
+            " (increase(streamguard_published_incidents_total{SEVERITY}[$__range])) > 0)",
             "{{entity}}, {{severity}}", "none",
         ),
         timeseries(
             "Patterns per minute", "Patterns in published incidents.",
-            [("60 * sum by (pattern) (rate(streamguard_alert_patterns_total{WORKER}[RATE])) > 0", "{{pattern}}")],
+            [("60 * sum by (pattern) (rate(streamguard_incident_patterns_total{WORKER}[RATE])) > 0", "{{pattern}}")],
             "cpm", stacked=True, bars=True, size=(16, 8),
         ),
         bars(
             "Patterns", "Patterns in published incidents within the selected time range.",
-            "sort_desc(sum by (pattern) (increase(streamguard_alert_patterns_total{WORKER}[$__range])) > 0)",
+            "sort_desc(sum by (pattern) (increase(streamguard_incident_patterns_total{WORKER}[$__range])) > 0)",
             "{{pattern}}", "none",
         ),
         row("Latency"),

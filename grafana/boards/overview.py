@@ -28,7 +28,7 @@ ALERTED_EVENTS = (
     "sum(rate(streamguard_alerted_events_total{PARTITION}[RATE]))"
     " / (sum(rate(streamguard_events_total{PARTITION}[RATE])) > 0)"
 )
-ALERTS = "60 * sum by (severity) (rate(streamguard_alerts_total{SEVERITY}[RATE]))"
+ALERTS = "60 * sum by (severity) (rate(streamguard_published_incidents_total{SEVERITY}[RATE]))"
 MODEL_AGE = "time() - max(streamguard_model_published_timestamp_seconds{WORKER} > 0)"
 RETRAIN_AGE = "time() - max(streamguard_retrain_last_success_timestamp_seconds{WORKER} > 0)"
 DEAD = "60 * sum by (reason) (rate(streamguard_dead_letters_total{WORKER}[RATE]))"
@@ -104,7 +104,7 @@ def panels() -> list[Json]:
         ),
         bars(
             "Patterns", "Patterns in published incidents within the selected time range.",
-            "sort_desc(sum by (pattern) (increase(streamguard_alert_patterns_total{WORKER}[$__range])) > 0)",
+            "sort_desc(sum by (pattern) (increase(streamguard_incident_patterns_total{WORKER}[$__range])) > 0)",
             "{{pattern}}", "none",
         ),
         timeseries(

@@ -17,9 +17,9 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamguard.batch.archive import archive
-from streamguard.batch.job import Outcome, retrain
+from streamguard.batch.job import RetrainOutcome, retrain
 from streamguard.batch.planning import Request
-from streamguard.batch.source.archive_manifest import Manifest, read
+from streamguard.batch.source.archive_manifest import ArchiveManifest, read
 from streamguard.batch.source.archive_source import ArchiveSource
 from streamguard.batch.source.plan import plan
 from streamguard.batch.source.sources import KafkaSource
@@ -61,7 +61,7 @@ def alive(process: int) -> bool:
         return False
 
 
-def manifest(directory: Path) -> Manifest:
+def manifest(directory: Path) -> ArchiveManifest:
     """The manifest of an archive, which must exist."""
     found = read(directory)
     assert found is not None
@@ -91,7 +91,7 @@ def test_topic_archive_and_a_mix_of_both_train_the_same_model(
         *attack(START + 2000 * 20_000),
     ]
 
-    def trained(name: str, **request: str) -> Outcome:
+    def trained(name: str, **request: str) -> RetrainOutcome:
         env.output = tmp_path / name
         environ = {
             **env.environ,

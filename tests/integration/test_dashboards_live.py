@@ -101,7 +101,10 @@ def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
                 "a challenger is scored in shadow mode",
                 lambda: prometheus.value("sum(streamguard_shadow_events_total) > 0"),
             )
-            eventually("attacks are found", lambda: prometheus.value("sum(streamguard_alerts_total) > 3"))
+            eventually(
+                "attacks are found",
+                lambda: prometheus.value("sum(streamguard_published_incidents_total) > 3"),
+            )
             settled = prometheus.value("sum(streamguard_events_total)") or 0.0
             eventually(
                 "two more scrapes have new events",

@@ -124,7 +124,11 @@ def test_a_worker_and_replay_run_from_the_plain_wheel(wheel: Path, kafka: str, t
                 text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
             except OSError:
                 return 0.0
-            lines = [line for line in text.splitlines() if line.startswith("streamguard_alerts_total{")]
+            lines = [
+                line
+                for line in text.splitlines()
+                if line.startswith("streamguard_published_incidents_total{")
+            ]
             return sum(float(line.rpartition(" ")[2]) for line in lines)
 
         eventually("the worker publishes incidents", lambda: alerts() > 0, timeout=180)

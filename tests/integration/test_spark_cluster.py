@@ -16,7 +16,7 @@ import pytest
 
 from streamguard import batch
 from streamguard.batch.engines.jvm import QUICK, Jvm
-from streamguard.batch.job import Outcome, retrain
+from streamguard.batch.job import RetrainOutcome, retrain
 from streamguard.batch.planning import Request
 from streamguard.settings.schema import Batch
 from streamguard.testing.broker import free_port
@@ -131,7 +131,7 @@ def test_cluster_and_single_machine_have_the_same_result(
     config = site.directory / "streamguard.toml"
     run = submit(tmp_path, cluster.master, "--config", str(config), "--output", "there", "--json")
     assert run.returncode in (0, 3), run.stdout + run.stderr[-4000:]
-    theirs = msgspec.json.decode(run.stdout.splitlines()[-1], type=Outcome)
+    theirs = msgspec.json.decode(run.stdout.splitlines()[-1], type=RetrainOutcome)
 
     assert theirs.version == ours.version is not None
     assert (theirs.events, theirs.refused, theirs.users) == (ours.events, ours.refused, ours.users)

@@ -17,27 +17,32 @@ from streamguard.agents.errors import RefusedError
 from streamguard.agents.process import worker
 from streamguard.agents.process.logging import JsonFormatter, TextFormatter
 from streamguard.agents.task.checkpoint import Checkpointer
-from streamguard.agents.task.compatibility import Source, check_changelog, check_source, check_unlearned
-from streamguard.agents.task.store import Local, StateStore, StoreMemory
+from streamguard.agents.task.compatibility import (
+    TopicIdentity,
+    check_changelog,
+    check_source,
+    check_unlearned,
+)
+from streamguard.agents.task.store import ChangelogPosition, StateStore, StoreMemory
 from streamguard.cli.main import main
 from streamguard.errors import ExitCode
 from streamguard.kafka import topics
 from streamguard.settings.schema import Settings, Worker
 
-NOW = Source("events", "id-2")
+NOW = TopicIdentity("events", "id-2")
 
 
 @pytest.mark.parametrize(
     ("stored", "start", "end", "next_offset", "expected"),
     [
-        (Source("events", "id-1"), 0, 900, 500, "created again (id id-1, now id-2)"),
-        (Source("other", "id-2"), 0, 900, 500, "not the topic of the stored state (other)"),
+        (TopicIdentity("events", "id-1"), 0, 900, 500, "created again (id id-1, now id-2)"),
+        (TopicIdentity("other", "id-2"), 0, 900, 500, "not the topic of the stored state (other)"),
         (NOW, 0, 400, 500, "ends at offset 400"),
         (NOW, 600, 900, 500, "100 offsets expired before they were read"),
     ],
 )
 def test_incompatible_source_is_refused(
-    stored: Source, start: int, end: int, next_offset: int, expected: str
+    stored: TopicIdentity, start: int, end: int, next_offset: int, expected: str
 ) -> None:
     with pytest.raises(RefusedError) as refused:
         check_source(NOW, 3, start, end, stored, next_offset)
@@ -54,13 +59,15 @@ def test_new_application_starts_at_the_first_available_offset() -> None:
 @pytest.mark.parametrize(
     ("local", "start", "end", "expected"),
     [
-        (Local("id-1", 50), 0, 90, "created again"),
-        (Local("id-2", 91), 0, 90, "committed records were lost"),
-        (Local("id-2", 5), 6, 90, "cleanup.policy"),
+        (ChangelogPosition("id-1", 50), 0, 90, "created again"),
+        (ChangelogPosition("id-2", 91), 0, 90, "committed records were lost"),
+        (ChangelogPosition("id-2", 5), 6, 90, "cleanup.policy"),
         (None, 6, 90, "cleanup.policy"),
     ],
 )
-def test_incompatible_changelog_is_refused(local: Local | None, start: int, end: int, expected: str) -> None:
+def test_incompatible_changelog_is_refused(
+    local: ChangelogPosition | None, start: int, end: int, expected: str
+) -> None:
     with pytest.raises(RefusedError, match=expected):
         check_changelog("state", 1, "id-2", start, end, local)
 
@@ -81,11 +88,11 @@ def test_processed_partition_without_state_is_refused() -> None:
 def test_state_store_keeps_values_and_offset_together(tmp_path: Path) -> None:
     store = StateStore(tmp_path / "t", StoreMemory(8 << 20))
     assert store.local is None
-    store.write([(b"a", b"1"), (b"b", b"2")], Local("id", 7))
-    store.write([(b"a", b"3")], Local("id", 9))
+    store.write([(b"a", b"1"), (b"b", b"2")], ChangelogPosition("id", 7))
+    store.write([(b"a", b"3")], ChangelogPosition("id", 9))
     store.close()
     again = StateStore(tmp_path / "t", StoreMemory(8 << 20))
-    assert again.local == Local("id", 9)
+    assert again.local == ChangelogPosition("id", 9)
     assert again.get_many([b"a", b"x", b"b"]) == [b"3", None, b"2"]
     assert again.items() == {b"a": b"3", b"b": b"2"}
     with pytest.raises(RefusedError, match="--data-dir"):
@@ -111,7 +118,7 @@ def test_state_stores_share_one_cache_also_when_reopened(tmp_path: Path) -> None
     memory = StoreMemory(8 << 20)
     for number in range(2):
         store = StateStore(tmp_path / f"{number}", memory)
-        store.write([(key, value) for key in keys], Local("id", 1))
+        store.write([(key, value) for key in keys], ChangelogPosition("id", 1))
         store.close()
     used = []
     for number in range(2):
@@ -126,7 +133,7 @@ def test_state_stores_share_one_cache_also_when_reopened(tmp_path: Path) -> None
 def test_unsaved_changes_are_readable_before_they_are_durable(tmp_path: Path) -> None:
     async def scenario() -> None:
         store = StateStore(tmp_path / "t", StoreMemory(8 << 20))
-        store.write([(b"a", b"old"), (b"b", b"kept")], Local("id", 1))
+        store.write([(b"a", b"old"), (b"b", b"kept")], ChangelogPosition("id", 1))
         writer = SlowWriter()
         checkpointer = Checkpointer(store, writer, "id")  # type: ignore[arg-type]
         saving = asyncio.create_task(checkpointer.save([(b"a", b"new")], []))

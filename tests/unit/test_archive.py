@@ -22,12 +22,12 @@ import pytest
 from click.testing import CliRunner
 
 from streamguard.batch import archive as module
-from streamguard.batch.archive import Outcome, archive
+from streamguard.batch.archive import ArchiveOutcome, archive
 from streamguard.batch.archive_writer import write_archive_files
 from streamguard.batch.engines import local
 from streamguard.batch.folding.resume import ResumePoint, earlier, write_about
 from streamguard.batch.runs import BusyError
-from streamguard.batch.source.archive_manifest import File, Manifest, read
+from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest, read
 from streamguard.batch.source.archive_source import ArchiveSource
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.batch.source.plan import plan
@@ -93,7 +93,7 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
     return made
 
 
-def run(directory: Path, **wanted: Any) -> Outcome:
+def run(directory: Path, **wanted: Any) -> ArchiveOutcome:
     return archive(SETTINGS, directory, lambda text: None, **wanted)
 
 
@@ -190,7 +190,7 @@ def test_killed_run_leaves_no_listed_files(
             run(tmp_path / "a")
         assert files_on_disk(tmp_path / "a") == before
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Manifest, "save", killed)
+        patch.setattr(ArchiveManifest, "save", killed)
         run(tmp_path / "a")
     assert len(files_on_disk(tmp_path / "a")) > len(before)
     assert listed_files(tmp_path / "a") == before
@@ -350,7 +350,7 @@ def test_times_are_converted_to_offsets(tmp_path: Path, topic: Topic) -> None:
 
 
 def test_empty_archive_is_reported(tmp_path: Path) -> None:
-    Manifest("streamguard-archive-1", {}).save(tmp_path)
+    ArchiveManifest("streamguard-archive-1", {}).save(tmp_path)
 
     with pytest.raises(PlanError, match="the archive is empty"):
         source(tmp_path).bounds()
@@ -386,7 +386,7 @@ def test_manifest_describes_its_files(tmp_path: Path, topic: Topic) -> None:
     assert manifest is not None
     first = manifest.files[0]
 
-    assert isinstance(first, File)
+    assert isinstance(first, ArchiveFile)
     assert (first.partition, first.start, first.date) == (0, 0, "2025-01-06")
     assert first.first_ms == START and first.rows < first.end - first.start
     assert manifest.starts == {0: 0, 1: 50}

@@ -9,7 +9,7 @@ import pytest
 
 from streamguard.alerts.verdict import FOREST_SHARE, FOREST_USUAL, verdict
 from streamguard.batch.detection.assessment import assess
-from streamguard.batch.detection.clusters import Peers, peer_groups
+from streamguard.batch.detection.clusters import PeerGroups, peer_groups
 from streamguard.batch.folding.fold_result import EventTable, FoldResult
 from streamguard.models.forest import Forest
 from streamguard.models.train import train
@@ -28,7 +28,7 @@ def forest(history: FoldResult) -> Forest:
 
 
 @pytest.fixture(scope="module")
-def peers(history: FoldResult) -> Peers:
+def peers(history: FoldResult) -> PeerGroups:
     return peer_groups(history.users.usual, Clusters(), seed=0)
 
 
@@ -111,7 +111,7 @@ def replace_range(partition: int):  # type: ignore[no-untyped-def]
     return Counts(partition, 1000, 1000)
 
 
-def test_peer_distance_adds_evidence_like_a_forest(history: FoldResult, peers: Peers) -> None:
+def test_peer_distance_adds_evidence_like_a_forest(history: FoldResult, peers: PeerGroups) -> None:
     loners = replace(peers, bits=np.where(np.arange(len(history.users)) == 3, 20.0, 2.0))
     alone = assess(history, None, None, alert_bits=ALERT_BITS)
     found = assess(history, None, loners, alert_bits=ALERT_BITS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamguard.batch.detection.clusters import Peers, peer_groups
+from streamguard.batch.detection.clusters import PeerGroups, peer_groups
 from streamguard.settings.schema import Clusters
 
 FEATURES = 28
@@ -26,7 +26,7 @@ def blobs(sizes: list[int], spread: float = 1.0, seed: int = 0) -> NDArray[np.fl
     )
 
 
-def groups(usual: NDArray[np.float64], seed: int = 0, **settings: int) -> Peers:
+def groups(usual: NDArray[np.float64], seed: int = 0, **settings: int) -> PeerGroups:
     return peer_groups(usual, Clusters(**settings), seed=seed)
 
 

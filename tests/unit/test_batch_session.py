@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.batch.engines import session, warm
+from streamguard.batch.engines import class_archive, session
 from streamguard.batch.engines.jvm import QUICK, Jvm
 from streamguard.jvm.spark_connector import spark_connector
 from streamguard.settings.schema import Spark
@@ -147,5 +147,5 @@ def test_missing_java_is_reported_and_no_archive_is_built(
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("streamguard.jvm.java.importlib.util.find_spec", lambda name: None)
-    assert warm.main() == 1
+    assert class_archive.main() == 1
     assert "Spark starts slower" in capsys.readouterr().err

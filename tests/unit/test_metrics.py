@@ -21,7 +21,7 @@ from streamguard import metrics
 from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.batch import metrics as batch_metrics
-from streamguard.batch.job import Outcome
+from streamguard.batch.job import RetrainOutcome
 from streamguard.batch.runs import BusyError, Runs
 from streamguard.settings.schema import Batch, Detection, Settings, SettingsError
 from streamguard.state.partition import PartitionState
@@ -201,13 +201,13 @@ def fresh() -> Iterator[None]:
             (metric.labels(**sample.labels) if sample.labels else metric).set(sample.value)  # type: ignore[attr-defined]
 
 
-def outcome(directory: Path, **changes: Any) -> Outcome:
+def outcome(directory: Path, **changes: Any) -> RetrainOutcome:
     values: dict[str, Any] = {
         "run_id": "r", "directory": str(directory), "records": 90, "events": 80, "refused": 10, "alerted": 3,
         "users": 7, "users_at_risk": 2, "version": None, "current": True, "previous": None, "says": "",
         "seconds": {"plan": 1.5, "publish": 0.5},
     }  # fmt: skip
-    return Outcome(**(values | changes))
+    return RetrainOutcome(**(values | changes))
 
 
 def value(name: str, **labels: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.drift import Labels, Sample, Table, slope
+from bench.soak_table import Labels, Sample, Table, slope
 
 PERIOD = 120.0
 MIB = 2**20

@@ -1,6 +1,7 @@
-"""`python -m streamguard.batch.engines.warm`: archives the classes of a run; Spark then starts about 3 seconds sooner.
+"""`python -m streamguard.batch.engines.class_archive` creates the JVM's class-data archive.
 
-The archive is created once for each Java and Spark, in the user's cache. Spark also runs without it.
+With it Spark starts about 3 seconds sooner. It is created once for each Java and Spark, in the user's cache. Spark also
+runs without it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main() -> int:
         archive.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=archive.parent) as directory:
             aside = Path(directory) / archive.name
-            command = [sys.executable, "-m", "streamguard.batch.engines.warm", str(aside)]
+            command = [sys.executable, "-m", "streamguard.batch.engines.class_archive", str(aside)]
             run = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False
             )
