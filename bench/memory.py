@@ -11,7 +11,7 @@ import numpy as np
 from bench.figures import Figure
 from bench.traffic import Invented
 from bench.worker import RESIDENT, RunningWorker, running, settings
-from streamguard.fold.population import ROWS, SOURCE, SOURCES, WIDTH
+from streamguard.fold.population import ROWS, SOURCE_RECORD, SOURCES, WIDTH
 from streamguard.fold.profile import PROFILE
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.producer import EventProducer
@@ -34,7 +34,9 @@ def bound(chosen: Settings) -> float:
     worker, partitions = chosen.worker, chosen.kafka.partitions
     resident = partitions * max(8 * worker.chunk_events, worker.resident_profiles // partitions)
     profiles = resident * (PROFILE.itemsize + 300) + resident / 2 * 4 * PROFILE.itemsize
-    tables = partitions * (8 * ROWS * WIDTH + SOURCES * SOURCE.itemsize + DICTIONARY * (MAX_CHARACTERS + 100))
+    tables = partitions * (
+        8 * ROWS * WIDTH + SOURCES * SOURCE_RECORD.itemsize + DICTIONARY * (MAX_CHARACTERS + 100)
+    )
     return profiles + tables + (worker.block_cache_mb + 64) * MB
 
 

@@ -115,11 +115,11 @@ def incident(user: str, offset: int, event: Any = None) -> Incident:
         severity="high",
         evidence_bits=14.2,
         technique="T1110.001",
-        patterns=[PatternMatch("brute_force", "T1110.001", "many failed logins in a row within minutes")],
-        reasons=[
+        patterns=(PatternMatch("brute_force", "T1110.001", "many failed logins in a row within minutes"),),
+        reasons=(
             Reason("source_bits", "203.0.113.9", "10.1.2.3 (71 %)", 9.1, 0.6),
             Reason("hour_bits", "Tue 03:00", "Mon-Fri 8 to 17", 4.4, 0.3),
-        ],
+        ),
         model=Model(None, None),
         origin=Origin("security-events", 0, offset),
         event=event

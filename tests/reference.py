@@ -473,17 +473,17 @@ class Reference:
         features = self._features(s, values, raw, flags, now, gap, hour, volume, threat)
         strength = tail + s.habit_bits(names)
 
-        kind, told_incident = grouping.NONE, None
+        kind, published_incident = grouping.NO_ENTITY, None
         if strength >= self._alert_bits:
             kind = self._owner(s, source, spread, address, less, user_hash, failed)
-            gap_ms = self._gap_ms if kind == grouping.USER else grouping.CAMPAIGN_GAP_MS
-            if kind == grouping.SOURCE:
+            gap_ms = self._gap_ms if kind == grouping.USER_ENTITY else grouping.CAMPAIGN_GAP_MS
+            if kind == grouping.SOURCE_ENTITY:
                 source = source or p.failed_at(address, user_hash, now)
                 entity = source.incident
             else:
-                entity = s.incident if kind == grouping.USER else p.incident
+                entity = s.incident if kind == grouping.USER_ENTITY else p.incident
             published = entity.join(offset, now, strength, found, gap_ms)
-            told_incident = entity.report()
+            published_incident = entity.report()
             kind = kind if published else -kind
 
         weight = min(
@@ -499,7 +499,7 @@ class Reference:
         s.last_type, s.offset = state, offset
         self._learn_crowd(classes, values, outcome, user_hash if failed else None, hour, weight)
         return Outcome(features, [raw[n] for n in layout.COMPONENTS], excess, score, tail, found, strength, kind,
-                       told_incident)  # fmt: skip
+                       published_incident)  # fmt: skip
 
     def _classes(self, s: Profile, fresh: bool, failed: bool) -> set[str]:
         member = {
@@ -636,16 +636,16 @@ class Reference:
                user_hash: int, failed: bool) -> int:  # fmt: skip
         p = self.crowd
         if not user_hash and address:
-            return grouping.SOURCE
+            return grouping.SOURCE_ENTITY
         if source and spread > 2.5 and less["source_spread"] >= 3:
-            return grouping.SOURCE
+            return grouping.SOURCE_ENTITY
         of_crowd = sum(bits for name, bits in less.items() if name.startswith("crowd_"))
         of_user = sum(less.values()) - of_crowd - less["carried"]
         many_users = p.failed_users >= max(3, 0.1 * p.fast["failure"])
         return (
-            grouping.CROWD
+            grouping.CROWD_ENTITY
             if failed and of_crowd > of_user and (many_users or s.learned < 3)
-            else grouping.USER
+            else grouping.USER_ENTITY
         )
 
     def _learn_profile(self, s: Profile, raw: dict[str, float], own_tail: float, values: dict[str, int], flags: int,
@@ -668,7 +668,9 @@ class Reference:
                 continue
             at, fresh = sketch.learn(values[name], weight)
             if name == "source":
-                sketch.suspicion[at] = f32(left * learning.KEPT + max(own_tail - learning.UNREMARKABLE, 0.0))
+                sketch.suspicion[at] = f32(
+                    left * learning.SUSPICION_KEPT + max(own_tail - learning.UNREMARKABLE, 0.0)
+                )
                 sketch.suspicion_ts[at] = now if fresh else max(now, sketch.suspicion_ts[at])
         if now // HOUR_MS != s.last_hour:
             if s.last_hour >= 0:

@@ -24,7 +24,7 @@ class SwapGuard:
 
     Notes
     -----
-    Loading a forest of 300 trees takes 8 ms of CPU. Most of it is compiled code and hashing, which run without the
+    Loading a forest of 300 trees takes 3 to 4 ms of CPU. Most of it is compiled code and hashing, which run without the
     interpreter lock; the rest is a dozen steps of less than a millisecond. Between two steps the loading thread rests
     while a chunk is scored, and a chunk that arrives during a step asks for the lock after half a millisecond instead
     of Python's usual five.

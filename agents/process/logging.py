@@ -15,7 +15,7 @@ import msgspec
 from streamguard.text import counted
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_OURS = ("agents", "streamguard")
+_OURS = ("streamguard",)
 _TEMPLATE = 200
 _MAX_TEMPLATES = 1000
 REPEAT_SECONDS = 10.0

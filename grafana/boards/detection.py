@@ -94,7 +94,7 @@ def panels() -> list[Json]:
         ),
         timeseries(
             "Incidents per minute by kind",
-            "Incidents of a user, of a source that fails at many users, or of the crowd of a partition.",
+            "Incidents of a user, of a source that fails for many users, or of the crowd of a partition.",
             [("60 * sum by (entity) (rate(streamguard_published_incidents_total{SEVERITY}[RATE]))", "{{entity}}")],
             "cpm",
             stacked=True, bars=True,

@@ -93,7 +93,7 @@ class Reason(msgspec.Struct, frozen=True):
     share: Annotated[float, msgspec.Meta(description="Share of the weight of all reasons", ge=0, le=1)]
 
 
-def reasons(alert: Alert, text_of: TextOf) -> list[Reason]:
+def reasons(alert: Alert, text_of: TextOf) -> tuple[Reason, ...]:
     """What makes the event unusual, the strongest reason first.
 
     Suspicion carried over from earlier events stands last, because it only repeats their reasons.
@@ -112,7 +112,7 @@ def reasons(alert: Alert, text_of: TextOf) -> list[Reason]:
         if bits[c] >= MIN_REASON_BITS
     ]
     total = sum(strength for _, strength, _ in found) or 1.0
-    return [
+    return tuple(
         Reason(
             feature=name,
             actual=actual[:MAX_CHARACTERS],
@@ -121,7 +121,7 @@ def reasons(alert: Alert, text_of: TextOf) -> list[Reason]:
             share=round(strength / total, 3),
         )
         for name, strength, (actual, typical) in found[:MAX_REASONS]
-    ]
+    )
 
 
 def pattern_words(k: int, alert: Alert, text_of: TextOf) -> tuple[str, str]:
@@ -139,32 +139,32 @@ def pattern_words(k: int, alert: Alert, text_of: TextOf) -> tuple[str, str]:
         return component_words("crowd_new_source_failure", alert, text_of)
     if k == patterns.TRAVEL:
         minutes = (int(alert.event.timestamp) - int(profile["last_area_ts"])) / 60_000
-        return f"{alert.texts[1]}, {max(minutes, 0):.0f} minutes after another country", usual_values(
-            profile, SKETCHES.index("location"), text_of
-        )
+        after = counted(round(max(minutes, 0)), "minute")
+        usual = usual_values(profile, SKETCHES.index("location"), text_of)
+        return f"{alert.texts[1]}, {after} after another country", usual
     if k == patterns.DORMANT:
         return (
-            f"first event in {context['gap'] / 86_400:.0f} days",
+            f"first event in {counted(round(context['gap'] / 86_400), 'day')}",
             f"{span(2.0 ** float(profile['mean'][0]))} between events",
         )
     if k == patterns.DOWNLOAD:
-        return _per_five_minutes("files read", profile["reads"], profile, alert)
+        return _per_five_minutes("file", "read", profile["reads"], profile, alert)
     if k == patterns.RANSOMWARE:
-        return _per_five_minutes("files changed", profile["changes"], profile, alert)
+        return _per_five_minutes("file", "changed", profile["changes"], profile, alert)
     if k == patterns.EXFILTRATION:
         moved = float(profile["volume"][1]) + alert.volume
         return f"{amount(moved)} moved within the hour", f"{amount(float(profile['volume'][3]))} in a month"
     if k in (patterns.TUNNEL, patterns.GENERATED):
-        return f"{float(profile['queries']) + 1:.0f} such names in 5 minutes", "0"
+        return f"{counted(round(float(profile['queries']) + 1), 'such name')} in 5 minutes", "0"
     days = float(profile["pattern_days"][k])
     command = alert.event.process_details.command_line if alert.event.process_details else None
-    return (command or "")[:120], f"on {days:.0f} days of the last month"
+    return (command or "")[:120], f"on {counted(round(days), 'day')} of the last month"
 
 
-def _per_five_minutes(what: str, counts: Any, profile: np.void, alert: Alert) -> tuple[str, str]:
+def _per_five_minutes(noun: str, verb: str, counts: Any, profile: np.void, alert: Alert) -> tuple[str, str]:
     age = max(int(alert.event.timestamp) - int(profile["first_ts"]), 0) / 1000
     usual = float(counts[1]) / patterns.lived.py_func(2.0 ** (-age / MONTH)) * 300.0
-    return f"{float(counts[0]) + 1:.0f} {what} in 5 minutes", f"{usual:.2g} in 5 minutes"
+    return f"{counted(round(float(counts[0]) + 1), noun)} {verb} in 5 minutes", f"{usual:.2g} in 5 minutes"
 
 
 def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str, str]:
@@ -201,18 +201,18 @@ def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str,
     if component == "carried":
         return "the same source was suspicious minutes ago", "no suspicion"
     k = population.CLASSES.index(component.removeprefix("crowd_"))
-    what = _CROWD_WORDS[k]
+    noun, which = _CROWD_WORDS[k]
     return (
-        f"{context['present'][k] + 1:.0f} {what} in 5 minutes among all users",
+        f"{counted(round(context['present'][k] + 1), noun)}{which} in 5 minutes among all users",
         f"{context['usual'][k]:.2g}",
     )
 
 
 _CROWD_WORDS = (
-    "events from addresses new to their user",
-    "failures",
-    "events of new users",
-    "failures from new addresses",
+    ("event", " from addresses new to their user"),
+    ("failure", ""),
+    ("event", " of new users"),
+    ("failure", " from new addresses"),
 )
 
 

@@ -64,7 +64,7 @@ class Incident(msgspec.Struct, frozen=True):
 
     schema_version: Annotated[int, _described("Version of this schema")]
     id: Annotated[str, _described("Stays the same when the incident is published again, and after a crash")]
-    entity: Entity
+    entity: Annotated[Entity, _described("Whose alerts the incident collects")]
     first_seen: Annotated[Time, _described("Event time of the first alert")]
     last_seen: Annotated[Time, _described("Event time of the latest alert")]
     count: Annotated[int, _described("Number of alerts so far", ge=1)]
@@ -76,12 +76,14 @@ class Incident(msgspec.Struct, frozen=True):
     technique: Annotated[
         str | None, _described("ATT&CK technique of the strongest pattern; null without a pattern")
     ]
-    patterns: Annotated[list[PatternMatch], _described("Patterns of all alerts so far, the strongest first")]
-    reasons: Annotated[
-        list[Reason], _described("Why the latest published alert is unusual, the strongest first")
+    patterns: Annotated[
+        tuple[PatternMatch, ...], _described("Patterns of all alerts so far, the strongest first")
     ]
-    model: Model
-    origin: Origin
+    reasons: Annotated[
+        tuple[Reason, ...], _described("Why the latest published alert is unusual, the strongest first")
+    ]
+    model: Annotated[Model, _described("The Isolation Forest that scored the latest alert")]
+    origin: Annotated[Origin, _described("Where the event of the latest published alert is stored")]
     event: Annotated[
         Any,
         _described(
@@ -92,7 +94,7 @@ class Incident(msgspec.Struct, frozen=True):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Incident)
-TRUNCATED = {"truncated": True}
+TRUNCATED = msgspec.Raw(b'{"truncated":true}')
 """Stands for an event that does not fit into a record of the alerts topic."""
 
 
@@ -128,7 +130,7 @@ def incident_of(alert: Alert, text_of: TextOf, value: bytes, topic: str | None) 
         severity=severity(alert.evidence),
         evidence_bits=round(alert.evidence, 2),
         technique=patterns[0].technique if patterns else None,
-        patterns=[PatternMatch(p.name, p.technique, p.description) for p in patterns],
+        patterns=tuple(PatternMatch(p.name, p.technique, p.description) for p in patterns),
         reasons=reasons(alert, text_of),
         model=Model(alert.model, None if alert.forest is None else round(alert.forest, 2)),
         origin=Origin(topic, alert.partition, alert.offset),

@@ -8,8 +8,8 @@ from streamguard.compute.arithmetic import log2
 from streamguard.compute.compiler import inline
 from streamguard.fold import population, surprisal
 
-NONE, USER, SOURCE, CROWD = 0, 1, 2, 3
-"""Kind of the entity to whose incident an alert belongs; `CROWD` stands for a wave of attempts that cannot be
+NO_ENTITY, USER_ENTITY, SOURCE_ENTITY, CROWD_ENTITY = 0, 1, 2, 3
+"""Kind of the entity to whose incident an alert belongs; `CROWD_ENTITY` stands for a wave of attempts that cannot be
 attributed to a single user or a single source."""
 
 ENTITY_KINDS = ("", "user", "source", "crowd")
@@ -50,24 +50,24 @@ def entity_of(s, p, source, spread, bits, user, address, failed):  # type: ignor
     """Return the kind of the entity to whose incident an alert belongs.
 
     The entity is the source if it fails for many users, or if the event names no user. It is the crowd if most of the
-    evidence of a failure comes from the whole population, and many users or a hardly known user fail. Otherwise it is
-    the user.
+    evidence of a failure comes from the whole population, and many users or a user with few events fail. Otherwise it
+    is the user.
     """
     if user == 0 and address != 0:
-        return SOURCE
+        return SOURCE_ENTITY
     if source >= 0 and spread > surprisal.MANY_USERS - 0.5 and bits[surprisal.SPREAD] >= 3.0:
-        return SOURCE
+        return SOURCE_ENTITY
     of_crowd = 0.0
     own = 0.0
     for c in range(surprisal.CARRIED):
-        if c >= surprisal.CROWD and c < surprisal.SPREAD:
+        if c >= surprisal.FIRST_CROWD and c < surprisal.SPREAD:
             of_crowd += bits[c]
         else:
             own += bits[c]
     many = p.failed_users >= surprisal.MANY_USERS and p.failed_users >= 0.1 * p.fast[1]
     if failed and of_crowd > own and (many or s.learned < surprisal.HARDLY_KNOWN):
-        return CROWD
-    return USER
+        return CROWD_ENTITY
+    return USER_ENTITY
 
 
 @inline

@@ -59,7 +59,7 @@ def describe(s, p, bits, slot, flags, ts, gap, hour, volume, threat, x):  # type
         squares += w * w
     total = s.sketch_total[surprisal.SOURCE]
     x[feature.SOURCE_DIVERSITY] = log2(max(total * total / squares, 1.0)) if squares > 0.0 else 0.0
-    x[feature.CROWD_NEW_SOURCES] = bits[surprisal.CROWD]
+    x[feature.CROWD_NEW_SOURCES] = bits[surprisal.FIRST_CROWD]
     x[feature.TRANSITION_BITS] = bits[surprisal.TRANSITION]
     x[feature.REPEAT_INTERVAL] = (
         log2(1.0 + max(ts - s.suspicion_ts[source], 0) / 3.6e6) if source >= 0 else 0.0
@@ -86,7 +86,7 @@ def fold(  # type: ignore[no-untyped-def]
     profiles
         `PROFILE` (resident,); updated.
     population, table, sources
-        `POPULATION` (1,), float64 (2, 65536), `SOURCE` (4096,); updated.
+        `POPULATION` (1,), float64 (2, 65536), `SOURCE_RECORD` (4096,); updated.
     interned_hashes
         uint64 (65536,): hashes whose texts the dictionary stores; updated.
     table_dirty, sources_dirty
@@ -135,7 +135,13 @@ def fold(  # type: ignore[no-untyped-def]
         t = ts[i]
         if offset[i] <= s.last_offset:
             features[i], raw[i], excess[i] = 0.0, 0.0, 0.0
-            score[i], tail[i], strength[i], found[i], kind[i] = -1.0, 0.0, 0.0, np.uint64(0), grouping.NONE
+            score[i], tail[i], strength[i], found[i], kind[i] = (
+                -1.0,
+                0.0,
+                0.0,
+                np.uint64(0),
+                grouping.NO_ENTITY,
+            )
             continue
         seconds = ageing.advance(p, t, user[i])
         if ageing.age_population(p, table, seconds):
@@ -187,11 +193,11 @@ def fold(  # type: ignore[no-untyped-def]
         found[i] = hit
         proof = tail_bits + patterns.evidence(s, hit)
         strength[i] = proof
-        kind[i] = grouping.NONE
+        kind[i] = grouping.NO_ENTITY
         if proof >= alert_bits:
             snapshots[published] = s
             whose = grouping.entity_of(s, p, source, spread, less, user[i], values[0], flags[i] & flag.FAILED)
-            if whose == grouping.SOURCE:
+            if whose == grouping.SOURCE_ENTITY:
                 if source < 0:
                     source = learning.track_source(sources, sources_dirty, values[0], user[i], now)
                 publish = grouping.update(
@@ -199,7 +205,7 @@ def fold(  # type: ignore[no-untyped-def]
                 )
                 sources_dirty[source // SOURCES_PER_PAGE] = 1
                 grouping.write_incident(sources[source], incident[i])
-            elif whose == grouping.CROWD:
+            elif whose == grouping.CROWD_ENTITY:
                 publish = grouping.update(p, offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS)
                 grouping.write_incident(p, incident[i])
             else:
@@ -219,7 +225,7 @@ def fold(  # type: ignore[no-untyped-def]
         weight = learning.weight_of(tail_bits)
         shared = less[surprisal.CARRIED] + less[surprisal.SPREAD] + patterns.evidence(s, hit)
         for k in range(N_CLASSES):
-            shared += less[surprisal.CROWD + k]
+            shared += less[surprisal.FIRST_CROWD + k]
         calibration.record(p, total, min(exp2(-(shared - 6.0) / 3.0), 1.0))
         fresh = values[0] != 0 and slot[0] < 0
         learned, events = s.learned, s.events

@@ -19,7 +19,7 @@ QUIET_BITS = 5.0
 LEARN_BITS = 1.5
 MIN_WEIGHT = 0.02
 UNREMARKABLE = 3.0
-KEPT = 0.9
+SUSPICION_KEPT = 0.9
 """The suspicion of a source grows by the bits of an event beyond 3, and keeps 90% from one event to the next."""
 
 MEMORY = 200.0
@@ -80,7 +80,9 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, 
             s.sketch_weight[c, k] += weight
         s.sketch_total[c] += weight
         if c == surprisal.SOURCE:
-            s.suspicion[k] = surprisal.suspicion(s, slot[c], ts) * KEPT + max(own - UNREMARKABLE, 0.0)
+            s.suspicion[k] = surprisal.suspicion(s, slot[c], ts) * SUSPICION_KEPT + max(
+                own - UNREMARKABLE, 0.0
+            )
             s.suspicion_ts[k] = max(ts, s.suspicion_ts[k]) if slot[c] >= 0 else ts
         slot[c] = k
     if ts // HOUR_MS != s.last_hour:

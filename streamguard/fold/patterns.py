@@ -39,12 +39,12 @@ class Pattern:
 PATTERNS = (
     Pattern("brute_force", "T1110.001", 10.0, "many failed logins in a row within minutes"),
     Pattern("success_after_failures", "T1110", 10.0, "a login that succeeds right after a row of failures"),
-    Pattern("password_spray", "T1110.003", 10.0, "one source fails at many users"),
+    Pattern("password_spray", "T1110.003", 10.0, "one source fails for many users"),
     Pattern(
         "distributed_guessing", "T1110.004", 6.0, "a wave of failures from new addresses over many users"
     ),
-    Pattern("impossible_travel", "T1078", 10.0, "another country sooner than anybody can travel"),
-    Pattern("dormant_account", "T1078", 10.0, "an account comes alive after weeks of silence"),
+    Pattern("impossible_travel", "T1078", 10.0, "another country sooner than a person can travel"),
+    Pattern("dormant_account", "T1078", 10.0, "an account is used again after weeks without an event"),
     Pattern("mass_download", "T1039", 10.0, "far more files read in minutes than this user ever does"),
     Pattern("exfiltration", "T1048", 10.0, "far more bytes moved in an hour than this user moves in days"),
     Pattern("ransomware", "T1486", 12.0, "files changed or encrypted in bulk"),
@@ -73,7 +73,7 @@ DORMANT_SECONDS = 30 * 86_400.0
 
 @inline
 def lived(rest):  # type: ignore[no-untyped-def]
-    """Seconds that a counter with a half-life of 30 days stands for, plus one hour for users who are hardly known.
+    """Seconds that a counter with a half-life of 30 days stands for, plus one hour for users with few events.
 
     Parameters
     ----------

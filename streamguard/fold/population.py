@@ -62,7 +62,7 @@ POPULATION = np.dtype(
     ]
 )
 
-SOURCE = np.dtype(
+SOURCE_RECORD = np.dtype(
     [
         ("hash", "<u8"),
         ("last_ts", "<i8"),  # ms

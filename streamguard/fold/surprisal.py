@@ -16,8 +16,8 @@ SKETCHED = len(layout.SKETCHES)
 COMPONENTS = len(layout.COMPONENTS)
 SLOTS = layout.SLOTS
 SOURCE, LOCATION, HOST, AGENT, RESOURCE, TRANSITION, NETWORK = range(SKETCHED)
-(FAILURE, OUTCOME, HOUR, INTERVAL, VOLUME, THREAT, CROWD) = range(6, 13)
-CROWD_NEW_SOURCE_FAILURE = CROWD + population.CLASSES.index("new_source_failure")
+(FAILURE, OUTCOME, HOUR, INTERVAL, VOLUME, THREAT, FIRST_CROWD) = range(6, 13)
+CROWD_NEW_SOURCE_FAILURE = FIRST_CROWD + population.CLASSES.index("new_source_failure")
 SPREAD, CARRIED = 16, 17
 LEEWAY = 1.5
 """Tolerate 1.5 times the expected count: rates vary more than a Poisson distribution (over-dispersion)."""
@@ -148,9 +148,9 @@ def components(s, p, table, sources, values, source, flags, ts, gap, hour, threa
 
     fresh = values[SOURCE] != 0 and slot[SOURCE] < 0
     for k in range(CLASSES):
-        bits[CROWD + k] = 0.0
+        bits[FIRST_CROWD + k] = 0.0
         if belongs(k, fresh, failed, s.learned, s.events):
-            bits[CROWD + k] = poisson_bits(p.fast[k] + 1.0, usual_count(p, k, hour))
+            bits[FIRST_CROWD + k] = poisson_bits(p.fast[k] + 1.0, usual_count(p, k, hour))
 
     bits[SPREAD] = 0.0
     if source >= 0:
@@ -218,7 +218,7 @@ def discounted(s, bits, out):  # type: ignore[no-untyped-def]
     total = 0.0
     for c in range(COMPONENTS):
         b = bits[c]
-        if c < CROWD and c != SOURCE and c != FAILURE:
+        if c < FIRST_CROWD and c != SOURCE and c != FAILURE:
             b = max(b - s.typical[c], 0.0)
         out[c] = b
         total += b

@@ -67,16 +67,16 @@ def save(
     Parameters
     ----------
     forest
-        As trained.
+        The trained forest.
     directory
-        Made if missing. Files of an older artifact in it are overwritten one by one: where somebody may be
-        reading, publish through a registry.
+        It is created if it is missing. Files of an older artifact are overwritten one by one; use a registry if a
+        process may read the directory at the same time.
     feature_names
-        In the order of the columns.
+        Names of the features, in the order of the columns.
     origin, metrics
-        For people and for the gate; metrics are any JSON object.
+        Information for people and for the gate; metrics are any JSON object.
     key
-        Signs the manifest if given.
+        Key that signs the manifest; None for a manifest without a signature.
 
     Raises
     ------
@@ -124,20 +124,19 @@ def load(
     Parameters
     ----------
     directory
-        Of the artifact.
+        Directory of the artifact.
     feature_names
-        What the columns are in this program; those of the artifact must be the same, in the same order.
+        Names of the columns in this program; those of the artifact must be the same, in the same order.
     key
-        As for `manifest.read`.
+        See `streamguard.models.manifest.read`.
     between_steps
         Called between the steps of loading, each of which holds the interpreter lock for less than a millisecond.
 
     Raises
     ------
     ArtifactError
-        At the first doubt: a file missing, too large or changed since it was written, other features, arrays
-        of the wrong kind, trees that are none, a calibration that does not rise, golden rows that score
-        otherwise.
+        If a file is missing, too large or changed since it was written, if features differ, arrays have a wrong type
+        or shape, nodes do not form a tree, the calibration does not rise, or golden rows score differently.
     """
     directory = Path(directory)
     about = manifest.read(directory, key=key)

@@ -14,14 +14,14 @@ from streamguard.models.trees import MAX_DEPTH, Trees
 
 BLOCK = 64
 """Rows that the block kernel passes through one tree together."""
-SLOTS = 2**MAX_DEPTH - 1
+MAX_NODES = 2**MAX_DEPTH - 1
 """Number of inner nodes of a perfect tree, which is also the number of its first leaf in heap order."""
 
 _GO_LEFT = np.uint64(0xFF800000 << 32)
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(32)
 _ONE = np.uint64(1)
-_FIRST_LEAF = np.uint64(SLOTS)
+_FIRST_LEAF = np.uint64(MAX_NODES)
 
 
 class Packed:
@@ -43,9 +43,9 @@ class Packed:
         self.features = trees.features
         self.normaliser = trees.normaliser
         count = len(trees.roots)
-        self._nodes = np.full((count, SLOTS), _GO_LEFT, np.uint64)
+        self._nodes = np.full((count, MAX_NODES), _GO_LEFT, np.uint64)
         """The high half is the order key of the threshold, the low half the feature. Below a leaf all rows go left."""
-        self._paths = np.zeros((count, SLOTS + 1))
+        self._paths = np.zeros((count, MAX_NODES + 1))
         """Path length of each leaf, copied to all leaves of the subtree that it stands for."""
         words = (order_keys(trees.threshold) << _HIGH) | np.maximum(trees.feature, 0).astype(np.uint64)
         _pack(trees.roots, trees.left, trees.right, trees.path, depth, words, self._nodes, self._paths)

@@ -145,7 +145,7 @@ class PartitionState:
         self._snapshots = np.empty(0, layout.PROFILE)
         self._population = population.blank()
         self._table = np.zeros((population.ROWS, population.WIDTH))
-        self._sources = np.zeros(population.SOURCES, population.SOURCE)
+        self._sources = np.zeros(population.SOURCES, population.SOURCE_RECORD)
         self._table_dirty = np.zeros(TABLE_PAGES, np.uint8)
         self._sources_dirty = np.zeros(SOURCE_PAGES, np.uint8)
         self.next_offset: int | None = None

@@ -57,7 +57,7 @@ def run(*command: str | Path, cwd: Path, **more: str) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", target, ROOT, cwd=target)
+    run(sys.executable, "-m", "build", "--outdir", target, ROOT, cwd=target)
     (built,) = target.glob("*.whl")
     return built
 

@@ -51,9 +51,15 @@ RENAMED_TEXTS = {
     r"\Ararely the next event for this user\Z": "seldom comes next for this user",
     r" failed for (\d+) users, ": r" failed at \1 users, ",
     r"\Aa source usually fails for one user only\Z": "a source fails at one user",
+    r"\A1 (event|failure)(?= .*in 5 minutes)": r"1 \1s",
+    r"\Aon 1 day of": "on 1 days of",
     r"(\d) events of new users in 5": r"\1 events of hardly known users in 5",
     r"an older value \(": "a value no longer named (",
     r"\Ano dominant value\Z": "many values, none often",
+    r"\Aone source fails for many users\Z": "one source fails at many users",
+    r"\Aanother country sooner than a person can travel\Z": "another country sooner than anybody can travel",
+    r"\Aan account is used again after weeks without an event\Z": "an account comes alive after weeks of silence",
+    r"(?<=\d),(?=\d{3} (file|failure|event|such name)s? )": "",
 }
 """New text of a reason -> the recorded one."""
 

@@ -132,7 +132,7 @@ def assert_same_population(partition: Partition, reference: Reference) -> None:
         entry
         for k in range(crowd.SOURCES // crowd.SOURCES_PER_PAGE)
         if (page := partition.saved.get(b"s" + k.to_bytes(2, "big")))
-        for entry in unpack(page, crowd.SOURCE, "page")
+        for entry in unpack(page, crowd.SOURCE_RECORD, "page")
         if entry["hash"]
     ]
     mine = {e.hash: e for ways in p.sources.values() for e in ways if e.hash}
@@ -267,7 +267,7 @@ def test_order_of_users_at_one_moment_does_not_change_their_profiles(order: list
 
 
 def test_components_are_at_the_indices_of_the_kernel() -> None:
-    assert layout.COMPONENTS[surprisal.CROWD : surprisal.CROWD + len(crowd.CLASSES)] == tuple(
+    assert layout.COMPONENTS[surprisal.FIRST_CROWD : surprisal.FIRST_CROWD + len(crowd.CLASSES)] == tuple(
         f"crowd_{name}" for name in crowd.CLASSES
     )
     assert layout.COMPONENTS[surprisal.SPREAD] == "source_spread"

@@ -170,7 +170,13 @@ def test_nothing_is_committed_before_incidents_are_acknowledged(tmp_path: Path) 
 
 def test_log_line_is_one_json_object() -> None:
     record = logging.makeLogRecord(
-        {"name": "agents.x", "levelname": "INFO", "msg": "two\nlines %d", "args": (7,), "created": 0.25}
+        {
+            "name": "streamguard.agents.x",
+            "levelname": "INFO",
+            "msg": "two\nlines %d",
+            "args": (7,),
+            "created": 0.25,
+        }
     )
     record.partition = 3
     record.msecs = 250.0
@@ -179,7 +185,7 @@ def test_log_line_is_one_json_object() -> None:
     assert json.loads(line) == {
         "time": "1970-01-01T00:00:00.250Z",
         "level": "info",
-        "logger": "agents.x",
+        "logger": "streamguard.agents.x",
         "message": "two\nlines 7",
         "partition": 3,
     }
