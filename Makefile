@@ -18,7 +18,7 @@ demo: $(INSTALLED)  ## start Kafka and a worker, learn a month of events, simula
 test: $(INSTALLED) $(WARM)  ## run all tests, including those with a real Kafka
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
-lint: $(INSTALLED)  ## check style, types and imports between packages
+lint: $(INSTALLED)  ## check style, types, imports between packages, and prose
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

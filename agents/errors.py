@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from streamguard.errors import (
     TemporaryError,
     UnavailableError,
 )
+from streamguard.files.disk import is_unwritable
 
 _NO_BROKER_CODES = (
     LibrdkafkaError._ALL_BROKERS_DOWN,
@@ -50,7 +50,7 @@ def _is_no_broker(error: BaseException) -> bool:
 def is_disk_failure(error: BaseException) -> bool:
     """Whether the disk refuses writes. RocksDB reports that only in the text of its message."""
     if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+        return is_unwritable(error)
     return type(error) is Exception and str(error).startswith("IO error")
 
 
@@ -63,8 +63,8 @@ def end(error: BaseException) -> NoReturn:
         )
     elif is_disk_failure(error):
         error = CannotWriteError(
-            f"the state cannot be written to disk ({error}): free space or repair the disk, then start the worker "
-            "again; no event is lost, it folds everything after its last checkpoint again"
+            f"the state cannot be written to disk ({error}): free space, repair the disk or permit the worker to write "
+            "there, then start it again; no event is lost, it folds everything after its last checkpoint again"
         )
     code = error.exit_code if isinstance(error, StreamGuardError) else ExitCode.SOFTWARE
     if code == ExitCode.SOFTWARE:

@@ -27,12 +27,11 @@ from streamguard.batch.engines import local
 from streamguard.batch.runs import BusyError
 from streamguard.batch.source import archive_manifest
 from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest
+from streamguard.batch.source.offset_plan import Limit, check_read, plan
 from streamguard.batch.source.offset_range import OffsetRange, PlanError
-from streamguard.batch.source.plan import Limit, check_read, plan
 from streamguard.batch.source.sources import KafkaSource, Source
-from streamguard.errors import CannotWriteError
 from streamguard.files import lock
-from streamguard.files.disk import sync
+from streamguard.files.disk import cannot_write, sync
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
@@ -58,7 +57,7 @@ class ArchiveOutcome(msgspec.Struct, frozen=True):
     seconds: float
 
     @property
-    def says(self) -> str:
+    def message(self) -> str:
         """The result, in one sentence."""
         if not self.records:
             return f"{self.directory}: no new records"
@@ -104,13 +103,15 @@ def archive(
     say
         Called with progress messages.
     until, max_records
-        See `streamguard.batch.source.plan.plan`.
+        See `streamguard.batch.source.offset_plan.plan`.
 
     Raises
     ------
     PlanError
         If the archive is damaged or belongs to another topic, if records expired unread, or if planned records were
         not read.
+    TopicsMismatchError
+        If the topic does not exist.
     UnavailableError, SparkError
         If Kafka or Spark is unavailable.
     BusyError
@@ -223,7 +224,7 @@ def _locked(directory: Path) -> Iterator[None]:
             f"another process is writing to the archive {directory}: wait until it ends, or specify another directory"
         ) from None
     except OSError as error:
-        raise CannotWriteError(f"cannot write an archive to {directory}: {error.strerror}") from None
+        raise cannot_write(f"an archive to {directory}", error, "choose another --output") from None
     try:
         yield
     finally:

@@ -12,8 +12,8 @@ from streamguard.batch.folding.fold_file import load
 from streamguard.batch.folding.fold_result import FoldResult
 from streamguard.batch.folding.resume import HistoryMetadata, write_about
 from streamguard.batch.planning import RetrainPlan
+from streamguard.batch.source.offset_plan import check_read
 from streamguard.batch.source.offset_range import OffsetRange, partition_file
-from streamguard.batch.source.plan import check_read
 from streamguard.settings.schema import Settings
 
 if TYPE_CHECKING:

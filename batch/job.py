@@ -52,13 +52,13 @@ class RetrainOutcome(msgspec.Struct, frozen=True):
     """Whether this version is now the registry's current one."""
     previous: str | None
     """Version that was current before this run."""
-    says: str
+    message: str
     """The result and its reason, in one sentence."""
     seconds: dict[str, float]
 
     @classmethod
     def of(
-        cls, body: Report, directory: Path, *, current: bool, says: str, seconds: dict[str, float]
+        cls, body: Report, directory: Path, *, current: bool, message: str, seconds: dict[str, float]
     ) -> RetrainOutcome:
         """Build the outcome of a run from its report and the directory in which it was published."""
         totals, model = body.totals, body.model
@@ -74,7 +74,7 @@ class RetrainOutcome(msgspec.Struct, frozen=True):
             version=model.version if model else None,
             current=current,
             previous=model.previous if model else None,
-            says=says,
+            message=message,
             seconds=seconds,
         )
 
@@ -109,12 +109,16 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
     ------
     PlanError
         If records to read are missing, or were not read as planned.
+    TopicsMismatchError
+        If the topic does not exist.
     UnavailableError, SparkError
         If Kafka or Spark is unavailable.
     BusyError
         If another retrain writes to the same output.
-    RunsError
-        If the output cannot be written.
+    CannotWriteError
+        If the output or the registry cannot be written.
+    LatestError
+        If `latest` is not a link to a run.
     SettingsError
         If the Spark master is invalid.
     ArtifactError
@@ -148,7 +152,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
             detected = detect(history, selection, request.algorithm, settings)
             print_result(_training_text(detected))
         with steps.step("publish") as print_result:
-            drift = challenger.drift_since(latest, detected.challenger, registry)
+            drift = challenger.drift_since(latest, detected.challenger, registry, say)
             decision = challenger.decide(detected.challenger, history.result.sample, registry, settings)
             export.training_data(detected.assessment, selection.mask, run.directory / "training_data")
             export.features(
@@ -169,11 +173,11 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
             shutil.rmtree(scratch)
             directory = _publish(runs, run, body, settings.batch.keep_runs)
             print_result(f"{directory}: {REPORT}, report.html, training_data, features, history")
-        current, says = False, _no_forest_reason(request, len(selection.rows), settings)
+        current, message = False, _no_forest_reason(request, len(selection.rows), settings)
         if decision:
-            current, says = decision.carry_out(registry)
+            current, message = decision.carry_out(registry)
             registry.prune(settings.models.keep_versions)
-    return RetrainOutcome.of(body, directory, current=current, says=says, seconds=steps.seconds)
+    return RetrainOutcome.of(body, directory, current=current, message=message, seconds=steps.seconds)
 
 
 def _session(settings: Settings, scratch: Path) -> AbstractContextManager[SparkSession | None]:

@@ -13,9 +13,9 @@ from streamguard.batch.folding.resume import ResumePoint, newest
 from streamguard.batch.runs import Runs
 from streamguard.batch.source import archive_manifest
 from streamguard.batch.source.archive_source import ArchiveSource
+from streamguard.batch.source.offset_plan import Limit, plan
 from streamguard.batch.source.offset_range import OffsetRange, PlanError
-from streamguard.batch.source.partition_files import FileSource, check_files, spool
-from streamguard.batch.source.plan import Limit, plan
+from streamguard.batch.source.partition_files import FileSource, check_files, lay_out
 from streamguard.batch.source.sources import KafkaSource, Source
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Models, Settings
@@ -32,7 +32,7 @@ class Request:
     input
         A file, a directory of files, or an archive, to be read instead of Kafka.
     since, until, max_records
-        See `streamguard.batch.source.plan.plan`.
+        See `streamguard.batch.source.offset_plan.plan`.
     fresh
         Whether to start a new history instead of continuing the newest run over the source.
     algorithm
@@ -120,7 +120,7 @@ def _open_source(settings: Settings, request: Request, scratch: Path) -> Source:
     if archive is not None:
         return ArchiveSource(str(Path(request.input).resolve()), archive)
     since, until = _times(request)
-    return spool(
+    return lay_out(
         request.input,
         scratch / "input",
         partitions=settings.kafka.partitions,

@@ -8,7 +8,11 @@ import msgspec
 
 from streamguard.alerts.incident import Incident
 
-FORMAT = 1
+FORMAT = 2
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    format: int
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -50,9 +54,9 @@ class Totals(msgspec.Struct, frozen=True):
     sampled: int
     """Events in the uniform sample of all events ever folded."""
     sampled_alerts: int
-    """Anomalies in the sample: events that statistics and patterns alert, and those that only the forest adds."""
+    """Alerted events in the sample: those that statistics and patterns alert, and those that only the forest adds."""
     forest_added: int
-    """Anomalies in the sample that only the forest's bits cause. Their number is not known for all events."""
+    """Alerted events in the sample that only the forest's bits cause. Their number is not known for all events."""
     training_rows: int
     trimmed_share: float
     """Share of the sample that was left out of the training as possible attacks."""
@@ -65,7 +69,7 @@ class Check(msgspec.Struct, frozen=True):
 
     name: str
     passed: bool
-    says: str
+    message: str
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -75,7 +79,7 @@ class Model(msgspec.Struct, frozen=True):
     passed: bool
     previous: str | None
     """The champion at the time of the verdict."""
-    says: str
+    message: str
     """Why the forest passed or failed."""
     checks: list[Check]
 
@@ -110,7 +114,7 @@ class PeerGroup(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
-    """One of the users with the highest risk."""
+    """One of the users with the most evidence."""
 
     user: str
     partition: int
@@ -164,7 +168,7 @@ class Report(msgspec.Struct, frozen=True):
     model: Model | None
     """None if no forest was trained."""
     drift: list[Drift] | None
-    """Drift since the last run; None if there is no earlier run to compare with."""
+    """Drift since the last run; None if there is no earlier run that can be compared."""
     silhouette: float | None
     groups: list[PeerGroup]
     incidents: list[ReportedIncident]
@@ -186,6 +190,9 @@ def decode(data: bytes) -> Report:
     Raises
     ------
     msgspec.DecodeError
-        If the data are not a report; the message names the place of the error.
+        If the data are not a report, or a report of another format; the message names the place of the error.
     """
+    found = msgspec.json.decode(data, type=_Versioned).format
+    if found != FORMAT:
+        raise msgspec.ValidationError(f"format {found}, this version reads {FORMAT}")
     return msgspec.json.decode(data, type=Report)

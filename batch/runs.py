@@ -14,9 +14,9 @@ from types import TracebackType
 
 import msgspec
 
-from streamguard.errors import CannotWriteError, TemporaryError
+from streamguard.errors import CannotWriteError, ConfigurationError, TemporaryError
 from streamguard.files import lock
-from streamguard.files.disk import sync, sync_tree
+from streamguard.files.disk import cannot_write, sync, sync_tree
 
 REPORT = "anomaly_report.json"
 _ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
@@ -25,8 +25,8 @@ _LOCK = ".lock"
 _PARTIAL = ".partial"
 
 
-class RunsError(CannotWriteError):
-    """A directory of runs cannot be used; the message states the reason and the remedy."""
+class LatestError(ConfigurationError):
+    """`latest` is not a link to a run; the message states what to do."""
 
 
 class BusyError(TemporaryError):
@@ -107,7 +107,7 @@ class Runs:
         ------
         BusyError
             If another run is being written here.
-        RunsError
+        CannotWriteError
             If the directory cannot be written.
         """
         try:
@@ -117,7 +117,7 @@ class Runs:
                 f"another run is writing to {self.directory}: wait until it ends, or specify another output directory"
             ) from None
         except OSError as error:
-            raise RunsError(f"cannot write runs to {self.directory}: {error.strerror}") from None
+            raise self._unwritable(error) from None
         try:
             for left in self.directory.glob(f".*{_PARTIAL}"):
                 shutil.rmtree(left, ignore_errors=True)
@@ -126,7 +126,7 @@ class Runs:
             try:
                 aside.mkdir()
             except OSError as error:
-                raise RunsError(f"cannot write runs to {self.directory}: {error.strerror}") from None
+                raise self._unwritable(error) from None
         except BaseException:
             os.close(held)
             raise
@@ -162,7 +162,7 @@ class Runs:
 
         Raises
         ------
-        RunsError
+        LatestError
             If `latest` is not a link to a run.
         """
         link = self.directory / _LATEST
@@ -171,10 +171,10 @@ class Runs:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise RunsError(f"{link} is not a link to a run ({error.strerror}): remove it") from None
+            raise LatestError(f"{link} is not a link to a run ({error.strerror}): remove it") from None
         run = self.directory / name
         if not _ID.fullmatch(name) or not run.is_dir():
-            raise RunsError(
+            raise LatestError(
                 f"{link} points to {name!r}, which is not a run: point it to one of the runs, or remove it"
             )
         return run
@@ -208,6 +208,9 @@ class Runs:
             (self.directory / id).rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
         return removed
+
+    def _unwritable(self, error: OSError) -> CannotWriteError:
+        return cannot_write(f"runs to {self.directory}", error, "choose another --output")
 
     def _aside(self, id: str) -> Path:
         return self.directory / f".{id}{_PARTIAL}"

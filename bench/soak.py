@@ -161,7 +161,7 @@ class Soak:
             self.wrong.append(f"a retrain exited with {code}: {log[-300:]}")
             return
         outcome = json.loads((self.site.directory / "retrain.json").read_bytes())
-        self.say(outcome["says"])
+        self.say(outcome["message"])
         self.done["retrains"] += 1
         self.done["retrains whose model the gate accepted"] += code == ExitCode.OK
         if code == ExitCode.NOT_PROMOTED:

@@ -9,9 +9,11 @@ class ExitCode(IntEnum):
     """Exit codes of a command; from 65 on the names and numbers are those of sysexits.h."""
 
     OK = 0
-    """The command succeeded."""
+    """The command succeeded. `worker`, `broker`, `simulate`, `demo` and a series (`--every`) also end with it after
+    Ctrl-C."""
     FOUND = 1
-    """A check found what it searches for: `replay --fail-on`, `doctor`."""
+    """A check found what it searches for: `replay --fail-on`, `doctor`. `demo` missed an attack. The program that reads
+    the output closed the pipe."""
     USAGE = 2
     """The command line is wrong."""
     NOT_PROMOTED = 3
@@ -19,17 +21,21 @@ class ExitCode(IntEnum):
     DATA_ERROR = 65
     """The input is missing, damaged, or differs from the plan."""
     UNAVAILABLE = 69
-    """Kafka, Spark or Java cannot be reached or started: try again later."""
+    """Kafka, Spark or Java cannot be reached or started, or a process of a run was killed: remove the cause, then try
+    again."""
     SOFTWARE = 70
     """An unexpected exception occurred. A worker that is started again continues from its last checkpoint."""
     CANNOT_WRITE = 73
-    """The output or the disk cannot be written."""
+    """A file, a directory or the disk cannot be written."""
     TEMPORARY = 75
     """Another process owns the partition or the output directory: start the command again."""
     CONFIGURATION = 78
-    """Settings, topics and stored state contradict each other: a person has to decide."""
+    """Settings, topics, stored state or installed packages contradict each other, or a topic does not exist: a person
+    has to decide."""
     INTERRUPTED = 130
-    """Ctrl-C stopped the command."""
+    """Ctrl-C stopped the command before it finished."""
+    TERMINATED = 143
+    """SIGTERM stopped `retrain` or `archive` before it finished; unfinished files are removed."""
 
 
 class StreamGuardError(Exception):
@@ -69,6 +75,6 @@ class TemporaryError(StreamGuardError):
 
 
 class ConfigurationError(StreamGuardError):
-    """Settings, topics or stored state contradict each other."""
+    """Settings, topics, stored state or installed packages contradict each other."""
 
     exit_code = ExitCode.CONFIGURATION

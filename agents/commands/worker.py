@@ -31,10 +31,10 @@ def command(
     config: Path | None, bootstrap_servers: str | None, data_dir: str | None, metrics_port: int | None,
     registry: str | None, log_format: str,
 ) -> None:  # fmt: skip
-    """Score events from Kafka and publish incidents, until SIGTERM.
+    """Score events from Kafka and publish incidents, until SIGTERM or Ctrl-C.
 
-    Exit codes: 0 after SIGTERM (all folded events are in a checkpoint), 69 if no broker answers, 70 on an unexpected
-    error, 73 if the state cannot be written to disk, 75 if another process has taken over a partition, 78 if
+    Exit codes: 0 after SIGTERM or Ctrl-C (all folded events are in a checkpoint), 69 if no broker answers, 70 on an
+    unexpected error, 73 if the state cannot be written to disk, 75 if another process has taken over a partition, 78 if
     settings, topics and stored state contradict each other.
     """
     from streamguard.agents.process import logging, worker

@@ -111,7 +111,7 @@ class Progress:
         if restoring:
             return {
                 "reason": "restoring",
-                "detail": f"the worker is restoring the state of partitions {restoring}",
+                "detail": f"the worker is restoring the state of {_named(restoring)}",
             }
         if not moved:
             return {"reason": "no_partition", "detail": "the group has assigned no partition to this worker"}
@@ -120,7 +120,12 @@ class Progress:
         if stalled:
             return {
                 "reason": "stalled",
-                "detail": f"records wait in partitions {sorted(stalled)}, but no checkpoint has been made there for "
+                "detail": f"records wait in {_named(sorted(stalled))}, but no checkpoint has been made there for "
                 f"{max(stalled.values()):.0f} s; see the worker's log",
             }
         return None
+
+
+def _named(partitions: list[int]) -> str:
+    """Names of partitions in a sentence, such as `partition 3` or `partitions 3, 5`."""
+    return f"{'partition' if len(partitions) == 1 else 'partitions'} {', '.join(map(str, partitions))}"

@@ -20,6 +20,7 @@ from streamguard.agents.task import memory_release
 from streamguard.agents.task.store import StoreMemory
 from streamguard.errors import ExitCode, StreamGuardError
 from streamguard.files import lock
+from streamguard.files.disk import cannot_write
 from streamguard.kafka import topics
 from streamguard.settings.schema import Settings
 from streamguard.state.warmup import compile_fold
@@ -105,7 +106,4 @@ def _lock(directory: Path) -> int:
             f"another worker uses the data directory {directory}: give each worker its own --data-dir"
         ) from None
     except OSError as error:
-        raise RefusedError(
-            f"the data directory {directory} cannot be written: {error.strerror}; change its owner or permissions, or "
-            "choose another --data-dir"
-        ) from None
+        raise cannot_write(f"the data directory {directory}", error, "choose another --data-dir") from None

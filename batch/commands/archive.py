@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from streamguard.batch.commands.running import disk_errors, run
+from streamguard.batch.commands.running import disk_errors, require_packages, run
 from streamguard.cli import options
 from streamguard.errors import ExitCode
 
@@ -46,8 +46,10 @@ def command(
     An archive keeps the fields that are scored and the event's id; of refused records it keeps the bytes. Exit codes:
     0 if the archive is up to date, 65 if the topic does not continue where the archive ends, 69 if Kafka or Spark is
     unavailable, 73 if the archive cannot be written, 75 if another run writes to it, 78 if settings contradict each
-    other.
+    other, the topic does not exist or a package is missing, 130 after Ctrl-C, 143 after SIGTERM. A series (--every)
+    ends with 0 after either signal.
     """
+    require_packages("pyarrow")
     from streamguard.batch.archive import archive
 
     settings = options.read_settings(
@@ -57,6 +59,8 @@ def command(
         spark={"master": master},
     )
     options.check_master(master, settings.batch.engine)
+    if settings.batch.engine == "spark":
+        require_packages("pyspark")
 
     def once() -> int:
         with disk_errors():
@@ -67,7 +71,7 @@ def command(
                 until=until,
                 max_records=max_events,
             )
-        click.echo(msgspec.json.encode(outcome).decode() if as_json else outcome.says)
+        click.echo(msgspec.json.encode(outcome).decode() if as_json else outcome.message)
         return ExitCode.OK
 
     run(once, every or 0.0, settings.batch.jitter_seconds)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from streamguard.batch.commands.running import disk_errors, run
+from streamguard.batch.commands.running import disk_errors, require_packages, run
 from streamguard.cli import options
 from streamguard.errors import ExitCode
 from streamguard.settings.schema import Settings
@@ -72,9 +72,11 @@ def command(
 
     A run continues the newest run over the same topic. Exit codes: 0 if the new model is current, equals the current
     one, or none was requested; 3 if no model was promoted, 65 if the input is missing or differs from the plan, 69 if
-    Kafka or Spark is unavailable, 73 if the output cannot be written, 75 if another retrain is running, 78 if settings
-    or registry contradict each other.
+    Kafka or Spark is unavailable, 73 if the output or the registry cannot be written, 75 if another retrain is running,
+    78 if settings or registry contradict each other, the topic does not exist or a package is missing, 130 after
+    Ctrl-C, 143 after SIGTERM. A series (--every) ends with 0 after either signal.
     """
+    require_packages("pyarrow", "sklearn", "threadpoolctl", "jinja2")
     from streamguard.batch.job import retrain
     from streamguard.batch.metrics import RetrainMetrics
     from streamguard.batch.planning import Request
@@ -87,6 +89,8 @@ def command(
         models={"registry": registry},
     )
     options.check_master(master, settings.batch.engine)
+    if settings.batch.engine == "spark":
+        require_packages("pyspark")
     request = Request(input, since, until, max_events, fresh or since is not None, algorithm)
     period = every or settings.batch.every_seconds
     exported = RetrainMetrics(settings, period, lambda text: click.echo(text, err=True))
@@ -97,7 +101,7 @@ def command(
             report(outcome)
         if request.input is None and outcome.current and outcome.version != outcome.previous:
             _announce(settings, outcome)
-        click.echo(msgspec.json.encode(outcome).decode() if as_json else outcome.says)
+        click.echo(msgspec.json.encode(outcome).decode() if as_json else outcome.message)
         return ExitCode.OK if outcome.current or algorithm == "kmeans" else ExitCode.NOT_PROMOTED
 
     run(once, period, settings.batch.jitter_seconds)

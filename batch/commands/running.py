@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
+import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,9 +11,8 @@ from contextlib import contextmanager
 import click
 
 from streamguard.cli.main import show
-from streamguard.errors import CannotWriteError, StreamGuardError
-
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+from streamguard.errors import ConfigurationError, ExitCode, StreamGuardError
+from streamguard.files.disk import cannot_write, is_unwritable
 
 
 @contextmanager
@@ -23,17 +21,32 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _UNWRITABLE:
+        if not is_unwritable(error):
             raise
-        where = error.filename or "the output"
-        raise CannotWriteError(f"cannot write {where}: {os.strerror(error.errno)}") from None
+        raise cannot_write(error.filename or "the output", error) from None
+
+
+def require_packages(*names: str) -> None:
+    """Check that packages of the extra `batch` are installed, before a module imports them.
+
+    Raises
+    ------
+    ConfigurationError
+        If one is missing.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"this command needs packages that are not installed ({', '.join(missing)}): install StreamGuard with the "
+            "extra `batch`, such as with `pip install '.[batch]'` in its repository"
+        )
 
 
 def _stop(number: int, _: object) -> None:
     """End the run like an error: its unfinished files are removed, and its metrics report a failure."""
     signal.signal(number, signal.SIG_DFL)
     click.echo("stopped: unfinished files are removed", err=True)
-    sys.exit(128 + number)
+    sys.exit(ExitCode.TERMINATED if number == signal.SIGTERM else ExitCode.INTERRUPTED)
 
 
 def run(once: Callable[[], int], every: float, jitter: float) -> None:

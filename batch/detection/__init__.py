@@ -1,1 +1,1 @@
-"""Finds anomalous events and users in a history: the forest, its gate, peer groups, and the assessment."""
+"""Finds alerted events and users at risk in a history: the forest, its gate, peer groups, and the assessment."""

@@ -24,7 +24,7 @@ class Totals:
     events, alerted
         All events of this run, and those that statistics and patterns alert. Both are counted, not estimated.
     sampled, sampled_alerted, forest_added
-        Events of the uniform sample, those of them that statistics and patterns alert, and those that are anomalies
+        Events of the uniform sample, those of them that statistics and patterns alert, and those that are alerted
         only with the forest's bits. The forest scores kept rows only, so its additional alerts are known for the
         sample, not for all events.
     users, users_at_risk
@@ -57,7 +57,7 @@ class Assessment:
         bool (n,): whether the row belongs to the uniform sample.
     forest
         float64 (n,): bits of the forest; 0 without a forest.
-    evidence, risk, is_anomaly
+    evidence, risk, alerted
         float64, float64, bool (n,): bits of the verdict, as a worker with this forest computes them; the same on a
         scale from 0 to 100; whether the evidence reaches the alert threshold.
     event_bits, peer_bits
@@ -67,10 +67,10 @@ class Assessment:
     events_seen
         float64 (u,): estimated number of the user's events in this run, at least 1. Among n events, an event of a
         given strength occurs by chance n times as often as in one event.
-    user_evidence, user_risk, user_is_anomaly
+    user_evidence, user_risk, user_at_risk
         float64, float64, bool (u,): `event_bits` minus log2 of `events_seen`, plus a quarter of the peers' bits
         beyond 6, like the forest's bits in the verdict of an event: the peers' bits support a finding and rarely
-        cause one. Risk and anomaly follow from the evidence as for events.
+        cause one. Risk and `user_at_risk` follow from the evidence as for events.
     strongest
         int64 (u,): row of the user's strongest event in this run; -1 if that event was not kept.
     totals
@@ -82,13 +82,13 @@ class Assessment:
     forest: NDArray[np.float64]
     evidence: NDArray[np.float64]
     risk: NDArray[np.float64]
-    is_anomaly: NDArray[np.bool_]
+    alerted: NDArray[np.bool_]
     event_bits: NDArray[np.float64]
     peer_bits: NDArray[np.float64]
     events_seen: NDArray[np.float64]
     user_evidence: NDArray[np.float64]
     user_risk: NDArray[np.float64]
-    user_is_anomaly: NDArray[np.bool_]
+    user_at_risk: NDArray[np.bool_]
     strongest: NDArray[np.int64]
     totals: Totals
 
@@ -134,7 +134,7 @@ def pattern_names(patterns: int) -> list[str]:
 def assess(
     result: FoldResult, forest: Forest | None, peers: PeerGroups | None, *, alert_bits: float
 ) -> Assessment:
-    """Assess kept events and all users; anomalies are decided by a threshold of evidence, never by a fixed share.
+    """Assess kept events and all users; a threshold of evidence decides, never a fixed share.
 
     Parameters
     ----------
@@ -145,12 +145,12 @@ def assess(
     peers
         Peer groups of `result.users`; with None, users are assessed by their events alone.
     alert_bits
-        Minimum evidence of an anomalous event or user.
+        Minimum evidence of an alerted event and of a user at risk.
     """
     rows, sampled = _merged(result.sample, result.alerts)
     bits = forest.bits(rows.features) if forest is not None and len(rows) else np.zeros(len(rows))
     evidence = verdict(rows.strength, bits)
-    is_anomaly = evidence >= alert_bits
+    alerted = evidence >= alert_bits
     strongest = _strongest(result, rows, evidence)
     event_bits = result.users.peak.copy()
     kept = strongest >= 0
@@ -160,29 +160,29 @@ def assess(
     peer_bits = np.zeros(len(result.users)) if peers is None else peers.bits
     events_seen = _events_seen(result)
     user_evidence = verdict(np.maximum(event_bits - np.log2(events_seen), 0.0), peer_bits)
-    user_is_anomaly = user_evidence >= alert_bits
+    user_at_risk = user_evidence >= alert_bits
     return Assessment(
         rows=rows,
         sampled=sampled,
         forest=bits,
         evidence=evidence,
         risk=_risks(evidence),
-        is_anomaly=is_anomaly,
+        alerted=alerted,
         event_bits=event_bits,
         peer_bits=peer_bits,
         events_seen=events_seen,
         user_evidence=user_evidence,
         user_risk=_risks(user_evidence),
-        user_is_anomaly=user_is_anomaly,
+        user_at_risk=user_at_risk,
         strongest=strongest,
         totals=Totals(
             events=sum(c.events for c in result.counts),
             alerted=sum(c.alerted for c in result.counts),
             sampled=int(sampled.sum()),
             sampled_alerted=int((sampled & (rows.strength >= alert_bits)).sum()),
-            forest_added=int((sampled & is_anomaly & (rows.strength < alert_bits)).sum()),
+            forest_added=int((sampled & alerted & (rows.strength < alert_bits)).sum()),
             users=len(result.users),
-            users_at_risk=int(user_is_anomaly.sum()),
+            users_at_risk=int(user_at_risk.sum()),
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from streamguard.batch import report_schema
 from streamguard.batch.folding.fold_result import EventTable
 from streamguard.batch.folding.resume import HistoryMetadata
 from streamguard.batch.runs import REPORT
+from streamguard.errors import CannotWriteError
 from streamguard.models import gate, sampling
 from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError, Origin
@@ -57,34 +59,34 @@ class Decision:
     """
 
     model: report_schema.Model
-    trouble: ArtifactError | None = None
+    trouble: ArtifactError | CannotWriteError | None = None
 
     def carry_out(self, registry: Registry) -> tuple[bool, str]:
         """Make the version current if it passed, unless the registry's current version has changed meanwhile.
 
         Returns
         -------
-        current, says
+        current, message
             Whether the version is current now, and the reason in one sentence.
 
         Raises
         ------
-        ArtifactError
+        ArtifactError, CannotWriteError
             If the version could not be published, or the pointer cannot be moved.
         """
         if self.trouble is not None:
             raise self.trouble
-        version, previous, says = self.model.version, self.model.previous, self.model.says
+        version, previous, message = self.model.version, self.model.previous, self.model.message
         if version == previous:
             if registry.current() == version:
                 return True, f"model {version} is already current: the same events give the same forest"
             why = "it was the current version and was replaced during this run"
         elif not self.model.passed:
-            why = says
+            why = message
         elif refusal := registry.promote_after(version, previous):
-            why = f"it {says}, but {refusal}"
+            why = f"it {message}, but {refusal}"
         else:
-            return True, f"model {version} {says} and is current now; before: {previous or 'none'}"
+            return True, f"model {version} {message} and is current now; before: {previous or 'none'}"
         current = registry.current()
         kept = f"{current} remains current" if current else "no model is current"
         return False, (
@@ -148,22 +150,23 @@ def decide(
     """
     if challenger is None:
         return None
-    version, previous, trouble = challenger.forest.version, None, None
+    version, previous = challenger.forest.version, None
+    trouble: ArtifactError | CannotWriteError | None = None
     try:
         previous = registry.current()
     except ArtifactError as error:
         trouble = error
     judgement = _judged(challenger, previous, sample, registry, settings)
-    says = judgement.says
+    message = judgement.message
     try:
         metrics = {gate.DISTRIBUTION: challenger.distribution}
         registry.publish(challenger.forest, origin=challenger.origin, metrics=metrics)
         if version != previous or registry.judgement(version) is None:
             registry.judge(version, judgement)
-    except ArtifactError as error:
-        trouble, says = error, f"not published: {error}; verdict of the gate: {says}"
-    checks = [report_schema.Check(check.name, check.passed, check.says) for check in judgement.checks]
-    return Decision(report_schema.Model(version, judgement.passed, previous, says, checks), trouble)
+    except (ArtifactError, CannotWriteError) as error:
+        trouble, message = error, f"not published: {error}; verdict of the gate: {message}"
+    checks = [report_schema.Check(check.name, check.passed, check.message) for check in judgement.checks]
+    return Decision(report_schema.Model(version, judgement.passed, previous, message, checks), trouble)
 
 
 def _judged(
@@ -194,14 +197,21 @@ def _judged(
 
 
 def drift_since(
-    latest: Path | None, challenger: Challenger | None, registry: Registry
+    latest: Path | None, challenger: Challenger | None, registry: Registry, say: Callable[[str], None]
 ) -> dict[str, float] | None:
-    """Drift of each feature between the training rows of the last run and of this one; None if either is missing."""
+    """Drift of each feature between the training rows of the last run and of this one; None if either is missing.
+
+    Parameters
+    ----------
+    say
+        Called with the reason if the last run cannot be read.
+    """
     if latest is None or challenger is None:
         return None
     try:
         model = report_schema.decode((latest / REPORT).read_bytes()).model
         before = None if model is None else gate.distribution_in(registry.metrics(model.version))
-    except (OSError, msgspec.DecodeError, ArtifactError):
+    except (OSError, msgspec.DecodeError, ArtifactError) as error:
+        say(f"      no drift since run {latest.name}: its report or its model cannot be read ({error})")
         return None
     return None if before is None else gate.drift(before, challenger.distribution)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from streamguard.batch.folding.fold_file import SCHEMA
 from streamguard.batch.folding.fold_range import fold_range
-from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records, partition_file
+from streamguard.batch.source.offset_range import OffsetRange, Records, partition_file
 from streamguard.batch.source.sources import Source
+from streamguard.errors import UnavailableError
 from streamguard.settings.schema import Settings
 
 _WORTH_A_PROCESS = 50_000
@@ -26,6 +27,10 @@ OnFolded = Callable[[OffsetRange], None]
 """Called with each offset range as soon as it is folded."""
 Work = Callable[[OffsetRange, Records, Settings, Path], None]
 """Processes an offset range and its records, and writes the result to the directory; it must be picklable."""
+
+
+class ProcessKilledError(UnavailableError):
+    """A folding process was killed."""
 
 
 def write_file(offset_range: OffsetRange, records: Records, settings: Settings, directory: Path) -> None:
@@ -50,7 +55,7 @@ def fold(
 
     Raises
     ------
-    PlanError
+    ProcessKilledError
         If a process of the pool is killed.
     """
     processes = min(os.cpu_count() or 1, len(ranges))
@@ -69,9 +74,10 @@ def fold(
             try:
                 done.result()
             except BrokenProcessPool:
-                raise PlanError(
+                raise ProcessKilledError(
                     "a folding process was killed, possibly by the system because memory ran out: check the system "
-                    f"log; each of the {processes} processes needs memory for its users and for twice `sampling.rows`"
+                    f"log; each of the {processes} processes needs memory for its users and for twice `sampling.rows`: "
+                    "add memory or lower that setting, then run again"
                 ) from None
             on_folded(waiting[done])
 

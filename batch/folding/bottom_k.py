@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streamguard.fold.features import NAMES
 from streamguard.state.partition import Folded
 
-KEPT = np.dtype(
+SAMPLED = np.dtype(
     [
         ("key", "<f8"),
         ("offset", "<i8"),
@@ -66,7 +66,7 @@ class BottomKSample:
         selected = among[keys[among] <= self._limit]
         if not len(selected):
             return
-        rows = np.empty(len(selected), KEPT)
+        rows = np.empty(len(selected), SAMPLED)
         rows["key"] = keys[selected]
         rows["offset"] = offsets[selected]
         rows["timestamp"] = folded.columns.timestamp[selected]
@@ -83,7 +83,7 @@ class BottomKSample:
         self.restore(rows, texts)
 
     def restore(self, rows: NDArray[Any], texts: NDArray[np.object_]) -> None:
-        """Consider rows that another sample kept: `KEPT` (n,), and `TEXTS` (n, 3)."""
+        """Consider rows that another sample kept: `SAMPLED` (n,), and `TEXTS` (n, 3)."""
         self._rows.append(rows)
         self._texts.append(texts)
         self._count += len(rows)
@@ -93,8 +93,8 @@ class BottomKSample:
             self._limit = float(rows["key"].max())
 
     def rows(self) -> tuple[NDArray[Any], NDArray[np.object_]]:
-        """The kept events, sorted by offset: `KEPT` (n,), and `TEXTS` (n, 3)."""
-        rows = np.concatenate([np.empty(0, KEPT), *self._rows])
+        """The kept events, sorted by offset: `SAMPLED` (n,), and `TEXTS` (n, 3)."""
+        rows = np.concatenate([np.empty(0, SAMPLED), *self._rows])
         texts = np.concatenate([np.empty((0, len(TEXTS)), object), *self._texts])
         selected = np.argsort(rows["offset"], kind="stable")
         keys = rows["key"][selected]

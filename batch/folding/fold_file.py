@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamguard.alerts.incident import decode
-from streamguard.batch.folding.bottom_k import KEPT, TEXTS
+from streamguard.batch.folding.bottom_k import SAMPLED, TEXTS
 from streamguard.batch.folding.fold_result import EventTable, FoldResult, UserTable
 from streamguard.batch.folding.summaries import SUMMARY, columns
 from streamguard.batch.source.offset_range import Counts
@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
 """Schema of all rows. Each kind of row uses some of the columns:
 
 * `counts`: `value` is the JSON of `streamguard.batch.source.offset_range.Counts`;
-* `sample`, `alert`: `offset`, the texts, and `value`, the bytes of `streamguard.batch.folding.bottom_k.KEPT`;
+* `sample`, `alert`: `offset`, the texts, and `value`, the bytes of `streamguard.batch.folding.bottom_k.SAMPLED`;
 * `user`: `user`, `value`, the bytes for `Summaries.restore`, and `peak`, the strongest evidence in this run;
 * `incident`: `value` is its JSON;
 * `state`: `key` and `value`, as in a worker's changelog.
@@ -59,13 +59,13 @@ def batches(partition: int, kind: str, **values: Any) -> Iterator[pa.RecordBatch
         )
 
 
-def kept_batches(
+def sample_batches(
     partition: int, kind: str, rows: NDArray[Any], texts: NDArray[np.object_]
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of kind `sample` or `alert`, from `KEPT` (n,) and texts (n, 3)."""
+    """Rows of kind `sample` or `alert`, from `SAMPLED` (n,) and texts (n, 3)."""
     for a in range(0, len(rows), _ROWS_A_BATCH):
         some = rows[a : a + _ROWS_A_BATCH]
-        ends = np.arange(len(some) + 1, dtype=np.int32) * KEPT.itemsize
+        ends = np.arange(len(some) + 1, dtype=np.int32) * SAMPLED.itemsize
         value = pa.Array.from_buffers(pa.binary(), len(some), [None, pa.py_buffer(ends), pa.py_buffer(some)])
         named = {name: texts[a : a + _ROWS_A_BATCH, k] for k, name in enumerate(TEXTS)}
         yield from batches(partition, kind, offset=some["offset"], value=value, **named)
@@ -81,12 +81,12 @@ def parts(file: str | Path) -> Iterator[tuple[str, pa.RecordBatch]]:
             yield kind, batch.filter(pa.array(kinds == kind))
 
 
-def kept_rows(batch: pa.RecordBatch | pa.Table) -> NDArray[Any]:
-    """Decode rows of kind `sample` or `alert` as `KEPT` (n,)."""
-    return np.frombuffer(b"".join(batch["value"].to_pylist()), KEPT)
+def sample_rows(batch: pa.RecordBatch | pa.Table) -> NDArray[Any]:
+    """Decode rows of kind `sample` or `alert` as `SAMPLED` (n,)."""
+    return np.frombuffer(b"".join(batch["value"].to_pylist()), SAMPLED)
 
 
-def kept_texts(batch: pa.RecordBatch | pa.Table) -> NDArray[np.object_]:
+def sample_texts(batch: pa.RecordBatch | pa.Table) -> NDArray[np.object_]:
     """Texts (n, 3) of rows of kind `sample` or `alert`."""
     texts = np.empty((batch.num_rows, len(TEXTS)), object)
     for k, name in enumerate(TEXTS):
@@ -140,10 +140,10 @@ def load(files: Sequence[str | Path], max_rows: int) -> FoldResult:
 
 
 def _rows(part: Any, max_rows: int | None) -> EventTable:
-    rows, partition = kept_rows(part), part["partition"].to_numpy()
+    rows, partition = sample_rows(part), part["partition"].to_numpy()
     selected = np.lexsort((rows["offset"], partition, rows["key"]))[:max_rows]
     selected = selected[np.lexsort((rows["offset"][selected], partition[selected]))]
-    rows, texts = rows[selected], kept_texts(part.select(TEXTS).take(selected))
+    rows, texts = rows[selected], sample_texts(part.select(TEXTS).take(selected))
     return EventTable(
         partition[selected],
         rows["offset"],

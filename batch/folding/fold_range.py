@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streamguard.alerts.incident import encode
 from streamguard.batch.folding.bottom_k import BottomKSample
-from streamguard.batch.folding.fold_file import batches, kept_batches, kept_rows, kept_texts, parts
+from streamguard.batch.folding.fold_file import batches, parts, sample_batches, sample_rows, sample_texts
 from streamguard.batch.folding.summaries import Summaries
 from streamguard.batch.source.offset_range import (
     CHUNK,
@@ -90,8 +90,8 @@ def fold_range(
     saved.update(state.changes())
     make = partial(batches, offset_range.partition)
     yield from make("counts", value=[msgspec.json.encode(counts)])
-    for kind, kept in (("sample", sample), ("alert", alerts)):
-        yield from kept_batches(offset_range.partition, kind, *kept.rows())
+    for kind, selected in (("sample", sample), ("alert", alerts)):
+        yield from sample_batches(offset_range.partition, kind, *selected.rows())
     users, peaks, packed = summaries.packed()
     yield from make("user", user=users, peak=peaks, value=packed)
     yield from make("incident", value=_worst(incidents))
@@ -115,7 +115,7 @@ def _restore(earlier: str, saved: dict[bytes, bytes], summaries: Summaries, samp
                 for user, packed in zip(rows["user"].to_pylist(), rows["value"].to_pylist(), strict=True):
                     summaries.restore(user, packed)
             elif kind == "sample":
-                sample.restore(kept_rows(rows), kept_texts(rows))
+                sample.restore(sample_rows(rows), sample_texts(rows))
     except (OSError, KeyError, TypeError, ValueError) as error:  # pyarrow's errors are subclasses of these
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise PlanError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.batch.folding.bottom_k import KEPT
+from streamguard.batch.folding.bottom_k import SAMPLED
 from streamguard.batch.folding.summaries import SUMMARY
 from streamguard.batch.source.offset_range import OffsetRange, partition_file
 from streamguard.batch.source.sources import Source
@@ -64,12 +64,7 @@ class ResumePoint:
 
 def layout() -> str:
     """Identifier of everything that the files of a folded history depend on."""
-    return f"{profile.VERSION}.{features.DIGEST[:12]}.{SUMMARY.itemsize}.{KEPT.itemsize}"
-
-
-def earlier(directory: Path, source: Source, settings: Settings) -> ResumePoint | str:
-    """The folded history in a directory, or the reason why this run cannot continue it."""
-    return _fitting(directory, source.identity(), settings)
+    return f"{profile.VERSION}.{features.DIGEST[:12]}.{SUMMARY.itemsize}.{SAMPLED.itemsize}"
 
 
 def newest(directories: Iterable[Path], source: Source, settings: Settings) -> ResumePoint | str:

@@ -69,12 +69,12 @@ def training_data(assessment: Assessment, training: NDArray[np.bool_], directory
             ),
             "is_sampled": pa.array(assessment.sampled),
             "is_training": pa.array(is_training),
-            "is_anomaly": pa.array(assessment.is_anomaly),
+            "is_anomaly": pa.array(assessment.alerted),
         }
     )
     for value in (0, 1):
         _write(
-            table.filter(pa.array(assessment.is_anomaly == bool(value))),
+            table.filter(pa.array(assessment.alerted == bool(value))),
             directory / f"{PARTITION_KEY}={value}",
         )
 
@@ -116,7 +116,7 @@ def features(users: UserTable, assessment: Assessment, peers: PeerGroups | None,
             **groups,
             "evidence_bits": pa.array(assessment.user_evidence),
             "risk": pa.array(assessment.user_risk),
-            "is_anomaly": pa.array(assessment.user_is_anomaly),
+            "is_anomaly": pa.array(assessment.user_at_risk),
         }
     )
     _write(table, directory)

@@ -27,14 +27,14 @@ _TEXT = {"long": 160, "cell": 60}
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of a plot, in units of the plot area; `says` is the text of its tooltip."""
+    """One bar of a plot, in units of the plot area; `tooltip` is shown on hover."""
 
     x: float
     y: float
     width: float
     height: float
     alarming: bool
-    says: str
+    tooltip: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ def render(report: Report) -> str:
     )
     environment.filters |= {
         "count": lambda n: f"{n:,}",
+        "counted": counted,
         "share": _share,
         "cut": _cut,
         "when": lambda text: "" if text is None else text[:19].replace("T", " "),
@@ -145,7 +146,7 @@ def _scores(distribution: Distribution) -> Scores:
             width=max(across(step) - 1.0, 0.5),
             height=up(count),
             alarming=k * step >= distribution.alert_bits,
-            says=f"{k * step:g} to {(k + 1) * step:g} bits: {counted(count, 'event')}",
+            tooltip=f"{k * step:g} to {(k + 1) * step:g} bits: {counted(count, 'event')}",
         )
         for k, count in enumerate(events)
         if count

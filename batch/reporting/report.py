@@ -147,7 +147,7 @@ def _totals(counts: Sequence[Counts], assessment: Assessment, selection: Selecti
 
 
 def _groups(peers: PeerGroups, assessment: Assessment) -> list[PeerGroup]:
-    at_risk = np.bincount(peers.group, assessment.user_is_anomaly, minlength=len(peers.groups)).astype(int)
+    at_risk = np.bincount(peers.group, assessment.user_at_risk, minlength=len(peers.groups)).astype(int)
     return [
         PeerGroup(k, group.size, int(at_risk[k]), group.small, group.spread, _traits(group))
         for k, group in enumerate(peers.groups)
@@ -186,7 +186,7 @@ def _incident_risks(
 
 
 def _worst(users: UserTable, assessment: Assessment) -> list[int]:
-    """Users with the highest risk; users without evidence against them are left out."""
+    """Users with the most evidence; users without evidence against them are left out."""
     worst = np.lexsort((np.arange(len(users)), -assessment.user_evidence))[:MAX_USERS]
     return [i for i in worst.tolist() if assessment.user_evidence[i] > 0]
 
@@ -204,7 +204,7 @@ def _user(
         partition=int(users.partition[i]),
         risk=float(assessment.user_risk[i]),
         evidence_bits=round(float(assessment.user_evidence[i]), 2),
-        at_risk=bool(assessment.user_is_anomaly[i]),
+        at_risk=bool(assessment.user_at_risk[i]),
         why=assessment.why(i),
         incidents=len(incident_risks),
         worst_incident_risk=max(incident_risks, default=None),

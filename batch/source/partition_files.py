@@ -24,7 +24,7 @@ _PENDING_BYTES = 32_000_000
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """Files written by `spool`, one per partition, with the columns offset and value."""
+    """Files written by `lay_out`, one per partition, with the columns offset and value."""
 
     directory: str
     ends: tuple[int, ...]
@@ -39,7 +39,7 @@ class FileSource:
         return {partition: (0, end) for partition, end in enumerate(self.ends)}
 
     def at_time(self, ms: int) -> dict[int, int]:  # noqa: ARG002
-        """Not supported: `spool` selects events by time."""
+        """Not supported: `lay_out` selects events by time."""
         raise PlanError("files laid out like a topic have no index by time")
 
     def records(self, offset_range: OffsetRange) -> Records:
@@ -67,7 +67,7 @@ def _rows(path: Path, offset_range: OffsetRange) -> Iterator[tuple[Any, list[byt
             yield offsets[selected], batch["value"].take(selected).to_pylist()
 
 
-def spool(
+def lay_out(
     source: str,
     directory: Path,
     *,
@@ -136,7 +136,7 @@ def spool(
 
 
 def check_files(source: str) -> None:
-    """Check that the input of `spool` exists, without reading it.
+    """Check that the input of `lay_out` exists, without reading it.
 
     Raises
     ------

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
-from streamguard.errors import UnavailableError
+from streamguard.errors import StreamGuardError, UnavailableError
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
+from streamguard.kafka.topics import TopicsMismatchError
 
 READ_ROWS, READ_BYTES = 4096, 32_000_000
 """Approximate limits of the rows in memory at a time; a single record may have a megabyte."""
@@ -68,7 +69,7 @@ class KafkaSource:
             return {"topic": self.topic, "topic_id": str(described[self.topic].result().topic_id)}
         except KafkaException as error:
             admin.poll(0)
-            raise self._unavailable(error, errors) from None
+            raise self._explained(error, errors) from None
 
     def bounds(self) -> dict[int, tuple[int, int]]:
         """First offset and last stable offset of each partition at this moment."""
@@ -93,12 +94,12 @@ class KafkaSource:
             found = consumer.offsets_for_times(times, timeout=_PATIENCE)
         return {tp.partition: tp.offset if tp.offset >= 0 else bounds[tp.partition][1] for tp in found}
 
-    def _unavailable(self, error: Any, errors: ClientErrors) -> UnavailableError:
+    def _explained(self, error: Any, errors: ClientErrors) -> StreamGuardError:
         from confluent_kafka import KafkaError
 
         where = f"Kafka at {self.brokers}"
         if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return UnavailableError(
+            return TopicsMismatchError(
                 f"{where} has no topic {self.topic}: run `streamguard topics create`, or set kafka.events_topic"
             )
         reason, remedy = errors.reason(
@@ -123,7 +124,7 @@ class KafkaSource:
                 if messages:
                     last_message = time.monotonic()
                 elif time.monotonic() > last_message + _PATIENCE:
-                    raise PlanError(
+                    raise UnavailableError(
                         f"partition {offset_range.partition}: Kafka at {self.brokers} sent no record at "
                         f"offset {at} for {_PATIENCE:.0f} s, but the plan ends at {offset_range.end - 1}: check the "
                         "brokers, and run again"
@@ -171,7 +172,7 @@ class KafkaSource:
             yield consumer
         except KafkaException as error:
             consumer.poll(0)
-            raise self._unavailable(error, errors) from None
+            raise self._explained(error, errors) from None
         finally:
             consumer.close()
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 import streamguard
 from streamguard.errors import CannotWriteError, ExitCode, StreamGuardError
+from streamguard.files.disk import cannot_write, is_unwritable
 from streamguard.text import printable
 
 COMMANDS = {
@@ -38,23 +39,26 @@ COMMANDS = {
 }
 """Subcommand -> the module that defines it as `command`, and its line in `--help`."""
 
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""Errors of standard output that mean a full or broken disk. click handles a closed pipe."""
-
 
 class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is used, and reports every error."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command. A `StreamGuardError` is printed, and the process exits with the error's code."""
+        """Run the command. An error is printed, and the process exits with the error's code.
+
+        An unexpected exception is printed with its traceback. click handles its own exceptions and a closed pipe,
+        unless the caller asks for them with `standalone_mode=False`.
+        """
         try:
             return super().main(*args, **kwargs)
         except StreamGuardError as error:
             _end(error)
-        except OSError as error:
-            if error.errno not in _UNWRITABLE:
-                raise
-            _end(CannotWriteError(f"cannot write the output: {error.strerror}"))
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:  # noqa: BLE001 - Python would exit with 1, the code of a check that found something
+            if isinstance(error, OSError) and is_unwritable(error):
+                _end(cannot_write(error.filename or "the output", error))
+            _crash(error)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Ctrl-C exits with 130, as shells expect, unless the command handles Ctrl-C itself."""
@@ -78,7 +82,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-def _end(error: StreamGuardError) -> None:
+def _end(error: StreamGuardError) -> NoReturn:
     """Print the error and exit with its code."""
     with contextlib.suppress(OSError):
         show(error)
@@ -87,6 +91,14 @@ def _end(error: StreamGuardError) -> None:
         with contextlib.suppress(OSError), Path(os.devnull).open("wb") as null:
             os.dup2(null.fileno(), sys.stdout.fileno())
     sys.exit(error.exit_code)
+
+
+def _crash(error: Exception) -> NoReturn:
+    """Print the traceback of an unexpected exception, and exit with its code."""
+    with contextlib.suppress(OSError):
+        click.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
+        click.echo(f"Error: unexpected {type(error).__name__}: report this traceback", err=True)
+    sys.exit(ExitCode.SOFTWARE)
 
 
 def show(error: StreamGuardError) -> None:

@@ -150,7 +150,7 @@ def show(version: str | None, registry: str | None, config: Path | None, as_json
         against = f"compared with {judgement.champion}" if judgement.champion else "without a champion"
         lines.append(f"gate        {_passed(judgement.passed)}, {against}")
         lines += [
-            f"            {'ok     ' if check.passed else 'refused'}  {check.says}"
+            f"            {'ok     ' if check.passed else 'refused'}  {check.message}"
             for check in judgement.checks
         ]
         if judgement.uncompared:

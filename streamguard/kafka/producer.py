@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamguard.errors import UnavailableError
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
+from streamguard.kafka.topics import TopicsMismatchError
 from streamguard.text import counted
 
 
@@ -34,7 +35,7 @@ class EventProducer:
     Raises
     ------
     ProduceError
-        If the broker does not answer, does not have the topic, or refuses a record.
+        If the broker does not answer, or refuses a record.
     """
 
     def __init__(
@@ -69,6 +70,13 @@ class EventProducer:
         ----------
         timeout
             Seconds to wait for a broker.
+
+        Raises
+        ------
+        ProduceError
+            If no broker answers, or the broker refuses to describe the topic.
+        TopicsMismatchError
+            If the topic does not exist.
         """
         try:
             found = metadata(self._producer, self._errors, timeout, self._topic).topics[self._topic]
@@ -78,8 +86,13 @@ class EventProducer:
                 "start one with `streamguard broker`, or name another one with --bootstrap-servers",
             )
             raise ProduceError(f"no Kafka answers at {self._brokers} ({reason}): {remedy}") from None
-        if found.error is not None:
+        if found.error is not None and found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise ProduceError(
+                f"Kafka at {self._brokers} does not describe the topic {self._topic!r}: {found.error.str()}; check the "
+                "access rights (`streamguard topics acls` prints the commands that grant them)"
+            )
+        if found.error is not None:
+            raise TopicsMismatchError(
                 f"Kafka at {self._brokers} has no topic {self._topic!r}: create it with `streamguard topics create`"
             )
 

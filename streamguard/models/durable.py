@@ -8,17 +8,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamguard.files.disk import sync
+from streamguard.files.disk import cannot_write, sync
 from streamguard.models.manifest import ArtifactError
 
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """Raise an `OSError` within the context as an `ArtifactError` that names the path."""
+    """Raise an `OSError` of a read within the context as an `ArtifactError` that names the path."""
     try:
         yield
     except OSError as error:
-        raise ArtifactError(f"{path}: {error.strerror or error}") from None
+        raise ArtifactError(
+            f"{path}: {error.strerror or error}; check the path, and that this user can read it"
+        ) from None
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Raise an `OSError` of a write within the context as a `CannotWriteError` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error, "choose another registry (--registry or models.registry)") from None
 
 
 def replace(path: Path, data: bytes) -> None:
@@ -26,10 +37,10 @@ def replace(path: Path, data: bytes) -> None:
 
     Raises
     ------
-    ArtifactError
+    CannotWriteError
         If the file cannot be written; it stays unchanged.
     """
-    with reported(path):
+    with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         aside = Path(name)

@@ -63,7 +63,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value: float
     limit: float
     passed: bool
-    says: str
+    message: str
     """Result in words, with its numbers."""
 
 
@@ -78,9 +78,9 @@ class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Reason why it was not compared with the champion; empty if it was, or if there was no champion."""
 
     @property
-    def says(self) -> str:
+    def message(self) -> str:
         """Reasons of a refusal, or that all checks passed; then why nothing was compared, if there is a reason."""
-        reasons = [check.says for check in self.checks if not check.passed]
+        reasons = [check.message for check in self.checks if not check.passed]
         reasons = reasons or [f"passed all {len(self.checks)} checks"]
         if self.uncompared:
             reasons.append(f"not compared with the champion {self.champion}: {self.uncompared}")
@@ -275,10 +275,10 @@ def _injected(
         bits = forest.bits(rows)
         above = np.searchsorted(usual, bits, "left") + np.searchsorted(usual, bits, "right")
         value = float(above.mean() / (2 * len(usual)))
-        says = (
+        message = (
             f"simulated {attack.replace('_', ' ')} among quiet events: AUC {value:.3f} "
             f"(minimum {limits.min_injected_auc:.3f})"
         )
         passed = value >= limits.min_injected_auc
-        checks.append(Check(f"injected_{attack}", value, limits.min_injected_auc, passed, says))
+        checks.append(Check(f"injected_{attack}", value, limits.min_injected_auc, passed, message))
     return checks

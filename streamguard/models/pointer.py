@@ -111,7 +111,7 @@ class Pointer:
 
         Raises
         ------
-        ArtifactError
+        CannotWriteError
             If the file cannot be written; it stays unchanged.
         """
         lines = [

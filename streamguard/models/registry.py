@@ -12,7 +12,7 @@ from typing import Any
 from streamguard.files.disk import sync
 from streamguard.fold.features import NAMES
 from streamguard.models import artifact, manifest
-from streamguard.models.durable import replace, reported
+from streamguard.models.durable import replace, reported, written
 from streamguard.models.forest import Forest
 from streamguard.models.gate import Judgement
 from streamguard.models.key import key_of
@@ -41,8 +41,9 @@ class Registry:
     Notes
     -----
     Readers and writers may be different processes: a version appears as a whole or not at all and never changes,
-    the pointer is replaced in one step, and both are written to the disk before a call returns. Errors of the file
-    system are raised as `ArtifactError`, too.
+    the pointer is replaced in one step, and both are written to the disk before a call returns. An error of the
+    file system is raised as an `ArtifactError` if it prevents a read, and as a `CannotWriteError` if it prevents a
+    write.
     """
 
     def __init__(
@@ -71,15 +72,17 @@ class Registry:
 
         Raises
         ------
+        CannotWriteError
+            If the registry cannot be written.
         ArtifactError
-            If the registry cannot be written, or its pointer cannot be read or names no version.
+            If its pointer cannot be read or names no version.
         """
         for directory in (self._versions, self._judgements):
-            with reported(directory):
+            with written(directory):
                 directory.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryFile(prefix=".probe-", dir=directory):
                     pass
-        with reported(self.directory), tempfile.TemporaryFile(prefix=".probe-", dir=self.directory):
+        with written(self.directory), tempfile.TemporaryFile(prefix=".probe-", dir=self.directory):
             pass
         current = self.current()
         if current is not None:
@@ -127,12 +130,13 @@ class Registry:
 
         Raises
         ------
+        CannotWriteError
+            If the registry cannot be written.
         ArtifactError
-            If the registry cannot be written, or if this version exists already but cannot be loaded: then remove
-            its directory and publish it again.
+            If this version exists already but cannot be loaded: then remove its directory and publish it again.
         """
         target = self._versions / forest.version
-        with reported(target):
+        with written(target):
             there = target.exists()
             if not there:
                 self._add(forest, target, origin, metrics)
@@ -182,8 +186,9 @@ class Registry:
         Raises
         ------
         ArtifactError
-            If the version is missing or cannot be trusted, or if the pointer cannot be written; the pointer stays
-            unchanged.
+            If the version is missing or cannot be trusted; the pointer stays unchanged.
+        CannotWriteError
+            If the pointer cannot be written; it stays unchanged.
         """
         self._directory(version)
         with self._pointer.alone():
@@ -209,7 +214,7 @@ class Registry:
 
         Raises
         ------
-        ArtifactError
+        ArtifactError, CannotWriteError
             See `promote`.
         """
         self._directory(version)
@@ -236,6 +241,8 @@ class Registry:
         ------
         ArtifactError
             If there is no such version, or if it cannot be trusted any more; the pointer stays unchanged.
+        CannotWriteError
+            If the pointer cannot be written; it stays unchanged.
         """
         with self._pointer.alone():
             pointed = self._pointer.read()
@@ -257,7 +264,7 @@ class Registry:
 
         Raises
         ------
-        ArtifactError
+        CannotWriteError
             If a version cannot be removed.
         """
         with self._pointer.alone():
@@ -266,7 +273,7 @@ class Registry:
             removed = [one for one in newest_first[keep:] if one not in (pointed.current, *pointed.before)]
             for version in removed:
                 aside = self._versions / f".removing-{version}"
-                with reported(self._versions):
+                with written(self._versions):
                     shutil.rmtree(aside, ignore_errors=True)  # left by an interrupted removal
                     (self._versions / version).rename(aside)
                     shutil.rmtree(aside)
@@ -286,7 +293,9 @@ class Registry:
         Raises
         ------
         ArtifactError
-            If there is no such version, or if the judgement cannot be written.
+            If there is no such version.
+        CannotWriteError
+            If the judgement cannot be written.
         """
         self._directory(version)
         replace(self._judgement(version), manifest.encode(judgement))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.errors import ConfigurationError
 from streamguard.models import tail
 from streamguard.models.forest import Forest, Packed, finite_rows
 from streamguard.models.sampling import Selection
@@ -73,6 +74,8 @@ def train(
     ------
     ValueError
         If a parameter or the rows are invalid; the message says which and where.
+    ConfigurationError
+        If the installed version of scikit-learn is not supported.
     """
     from sklearn.ensemble import IsolationForest
 
@@ -97,8 +100,9 @@ def train(
     golden = rows[np.argsort(-scores, kind="stable")[np.linspace(0, len(rows) - 1, GOLDEN).astype(int)]]
     forest = Forest(grown, tail.measure(-usual), golden, model.score_samples(golden))
     if not np.array_equal(forest.score_samples(golden), forest.golden_scores):
-        raise RuntimeError(
-            "the packed trees and scikit-learn compute different scores: this version of scikit-learn is not supported"
+        raise ConfigurationError(
+            "the packed trees and scikit-learn compute different scores: this version of scikit-learn is not "
+            "supported; install the version that constraints.txt names"
         )
     return forest
 

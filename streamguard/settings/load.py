@@ -127,7 +127,7 @@ _UNKNOWN = re.compile(
 )
 
 
-_MISFIT = re.compile(
+_WRONG_TYPE = re.compile(
     r"Expected `(?P<kind>\w+)`(?P<bound> [<>]=? [\d.]+)?(, got `\w+`)? - at `\$\.(?P<name>[\w.]+)`"
 )
 _KINDS = {
@@ -138,7 +138,7 @@ _KINDS = {
 
 def _plain(message: str) -> str:
     """An error message of msgspec, in plain words if a name or the type of a value is wrong."""
-    if (value := _MISFIT.fullmatch(message)) and value["kind"] in _KINDS:
+    if (value := _WRONG_TYPE.fullmatch(message)) and value["kind"] in _KINDS:
         return f"{value['name']} must be {_KINDS[value['kind']]}{value['bound'] or ''}"
     found = _UNKNOWN.fullmatch(message)
     if found is None:
@@ -148,9 +148,9 @@ def _plain(message: str) -> str:
         return f"there is no section {name!r}{_near(name, Settings.__struct_fields__)}"
     setting = f"{section}.{name}"
     if setting in RENAMED:
-        return f"{setting} was renamed to {RENAMED[setting]}: change the line"
+        return f"{setting} was renamed to {RENAMED[setting]}: use the new name"
     if setting in REMOVED:
-        return f"{setting} was removed ({REMOVED[setting]}): delete the line"
+        return f"{setting} was removed ({REMOVED[setting]}): delete it"
     known = type(getattr(Settings(), section)).__struct_fields__
     return f"there is no setting {setting}{_near(name, known)}"
 

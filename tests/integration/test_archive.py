@@ -21,7 +21,7 @@ from streamguard.batch.job import RetrainOutcome, retrain
 from streamguard.batch.planning import Request
 from streamguard.batch.source.archive_manifest import ArchiveManifest, read
 from streamguard.batch.source.archive_source import ArchiveSource
-from streamguard.batch.source.plan import plan
+from streamguard.batch.source.offset_plan import plan
 from streamguard.batch.source.sources import KafkaSource
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.load import load

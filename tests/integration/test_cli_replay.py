@@ -268,4 +268,6 @@ def test_standard_output_on_a_full_disk_is_a_one_line_error(
             check=False,
         )
     assert done.returncode == 73
-    assert done.stderr.decode() == "Error: cannot write the output: No space left on device\n"
+    assert done.stderr.decode() == (
+        "Error: cannot write the output: No space left on device; free disk space, or choose another place\n"
+    )

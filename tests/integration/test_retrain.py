@@ -179,7 +179,7 @@ def test_two_retrains_of_the_same_range_write_the_same_artifact(
 def test_too_few_events_publish_a_run_without_a_model(env: RetrainEnvironment) -> None:
     empty = env.retrain(code=3)
     assert (empty["events"], empty["version"], empty["users"]) == (0, None, 0)
-    assert empty["says"] == "no model: 0 quiet events to train on (minimum 256)"
+    assert empty["message"] == "no model: 0 quiet events to train on (minimum 256)"
     env.produce([event(START, "ann")])
     one = env.retrain(code=3)
     assert (one["events"], one["users"]) == (1, 1)
@@ -192,7 +192,7 @@ def test_gate_rejects_a_model_and_reports_the_failed_check(env: RetrainEnvironme
     refused = env.retrain("--config", _config(env, "[gate]\nmax_trimmed = 0.0\n"), code=3)
 
     assert not refused["current"]
-    assert "(limit 0.0%)" in refused["says"]
+    assert "(limit 0.0%)" in refused["message"]
     assert Registry(env.output / "registry", feature_names=NAMES).current() is None
     assert [check["passed"] for check in env.report()["model"]["checks"] if check["name"] == "trimmed"] == [
         False
@@ -249,7 +249,7 @@ def test_since_and_until_limit_the_range_by_time_and_by_offset(
         (["--input", "nowhere.jsonl"], {}, 65, "cannot read nowhere.jsonl"),
         (["--since", "2099-01-01"], {}, 65, "nothing to read"),
         (["--since", "9:0"], {}, 65, "partition 9 does not exist; the partitions are 0, 1, 2"),
-        ([], {"STREAMGUARD_KAFKA_EVENTS_TOPIC": "not-there"}, 69, "has no topic not-there"),
+        ([], {"STREAMGUARD_KAFKA_EVENTS_TOPIC": "not-there"}, 78, "has no topic not-there"),
         ([], {"STREAMGUARD_GATE_MOST_TRIMMED": "2"}, 78, "STREAMGUARD_GATE_MOST_TRIMMED"),
         ([], {"STREAMGUARD_BATCH_COLOUR": "red"}, 78, "STREAMGUARD_BATCH_COLOUR"),
         ([], {"STREAMGUARD_BATCH_OUTPUT": ""}, 78, "$.batch.output"),
@@ -279,7 +279,7 @@ def test_second_run_on_the_same_output_directory_exits_with_75(env: RetrainEnvir
 def test_broken_link_to_the_latest_run_is_an_error_with_a_remedy(env: RetrainEnvironment) -> None:
     env.output.mkdir()
     (env.output / "latest").symlink_to("nowhere")
-    assert "which is not a run: point it to one of the runs, or remove it" in env.run(code=73).stderr
+    assert "which is not a run: point it to one of the runs, or remove it" in env.run(code=78).stderr
 
 
 def test_every_repeats_runs_until_sigterm(env: RetrainEnvironment) -> None:
@@ -361,7 +361,7 @@ def test_retrain_continues_the_topic_after_runs_over_other_input(
 
 def test_retrain_with_peer_groups_only_succeeds_without_a_forest(env: RetrainEnvironment) -> None:
     env.produce(list(habit(400)))
-    assert env.retrain("--algorithm", "kmeans")["says"] == "no forest was requested"
+    assert env.retrain("--algorithm", "kmeans")["message"] == "no forest was requested"
 
 
 def test_damaged_history_is_an_error_with_the_file_and_a_remedy(env: RetrainEnvironment) -> None:

@@ -91,7 +91,7 @@ def test_missing_topic_is_an_error_with_its_name(kafka: str) -> None:
     result = CliRunner().invoke(
         main, ["simulate", "--events", "5", "--bootstrap-servers", kafka, "--topic", "nowhere"]
     )
-    assert result.exit_code == 69
+    assert result.exit_code == 78
     assert "has no topic 'nowhere': create it with `streamguard topics create`" in result.output
 
 

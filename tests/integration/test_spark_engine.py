@@ -17,10 +17,10 @@ import pytest
 from streamguard.batch.engines import local
 from streamguard.batch.engines import spark as engine
 from streamguard.batch.engines.session import SparkError
-from streamguard.batch.folding.resume import ResumePoint, earlier, write_about
+from streamguard.batch.folding.resume import ResumePoint, newest, write_about
+from streamguard.batch.source.offset_plan import plan
 from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError
 from streamguard.batch.source.partition_files import FileSource
-from streamguard.batch.source.plan import plan
 from streamguard.batch.source.sources import KafkaSource
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
@@ -222,7 +222,7 @@ def test_second_run_continues_the_first(kafka: str, tmp_path: Path, spark: Any) 
     folded = topic.fold(first, spark)
     write_about(folded, topic.source, Settings(), first, None)
     topic.site.produce([(EMPTY, value) for _, value in events(50, 1, start=6000)])
-    before = earlier(folded, topic.source, Settings())
+    before = newest([folded], topic.source, Settings())
     assert isinstance(before, ResumePoint)
     second = plan(topic.source, before)
     assert [(s.start, s.end) for s in second] == [(s.end, s.end + 50 * (s.partition == EMPTY)) for s in first]

@@ -45,8 +45,10 @@ def reason(progress: Progress) -> object:
 def test_worker_is_restoring_until_its_last_partition_is_ready(clock: ManualClock) -> None:
     progress = Progress(stall_seconds=30, clock=clock)
     progress.assigned([1, 2])
+    assert "the state of partitions 1, 2'" in str(progress.not_ready())
     progress.ready(1)
     assert reason(progress) == "restoring"
+    assert "the state of partition 2'" in str(progress.not_ready())
     progress.ready(2)
     assert reason(progress) is None
     progress.assigned([])
@@ -68,7 +70,7 @@ def test_worker_is_stalled_only_while_records_wait(progress: Progress, clock: Ma
         progress.observe(0, 600, waiting=True)
         progress.observe(3, 70, waiting=False)
     assert reason(progress) == "stalled"
-    assert "[0]" in str(progress.not_ready())
+    assert "records wait in partition 0, but" in str(progress.not_ready())
     progress.observe(0, 601, waiting=True)
     assert reason(progress) is None
 

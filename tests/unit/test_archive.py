@@ -25,12 +25,12 @@ from streamguard.batch import archive as module
 from streamguard.batch.archive import ArchiveOutcome, archive
 from streamguard.batch.archive_writer import write_archive_files
 from streamguard.batch.engines import local
-from streamguard.batch.folding.resume import ResumePoint, earlier, write_about
+from streamguard.batch.folding.resume import ResumePoint, newest, write_about
 from streamguard.batch.runs import BusyError
 from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest, read
 from streamguard.batch.source.archive_source import ArchiveSource
+from streamguard.batch.source.offset_plan import plan
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
-from streamguard.batch.source.plan import plan
 from streamguard.batch.source.sources import Source
 from streamguard.cli.main import main
 from streamguard.settings.schema import Batch, Detection, Sampling, Settings
@@ -118,7 +118,7 @@ def fold(read_from: Source, directory: Path, before: Path | None = None, **limit
     directory.mkdir()
     resume_point = None
     if before is not None:
-        resume_point = earlier(before, read_from, SETTINGS)
+        resume_point = newest([before], read_from, SETTINGS)
         assert isinstance(resume_point, ResumePoint)
     ranges = plan(read_from, resume_point, **limits)
     local.fold(read_from, ranges, SETTINGS, directory, lambda offset_range: None)
@@ -145,7 +145,7 @@ def test_files_are_sorted_by_day_and_partition_and_listed(tmp_path: Path, topic:
     assert outcome.refused == 3 and outcome.kept_whole == 3
     assert outcome.ends == {0: 2009, 1: 550}
     assert sum(path.stat().st_size for path in (tmp_path / "a").rglob("*.parquet")) == outcome.bytes
-    assert run(tmp_path / "a").says.endswith("no new records")
+    assert run(tmp_path / "a").message.endswith("no new records")
 
 
 def test_archive_reads_back_like_the_topic(tmp_path: Path, topic: Topic) -> None:

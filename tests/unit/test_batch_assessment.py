@@ -51,14 +51,14 @@ def test_evidence_equals_that_of_a_worker_with_the_same_forest(history: FoldResu
     bits = forest.bits(found.rows.features)
     assert np.array_equal(found.forest, bits)
     assert np.array_equal(found.evidence, verdict(found.rows.strength, bits))
-    assert np.array_equal(found.is_anomaly, found.evidence >= ALERT_BITS)
+    assert np.array_equal(found.alerted, found.evidence >= ALERT_BITS)
     assert found.risk.min() >= 0 and found.risk.max() <= 100
 
 
 def test_only_statistics_and_patterns_count_without_a_forest(history: FoldResult) -> None:
     found = assess(history, None, None, alert_bits=ALERT_BITS)
     assert not found.forest.any()
-    assert np.array_equal(found.is_anomaly, found.rows.alerted)
+    assert np.array_equal(found.alerted, found.rows.alerted)
     assert found.totals.forest_added == 0
 
 
@@ -96,13 +96,13 @@ def test_user_evidence_is_that_of_the_strongest_event_of_this_run(
             assert mine[found.strongest[i]]
             assert found.evidence[found.strongest[i]] == found.event_bits[i]
     assert np.array_equal(found.user_evidence, np.maximum(found.event_bits - np.log2(found.events_seen), 0.0))
-    assert np.array_equal(found.user_is_anomaly, found.user_evidence >= ALERT_BITS)
+    assert np.array_equal(found.user_at_risk, found.user_evidence >= ALERT_BITS)
 
 
 def test_events_of_earlier_runs_do_not_count_against_users(history: FoldResult) -> None:
     nobody = replace(history, users=replace(history.users, peak=np.zeros(len(history.users))))
     old = replace(nobody, counts=[replace_range(c.partition) for c in history.counts])
-    assert not assess(old, None, None, alert_bits=ALERT_BITS).user_is_anomaly.any()
+    assert not assess(old, None, None, alert_bits=ALERT_BITS).user_at_risk.any()
 
 
 def replace_range(partition: int):  # type: ignore[no-untyped-def]
@@ -119,7 +119,7 @@ def test_peer_distance_adds_evidence_like_a_forest(history: FoldResult, peers: P
     assert more[3] == pytest.approx(FOREST_SHARE * (20.0 - FOREST_USUAL))
     assert not np.delete(more, 3).any()
     assert "unlike their peers: 20.0 bits" in found.why(3)
-    assert np.array_equal(found.is_anomaly, alone.is_anomaly)
+    assert np.array_equal(found.alerted, alone.alerted)
 
 
 def test_users_are_at_risk_by_evidence_and_not_by_a_fixed_share(history: FoldResult) -> None:
@@ -149,7 +149,7 @@ def test_user_with_many_events_is_not_at_risk_for_a_rare_one(history: FoldResult
         replace(busy, sample=rows([], ["x"]), alerts=rows([], ["x"])), None, None, alert_bits=ALERT_BITS
     )
     assert found.events_seen[7] == pytest.approx(498, rel=0.01)
-    assert np.flatnonzero(~found.user_is_anomaly[history.users.partition == 0]).tolist() == [7]
+    assert np.flatnonzero(~found.user_at_risk[history.users.partition == 0]).tolist() == [7]
 
 
 def test_reasons_describe_the_event_or_state_that_it_was_not_kept(history: FoldResult) -> None:

@@ -19,6 +19,7 @@ from streamguard.batch.folding.fold_result import EventTable
 from streamguard.batch.folding.resume import HistoryMetadata
 from streamguard.batch.job import Request, retrain
 from streamguard.batch.runs import REPORT, Runs
+from streamguard.errors import CannotWriteError
 from streamguard.fold.features import NAMES
 from streamguard.history.evaluate import Judged, judge, ranking
 from streamguard.history.files import read
@@ -232,7 +233,7 @@ def test_unreadable_champion_is_reported(
     os.truncate(registry.directory / "versions" / champion / "forest.safetensors", 100)
     decision, current, message = decided(ours, rows, registry)
     assert current
-    for text in (message, decision.model.says):
+    for text in (message, decision.model.message):
         assert f"not compared with the champion {champion}: it could not be read: " in text
         assert "forest.safetensors" in text
     assert not {"drift", "overlap", "alerts"} & {check.name for check in decision.model.checks}
@@ -268,8 +269,22 @@ def test_failed_publication_is_raised_when_the_decision_is_carried_out(
     os.truncate(registry.directory / "versions" / version / "forest.safetensors", 100)
     decision = challenger.decide(ours, rows, registry, SETTINGS)
     assert decision is not None
-    assert decision.model.says.startswith("not published: ")
+    assert decision.model.message.startswith("not published: ")
     with pytest.raises(ArtifactError, match=f"remove .*{version} and publish it again"):
+        decision.carry_out(registry)
+
+
+def test_full_disk_does_not_fail_the_run_before_its_decision_is_carried_out(
+    rows: EventTable, ours: Challenger, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("streamguard.models.registry.sync", full)
+    decision = challenger.decide(ours, rows, registry, SETTINGS)
+    assert decision is not None
+    assert decision.model.message.startswith("not published: cannot write ")
+    with pytest.raises(CannotWriteError, match="free disk space, or choose another registry"):
         decision.carry_out(registry)
 
 
@@ -283,7 +298,7 @@ def test_retrain_checks_the_registry_first_and_keeps_its_run_if_publishing_fails
     lines: list[str] = []
     (tmp_path / "file").write_text("")
     broken = msgspec.structs.replace(settings, models=Place(registry=str(tmp_path / "file" / "below")))
-    with pytest.raises(ArtifactError, match="file/below"):
+    with pytest.raises(CannotWriteError, match="file/below"):
         retrain(broken, request, lines.append)
     assert not lines and Runs(output).latest() is None
 
@@ -294,7 +309,19 @@ def test_retrain_checks_the_registry_first_and_keeps_its_run_if_publishing_fails
         retrain(settings, request, lines.append)
     latest = Runs(output).latest()
     assert latest is not None and str(latest) != outcome.directory
-    assert json.loads((latest / REPORT).read_bytes())["model"]["says"].startswith("not published: ")
+    assert json.loads((latest / REPORT).read_bytes())["model"]["message"].startswith("not published: ")
+
+
+def test_unreadable_report_of_the_last_run_is_printed(
+    ours: Challenger, registry: Registry, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    (tmp_path / REPORT).write_text('{"format": 1}')
+
+    assert challenger.drift_since(None, ours, registry, lines.append) is None
+    assert not lines
+    assert challenger.drift_since(tmp_path, ours, registry, lines.append) is None
+    assert len(lines) == 1 and "(format 1, this version reads 2)" in lines[0]
 
 
 # Detection
@@ -330,4 +357,4 @@ def test_forest_trained_mostly_on_attacks_is_not_inverted_or_is_refused(guesses:
     if decision.model.passed:
         assert auc >= 0.9
     else:
-        assert "(limit" in decision.model.says or "(minimum" in decision.model.says
+        assert "(limit" in decision.model.message or "(minimum" in decision.model.message

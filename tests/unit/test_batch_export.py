@@ -94,9 +94,7 @@ SINGLE: dict[str, Callable[[str], list[tuple[Any, ...]]]] = {
 
 def expected(findings: Assessment) -> list[tuple[Any, ...]]:
     table = findings.rows
-    return list(
-        zip(table.partition.tolist(), table.offset.tolist(), findings.is_anomaly.tolist(), strict=True)
-    )
+    return list(zip(table.partition.tolist(), table.offset.tolist(), findings.alerted.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("reader", WHOLE)
@@ -147,8 +145,8 @@ def test_all_columns_are_written(directory: Path, findings: Assessment) -> None:
     assert not (frame["is_training"] & ~frame["is_sampled"]).any()
 
 
-def test_readers_find_both_directories_without_anomalies(findings: Assessment, tmp_path: Path) -> None:
-    quiet = replace(findings, is_anomaly=np.zeros(len(findings.rows), bool))
+def test_readers_find_both_directories_without_alerts(findings: Assessment, tmp_path: Path) -> None:
+    quiet = replace(findings, alerted=np.zeros(len(findings.rows), bool))
     export.training_data(quiet, training(findings), tmp_path)
     for reader in WHOLE.values():
         assert reader(str(tmp_path)) == expected(quiet)

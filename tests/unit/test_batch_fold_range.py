@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamguard.alerts.incident import Entity
-from streamguard.batch.folding.bottom_k import KEPT
+from streamguard.batch.folding.bottom_k import SAMPLED
 from streamguard.batch.folding.fold_file import SCHEMA, load
 from streamguard.batch.folding.fold_range import fold_range
 from streamguard.batch.folding.fold_result import FoldResult
@@ -194,7 +194,7 @@ def test_sample_is_uniform_over_the_offsets_and_compact(tmp_path: Path) -> None:
     assert len(sample) == 256
     assert 500 < sample.offset.mean() < 1060
     assert np.all(np.diff(sample.offset) > 0)
-    assert KEPT.itemsize < 256
+    assert SAMPLED.itemsize < 256
 
 
 def test_long_texts_are_truncated(tmp_path: Path) -> None:

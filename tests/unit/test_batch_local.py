@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamguard.batch.engines import local
-from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
+from streamguard.batch.source.offset_range import OffsetRange, Records
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.settings.schema import Settings
 
@@ -26,7 +26,8 @@ def test_killed_process_ends_the_fold_with_one_message(tmp_path: Path) -> None:
     source = FileSource(str(tmp_path), (LARGE, LARGE))
     ranges = [OffsetRange(partition, 0, LARGE) for partition in (0, 1)]
     with pytest.raises(
-        PlanError, match="a folding process was killed, possibly by the system because memory ran out"
+        local.ProcessKilledError,
+        match="a folding process was killed, possibly by the system because memory ran out",
     ):
         local.fold(source, ranges, Settings(), tmp_path, lambda offset_range: None, work=_ended)
     killed = [int(path.read_text()) for path in tmp_path.iterdir()]

@@ -1,4 +1,4 @@
-"""Files spooled in the layout of a topic: in order, in bounded memory, with an error for unsuitable files."""
+"""Files laid out like a topic: in order, in bounded memory, with an error for unsuitable files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from streamguard.batch.source import partition_files as module
 from streamguard.batch.source import sources
 from streamguard.batch.source.offset_range import OffsetRange, PlanError
-from streamguard.batch.source.partition_files import spool
+from streamguard.batch.source.partition_files import lay_out
 from tests.streams import START, event
 
 
@@ -21,7 +21,7 @@ def test_large_rows_are_written_and_read_in_small_parts(
     monkeypatch.setattr(sources, "READ_BYTES", 500_000)
     values = [event(START + k, "ann", "k" * 100_000) for k in range(40)]
     (tmp_path / "events.jsonl").write_bytes(b"\n".join(values))
-    source = spool(str(tmp_path / "events.jsonl"), tmp_path / "out", partitions=1)
+    source = lay_out(str(tmp_path / "events.jsonl"), tmp_path / "out", partitions=1)
     chunks = list(source.records(OffsetRange(0, 0, 40)))
 
     assert pq.ParquetFile(tmp_path / "out/partition-0000.parquet").num_row_groups >= 4
@@ -34,4 +34,4 @@ def test_table_with_unknown_column_names_is_reported(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("time,who\n1,ann\n")
 
     with pytest.raises(PlanError, match=r"b\.csv: .*only columns with the names of an event's fields"):
-        spool(str(tmp_path), tmp_path / "out", partitions=2)
+        lay_out(str(tmp_path), tmp_path / "out", partitions=2)

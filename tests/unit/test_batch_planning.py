@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from streamguard.batch.planning import Request, check_input
 from streamguard.batch.source import archive_manifest
 from streamguard.batch.source.offset_range import OffsetRange
-from streamguard.batch.source.partition_files import spool
+from streamguard.batch.source.partition_files import lay_out
 from streamguard.cli.main import main
 from tests.streams import START, event
 
@@ -53,7 +53,7 @@ def test_checking_leaves_a_pipe_to_its_reader(tmp_path: Path) -> None:
     check_input(Request(str(pipe)))
     writer = threading.Thread(target=pipe.write_bytes, args=(event(START, "ann"),))
     writer.start()
-    source = spool(str(pipe), tmp_path / "out", partitions=1)
+    source = lay_out(str(pipe), tmp_path / "out", partitions=1)
     writer.join()
 
     assert [value for _, part in source.records(OffsetRange(0, 0, 1)) for value in part] == [

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec import DecodeError
 from msgspec.structs import replace
 
 from streamguard.alerts.explain import Reason
@@ -68,7 +69,7 @@ def made(history: FoldResult, *, algorithm: str = "both", drift: dict[str, float
             Check("trimmed_share", True, "1.2 %, 50 % are allowed"),
         ]),
         drift=drift,
-        seconds={"read": 0.5, "features": 2.25},
+        seconds={"plan": 0.5, "fold": 2.25},
     )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def hostile() -> FoldResult:
         replace(
             incident(name, k, event={"user": name, name: name}),
             severity="critical",
-            reasons=[Reason(name, name, name, 3.0, 0.5)],
+            reasons=(Reason(name, name, name, 3.0, 0.5),),
         )
         for k, name in enumerate(HOSTILE)
     ]
@@ -183,7 +184,7 @@ def test_missing_parts_are_null() -> None:
 @pytest.mark.parametrize("algorithm", ["both", "isolation_forest", "kmeans"])
 def test_page_renders_for_every_algorithm(algorithm: str) -> None:
     page = Page(html.render(made(fold_result(), algorithm=algorithm)))
-    assert "There is no earlier run to compare with." in page.text
+    assert "There is no earlier run that can be compared." in page.text
     assert ("This run computed no peer groups." in page.text) == (algorithm == "isolation_forest")
 
 
@@ -194,6 +195,19 @@ def test_page_renders_without_findings() -> None:
     page = Page(html.render(made(nothing, algorithm="kmeans")))
     assert "no event of this run reached the alert threshold" in page.text
     assert "There is no evidence against any user." in page.text
+
+
+def test_numbers_on_the_page_agree_with_their_nouns(whole: Report) -> None:
+    totals = replace(whole.totals, sampled=1, records=1, refused=0)
+    text = Page(html.render(replace(whole, totals=totals, incidents=whole.incidents[:1] * 21))).text
+    assert "a uniform sample of 1 event from" in text
+    assert "0 of 1 record refused" in text
+    assert "1 more incident: see" in text
+
+
+def test_report_of_another_format_is_refused(whole: Report) -> None:
+    with pytest.raises(DecodeError, match="format 1, this version reads 2"):
+        decode(encode(replace(whole, format=1)))
 
 
 def test_hostile_texts_are_escaped() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.batch.runs import BusyError, Run, Runs, RunsError
+from streamguard.batch.runs import BusyError, LatestError, Run, Runs
+from streamguard.errors import CannotWriteError
 
 
 @pytest.fixture
@@ -117,11 +118,11 @@ def test_broken_latest_link_is_reported(runs: Runs) -> None:
     for target in ("20260101T000000000000Z-ffff", "..", "/"):
         latest.unlink()
         latest.symlink_to(target)
-        with pytest.raises(RunsError, match=r"points to .*which is not a run"):
+        with pytest.raises(LatestError, match=r"points to .*which is not a run"):
             runs.latest()
     latest.unlink()
     latest.mkdir()
-    with pytest.raises(RunsError, match="not a link to a run"):
+    with pytest.raises(LatestError, match="not a link to a run"):
         runs.latest()
     latest.rmdir()
     latest.symlink_to(id)
@@ -130,7 +131,7 @@ def test_broken_latest_link_is_reported(runs: Runs) -> None:
 
 def test_unwritable_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunsError, match=r"cannot write runs to .*file"):
+    with pytest.raises(CannotWriteError, match=r"cannot write runs to .*file"):
         Runs(tmp_path / "file").begin()
 
 

@@ -67,17 +67,17 @@ def judged(
 
 
 def refused(judgement: Judgement) -> dict[str, str]:
-    return {check.name: check.says for check in judgement.checks if not check.passed}
+    return {check.name: check.message for check in judgement.checks if not check.passed}
 
 
 def test_equal_model_passes_every_check(champion: Forest) -> None:
     rows = events(seed=7)
     judgement = judged(train(rows, trees=100), champion, rows)
-    assert judgement.passed, judgement.says
+    assert judgement.passed, judgement.message
     assert [check.name for check in judgement.checks] == [
         "trimmed", "rows", "drift", "overlap", "alerts", *(f"injected_{name}" for name in ATTACKS),
     ]  # fmt: skip
-    assert judgement.says == f"passed all {len(judgement.checks)} checks"
+    assert judgement.message == f"passed all {len(judgement.checks)} checks"
 
 
 def test_first_model_is_not_compared(champion: Forest) -> None:
@@ -195,7 +195,7 @@ def test_distribution_is_read_back_as_written() -> None:
 def test_unreadable_champion_is_reported_with_every_verdict() -> None:
     for passed in (True, False):
         check = Check("rows", 1.0, 2.0, passed, "one row")
-        message = Judgement(passed, [check], "0123456789ab", "it could not be read: damaged").says
+        message = Judgement(passed, [check], "0123456789ab", "it could not be read: damaged").message
         assert message.startswith("passed all 1 checks; " if passed else "one row; ")
         assert message.endswith("not compared with the champion 0123456789ab: it could not be read: damaged")
 

@@ -204,7 +204,7 @@ def fresh() -> Iterator[None]:
 def outcome(directory: Path, **changes: Any) -> RetrainOutcome:
     values: dict[str, Any] = {
         "run_id": "r", "directory": str(directory), "records": 90, "events": 80, "refused": 10, "alerted": 3,
-        "users": 7, "users_at_risk": 2, "version": None, "current": True, "previous": None, "says": "",
+        "users": 7, "users_at_risk": 2, "version": None, "current": True, "previous": None, "message": "",
         "seconds": {"plan": 1.5, "publish": 0.5},
     }  # fmt: skip
     return RetrainOutcome(**(values | changes))

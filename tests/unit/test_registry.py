@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamguard.errors import CannotWriteError
 from streamguard.models.artifact import ArtifactError, Origin
 from streamguard.models.forest import Forest
 from streamguard.models.gate import Check, Judgement
@@ -171,7 +172,16 @@ def test_judgement_is_stored_beside_the_version_and_the_last_one_counts(
         registry.judge("0123456789ab", judgement)
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"passed": true}', '{"passed": true, "checks": [], "x": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        '{"passed": true}',
+        '{"passed": true, "checks": [], "x": 1}',
+        '{"passed": true, "checks": [{"name": "x", "value": 1, "limit": 1, "passed": true, "says": "one"}]}',
+    ],
+)
 def test_damaged_judgement_is_reported(
     content: str, tmp_path: Path, registry: Registry, forests: list[Forest]
 ) -> None:
@@ -188,9 +198,11 @@ def test_damaged_judgement_is_reported(
 def test_unusable_registry_directory_is_reported(tmp_path: Path, forests: list[Forest]) -> None:
     (tmp_path / "file").write_text("")
     registry = Registry(tmp_path / "file" / "registry", feature_names=NAMES)
-    for call in (registry.probe, lambda: registry.publish(forests[0]), registry.rollback):
-        with pytest.raises(ArtifactError, match=r"file/registry.*: Not a directory"):
+    for call in (registry.probe, lambda: registry.publish(forests[0])):
+        with pytest.raises(CannotWriteError, match=r"file/registry.*: Not a directory.*--registry"):
             call()
+    with pytest.raises(ArtifactError, match=r"file/registry.*: Not a directory"):
+        registry.rollback()
 
 
 def test_probe_leaves_nothing_and_detects_a_damaged_pointer(
@@ -221,10 +233,10 @@ def test_full_disk_is_reported(
 
     monkeypatch.setattr(os, "fsync", full)
     for call in (lambda: registry.promote(second), lambda: registry.judge(first, Judgement(True, []))):
-        with pytest.raises(ArtifactError, match="No space left on device"):
+        with pytest.raises(CannotWriteError, match="No space left on device"):
             call()
     shutil.rmtree(tmp_path / "registry" / "versions" / second)
-    with pytest.raises(ArtifactError, match=f"{second}: No space left on device"):
+    with pytest.raises(CannotWriteError, match=f"{second}: No space left on device"):
         registry.publish(forests[1])
     assert (registry.current(), registry.versions()) == (first, [first])
 

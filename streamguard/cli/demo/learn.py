@@ -53,5 +53,5 @@ def _echo(lines: IO[str], log: list[str]) -> None:
 def judgement(outcome: dict[str, Any]) -> str:
     """The gate's verdict and its checks as text; without a model there are no checks."""
     report = json.loads((Path(outcome["directory"]) / "anomaly_report.json").read_bytes())
-    checks = [f"    {check['says']}" for check in (report["model"] or {"checks": []})["checks"]]
-    return "\n".join([f"  {outcome['says']}", *checks])
+    checks = [f"    {check['message']}" for check in (report["model"] or {"checks": []})["checks"]]
+    return "\n".join([f"  {outcome['message']}", *checks])

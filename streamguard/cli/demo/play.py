@@ -168,7 +168,7 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
 def _taken_over(worker: RunningWorker, outcome: dict[str, Any]) -> str:
     """Wait until the worker uses the model of the retrain, and describe the result."""
     if not outcome["current"]:
-        return f"the running worker continues without a model: {outcome['says']}"
+        return f"the running worker continues without a model: {outcome['message']}"
     began = time.perf_counter()
     worker.await_model(outcome["version"])
     return (

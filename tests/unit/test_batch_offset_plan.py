@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamguard.batch.folding.resume import ResumePoint, earlier, newest, of_topic, write_about
+from streamguard.batch.folding.resume import ResumePoint, newest, of_topic, write_about
+from streamguard.batch.source.offset_plan import plan
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
-from streamguard.batch.source.plan import plan
 from streamguard.settings.schema import Detection, Sampling, Settings
 
 
@@ -43,7 +43,7 @@ class Topic:
 def after(topic: Topic, directory: Path, **limits: Any) -> ResumePoint:
     """Resume point after an earlier run over the offsets of a topic."""
     write_about(directory, topic, Settings(), plan(topic, None, **limits), None)
-    found = earlier(directory, topic, Settings())
+    found = newest([directory], topic, Settings())
     assert isinstance(found, ResumePoint), found
     return found
 
@@ -126,7 +126,7 @@ def test_other_source_or_settings_start_from_the_beginning(
     source: Topic, settings: Settings, message: str, tmp_path: Path
 ) -> None:
     after(Topic({0: (0, 40)}), tmp_path)
-    found = earlier(tmp_path, source, settings)
+    found = newest([tmp_path], source, settings)
 
     assert isinstance(found, str)
     assert message.replace("\\", "") in found
@@ -134,14 +134,14 @@ def test_other_source_or_settings_start_from_the_beginning(
 
 def test_other_layout_or_damaged_file_starts_from_the_beginning(tmp_path: Path) -> None:
     topic = Topic({0: (0, 40)})
-    assert earlier(tmp_path, topic, Settings()) == "there is no earlier run"
+    assert newest([tmp_path], topic, Settings()) == "there is no earlier run"
     after(topic, tmp_path)
     path = tmp_path / "history.json"
     about = msgspec.json.decode(path.read_bytes())
     path.write_bytes(msgspec.json.encode(about | {"layout": "0"}))
-    assert "written by another version" in str(earlier(tmp_path, topic, Settings()))
+    assert "written by another version" in str(newest([tmp_path], topic, Settings()))
     path.write_bytes(b"{")
-    assert "cannot be read" in str(earlier(tmp_path, topic, Settings()))
+    assert "cannot be read" in str(newest([tmp_path], topic, Settings()))
 
 
 def test_run_resumes_from_the_newest_compatible_run(tmp_path: Path) -> None:

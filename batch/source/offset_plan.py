@@ -13,7 +13,7 @@ Limit = int | Mapping[int, int]
 """A record's time in epoch milliseconds, or offsets by partition."""
 
 
-class Before(Protocol):
+class Resumable(Protocol):
     """The history or archive that a run continues."""
 
     @property
@@ -38,7 +38,7 @@ class Before(Protocol):
 
 def plan(
     source: Source,
-    before: Before | None,
+    before: Resumable | None,
     *,
     since: Limit | None = None,
     until: Limit | None = None,
@@ -77,7 +77,7 @@ def plan(
     ]
 
 
-def _check_continues(source: Source, before: Before, partition: int, first: int, end: int) -> None:
+def _check_continues(source: Source, before: Resumable, partition: int, first: int, end: int) -> None:
     start = before.ends[partition]
     archive = source.kind == "archive"
     where = "the archive" if archive else "the topic"
