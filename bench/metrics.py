@@ -25,7 +25,7 @@ from bench.traffic import habits, learn, values
 from streamguard import metrics
 from streamguard.agents.consumer.chunk_consumer import export
 from streamguard.agents.task.checkpoint import Checkpointer
-from streamguard.agents.task.compatibility import Source
+from streamguard.agents.task.compatibility import TopicIdentity
 from streamguard.agents.task.partition_task import Chunk, PartitionTask
 from streamguard.models.forest import Forest
 from streamguard.settings.schema import Settings
@@ -122,7 +122,7 @@ def _partition(number: int) -> PartitionTask:
     state = PartitionState(number, checkpointer.read, resident=4096, detection=settings.detection)
 
     async def made() -> PartitionTask:
-        return PartitionTask(settings, silent, checkpointer, state, 0, Source("security-events", "id"))
+        return PartitionTask(settings, silent, checkpointer, state, 0, TopicIdentity("security-events", "id"))
 
     return asyncio.run(made())
 
