@@ -18,7 +18,7 @@ import numpy as np
 from bench.figures import Figure
 from bench.traffic import CHUNK, Invented, learn, publish
 from bench.worker import CPU, EVENTS, running, settings
-from streamguard.agents.task.store import Local, StateStore, StoreMemory
+from streamguard.agents.task.store import ChangelogPosition, StateStore, StoreMemory
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.producer import EventProducer
@@ -91,7 +91,7 @@ class Stored:
 
     def _save(self) -> None:
         begun = time.perf_counter()
-        self._store.write(self.state.changes(), Local("bench", self.state.next_offset or 0))
+        self._store.write(self.state.changes(), ChangelogPosition("bench", self.state.next_offset or 0))
         self.state.clean()
         self._unsaved = 0
         self.cost.saving += time.perf_counter() - begun
