@@ -34,7 +34,7 @@ from streamguard.errors import ExitCode
 @click.option(
     "--every",
     type=options.Duration(1.0, 30 * 86_400.0),
-    help="Repeat until stopped, such as every 1h; there is no setting for it.",
+    help="Repeat until stopped, such as every 1h. This option has no setting.",
 )
 @options.as_json
 def command(

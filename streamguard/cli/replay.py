@@ -12,7 +12,8 @@ from streamguard.alerts.incident import encode
 from streamguard.alerts.verdict import SEVERITIES
 from streamguard.cli import options, source
 from streamguard.cli.incident_text import table
-from streamguard.errors import CannotWriteError, ExitCode
+from streamguard.errors import ExitCode
+from streamguard.files.disk import cannot_write
 from streamguard.fold import features
 from streamguard.history.replay import Replay
 from streamguard.models import artifact
@@ -81,7 +82,7 @@ def command(
         try:
             output.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise CannotWriteError(f"cannot write {output}: {error.strerror}") from None
+            raise cannot_write(output, error, "choose another --output") from None
     click.echo(
         f"{counted(replay.events, 'event')}, {counted(len(incidents), 'incident')}, {rows.refused()}",
         err=True,

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from streamguard.cli import options
-from streamguard.errors import CannotWriteError
+from streamguard.files.disk import cannot_write
 from streamguard.kafka.connection import Brokers
 from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
 from streamguard.simulate.output import Labels, open_file
@@ -168,7 +168,7 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:
-        raise CannotWriteError(f"cannot write {error.filename or output}: {error.strerror}") from None
+        raise cannot_write(error.filename or output, error, "choose another --output or --labels") from None
 
 
 def _list() -> None:
