@@ -166,7 +166,21 @@ EVENT_TO_VERDICT_SECONDS = _histogram(
 LAG = _gauge(
     "streamguard_lag_records",
     "records",
-    "Offsets between the last scored event and the end of the log.",
+    "Offsets between the last scored event and the end of the log (the high watermark); records behind an open "
+    "transaction are included.",
+    _PARTITION,
+)
+BLOCKED = _gauge(
+    "streamguard_blocked_records",
+    "records",
+    "Offsets from the oldest open transaction to the end of the log: the high watermark less the last stable offset. "
+    "No consumer of committed records can read them.",
+    _PARTITION,
+)
+BLOCKED_SECONDS = _gauge(
+    "streamguard_blocked_seconds",
+    "seconds",
+    "Time since the worker saw that the oldest open transaction blocks the partition; 0 if none does.",
     _PARTITION,
 )
 LAG_SECONDS = _gauge(
@@ -422,7 +436,7 @@ def exposition(registry: CollectorRegistry) -> bytes:
 def forget_partition(partition: int) -> None:
     """Remove the gauges of a partition that is not assigned to this worker any more."""
     for gauge in (
-        LAG, LAG_SECONDS, PROCESSED_OFFSET, CHECKPOINTED_OFFSET, COMMITTED_OFFSET,
+        LAG, LAG_SECONDS, BLOCKED, BLOCKED_SECONDS, PROCESSED_OFFSET, CHECKPOINTED_OFFSET, COMMITTED_OFFSET,
         PROFILES_RESIDENT, STORED_KEYS, STORED_BYTES, PARTITION_OWNED,
     ):  # fmt: skip
         gauge.remove_by_labels({"partition": str(partition)})

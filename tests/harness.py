@@ -334,9 +334,14 @@ class Site:
             consumer.close()
 
     def ends(self) -> dict[int, int]:
-        """End offset of each partition that has had records, including transaction markers and aborted records."""
+        """End offset of each partition that has had records, including transaction markers and records that no
+        transaction has committed."""
         consumer = Consumer(
-            {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "group.id": "harness"}
+            {
+                "bootstrap.servers": self.settings.kafka.bootstrap_servers,
+                "group.id": "harness",
+                "isolation.level": "read_uncommitted",  # otherwise Kafka answers with the last stable offset
+            }
         )
         try:
             partitions = [

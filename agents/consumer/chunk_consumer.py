@@ -31,7 +31,12 @@ from mode import Service
 
 from streamguard import metrics
 from streamguard.agents.consumer.context import WorkerContext
-from streamguard.agents.consumer.fetch_thread import ChunkConsumerThread, offset_error, rejected_by_group
+from streamguard.agents.consumer.fetch_thread import (
+    ChunkConsumerThread,
+    LogEnd,
+    offset_error,
+    rejected_by_group,
+)
 from streamguard.agents.consumer.progress import GONE_SECONDS
 from streamguard.agents.errors import end
 from streamguard.agents.task import memory_release
@@ -223,23 +228,30 @@ class ChunkConsumer(driver.Consumer):
         """Update the state of /readyz and the gauges of each partition."""
         while not self.should_stop:
             for tp, partition in list(self.open.items()):
+                waiting = partition.fetched_offset - partition.processed_offset
                 log_end = self._thread.log_end(tp)
-                position, last = (
-                    log_end
-                    if log_end is not None
-                    else (partition.processed_offset, partition.processed_offset)
-                )
-                waiting = max(0, last - position) + partition.fetched_offset - partition.processed_offset
+                if log_end is not None:
+                    waiting += max(0, log_end.last_stable_offset - log_end.position)
+                    self._report_log_end(partition, log_end)
                 self.app.progress.observe(
                     tp.partition, partition.checkpointed_offset, waiting=waiting > 0 or partition.unsaved
                 )
-                partition.lag.observed(position, last)
-                metrics.LAG.labels(tp.partition).set(waiting)
                 export(partition)
             self.app.progress.beat()
             due = time.perf_counter() + REPORT_SECONDS
             await self.sleep(REPORT_SECONDS)
             metrics.LOOP_DELAY_SECONDS.observe(max(0.0, time.perf_counter() - due))
+
+    def _report_log_end(self, partition: PartitionTask, log_end: LogEnd) -> None:
+        """Measure the lag against the high watermark: records behind an open transaction wait as well."""
+        number, progress = partition.number, self.app.progress
+        progress.answered(number, log_end.answered_ms)
+        blocked = progress.blocked(number, log_end.last_stable_offset, log_end.high_watermark)
+        partition.lag.observed(log_end.position, log_end.high_watermark)
+        fetched = partition.fetched_offset - partition.processed_offset
+        metrics.LAG.labels(number).set(max(0, log_end.high_watermark - log_end.position) + fetched)
+        metrics.BLOCKED.labels(number).set(max(0, log_end.high_watermark - log_end.last_stable_offset))
+        metrics.BLOCKED_SECONDS.labels(number).set(blocked)
 
     @Service.task
     async def _watch_group(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from aiokafka.errors import (
@@ -36,6 +36,19 @@ POLL_SECONDS = 0.2
 """Longest duration of one fetch. A partition that becomes ready while the others are quiet is fetched after it."""
 
 _log = logging.getLogger(__name__)
+
+
+class LogEnd(NamedTuple):
+    """Where the reading of a partition stands, and where its log ended at the last answer to a fetch."""
+
+    position: int
+    """First offset that is not fetched yet."""
+    last_stable_offset: int
+    """First offset of the oldest open transaction, or the high watermark; a worker reads up to it."""
+    high_watermark: int
+    """First offset after the last record."""
+    answered_ms: int
+    """When the partition's leader answered the fetch, by this machine's clock."""
 
 
 class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
@@ -96,7 +109,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
                 return {}
             # Nothing is awaited from here on, so the positions directly follow the fetched records.
             ends = {tp: self.log_end(tp) for tp in active}
-            return {tp: (fetched.get(tp, []), end[0]) for tp, end in ends.items() if end is not None}
+            return {tp: (fetched.get(tp, []), end.position) for tp, end in ends.items() if end is not None}
 
     async def check_group(self) -> None:
         """Raise the error with which the group has rejected this worker, if any.
@@ -159,13 +172,13 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
             return True
         return False
 
-    def log_end(self, tp: TP) -> tuple[int, int] | None:
-        """(position, last stable offset) of a partition; None before its first fetch."""
+    def log_end(self, tp: TP) -> LogEnd | None:
+        """Position and end of a partition; None before the first answer to a fetch."""
         assignment = self._ensure_consumer()._subscription.subscription.assignment
         state = assignment.state_value(TopicPartition(*tp)) if assignment is not None else None
         if state is None or not state.has_valid_position or state.lso is None:
             return None
-        return state.position, state.lso
+        return LogEnd(state.position, state.lso, state.highwater, state.timestamp)
 
 
 def _instance_id_remedy(instance_id: str) -> str:

@@ -42,7 +42,7 @@ class PartitionLag:
             self._fetched.popleft()
 
     def observed(self, position: int, log_end: int) -> None:
-        """Record that the log is fetched up to `position` and ends at `log_end`.
+        """Record that the log is fetched up to `position` and ends at `log_end`, its high watermark.
 
         The timestamps of the records between them are not known yet, so their age counts from the first observation
         at this position.

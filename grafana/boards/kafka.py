@@ -73,6 +73,16 @@ def panels() -> list[Json]:
             "short", stacked=True, runbooks=["StreamGuardLagGrowing"],
         ),
         timeseries(
+            "Blocked records", "Records behind an open transaction of another program, which nobody can read yet.",
+            _by_partition("streamguard_blocked_records"),
+            "short", stacked=True, runbooks=["StreamGuardBlocked"],
+        ),
+        timeseries(
+            "Blocked", "Time for which the same open transaction has blocked a partition; short ones are normal.",
+            _by_partition("streamguard_blocked_seconds"), "s",
+            lines_at=thresholds((30, RED)), runbooks=["StreamGuardBlocked"],
+        ),
+        timeseries(
             "Lag", "Age of the oldest waiting event.", _by_partition("streamguard_lag_seconds"), "s",
             lines_at=LAG_STEPS, runbooks=["StreamGuardLagSeconds"],
         ),

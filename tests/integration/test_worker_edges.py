@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from streamguard.errors import ExitCode
@@ -195,3 +196,52 @@ def test_two_workers_with_one_instance_id_log_the_conflict(kafka: str, tmp_path:
         eventually("one of the workers logs the conflict", logged)
     finally:
         site.close()
+
+
+LEFT_OPEN = """
+import os, sys
+from confluent_kafka import Producer
+
+producer = Producer(
+    {"bootstrap.servers": sys.argv[1], "transactional.id": sys.argv[2], "transaction.timeout.ms": 900_000}
+)
+producer.init_transactions(30)
+producer.begin_transaction()
+producer.produce(sys.argv[3], b"not committed", partition=0)
+producer.flush(30)
+os._exit(9)
+"""
+
+
+def test_transaction_that_another_program_left_open_is_reported_until_it_ends(site: Site) -> None:
+    servers, topic = site.settings.kafka.bootstrap_servers, site.names["events"]
+    worker = site.start().await_ready()
+    site.produce(events(200, 2))
+    site.await_caught_up(workers=[worker])
+    opened_at = site.ends()[0]
+    transactional_id = f"etl-{topic}"
+    left = subprocess.run([sys.executable, "-c", LEFT_OPEN, servers, transactional_id, topic], check=False)
+    assert left.returncode == 9
+    site.produce(events(300, 2, seed=2, start=200))
+
+    eventually("the worker is blocked", lambda: '"blocked"' in worker.get("/readyz")[1])
+    status, body = worker.get("/readyz")
+    assert status == 503
+    assert f"partition 0 at offset {opened_at}" in body and "partition 1" not in body, body
+    metrics = worker.metrics()
+    waiting = site.ends()[0] - opened_at
+    assert metrics['streamguard_blocked_records{partition="0"}'] == waiting > 100
+    assert metrics['streamguard_lag_records{partition="0"}'] == waiting
+    assert metrics['streamguard_blocked_seconds{partition="0"}'] > 25
+    assert metrics['streamguard_lag_seconds{partition="0"}'] > 25
+    for name in ("blocked_records", "blocked_seconds", "lag_records"):
+        assert metrics[f'streamguard_{name}{{partition="1"}}'] == 0
+
+    aborting = Producer({"bootstrap.servers": servers, "transactional.id": transactional_id})
+    aborting.init_transactions(30)
+    site.await_caught_up(workers=[worker])
+    worker.await_ready()
+    eventually("nothing waits", lambda: worker.metric('streamguard_lag_records{partition="0"}') == 0)
+    assert worker.metric('streamguard_blocked_seconds{partition="0"}') == 0
+    assert worker.terminate() == 0, worker.tail()
+    assert site.differences() == []

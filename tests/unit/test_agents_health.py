@@ -12,9 +12,11 @@ import pytest
 
 from streamguard.agents.consumer.progress import (
     BEAT_SECONDS,
+    BLOCKED_SECONDS,
     DEAD_SECONDS,
     GONE_SECONDS,
     SILENT_SECONDS,
+    UNANSWERED_SECONDS,
     Progress,
 )
 from streamguard.agents.errors import RefusedError
@@ -61,17 +63,83 @@ def test_worker_is_stalled_only_while_records_wait(progress: Progress, clock: Ma
         progress.beat()
         progress.broker_answered()
         progress.observe(0, 500 + second, waiting=True)
+        progress.answered(3, second + 1)
         progress.observe(3, 70, waiting=False)
         assert reason(progress) is None
-    for _ in range(32):
+    for second in range(100, 132):
         clock.advance(1)
         progress.beat()
         progress.broker_answered()
         progress.observe(0, 600, waiting=True)
+        progress.answered(3, second + 1)
         progress.observe(3, 70, waiting=False)
     assert reason(progress) == "stalled"
     assert "records wait in partition 0, but" in str(progress.not_ready())
     progress.observe(0, 601, waiting=True)
+    assert reason(progress) is None
+
+
+def pass_seconds(progress: Progress, clock: ManualClock, seconds: float, stamps: dict[int, int]) -> None:
+    """Let time pass in which the main thread and the brokers answer, and the fetches of `stamps` are answered."""
+    for _ in range(round(seconds)):
+        clock.advance(1)
+        progress.beat()
+        progress.broker_answered()
+        for partition in stamps:
+            stamps[partition] += 1
+            progress.answered(partition, stamps[partition])
+        progress.observe(0, 500, waiting=False)
+        progress.observe(3, 70, waiting=False)
+
+
+def test_transaction_that_stays_open_blocks_and_short_ones_do_not(
+    progress: Progress, clock: ManualClock
+) -> None:
+    stamps = {0: 0, 3: 0}
+    for offset in range(100, 2000, 100):  # one transaction after the other, each of 20 s
+        assert progress.blocked(3, offset, offset + 50) == 0
+        pass_seconds(progress, clock, 20, stamps)
+        assert progress.blocked(3, offset, offset + 70) == 20
+        assert reason(progress) is None
+    assert progress.blocked(3, 2000, 2000) == 0
+    progress.blocked(3, 2000, 2010)
+    pass_seconds(progress, clock, BLOCKED_SECONDS, stamps)
+    assert reason(progress) is None
+    pass_seconds(progress, clock, 1, stamps)
+    assert progress.blocked(3, 2000, 2340) == BLOCKED_SECONDS + 1
+    problem = progress.not_ready()
+    assert problem is not None and problem["reason"] == "blocked"
+    assert "blocked partition 3 at offset 2000 for 31 s; 340 offsets" in str(problem["detail"])
+    assert progress.blocked(3, 2340, 2340) == 0
+    assert reason(progress) is None
+
+
+def test_blocked_partitions_are_named_up_to_a_limit_and_forgotten_in_a_rebalance(clock: ManualClock) -> None:
+    progress = Progress(stall_seconds=30, clock=clock)
+    progress.assigned(list(range(500)))
+    for partition in range(500):
+        progress.ready(partition)
+        progress.blocked(partition, 7, 9)
+    clock.advance(5)
+    for partition in range(500):
+        progress.observe(partition, 7, waiting=False)
+    pass_seconds(progress, clock, BLOCKED_SECONDS, dict.fromkeys(range(500), 0))
+    detail = str((progress.not_ready() or {})["detail"])
+    assert "partition 7 at offset 7 and 492 more for 35 s; 1,000 offsets" in detail
+    progress.assigned([0])
+    progress.ready(0)
+    assert reason(progress) is None
+
+
+def test_partition_whose_fetches_are_not_answered_makes_the_worker_not_ready(
+    progress: Progress, clock: ManualClock
+) -> None:
+    pass_seconds(progress, clock, UNANSWERED_SECONDS, {0: 0})
+    assert reason(progress) is None
+    pass_seconds(progress, clock, 1, {0: 100})
+    assert reason(progress) == "unanswered"
+    assert "no fetch of partition 3 has been answered for 31 s" in str(progress.not_ready())
+    progress.answered(3, 1)
     assert reason(progress) is None
 
 
@@ -91,6 +159,8 @@ def test_silent_brokers_are_reported_as_missing_and_then_as_gone(
         progress.beat()
         progress.observe(0, second, waiting=False)
         progress.observe(3, second, waiting=False)
+        progress.answered(0, second)
+        progress.answered(3, second)
         assert reason(progress) == ("no_broker" if second > SILENT_SECONDS else None)
         assert progress.brokers_gone == (second > GONE_SECONDS)
     progress.broker_answered()
