@@ -39,7 +39,8 @@ def run(settings: Settings) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         lock_file = _lock(Path(settings.worker.data_dir))
-        topics.require(settings)
+        for deviation in topics.require(settings):
+            _log.warning("%s", deviation)
         compile_fold()
         app = WorkerApp(settings)
         health = HealthServer(app.progress, settings.worker.metrics_host, settings.worker.metrics_port)

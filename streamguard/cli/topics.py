@@ -39,8 +39,8 @@ def create(config: Path | None, bootstrap_servers: str | None, alter: bool) -> N
 def check(config: Path | None, bootstrap_servers: str | None) -> None:
     """Compare the topics with the requirements of StreamGuard.
 
-    The command prints every deviation with its remedy. Exit codes: 69 if Kafka is unavailable, 78 if a topic
-    deviates.
+    The command prints every deviation with its remedy. A deviation from a recommended value is a warning. Exit codes:
+    69 if Kafka is unavailable, 78 if a topic deviates from a required value.
     """
     _report(options.read_settings(config, kafka={"bootstrap_servers": bootstrap_servers}))
 
@@ -63,5 +63,6 @@ def acls(config: Path | None, bootstrap_servers: str | None, part: Part, user: s
 
 
 def _report(settings: Settings) -> None:
-    topics.require(settings)
+    for deviation in topics.require(settings):
+        click.echo(f"Warning: {deviation}", err=True)
     click.echo(f"all topics at {settings.kafka.bootstrap_servers} are as required")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -34,10 +34,15 @@ class TopicsMismatchError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Required value of a topic's setting, and the rule for other values; with `at least `, -1 means unlimited."""
+    """Value of a topic's setting, and the rule for other values; with `at least `, -1 means unlimited.
+
+    A worker refuses a topic that deviates from a required value. A deviation from a recommended value (`required` is
+    false) is a warning: a deployment that worked before an upgrade still starts after it.
+    """
 
     value: str
     rule: Literal["", "at least ", "at most "] = ""
+    required: bool = True
 
     def accepts(self, found: str) -> bool:
         """Whether the value `found` meets the requirement.
@@ -88,10 +93,11 @@ def names(settings: Settings) -> dict[str, str]:
 
 
 class Deviation(NamedTuple):
-    """One difference between a topic and its requirements, and the remedy."""
+    """One difference between a topic and what the settings require or recommend, and the remedy."""
 
     found: str
     remedy: str
+    required: bool = True
 
     def __str__(self) -> str:
         return f"{self.found}: {self.remedy}"
@@ -117,44 +123,24 @@ def create(settings: Settings, *, alter: bool = False) -> list[str]:
     TopicsError
         If Kafka cannot be reached or rejects a request.
     """
-    from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import NewTopic
-
     admin, errors = _admin(settings)
-    wanted = _wanted(settings)
     existing = _existing(admin, errors, settings)
+    wanted = _wanted(settings, existing)
     missing = [topic for topic in wanted if topic.name not in existing]
-    created = []
-    requests = [
-        NewTopic(
-            topic.name,
-            topic.partitions,
-            settings.kafka.replication_factor,
-            config={name: setting.value for name, setting in topic.settings.items()},
-        )
-        for topic in missing
-    ]
-    for name, request in (admin.create_topics(requests) if requests else {}).items():
-        try:
-            request.result(_TIMEOUT)
-            created.append(name)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise TopicsError(
-                    f"Kafka did not create the topic {name}: {error.args[0].str()}; check kafka.replication_factor, "
-                    "kafka.partitions and the access rights (`streamguard topics acls setup` prints the commands)"
-                ) from None
+    created = _create(admin, missing, settings.kafka.replication_factor)
     _await(
         lambda: {topic.name for topic in wanted} <= set(_existing(admin, errors, settings)),
         "Kafka has created the topics, but does not list them: check the broker's log",
     )
     if alter:
-        _alter(admin, [topic for topic in wanted if topic.name not in created])
+        old = [topic for topic in wanted if topic.name not in created]
+        _alter(admin, old, required=True)
+        _alter(admin, old, required=False)
     return created
 
 
 def check(settings: Settings) -> list[Deviation]:
-    """Find every deviation of the topics from what the settings require.
+    """Find every deviation of the topics from what the settings require or recommend.
 
     Raises
     ------
@@ -163,8 +149,9 @@ def check(settings: Settings) -> list[Deviation]:
     """
     admin, errors = _admin(settings)
     existing = _existing(admin, errors, settings)
+    wanted = _wanted(settings, existing)
     deviations = []
-    for topic in _wanted(settings):
+    for topic in wanted:
         if topic.name not in existing:
             deviations.append(Deviation(f"{topic.name} does not exist", "run `streamguard topics create`"))
             continue
@@ -185,18 +172,25 @@ def check(settings: Settings) -> list[Deviation]:
                     "raise it with kafka-reassign-partitions, or set kafka.replication_factor to a lower value",
                 )
             )
-    present = [topic for topic in _wanted(settings) if topic.name in existing]
+    present = [topic for topic in wanted if topic.name in existing]
     return deviations + [
         Deviation(
-            f"{topic.name} has {setting}={found}, required {wanted.rule}{wanted.value}",
+            f"{topic.name} has {setting}={found}, {'required' if rule.required else 'recommended'} "
+            f"{rule.rule}{rule.value}",
             "run `streamguard topics create --alter`",
+            rule.required,
         )
-        for topic, setting, found, wanted in _deviations(admin, present)
+        for topic, setting, found, rule in _deviations(admin, present)
     ]
 
 
-def require(settings: Settings) -> None:
+def require(settings: Settings) -> list[Deviation]:
     """Raise an error unless the topics are as the settings require.
+
+    Returns
+    -------
+    list of Deviation
+        Deviations from recommended values, with which a worker runs.
 
     Raises
     ------
@@ -205,15 +199,26 @@ def require(settings: Settings) -> None:
     TopicsError
         If Kafka cannot be reached.
     """
-    if deviations := check(settings):
-        raise TopicsMismatchError("\n".join(map(str, deviations)))
+    deviations = check(settings)
+    if refused := [deviation for deviation in deviations if deviation.required]:
+        raise TopicsMismatchError("\n".join(map(str, refused)))
+    return deviations
 
 
-def _wanted(settings: Settings) -> list[Topic]:
+def _wanted(settings: Settings, existing: Mapping[str, tuple[int, int]]) -> list[Topic]:
     name = names(settings)
     kafka = settings.kafka
     retention_ms = round(kafka.events_retention_days * 24 * 3600 * 1000)
     deleted, compacted = Wanted("delete"), Wanted("compact")
+
+    def durable(topic: str) -> dict[str, Wanted]:
+        """No acknowledged record is lost with one broker. With fewer than three replicas, two would stop the writes."""
+        _, replicas = existing.get(topic, (0, kafka.replication_factor))
+        return {
+            "min.insync.replicas": Wanted("2" if replicas >= 3 else "1", "at least ", required=False),
+            "unclean.leader.election.enable": Wanted("false", required=False),
+        }
+
     return [
         Topic(
             name["events"],
@@ -226,6 +231,7 @@ def _wanted(settings: Settings) -> list[Topic]:
                 "retention.ms": Wanted(str(retention_ms), "at least "),
                 "retention.bytes": Wanted("-1"),
                 "max.message.bytes": Wanted(str(MAX_EVENT_BYTES), "at most "),
+                **durable(name["events"]),
             },
         ),
         Topic(
@@ -234,6 +240,7 @@ def _wanted(settings: Settings) -> list[Topic]:
             settings={
                 "cleanup.policy": deleted,
                 "max.message.bytes": Wanted(str(MAX_INCIDENT_BYTES), "at least "),
+                **durable(name["alerts"]),
             },
         ),
         Topic(
@@ -242,6 +249,7 @@ def _wanted(settings: Settings) -> list[Topic]:
             settings={
                 "cleanup.policy": deleted,
                 "max.message.bytes": Wanted(str(MAX_EVENT_BYTES + 65_536), "at least "),
+                **durable(name["dead_letter"]),
             },
         ),
         Topic(
@@ -266,6 +274,7 @@ def _wanted(settings: Settings) -> list[Topic]:
                 "min.cleanable.dirty.ratio": Wanted("0.2", "at most "),
                 "delete.retention.ms": Wanted(str(DELETION_MS), "at least "),
                 "max.message.bytes": Wanted(str(2 * 1024 * 1024), "at least "),
+                **durable(name["changelog"]),
             },
         ),
     ]
@@ -319,17 +328,66 @@ def _deviations(admin: Any, topics: list[Topic]) -> list[tuple[Topic, str, str, 
         wrong += [
             (topic, setting, found[setting].value, wanted)
             for setting, wanted in topic.settings.items()
-            if not wanted.accepts(found[setting].value)
+            # A broker that does not know a setting does not report it.
+            if setting in found and not wanted.accepts(found[setting].value)
         ]
     return wrong
 
 
-def _alter(admin: Any, topics: list[Topic]) -> None:
+def _create(
+    admin: Any, topics: list[Topic], replication_factor: int, *, recommended: bool = True
+) -> list[str]:
+    """Names of the topics that were created, by this call and not by another process at the same time."""
+    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka.admin import NewTopic
+
+    if not topics:
+        return []
+    requests = admin.create_topics(
+        [
+            NewTopic(
+                topic.name,
+                topic.partitions,
+                replication_factor,
+                config={
+                    name: setting.value
+                    for name, setting in topic.settings.items()
+                    if setting.required or recommended
+                },
+            )
+            for topic in topics
+        ]
+    )
+    created, refused = [], []
+    for topic in topics:
+        try:
+            requests[topic.name].result(_TIMEOUT)
+            created.append(topic.name)
+        except KafkaException as error:
+            code = error.args[0].code()
+            # Some hosted clusters set the recommended values themselves and let nobody set them.
+            if recommended and code in (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION):
+                refused.append(topic)
+            elif code != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise TopicsError(
+                    f"Kafka did not create the topic {topic.name}: {error.args[0].str()}; check "
+                    "kafka.replication_factor, kafka.partitions and the access rights (`streamguard topics acls setup` "
+                    "prints the commands)"
+                ) from None
+    return created + _create(admin, refused, replication_factor, recommended=False)
+
+
+def _alter(admin: Any, topics: list[Topic], *, required: bool) -> None:
+    """Correct the required settings, or the recommended ones. A broker refuses all changes of one request or none."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
     changes: dict[str, list[Any]] = {}
-    for topic, setting, _, wanted in _deviations(admin, topics):
+
+    def wrong() -> list[tuple[Topic, str, str, Wanted]]:
+        return [one for one in _deviations(admin, topics) if one[3].required == required]
+
+    for topic, setting, _, wanted in wrong():
         entry = ConfigEntry(setting, wanted.value, incremental_operation=AlterConfigOpType.SET)
         changes.setdefault(topic.name, []).append(entry)
     if not changes:
@@ -349,7 +407,7 @@ def _alter(admin: Any, topics: list[Topic]) -> None:
                 "access rights (`streamguard topics acls setup` prints the commands)"
             ) from None
     _await(
-        lambda: not _deviations(admin, topics),
+        lambda: not wrong(),
         f"Kafka has changed the settings of {', '.join(sorted(changes))}, but does not show the new values: check the "
         "broker's log",
     )

@@ -98,7 +98,7 @@ class LocalKafka:
     protocol
         Security protocol for clients: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
     settings
-        Additional settings of the broker, for example certificates or an authorizer; they override `SETTINGS`.
+        Additional settings of the broker, for example certificates or an authorizer; they override the usual ones.
     users
         Name -> password of each SCRAM-SHA-512 user that is created with the broker.
 
@@ -248,7 +248,7 @@ class LocalKafka:
             "log.dirs": self.directory / "data",
         }
         settings = "".join(
-            f"{name}={value}\n" for name, value in (SETTINGS | self._settings | places).items()
+            f"{name}={value}\n" for name, value in (SETTINGS | places | self._settings).items()
         )
         (self.directory / "server.properties").write_text(settings)
         (self.directory / "log4j2.properties").write_text(LOGGING)

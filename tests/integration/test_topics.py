@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 import uuid
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from click.testing import CliRunner
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from streamguard.cli.main import main
 from streamguard.kafka import topics
 from streamguard.settings.schema import Kafka, Settings, Worker
+from tests.harness import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -43,6 +52,17 @@ def create_topic(settings: Settings, role: str, partitions: int = 3, **config: s
     return name
 
 
+def alter_topic(settings: Settings, role: str, **config: str) -> None:
+    """Change settings of the topic of one role."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    entries = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in config.items()
+    ]
+    topic = ConfigResource(ResourceType.TOPIC, topics.names(settings)[role], incremental_configs=entries)
+    admin.incremental_alter_configs([topic])[topic].result(30)
+
+
 def described(settings: Settings, name: str) -> tuple[int, dict[str, str]]:
     """Number of partitions and settings of a topic."""
     admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
@@ -68,6 +88,73 @@ def test_created_topics_pass_the_check_and_have_the_required_settings(
     assert int(described(settings, name["alerts"])[1]["max.message.bytes"]) == 1_048_588
     _, dead_letter = described(settings, name["dead_letter"])
     assert int(dead_letter["max.message.bytes"]) > int(events["max.message.bytes"])
+
+
+LASTING = ("events", "alerts", "dead_letter", "changelog")
+"""Roles of the topics that must not lose an acknowledged record."""
+
+
+def test_a_deviation_from_a_recommended_value_is_a_warning_until_it_is_altered(
+    settings: Settings, settings_file: str
+) -> None:
+    topics.create(settings)
+    for role in LASTING:
+        alter_topic(settings, role, **{"unclean.leader.election.enable": "true"})
+
+    recommended = eventually(
+        "the broker shows the changed settings",
+        lambda: found if len(found := topics.require(settings)) == len(LASTING) else None,
+    )
+    assert [deviation.found for deviation in recommended] == [
+        f"{topics.names(settings)[role]} has unclean.leader.election.enable=true, recommended false"
+        for role in LASTING
+    ]
+    assert not any(deviation.required for deviation in recommended)
+    run = CliRunner().invoke(main, ["topics", "check", "--config", settings_file])
+    assert run.exit_code == 0
+    assert run.stderr.count("Warning: ") == len(LASTING)
+    assert "run `streamguard topics create --alter`" in run.stderr
+
+    topics.create(settings, alter=True)
+    assert topics.check(settings) == []
+    for role in LASTING:
+        config = described(settings, topics.names(settings)[role])[1]
+        assert config["unclean.leader.election.enable"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("factor", "existing", "replicas"), [(1, 0, "1"), (2, 0, "1"), (3, 0, "2"), (3, 1, "1"), (1, 3, "2")]
+)
+def test_two_replicas_are_in_sync_if_the_topic_has_three(
+    factor: int, existing: int, replicas: str, settings: Settings
+) -> None:
+    kafka = msgspec.structs.replace(settings.kafka, replication_factor=factor)
+    there = dict.fromkeys(topics.names(settings).values(), (3, existing)) if existing else {}
+    wanted = topics._wanted(msgspec.structs.replace(settings, kafka=kafka), there)
+    by_name = {topic.name: topic for topic in wanted}
+    for role in LASTING:
+        least = by_name[topics.names(settings)[role]].settings["min.insync.replicas"]
+        assert (least.value, least.required) == (replicas, False)
+        assert least.accepts("3")
+
+
+def test_a_cluster_that_refuses_recommended_values_still_gets_its_topics(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This broker knows no such value and answers INVALID_CONFIG, as a hosted cluster does for values of its own.
+    wanted = topics._wanted
+
+    def with_refused(settings: Settings, *existing: Any) -> list[topics.Topic]:
+        found = wanted(settings, *existing)
+        for topic in found:
+            topic.settings["min.insync.replicas"] = topics.Wanted("none", required=False)
+        return found
+
+    monkeypatch.setattr(topics, "_wanted", with_refused)
+    assert sorted(topics.create(settings)) == sorted(topics.names(settings).values())
+    with pytest.raises(topics.TopicsError, match="did not change the settings"):
+        topics._alter(topics._admin(settings)[0], with_refused(settings, {}), required=False)
+    assert len(topics.require(settings)) == 5
 
 
 def test_check_reports_every_missing_topic_with_the_remedy(settings: Settings) -> None:

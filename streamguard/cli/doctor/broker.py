@@ -100,7 +100,7 @@ def _topics(settings: Settings) -> Iterator[Finding]:
         yield fail("topics", str(error), "if the client is not authorized, see `permissions`")
         return
     for deviation in deviations:
-        yield fail("topics", deviation.found, deviation.remedy)
+        yield (fail if deviation.required else warn)("topics", deviation.found, deviation.remedy)
     if not deviations:
         yield ok("topics", f"{', '.join(topics.names(settings).values())} are as required")
 
