@@ -27,6 +27,7 @@ from streamguard.kafka import topics
 from streamguard.polling import poll_until
 from streamguard.settings.schema import Detection, Kafka, Models, Settings, Worker
 from streamguard.state.codec import unpack
+from streamguard.state.in_memory import InMemoryPartition
 from streamguard.state.partition import PartitionState
 from streamguard.testing import failpoints
 from tests.incidents import published
@@ -374,24 +375,21 @@ class Site:
             by_partition.setdefault(record.partition, []).append(record)
         truth = Truth(next_offset=self.ends())
         for partition, records in sorted(by_partition.items()):
-            stored: dict[bytes, bytes] = {}
-            state = PartitionState(
+            partition_state = InMemoryPartition(
                 partition,
-                lambda keys, stored=stored: [stored.get(k) for k in keys],
                 resident=self.settings.worker.resident_profiles,
                 detection=self.settings.detection,
             )
+            state = partition_state.state
             for i in range(0, len(records), chunk):
                 part = records[i : i + chunk]
                 folded = state.fold([r.value for r in part], np.array([r.offset for r in part], np.int64))
                 truth.incidents |= {update.incident.id for update in folded.incidents}
                 truth.refused |= {(partition, part[refusal.index].offset) for refusal in folded.refused}
-                if state.full:
-                    stored.update(state.changes())
-                    state.clean()
+                partition_state.save_if_full()
             state.next_offset = truth.next_offset[partition]
-            stored.update(state.changes())
-            truth.state[partition] = stored
+            partition_state.save()
+            truth.state[partition] = partition_state.saved
         return truth
 
     def changelog(self) -> dict[int, list[Record]]:

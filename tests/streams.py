@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from streamguard.settings.schema import Detection
 from streamguard.state.codec import unpack
-from streamguard.state.partition import Folded, PartitionState
+from streamguard.state.in_memory import InMemoryPartition
+from streamguard.state.partition import Folded
 from tests.incidents import bodies
 
 START = 1_736_121_600_000
@@ -37,8 +38,8 @@ def habit(n: int, start: int = START, users: int = 20, step: int = 20_000, seed:
     return out
 
 
-class Partition:
-    """State of a partition that is saved into a dictionary after a given number of chunks."""
+class Partition(InMemoryPartition):
+    """Partition 0, saved into a dictionary after a given number of chunks."""
 
     def __init__(
         self,
@@ -47,13 +48,7 @@ class Partition:
         resident: int = 4000,
         detection: Detection | None = None,
     ) -> None:
-        self.saved = {} if saved is None else saved
-        self.state = PartitionState(
-            0,
-            lambda keys: [self.saved.get(key) for key in keys],
-            resident=resident,
-            detection=detection or Detection(),
-        )
+        super().__init__(0, resident=resident, detection=detection or Detection(), saved=saved)
 
     def run(
         self,
@@ -85,11 +80,6 @@ class Partition:
             yield self.state.fold(values[a:b], np.arange(a, b), forest)
             if save_every and number % save_every == 0:
                 self.save()
-
-    def save(self) -> None:
-        """Write a checkpoint."""
-        self.saved.update(self.state.changes())
-        self.state.clean()
 
     def profile(self, user: str) -> np.void:
         """A user's saved profile."""

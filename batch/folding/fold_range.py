@@ -29,7 +29,7 @@ from streamguard.events.event import parse
 from streamguard.history.incidents import Incidents, worst_first
 from streamguard.models.sampling import priority
 from streamguard.settings.schema import Detection, Sampling
-from streamguard.state.partition import PartitionState
+from streamguard.state.in_memory import InMemoryPartition
 
 RESIDENT = 16 * CHUNK
 MAX_INCIDENTS = 1000
@@ -54,12 +54,8 @@ def fold_range(
     sample, alerts = BottomKSample(sampling.rows), BottomKSample(sampling.alerts)
     if offset_range.earlier is not None:
         _restore(offset_range.earlier, saved, summaries, sample)
-    state = PartitionState(
-        offset_range.partition,
-        lambda keys: [saved.get(key) for key in keys],
-        resident=RESIDENT,
-        detection=detection,
-    )
+    partition = InMemoryPartition(offset_range.partition, resident=RESIDENT, detection=detection, saved=saved)
+    state = partition.state
     counts = Counts(offset_range.partition, offset_range.start, offset_range.end)
     for offsets, values in checked(offset_range, records, counts):
         events, index, refused = parse(values)
@@ -82,12 +78,10 @@ def fold_range(
             stamps = folded.columns.timestamp
             counts.first_ms = min(counts.first_ms or 2**62, int(stamps.min()))
             counts.last_ms = max(counts.last_ms or 0, int(stamps.max()))
-        if state.full:
-            saved.update(state.changes())
-            state.clean()
+        partition.save_if_full()
     if offset_range.end > offset_range.start:
         state.next_offset = offset_range.end
-    saved.update(state.changes())
+    partition.save()
     make = partial(batches, offset_range.partition)
     yield from make("counts", value=[msgspec.json.encode(counts)])
     for kind, selected in (("sample", sample), ("alert", alerts)):

@@ -1,21 +1,20 @@
-"""Lays files of events out like a topic: users are spread over partitions, and rows are numbered as offsets."""
+"""Lays files of events out like a topic: one file per partition, in which rows are numbered as offsets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records, partition_file
 from streamguard.batch.source.sources import rows_at_a_time
 from streamguard.history.files import ENDINGS, Batch, HistoryError, check, read
-from streamguard.history.partitioner import partition_of
+from streamguard.history.layout import Layout
 
 _GROUP_ROWS = 16_384
 _PENDING_BYTES = 32_000_000
@@ -85,7 +84,7 @@ def lay_out(
     directory
         Output directory; it is created if missing.
     partitions
-        Number of partitions; users are spread over them by Kafka's default partitioner.
+        Number of partitions, over which `streamguard.history.layout.Layout` spreads the rows.
     since_ms, until_ms
         Events outside these event times are left out. Records that are not events are kept, so that they are counted.
     max_records
@@ -101,8 +100,8 @@ def lay_out(
 
     directory.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([("offset", pa.int64()), ("value", pa.binary())])
-    partition = lru_cache(65_536)(lambda user: partition_of(user.encode(), partitions))
-    ends = [0] * partitions
+    layout = Layout(partitions)
+    written = [0] * partitions
     pending: list[list[bytes | None]] = [[] for _ in range(partitions)]
     held = [0] * partitions
     writers = [
@@ -112,27 +111,30 @@ def lay_out(
 
     def write(p: int) -> None:
         values = pending[p]
-        offsets = range(ends[p] - len(values), ends[p])
+        offsets = range(written[p], written[p] + len(values))
         writers[p].write_table(
             pa.table([pa.array(offsets, pa.int64()), pa.array(values, pa.binary())], schema)
         )
+        written[p] += len(values)
         values.clear()
         held[p] = 0
 
     try:
-        for user, value in islice(_values(source, since_ms, until_ms), max_records):
-            p = partition(user)
-            pending[p].append(value)
-            ends[p] += 1
-            held[p] += len(value or b"")
-            if len(pending[p]) == _GROUP_ROWS or held[p] > _PENDING_BYTES // partitions:
-                write(p)
+        for batch, among in _batches(source, since_ms, until_ms, max_records):
+            for placed in layout.place(batch, among):
+                p = placed.partition
+                for row in placed.rows.tolist():
+                    value = batch.values[row]
+                    pending[p].append(value)
+                    held[p] += len(value or b"")
+                    if len(pending[p]) == _GROUP_ROWS or held[p] > _PENDING_BYTES // partitions:
+                        write(p)
         for p in range(partitions):
             write(p)
     finally:
         for writer in writers:
             writer.close()
-    return FileSource(str(directory), tuple(ends))
+    return FileSource(str(directory), tuple(layout.ends))
 
 
 def check_files(source: str) -> None:
@@ -148,11 +150,21 @@ def check_files(source: str) -> None:
             check(file)
 
 
-def _values(source: str, since: int | None, until: int | None) -> Iterator[tuple[str, bytes | None]]:
+def _batches(
+    source: str, since: int | None, until: int | None, max_records: int | None
+) -> Iterator[tuple[Batch, NDArray[np.bool_]]]:
+    """Batches of rows, and which of their rows are within the limits."""
+    left = max_records
     for file in _files(source):
         with _as_plan_error(file):
             for batch in read(file):
-                yield from _of_batch(batch, since, until)
+                if left == 0:
+                    return
+                among = _within(batch, since, until)
+                if left is not None:
+                    among &= np.cumsum(among) <= left
+                    left -= int(among.sum())
+                yield batch, among
 
 
 @contextmanager
@@ -167,14 +179,13 @@ def _as_plan_error(file: str) -> Iterator[None]:
         raise PlanError(f"{error}{hint}") from None
 
 
-def _of_batch(batch: Batch, since: int | None, until: int | None) -> Iterator[tuple[str, bytes | None]]:
-    users: list[str | None] = [""] * len(batch.values)
-    for event, row in zip(batch.events, batch.index, strict=True):
-        outside = (since is not None and int(event.timestamp) < since) or (
-            until is not None and int(event.timestamp) >= until
-        )
-        users[row] = None if outside else event.user or ""
-    return ((user, value) for user, value in zip(users, batch.values, strict=True) if user is not None)
+def _within(batch: Batch, since: int | None, until: int | None) -> NDArray[np.bool_]:
+    """bool, one for each row: whether its event is within the times; a row that is not an event has no time."""
+    among = np.ones(len(batch.values), bool)
+    if since is not None or until is not None:
+        times = np.array([int(event.timestamp) for event in batch.events], np.int64)
+        among[batch.index] = (times >= (since or 0)) & (times < (2**62 if until is None else until))
+    return among
 
 
 def _files(source: str) -> list[str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,10 +12,10 @@ from streamguard.alerts.incident import Incident
 from streamguard.fold.kernel import N_FEATURES
 from streamguard.history.files import BATCH_ROWS, Batch
 from streamguard.history.incidents import Incidents, worst_first
-from streamguard.history.partitioner import partition_of
+from streamguard.history.layout import Layout
 from streamguard.models.forest import Forest
 from streamguard.settings.schema import Detection
-from streamguard.state.partition import PartitionState
+from streamguard.state.in_memory import InMemoryPartition
 
 RESIDENT = 4 * BATCH_ROWS
 
@@ -57,8 +55,7 @@ class Replay:
     Parameters
     ----------
     partitions
-        Number of partitions. Users are spread as by Kafka's default partitioner; events without a user have the
-        empty key.
+        Number of partitions, over which `streamguard.history.layout.Layout` spreads the rows.
     detection
         Threshold of alerts and gap between incidents.
     forest
@@ -89,17 +86,11 @@ class Replay:
         self, partitions: int = 4, *, detection: Detection | None = None, forest: Forest | None = None
     ) -> None:
         self._forest = forest
-        self._saved: list[dict[bytes, bytes]] = [{} for _ in range(partitions)]
-        self._states = [
-            PartitionState(
-                partition,
-                lambda keys, saved=saved: [saved.get(key) for key in keys],  # type: ignore[misc]
-                resident=RESIDENT,
-                detection=detection or Detection(),
-            )
-            for partition, saved in enumerate(self._saved)
+        self._layout = Layout(partitions)
+        self._partitions = [
+            InMemoryPartition(partition, resident=RESIDENT, detection=detection or Detection())
+            for partition in range(partitions)
         ]
-        self._partition_of = lru_cache(65_536)(lambda user: partition_of(user.encode(), partitions))
         self._incidents = [Incidents() for _ in range(partitions)]
         self.events = 0
         self.refused: Counter[str] = Counter()
@@ -109,15 +100,9 @@ class Replay:
         events = batch.events
         self.events += len(events)
         self.refused.update(refusal.reason for refusal in batch.refused)
-        users = [""] * len(batch.values)
-        for event, row in zip(events, batch.index, strict=True):
-            users[row] = event.user or ""
-        for refusal in batch.refused:
-            users[refusal.index] = _named_user(batch.values[refusal.index])
-        partition = np.array([self._partition_of(user) for user in users], np.int64)
-        position = np.full(len(batch.values), -1)
-        position[batch.index] = np.arange(len(events))
         n = len(events)
+        position = np.full(len(batch.values), -1)
+        position[batch.index] = np.arange(n)
         out = Scored(
             features=np.empty((n, N_FEATURES), np.float32),
             score=np.empty(n),
@@ -126,50 +111,35 @@ class Replay:
             evidence=np.empty(n),
             patterns=np.empty(n, np.uint64),
             incident=np.full(n, -1, np.int64),
-            partition=partition[batch.index],
+            partition=np.empty(n, np.int64),
             offset=np.empty(n, np.int64),
         )
-        for p, state in enumerate(self._states):
-            for rows in _chunks(np.flatnonzero(partition == p)):
-                first = state.next_offset or 0
-                offsets = np.arange(first, first + len(rows))
+        for placed in self._layout.place(batch):
+            p, partition = placed.partition, self._partitions[placed.partition]
+            for rows, offsets in _chunks(placed.rows, placed.offsets):
                 good = np.flatnonzero(position[rows] >= 0)
                 at = position[rows[good]]
-                out.offset[at] = offsets[good]
+                out.partition[at], out.offset[at] = p, offsets[good]
                 values = [batch.values[row] for row in rows.tolist()]
-                folded = state.fold_events(
+                folded = partition.state.fold_events(
                     [events[i] for i in at], good.tolist(), offsets, values, self._forest
                 )
-                state.next_offset = first + len(rows)
+                partition.state.next_offset = int(offsets[-1]) + 1
                 for name in ("features", "score", "tail", "forest", "evidence", "patterns"):
                     getattr(out, name)[at] = getattr(folded, name)
                 alerted = np.flatnonzero(folded.kind)
                 out.incident[at[alerted]] = self._number(p, folded.incident["first_offset"][alerted])
                 self._incidents[p].follow(folded)
-                if state.full:
-                    self._saved[p].update(state.changes())
-                    state.clean()
+                partition.save_if_full()
         return out
 
     def _number(self, partition: int, first_offset: NDArray[np.int64]) -> NDArray[np.int64]:
-        return first_offset * len(self._states) + partition
+        return first_offset * len(self._partitions) + partition
 
     def incidents(self) -> list[Incident]:
         """Incidents as they stand now, the worst first: by evidence, then number of alerts, then age."""
         return worst_first(one for partition in self._incidents for one in partition.incidents())
 
 
-def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [rows[a : a + BATCH_ROWS] for a in range(0, len(rows), BATCH_ROWS)]
-
-
-class _Keyed(msgspec.Struct):
-    user: str | None = None
-
-
-def _named_user(value: bytes | None) -> str:
-    """The user that a refused row names: the key that the row would have in a topic."""
-    try:
-        return msgspec.json.decode(value or b"", type=_Keyed).user or ""
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
+def _chunks(*arrays: NDArray[np.int64]) -> list[list[NDArray[np.int64]]]:
+    return [[part[a : a + BATCH_ROWS] for part in arrays] for a in range(0, len(arrays[0]), BATCH_ROWS)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -153,6 +155,53 @@ def test_readers_always_find_a_complete_latest_run(runs: Runs) -> None:
         done.set()
         reader.join()
     assert set(seen) == {"whole"}
+
+
+def test_latest_is_a_complete_run_after_every_step(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = written(runs)
+    seen: list[str] = []
+
+    def watched(call: Any) -> Any:
+        def checked(*arguments: Any, **options: Any) -> Any:
+            result = call(*arguments, **options)
+            link = runs.directory / "latest"
+            complete = (link / "deep" / "result").exists()
+            seen.append(str(link.readlink()) if complete else f"nothing after {arguments}")
+            return result
+
+        return checked
+
+    for name in ("rename", "replace", "unlink", "symlink", "remove"):
+        monkeypatch.setattr(os, name, watched(getattr(os, name)))
+    second = written(runs)
+    assert sorted(set(seen), key=seen.index) == [first, second]
+
+
+def test_everything_is_on_the_disk_before_it_is_visible(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(runs)
+    steps: list[tuple[str, str]] = []
+    fsync, rename, replace = os.fsync, os.rename, os.replace
+
+    def synced(handle: int) -> None:
+        fsync(handle)
+        steps.append(("sync", str(Path(f"/proc/self/fd/{handle}").readlink())))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", lambda a, b: (rename(a, b), steps.append(("rename", str(b)))))
+    monkeypatch.setattr(os, "replace", lambda a, b: (replace(a, b), steps.append(("rename", str(b)))))
+    with runs.begin() as run:
+        (run.directory / "deep").mkdir()
+        (run.directory / "deep" / "result").write_text("whole")
+        inside = {str(path) for path in (run.directory, *run.directory.rglob("*"))}
+        target = runs.publish(run)
+
+    visible = steps.index(("rename", str(target)))
+    assert {path for kind, path in steps[:visible] if kind == "sync"} == inside
+    assert steps[visible + 1 :] == [
+        ("sync", str(runs.directory)),
+        ("rename", str(runs.directory / "latest")),
+        ("sync", str(runs.directory)),
+    ]
 
 
 def test_closing_twice_does_not_release_another_lock(runs: Runs) -> None:

@@ -1,0 +1,111 @@
+"""A file is one history: replay, evaluate and retrain place its rows alike, bad rows included."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from streamguard.batch import job, report_schema
+from streamguard.batch.planning import Request
+from streamguard.batch.runs import REPORT
+from streamguard.history.evaluate import judge
+from streamguard.history.files import read
+from streamguard.history.layout import Layout
+from streamguard.history.replay import Replay
+from streamguard.settings.schema import Settings
+from tests.streams import START, event, habit
+
+PARTITIONS = 4
+ATTACKED = ("user3", "user8", "user11")
+BAD: list[bytes] = [
+    b"?",
+    b'{"user": "user3"}',
+    b'{"user": "user8", "timestamp": "yesterday", "event_type": "auth_attempt"}',
+    b'{"user": 5, "timestamp": 1700000000000, "event_type": "auth_attempt"}',
+    b'{"timestamp": 1700000000000, "event_type": "auth_attempt", "user": "' + b"u" * 300 + b'"}',
+    b"[" * 2000,
+    b"\xff\xfe",
+    b'"user3"',
+    b'{"user": "user11", "status": "fai',
+]
+"""Rows of every kind of refusal, some of which name a user."""
+
+
+def history() -> list[bytes]:
+    """Habits and attacks on three users of different partitions, with refused rows before and inside the attacks."""
+    values = habit(1500)
+    late = START + 1500 * 20_000
+    for k in range(180):
+        values.append(
+            event(late + 1000 * k, ATTACKED[k % 3], source_ip=f"203.0.113.{k % 3}", status="failed")
+        )
+    for k, bad in enumerate(BAD * 3):
+        values.insert(200 + 55 * k, bad)
+    return values
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("layout") / "events.jsonl"
+    path.write_bytes(b"\n".join(history()) + b"\n")
+    return str(path)
+
+
+def test_same_file_gives_the_same_incidents_and_refusals_everywhere(file: str, tmp_path: Path) -> None:
+    replay = Replay(PARTITIONS)
+    for batch in read(file):
+        replay.feed(batch)
+    expected = [(one.id, one.count, one.evidence_bits, one.risk) for one in replay.incidents()]
+    assert len(expected) >= 3 and replay.refused.total() == 3 * len(BAD)
+
+    settings = msgspec.convert(
+        {
+            "batch": {"engine": "local", "output": str(tmp_path / "runs")},
+            "kafka": {"partitions": PARTITIONS},
+        },
+        Settings,
+    )
+    outcome = job.retrain(settings, Request(input=file, algorithm="kmeans"), lambda _: None)
+    report = report_schema.decode((Path(outcome.directory) / REPORT).read_bytes())
+    assert [(one.id, one.count, one.evidence_bits, one.risk) for one in report.incidents] == expected
+    assert Counter(report.totals.refused_by_reason) == replay.refused
+
+    nothing = lambda batch: ([False] * len(batch.events), [None] * len(batch.events))  # noqa: E731
+    judged = judge(read(file), nothing, Replay(PARTITIONS))
+    numbers = set(judged.scored.incident[judged.scored.incident >= 0].tolist())
+    ids = {f"{number % PARTITIONS}-{number // PARTITIONS}" for number in numbers}
+    assert ids == {id.rpartition("-")[0] for id, *_ in expected}
+    assert judged.refused == replay.refused
+
+
+@pytest.mark.parametrize("rows", [1, 7, 5000])
+def test_place_of_a_row_does_not_depend_on_batches(file: str, rows: int) -> None:
+    layout, places = Layout(PARTITIONS), {}
+    for batch in read(file, rows=rows):
+        for placed in layout.place(batch):
+            for row, offset in zip(placed.rows.tolist(), placed.offsets.tolist(), strict=True):
+                places[batch.first + row] = placed.partition, offset
+    by_partition: dict[int, list[int]] = {}
+    for _, (partition, offset) in sorted(places.items()):
+        by_partition.setdefault(partition, []).append(offset)
+    assert len(places) == len(history())
+    for partition, offsets in by_partition.items():
+        assert offsets == list(range(layout.ends[partition]))
+
+
+def test_refused_row_is_in_the_partition_of_the_user_whom_it_names() -> None:
+    def partition(value: bytes) -> int:
+        from streamguard.events.event import parse
+        from streamguard.history.files import Batch
+
+        (placed,) = Layout(1000).place(Batch(1, [1], [value], *parse([value]), {}))
+        return placed.partition
+
+    for user in ATTACKED:
+        named = json.dumps({"user": user}).encode()
+        assert partition(named) == partition(event(START, user)) != partition(b"?")
+    assert partition(b"[" * 2000) == partition(b'{"user": 5}') == partition(b"?")
