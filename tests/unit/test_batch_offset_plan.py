@@ -68,6 +68,12 @@ def test_offset_limits_cut_both_ends() -> None:
     assert spans(plan(topic, None, since={0: 6}, until={1: 3})) == {0: (6, 9), 1: (0, 3)}
 
 
+def test_limits_that_exclude_each_other_leave_an_empty_range() -> None:
+    topic = Topic({0: (5, 90), 1: (0, 7)})
+
+    assert spans(plan(topic, None, since={0: 30}, until={0: 10})) == {0: (30, 30), 1: (0, 7)}
+
+
 def test_small_partitions_are_read_whole_and_the_rest_share_the_limit() -> None:
     topic = Topic({0: (0, 10), 1: (0, 100), 2: (0, 300)})
 

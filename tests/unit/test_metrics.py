@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import socket
 import urllib.request
@@ -21,11 +22,13 @@ from streamguard import metrics
 from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.batch import metrics as batch_metrics
+from streamguard.batch import report_schema
 from streamguard.batch.job import RetrainOutcome
-from streamguard.batch.runs import BusyError, Runs
+from streamguard.batch.runs import REPORT, BusyError, Runs
 from streamguard.settings.schema import Batch, Detection, Settings, SettingsError
 from streamguard.state.partition import PartitionState
 from streamguard.testing.clock import ManualClock
+from tests.batches import fold_result
 
 DOC = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -247,6 +250,21 @@ def test_successful_and_failed_runs_are_counted(tmp_path: Path, fresh: None) -> 
         "the node exporter has its own"
     )
     assert list(tmp_path.glob("*.prom*")) == [file]
+
+
+@pytest.mark.parametrize(("continues", "drift"), [("20260101T000000000000Z-0123", 0.3), (None, math.nan)])
+def test_drift_of_another_source_and_of_growing_features_is_not_exported(
+    continues: str | None, drift: float, tmp_path: Path, fresh: None
+) -> None:
+    from tests.unit.test_batch_report import made
+
+    report = made(fold_result(), drift={"active_days": 9.0, "hour_bits": 0.3, "source_bits": 0.1})
+    body = msgspec.structs.replace(report, continues=continues)
+    (tmp_path / REPORT).write_bytes(report_schema.encode(body))
+    exported = batch_metrics.RetrainMetrics(Settings(batch=Batch(output=str(tmp_path / "runs"))), 0.0, print)
+    with exported.run() as finish:
+        finish(outcome(tmp_path))
+    assert value("drift_psi") == pytest.approx(drift, nan_ok=True)
 
 
 def test_values_of_another_process_are_kept(tmp_path: Path, fresh: None) -> None:
