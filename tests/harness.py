@@ -28,7 +28,7 @@ from streamguard.polling import poll_until
 from streamguard.settings.schema import Detection, Kafka, Models, Settings, Worker
 from streamguard.state.codec import unpack
 from streamguard.state.in_memory import InMemoryPartition
-from streamguard.state.partition import PartitionState
+from streamguard.state.partition import HASH_KEY, PartitionState
 from streamguard.testing import failpoints
 from tests.incidents import published
 
@@ -374,11 +374,18 @@ class Site:
         for record in self.read("events"):
             by_partition.setdefault(record.partition, []).append(record)
         truth = Truth(next_offset=self.ends())
+        keys = {
+            partition: record.value
+            for partition, records in self.changelog().items()
+            for record in records
+            if record.key == HASH_KEY and record.value is not None
+        }
         for partition, records in sorted(by_partition.items()):
             partition_state = InMemoryPartition(
                 partition,
                 resident=self.settings.worker.resident_profiles,
                 detection=self.settings.detection,
+                saved={HASH_KEY: keys[partition]} if partition in keys else None,
             )
             state = partition_state.state
             for i in range(0, len(records), chunk):

@@ -24,11 +24,12 @@ from streamguard.agents.task.compatibility import (
 )
 from streamguard.agents.task.partition_task import PartitionTask
 from streamguard.agents.task.store import ChangelogPosition, StateStore, StoreMemory, now_ms
+from streamguard.events.hashing import new_key
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.topics import DELETION_MS
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
-from streamguard.state.partition import PartitionState
+from streamguard.state.partition import HASH_KEY, PartitionState
 from streamguard.testing import failpoints
 
 COPY_MS = DELETION_MS - 86_400_000
@@ -89,12 +90,17 @@ async def restore(
                 resident=resident,
                 detection=settings.detection,
                 topic=topics.source.topic,
+                hash_key=new_key(),
             )
         except StateError as error:
             raise RefusedError(str(error)) from None
         if state.next_offset is None:
             committed = await committed_offset(brokers, app_id, topics.source.topic, number)
             check_unlearned(topics.source.topic, topics.changelog, number, app_id, committed)
+            if state.unsaved_hash_key is not None:
+                # Saved before the first event is folded: a crash then folds the same events to the same bits.
+                await checkpointer.save([(HASH_KEY, state.unsaved_hash_key)], [])
+                state.clean()
         start = check_source(topics.source, number, *bounds, source, state.next_offset)
         partition = PartitionTask(
             settings, publisher, checkpointer, state, start, topics.source if source is None else None

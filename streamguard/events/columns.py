@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamguard.events import indicators as flag
 from streamguard.events.event import Event
-from streamguard.events.hashing import hash_texts
+from streamguard.events.hashing import FILES_KEY, hash_texts
 
 TEXTS = ("source", "location", "host", "agent", "resource", "type", "reason")
 """Texts of an event that are hashed, in order; each of the first five has its own sketch."""
@@ -61,8 +61,8 @@ class Columns:
         return self.texts[TEXTS.index(name) :: len(TEXTS)]
 
 
-def columns(events: Sequence[Event]) -> Columns:
-    """Convert a chunk of events to arrays."""
+def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
+    """Convert a chunk of events to arrays; `key` is that of the hashes."""
     rows = bytearray(_ROW.itemsize * len(events))
     texts: list[str] = []
     users: list[str] = []
@@ -132,7 +132,7 @@ def columns(events: Sequence[Event]) -> Columns:
             extend((event.source_ip or "", "", "", "", resource or "", kind, reason or ""))
         add(event.user or "")
     table = np.frombuffer(rows, _ROW)
-    hashes, network, area = hash_texts(texts, len(TEXTS))
+    hashes, network, area = hash_texts(texts, len(TEXTS), key)
     return Columns(
         users=users,
         timestamp=np.ascontiguousarray(table["timestamp"]),

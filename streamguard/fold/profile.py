@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 1
-"""Version of the layout of a partition's state. State that was stored with another version is refused with an error
-that names both."""
+VERSION = 2
+"""Version of the layout of a partition's state. `streamguard.state.migration` converts the state of the version before;
+any other is refused with an error that names both."""
 
 MONTH = 2_592_000.0
 HALF_LIVES = (300.0, 3600.0, 86_400.0, MONTH)

@@ -15,20 +15,23 @@ from streamguard.alerts.incident import Incident, incident_of
 from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS, Columns, columns
 from streamguard.events.event import Event, Refusal, parse
-from streamguard.events.hashing import hash_texts
+from streamguard.events.hashing import FILES_KEY, UNKEYED, hash_texts
 from streamguard.fold import population
 from streamguard.fold import profile as layout
 from streamguard.fold.grouping import CONTEXT, ENTITY_KINDS, INCIDENT
 from streamguard.fold.kernel import N_COMPONENTS, N_FEATURES, fold
 from streamguard.models.forest import Forest
 from streamguard.settings.schema import Detection
-from streamguard.state.codec import StateError, other_layout, pack, unpack
+from streamguard.state import migration
+from streamguard.state.codec import StateError, other_layout, pack
 from streamguard.state.dictionary import Dictionary
 from streamguard.state.profile_cache import ProfileCache, Read
 
 TABLE_PAGES = population.ROWS * population.WIDTH // population.PAGE
 SOURCE_PAGES = population.SOURCES // population.SOURCES_PER_PAGE
 _META = struct.Struct("<Iq")
+HASH_KEY = b"k"
+"""Key of the record that holds the key of the hashes. It is written once, before the first event is folded."""
 
 
 class IncidentUpdate(NamedTuple):
@@ -116,6 +119,8 @@ class PartitionState:
         Threshold of alerts and gap between incidents.
     topic
         Name of the events topic, for incidents; None for a file.
+    hash_key
+        Key of the hashes of a state without any events; stored states contain theirs.
 
     Raises
     ------
@@ -134,13 +139,22 @@ class PartitionState:
     """
 
     def __init__(
-        self, partition: int, read: Read, *, resident: int, detection: Detection, topic: str | None = None
+        self,
+        partition: int,
+        read: Read,
+        *,
+        resident: int,
+        detection: Detection,
+        topic: str | None = None,
+        hash_key: bytes = FILES_KEY,
     ) -> None:
         self.partition = partition
         self._read = read
         self._topic = topic
         self._alert_bits = detection.alert_bits
         self._gap_ms = int(detection.incident_gap_seconds * 1000)
+        self.hash_key = hash_key
+        self._hash_key_saved = False
         self._cache = ProfileCache(partition, read, resident)
         self._snapshots = np.empty(0, layout.PROFILE)
         self._population = population.blank()
@@ -154,20 +168,27 @@ class PartitionState:
         self._load()
 
     def _load(self) -> None:
-        meta, head = self._read([b"m", b"p"])
+        meta, head, hash_key = self._read([b"m", b"p", HASH_KEY])
+        if hash_key is not None:
+            self.hash_key, self._hash_key_saved = hash_key, True
         if meta is None or head is None:
             return
         version, self.next_offset = _META.unpack(meta)
-        if version != layout.VERSION:
-            found = f"the state of partition {self.partition} has layout {version}"
+        of_partition = f"of partition {self.partition}"
+        if version not in (layout.VERSION, migration.PREVIOUS):
+            found = f"the state {of_partition} has layout {version}"
             raise StateError(other_layout(f"{found}, this program has layout {layout.VERSION}"))
-        self._population[:] = unpack(
-            head, population.POPULATION, f"the population of partition {self.partition}"
-        )
+        if hash_key is None:
+            self.hash_key = UNKEYED
+        self._population[:] = migration.population(head, version, f"the population {of_partition}")
         for kind, pages in self._pages():
             for k, value in enumerate(self._read([_page_key(kind, k) for k in range(len(pages))])):
                 if value is not None:
-                    pages[k] = unpack(value, pages.dtype, f"a page of partition {self.partition}")
+                    pages[k] = migration.page(value, pages.dtype, version, f"a page {of_partition}")
+        if (
+            version != layout.VERSION
+        ):  # the first checkpoint states the new version, so it contains all new pages
+            self._sources_dirty[:] = 1
 
     def _pages(self) -> list[tuple[bytes, NDArray[Any]]]:
         """The parts of the population that are saved page by page, as views: each row is a page."""
@@ -215,7 +236,7 @@ class PartitionState:
             Of all records, including refused ones.
         """
         n = len(events)
-        c = columns(events)
+        c = columns(events, self.hash_key)
         rows = self._cache.rows(c.users)
         strength = np.empty(n)
         out = Folded(
@@ -238,7 +259,7 @@ class PartitionState:
             self._snapshots = np.empty(n, layout.PROFILE)
         context = np.empty(n, CONTEXT)
         intern_requests = np.empty((n * 5, 3), np.int64)
-        user = hash_texts(c.users, 1)[0][:, 0]
+        user = hash_texts(c.users, 1, self.hash_key)[0][:, 0]
         at = offsets[index] if n else np.empty(0, np.int64)
         published, interned = fold(
             self._cache.profiles, self._population, self._table, self._sources, self.dictionary.hashes,
@@ -296,6 +317,11 @@ class PartitionState:
         return out
 
     @property
+    def unsaved_hash_key(self) -> bytes | None:
+        """The key of the hashes, if no checkpoint contains it; None if one does."""
+        return None if self._hash_key_saved else self.hash_key
+
+    @property
     def resident(self) -> int:
         """Profiles in memory."""
         return len(self._cache)
@@ -320,6 +346,8 @@ class PartitionState:
         for (kind, pages), dirty in zip(self._pages(), (self._table_dirty, self._sources_dirty), strict=True):
             out += [(_page_key(kind, k), pack(pages[k])) for k in np.flatnonzero(dirty).tolist()]
         out += self.dictionary.changes()
+        if not self._hash_key_saved:
+            out.append((HASH_KEY, self.hash_key))
         out.append((b"p", pack(self._population)))
         out.append((b"m", _META.pack(layout.VERSION, self.next_offset)))
         return out
@@ -327,6 +355,7 @@ class PartitionState:
     def clean(self) -> None:
         """Mark all changes as saved."""
         self._cache.clean()
+        self._hash_key_saved = True
         self._table_dirty[:] = 0
         self._sources_dirty[:] = 0
         self.dictionary.clean()

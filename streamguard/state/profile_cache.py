@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.fold import profile as layout
-from streamguard.state.codec import StateError, other_layout, pack, unpack
+from streamguard.state import migration
+from streamguard.state.codec import StateError, pack
 from streamguard.text import counted
 
 Read = Callable[[list[bytes]], list[bytes | None]]
@@ -85,16 +86,9 @@ class ProfileCache:
         self.disk_hits += len(users) - new
         for user, value in zip(users, values, strict=True):
             row = self._free.pop()
-            self.profiles[row] = _BLANK if value is None else self._stored(value)
+            self.profiles[row] = _BLANK if value is None else migration.profile(value, self._named)
             self._row[user] = row
             self._user[row] = user
-
-    def _stored(self, value: bytes) -> np.void:
-        profile: np.void = unpack(value, layout.PROFILE, self._named)[0]
-        if profile["version"] != layout.VERSION:
-            found = f"{self._named} has layout {profile['version']}"
-            raise StateError(other_layout(f"{found}, this program has layout {layout.VERSION}"))
-        return profile
 
     def _evict(self, needed: int) -> None:
         taken = np.zeros(len(self._user), np.bool_)

@@ -13,7 +13,7 @@ import pytest
 
 from streamguard.agents.task.store import StateStore, StoreMemory, now_ms
 from streamguard.errors import ExitCode
-from streamguard.state.partition import PartitionState
+from streamguard.state.partition import HASH_KEY, PartitionState
 from streamguard.state.profile_cache import user_key
 from tests.harness import Site, events
 
@@ -67,7 +67,7 @@ def last_values(site: Site, partition: int) -> dict[bytes, bytes | None]:
 
 def expected_state(site: Site, partition: int, forgotten_at: int) -> dict[bytes, bytes]:
     """State of the partition if `USER` is forgotten directly before the offset."""
-    stored: dict[bytes, bytes] = {}
+    stored = {key: value for key, value in last_values(site, partition).items() if key == HASH_KEY and value}
 
     def state() -> PartitionState:
         return PartitionState(

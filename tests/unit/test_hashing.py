@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamguard.events.hashing import hash_texts
+from streamguard.events.hashing import FILES_KEY, UNKEYED, hash_texts, new_key
 
 texts = st.text(st.characters(), max_size=30)
 
@@ -68,3 +68,69 @@ def test_no_rows_give_empty_arrays() -> None:
     assert whole.shape == (0, 7)
     assert len(network) == len(area) == 0
     assert whole.dtype == np.uint64
+
+
+WORD = 2**64 - 1
+
+
+def siphash(key: bytes, data: bytes, rounds: int, last_rounds: int) -> int:
+    """SipHash, written from the paper."""
+
+    def rotate(x: int, by: int) -> int:
+        return (x << by | x >> (64 - by)) & WORD
+
+    k0, k1 = (int.from_bytes(half, "little") for half in (key[:8], key[8:]))
+    v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
+
+    def sip_round() -> None:
+        v[0] = (v[0] + v[1]) & WORD
+        v[1] = rotate(v[1], 13) ^ v[0]
+        v[0] = rotate(v[0], 32)
+        v[2] = (v[2] + v[3]) & WORD
+        v[3] = rotate(v[3], 16) ^ v[2]
+        v[0] = (v[0] + v[3]) & WORD
+        v[3] = rotate(v[3], 21) ^ v[0]
+        v[2] = (v[2] + v[1]) & WORD
+        v[1] = rotate(v[1], 17) ^ v[2]
+        v[2] = rotate(v[2], 32)
+
+    end = len(data) - len(data) % 8
+    words = [int.from_bytes(data[i : i + 8], "little") for i in range(0, end, 8)]
+    for word in [*words, int.from_bytes(data[end:], "little") | (len(data) & 255) << 56]:
+        v[3] ^= word
+        for _ in range(rounds):
+            sip_round()
+        v[0] ^= word
+    v[2] ^= 0xFF
+    for _ in range(last_rounds):
+        sip_round()
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def test_oracle_computes_the_vector_of_the_paper() -> None:
+    assert siphash(bytes(range(16)), bytes(range(15)), 2, 4) == 0xA129CA6149BE45E5
+
+
+@given(
+    st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=300),
+    st.binary(min_size=16, max_size=16),
+)
+def test_hash_is_siphash_1_3_of_the_text(text: str, key: bytes) -> None:
+    data = text.encode("utf-8", "surrogatepass")
+    assert int(hash_texts([text], 1, key)[0][0, 0]) == siphash(key, data, 1, 3)
+
+
+def test_another_key_gives_other_hashes_networks_and_areas() -> None:
+    texts = ["10.1.2.3", "DE-Berlin"]
+    for ours, theirs in zip(hash_texts(texts, 2, new_key()), hash_texts(texts, 2, new_key()), strict=True):
+        assert not (ours == theirs).any()
+
+
+def test_texts_that_collide_without_a_key_differ_under_a_key() -> None:
+    resource = 4  # the column for which the first text was computed
+    texts = [*[""] * resource, "1scm5j1102kuvpmc.com", *[""] * resource, "windowsupdate.com"]
+    planted, usual = hash_texts(texts, resource + 1, UNKEYED)[0][:, resource]
+    assert planted == usual
+    for key in (FILES_KEY, new_key()):
+        planted, usual = hash_texts(texts, resource + 1, key)[0][:, resource]
+        assert planted != usual
