@@ -32,7 +32,6 @@ from streamguard.batch.source.offset_range import OffsetRange, PlanError
 from streamguard.batch.source.sources import KafkaSource, Source
 from streamguard.files import lock
 from streamguard.files.disk import cannot_write, sync
-from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
 
@@ -120,7 +119,7 @@ def archive(
         If the archive cannot be written.
     """
     began = time.perf_counter()
-    source = KafkaSource(Brokers.of(settings), settings.kafka.events_topic)
+    source = KafkaSource.of(settings)
     with _locked(directory):
         before = _open_archive(directory, source)
         ranges = plan(source, _ArchiveEnds(before.ends), until=until, max_records=max_records)
@@ -140,6 +139,7 @@ def archive(
                 before,
                 starts={s.partition: s.start for s in ranges} | before.starts,
                 ends=before.ends | {s.partition: s.end for s in ranges},
+                hash_keys=before.hash_keys | {p: key.hex() for p, key in source.hash_keys().items()},
                 files=sorted([*before.files, *files], key=lambda f: (f.partition, f.start)),
             )
             after.save(directory)

@@ -17,7 +17,6 @@ from streamguard.batch.source.offset_plan import Limit, plan
 from streamguard.batch.source.offset_range import OffsetRange, PlanError
 from streamguard.batch.source.partition_files import FileSource, check_files, lay_out
 from streamguard.batch.source.sources import KafkaSource, Source
-from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Models, Settings
 
 Algorithm = Literal["isolation_forest", "kmeans", "both"]
@@ -115,7 +114,7 @@ def make_plan(settings: Settings, request: Request, runs: Runs, scratch: Path) -
 
 def _open_source(settings: Settings, request: Request, scratch: Path) -> Source:
     if request.input is None:
-        return KafkaSource(Brokers.of(settings), settings.kafka.events_topic)
+        return KafkaSource.of(settings)
     archive = archive_manifest.read(Path(request.input))
     if archive is not None:
         return ArchiveSource(str(Path(request.input).resolve()), archive)

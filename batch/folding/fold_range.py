@@ -54,7 +54,13 @@ def fold_range(
     sample, alerts = BottomKSample(sampling.rows), BottomKSample(sampling.alerts)
     if offset_range.earlier is not None:
         _restore(offset_range.earlier, saved, summaries, sample)
-    partition = InMemoryPartition(offset_range.partition, resident=RESIDENT, detection=detection, saved=saved)
+    partition = InMemoryPartition(
+        offset_range.partition,
+        resident=RESIDENT,
+        detection=detection,
+        hash_key=offset_range.hash_key,
+        saved=saved,
+    )
     state = partition.state
     counts = Counts(offset_range.partition, offset_range.start, offset_range.end)
     for offsets, values in checked(offset_range, records, counts):

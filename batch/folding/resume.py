@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from streamguard.batch.folding.bottom_k import SAMPLED
 from streamguard.batch.folding.summaries import SUMMARY
 from streamguard.batch.source.offset_range import OffsetRange, partition_file
 from streamguard.batch.source.sources import Source
+from streamguard.events.hashing import FILES_KEY
 from streamguard.fold import features, profile
 from streamguard.settings.schema import Detection, Settings
 
@@ -32,6 +34,8 @@ class HistoryMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """First offset ever folded, by partition."""
     ends: dict[int, int]
     """First offset not folded yet, by partition."""
+    hash_keys: dict[int, str] = {}
+    """Digest of the key of the hashes, by partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +74,18 @@ def layout() -> str:
 def newest(directories: Iterable[Path], source: Source, settings: Settings) -> ResumePoint | str:
     """The first folded history that this run can continue, or the reason why it cannot continue the first one."""
     identity, why = source.identity(), "there is no earlier run"
+    keys = source.hash_keys()
     for k, directory in enumerate(directories):
-        found = _fitting(directory, identity, settings)
+        found = _fitting(directory, identity, settings, keys)
         if isinstance(found, ResumePoint):
             return found
         why = why if k else found
     return why
 
 
-def _fitting(directory: Path, identity: dict[str, Any], settings: Settings) -> ResumePoint | str:
+def _fitting(
+    directory: Path, identity: dict[str, Any], settings: Settings, keys: Mapping[int, bytes]
+) -> ResumePoint | str:
     try:
         about = msgspec.json.decode((directory / _ABOUT).read_bytes(), type=HistoryMetadata)
     except FileNotFoundError:
@@ -91,10 +98,19 @@ def _fitting(directory: Path, identity: dict[str, Any], settings: Settings) -> R
         ("was written by another version", about.layout, layout()),
         ("was folded with other settings of [detection]", about.detection, settings.detection),
         ("was sampled with another sampling.rows", about.rows, settings.sampling.rows),
+        (
+            "was folded with other keys of the hashes than the workers use",
+            about.hash_keys,
+            {partition: _digest(keys.get(partition, FILES_KEY)) for partition in about.hash_keys},
+        ),
     ):
         if theirs != ours:
             return f"the earlier run {difference} ({theirs}, now {ours})"
     return ResumePoint(directory, about)
+
+
+def _digest(hash_key: bytes) -> str:
+    return hashlib.sha256(hash_key).hexdigest()[:12]
 
 
 def _source_name(identity: dict[str, Any]) -> str:
@@ -123,6 +139,7 @@ def write_about(
         settings.sampling.rows,
         starts | (before.about.starts if before else {}),
         {s.partition: s.end for s in ranges},
+        {s.partition: _digest(s.hash_key) for s in ranges},
     )
     (directory / _ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
     return about

@@ -57,6 +57,9 @@ class ArchiveManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         between are in `files`.
     files
         Files, sorted by partition and offset.
+    hash_keys
+        Keys of the hashes of the workers' state, hexadecimal, by partition: a retrain from the archive then has the
+        same bits as one from the topic.
     """
 
     format: str
@@ -64,6 +67,7 @@ class ArchiveManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     starts: dict[int, int] = {}
     ends: dict[int, int] = {}
     files: list[ArchiveFile] = []
+    hash_keys: dict[int, str] = {}
 
     def of(self, partition: int, start: int, end: int) -> list[ArchiveFile]:
         """Files with records of an offset range, in order."""

@@ -27,6 +27,10 @@ class ArchiveSource:
         """Identity of the topic: a run over the archive can continue a run over the topic, and vice versa."""
         return self.manifest.source
 
+    def hash_keys(self) -> dict[int, bytes]:
+        """The keys that the topic had when it was archived last."""
+        return {partition: bytes.fromhex(key) for partition, key in self.manifest.hash_keys.items()}
+
     def bounds(self) -> dict[int, tuple[int, int]]:
         """First archived offset of each partition, and its first offset that is not archived yet."""
         if not self.manifest.starts:

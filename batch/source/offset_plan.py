@@ -7,6 +7,7 @@ from typing import Protocol
 
 from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError
 from streamguard.batch.source.sources import Source
+from streamguard.events.hashing import FILES_KEY
 from streamguard.text import counted
 
 Limit = int | Mapping[int, int]
@@ -70,9 +71,10 @@ def plan(
             start = before.ends[partition]
             _check_continues(source, before, partition, first, end)
         ranges[partition] = start, max(start, min(end, stop.get(partition, end)))
+    keys = source.hash_keys()
     shares = _shares({p: end - start for p, (start, end) in ranges.items()}, max_records)
     return [
-        OffsetRange(p, start, start + shares[p], before.file(p) if before else None)
+        OffsetRange(p, start, start + shares[p], before.file(p) if before else None, keys.get(p, FILES_KEY))
         for p, (start, _) in ranges.items()
     ]
 

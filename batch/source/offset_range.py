@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.errors import DataError
+from streamguard.events.hashing import FILES_KEY
 
 CHUNK = 4096
 NAMED = 5
@@ -36,12 +37,15 @@ class OffsetRange:
         First offset, and first offset after the range.
     earlier
         File of an earlier run that ended at `start`; None for a new history.
+    hash_key
+        Key of the hashes of a new history, as in the worker's changelog.
     """
 
     partition: int
     start: int
     end: int
     earlier: str | None = None
+    hash_key: bytes = FILES_KEY
 
 
 class Counts(msgspec.Struct, forbid_unknown_fields=True):

@@ -33,6 +33,10 @@ class FileSource:
         """Directory of the files; each run has its own, so files are always folded from the beginning."""
         return {"directory": self.directory}
 
+    def hash_keys(self) -> dict[int, bytes]:
+        """No keys: files have no worker."""
+        return {}
+
     def bounds(self) -> dict[int, tuple[int, int]]:
         """0, and the number of rows, for each partition."""
         return {partition: (0, end) for partition, end in enumerate(self.ends)}

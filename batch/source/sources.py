@@ -13,7 +13,8 @@ import numpy as np
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.errors import StreamGuardError, UnavailableError
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
-from streamguard.kafka.topics import TopicsMismatchError
+from streamguard.kafka.topics import TopicsMismatchError, names
+from streamguard.settings.schema import Settings
 
 READ_ROWS, READ_BYTES = 4096, 32_000_000
 """Approximate limits of the rows in memory at a time; a single record may have a megabyte."""
@@ -35,6 +36,9 @@ class Source(Protocol):
     def identity(self) -> dict[str, Any]:
         """Identity of the source; a run continues only a history with the same identity."""
 
+    def hash_keys(self) -> dict[int, bytes]:
+        """Keys of the hashes of the worker's state, by partition; a partition that no worker has folded is left out."""
+
     def bounds(self) -> dict[int, tuple[int, int]]:
         """First available offset of each partition, and the first offset after its last record."""
 
@@ -54,7 +58,15 @@ class KafkaSource:
 
     brokers: Brokers
     topic: str
+    changelog: str = ""
+    """The workers' changelog, which holds the keys of the hashes; empty: the topic has no workers."""
     kind: str = "kafka"
+
+    @classmethod
+    def of(cls, settings: Settings) -> KafkaSource:
+        """The events topic of the settings."""
+        topics = names(settings)
+        return cls(Brokers.of(settings), topics["events"], topics["changelog"])
 
     def identity(self) -> dict[str, Any]:
         """Name of the topic and Kafka's id of it; a topic created again under the same name has another id."""
@@ -70,6 +82,15 @@ class KafkaSource:
         except KafkaException as error:
             admin.poll(0)
             raise self._explained(error, errors) from None
+
+    def hash_keys(self) -> dict[int, bytes]:
+        """Read the keys from the beginnings of the changelog's partitions, where workers write them first."""
+        from streamguard.batch.source.hash_keys import read_hash_keys
+
+        if not self.changelog:
+            return {}
+        with self._consumer() as consumer:
+            return read_hash_keys(consumer, self.changelog)
 
     def bounds(self) -> dict[int, tuple[int, int]]:
         """First offset and last stable offset of each partition at this moment."""

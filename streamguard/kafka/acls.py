@@ -81,6 +81,10 @@ def acls_of(settings: Settings) -> dict[Part, list[Acl]]:
             Acl("group", app, ("READ",)),
             Acl("transactional-id", f"{app}-", ("WRITE", "DESCRIBE"), prefixed=True),
         ],
-        "retrain": [Acl("topic", events, ("READ",)), Acl("topic", models, ("WRITE",))],
+        "retrain": [
+            Acl("topic", events, ("READ",)),
+            Acl("topic", topics["changelog"], ("READ",)),  # the key of the hashes
+            Acl("topic", models, ("WRITE",)),
+        ],
         "analyst": [Acl("topic", topics["alerts"], ("READ",))],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamguard.events.hashing import FILES_KEY
 from streamguard.settings.schema import Detection
 from streamguard.state.partition import PartitionState
 
@@ -13,7 +14,7 @@ class InMemoryPartition:
     ----------
     partition
         Number of the partition.
-    resident, detection
+    resident, detection, hash_key
         See `streamguard.state.partition.PartitionState`.
     saved
         An earlier checkpoint to continue; it is changed.
@@ -32,6 +33,7 @@ class InMemoryPartition:
         *,
         resident: int,
         detection: Detection,
+        hash_key: bytes = FILES_KEY,
         saved: dict[bytes, bytes] | None = None,
     ) -> None:
         self.saved = {} if saved is None else saved
@@ -40,6 +42,7 @@ class InMemoryPartition:
             lambda keys: [self.saved.get(key) for key in keys],
             resident=resident,
             detection=detection,
+            hash_key=hash_key,
         )
 
     def save(self) -> None:

@@ -22,7 +22,6 @@ from streamguard.batch.source.offset_plan import plan
 from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.sources import KafkaSource
-from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
 from tests.harness import Site, events
 
@@ -37,7 +36,7 @@ class Topic:
 
     def __init__(self, kafka: str, directory: Path) -> None:
         self.site = Site(kafka, directory / "site", partitions=PARTITIONS)
-        self.source = KafkaSource(Brokers(kafka), self.site.settings.kafka.events_topic)
+        self.source = KafkaSource.of(self.site.settings)
         self._directory = directory
         self._folded = 0
         made = [(partition % 3, value) for partition, value in events(6000, PARTITIONS, users=60)]

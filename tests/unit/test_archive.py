@@ -54,6 +54,9 @@ class Topic:
     def identity(self) -> dict[str, Any]:
         return {"topic": "events", "topic_id": self.id}
 
+    def hash_keys(self) -> dict[int, bytes]:
+        return {}
+
     def bounds(self) -> dict[int, tuple[int, int]]:
         return {
             p: (rows[0][0] if rows else 0, self.ends.get(p, rows[-1][0] + 1 if rows else 0))
@@ -89,7 +92,7 @@ def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
     made = Topic(
         {0: [(k + k // 400, value) for k, value in enumerate(first)], 1: list(enumerate(second, 50))}
     )
-    monkeypatch.setattr(module, "KafkaSource", lambda servers, topic: made)
+    monkeypatch.setattr(module.KafkaSource, "of", lambda settings: made)
     return made
 
 

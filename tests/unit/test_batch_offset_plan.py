@@ -12,6 +12,7 @@ import pytest
 from streamguard.batch.folding.resume import ResumePoint, newest, of_topic, write_about
 from streamguard.batch.source.offset_plan import plan
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
+from streamguard.events.hashing import FILES_KEY
 from streamguard.settings.schema import Detection, Sampling, Settings
 
 
@@ -23,9 +24,13 @@ class Topic:
     id: str = "a"
     kind: str = "kafka"
     times: dict[int, dict[int, int]] = field(default_factory=dict)
+    keys: dict[int, bytes] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
         return {"topic": "t", "topic_id": self.id}
+
+    def hash_keys(self) -> dict[int, bytes]:
+        return self.keys
 
     def bounds(self) -> dict[int, tuple[int, int]]:
         return self.ranges
@@ -161,3 +166,17 @@ def test_run_resumes_from_the_newest_compatible_run(tmp_path: Path) -> None:
     assert newest([], topic, Settings()) == "there is no earlier run"
     assert "read another source" in str(newest([directories[0], tmp_path / "missing"], topic, Settings()))
     assert [of_topic(directory) for directory in (directories[0], tmp_path / "missing")] == [True, False]
+
+
+def test_each_range_has_the_key_of_its_partition() -> None:
+    ranges = plan(Topic({0: (0, 5), 1: (0, 5)}, keys={1: b"b" * 16}), None)
+    assert [s.hash_key for s in ranges] == [FILES_KEY, b"b" * 16]
+
+
+def test_a_history_with_other_keys_of_hashes_is_not_continued(tmp_path: Path) -> None:
+    topic = Topic({0: (0, 5)})
+    after(topic, tmp_path)
+    topic.keys = {0: b"k" * 16}
+    found = newest([tmp_path], topic, Settings())
+    assert isinstance(found, str)
+    assert "other keys of the hashes" in found

@@ -38,6 +38,9 @@ class MemorySource:
     def identity(self) -> dict[str, Any]:
         return {"topic": "events", "topic_id": "1"}
 
+    def hash_keys(self) -> dict[int, bytes]:
+        return {}
+
     def bounds(self) -> dict[int, tuple[int, int]]:
         return {partition: (0, end) for partition, end in self.ends.items()}
 

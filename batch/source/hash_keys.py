@@ -1,0 +1,58 @@
+"""Reads the keys of the hashes of the workers' state from the changelog."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamguard.errors import UnavailableError
+from streamguard.state.partition import HASH_KEY
+
+_PATIENCE = 30.0
+"""Seconds to wait for an answer of a broker."""
+
+
+def read_hash_keys(consumer: Any, changelog: str) -> dict[int, bytes]:
+    """Read the key of each partition that a worker has folded.
+
+    A worker writes the key before everything else, so it is among the first records of its partition; compaction keeps
+    it there. Only in a state that version 0.1.0 began, it is further back.
+
+    Parameters
+    ----------
+    consumer
+        A `confluent_kafka.Consumer` that reads committed records and reports ends of partitions.
+    changelog
+        Name of the topic. If it does not exist, no worker has run yet, and no partition has a key.
+
+    Raises
+    ------
+    UnavailableError
+        If the changelog cannot be read.
+    """
+    from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
+
+    topic = consumer.list_topics(timeout=_PATIENCE).topics.get(changelog)
+    if topic is None or topic.error is not None:
+        return {}
+    keys: dict[int, bytes] = {}
+    for partition in sorted(topic.partitions):
+        consumer.assign([TopicPartition(changelog, partition, OFFSET_BEGINNING)])
+        while True:
+            message = consumer.poll(_PATIENCE)
+            if message is None:
+                raise UnavailableError(
+                    f"partition {partition} of {changelog} does not answer within {_PATIENCE:.0f} s: check the "
+                    "brokers, then run again"
+                )
+            if message.error() is not None:
+                if message.error().code() == KafkaError._PARTITION_EOF:
+                    break
+                raise UnavailableError(
+                    f"partition {partition} of {changelog} cannot be read ({message.error().str()}): grant this Kafka "
+                    "user READ on the topic (`streamguard topics acls retrain` prints the command), then run again"
+                )
+            if message.key() == HASH_KEY:
+                keys[partition] = message.value() or b""
+                break
+    consumer.unassign()
+    return keys
