@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Metric,
-    start_http_server,
-    write_to_textfile,
-)
+from prometheus_client import Counter, Gauge, write_to_textfile
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 from streamguard import metrics
 from streamguard.batch import report_schema
@@ -28,6 +20,7 @@ from streamguard.batch.runs import REPORT, BusyError, Runs
 from streamguard.models.gate import GROWING
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
+from streamguard.serving import Answer, Server
 from streamguard.settings.schema import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -82,15 +75,14 @@ class RetrainMetrics:
                 ) from None
         if every and settings.batch.metrics_port:
             host, port = settings.batch.metrics_host, settings.batch.metrics_port
-            registry = CollectorRegistry()
-            registry.register(_Served())
             try:
-                start_http_server(port, host, registry)
+                server = Server(_page, host, port, settings.batch.metrics_allowed_hosts)
             except OSError as error:
                 raise SettingsError(
                     f"batch.metrics_port: cannot serve metrics on {host}:{port}: {error.strerror}"
                 ) from None
-            self.port = port
+            server.start("metrics")
+            self.port = server.port
 
     @contextmanager
     def run(self) -> Iterator[OnOutcome]:
@@ -189,7 +181,7 @@ def _replace(file: str) -> None:
     Path(file).chmod(0o644)
 
 
-class _Served(Collector):
-    def collect(self) -> Iterable[Metric]:
-        yield from metrics.RETRAIN.collect()
-        yield from metrics.PROCESS.collect()
+def _page(path: str) -> Answer:
+    if path == "/metrics":
+        return Answer(200, "text/plain; version=0.0.4; charset=utf-8", metrics.exposition(metrics.RETRAIN))
+    return Answer(404, "text/plain; charset=utf-8", b"unknown path: use /metrics\n")

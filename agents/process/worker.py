@@ -43,7 +43,10 @@ def run(settings: Settings) -> int:
             _log.warning("%s", deviation)
         compile_fold()
         app = WorkerApp(settings)
-        health = HealthServer(app.progress, settings.worker.metrics_host, settings.worker.metrics_port)
+        worker = settings.worker
+        health = HealthServer(
+            app.progress, worker.metrics_host, worker.metrics_port, worker.metrics_allowed_hosts
+        )
     except StreamGuardError as error:
         _log.critical("%s", error, extra={"exit_code": int(error.exit_code)})
         return error.exit_code

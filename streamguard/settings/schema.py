@@ -94,6 +94,9 @@ class Worker(_Section, frozen=True):
     """Address of /metrics, /healthz and /readyz, which require no authentication."""
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 9464
     """Port of /metrics, /healthz and /readyz; 0: any free port."""
+    metrics_allowed_hosts: str = ""
+    """`name[,name]`: names with a dot, such as `worker-1.example.com`, under which the metrics port may be requested.
+    IP addresses, names without a dot and the machine's own name are always allowed."""
 
 
 class Detection(_Section, frozen=True):
@@ -145,6 +148,9 @@ class Batch(_Section, frozen=True):
     """Address of the metrics of a series of runs."""
     metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 0
     """Port of the metrics of a series of runs; 0: metrics are not served."""
+    metrics_allowed_hosts: str = ""
+    """`name[,name]`: names with a dot, such as `worker-1.example.com`, under which the metrics port may be requested.
+    IP addresses, names without a dot and the machine's own name are always allowed."""
     metrics_file: str = ""
     """File for the textfile collector of the node exporter, replaced at the start and the end of each run. Empty: no
     file."""

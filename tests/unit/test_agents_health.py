@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 import urllib.error
 import urllib.request
 
@@ -20,7 +18,6 @@ from streamguard.agents.consumer.progress import (
     Progress,
 )
 from streamguard.agents.errors import RefusedError
-from streamguard.agents.process import health
 from streamguard.agents.process.health import HealthServer
 from streamguard.testing.clock import ManualClock
 
@@ -199,23 +196,3 @@ def test_port_serves_metrics_readiness_and_liveness(progress: Progress, clock: M
     assert fetch(server.port, "/state")[0] == 404
     with pytest.raises(RefusedError, match="--metrics-port"):
         HealthServer(progress, "127.0.0.1", server.port)
-
-
-def test_connections_are_limited_and_idle_ones_are_closed(
-    progress: Progress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(health, "IDLE_SECONDS", 1.0)
-    monkeypatch.setattr(health, "MAX_CONNECTIONS", 2)
-    server = HealthServer(progress, "127.0.0.1", 0)
-    server.start()
-    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
-    for connection in idle:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
-        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
-    with pytest.raises((ConnectionError, http.client.HTTPException)):
-        fetch(server.port, "/healthz")
-    for connection in idle:
-        while connection.recv(1000):
-            pass
-        connection.close()
-    assert fetch(server.port, "/healthz")[0] == 200
