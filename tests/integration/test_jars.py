@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.jvm.jars import JarsUnavailableError
+from streamguard.jvm.jars import Jars, JarsUnavailableError
 from streamguard.jvm.java import JavaNotFoundError, find_java, java_version
 from streamguard.testing.broker import KAFKA
 
 pytestmark = pytest.mark.integration
 
-TOUCH_JARS = "mkdir jars && touch " + " ".join(
-    f"jars/{name}-{version}.jar" for _, name, version in KAFKA.artifacts
-)
+LINK_JARS = f"mkdir jars && ln -s {KAFKA.fetched(find_java())}/*.jar jars/"
+"""Delivers the jars that were fetched for the other tests."""
 
 
 def program(path: Path, body: str) -> Path:
@@ -42,7 +41,7 @@ def mvn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_concurrent_processes_share_one_fetch(cache: Path, mvn: Path, tmp_path: Path) -> None:
-    program(mvn, f"echo fetched >> {tmp_path / 'calls'}; {TOUCH_JARS}")
+    program(mvn, f"echo fetched >> {tmp_path / 'calls'}; {LINK_JARS}")
     script = (
         "from pathlib import Path; from streamguard.testing.broker import KAFKA; "
         "print(KAFKA.fetched(Path('java')))"
@@ -59,7 +58,7 @@ def test_files_of_an_interrupted_fetch_are_not_used(cache: Path, mvn: Path) -> N
     partial = KAFKA.directory.with_name(f"{KAFKA.directory.name}.partial") / "maven" / "jars"
     partial.mkdir(parents=True)
     (partial / "half.jar").touch()
-    program(mvn, TOUCH_JARS)
+    program(mvn, LINK_JARS)
     assert not (KAFKA.fetched(Path("java")) / "half.jar").exists()
     assert not partial.exists()
 
@@ -80,6 +79,25 @@ def test_failed_fetch_raises_an_error_and_leaves_no_files(
         KAFKA.fetched(Path("java"))
     assert cause in str(raised.value)
     assert [path.name for path in KAFKA.directory.parent.iterdir()] == [f"{KAFKA.directory.name}.lock"]
+
+
+def test_a_jar_that_differs_from_the_tested_one_is_refused_and_nothing_is_installed(
+    cache: Path, mvn: Path
+) -> None:
+    name = f"kafka_2.13-{KAFKA.artifacts[0][2]}.jar"
+    program(mvn, f"{LINK_JARS} && rm jars/{name} && echo planted > jars/{name} && touch jars/another.jar")
+    with pytest.raises(
+        JarsUnavailableError, match="differ from the tested ones: nothing was installed"
+    ) as raised:
+        KAFKA.fetched(Path("java"))
+    assert f"another.jar, {name}" in str(raised.value)
+    assert not KAFKA.directory.exists()
+
+
+def test_a_version_that_was_never_tested_is_refused(cache: Path, mvn: Path) -> None:
+    program(mvn, "mkdir jars && touch jars/a-2.jar")
+    with pytest.raises(JarsUnavailableError, match=r"install the version that constraints\.txt names"):
+        Jars("some-2", "Something 2", (("group", "a", "2"),)).fetched(Path("java"))
 
 
 def test_error_without_a_fetch_tool_has_install_instructions(

