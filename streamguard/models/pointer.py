@@ -1,8 +1,15 @@
-"""The pointer of a registry: the current version, the versions before it, and the versions that were rolled back."""
+"""The pointer of a registry: the current version, the versions before it, and the versions that were rolled back.
+
+Each change raises the pointer's counter. With a key the pointer is signed, counter included: a pointer of another hand,
+or an older one that was put back, is refused. A process knows only the counters that it has read, so a worker that
+starts cannot tell whether the pointer is the latest.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import hmac
 import os
 import re
 from collections.abc import Iterator
@@ -10,14 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from streamguard.models.durable import replace, reported
-from streamguard.models.manifest import ArtifactError
+from streamguard.models.durable import replace, reported, written
+from streamguard.models.manifest import ArtifactError, read_file
 
 VERSION = re.compile(r"[0-9a-f]{12}")
 REMEMBERED = 100
 """Maximum number of promotions that can be rolled back, and of withdrawn versions that are stored."""
 _WITHDRAWN = "withdrawn "
-_MAX_BYTES = (2 * 13 + len(_WITHDRAWN)) * REMEMBERED
+_COUNTER = "counter "
+_SIGNATURE = "signature "
+_PURPOSE = b"streamguard pointer\n"
+"""Precedes the signed bytes, because the key also signs manifests."""
+_MAX_BYTES = (2 * 13 + len(_WITHDRAWN)) * REMEMBERED + 256
 
 
 class Pointed(NamedTuple):
@@ -31,18 +42,21 @@ class Pointed(NamedTuple):
         Versions that were current before, latest first.
     withdrawn
         Versions that were rolled back, latest first.
+    counter
+        Number of changes of the pointer so far.
     """
 
     current: str | None = None
     before: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
+    counter: int = 0
 
     def onto(self, version: str) -> Pointed:
         """Return the content with this version as the current one, even if it was withdrawn."""
         before = self.before
         if self.current is not None and self.current != version and VERSION.fullmatch(self.current):
             before = (self.current, *before)
-        return Pointed(version, before, tuple(one for one in self.withdrawn if one != version))
+        return Pointed(version, before, tuple(one for one in self.withdrawn if one != version), self.counter)
 
     def back(self) -> Pointed:
         """Return the content after a rollback: the version before is current, and the current one is withdrawn.
@@ -52,7 +66,11 @@ class Pointed(NamedTuple):
         withdrawn = [one for one in self.withdrawn if one not in (self.current, self.before[0])]
         if self.current is not None and VERSION.fullmatch(self.current):
             withdrawn.insert(0, self.current)
-        return Pointed(self.before[0], self.before[1:], tuple(withdrawn))
+        return Pointed(self.before[0], self.before[1:], tuple(withdrawn), self.counter)
+
+
+_highest: dict[Path, int] = {}
+"""The highest counter that this process has read or written, by the path of the pointer."""
 
 
 class Pointer:
@@ -61,12 +79,15 @@ class Pointer:
     Parameters
     ----------
     path
-        The file. Its directory is locked during a change, so that no change of another process is lost. Readers do
-        not wait: the file is replaced in one step.
+        The file. A file `.lock` beside it is locked during a change, so that no change of another process is lost, on a
+        network file system, too. Readers do not wait: the pointer is replaced in one step.
+    key
+        Signs the pointer; then a pointer without its signature is refused.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, key: bytes | None = None) -> None:
         self.path = path
+        self._key = key
 
     def read(self) -> Pointed:
         """Read the file; invalid lines are left out, except for the first one.
@@ -74,21 +95,46 @@ class Pointer:
         Raises
         ------
         ArtifactError
-            If the file cannot be read.
+            If the file cannot be read, is not a regular file, is not signed with the key, or is older than one that
+            this process has read.
         """
         with reported(self.path):
-            try:
-                with self.path.open("rb") as file:
-                    content = file.read(_MAX_BYTES)
-            except FileNotFoundError:
+            if not os.path.lexists(self.path):
                 return Pointed()
-        first, *lines = content.decode("ascii", "replace").removesuffix("\n").split("\n")
-        withdrawn = [line.removeprefix(_WITHDRAWN) for line in lines if line.startswith(_WITHDRAWN)]
-        return Pointed(
-            first,
-            tuple(line for line in lines if VERSION.fullmatch(line)),
-            tuple(line for line in withdrawn if VERSION.fullmatch(line)),
-        )
+        content = read_file(self.path, _MAX_BYTES)
+        pointed = _decode(content)
+        if self._key is not None:
+            self._verify(content, pointed)
+        return pointed
+
+    def read_unverified(self) -> Pointed:
+        """Read what a person is about to replace: first line and counter alone, if `read` refuses the pointer."""
+        try:
+            return self.read()
+        except ArtifactError:
+            try:
+                found = _decode(read_file(self.path, _MAX_BYTES))
+            except ArtifactError:
+                return Pointed(counter=_highest.get(self.path.absolute(), 0))
+            return Pointed(found.current, counter=max(found.counter, _highest.get(self.path.absolute(), 0)))
+
+    def _verify(self, content: bytes, pointed: Pointed) -> None:
+        assert self._key is not None
+        signed, _, signature = content.rpartition(_SIGNATURE.encode())
+        promote = f"`streamguard models promote VERSION --registry {self.path.parent}`"
+        if not hmac.compare_digest(signature.strip(), _signature(self._key, signed)):
+            problem = "is not signed" if not signed else "has a signature of another key, or was changed"
+            raise ArtifactError(
+                f"{self.path} {problem}, but models.key_file is set: find out who wrote it, then sign it by promoting "
+                f"the right version: {promote}"
+            )
+        highest = _highest.get(self.path.absolute(), 0)
+        if pointed.counter < highest:
+            raise ArtifactError(
+                f"{self.path} is an older pointer (change {pointed.counter}, after {highest} was read): find out who "
+                f"put it back; if it is right, for example restored from a backup, promote its version: {promote}"
+            )
+        _highest[self.path.absolute()] = pointed.counter
 
     def current(self) -> str | None:
         """Return the current version; None before the first promotion.
@@ -96,7 +142,7 @@ class Pointer:
         Raises
         ------
         ArtifactError
-            If the file cannot be read, or its first line is not the name of a version.
+            See `read`; also if the first line is not the name of a version.
         """
         current = self.read().current
         if current is not None and not VERSION.fullmatch(current):
@@ -114,12 +160,18 @@ class Pointer:
         CannotWriteError
             If the file cannot be written; it stays unchanged.
         """
+        counter = pointed.counter + 1
         lines = [
             pointed.current,
             *pointed.before[: REMEMBERED - 1],
             *(_WITHDRAWN + version for version in pointed.withdrawn[:REMEMBERED]),
+            f"{_COUNTER}{counter}",
         ]
-        replace(self.path, "".join(f"{line}\n" for line in lines).encode("ascii"))
+        content = "".join(f"{line}\n" for line in lines).encode("ascii")
+        if self._key is not None:
+            content += _SIGNATURE.encode() + _signature(self._key, content) + b"\n"
+        replace(self.path, content)
+        _highest[self.path.absolute()] = counter
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -128,13 +180,35 @@ class Pointer:
         Raises
         ------
         ArtifactError
-            If the directory is missing or cannot be read.
+            If the directory is missing.
+        CannotWriteError
+            If the lock cannot be created.
         """
-        with reported(self.path.parent):
-            handle = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = self.path.parent
+        with reported(directory):
+            (directory / ".").stat()  # an error for a missing directory, and for a file in its place
+        with written(directory):
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            handle = os.open(directory / ".lock", flags, 0o644)
         try:
-            with reported(self.path.parent):
+            with reported(directory):
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
             os.close(handle)
+
+
+def _decode(content: bytes) -> Pointed:
+    first, *lines = content.decode("ascii", "replace").removesuffix("\n").split("\n")
+    withdrawn = [line.removeprefix(_WITHDRAWN) for line in lines if line.startswith(_WITHDRAWN)]
+    counters = [line.removeprefix(_COUNTER) for line in lines if line.startswith(_COUNTER)]
+    return Pointed(
+        first,
+        tuple(line for line in lines if VERSION.fullmatch(line)),
+        tuple(line for line in withdrawn if VERSION.fullmatch(line)),
+        max((int(text[:18]) for text in counters if text[:18].isdecimal()), default=0),
+    )
+
+
+def _signature(key: bytes, content: bytes) -> bytes:
+    return hmac.new(key, _PURPOSE + content, hashlib.sha256).hexdigest().encode()

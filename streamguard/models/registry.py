@@ -52,7 +52,7 @@ class Registry:
         self.directory = Path(directory)
         self._versions = self.directory / "versions"
         self._judgements = self.directory / "judgements"
-        self._pointer = Pointer(self.directory / "current")
+        self._pointer = Pointer(self.directory / "current", key)
         self._feature_names = list(feature_names)
         self._key = key
 
@@ -193,9 +193,8 @@ class Registry:
         self._directory(version)
         with self._pointer.alone():
             self.load(version)
-            pointed = self._pointer.read()
-            if pointed.current != version or version in pointed.withdrawn:
-                self._pointer.write(pointed.onto(version))
+            pointed = self._pointer.read_unverified()
+            self._pointer.write(pointed.onto(version))
         return pointed.current
 
     def promote_after(self, version: str, previous: str | None) -> str | None:
