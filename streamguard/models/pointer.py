@@ -2,7 +2,7 @@
 
 Each change raises the pointer's counter. With a key the pointer is signed, counter included: a pointer of another hand,
 or an older one that was put back, is refused. A process knows only the counters that it has read, so a worker that
-starts cannot tell whether the pointer is the latest.
+starts cannot know whether the pointer is the latest.
 """
 
 from __future__ import annotations
