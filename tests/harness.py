@@ -172,6 +172,8 @@ class Site:
         Number of partitions of the events topic.
     models
         Model settings; by default no registry is set.
+    replication_factor
+        Number of brokers that store each record.
     worker
         Worker settings that replace the defaults of this class, which make tests fast.
     """
@@ -182,6 +184,7 @@ class Site:
         directory: Path,
         partitions: int = 2,
         models: Models | None = None,
+        replication_factor: int = 1,
         **worker: Any,
     ) -> None:
         suffix = uuid.uuid4().hex[:8]
@@ -201,6 +204,7 @@ class Site:
                 dead_letter_topic=f"dead-{suffix}",
                 models_topic=f"models-{suffix}",
                 partitions=partitions,
+                replication_factor=replication_factor,
             ),
             worker=Worker(**{**defaults, **worker}),
             detection=Detection(),

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -79,6 +80,27 @@ exec "$@" 3<&- </dev/null
 the command is then killed, too, and the directory $0, if given, is removed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """The controllers of a cluster of several nodes, each of which is a `LocalKafka`.
+
+    Attributes
+    ----------
+    voters
+        Port of the controller of each node, by the node's number.
+    cluster_id
+        Kafka's id of the cluster.
+    """
+
+    voters: Mapping[int, int]
+    cluster_id: str = field(default_factory=lambda: _random_id())
+
+    @property
+    def setting(self) -> str:
+        """Value of `controller.quorum.voters`."""
+        return ",".join(f"{node}@{HOST}:{port}" for node, port in self.voters.items())
+
+
 class BrokerError(UnavailableError):
     """The local Kafka did not start, or has ended by itself; the message contains the last lines of its log."""
 
@@ -101,6 +123,10 @@ class LocalKafka:
         Additional settings of the broker, for example certificates or an authorizer; they override the usual ones.
     users
         Name -> password of each SCRAM-SHA-512 user that is created with the broker.
+    node
+        Number of this node in its cluster.
+    quorum
+        The cluster of several nodes that this one joins; it starts only when most of them do. None: it is alone.
 
     Notes
     -----
@@ -121,17 +147,21 @@ class LocalKafka:
         protocol: str = "PLAINTEXT",
         settings: Mapping[str, object] | None = None,
         users: Mapping[str, str] | None = None,
+        node: int = 1,
+        quorum: Quorum | None = None,
     ) -> None:
         self._protocol = protocol
         self._settings = dict(settings or {})
         self._users = dict(users or {})
+        self._node = node
+        self._quorum = quorum
         self._temporary = directory is None
         self.directory = (
             Path(tempfile.mkdtemp(prefix="streamguard-kafka-")) if directory is None else directory.resolve()
         )
         kept = self._kept_ports()
         self.port = port or (kept[0] if kept else free_port())
-        self._controller_port = kept[1] if kept else free_port()
+        self._controller_port = quorum.voters[node] if quorum else kept[1] if kept else free_port()
         self._heap = f"-Xmx{heap_megabytes}m"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -239,14 +269,18 @@ class LocalKafka:
 
     def _configure(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        places = {
+        places: dict[str, object] = {
             "listeners": f"{self._protocol}://{HOST}:{self.port},CONTROLLER://{HOST}:{self._controller_port}",
             "advertised.listeners": f"{self._protocol}://{HOST}:{self.port}",
             "inter.broker.listener.name": self._protocol,
             "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,{self._protocol}:{self._protocol}",
-            "controller.quorum.bootstrap.servers": f"{HOST}:{self._controller_port}",
             "log.dirs": self.directory / "data",
+            "node.id": self._node,
         }
+        if self._quorum is None:
+            places["controller.quorum.bootstrap.servers"] = f"{HOST}:{self._controller_port}"
+        else:
+            places["controller.quorum.voters"] = self._quorum.setting
         settings = "".join(
             f"{name}={value}\n" for name, value in (SETTINGS | places | self._settings).items()
         )
@@ -254,9 +288,11 @@ class LocalKafka:
         (self.directory / "log4j2.properties").write_text(LOGGING)
 
     def _format(self, run: list[str]) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
-        tool = [*run, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "--standalone"]
-        tool += ["--cluster-id", cluster, "--config", str(self.directory / "server.properties")]
+        tool = [*run, "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format"]
+        tool += ["--cluster-id", self._quorum.cluster_id if self._quorum else _random_id()]
+        tool += ["--config", str(self.directory / "server.properties")]
+        if self._quorum is None:
+            tool.append("--standalone")
         for name, password in self._users.items():
             tool += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         with self.log.open("ab") as log:
@@ -303,6 +339,10 @@ class LocalKafka:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(b"released\n")
             process.stdin.close()
+
+
+def _random_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 
 
 def free_port() -> int:
