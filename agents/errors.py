@@ -7,10 +7,10 @@ import os
 import sys
 from typing import NoReturn
 
+from aiokafka import errors as aiokafka
 from aiokafka.errors import KafkaError, KafkaTimeoutError
-from confluent_kafka import KafkaError as LibrdkafkaError
-from confluent_kafka import KafkaException
 
+from streamguard.cli import foreign
 from streamguard.errors import (
     CannotWriteError,
     ConfigurationError,
@@ -20,16 +20,34 @@ from streamguard.errors import (
     UnavailableError,
 )
 from streamguard.files.disk import is_unwritable
-
-_NO_BROKER_CODES = (
-    LibrdkafkaError._ALL_BROKERS_DOWN,
-    LibrdkafkaError._TRANSPORT,
-    LibrdkafkaError._RESOLVE,
-    LibrdkafkaError._TIMED_OUT,
-    LibrdkafkaError.REQUEST_TIMED_OUT,
-)
+from streamguard.kafka.connection import Brokers, diagnosis
 
 _log = logging.getLogger(__name__)
+
+_KEPT = "no event is lost: the worker folds everything after its last checkpoint again"
+_AGAIN = f"then start the worker again; {_KEPT}"
+
+_FENCED = (
+    aiokafka.ProducerFenced,
+    aiokafka.InvalidProducerEpoch,
+    aiokafka.InvalidProducerIdMapping,
+    aiokafka.InvalidTxnState,
+    aiokafka.TransactionCoordinatorFenced,
+    aiokafka.UnknownProducerId,
+)
+_UNAUTHORIZED = (
+    aiokafka.TopicAuthorizationFailedError,
+    aiokafka.GroupAuthorizationFailedError,
+    aiokafka.ClusterAuthorizationFailedError,
+    aiokafka.TransactionalIdAuthorizationFailed,
+)
+_UNAUTHENTICATED = (
+    aiokafka.SaslAuthenticationFailed,
+    aiokafka.AuthenticationFailedError,
+    aiokafka.AuthenticationMethodNotSupported,
+    aiokafka.UnsupportedSaslMechanismError,
+    aiokafka.IllegalSaslStateError,
+)
 
 
 class FencedError(TemporaryError):
@@ -40,11 +58,11 @@ class RefusedError(ConfigurationError):
     """Stored state and topics contradict each other, or a setting is wrong."""
 
 
-def _is_no_broker(error: BaseException) -> bool:
-    """Whether the error, of aiokafka or of librdkafka, means that no broker answers."""
-    if isinstance(error, KafkaException):
-        return error.args[0].code() in _NO_BROKER_CODES
-    return isinstance(error, KafkaError) and (error.retriable or isinstance(error, KafkaTimeoutError))
+class Ending:
+    """What this process reports when it ends; set once at its start."""
+
+    brokers: Brokers | None = None
+    """Brokers of the worker, to find out which of their addresses cannot be reached."""
 
 
 def is_disk_failure(error: BaseException) -> bool:
@@ -54,26 +72,77 @@ def is_disk_failure(error: BaseException) -> bool:
     return type(error) is Exception and str(error).startswith("IO error")
 
 
-def end(error: BaseException) -> NoReturn:
-    """Log the cause and exit at once, without a clean-up that could make half-done work look finished."""
-    if _is_no_broker(error):
-        error = UnavailableError(
-            f"Kafka no longer answers ({error}): check the brokers and the network, then start the worker again; no "
-            "event is lost, it folds everything after its last checkpoint again"
+def _aiokafka(error: BaseException) -> StreamGuardError | None:
+    """Error of StreamGuard for one of aiokafka; its base class only wraps another error, or means a missing broker."""
+    if not isinstance(error, KafkaError):
+        return None
+    reason = str(error) or type(error).__name__
+    if isinstance(error, _FENCED):
+        return FencedError(
+            f"the brokers no longer accept this worker's transactions ({reason}): another worker or `streamguard "
+            "forget` has taken a partition over, or no event came for so long that the brokers forgot the "
+            f"transactional id (transactional.id.expiration.ms); start the worker again: {_KEPT}"
         )
-    elif is_disk_failure(error):
-        error = CannotWriteError(
-            f"the state cannot be written to disk ({error}): free space, repair the disk or permit the worker to write "
-            "there, then start it again; no event is lost, it folds everything after its last checkpoint again"
+    if isinstance(error, _UNAUTHORIZED):
+        return UnavailableError(
+            f"Kafka refuses access ({reason}): grant this worker's user the rights that `streamguard topics acls "
+            f"worker` prints, {_AGAIN}"
         )
-    code = error.exit_code if isinstance(error, StreamGuardError) else ExitCode.SOFTWARE
-    if code == ExitCode.SOFTWARE:
+    if isinstance(error, _UNAUTHENTICATED):
+        return UnavailableError(
+            f"Kafka refuses this worker's user ({reason}): check the section `security` of the settings and the "
+            f"password file, {_AGAIN}"
+        )
+    bare = type(error) is KafkaError and error.__cause__ is None
+    if error.retriable or isinstance(error, KafkaTimeoutError) or bare:
+        return _silent(reason)
+    return None
+
+
+def _silent(reason: object) -> StreamGuardError:
+    if Ending.brokers is not None and (unreachable := diagnosis(Ending.brokers)) is not None:
+        return unreachable
+    return UnavailableError(
+        f"Kafka no longer answers ({reason}): check the brokers and the network, {_AGAIN}"
+    )
+
+
+def translated(error: BaseException) -> StreamGuardError | None:
+    """Error of StreamGuard for any exception in a worker; None if it is unexpected.
+
+    Libraries wrap errors: the first one of the chain that is known determines the sentence and the exit code.
+    """
+    for one in foreign.causes(error):
+        if isinstance(one, StreamGuardError):
+            return one
+        if (known := _aiokafka(one)) is not None:
+            return known
+        if is_disk_failure(one):
+            return CannotWriteError(
+                f"the state cannot be written to disk ({one}): free space, repair the disk or permit the worker to "
+                f"write there, {_AGAIN}"
+            )
+    return foreign.translated(error, Ending.brokers)
+
+
+def report(error: BaseException) -> ExitCode:
+    """Log the cause as the last line, with the exit code, and return the code."""
+    known = translated(error)
+    code = known.exit_code if known is not None else ExitCode.SOFTWARE
+    fields = {"reason": code.name.lower(), "exit_code": int(code)}
+    if known is None or code == ExitCode.SOFTWARE:
         _log.critical(
             "unexpected %s: the worker ends; start it again, and report this traceback if the error repeats",
-            type(error).__name__, exc_info=error,
+            type(error).__name__, exc_info=error, extra=fields,
         )  # fmt: skip
     else:
-        _log.critical("%s", error, extra={"exit_code": int(code)})
+        _log.critical("%s", known, extra=fields)
+    return code
+
+
+def end(error: BaseException) -> NoReturn:
+    """Log the cause and exit at once, without a clean-up that could make half-done work look finished."""
+    code = report(error)
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -117,8 +117,6 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
         If another retrain writes to the same output.
     CannotWriteError
         If the output or the registry cannot be written.
-    LatestError
-        If `latest` is not a link to a run.
     SettingsError
         If the Spark master is invalid.
     ArtifactError

@@ -14,7 +14,7 @@ from types import TracebackType
 
 import msgspec
 
-from streamguard.errors import CannotWriteError, ConfigurationError, TemporaryError
+from streamguard.errors import CannotWriteError, TemporaryError
 from streamguard.files import lock
 from streamguard.files.disk import cannot_write, sync, sync_tree
 
@@ -23,10 +23,6 @@ _ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
 _LATEST = "latest"
 _LOCK = ".lock"
 _PARTIAL = ".partial"
-
-
-class LatestError(ConfigurationError):
-    """`latest` is not a link to a run; the message states what to do."""
 
 
 class BusyError(TemporaryError):
@@ -83,8 +79,9 @@ class Runs:
     Notes
     -----
     A run is the directory `<id>/`, or `.<id>.partial/` while it is written. `latest` is a relative link to the run
-    published last. The writing process holds a lock, which the system releases when the process ends in any way. A
-    partial run that is found while holding the lock therefore belongs to a process that has ended.
+    published last. It serves people; where it is missing or broken, such as on a file system without links, the
+    newest run is the latest one. The writing process holds a lock, which the system releases when the process ends in
+    any way. A partial run that is found while holding the lock therefore belongs to a process that has ended.
 
     Examples
     --------
@@ -140,6 +137,8 @@ class Runs:
     def publish(self, run: Run) -> Path:
         """Sync a run to the disk, make it visible with one rename, and point `latest` to it.
 
+        The run is complete with the rename. A link that cannot be changed is removed, so that the newest run counts.
+
         Returns
         -------
         Path
@@ -149,35 +148,26 @@ class Runs:
         target = self.directory / run.id
         run.directory.rename(target)
         sync(self.directory)
-        link = self.directory / f".{_LATEST}{_PARTIAL}"
-        with suppress(FileNotFoundError):
-            link.unlink()
-        link.symlink_to(run.id)
-        link.replace(self.directory / _LATEST)
-        sync(self.directory)
+        link, latest = self.directory / f".{_LATEST}{_PARTIAL}", self.directory / _LATEST
+        try:
+            link.unlink(missing_ok=True)
+            link.symlink_to(run.id)
+            link.replace(latest)
+            sync(self.directory)
+        except OSError:
+            with suppress(OSError):
+                latest.unlink(missing_ok=True)
         return target
 
     def latest(self) -> Path | None:
-        """Directory of the run published last; None before the first run.
-
-        Raises
-        ------
-        LatestError
-            If `latest` is not a link to a run.
-        """
-        link = self.directory / _LATEST
+        """Directory of the run that `latest` links to; of the newest run if it is no link to a run; or None."""
+        published = self.published()
         try:
-            name = str(link.readlink())
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise LatestError(f"{link} is not a link to a run ({error.strerror}): remove it") from None
-        run = self.directory / name
-        if not _ID.fullmatch(name) or not run.is_dir():
-            raise LatestError(
-                f"{link} points to {name!r}, which is not a run: point it to one of the runs, or remove it"
-            )
-        return run
+            linked = str((self.directory / _LATEST).readlink())
+        except OSError:
+            linked = ""
+        name = linked if linked in published else next(reversed(published), None)
+        return None if name is None else self.directory / name
 
     def published(self) -> list[str]:
         """Ids of all published runs, oldest first."""
@@ -205,7 +195,10 @@ class Runs:
         removed = [id for id in self.published()[: -keep or None] if id not in kept]
         for id in removed:
             aside = self._aside(id)
-            (self.directory / id).rename(aside)
+            try:
+                (self.directory / id).rename(aside)
+            except OSError:  # the next run removes it
+                continue
             shutil.rmtree(aside, ignore_errors=True)
         return removed
 

@@ -21,14 +21,14 @@ class ExitCode(IntEnum):
     DATA_ERROR = 65
     """The input is missing, damaged, or differs from the plan."""
     UNAVAILABLE = 69
-    """Kafka, Spark or Java cannot be reached or started, or a process of a run was killed: remove the cause, then try
-    again."""
+    """Kafka, Spark or Java cannot be reached or started, or refuses this user, or memory ran out, or a process of a run
+    was killed: remove the cause, then try again."""
     SOFTWARE = 70
     """An unexpected exception occurred. A worker that is started again continues from its last checkpoint."""
     CANNOT_WRITE = 73
-    """A file, a directory or the disk cannot be written."""
+    """A file, a directory or the disk cannot be written, or too many files are open."""
     TEMPORARY = 75
-    """Another process owns the partition or the output directory: start the command again."""
+    """Another process owns the partition, the data or output directory or the metrics port: start the command again."""
     CONFIGURATION = 78
     """Settings, topics, stored state or installed packages contradict each other, or a topic does not exist: a person
     has to decide."""

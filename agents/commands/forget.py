@@ -26,6 +26,7 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
     """
     from aiokafka.errors import KafkaError
 
+    from streamguard.agents.errors import translated
     from streamguard.agents.task.erase import erase
     from streamguard.kafka import topics
 
@@ -42,7 +43,7 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
     try:
         found = asyncio.run(erase(settings, user))
     except KafkaError as error:
-        raise UnavailableError(
+        raise translated(error) or UnavailableError(
             f"Kafka rejected a request: {error}; check that the brokers answer and that this user has the access "
             "rights of a worker, which `streamguard topics acls worker` prints"
         ) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from streamguard.cli import options
+from streamguard.errors import StreamGuardError
 
 
 @click.command()
@@ -35,15 +36,21 @@ def command(
 
     Exit codes: 0 after SIGTERM or Ctrl-C (all folded events are in a checkpoint), 69 if no broker answers, 70 on an
     unexpected error, 73 if the state cannot be written to disk, 75 if another process has taken over a partition, 78 if
-    settings, topics and stored state contradict each other.
+    settings, topics and stored state contradict each other. The last line of the log has the reason and the code.
     """
-    from streamguard.agents.process import logging, worker
+    from streamguard.agents.process import logging
 
-    settings = options.read_settings(
-        config,
-        kafka={"bootstrap_servers": bootstrap_servers},
-        worker={"data_dir": data_dir, "metrics_port": metrics_port},
-        models={"registry": registry},
-    )
+    try:
+        settings = options.read_settings(
+            config,
+            kafka={"bootstrap_servers": bootstrap_servers},
+            worker={"data_dir": data_dir, "metrics_port": metrics_port},
+            models={"registry": registry},
+        )
+    except StreamGuardError as error:
+        logging.last_line(error, log_format)
+        sys.exit(error.exit_code)
     logging.configure(log_format)
+    from streamguard.agents.process import worker
+
     sys.exit(worker.run(settings))

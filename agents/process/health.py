@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import msgspec
 
 from streamguard.agents.consumer.progress import DEAD_SECONDS, Progress
 from streamguard.agents.errors import RefusedError
+from streamguard.errors import TemporaryError
 from streamguard.metrics import READY, WORKER, exposition
 from streamguard.serving import Answer, Server
 
@@ -24,8 +27,10 @@ class HealthServer:
 
     Raises
     ------
+    TemporaryError
+        If another process uses the port.
     RefusedError
-        If the port cannot be bound; the message names it and the setting.
+        If the port cannot be bound for another reason; the message names it and the setting.
     """
 
     def __init__(self, progress: Progress, host: str, port: int, allowed_hosts: str = "") -> None:
@@ -33,8 +38,11 @@ class HealthServer:
         try:
             self._server = Server(self._page, host, port, allowed_hosts)
         except OSError as error:
-            raise RefusedError(
-                f"metrics cannot be served on {host}:{port}: {error.strerror}; choose another --metrics-port"
+            # The former worker, which still ends, frees its port; a wrong address stays wrong.
+            passing = error.errno == errno.EADDRINUSE
+            raise (TemporaryError if passing else RefusedError)(
+                f"metrics cannot be served on {host}:{port}: {error.strerror}; "
+                f"{'start the worker again when the port is free, or ' if passing else ''}choose another --metrics-port"
             ) from None
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from streamguard.errors import StreamGuardError
 from streamguard.text import counted
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -92,6 +93,29 @@ def _message(record: logging.LogRecord) -> str:
     return message[prefix.end() :] if prefix else message
 
 
+def _handler(form: str) -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    return handler
+
+
+def last_line(error: StreamGuardError, form: str) -> None:
+    """Write an error that ends the worker before its logging is configured.
+
+    Parameters
+    ----------
+    error
+        Its message and its exit code are written.
+    form
+        `json` or `text`.
+    """
+    fields = {"reason": error.exit_code.name.lower(), "exit_code": int(error.exit_code)}
+    record = logging.makeLogRecord(
+        {"name": __name__, "levelno": logging.CRITICAL, "levelname": "CRITICAL", "msg": str(error), **fields}
+    )
+    _handler(form).handle(record)
+
+
 def configure(form: str, level: int = logging.INFO) -> None:
     """Send all log records to standard error.
 
@@ -102,9 +126,8 @@ def configure(form: str, level: int = logging.INFO) -> None:
     level
         Lowest level of StreamGuard's own records that is shown; for Faust and aiokafka it is WARNING.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _handler(form)
     handler.addFilter(Repeats())
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -13,17 +14,21 @@ from pathlib import Path
 import faust
 
 from streamguard import metrics
-from streamguard.agents.errors import RefusedError
+from streamguard.agents import errors
 from streamguard.agents.process.app import WorkerApp
 from streamguard.agents.process.health import HealthServer
 from streamguard.agents.task import memory_release
 from streamguard.agents.task.store import StoreMemory
-from streamguard.errors import ExitCode, StreamGuardError
+from streamguard.errors import ExitCode, TemporaryError, UnavailableError
 from streamguard.files import lock
 from streamguard.files.disk import cannot_write
 from streamguard.kafka import topics
+from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
 from streamguard.state.warmup import compile_fold
+
+MAX_FILES = 65_536
+"""A process that may open more files than this needs no higher limit: RocksDB opens up to 128 for each partition."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,24 +37,32 @@ def run(settings: Settings) -> int:
     """Run a worker until SIGTERM or SIGINT, and return its exit code (`streamguard.errors`).
 
     The settings and topics are checked and the kernels are compiled before the worker joins its group: a worker that
-    joins must be able to fold.
+    joins must be able to fold. Whatever ends the worker, its last line in the log has the reason and the exit code.
     """
+    try:
+        return _run(settings)
+    except Exception as error:  # noqa: BLE001 - Python would exit with 1
+        return errors.report(error)
+
+
+def _run(settings: Settings) -> int:
     memory_release.keep_whole()
     # Until Faust takes over, there is no state to save.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        lock_file = _lock(Path(settings.worker.data_dir))
-        for deviation in topics.require(settings):
-            _log.warning("%s", deviation)
-        compile_fold()
-        app = WorkerApp(settings)
-        worker = settings.worker
-        health = HealthServer(
-            app.progress, worker.metrics_host, worker.metrics_port, worker.metrics_allowed_hosts
-        )
-    except StreamGuardError as error:
-        _log.critical("%s", error, extra={"exit_code": int(error.exit_code)})
-        return error.exit_code
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(_ended(settings, "before it had any state to save")))
+    errors.Ending.brokers = brokers = Brokers.of(settings)
+    if brokers.exposed:
+        _log.warning("%s", brokers.exposed)
+    _raise_file_limit()
+    lock_file = _lock(Path(settings.worker.data_dir))
+    for deviation in topics.require(settings):
+        _log.warning("%s", deviation)
+    compile_fold()
+    app = WorkerApp(settings)
+    worker = settings.worker
+    health = HealthServer(
+        app.progress, worker.metrics_host, worker.metrics_port, worker.metrics_allowed_hosts
+    )
     _export_space(Path(settings.worker.data_dir), app.memory)
     health.start()
     app.model.start()
@@ -80,11 +93,27 @@ def _run_faust(app: WorkerApp) -> int:
         worker.execute_from_commandline()
     except SystemExit as ended:
         if not ended.code:
-            _log.info(
-                "worker %s has ended; all folded events are in a checkpoint", app.settings.worker.app_id
-            )
-            return 0
-    return ExitCode.UNAVAILABLE
+            return _ended(app.settings, "all folded events are in a checkpoint")
+    return errors.report(
+        UnavailableError(
+            "Faust has ended without a reason: read the lines before this one, check the brokers, and start the worker "
+            "again"
+        )
+    )
+
+
+def _ended(settings: Settings, how: str) -> int:
+    """Log the last line of a worker that was stopped, and return its exit code."""
+    _log.info("worker %s has ended; %s", settings.worker.app_id, how, extra={"exit_code": int(ExitCode.OK)})
+    return ExitCode.OK
+
+
+def _raise_file_limit() -> None:
+    """Let this process open as many files as its user may, up to `MAX_FILES`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _export_space(directory: Path, memory: StoreMemory) -> None:
@@ -106,8 +135,9 @@ def _lock(directory: Path) -> int:
     try:
         return lock.acquire(directory / "LOCK")
     except BlockingIOError:
-        raise RefusedError(
-            f"another worker uses the data directory {directory}: give each worker its own --data-dir"
+        raise TemporaryError(
+            f"another worker uses the data directory {directory}: start this one again when the other has ended; if "
+            "both are to run, give each worker its own --data-dir"
         ) from None
     except OSError as error:
         raise cannot_write(f"the data directory {directory}", error, "choose another --data-dir") from None

@@ -12,18 +12,18 @@ import click
 
 from streamguard.cli.main import show
 from streamguard.errors import ConfigurationError, ExitCode, StreamGuardError
-from streamguard.files.disk import cannot_write, is_unwritable
+from streamguard.files.disk import translated
 
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Raise a refused write of the file system as a `CannotWriteError`."""
+    """Raise an error of the file system as one of StreamGuard, which names the file and a remedy."""
     try:
         yield
     except OSError as error:
-        if not is_unwritable(error):
+        if (known := translated(error)) is None:
             raise
-        raise cannot_write(error.filename or "the output", error) from None
+        raise known from None
 
 
 def require_packages(*names: str) -> None:

@@ -102,7 +102,10 @@ def opened(
         jvm = Jvm()
         flags = jvm.start_flags() if java_flags is None else java_flags
         configuration |= driver(settings, scratch, jvm, flags)
-        variables = jvm.environment
+        variables = dict(jvm.environment)
+        if settings.master.startswith("local") and "SPARK_LOCAL_IP" not in os.environ:
+            # Otherwise Spark looks up the address of this machine's own name, which need not resolve.
+            variables["SPARK_LOCAL_IP"] = LOOPBACK
     builder = SparkSession.builder
     for name, value in configuration.items():
         builder = builder.config(name, value)
@@ -110,7 +113,9 @@ def opened(
         try:
             spark = builder.getOrCreate()
         except (Py4JError, PySparkException, OSError) as error:
-            raise SparkError(f"Spark does not start on {settings.master}: {root_cause(error)}") from error
+            raise SparkError(
+                f"Spark does not start on {settings.master}: {root_cause(error).rstrip('.')}{_remedy(error)}"
+            ) from error
     try:
         yield spark
     except BaseException:
@@ -162,6 +167,16 @@ def driver(settings: Spark, scratch: Path, jvm: Jvm, java_flags: Sequence[str]) 
         configuration["spark.jars"] = ",".join(jvm.connector_jars)
     configuration["spark.driver.extraJavaOptions"] = " ".join(shlex.quote(flag) for flag in flags)
     return configuration
+
+
+def _remedy(error: BaseException) -> str:
+    """What to do if the JVM ended before Python reached it: its own messages are all that is known."""
+    if "JAVA_GATEWAY_EXITED" not in str(error):
+        return ""
+    return (
+        ". Its own message stands above. Give it less memory (spark.driver_memory), check JAVA_HOME and the jars with "
+        "`streamguard doctor`, or choose --engine local, which needs no Java"
+    )
 
 
 def root_cause(error: BaseException) -> str:

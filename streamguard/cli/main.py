@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -14,7 +15,6 @@ import click
 
 import streamguard
 from streamguard.errors import CannotWriteError, ExitCode, StreamGuardError
-from streamguard.files.disk import cannot_write, is_unwritable
 from streamguard.text import printable
 
 COMMANDS = {
@@ -39,6 +39,9 @@ COMMANDS = {
 }
 """Subcommand -> the module that defines it as `command`, and its line in `--help`."""
 
+BROKERS = "streamguard.brokers"
+"""Key of click's `Context.meta` for the brokers of a command, with which an error of a Kafka client is explained."""
+
 
 class LazyGroup(click.Group):
     """A click group that imports a command's module when the command is used, and reports every error."""
@@ -49,6 +52,9 @@ class LazyGroup(click.Group):
         An unexpected exception is printed with its traceback. click handles its own exceptions and a closed pipe,
         unless the caller asks for them with `standalone_mode=False`.
         """
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 must not end a command
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().main(*args, **kwargs)
         except StreamGuardError as error:
@@ -56,17 +62,33 @@ class LazyGroup(click.Group):
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001 - Python would exit with 1, the code of a check that found something
-            if isinstance(error, OSError) and is_unwritable(error):
-                _end(cannot_write(error.filename or "the output", error))
+            if (known := _translated(error, None)) is not None:
+                _end(known)
             _crash(error)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the arguments. Ctrl-C exits with 130, as shells expect."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:
+            _stop()
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Ctrl-C exits with 130, as shells expect, unless the command handles Ctrl-C itself."""
+        """Run the command. Ctrl-C exits with 130, as shells expect, unless the command handles Ctrl-C itself.
+
+        Exceptions of libraries are translated here, where the brokers of the command are known.
+        """
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("stopped", err=True)
-            ctx.exit(ExitCode.INTERRUPTED)
+            _stop()
+        except (StreamGuardError, click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:
+            known = _translated(error, ctx.meta.get(BROKERS))
+            if known is None:
+                raise
+            raise known from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -80,6 +102,18 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _translated(error: Exception, brokers: Any) -> StreamGuardError | None:
+    from streamguard.cli import foreign
+
+    return foreign.translated(error, brokers)
+
+
+def _stop() -> NoReturn:
+    with contextlib.suppress(OSError):
+        click.echo("stopped", err=True)
+    sys.exit(ExitCode.INTERRUPTED)
 
 
 def _end(error: StreamGuardError) -> NoReturn:

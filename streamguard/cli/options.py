@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from streamguard.cli.main import BROKERS
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.load import load, override
 from streamguard.settings.schema import Settings
@@ -137,7 +138,9 @@ def read_settings(config: Path | None, **sections: dict[str, Any]) -> Settings:
         If a name or a value is not valid, or the settings of a secured Kafka contradict each other.
     """
     settings = override(load(config), **sections)
-    Brokers.of(settings)
+    brokers = Brokers.of(settings)
+    if (context := click.get_current_context(silent=True)) is not None:
+        context.meta[BROKERS] = brokers
     return settings
 
 

@@ -17,7 +17,7 @@ from confluent_kafka import (
 )
 
 from streamguard.errors import UnavailableError
-from streamguard.kafka.connection import Brokers
+from streamguard.kafka.connection import Brokers, diagnosis
 from streamguard.settings.schema import Settings
 
 _log = logging.getLogger(__name__)
@@ -120,7 +120,8 @@ def announce(settings: Settings, version: str, previous: str | None) -> None:
         failures.append(error.args[0])
         unsent = 0
     if failures or unsent:
-        reason = failures[0].str() if failures else "no answer"
+        unreachable = diagnosis(Brokers.of(settings))
+        reason = unreachable or (failures[0].str() if failures else "no answer")
         raise AnnounceError(
             f"version {version} is promoted, but could not be announced on {kafka.models_topic} at "
             f"{kafka.bootstrap_servers} ({reason}); workers notice it when they next check the registry, within "

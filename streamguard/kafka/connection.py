@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streamguard.kafka.reach import UnreachableError, require_one, unreached
 from streamguard.settings.schema import Security, Settings, SettingsError
 
 MAX_PASSWORD_BYTES = 1024
@@ -80,6 +82,19 @@ class Brokers:
     def encrypted(self) -> bool:
         """Whether connections use TLS."""
         return self.security.tls or bool(self.security.ca_file or self.security.certificate_file)
+
+    @property
+    def exposed(self) -> str:
+        """Warning about a password that is sent without TLS to another machine; empty if there is none."""
+        if not self.security.username or self.encrypted or all(map(_is_loopback, self.servers.split(","))):
+            return ""
+        sent = (
+            "the password" if self.security.mechanism == "PLAIN" else "a proof of the password and all events"
+        )
+        return (
+            f"{self.protocol} sends {sent} to {self.servers} without encryption: set security.tls, and "
+            "security.ca_file if the brokers' certificates are signed by a private authority"
+        )
 
     @property
     def protocol(self) -> str:
@@ -200,6 +215,21 @@ def _text(name: str, path: str) -> str:
         ) from None
 
 
+def _is_loopback(server: str) -> bool:
+    """Whether `host:port` is this machine.
+
+    Examples
+    --------
+    >>> _is_loopback("127.0.0.1:9092"), _is_loopback("[::1]:9092"), _is_loopback("kafka-1:9092")
+    (True, True, False)
+    """
+    host = server.strip().rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _quoted(value: str) -> str:
     """A quoted string of a JAAS configuration."""
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -245,7 +275,7 @@ class ClientErrors:
 
 
 def metadata(client: Any, errors: ClientErrors, patience: float, topic: str | None = None) -> Any:
-    """Read the metadata of the cluster, or of one of its topics.
+    """Read the metadata of the cluster, or of one of its topics, and check that its brokers can be reached.
 
     Parameters
     ----------
@@ -263,16 +293,40 @@ def metadata(client: Any, errors: ClientErrors, patience: float, topic: str | No
     ------
     KafkaException
         If no broker answers; `errors.reason` returns the reason.
+    UnreachableError
+        If one answers, but none of the addresses that it advertises can be reached.
     """
     from confluent_kafka import KafkaException
 
     began, step = time.monotonic(), 0.5
     while True:
         try:
-            return client.list_topics(topic, timeout=step)
+            cluster = client.list_topics(topic, timeout=step)
         except KafkaException:
             client.poll(0)
             waited = time.monotonic() - began
             if errors.refused or waited >= patience / (2 if errors.all_down else 1):
                 raise
             step = min(2 * step, max(patience - waited, 0.5))
+        else:
+            require_one(cluster)
+            return cluster
+
+
+def diagnosis(brokers: Brokers, patience: float = 3.0) -> UnreachableError | None:
+    """Why a client of a cluster that answers may still fail: brokers that it advertises cannot be reached.
+
+    Returns
+    -------
+    UnreachableError or None
+        Names every broker that cannot be reached; None if all can, or if nothing answers.
+    """
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    try:
+        cluster = AdminClient(brokers.librdkafka()).list_topics(timeout=patience)
+    except KafkaException:
+        return None
+    failures = [failure for _, failure in unreached(cluster) if failure]
+    return UnreachableError(cluster, failures) if failures else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from streamguard.files.disk import cannot_write, sync
@@ -48,7 +48,8 @@ def replace(path: Path, data: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fchmod(file.fileno(), 0o644)
+                with suppress(OSError):  # some shares have no permissions to change
+                    os.fchmod(file.fileno(), 0o644)
                 os.fsync(file.fileno())
             aside.replace(path)
         except BaseException:

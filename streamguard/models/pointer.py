@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from streamguard.files.disk import UNSUPPORTED
 from streamguard.models.durable import replace, reported, written
 from streamguard.models.manifest import ArtifactError, read_file
 
@@ -192,7 +193,13 @@ class Pointer:
             handle = os.open(directory / ".lock", flags, 0o644)
         try:
             with reported(directory):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                except OSError as error:
+                    # Without locks the file is still replaced in one step: only two promotions at once could
+                    # overwrite each other, and a good model must become current.
+                    if error.errno not in UNSUPPORTED:
+                        raise
             yield
         finally:
             os.close(handle)

@@ -39,9 +39,14 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
         try:
             tree = msgspec.toml.decode(Path(path).read_bytes())
         except OSError as error:
-            raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from None
+            raise SettingsError(
+                f"cannot read the settings file {path}: {error.strerror}; give the path of a TOML file "
+                "that this user can read"
+            ) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path} is not valid TOML: {error}") from None
+        except RecursionError:
+            raise SettingsError(f"{path} is nested too deeply: settings are sections with values") from None
         _convert(tree, str(path), strict=True)
     prefix = "STREAMGUARD_"
     for name, value in (os.environ if environ is None else environ).items():

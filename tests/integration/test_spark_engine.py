@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -235,3 +237,20 @@ def test_second_run_continues_the_first(kafka: str, tmp_path: Path, spark: Any) 
 
 def test_spark_session_keeps_the_ctrl_c_handler_of_python(spark: Any) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_spark_starts_on_a_machine_whose_own_name_does_not_resolve(tmp_path: Path) -> None:
+    # Java then finds names in this file only, so the name of this machine is unknown, as on many cloud machines.
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n")
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from streamguard.batch.engines.session import opened\n"
+        "from streamguard.settings.schema import Spark\n"
+        "flags = [f'-Djdk.net.hosts.file={sys.argv[1]}/hosts']\n"
+        "with opened(Spark(master='local[1]'), Path(sys.argv[1]), java_flags=flags) as spark:\n"
+        "    print(spark.range(3).count())"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "3\n"), ended.stderr

@@ -173,7 +173,7 @@ def test_locked_data_directory_and_missing_topic_are_errors_before_the_worker_jo
 ) -> None:
     a = site.start("a").await_ready()
     second = site.start("a")
-    assert second.await_exit() == ExitCode.CONFIGURATION
+    assert second.await_exit() == ExitCode.TEMPORARY
     assert "data directory" in second.exit_message()
     assert a.alive
     site.delete_topic("alerts")

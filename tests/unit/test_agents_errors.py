@@ -15,6 +15,7 @@ def ended(error: str) -> tuple[int, str]:
         "import logging; logging.basicConfig(format='%(message)s')\n"
         "from aiokafka import errors\nfrom confluent_kafka import KafkaError, KafkaException\n"
         "from streamguard.agents import errors as ours\n"
+        "def raised(error, cause):\n    error.__cause__ = cause\n    return error\n"
         f"ours.end({error})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -32,6 +33,24 @@ def ended(error: str) -> tuple[int, str]:
         ("KafkaException(KafkaError(KafkaError._TRANSPORT, 'why'))", ExitCode.UNAVAILABLE),
         ("KafkaException(KafkaError(KafkaError._TIMED_OUT, 'why'))", ExitCode.UNAVAILABLE),
         ("OSError(28, 'why')", ExitCode.CANNOT_WRITE),
+        ("OSError(24, 'why')", ExitCode.CANNOT_WRITE),
+        ("Exception('IO error: While open a file: why: Too many open files')", ExitCode.CANNOT_WRITE),
+        ("TimeoutError('why')", ExitCode.UNAVAILABLE),
+        ("ConnectionRefusedError(111, 'why')", ExitCode.UNAVAILABLE),
+        ("__import__('socket').gaierror(-2, 'why')", ExitCode.UNAVAILABLE),
+        ("__import__('ssl').SSLError(1, 'why')", ExitCode.UNAVAILABLE),
+        ("errors.KafkaError('why')", ExitCode.UNAVAILABLE),
+        ("errors.TransactionalIdAuthorizationFailed('why')", ExitCode.UNAVAILABLE),
+        ("errors.SaslAuthenticationFailed('why')", ExitCode.UNAVAILABLE),
+        ("KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, 'why'))", ExitCode.UNAVAILABLE),
+        ("errors.InvalidProducerIdMapping('why')", ExitCode.TEMPORARY),
+        ("raised(errors.KafkaError('x'), errors.InvalidProducerIdMapping('why'))", ExitCode.TEMPORARY),
+        (
+            "raised(RuntimeError('x'), KafkaException(KafkaError(KafkaError._TRANSPORT, 'why')))",
+            ExitCode.UNAVAILABLE,
+        ),
+        ("raised(errors.KafkaError('x'), OSError(28, 'why'))", ExitCode.CANNOT_WRITE),
+        ("ExceptionGroup('x', [ValueError('x'), OSError(30, 'why')])", ExitCode.CANNOT_WRITE),
         (
             "Exception('IO error: No space left on device: While appending to file: why')",
             ExitCode.CANNOT_WRITE,

@@ -17,8 +17,8 @@ from streamguard.agents.consumer.progress import (
     UNANSWERED_SECONDS,
     Progress,
 )
-from streamguard.agents.errors import RefusedError
 from streamguard.agents.process.health import HealthServer
+from streamguard.errors import TemporaryError
 from streamguard.testing.clock import ManualClock
 
 
@@ -194,5 +194,5 @@ def test_port_serves_metrics_readiness_and_liveness(progress: Progress, clock: M
     progress.beat()
     assert fetch(server.port, "/healthz")[0] == 200
     assert fetch(server.port, "/state")[0] == 404
-    with pytest.raises(RefusedError, match="--metrics-port"):
+    with pytest.raises(TemporaryError, match=r"when the port is free.*--metrics-port"):
         HealthServer(progress, "127.0.0.1", server.port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from streamguard.batch.runs import BusyError, LatestError, Run, Runs
+from streamguard.batch.runs import BusyError, Run, Runs
 from streamguard.errors import CannotWriteError
 
 
@@ -114,21 +115,36 @@ def test_damaged_report_does_not_stop_pruning(runs: Runs, report: bytes) -> None
     assert runs.prune(1) == [ids[0]]
 
 
-def test_broken_latest_link_is_reported(runs: Runs) -> None:
-    id = written(runs)
+def test_broken_latest_link_means_the_newest_run(runs: Runs) -> None:
+    older, newest = written(runs), written(runs)
     latest = runs.directory / "latest"
     for target in ("20260101T000000000000Z-ffff", "..", "/"):
         latest.unlink()
         latest.symlink_to(target)
-        with pytest.raises(LatestError, match=r"points to .*which is not a run"):
-            runs.latest()
+        assert runs.latest() == runs.directory / newest
     latest.unlink()
-    latest.mkdir()
-    with pytest.raises(LatestError, match="not a link to a run"):
-        runs.latest()
-    latest.rmdir()
-    latest.symlink_to(id)
-    assert runs.latest() == runs.directory / id
+    assert runs.latest() == runs.directory / newest
+    latest.symlink_to(older)
+    assert runs.latest() == runs.directory / older
+    latest.unlink()
+    latest.mkdir()  # a copy without links has a directory there
+    assert runs.latest() == runs.directory / newest
+    written(runs)
+    assert runs.latest() == runs.directory / runs.published()[-1] != runs.directory / newest
+
+
+def test_a_file_system_without_links_loses_no_run(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    older = written(runs)
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(Path, "symlink_to", unsupported)
+    newer = written(runs)
+    assert runs.published() == [older, newer]
+    assert not (runs.directory / "latest").is_symlink()
+    assert runs.latest() == runs.directory / newer
+    assert runs.prune(1) == [older]
 
 
 def test_unwritable_directory_is_reported(tmp_path: Path) -> None:

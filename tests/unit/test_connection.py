@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
+from streamguard.kafka.reach import UnreachableError, require_one, unreached
 from streamguard.settings.schema import Security, SettingsError
 from tests.certificates import Authority
 
@@ -144,10 +148,10 @@ class Silent:
         self._errors, self._error, self._silences = errors, error, silences
         self.asked: list[float] = []
 
-    def list_topics(self, topic: str | None, timeout: float) -> str | None:
+    def list_topics(self, topic: str | None, timeout: float) -> SimpleNamespace:
         self.asked.append(timeout)
         if len(self.asked) > self._silences:
-            return topic
+            return SimpleNamespace(topics=[topic], brokers={})
         raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
     def poll(self, timeout: float) -> None:
@@ -167,7 +171,7 @@ def test_refused_connection_is_raised_without_waiting() -> None:
 def test_timeout_doubles_after_each_late_answer() -> None:
     errors = ClientErrors()
     client = Silent(errors, None, silences=3)
-    assert metadata(client, errors, 60.0, "events") == "events"
+    assert metadata(client, errors, 60.0, "events").topics == ["events"]
     assert client.asked == [0.5, 1.0, 2.0, 4.0]
 
 
@@ -178,3 +182,42 @@ def test_silent_brokers_are_reported_with_the_remedy_of_the_caller() -> None:
     reason, remedy = errors.reason(KafkaError(KafkaError._TRANSPORT), "start one")
     assert reason
     assert remedy == "start one"
+
+
+def cluster(*addresses: tuple[str, int]) -> SimpleNamespace:
+    """Metadata of a cluster whose brokers advertise these addresses."""
+    brokers = {k: SimpleNamespace(id=k, host=host, port=port) for k, (host, port) in enumerate(addresses)}
+    return SimpleNamespace(orig_broker_name="10.0.0.1:9092/bootstrap", brokers=brokers)
+
+
+def test_one_broker_that_can_be_reached_is_enough_and_none_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        require_one(cluster(("kafka-0.invalid", 9092), ("127.0.0.1", port)))
+        assert [bool(failure) for _, failure in unreached(cluster(("..", 1), ("127.0.0.1", port)))] == [
+            True,
+            False,
+        ]
+    with pytest.raises(UnreachableError) as raised:
+        require_one(cluster(("kafka-0.invalid", 9092), ("127.0.0.1", port)))
+    message = str(raised.value)
+    assert message.startswith(
+        "Kafka answers at 10.0.0.1:9092, but 2 brokers that it advertises cannot be reached"
+    )
+    assert "0 at kafka-0.invalid:9092 (" in message and f"1 at 127.0.0.1:{port} (" in message
+    require_one(cluster())
+
+
+@pytest.mark.parametrize(
+    ("servers", "exposed"),
+    [("127.0.0.1:9092,[::1]:9092,localhost:9092", False), ("127.0.0.1:9092,kafka-1:9092", True)],
+)
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+def test_password_without_tls_to_another_machine_is_a_warning(
+    servers: str, exposed: bool, mechanism: str, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("secret")
+    security = Security(username="ann", password_file=str(tmp_path / "password"), mechanism=mechanism)
+    assert ("without encryption: set security.tls" in Brokers(servers, security).exposed) == exposed
+    assert not Brokers(servers, msgspec.structs.replace(security, tls=True)).exposed
+    assert not Brokers(servers).exposed

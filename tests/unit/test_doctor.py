@@ -67,7 +67,7 @@ def test_missing_broker_is_one_failure_among_all_checks() -> None:
     assert "Connection refused" in failed.found
     assert "were not checked" in failed.found
     assert {finding.check for finding in findings} >= {
-        *("settings", "environment", "python", "packages", "java", "kernels", "jars"),
+        *("settings", "environment", "host", "files", "python", "packages", "java", "kernels", "jars"),
         *("disk", "registry", "ports"),
     }
 

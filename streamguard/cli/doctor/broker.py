@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from streamguard.cli.doctor import group
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
+from streamguard.kafka.reach import UnreachableError, unreached
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
 
@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 4.0
 """Timeout of a request to the cluster."""
-MAX_BROKERS = 16
-"""Maximum number of brokers whose ports are checked."""
 SKEW_SECONDS = 2.0
 """A record that is more than this ahead of this machine's clock has the timestamp of a wrong clock."""
-_CONNECT_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 """Delay before the one retry of a failed check: a new topic may have no leader yet, or a broker may be busy."""
 
@@ -48,6 +45,13 @@ def kafka(settings: Settings) -> Iterator[Finding]:
             remedy,
         )
         return
+    except UnreachableError as error:
+        yield fail(
+            "broker",
+            f"{error.found}; topics, permissions, workers, offsets and clocks were not checked",
+            error.remedy,
+        )
+        return
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "broker": lambda: _brokers(brokers, cluster),
         "topics": lambda: _topics(settings),
@@ -61,11 +65,12 @@ def kafka(settings: Settings) -> Iterator[Finding]:
             try:
                 found = list(check())
                 break
-            except KafkaException as error:
+            except (KafkaException, TimeoutError) as error:
+                reason = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
                 found = [
                     fail(
                         name,
-                        f"Kafka rejected the request: {error.args[0].str()}",
+                        f"Kafka rejected the request: {reason}",
                         "if the client is not authorized, see `permissions`; otherwise read the brokers' logs",
                     )
                 ]
@@ -74,21 +79,15 @@ def kafka(settings: Settings) -> Iterator[Finding]:
 
 
 def _brokers(asked: Brokers, cluster: Any) -> Iterator[Finding]:
-    brokers = sorted(cluster.brokers.values(), key=lambda broker: broker.id)
-    unreachable = []
-    for broker in brokers[:MAX_BROKERS]:
-        try:
-            socket.create_connection((broker.host, broker.port), _CONNECT_SECONDS).close()
-        except OSError as error:
-            unreachable.append(f"{broker.id} at {broker.host}:{broker.port} ({error.strerror or error})")
-    if unreachable:
-        yield fail(
-            "broker",
-            f"this machine cannot reach all of {counted(len(brokers), 'broker')}: {', '.join(unreachable)}",
-            "open the firewall for their ports, or set advertised.listeners to addresses that clients can reach",
-        )
-        return
-    yield ok("broker", f"{asked}: {counted(len(brokers), 'broker')}")
+    failures = [failure for _, failure in unreached(cluster) if failure]
+    if failures:
+        error = UnreachableError(cluster, failures)
+        yield fail("broker", error.found, error.remedy)
+    else:
+        yield ok("broker", f"{asked}: {counted(len(cluster.brokers), 'broker')}")
+    if asked.exposed:
+        exposed, _, remedy = asked.exposed.partition(": ")
+        yield warn("broker", exposed, remedy)
 
 
 def _topics(settings: Settings) -> Iterator[Finding]:

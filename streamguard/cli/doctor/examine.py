@@ -27,6 +27,8 @@ def examine(config: Path | None, **sections: dict[str, Any]) -> Iterator[Finding
         yield fail("settings", str(error), "correct the setting; until then only the machine is checked")
     yield from _guarded("environment", environment.variables)
     for name, check in (
+        ("host", machine.host),
+        ("files", lambda: machine.files(settings)),
         ("python", machine.python),
         ("packages", machine.packages),
         ("java", machine.java),

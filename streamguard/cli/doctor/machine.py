@@ -6,6 +6,8 @@ import importlib.metadata
 import importlib.util
 import platform
 import re
+import resource
+import socket
 import tempfile
 import time
 import zipfile
@@ -155,6 +157,47 @@ def _jars(wanted: Jars, fetching: str, *, needed: bool = False) -> Finding:
         status = fail if needed else warn
         return status("jars", f"{there}: {'; '.join(wrong)}", f"remove {there}; {fetching} again")
     return ok("jars", f"{wanted.title}: {counted(len(paths), 'jar')} in {there}")
+
+
+def host() -> Iterator[Finding]:
+    """Check that this machine's own name resolves, which the JVM of a cluster's driver needs."""
+    name = socket.gethostname()
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError as error:
+        yield warn(
+            "host",
+            f"this machine's name {name} does not resolve ({error.strerror or error}); workers and Spark with a local "
+            "master do not need it, a Spark driver of a cluster does",
+            f"add {name} to /etc/hosts or to DNS",
+        )
+    else:
+        yield ok("host", f"{name} resolves")
+
+
+FILES_OF_A_PARTITION = 128
+"""Files that RocksDB may keep open for one partition (`max_open_files`)."""
+_OTHER_FILES = 512
+"""Sockets, libraries and everything else that a worker has open."""
+
+
+def files(settings: Settings | None) -> Iterator[Finding]:
+    """Check how many files a worker may open if it has all partitions. A worker raises its limit to the hard one."""
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    partitions = settings.kafka.partitions if settings is not None else 1
+    needed = partitions * FILES_OF_A_PARTITION + _OTHER_FILES
+    if limit == resource.RLIM_INFINITY or limit >= needed:
+        shown = "without a limit" if limit == resource.RLIM_INFINITY else f"up to {limit:,}"
+        yield ok(
+            "files", f"a process may open files {shown}; a worker with all partitions needs up to {needed:,}"
+        )
+    else:
+        yield warn(
+            "files",
+            f"a process may open up to {counted(limit, 'file')}, but a worker with "
+            f"{counted(partitions, 'partition')} may need {needed:,}",
+            f"raise the hard limit to {needed} (LimitNOFILE of the systemd unit, `ulimits` of a container)",
+        )
 
 
 def writable(directory: Path) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
+from streamguard.files import lock
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
 
@@ -39,7 +40,8 @@ def _place(setting: str, value: str, *, worker: bool) -> Finding:
         there = next(place for place in (path, *path.parents) if place.exists())
         if not there.is_dir():
             return bad("disk", f"{name}: {there} is not a directory{whose}", f"set {setting} to a directory")
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=there) as file:
+            lockable = lock.is_supported(file.fileno())
             room = os.statvfs(there)
     except OSError as error:
         return bad(
@@ -54,6 +56,8 @@ def _place(setting: str, value: str, *, worker: bool) -> Finding:
         return bad("disk", f"{found}{files}", f"free some space, or set {setting} to a larger file system")
     if free < SCARCE:
         return warn("disk", found, "free some space: state and runs grow with users and history")
+    if not lockable:
+        return bad("disk", f"{found}; it has no locks{whose}", f"set {setting} to a file system with locks")
     if system in _MEMORY:
         return warn("disk", f"{found}; a restart of the machine deletes it", f"set {setting} to a disk")
     if worker and _NETWORK.fullmatch(system):
