@@ -102,6 +102,7 @@ def test_missing_topics_are_reported_and_not_created(settings: Settings) -> None
         "permissions": {"warn"},
         "workers": {"warn"},
         "offsets": {"ok"},
+        "transactions": {"ok"},
         "clock": {"ok"},
     }
     assert {finding.remedy for finding in found["topics"]} == {"run `streamguard topics create`"}
@@ -168,6 +169,41 @@ def test_unread_events_past_half_of_the_retention_are_a_warning(settings: Settin
     assert findings_of(settings)["offsets"][0].status == "warn"
     commit(settings, 5)
     assert findings_of(settings)["offsets"][0].status == "ok"
+
+
+def test_log_whose_beginning_is_gone_is_a_warning_before_the_first_commit(settings: Settings) -> None:
+    topics.create(settings)
+    produce(settings, 10)
+    assert findings_of(settings)["offsets"][0].status == "ok"
+    expired = TopicPartition(settings.kafka.events_topic, 0, 7)
+    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    admin.delete_records([expired])[expired].result(30)
+    (found,) = findings_of(settings)["offsets"]
+    assert found.status == "warn"
+    assert "the log begins at 7" in found.found and "never reads the 7 offsets before it" in found.found
+    commit(settings, 7)
+    assert findings_of(settings)["offsets"][0].status == "ok"
+
+
+def test_transaction_that_stays_open_is_a_warning(settings: Settings) -> None:
+    topics.create(settings)
+    produce(settings, 10)
+    commit(settings, 4)
+    sender = Producer(
+        {"bootstrap.servers": settings.kafka.bootstrap_servers, "transactional.id": settings.worker.app_id}
+    )
+    sender.init_transactions(30)
+    sender.begin_transaction()
+    sender.produce(settings.kafka.events_topic, b"{}", partition=0)
+    assert sender.flush(30) == 0
+    produce(settings, 100)
+    found = findings_of(settings)
+    (blocked,) = found["transactions"]
+    assert blocked.status == "warn"
+    assert "open at offset 10" in blocked.found and "the 101 offsets from there on" in blocked.found
+    assert "107 records behind" in found["offsets"][0].found
+    sender.abort_transaction(30)
+    assert statuses(findings_of(settings))["transactions"] == {"ok"}
 
 
 def test_record_with_a_future_timestamp_is_a_warning(settings: Settings) -> None:

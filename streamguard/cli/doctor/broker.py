@@ -41,7 +41,7 @@ def kafka(settings: Settings) -> Iterator[Finding]:
         yield fail(
             "broker",
             f"no Kafka answers at {brokers} ({reason});"
-            " topics, permissions, workers, offsets and clocks were not checked",
+            " topics, permissions, workers, offsets, transactions and clocks were not checked",
             remedy,
         )
         return
@@ -58,6 +58,7 @@ def kafka(settings: Settings) -> Iterator[Finding]:
         "permissions": lambda: _permissions(admin, settings),
         "workers": lambda: group.workers(admin, settings, cluster),
         "offsets": lambda: group.offsets(admin, settings, cluster),
+        "transactions": lambda: group.transactions(admin, settings, cluster),
         "clock": lambda: _clock(admin, settings, cluster),
     }
     for name, check in checks.items():

@@ -13,6 +13,8 @@ from streamguard.text import counted
 
 ANSWER_SECONDS = 4.0
 """Timeout of a request to the cluster."""
+TRANSACTION_SECONDS = 3.0
+"""How long a transaction may be open; senders keep theirs for milliseconds, or seconds at most."""
 SETTLE_SECONDS = 3.0
 """How long requests are repeated while Kafka elects or loads the group's coordinator."""
 
@@ -58,14 +60,20 @@ def _described(admin: Any, app: str) -> Any | None:
     return None
 
 
-def listed(admin: Any, cluster: Any, topic: str, what: Any) -> dict[int, Any]:
-    """The requested offset of each partition; empty if the topic does not exist."""
-    from confluent_kafka import TopicPartition
+def listed(admin: Any, cluster: Any, topic: str, what: Any, isolation: Any = None) -> dict[int, Any]:
+    """The requested offset of each partition; empty if the topic does not exist.
+
+    By default the end is the high watermark; with the isolation level `READ_COMMITTED` it is the last stable offset.
+    """
+    from confluent_kafka import IsolationLevel, TopicPartition
 
     if topic not in cluster.topics:
         return {}
     asked = {TopicPartition(topic, partition): what for partition in cluster.topics[topic].partitions}
-    answers = admin.list_offsets(asked, request_timeout=ANSWER_SECONDS) if asked else {}
+    level = IsolationLevel.READ_UNCOMMITTED if isolation is None else isolation
+    answers = (
+        admin.list_offsets(asked, isolation_level=level, request_timeout=ANSWER_SECONDS) if asked else {}
+    )
     return {asked.partition: answer.result() for asked, answer in answers.items()}
 
 
@@ -111,14 +119,11 @@ def workers(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
 
 
 def offsets(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
-    """Compare the committed offsets with the offsets that the topic still has."""
+    """Compare the committed offsets, or the beginning where none is committed, with the offsets that the topic has."""
     from confluent_kafka.admin import OffsetSpec
 
     topic, app = settings.kafka.events_topic, settings.worker.app_id
     committed = _committed(admin, settings, cluster)
-    if not committed:
-        yield ok("offsets", f"{app} has not committed an offset of {topic} yet")
-        return
     first = listed(admin, cluster, topic, OffsetSpec.earliest())
     end = listed(admin, cluster, topic, OffsetSpec.latest())
     half = settings.kafka.events_retention_days / 2
@@ -126,11 +131,26 @@ def offsets(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
         admin, cluster, topic, OffsetSpec.for_timestamp(round((time.time() - half * 86_400) * 1000))
     )
     behind, healthy = 0, True
-    for partition, offset in sorted(committed.items()):
-        where = f"partition {partition} of {topic}: the committed offset of {app} is {offset}"
+    for partition in sorted(end):
         start, stop = first[partition].offset, end[partition].offset
+        offset = committed.get(partition, start)
+        where = f"partition {partition} of {topic}: the committed offset of {app} is {offset}"
         behind += max(0, stop - offset)
         start_over = "to start over, choose another worker.app_id"
+        if partition not in committed:
+            where = f"partition {partition} of {topic}: {app} has committed no offset, and the log begins at {start}"
+            if start > 0:
+                found = (
+                    f"{where}: a worker without a state of the partition never reads the "
+                    f"{counted(start, 'offset')} before it, because Kafka has deleted them"
+                )
+                yield warn(
+                    "offsets",
+                    found,
+                    "if you sent them in as history, set message.timestamp.type=LogAppendTime on the topic, and send "
+                    "it again before the first start of a worker",
+                )
+                healthy = False
         if offset < start:
             expired = counted(start - offset, "offset")
             found = f"{where}, but the topic begins at {start}: {expired} expired before a worker read them"
@@ -139,19 +159,58 @@ def offsets(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
             found = f"{where}, but the topic ends at {stop}: it was truncated, or deleted and created again"
             yield fail("offsets", found, f"restore the topic, or, {start_over}")
         elif offset < (young[partition].offset if young[partition].offset >= 0 else stop):
-            found = (
-                f"{where} of {stop}, and the next event is older than {half:g} days, half of the retention"
-            )
+            found = f"{where}; it ends at {stop}, and the next event is older than {half:g} days, half of the retention"
             yield warn("offsets", found, "start a worker or more workers, or raise retention.ms")
         else:
             continue
         healthy = False
-    if healthy:
+    if healthy and not committed:
+        yield ok("offsets", f"{app} has not committed an offset of {topic} yet, and no record has expired")
+    elif healthy:
         yield ok(
             "offsets",
             f"{app} is {counted(behind, 'record')} behind in {counted(len(committed), 'partition')};"
             " no record expired unread",
         )
+
+
+def transactions(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
+    """Look for a transaction of another program that stays open, and so blocks the reading of committed records."""
+    from confluent_kafka import IsolationLevel
+    from confluent_kafka.admin import OffsetSpec
+
+    topic = settings.kafka.events_topic
+
+    def opened() -> dict[int, tuple[int, int]]:
+        """(First offset of the oldest open transaction, offsets from there to the end) of each partition."""
+        stable = listed(admin, cluster, topic, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+        end = listed(admin, cluster, topic, OffsetSpec.latest())
+        return {
+            p: (at.offset, end[p].offset - at.offset) for p, at in stable.items() if end[p].offset > at.offset
+        }
+
+    before = now = opened()
+
+    def ended() -> bool:
+        nonlocal now
+        now = opened()
+        return not any(now.get(p, (-1, 0))[0] == at for p, (at, _) in before.items())
+
+    try:
+        poll_until(ended, TRANSACTION_SECONDS, 0.5)
+    except TimeoutError:
+        for partition, (at, _) in sorted(before.items()):
+            if now.get(partition, (-1, 0))[0] == at:
+                yield warn(
+                    "transactions",
+                    f"partition {partition} of {topic}: a transaction of another program has been open at offset {at} "
+                    f"for more than {TRANSACTION_SECONDS:g} s; no worker can read the "
+                    f"{counted(now[partition][1], 'offset')} from there on",
+                    "if it does not end, find its holder with `kafka-transactions.sh describe-producers --topic "
+                    f"{topic} --partition {partition}`; see StreamGuardBlocked in docs/runbooks.md",
+                )
+    else:
+        yield ok("transactions", f"no transaction stays open in {topic}")
 
 
 def _committed(admin: Any, settings: Settings, cluster: Any) -> dict[int, int]:

@@ -68,7 +68,7 @@ def _answered(section: str, host: str, port: int) -> Finding:
         return warn(
             "ports",
             f"the worker at {place} is live but not ready: {_reason(readiness)}",
-            "wait while it restores its state; for another reason read its log",
+            "wait while it restores its state; for another reason see StreamGuardNotReady in docs/runbooks.md",
         )
     return ok("ports", f"the worker at {place} is live and ready")
 
