@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamguard.batch.engines import local
-from streamguard.batch.folding.fold_file import load
 from streamguard.batch.folding.fold_result import FoldResult
+from streamguard.batch.folding.loading import load
 from streamguard.batch.folding.resume import HistoryMetadata, write_about
 from streamguard.batch.planning import RetrainPlan
 from streamguard.batch.source.offset_plan import check_read
@@ -18,6 +18,9 @@ from streamguard.settings.schema import Settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+MAX_SAMPLED_USERS = 100_000
+"""Maximum number of users, a random sample of all, from which peer groups are made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ def fold_history(
     """
     _fold(plan, settings, directory, spark, say)
     about = write_about(directory, plan.source, settings, plan.ranges, plan.earlier)
-    result = load([partition_file(directory, s.partition) for s in plan.ranges], settings.sampling.rows)
+    files = [partition_file(directory, s.partition) for s in plan.ranges]
+    result = load(files, settings.sampling.rows, MAX_SAMPLED_USERS)
     check_read(plan.source, result.counts)
     return FoldedHistory(about, result, plan.earlier.run if plan.earlier else None)
 
