@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,33 @@ def fold_history(
     return FoldedHistory(about, result, plan.earlier.run if plan.earlier else None)
 
 
+class _Progress:
+    """Reports each folded partition, the speed so far, and an estimate of the remaining time."""
+
+    def __init__(
+        self,
+        ranges: list[OffsetRange],
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._say = say
+        self._clock = clock
+        self._began = clock()
+        self._partitions = len(ranges)
+        self._offsets = sum(s.end - s.start for s in ranges)
+        self._folded = self._done = 0
+
+    def __call__(self, offset_range: OffsetRange) -> None:
+        self._folded += 1
+        self._done += offset_range.end - offset_range.start
+        speed = self._done / max(self._clock() - self._began, 1e-3)
+        left = (self._offsets - self._done) / speed if speed else 0.0
+        self._say(
+            f"      partition {offset_range.partition}: offsets {offset_range.start:,} to {offset_range.end:,} folded "
+            f"({self._folded:,} of {self._partitions:,}, {speed:,.0f} offsets/s, about {left:.0f} s left)"
+        )
+
+
 def _fold(
     plan: RetrainPlan,
     settings: Settings,
@@ -80,10 +108,7 @@ def _fold(
     spark: SparkSession | None,
     say: Callable[[str], None],
 ) -> None:
-    def on_folded(offset_range: OffsetRange) -> None:
-        say(
-            f"      partition {offset_range.partition}: offsets {offset_range.start:,} to {offset_range.end:,} folded"
-        )
+    on_folded = _Progress(plan.ranges, say)
 
     if settings.batch.engine == "local":
         local.fold(plan.source, plan.ranges, settings, directory, on_folded)

@@ -21,6 +21,7 @@ from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.sources import KafkaSource, Source
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
+from streamguard.text import counted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -64,6 +65,7 @@ def fold(
     directory = directory.resolve()  # executors have other working directories
     planned = {s.partition: _resolved(s) for s in ranges if s.end > s.start}
     do = partial(_do, work, settings, directory)
+    spark.sparkContext.setJobDescription(f"streamguard: {counted(len(planned), 'partition')}")
     answers = _run(source, planned, do, spark) if planned else []
     _check_once(planned, answers)
     attempts = {partition: name for partition, _, name in answers}
