@@ -24,6 +24,7 @@ import numpy as np
 
 from streamguard.batch.archive_writer import name_aside, read_part, write_archive_files
 from streamguard.batch.engines import local
+from streamguard.batch.engines.attempts import Work
 from streamguard.batch.runs import BusyError
 from streamguard.batch.source import archive_manifest
 from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest
@@ -158,7 +159,7 @@ def archive(
 
 
 def _run(
-    source: Source, ranges: list[OffsetRange], settings: Settings, aside: Path, work: local.Work, say: Say
+    source: Source, ranges: list[OffsetRange], settings: Settings, aside: Path, work: Work, say: Say
 ) -> None:
     def on_decoded(offset_range: OffsetRange) -> None:
         say(

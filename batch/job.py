@@ -23,6 +23,7 @@ from streamguard.batch.folding.resume import of_topic
 from streamguard.batch.planning import Request, RetrainPlan, check_input, make_plan, registry_settings
 from streamguard.batch.report_schema import Report
 from streamguard.batch.reporting import export, html, report
+from streamguard.batch.reporting.users import export_users
 from streamguard.batch.runs import REPORT, Run, Runs
 from streamguard.models.registry import Registry
 from streamguard.models.sampling import Selection
@@ -153,13 +154,12 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
             drift = challenger.drift_since(latest, detected.challenger, registry, say)
             decision = challenger.decide(detected.challenger, history.result.sample, registry, settings)
             export.training_data(detected.assessment, selection.mask, run.directory / "training_data")
-            export.features(
-                history.result.users, detected.assessment, detected.peers, run.directory / "features"
-            )
+            users = export_users(history.result, detected, run.directory / "features")
             body = report.build(
                 run.id,
                 history,
                 detected,
+                users,
                 settings=settings,
                 algorithm=request.algorithm,
                 started=steps.began,
@@ -170,7 +170,10 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
             )
             shutil.rmtree(scratch)
             directory = _publish(runs, run, body, settings.batch.keep_runs)
-            print_result(f"{directory}: {REPORT}, report.html, training_data, features, history")
+            print_result(
+                f"{counted(users.at_risk, 'user')} at risk; {directory}: {REPORT}, report.html, training_data, "
+                "features, history"
+            )
         current, message = False, _no_forest_reason(request, len(selection.rows), settings)
         if decision:
             current, message = decision.carry_out(registry)
@@ -215,7 +218,8 @@ def _plan_text(plan: RetrainPlan) -> str:
 def _fold_text(result: FoldResult) -> str:
     refused = sum(sum(c.refused.values()) for c in result.counts)
     return (
-        f"{counted(sum(c.events for c in result.counts), 'event')} of {counted(len(result.users), 'user')} folded, "
+        f"{counted(sum(c.events for c in result.counts), 'event')} folded, "
+        f"{counted(sum(c.users for c in result.counts), 'user')} known, "
         f"{counted(refused, 'record')} refused, {counted(sum(c.alerted for c in result.counts), 'event')} alerted"
     )
 
@@ -229,7 +233,7 @@ def _selection_text(result: FoldResult, selection: Selection) -> str:
 
 def _training_text(detected: DetectionResult) -> str:
     totals = detected.assessment.totals
-    parts = [f"{counted(totals.users_at_risk, 'user')} at risk"]
+    parts = []
     if detected.challenger is not None:
         version = detected.challenger.forest.version
         parts.append(
@@ -238,4 +242,4 @@ def _training_text(detected: DetectionResult) -> str:
         )
     if detected.peers is not None:
         parts.append(counted(len(detected.peers.groups), "peer group"))
-    return ", ".join(parts)
+    return ", ".join(parts) or "no forest and no peer groups"

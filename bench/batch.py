@@ -45,12 +45,15 @@ class Ran:
         Maximum memory (PSS) of all processes together, in MB.
     output
         Standard output.
+    driver
+        Maximum memory (PSS) of the first process alone, in MB.
     """
 
     wall: float
     cpu: float
     memory: float
     output: str
+    driver: float
 
 
 def measure(*, quick: bool) -> list[Figure]:
@@ -75,19 +78,19 @@ def measure(*, quick: bool) -> list[Figure]:
             cpu = {}
             for engine in ("local", "spark"):
                 rounds = 2 if size == "seed" and not quick else 1
-                ran = min(
+                fastest = min(
                     (_retrain(chosen, topic, directory / f"{engine}-{k}", engine) for k in range(rounds)),
                     key=lambda r: r.wall,
                 )
-                result = json.loads(ran.output.splitlines()[-1])
+                result = json.loads(fastest.output.splitlines()[-1])
                 versions.setdefault(size, set()).add(result["version"])
-                cpu[engine], memory[size, engine] = ran.cpu, ran.memory
+                cpu[engine], memory[size, engine] = fastest.cpu, fastest.memory
                 what = f"{events:,} events, {users:,} users, {engine}"
-                figures.append(Figure(what, ran.wall, "s", limits.get((size, engine), "")))
-                figures.append(Figure("  its CPU", ran.cpu, "s"))
-                figures.append(Figure("  its memory", ran.memory, "MB"))
+                figures.append(Figure(what, fastest.wall, "s", limits.get((size, engine), "")))
+                figures.append(Figure("  its CPU", fastest.cpu, "s"))
+                figures.append(Figure("  its memory", fastest.memory, "MB"))
             if size == "1M":
-                rival = _ran(
+                rival = ran(
                     [sys.executable, str(RIVAL), kafka.bootstrap_servers, topic, str(directory / "rival")]
                 )
                 figures.append(Figure("  CPU of similar features in Spark SQL, persisted", rival.cpu, "s"))
@@ -142,10 +145,10 @@ def _retrain(chosen: Settings, topic: str, output: Path, engine: str) -> Ran:
         "--output",
         str(output),
     ]
-    return _ran(command, environ)
+    return ran(command, environ)
 
 
-def _ran(command: list[str], environ: dict[str, str] | None = None) -> Ran:
+def ran(command: list[str], environ: dict[str, str] | None = None) -> Ran:
     """Run a command to its end; measure CPU and memory of its process tree."""
     begun = time.perf_counter()
     process = subprocess.Popen(
@@ -155,7 +158,9 @@ def _ran(command: list[str], environ: dict[str, str] | None = None) -> Ran:
         text=True,
         env={**os.environ, **(environ or {})},
     )
-    peak, cpu, stop = [0.0], {}, threading.Event()  # type: list[float], dict[tuple[int, float], float], threading.Event
+    peak: list[float] = [0.0, 0.0]
+    cpu: dict[tuple[int, float], float] = {}
+    stop = threading.Event()
     watch = threading.Thread(target=_watch, args=(psutil.Process(process.pid), peak, cpu, stop.is_set))
     watch.start()
     out, error = process.communicate()
@@ -166,13 +171,13 @@ def _ran(command: list[str], environ: dict[str, str] | None = None) -> Ran:
         raise RuntimeError(
             f"{' '.join(command)} exited with {process.returncode}; the end of its output:\n{error[-2000:]}"
         )
-    return Ran(wall, sum(cpu.values()), peak[0], out)
+    return Ran(wall, sum(cpu.values()), peak[0], out, peak[1])
 
 
 def _watch(
     root: psutil.Process, peak: list[float], cpu: dict[tuple[int, float], float], stopped: Callable[[], bool]
 ) -> None:
-    """Sample a process tree: its maximum memory, and the CPU time of each process at the last sample."""
+    """Sample a process tree: maximum memory of all and of the first, and the CPU time of each at the last sample."""
     while not stopped():
         memory = 0.0
         try:
@@ -183,7 +188,10 @@ def _watch(
             try:
                 times = process.cpu_times()
                 cpu[process.pid, process.create_time()] = times.user + times.system
-                memory += process.memory_full_info().pss / 1e6
+                used = process.memory_full_info().pss / 1e6
+                memory += used
+                if process is root:
+                    peak[1] = max(peak[1], used)
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         peak[0] = max(peak[0], memory)

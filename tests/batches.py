@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,16 @@ from numpy.typing import NDArray
 
 from streamguard.alerts.explain import Reason
 from streamguard.alerts.incident import SCHEMA_VERSION, Entity, Incident, Model, Origin, PatternMatch
-from streamguard.batch.folding.fold_result import EventTable, FoldResult, UserTable
+from streamguard.batch.detection.assessment import assess
+from streamguard.batch.detection.clusters import PeerGroups
+from streamguard.batch.detection.detect import DetectionResult
+from streamguard.batch.detection.users import UserAssessor
+from streamguard.batch.folding.fold_result import EventTable, FoldResult, IncidentRisks, UserTable
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.batch.source.offset_range import Counts
 from streamguard.fold.features import NAMES
+from streamguard.models.forest import Forest
+from streamguard.models.sampling import Selection
 
 START_MS = 1_700_000_000_000
 PARTITIONS = 2
@@ -70,18 +77,21 @@ def fold_result(
     summary["last_seen"] = START_MS + 86_400_000
     centres = random.normal(scale=6.0, size=(3, len(NAMES)))
     usual = centres[np.arange(len(everybody)) % 3] + random.normal(size=(len(everybody), len(NAMES)))
-    return FoldResult(
+    table = UserTable(
+        user=_texts([name for _, name in everybody]),
+        partition=np.array([p for p, _ in everybody], np.int32),
+        features=usual.astype(np.float32),
+        usual=usual,
+        summary=summary,
+        peak=peak,
+    )
+    result = FoldResult(
         sample=rows([keys[k] for k in sample], names),
         alerts=rows([keys[k] for k in sorted(worst[:alerts].tolist())], names),
-        users=UserTable(
-            user=_texts([name for _, name in everybody]),
-            partition=np.array([p for p, _ in everybody], np.int32),
-            features=usual.astype(np.float32),
-            usual=usual,
-            summary=summary,
-            peak=peak,
-        ),
-        incidents=[incident(names[k], k) for k in range(min(3, len(names)))],
+        users={},
+        usual=usual,
+        incidents=[],
+        incident_risks={},
         counts=[
             Counts(
                 p,
@@ -96,9 +106,61 @@ def fold_result(
                 refused_first=[(501, "not_json", "expected a value"), (502, "not_json", "<b>?")],
                 first_ms=START_MS + 500_000,
                 last_ms=START_MS + 999_000,
+                users=len(everybody) // PARTITIONS,
+                events_ever=25 * len(everybody) // PARTITIONS,
             )
             for p in range(PARTITIONS)
         ],
+    )
+    return with_users(
+        with_incidents(result, [incident(names[k], k) for k in range(min(3, len(names)))]), table
+    )
+
+
+def users_of(result: FoldResult) -> UserTable:
+    """All users in one table."""
+    tables = [table for partition in sorted(result.users) for table in result.users[partition]]
+    return UserTable(
+        **{f.name: np.concatenate([getattr(table, f.name) for table in tables]) for f in fields(UserTable)}
+    )
+
+
+def with_users(result: FoldResult, users: UserTable) -> FoldResult:
+    """The same result with other users, who are in two tables for each partition."""
+
+    def table(rows: NDArray[np.int64]) -> UserTable:
+        return UserTable(**{f.name: getattr(users, f.name)[rows] for f in fields(UserTable)})
+
+    of = {p: np.flatnonzero(users.partition == p) for p in range(PARTITIONS)}
+    tables = {p: [table(part) for part in np.array_split(rows, 2)] for p, rows in of.items()}
+    return replace(result, users=tables, usual=users.usual)
+
+
+def with_incidents(result: FoldResult, incidents: list[Incident]) -> FoldResult:
+    """The same result with other incidents."""
+    risks: dict[tuple[int, str], list[float]] = {}
+    for one in incidents:
+        if one.entity.kind == "user":
+            risks.setdefault((one.origin.partition, one.entity.value), []).append(one.risk)
+    return replace(
+        result,
+        incidents=incidents,
+        incident_risks={key: IncidentRisks(len(some), max(some)) for key, some in risks.items()},
+    )
+
+
+def detected(
+    result: FoldResult, forest: Forest | None, peers: PeerGroups | None, selection: Selection | None = None
+) -> DetectionResult:
+    """The assessment of a folded history with a given forest and given peer groups."""
+    n = len(result.sample)
+    assessment = assess(result, forest, alert_bits=ALERT_BITS)
+    return DetectionResult(
+        selection or Selection(np.arange(n // 2), np.arange(n), np.arange(n) % 80 > 0),
+        None,
+        peers,
+        assessment,
+        UserAssessor(assessment, result.counts, peers, alert_bits=ALERT_BITS),
     )
 
 

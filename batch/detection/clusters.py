@@ -13,9 +13,6 @@ from streamguard.settings.schema import Clusters
 CHOOSE_FROM = 2000
 """Maximum number of randomly drawn users on which the number of groups is chosen."""
 
-FIT_ON = 100_000
-"""Maximum number of randomly drawn users on which K-Means finds the centres; every user then joins the nearest."""
-
 SMALL_SHARE = 100
 """A group is small if it has fewer than 3 users, fewer than a hundredth of all users, or, with very many groups,
 less than half of an equal share. Two users are always equally far from their middle. The largest group is never
@@ -43,8 +40,6 @@ class Group:
 
     Attributes
     ----------
-    size : int
-        Number of users.
     small : bool
         Whether the group is small; its users are measured from the nearest group that is not small.
     spread : float
@@ -55,7 +50,6 @@ class Group:
         Standardised centre: its difference from the median user.
     """
 
-    size: int
     small: bool
     spread: float
     centre: NDArray[np.float64]
@@ -63,35 +57,69 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class PeerGroups:
+class Peers:
     """The peer groups of n users.
 
     Attributes
     ----------
     group
-        int32 (n,): number of the user's group; 0 is the largest group.
+        int32 (n,): number of the user's group.
     distance
         float64 (n,): distance from the centre, in spreads of the group; 1 is the median user. Users of small
         groups are measured from the nearest group that is not small.
     bits
         float64 (n,): how unusual that distance is among all users. A prior distribution of distances contributes,
         mainly if there are few users; therefore the bits grow with the distance slowly, but without a limit.
-    groups
-        The groups, by decreasing size and then by centre.
-    silhouette
-        Silhouette of the division into groups, from -1 to 1; None if there is only one group.
+    small
+        bool (n,): whether the user's group is small.
     """
 
     group: NDArray[np.int32]
     distance: NDArray[np.float64]
     bits: NDArray[np.float64]
+    small: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerGroups:
+    """Groups of similar users, made from a sample of users; any user can be assigned to one.
+
+    Attributes
+    ----------
+    groups
+        The groups, by decreasing size in the sample and then by centre; none without users.
+    silhouette
+        Silhouette of the division into groups, from -1 to 1; None if there is only one group.
+    anchors
+        float64 (groups, 28), standardised: a user belongs to the nearest.
+    scale
+        How features are standardised.
+    tail
+        How rare a distance is in the sample.
+    users
+        Number of users in the sample.
+    """
+
     groups: list[Group]
     silhouette: float | None
+    anchors: NDArray[np.float64]
+    scale: _Scale
+    tail: tail.Tail
+    users: int
 
-    @property
-    def small(self) -> NDArray[np.bool_]:
-        """bool (n,): whether the user's group is small."""
-        return np.array([group.small for group in self.groups], bool)[self.group]
+    def assign(self, usual: NDArray[np.float64]) -> Peers:
+        """Assign users to groups, each by itself: it does not matter which users are assigned together.
+
+        Parameters
+        ----------
+        usual : (n, features) float64
+            Usual features, finite, one row for each user.
+        """
+        rows = self.scale.standardised(usual)
+        group = _distances(rows, self.anchors).argmin(axis=1)
+        distance = _measured(rows, group, self.groups)
+        small = np.array([group.small for group in self.groups], bool)
+        return Peers(group.astype(np.int32), distance, _bits(distance, self.tail, self.users), small[group])
 
 
 def peer_groups(usual: NDArray[np.float64], settings: Clusters, *, seed: int) -> PeerGroups:
@@ -100,7 +128,7 @@ def peer_groups(usual: NDArray[np.float64], settings: Clusters, *, seed: int) ->
     Parameters
     ----------
     usual : (n, features) float64
-        Usual features, finite, one row for each user.
+        Usual features, finite, one row for each user, of all users or of a random sample of them.
     settings
         Number of groups. There are always fewer groups than users, and at most as many as different users; the
         minimum is one group. If the number is chosen automatically, `USERS_A_GROUP` limits it.
@@ -115,8 +143,9 @@ def peer_groups(usual: NDArray[np.float64], settings: Clusters, *, seed: int) ->
     Examples
     --------
     >>> usual = np.repeat([[0.0, 1.0], [5.0, 1.0], [90.0, 1.0]], [8, 6, 1], axis=0)
-    >>> peers = peer_groups(usual, Clusters(), seed=0)
-    >>> peers.group.tolist(), [group.small for group in peers.groups]
+    >>> found = peer_groups(usual, Clusters(), seed=0)
+    >>> peers = found.assign(usual)
+    >>> peers.group.tolist(), [group.small for group in found.groups]
     ([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2], [False, False, True])
     >>> bool(peers.distance[-1] > peers.distance[:-1].max())
     True
@@ -126,29 +155,43 @@ def peer_groups(usual: NDArray[np.float64], settings: Clusters, *, seed: int) ->
     if usual.ndim != 2 or not np.isfinite(usual).all():
         raise ValueError(f"finite rows of shape (users, features) expected, got {usual.shape}")
     if not len(usual):
-        return PeerGroups(np.empty(0, np.int32), np.empty(0), np.empty(0), [], None)
-    rows = _standardised(usual)
+        width = usual.shape[1]
+        scale = _Scale(np.zeros(width), np.ones(width))
+        return PeerGroups([], None, np.empty((0, width)), scale, tail.measure(np.zeros(1)), 0)
+    scale = _Scale.of(usual)
+    rows = scale.standardised(usual)
     random = np.random.default_rng(seed)
     # Several threads would add numbers in another order, which changes the last bits.
     with threadpool_limits(1):
         some = _draw(rows, CHOOSE_FROM, random)
         count, silhouette = _number_of_groups(some, settings, seed)
-        one = rows.mean(axis=0, keepdims=True)
-        centres = one if count == 1 else _centres(_draw(rows, FIT_ON, random), count, seed)
-    group = _distances(rows, centres).argmin(axis=1)
-    return _measured(usual, rows, *_ordered(rows, group), silhouette)
+        anchors = rows.mean(axis=0, keepdims=True) if count == 1 else _centres(rows, count, seed)
+    anchors, group = _by_size(rows, anchors)
+    groups = _described(usual, rows, group)
+    measured = tail.measure(_measured(rows, group, groups))
+    return PeerGroups(groups, silhouette, anchors, scale, measured, len(usual))
 
 
-def _standardised(usual: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Deviations from the median user, in standard deviations of the middle nine tenths of users.
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Standardises features: deviations from the median user, in standard deviations of the middle nine tenths.
 
     The unit is at least a third of all users' standard deviation. Otherwise a feature that only few users have would
-    dominate the other features.
+    dominate the other features. A constant feature has the unit infinity.
     """
-    low, median, high = np.quantile(usual, [0.05, 0.5, 0.95], axis=0)
-    scale = np.maximum(np.clip(usual, low, high).std(axis=0), usual.std(axis=0) / 3.0)
-    constant = scale <= 1e-9 * np.maximum(np.abs(median), 1.0)
-    return np.where(constant, 0.0, (usual - median) / np.where(constant, 1.0, scale))
+
+    median: NDArray[np.float64]
+    unit: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, usual: NDArray[np.float64]) -> _Scale:
+        low, median, high = np.quantile(usual, [0.05, 0.5, 0.95], axis=0)
+        unit = np.maximum(np.clip(usual, low, high).std(axis=0), usual.std(axis=0) / 3.0)
+        constant = unit <= 1e-9 * np.maximum(np.abs(median), 1.0)
+        return cls(median, np.where(constant, np.inf, unit))
+
+    def standardised(self, usual: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (usual - self.median) / self.unit
 
 
 def _draw(rows: NDArray[np.float64], limit: int, random: np.random.Generator) -> NDArray[np.float64]:
@@ -213,47 +256,49 @@ def _distances(rows: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArr
     return out
 
 
-def _ordered(
-    rows: NDArray[np.float64], group: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Renumber the groups by decreasing size, then by centre; the new numbers of n users, and the centres."""
-    used, group, sizes = np.unique(group, return_inverse=True, return_counts=True)
-    centres = np.array([rows[group == k].mean(axis=0) for k in range(len(used))])
-    order = sorted(range(len(used)), key=lambda k: (-sizes[k], centres[k].tolist()))
-    return np.argsort(order)[group], centres[order]
+def _by_size(
+    rows: NDArray[np.float64], anchors: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Number the groups by decreasing size, then by centre; the anchors in this order, and the group of each row."""
+    used, group, sizes = np.unique(
+        _distances(rows, anchors).argmin(axis=1), return_inverse=True, return_counts=True
+    )
+    centres = [rows[group == k].mean(axis=0).tolist() for k in range(len(used))]
+    order = sorted(range(len(used)), key=lambda k: (-sizes[k], centres[k]))
+    return anchors[used][order], np.argsort(order)[group]
+
+
+def _described(
+    usual: NDArray[np.float64], rows: NDArray[np.float64], group: NDArray[np.int64]
+) -> list[Group]:
+    sizes = np.bincount(group)
+    small = _small(sizes)
+    centres = np.array([rows[group == k].mean(axis=0) for k in range(len(sizes))])
+    own = _distances(rows, centres)[np.arange(len(rows)), group]
+    usual_spread = float(np.median(own[~small[group]])) or 1.0
+    spread = [max(float(np.median(own[group == k])), MIN_SPREAD * usual_spread) for k in range(len(sizes))]
+    return [
+        Group(bool(small[k]), spread[k], usual[group == k].mean(axis=0), centres[k])
+        for k in range(len(sizes))
+    ]
 
 
 def _measured(
-    usual: NDArray[np.float64],
-    rows: NDArray[np.float64],
-    group: NDArray[np.int64],
-    centres: NDArray[np.float64],
-    silhouette: float | None,
-) -> PeerGroups:
-    distances = _distances(rows, centres)
-    own = distances[np.arange(len(rows)), group]
-    sizes = np.bincount(group)
-    small = _small(sizes)
-    usual_spread = float(np.median(own[~small[group]])) or 1.0
-    spread = np.array([np.median(own[group == k]) for k in range(len(sizes))])
-    spread = np.maximum(spread, MIN_SPREAD * usual_spread)
-    distance = np.where(small[group], (distances / spread)[:, ~small].min(axis=1), own / spread[group])
-    return PeerGroups(
-        group=group.astype(np.int32),
-        distance=distance,
-        bits=_bits(distance),
-        groups=[
-            Group(int(sizes[k]), bool(small[k]), float(spread[k]), usual[group == k].mean(axis=0), centres[k])
-            for k in range(len(sizes))
-        ],
-        silhouette=silhouette,
-    )
+    rows: NDArray[np.float64], group: NDArray[np.int64], groups: list[Group]
+) -> NDArray[np.float64]:
+    """Distance of each row from its group, or from the nearest group that is not small, in spreads."""
+    distances = _distances(rows, np.array([one.apart for one in groups]))
+    distances /= np.array([one.spread for one in groups])
+    small = np.array([one.small for one in groups])
+    own: NDArray[np.float64] = distances[np.arange(len(rows)), group]
+    return np.where(small[group], distances[:, ~small].min(axis=1), own)
 
 
-def _bits(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _bits(distance: NDArray[np.float64], measured: tail.Tail, users: int) -> NDArray[np.float64]:
     """-log2 of the share of users as far away, from the measured tail and from a prior worth `PRIOR_USERS` users."""
-    measured = tail.measure(distance).bits(distance)
     prior = PRIOR_BITS * np.log2(np.maximum(distance, 1.0))
-    trust = len(distance) / (len(distance) + PRIOR_USERS)
-    share: NDArray[np.float64] = np.logaddexp2(np.log2(trust) - measured, np.log2(1.0 - trust) - prior)
+    trust = users / (users + PRIOR_USERS)
+    share: NDArray[np.float64] = np.logaddexp2(
+        np.log2(trust) - measured.bits(distance), np.log2(1.0 - trust) - prior
+    )
     return np.maximum(-share, 0.0)

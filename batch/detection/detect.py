@@ -1,4 +1,4 @@
-"""Runs the detectors over a folded history: trains the forest, finds peer groups, and assesses events and users."""
+"""Runs the detectors over a folded history: trains the forest, finds peer groups, and assesses the kept events."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from streamguard.batch.detection.assessment import Assessment, assess
 from streamguard.batch.detection.challenger import Challenger, train
 from streamguard.batch.detection.clusters import PeerGroups, peer_groups
+from streamguard.batch.detection.users import UserAssessor
 from streamguard.batch.folded_history import FoldedHistory
 from streamguard.batch.planning import Algorithm
 from streamguard.models.sampling import Selection
@@ -27,13 +28,16 @@ class DetectionResult:
     peers
         The peer groups; None if they were not requested.
     assessment
-        Evidence and risk from statistics, patterns, forest and peer groups.
+        Evidence and risk of the kept events from statistics, patterns and forest.
+    assessor
+        Assesses users from these events and their peer groups.
     """
 
     selection: Selection
     challenger: Challenger | None
     peers: PeerGroups | None
     assessment: Assessment
+    assessor: UserAssessor
 
 
 def detect(
@@ -42,18 +46,20 @@ def detect(
     algorithm: Algorithm,
     settings: Settings,
 ) -> DetectionResult:
-    """Train the forest, find the peer groups in parallel, and assess events and users."""
+    """Train the forest, find the peer groups in parallel, and assess the kept events."""
     result = history.result
     challenger = peers = None
     with ThreadPoolExecutor(1, "peers") as beside:
         if algorithm != "isolation_forest":
             grouping = beside.submit(
-                peer_groups, result.users.usual, settings.clusters, seed=settings.training.seed
+                peer_groups, result.usual, settings.clusters, seed=settings.training.seed
             )
         if algorithm != "kmeans":
             challenger = train(result.sample, selection, history.about, settings)
         if algorithm != "isolation_forest":
             peers = grouping.result()
     forest = challenger.forest if challenger else None
-    assessment = assess(result, forest, peers, alert_bits=settings.detection.alert_bits)
-    return DetectionResult(selection, challenger, peers, assessment)
+    alert_bits = settings.detection.alert_bits
+    assessment = assess(result, forest, alert_bits=alert_bits)
+    assessor = UserAssessor(assessment, result.counts, peers, alert_bits=alert_bits)
+    return DetectionResult(selection, challenger, peers, assessment, assessor)

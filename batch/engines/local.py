@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
+from streamguard.batch.engines.attempts import Work, attempt, keep, remove_others
 from streamguard.batch.folding.fold_file import SCHEMA
 from streamguard.batch.folding.fold_range import fold_range
 from streamguard.batch.source.offset_range import OffsetRange, Records, partition_file
@@ -25,8 +26,6 @@ _WORTH_A_PROCESS = 50_000
 
 OnFolded = Callable[[OffsetRange], None]
 """Called with each offset range as soon as it is folded."""
-Work = Callable[[OffsetRange, Records, Settings, Path], None]
-"""Processes an offset range and its records, and writes the result to the directory; it must be picklable."""
 
 
 class ProcessKilledError(UnavailableError):
@@ -61,7 +60,7 @@ def fold(
     processes = min(os.cpu_count() or 1, len(ranges))
     if processes == 1 or sum(s.end - s.start for s in ranges) < _WORTH_A_PROCESS:
         for offset_range in ranges:
-            read_and_work(work, source, offset_range, settings, directory)
+            keep(directory, read_and_work(work, source, offset_range, settings, directory))
             on_folded(offset_range)
         return
     with _pool(processes) as pool:
@@ -72,7 +71,7 @@ def fold(
             }
         for done in as_completed(waiting):
             try:
-                done.result()
+                keep(directory, done.result())
             except BrokenProcessPool:
                 raise ProcessKilledError(
                     "a folding process was killed, possibly by the system because memory ran out: check the system "
@@ -80,6 +79,7 @@ def fold(
                     "add memory or lower that setting, then run again"
                 ) from None
             on_folded(waiting[done])
+    remove_others(directory)
 
 
 @contextmanager
@@ -119,6 +119,6 @@ def _begin() -> None:
 
 def read_and_work(
     work: Work, source: Source, offset_range: OffsetRange, settings: Settings, directory: Path
-) -> None:
-    """Read an offset range and do the work."""
-    work(offset_range, source.records(offset_range), settings, directory)
+) -> str:
+    """Read an offset range and do the work in one attempt; return its name."""
+    return attempt(work, offset_range, source.records(offset_range), settings, directory)

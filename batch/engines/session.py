@@ -131,6 +131,7 @@ def workers(settings: Spark) -> dict[str, str]:
     return {
         "spark.app.name": "streamguard",
         "spark.sql.session.timeZone": "UTC",
+        "spark.speculation": "false",  # a second attempt would fold the whole partition again
         "spark.redaction.regex": r"(?i)secret|password|token|access[.]?key|jaas|ssl[.]key",  # never printed
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(settings.batch_rows),
         "spark.sql.execution.arrow.maxBytesPerBatch": str(MAX_BATCH_BYTES),

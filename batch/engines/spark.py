@@ -13,21 +13,25 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from streamguard.batch.engines.local import OnFolded, Work, write_file
+from streamguard.batch.engines.attempts import Work, attempt, keep, remove_others
+from streamguard.batch.engines.local import OnFolded, write_file
 from streamguard.batch.engines.session import SparkError, root_cause
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.sources import KafkaSource, Source
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
+from streamguard.text import counted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-DONE = pa.schema([pa.field("partition", pa.int32()), pa.field("first", pa.int64())])
-"""Result of a task: the partition that it folded, and the first offset that it received."""
+DONE = pa.schema(
+    [pa.field("partition", pa.int32()), pa.field("first", pa.int64()), pa.field("attempt", pa.string())]
+)
+"""Result of a task: the partition that it folded, the first offset that it received, and the name of its attempt."""
 
-Do = Callable[[OffsetRange, Records], None]
+Do = Callable[[OffsetRange, Records], str]
 
 _RAISED = re.compile(
     rf"^(?:{re.escape(PlanError.__module__)}\.(PlanError)|{re.escape(StateError.__module__)}\.(StateError)): (.+)$",
@@ -61,17 +65,20 @@ def fold(
     directory = directory.resolve()  # executors have other working directories
     planned = {s.partition: _resolved(s) for s in ranges if s.end > s.start}
     do = partial(_do, work, settings, directory)
+    spark.sparkContext.setJobDescription(f"streamguard: {counted(len(planned), 'partition')}")
     answers = _run(source, planned, do, spark) if planned else []
     _check_once(planned, answers)
-    answered = {partition for partition, _ in answers}
+    attempts = {partition: name for partition, _, name in answers}
     for offset_range in ranges:
-        if offset_range.partition not in answered:  # nothing is planned, or only markers and aborted records
-            do(_resolved(offset_range), ())
+        # Partitions without a task have no planned offsets, or only markers and aborted records.
+        name = attempts.get(offset_range.partition) or do(_resolved(offset_range), ())
+        keep(directory, name)
         on_folded(offset_range)
+    remove_others(directory)
 
 
-def _do(work: Work, settings: Settings, directory: Path, offset_range: OffsetRange, records: Records) -> None:
-    work(offset_range, records, settings, directory)
+def _do(work: Work, settings: Settings, directory: Path, offset_range: OffsetRange, records: Records) -> str:
+    return attempt(work, offset_range, records, settings, directory)
 
 
 def _resolved(offset_range: OffsetRange) -> OffsetRange:
@@ -93,14 +100,14 @@ def reader_options(source: KafkaSource, planned: Mapping[int, OffsetRange]) -> d
 
 def _run(
     source: Source, planned: Mapping[int, OffsetRange], do: Do, spark: SparkSession
-) -> list[tuple[int, int]]:
+) -> list[tuple[int, int, str]]:
     """Run the tasks; an exception of a task is raised here, without Spark's stack traces."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     try:
         tasks = _tasks(source, planned, do, spark)
-        return [(row.partition, row.first) for row in tasks.collect()]
+        return [(row.partition, row.first, row.attempt) for row in tasks.collect()]
     except (Py4JError, PySparkException) as error:
         raised = _RAISED.search(str(error))
         if raised is None and "Failed to find data source: kafka" in str(error):
@@ -140,8 +147,7 @@ def _fold_records(
     partition, offset = first["partition"][0].as_py(), first["offset"][0].as_py()
     if partition not in planned:
         raise PlanError(f"partition {partition}: offset {offset} was read, but the plan has no offsets of it")
-    do(planned[partition], _of_one(partition, chain([first], filled)))
-    yield _answer(partition, offset)
+    yield _answer(partition, offset, do(planned[partition], _of_one(partition, chain([first], filled))))
 
 
 def _of_one(partition: int, batches: Iterable[pa.RecordBatch]) -> Records:
@@ -164,17 +170,19 @@ def _fold_files(
     for batch in batches:
         for number in batch["id"].to_pylist():
             offset_range = ranges[number]
-            do(offset_range, source.records(offset_range))
-            yield _answer(offset_range.partition, offset_range.start)
+            name = do(offset_range, source.records(offset_range))
+            yield _answer(offset_range.partition, offset_range.start, name)
 
 
-def _answer(partition: int, first: int) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict({"partition": [partition], "first": [first]}, schema=DONE)
+def _answer(partition: int, first: int, name: str) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {"partition": [partition], "first": [first], "attempt": [name]}, schema=DONE
+    )
 
 
-def _check_once(planned: Mapping[int, OffsetRange], answers: Sequence[tuple[int, int]]) -> None:
+def _check_once(planned: Mapping[int, OffsetRange], answers: Sequence[tuple[int, int, str]]) -> None:
     firsts: dict[int, list[int]] = {}
-    for partition, first in answers:
+    for partition, first, _ in answers:
         firsts.setdefault(partition, []).append(first)
     for partition, offsets in sorted(firsts.items()):
         if len(offsets) > 1:

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from streamguard.fold.features import NAMES
 from streamguard.state.partition import Folded
 
-SAMPLED = np.dtype(
+STORED = np.dtype(
     [
-        ("key", "<f8"),
         ("offset", "<i8"),
         ("timestamp", "<i8"),  # ms
         ("features", "<f4", len(NAMES)),
@@ -23,6 +22,8 @@ SAMPLED = np.dtype(
         ("alerted", "?"),
     ]
 )
+"""An event as it is stored; its key is a column of its own."""
+SAMPLED = np.dtype([("key", "<f8"), *((name, STORED[name]) for name in STORED.names or ())])
 TEXTS = ("user", "event_type", "source")
 MAX_CHARACTERS = 256
 """Maximum number of characters of a text; longer texts are cut."""

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streamguard.alerts.incident import decode
-from streamguard.batch.folding.bottom_k import SAMPLED, TEXTS
-from streamguard.batch.folding.fold_result import EventTable, FoldResult, UserTable
-from streamguard.batch.folding.summaries import SUMMARY, columns
-from streamguard.batch.source.offset_range import Counts
-from streamguard.history.incidents import worst_first
-from streamguard.state.codec import unpack
+from streamguard.batch.folding.bottom_k import SAMPLED, STORED, TEXTS
+from streamguard.batch.folding.summaries import SUMMARY
+
+FORMAT = 2
+"""Number of the format; a run does not continue a history in another one."""
 
 SCHEMA = pa.schema(
     [
         pa.field("kind", pa.string(), nullable=False),
         pa.field("partition", pa.int32(), nullable=False),
         pa.field("offset", pa.int64()),
+        pa.field("priority", pa.float64()),
         *(pa.field(name, pa.string()) for name in TEXTS),
         pa.field("peak", pa.float64()),
         pa.field("key", pa.binary()),
@@ -33,22 +32,26 @@ SCHEMA = pa.schema(
 """Schema of all rows. Each kind of row uses some of the columns:
 
 * `counts`: `value` is the JSON of `streamguard.batch.source.offset_range.Counts`;
-* `sample`, `alert`: `offset`, the texts, and `value`, the bytes of `streamguard.batch.folding.bottom_k.SAMPLED`;
-* `user`: `user`, `value`, the bytes for `Summaries.restore`, and `peak`, the strongest evidence in this run;
+* `sample`, `alert`: `offset`, the texts, `priority`, the key in `streamguard.batch.folding.bottom_k.BottomKSample`, and
+  `value`, the bytes of `STORED` there;
+* `user`: `user`, `value`, the bytes of `streamguard.batch.folding.summaries.SUMMARY`, `peak`, the strongest evidence in
+  this run, and `priority`, a hash of the name: the users with the smallest are a random sample of all users;
 * `incident`: `value` is its JSON;
 * `state`: `key` and `value`, as in a worker's changelog.
 
-The next run continues from the rows of the kinds `sample`, `user` and `state`.
+The rows of each kind follow each other; users are sorted by name. The next run continues from the rows of the kinds
+`sample`, `user` and `state`.
 """
 
-_ROWS_A_BATCH = 16_384
+ROWS_A_BATCH = 16_384
+"""Maximum number of rows that are written or read at a time."""
 
 
 def batches(partition: int, kind: str, **values: Any) -> Iterator[pa.RecordBatch]:
     """Rows of one kind; columns without given values are null."""
-    for a in range(0, len(next(iter(values.values()))), _ROWS_A_BATCH):
+    for a in range(0, len(next(iter(values.values()))), ROWS_A_BATCH):
         arrays = {
-            name: pa.array(some[a : a + _ROWS_A_BATCH], SCHEMA.field(name).type)
+            name: pa.array(some[a : a + ROWS_A_BATCH], SCHEMA.field(name).type)
             for name, some in values.items()
         }
         n = len(next(iter(arrays.values())))
@@ -63,30 +66,90 @@ def sample_batches(
     partition: int, kind: str, rows: NDArray[Any], texts: NDArray[np.object_]
 ) -> Iterator[pa.RecordBatch]:
     """Rows of kind `sample` or `alert`, from `SAMPLED` (n,) and texts (n, 3)."""
-    for a in range(0, len(rows), _ROWS_A_BATCH):
-        some = rows[a : a + _ROWS_A_BATCH]
-        ends = np.arange(len(some) + 1, dtype=np.int32) * SAMPLED.itemsize
-        value = pa.Array.from_buffers(pa.binary(), len(some), [None, pa.py_buffer(ends), pa.py_buffer(some)])
-        named = {name: texts[a : a + _ROWS_A_BATCH, k] for k, name in enumerate(TEXTS)}
-        yield from batches(partition, kind, offset=some["offset"], value=value, **named)
+    for a in range(0, len(rows), ROWS_A_BATCH):
+        some = rows[a : a + ROWS_A_BATCH]
+        stored = np.empty(len(some), STORED)
+        for name in STORED.names or ():
+            stored[name] = some[name]
+        named = {name: texts[a : a + ROWS_A_BATCH, k] for k, name in enumerate(TEXTS)}
+        yield from batches(
+            partition, kind, offset=some["offset"], priority=some["key"], value=_values(stored), **named
+        )
 
 
-def parts(file: str | Path) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Read the rows of a file, a bounded number of rows of one kind at a time."""
+def user_batches(
+    partition: int,
+    users: list[str],
+    peaks: NDArray[np.float64],
+    records: NDArray[Any],
+    rows: NDArray[np.int64],
+) -> Iterator[pa.RecordBatch]:
+    """Rows of kind `user`: names, peaks, and the place of each user in `records`, `SUMMARY` (m,)."""
+    for a in range(0, len(users), ROWS_A_BATCH):
+        names = users[a : a + ROWS_A_BATCH]
+        yield from batches(
+            partition,
+            "user",
+            user=names,
+            peak=peaks[a : a + ROWS_A_BATCH],
+            priority=[_hashed(name) for name in names],
+            value=_values(records[rows[a : a + ROWS_A_BATCH]]),
+        )
+
+
+def _hashed(name: str) -> float:
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return float(int.from_bytes(digest, "big"))
+
+
+def _values(records: NDArray[Any]) -> pa.Array:
+    """The bytes of each record, without a copy."""
+    ends = np.arange(len(records) + 1, dtype=np.int32) * records.dtype.itemsize
+    return pa.Array.from_buffers(
+        pa.binary(), len(records), [None, pa.py_buffer(ends), pa.py_buffer(np.ascontiguousarray(records))]
+    )
+
+
+def parts(
+    file: str | Path, kinds: tuple[str, ...], columns: list[str] | None = None
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Read rows of some kinds, a bounded number of rows of one kind at a time.
+
+    Parameters
+    ----------
+    columns
+        Columns to read in addition to the kind; None means all.
+    """
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(file, page_checksum_verification=True).iter_batches(_ROWS_A_BATCH):
-        kinds = batch["kind"].to_numpy(zero_copy_only=False)
-        for kind in np.unique(kinds):
-            yield kind, batch.filter(pa.array(kinds == kind))
+    with pq.ParquetFile(file, page_checksum_verification=True) as table:
+        groups = [k for k in range(table.num_row_groups) if _may_have(table.metadata.row_group(k), kinds)]
+        wanted = None if columns is None else ["kind", *columns]
+        for batch in table.iter_batches(ROWS_A_BATCH, row_groups=groups, columns=wanted):
+            found = batch["kind"].to_numpy(zero_copy_only=False)
+            for kind in kinds:
+                if (here := found == kind).any():
+                    yield kind, batch if here.all() else batch.filter(pa.array(here))
 
 
-def sample_rows(batch: pa.RecordBatch | pa.Table) -> NDArray[Any]:
+def _may_have(group: Any, kinds: tuple[str, ...]) -> bool:
+    statistics = group.column(SCHEMA.get_field_index("kind")).statistics
+    if statistics is None or not statistics.has_min_max:
+        return True
+    return any(statistics.min <= kind <= statistics.max for kind in kinds)
+
+
+def sample_rows(batch: pa.RecordBatch) -> NDArray[Any]:
     """Decode rows of kind `sample` or `alert` as `SAMPLED` (n,)."""
-    return np.frombuffer(b"".join(batch["value"].to_pylist()), SAMPLED)
+    stored = np.frombuffer(b"".join(batch["value"].to_pylist()), STORED)
+    rows = np.empty(len(stored), SAMPLED)
+    rows["key"] = batch["priority"].to_numpy()
+    for name in STORED.names or ():
+        rows[name] = stored[name]
+    return rows
 
 
-def sample_texts(batch: pa.RecordBatch | pa.Table) -> NDArray[np.object_]:
+def sample_texts(batch: pa.RecordBatch) -> NDArray[np.object_]:
     """Texts (n, 3) of rows of kind `sample` or `alert`."""
     texts = np.empty((batch.num_rows, len(TEXTS)), object)
     for k, name in enumerate(TEXTS):
@@ -94,67 +157,6 @@ def sample_texts(batch: pa.RecordBatch | pa.Table) -> NDArray[np.object_]:
     return texts
 
 
-def load(files: Sequence[str | Path], max_rows: int) -> FoldResult:
-    """Read the files that an engine wrote, one for each partition.
-
-    Parameters
-    ----------
-    files
-        Files with the schema `SCHEMA`.
-    max_rows
-        Maximum number of sampled events, over all partitions.
-    """
-    import pyarrow.compute as pc
-    import pyarrow.dataset as ds
-
-    table = ds.dataset([str(file) for file in files], format="parquet").to_table(
-        filter=ds.field("kind") != "state"
-    )
-    parts = {
-        kind: table.filter(ds.field("kind") == kind)
-        for kind in ("counts", "sample", "alert", "user", "incident")
-    }
-    users = parts["user"]
-    records = np.empty(len(users), SUMMARY)
-    for k, value in enumerate(users["value"].to_pylist()):
-        records[k] = unpack(value, SUMMARY, "a summary")[0]
-    by_partition_and_name = [("partition", "ascending"), ("user", "ascending")]
-    order = pc.sort_indices(users.select(["partition", "user"]), by_partition_and_name).to_numpy()
-    records = records[order]
-    counts = [msgspec.json.decode(value, type=Counts) for value in parts["counts"]["value"].to_pylist()]
-    incidents = [decode(value) for value in parts["incident"]["value"].to_pylist()]
-    return FoldResult(
-        sample=_rows(parts["sample"], max_rows),
-        alerts=_rows(parts["alert"], None),
-        users=UserTable(
-            user=np.array(users["user"].to_pylist(), object)[order],
-            partition=users["partition"].to_numpy()[order],
-            features=np.ascontiguousarray(records["features"]),
-            usual=records["feature_sum"] / records["events"][:, None],
-            summary=columns(records),
-            peak=users["peak"].to_numpy()[order],
-        ),
-        incidents=worst_first(incidents),
-        counts=sorted(counts, key=lambda c: c.partition),
-    )
-
-
-def _rows(part: Any, max_rows: int | None) -> EventTable:
-    rows, partition = sample_rows(part), part["partition"].to_numpy()
-    selected = np.lexsort((rows["offset"], partition, rows["key"]))[:max_rows]
-    selected = selected[np.lexsort((rows["offset"][selected], partition[selected]))]
-    rows, texts = rows[selected], sample_texts(part.select(TEXTS).take(selected))
-    return EventTable(
-        partition[selected],
-        rows["offset"],
-        rows["timestamp"],
-        texts[:, 0],
-        texts[:, 1],
-        texts[:, 2],
-        np.ascontiguousarray(rows["features"]),
-        rows["score"],
-        rows["tail"],
-        rows["strength"],
-        rows["patterns"],
-        rows["alerted"],
-    )
+def user_records(batch: pa.RecordBatch) -> NDArray[Any]:
+    """Decode rows of kind `user` as `SUMMARY` (n,)."""
+    return np.frombuffer(b"".join(batch["value"].to_pylist()), SUMMARY)

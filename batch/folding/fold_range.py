@@ -14,7 +14,15 @@ import pyarrow as pa
 
 from streamguard.alerts.incident import encode
 from streamguard.batch.folding.bottom_k import BottomKSample
-from streamguard.batch.folding.fold_file import batches, parts, sample_batches, sample_rows, sample_texts
+from streamguard.batch.folding.fold_file import (
+    batches,
+    parts,
+    sample_batches,
+    sample_rows,
+    sample_texts,
+    user_batches,
+    user_records,
+)
 from streamguard.batch.folding.summaries import Summaries
 from streamguard.batch.source.offset_range import (
     CHUNK,
@@ -88,12 +96,13 @@ def fold_range(
     if offset_range.end > offset_range.start:
         state.next_offset = offset_range.end
     partition.save()
+    users, peaks, rows = summaries.sorted()
+    counts.users, counts.events_ever = len(users), int(summaries.records["events"].sum())
     make = partial(batches, offset_range.partition)
     yield from make("counts", value=[msgspec.json.encode(counts)])
     for kind, selected in (("sample", sample), ("alert", alerts)):
         yield from sample_batches(offset_range.partition, kind, *selected.rows())
-    users, peaks, packed = summaries.packed()
-    yield from make("user", user=users, peak=peaks, value=packed)
+    yield from user_batches(offset_range.partition, users, peaks, summaries.records, rows)
     yield from make("incident", value=_worst(incidents))
     items = sorted(saved.items())
     yield from make("state", key=[key for key, _ in items], value=[value for _, value in items])
@@ -108,12 +117,11 @@ def _worst(incidents: Incidents) -> list[bytes]:
 
 def _restore(earlier: str, saved: dict[bytes, bytes], summaries: Summaries, sample: BottomKSample) -> None:
     try:
-        for kind, rows in parts(earlier):
+        for kind, rows in parts(earlier, ("sample", "user", "state")):
             if kind == "state":
                 saved.update(zip(rows["key"].to_pylist(), rows["value"].to_pylist(), strict=True))
             elif kind == "user":
-                for user, packed in zip(rows["user"].to_pylist(), rows["value"].to_pylist(), strict=True):
-                    summaries.restore(user, packed)
+                summaries.restore(rows["user"].to_pylist(), user_records(rows))
             elif kind == "sample":
                 sample.restore(sample_rows(rows), sample_texts(rows))
     except (OSError, KeyError, TypeError, ValueError) as error:  # pyarrow's errors are subclasses of these

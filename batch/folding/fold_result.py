@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.alerts.incident import Incident
+from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.batch.source.offset_range import Counts
+from streamguard.fold.features import NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class EventTable:
 
 @dataclass(frozen=True, slots=True)
 class UserTable:
-    """Users at the end of the history; arrays have n users, sorted by partition and name.
+    """Users of one partition at the end of the history, sorted by name; arrays have n users.
 
     Attributes
     ----------
@@ -81,6 +85,26 @@ class UserTable:
         return len(self.user)
 
 
+def no_users() -> UserTable:
+    """A table without users."""
+    width = len(NAMES)
+    return UserTable(
+        user=np.empty(0, object),
+        partition=np.empty(0, np.int32),
+        features=np.empty((0, width), np.float32),
+        usual=np.empty((0, width)),
+        summary=np.empty(0, SUMMARY_COLUMNS),
+        peak=np.empty(0),
+    )
+
+
+class IncidentRisks(NamedTuple):
+    """Number of the incidents of a user in this run, and the highest risk among them."""
+
+    count: int
+    worst: float
+
+
 @dataclass(frozen=True, slots=True)
 class FoldResult:
     """A folded history.
@@ -92,15 +116,21 @@ class FoldResult:
     alerts
         The alerted events of this run with the strongest evidence, in a limited number.
     users
-        All users ever seen.
+        All users ever seen, by partition: tables of a limited size, sorted by name, that can be read again and again.
+    usual
+        float64 (m, 28): `UserTable.usual` of all users, or of a random sample of a limited size, in their order.
     incidents
-        Incidents of this run as published, worst first, in a limited number.
+        The worst incidents of this run as published, worst first, in a limited number.
+    incident_risks
+        Number and highest risk of the incidents of users in this run, by partition and user.
     counts
         Counts of each partition.
     """
 
     sample: EventTable
     alerts: EventTable
-    users: UserTable
+    users: Mapping[int, Iterable[UserTable]]
+    usual: NDArray[np.float64]
     incidents: list[Incident]
+    incident_risks: Mapping[tuple[int, str], IncidentRisks]
     counts: list[Counts]

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from streamguard.batch.folding.bottom_k import SAMPLED
+from streamguard.batch.folding.bottom_k import STORED
+from streamguard.batch.folding.fold_file import FORMAT
 from streamguard.batch.folding.summaries import SUMMARY
 from streamguard.batch.source.offset_range import OffsetRange, partition_file
 from streamguard.batch.source.sources import Source
@@ -68,7 +69,7 @@ class ResumePoint:
 
 def layout() -> str:
     """Identifier of everything that the files of a folded history depend on."""
-    return f"{profile.VERSION}.{features.DIGEST[:12]}.{SUMMARY.itemsize}.{SAMPLED.itemsize}"
+    return f"{profile.VERSION}.{features.DIGEST[:12]}.{FORMAT}.{SUMMARY.itemsize}.{STORED.itemsize}"
 
 
 def newest(directories: Iterable[Path], source: Source, settings: Settings) -> ResumePoint | str:

@@ -11,7 +11,6 @@ from streamguard.compute.compiler import inline, kernel
 from streamguard.events import indicators as flag
 from streamguard.events.columns import TEXTS
 from streamguard.fold.features import NAMES
-from streamguard.state.codec import pack, unpack
 from streamguard.state.partition import Folded
 
 DISTINCT = 64
@@ -87,17 +86,16 @@ class Summaries:
         """Summaries of the n users: `SUMMARY` (n,)."""
         return self._records[: len(self._row)]
 
-    def restore(self, user: str, packed: bytes) -> None:
-        """Take over the summary of a user from an earlier run."""
-        record = unpack(packed, SUMMARY, f"the summary of user {user}")
-        (row,) = self._rows([user])
-        self._records[row] = record[0]
+    def restore(self, users: list[str], records: NDArray[Any]) -> None:
+        """Take over users of an earlier run: their names, and `SUMMARY` (n,)."""
+        rows = self._rows(users)
+        self._records[rows] = records
 
-    def packed(self) -> tuple[list[str], NDArray[np.float64], list[bytes]]:
-        """Users sorted by name, the strongest evidence (bits) of each in this run, and the bytes for `restore`."""
+    def sorted(self) -> tuple[list[str], NDArray[np.float64], NDArray[np.int64]]:
+        """Users by name, the strongest evidence (bits) of each in this run, and the place of each in `records`."""
         users = sorted(self._row)
-        rows = [self._row[user] for user in users]
-        return users, self._peaks[rows], [pack(self._records[row]) for row in rows]
+        rows = np.array([self._row[user] for user in users], np.int64)
+        return users, self._peaks[rows], rows
 
     def add(self, folded: Folded) -> None:
         """Add the events of a chunk to the summaries of their users."""

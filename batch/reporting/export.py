@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.batch.detection.assessment import Assessment, pattern_names
-from streamguard.batch.detection.clusters import PeerGroups
-from streamguard.batch.folding.fold_result import UserTable
+from streamguard.batch.detection.users import UserAssessment
+from streamguard.batch.folding.fold_result import UserTable, no_users
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.fold.features import NAMES
 
@@ -79,8 +80,8 @@ def training_data(assessment: Assessment, training: NDArray[np.bool_], directory
         )
 
 
-def features(users: UserTable, assessment: Assessment, peers: PeerGroups | None, directory: Path) -> None:
-    """Write `part-0.parquet` with one row per user; the same users give the same bytes.
+def features(tables: Iterable[tuple[UserTable, UserAssessment]], partition: int, directory: Path) -> None:
+    """Write the file of a partition, with one row per user; the same users give the same bytes.
 
     Columns: user, partition, the 28 features of the last event, their means over all events (mean_NAME), the
     summary (total_events to last_seen), peer_group, peer_distance, peer_bits, small_group (null without peer groups),
@@ -88,14 +89,30 @@ def features(users: UserTable, assessment: Assessment, peers: PeerGroups | None,
 
     Parameters
     ----------
-    users, assessment, peers
-        Results for the same users in the same order.
+    tables
+        The users of the partition in tables of a limited size; each table is written before the next one is read.
+    partition
+        Number of the partition.
     directory
         Output directory; it is created if missing.
     """
+    import pyarrow.parquet as pq
+
+    directory.mkdir(parents=True, exist_ok=True)
+    empty = _user_table(no_users(), None)
+    with pq.ParquetWriter(
+        directory / f"part-{partition}.parquet", empty.schema, compression=_COMPRESSION
+    ) as writer:
+        for users, found in tables:
+            writer.write_table(_user_table(users, found))
+
+
+def _user_table(users: UserTable, found: UserAssessment | None) -> pa.Table:
     import pyarrow as pa
 
     n = len(users)
+    nothing = np.zeros(n)
+    peers = None if found is None else found.peers
     summary = {
         name: _time(users.summary[name]) if name.endswith("_seen") else pa.array(users.summary[name].copy())
         for name in SUMMARY_COLUMNS.names or ()
@@ -106,7 +123,7 @@ def features(users: UserTable, assessment: Assessment, peers: PeerGroups | None,
         "peer_bits": pa.nulls(n, pa.float64()) if peers is None else pa.array(peers.bits),
         "small_group": pa.nulls(n, pa.bool_()) if peers is None else pa.array(peers.small),
     }
-    table = pa.table(
+    return pa.table(
         {
             "user": pa.array(users.user, pa.string()),
             "partition": pa.array(users.partition, pa.int32()),
@@ -114,12 +131,11 @@ def features(users: UserTable, assessment: Assessment, peers: PeerGroups | None,
             **_features(users.usual, "mean_"),
             **summary,
             **groups,
-            "evidence_bits": pa.array(assessment.user_evidence),
-            "risk": pa.array(assessment.user_risk),
-            "is_anomaly": pa.array(assessment.user_at_risk),
+            "evidence_bits": pa.array(nothing if found is None else found.evidence),
+            "risk": pa.array(nothing if found is None else found.risk),
+            "is_anomaly": pa.array(nothing.astype(bool) if found is None else found.at_risk),
         }
     )
-    _write(table, directory)
 
 
 def _features(matrix: NDArray[Any], prefix: str = "") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,8 @@ from streamguard import __version__
 from streamguard.alerts.incident import Incident, rfc3339
 from streamguard.batch.detection.assessment import Assessment
 from streamguard.batch.detection.clusters import Group, PeerGroups
-from streamguard.batch.folding.fold_result import UserTable
+from streamguard.batch.detection.users import RankedUser, UserFindings
+from streamguard.batch.folding.fold_result import IncidentRisks
 from streamguard.batch.report_schema import (
     FORMAT,
     Distribution,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from streamguard.batch.detection.detect import DetectionResult
     from streamguard.batch.folded_history import FoldedHistory
 
-MAX_INCIDENTS = 50
-MAX_USERS = 50
 MAX_REFUSED = 20
 TRAITS = 4
 """Number of features reported for a group: those in which it differs most from the median user."""
@@ -50,6 +49,7 @@ def build(
     run_id: str,
     history: FoldedHistory,
     detected: DetectionResult,
+    users: UserFindings,
     *,
     settings: Settings,
     algorithm: str,
@@ -65,8 +65,8 @@ def build(
     ----------
     run_id
         Id of the run.
-    history, detected
-        The folded history, and the results of the detectors.
+    history, detected, users
+        The folded history, the results of the detectors, and what was found of users.
     settings, algorithm
         Parameters of the run; the reported sections of the settings contain no secrets.
     started, finished
@@ -79,9 +79,6 @@ def build(
         Duration of each step.
     """
     result, assessment, peers = history.result, detected.assessment, detected.peers
-    users = result.users
-    number = {key: i for i, key in enumerate(zip(users.partition.tolist(), users.user.tolist(), strict=True))}
-    risks = _incident_risks(result.incidents, number)
     used = msgspec.to_builtins(settings)
     return Report(
         format=FORMAT,
@@ -94,16 +91,18 @@ def build(
         parameters={"algorithm": algorithm}
         | {name: used[name] for name in ("batch", "detection", "sampling", "training", "clusters", "gate")},
         ranges=[_range(counts) for counts in result.counts],
-        totals=_totals(result.counts, assessment, detected.selection),
+        totals=_totals(result.counts, assessment, detected.selection, users),
         refused_first=[Refused(c.partition, *first) for c in result.counts for first in c.refused_first][
             :MAX_REFUSED
         ],
         model=model,
         drift=None if drift is None else [Drift(feature, float(psi)) for feature, psi in drift.items()],
         silhouette=None if peers is None else peers.silhouette,
-        groups=[] if peers is None else _groups(peers, assessment),
-        incidents=[_incident(incident, number, peers) for incident in result.incidents[:MAX_INCIDENTS]],
-        users=[_user(i, users, assessment, peers, risks.get(i, [])) for i in _worst(users, assessment)],
+        groups=[] if peers is None else _groups(peers, users),
+        incidents=[_incident(incident, users) for incident in result.incidents],
+        users=[
+            _user(user, peers, result.incident_risks.get((user.partition, user.user))) for user in users.worst
+        ],
         distribution=_distribution(assessment, settings.detection.alert_bits),
         seconds=dict(seconds),
     )
@@ -124,7 +123,9 @@ def _range(counts: Counts) -> Range:
     )
 
 
-def _totals(counts: Sequence[Counts], assessment: Assessment, selection: Selection) -> Totals:
+def _totals(
+    counts: Sequence[Counts], assessment: Assessment, selection: Selection, users: UserFindings
+) -> Totals:
     refused: Counter[str] = Counter()
     for c in counts:
         refused.update(c.refused)
@@ -141,15 +142,21 @@ def _totals(counts: Sequence[Counts], assessment: Assessment, selection: Selecti
         forest_added=found.forest_added,
         training_rows=len(selection.rows),
         trimmed_share=selection.trimmed,
-        users=found.users,
-        users_at_risk=found.users_at_risk,
+        users=users.users,
+        users_at_risk=users.at_risk,
     )
 
 
-def _groups(peers: PeerGroups, assessment: Assessment) -> list[PeerGroup]:
-    at_risk = np.bincount(peers.group, assessment.user_at_risk, minlength=len(peers.groups)).astype(int)
+def _groups(peers: PeerGroups, users: UserFindings) -> list[PeerGroup]:
     return [
-        PeerGroup(k, group.size, int(at_risk[k]), group.small, group.spread, _traits(group))
+        PeerGroup(
+            k,
+            int(users.group_sizes[k]),
+            int(users.group_at_risk[k]),
+            group.small,
+            group.spread,
+            _traits(group),
+        )
         for k, group in enumerate(peers.groups)
     ]
 
@@ -159,58 +166,26 @@ def _traits(group: Group) -> list[Trait]:
     return [Trait(NAMES[k], float(group.centre[k]), float(group.apart[k])) for k in largest if group.apart[k]]
 
 
-def _incident(
-    incident: Incident, number: Mapping[tuple[int, str], int], peers: PeerGroups | None
-) -> ReportedIncident:
-    user = _user_of(incident, number)
-    group = None if peers is None or user is None else int(peers.group[user])
+def _incident(incident: Incident, users: UserFindings) -> ReportedIncident:
+    key = incident.origin.partition, incident.entity.value
+    group = users.group_of.get(key) if incident.entity.kind == "user" else None
     return ReportedIncident(**msgspec.structs.asdict(incident), peer_group=group)
 
 
-def _user_of(incident: Incident, number: Mapping[tuple[int, str], int]) -> int | None:
-    """Index of the user of an incident; None for incidents of sources and of the population."""
-    if incident.entity.kind != "user":
-        return None
-    return number.get((incident.origin.partition, incident.entity.value))
-
-
-def _incident_risks(
-    incidents: Sequence[Incident], number: Mapping[tuple[int, str], int]
-) -> dict[int, list[float]]:
-    """Risks of the incidents of each user, by the user's index."""
-    risks: dict[int, list[float]] = defaultdict(list)
-    for incident in incidents:
-        if (user := _user_of(incident, number)) is not None:
-            risks[user].append(incident.risk)
-    return risks
-
-
-def _worst(users: UserTable, assessment: Assessment) -> list[int]:
-    """Users with the most evidence; users without evidence against them are left out."""
-    worst = np.lexsort((np.arange(len(users)), -assessment.user_evidence))[:MAX_USERS]
-    return [i for i in worst.tolist() if assessment.user_evidence[i] > 0]
-
-
-def _user(
-    i: int,
-    users: UserTable,
-    assessment: Assessment,
-    peers: PeerGroups | None,
-    incident_risks: Sequence[float],
-) -> User:
-    summary = users.summary[i]
+def _user(user: RankedUser, peers: PeerGroups | None, incidents: IncidentRisks | None) -> User:
+    summary = user.summary
     return User(
-        user=users.user[i],
-        partition=int(users.partition[i]),
-        risk=float(assessment.user_risk[i]),
-        evidence_bits=round(float(assessment.user_evidence[i]), 2),
-        at_risk=bool(assessment.user_at_risk[i]),
-        why=assessment.why(i),
-        incidents=len(incident_risks),
-        worst_incident_risk=max(incident_risks, default=None),
-        peer_group=None if peers is None else int(peers.group[i]),
-        small_group=None if peers is None else peers.groups[peers.group[i]].small,
-        peer_bits=round(float(assessment.peer_bits[i]), 2),
+        user=user.user,
+        partition=user.partition,
+        risk=user.risk,
+        evidence_bits=round(user.evidence, 2),
+        at_risk=user.at_risk,
+        why=user.why,
+        incidents=0 if incidents is None else incidents.count,
+        worst_incident_risk=None if incidents is None else incidents.worst,
+        peer_group=user.group,
+        small_group=None if peers is None or user.group is None else peers.groups[user.group].small,
+        peer_bits=round(user.peer_bits, 2),
         total_events=int(summary["total_events"]),
         unique_ips=int(summary["unique_ips"]),
         unique_locations=int(summary["unique_locations"]),

@@ -69,6 +69,10 @@ class Counts(msgspec.Struct, forbid_unknown_fields=True):
     """Offsets without a record: transaction markers and aborted records, or planned records that were not read."""
     first_ms: int | None = None
     last_ms: int | None = None
+    users: int = 0
+    """Users of the partition, including those of earlier runs."""
+    events_ever: int = 0
+    """Events of the partition, including those of earlier runs."""
 
 
 def partition_file(directory: str | Path, partition: int) -> Path:

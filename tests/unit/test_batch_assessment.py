@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as replace_counts
 
 from streamguard.alerts.verdict import FOREST_SHARE, FOREST_USUAL, verdict
 from streamguard.batch.detection.assessment import assess
 from streamguard.batch.detection.clusters import PeerGroups, peer_groups
-from streamguard.batch.folding.fold_result import EventTable, FoldResult
+from streamguard.batch.detection.users import UserAssessment, UserAssessor
+from streamguard.batch.folding.fold_result import EventTable, FoldResult, no_users
+from streamguard.batch.reporting.users import export_users
+from streamguard.batch.source.offset_range import Counts
 from streamguard.models.forest import Forest
 from streamguard.models.train import train
 from streamguard.settings.schema import Clusters
-from tests.batches import ALERT_BITS, fold_result, rows
+from tests.batches import ALERT_BITS, detected, fold_result, rows, users_of, with_users
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +34,11 @@ def forest(history: FoldResult) -> Forest:
 
 @pytest.fixture(scope="module")
 def peers(history: FoldResult) -> PeerGroups:
-    return peer_groups(history.users.usual, Clusters(), seed=0)
+    return peer_groups(history.usual, Clusters(), seed=0)
 
 
 def test_every_kept_event_is_assessed_once_and_in_order(history: FoldResult) -> None:
-    found = assess(history, None, None, alert_bits=ALERT_BITS)
+    found = assess(history, None, alert_bits=ALERT_BITS)
     keys = list(zip(found.rows.partition.tolist(), found.rows.offset.tolist(), strict=True))
     assert keys == sorted(set(keys))
     kept = [
@@ -47,7 +52,7 @@ def test_every_kept_event_is_assessed_once_and_in_order(history: FoldResult) -> 
 
 
 def test_evidence_equals_that_of_a_worker_with_the_same_forest(history: FoldResult, forest: Forest) -> None:
-    found = assess(history, forest, None, alert_bits=ALERT_BITS)
+    found = assess(history, forest, alert_bits=ALERT_BITS)
     bits = forest.bits(found.rows.features)
     assert np.array_equal(found.forest, bits)
     assert np.array_equal(found.evidence, verdict(found.rows.strength, bits))
@@ -56,18 +61,18 @@ def test_evidence_equals_that_of_a_worker_with_the_same_forest(history: FoldResu
 
 
 def test_only_statistics_and_patterns_count_without_a_forest(history: FoldResult) -> None:
-    found = assess(history, None, None, alert_bits=ALERT_BITS)
+    found = assess(history, None, alert_bits=ALERT_BITS)
     assert not found.forest.any()
     assert np.array_equal(found.alerted, found.rows.alerted)
     assert found.totals.forest_added == 0
 
 
 def test_totals_count_all_events_and_forest_alerts_of_the_sample_only(history: FoldResult) -> None:
-    found = assess(history, None, None, alert_bits=ALERT_BITS)
+    found = assess(history, None, alert_bits=ALERT_BITS)
     strange = replace(found.rows, strength=np.full(len(found.rows), ALERT_BITS - 0.1))
     almost = replace(history, sample=rows_of(strange, found.sampled), alerts=rows([], ["x"]))
     flat = train(np.random.default_rng(0).normal(size=(300, 28)).astype(np.float32) * 1e-3, trees=20)
-    totals = assess(almost, flat, None, alert_bits=ALERT_BITS).totals
+    totals = assess(almost, flat, alert_bits=ALERT_BITS).totals
     assert totals.events == sum(c.events for c in history.counts)
     assert totals.alerted == sum(c.alerted for c in history.counts)
     assert totals.alert_rate == totals.alerted / totals.events
@@ -80,98 +85,110 @@ def rows_of(table: EventTable, among: np.ndarray) -> EventTable:
     return EventTable(**{f.name: getattr(table, f.name)[among] for f in fields(EventTable)})
 
 
+def users_found(
+    history: FoldResult, forest: Forest | None = None, peers: PeerGroups | None = None
+) -> tuple[UserAssessor, UserAssessment]:
+    assessor = detected(history, forest, peers).assessor
+    return assessor, assessor.assess(users_of(history))
+
+
+def changed(history: FoldResult, **columns: np.ndarray) -> FoldResult:
+    """The history with other columns of its users."""
+    return with_users(history, replace(users_of(history), **columns))
+
+
 def test_user_evidence_is_that_of_the_strongest_event_of_this_run(
     history: FoldResult, forest: Forest
 ) -> None:
-    found = assess(history, forest, None, alert_bits=ALERT_BITS)
-    users = history.users
+    events, users = assess(history, forest, alert_bits=ALERT_BITS), users_of(history)
+    _, found = users_found(history, forest)
     for i in range(len(users)):
         mine = (
-            (found.rows.partition == users.partition[i])
-            & (found.rows.user == users.user[i])
-            & (found.rows.offset >= 500)
+            (events.rows.partition == users.partition[i])
+            & (events.rows.user == users.user[i])
+            & (events.rows.offset >= 500)
         )
-        assert found.event_bits[i] == max([users.peak[i], *found.evidence[mine]])
+        assert found.event_bits[i] == max([users.peak[i], *events.evidence[mine]])
         if found.strongest[i] >= 0:
             assert mine[found.strongest[i]]
-            assert found.evidence[found.strongest[i]] == found.event_bits[i]
-    assert np.array_equal(found.user_evidence, np.maximum(found.event_bits - np.log2(found.events_seen), 0.0))
-    assert np.array_equal(found.user_at_risk, found.user_evidence >= ALERT_BITS)
+            assert events.evidence[found.strongest[i]] == found.event_bits[i]
+    assert np.array_equal(found.evidence, np.maximum(found.event_bits - np.log2(found.events_seen), 0.0))
+    assert np.array_equal(found.at_risk, found.evidence >= ALERT_BITS)
 
 
 def test_events_of_earlier_runs_do_not_count_against_users(history: FoldResult) -> None:
-    nobody = replace(history, users=replace(history.users, peak=np.zeros(len(history.users))))
-    old = replace(nobody, counts=[replace_range(c.partition) for c in history.counts])
-    assert not assess(old, None, None, alert_bits=ALERT_BITS).user_at_risk.any()
-
-
-def replace_range(partition: int):  # type: ignore[no-untyped-def]
-    from streamguard.batch.source.offset_range import Counts
-
-    return Counts(partition, 1000, 1000)
+    nobody = changed(history, peak=np.zeros(len(users_of(history))))
+    old = replace(nobody, counts=[Counts(c.partition, 1000, 1000) for c in history.counts])
+    assert not users_found(old)[1].at_risk.any()
 
 
 def test_peer_distance_adds_evidence_like_a_forest(history: FoldResult, peers: PeerGroups) -> None:
-    loners = replace(peers, bits=np.where(np.arange(len(history.users)) == 3, 20.0, 2.0))
-    alone = assess(history, None, None, alert_bits=ALERT_BITS)
-    found = assess(history, None, loners, alert_bits=ALERT_BITS)
-    more = found.user_evidence - alone.user_evidence
-    assert more[3] == pytest.approx(FOREST_SHARE * (20.0 - FOREST_USUAL))
-    assert not np.delete(more, 3).any()
-    assert "unlike their peers: 20.0 bits" in found.why(3)
-    assert np.array_equal(found.alerted, alone.alerted)
+    _, alone = users_found(history)
+    assessor, found = users_found(history, peers=peers)
+    bits = peers.assign(users_of(history).usual).bits
+    assert np.array_equal(found.peer_bits, bits)
+    assert found.evidence - alone.evidence == pytest.approx(
+        FOREST_SHARE * np.maximum(bits - FOREST_USUAL, 0.0)
+    )
+    loner = replace(found, peer_bits=np.where(np.arange(len(bits)) == 3, 20.0, 2.0))
+    assert "unlike their peers: 20.0 bits" in assessor.why(loner, 3)
+    assert not any("peers" in reason for reason in assessor.why(loner, 4))
 
 
 def test_users_are_at_risk_by_evidence_and_not_by_a_fixed_share(history: FoldResult) -> None:
-    quiet = replace(
+    n = len(users_of(history))
+    silent = replace(
         history,
         sample=replace(history.sample, strength=np.zeros(len(history.sample))),
         alerts=rows([], ["x"]),
-        users=replace(history.users, peak=np.zeros(len(history.users))),
     )
-    found = assess(quiet, None, None, alert_bits=ALERT_BITS)
-    assert found.totals.users_at_risk == 0
-    loud = replace(history, users=replace(history.users, peak=np.full(len(history.users), 30.0)))
-    assert assess(loud, None, None, alert_bits=ALERT_BITS).totals.users_at_risk == len(history.users)
+    assert not users_found(changed(silent, peak=np.zeros(n)))[1].at_risk.any()
+    assert users_found(changed(history, peak=np.full(n, 30.0)))[1].at_risk.all()
 
 
 def test_user_with_many_events_is_not_at_risk_for_a_rare_one(history: FoldResult) -> None:
-    found = assess(history, None, None, alert_bits=ALERT_BITS)
-    assert found.events_seen == pytest.approx(25 * 498 / 1000)
-    summary = history.users.summary.copy()
+    users = users_of(history)
+    assert users_found(history)[1].events_seen == pytest.approx(25 * 498 / 1000)
+    summary = users.summary.copy()
     summary["total_events"] = 1
     summary["total_events"][7] = 1_000_000
-    busy = replace(
-        history,
-        users=replace(history.users, summary=summary, peak=np.full(len(history.users), ALERT_BITS + 1)),
-    )
-    found = assess(
-        replace(busy, sample=rows([], ["x"]), alerts=rows([], ["x"])), None, None, alert_bits=ALERT_BITS
-    )
+    busy = changed(history, summary=summary, peak=np.full(len(users), ALERT_BITS + 1))
+    ever = [int(summary["total_events"][users.partition == c.partition].sum()) for c in history.counts]
+    counts = [replace_counts(c, events_ever=total) for c, total in zip(history.counts, ever, strict=True)]
+    _, found = users_found(replace(busy, counts=counts, sample=rows([], ["x"]), alerts=rows([], ["x"])))
     assert found.events_seen[7] == pytest.approx(498, rel=0.01)
-    assert np.flatnonzero(~found.user_at_risk[history.users.partition == 0]).tolist() == [7]
+    assert np.flatnonzero(~found.at_risk[users.partition == 0]).tolist() == [7]
 
 
 def test_reasons_describe_the_event_or_state_that_it_was_not_kept(history: FoldResult) -> None:
-    found = assess(history, None, None, alert_bits=ALERT_BITS)
+    assessor, found = users_found(history)
+    events = assess(history, None, alert_bits=ALERT_BITS)
     kept = int(np.flatnonzero((found.strongest >= 0) & (found.event_bits > 15))[0])
     row = found.strongest[kept]
-    assert found.why(kept) == [
-        f"{found.evidence[row]:.1f} bits, the strongest of about 12 events: auth_attempt from "
-        f"{found.rows.source[row]} at partition {found.rows.partition[row]}, offset {found.rows.offset[row]} "
+    assert assessor.why(found, kept) == [
+        f"{events.evidence[row]:.1f} bits, the strongest of about 12 events: auth_attempt from "
+        f"{events.rows.source[row]} at partition {events.rows.partition[row]}, offset {events.rows.offset[row]} "
         "(brute force, password spray)"
     ]
-    lost = replace(history, users=replace(history.users, peak=history.users.peak + 1))
-    found = assess(lost, None, None, alert_bits=ALERT_BITS)
-    (reason,) = found.why(kept)
+    assessor, found = users_found(changed(history, peak=users_of(history).peak + 1))
+    (reason,) = assessor.why(found, kept)
     assert reason.endswith("the strongest of about 12 events: an event that was not kept")
 
 
-def test_empty_history_is_accepted(forest: Forest) -> None:
+def test_worst_users_are_those_of_all_tables(history: FoldResult, peers: PeerGroups, tmp_path: Path) -> None:
+    findings = export_users(history, detected(history, None, peers), tmp_path)
+    users = users_of(history)
+    _, found = users_found(history, peers=peers)
+    order = sorted(range(len(users)), key=lambda k: (-found.evidence[k], k))
+    expected = [(users.user[k], users.partition[k]) for k in order if found.evidence[k] > 0][:50]
+    assert [(one.user, one.partition) for one in findings.worst] == expected
+    assert (findings.users, findings.at_risk) == (len(users), found.at_risk.sum())
+    assert findings.group_sizes.tolist() == np.bincount(found.peers.group).tolist()  # type: ignore[union-attr]
+
+
+def test_empty_history_is_accepted(forest: Forest, tmp_path: Path) -> None:
     none = rows([], ["x"])
-    whole = fold_result()
-    users = whole.users
-    nobody = type(users)(**{f.name: getattr(users, f.name)[:0] for f in fields(users)})
-    empty = FoldResult(none, none, nobody, [], [])
-    found = assess(empty, forest, peer_groups(nobody.usual, Clusters(), seed=0), alert_bits=ALERT_BITS)
-    assert len(found.rows) == 0 and found.totals.alert_rate == 0.0
+    empty = FoldResult(none, none, {0: []}, no_users().usual, [], {}, [Counts(0, 0, 0)])
+    found = detected(empty, forest, peer_groups(empty.usual, Clusters(), seed=0))
+    assert len(found.assessment.rows) == 0 and found.assessment.totals.alert_rate == 0.0
+    assert export_users(empty, found, tmp_path).users == 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamguard.batch.detection.clusters import PeerGroups, peer_groups
+from streamguard.batch.detection.clusters import peer_groups
 from streamguard.settings.schema import Clusters
 
 FEATURES = 28
@@ -26,13 +26,32 @@ def blobs(sizes: list[int], spread: float = 1.0, seed: int = 0) -> NDArray[np.fl
     )
 
 
-def groups(usual: NDArray[np.float64], seed: int = 0, **settings: int) -> PeerGroups:
-    return peer_groups(usual, Clusters(**settings), seed=seed)
+class Assigned:
+    """Peer groups of users, and the same users assigned to them."""
+
+    def __init__(self, usual: NDArray[np.float64], seed: int, settings: Clusters) -> None:
+        self.made = peer_groups(usual, settings, seed=seed)
+        self.groups, self.silhouette = self.made.groups, self.made.silhouette
+        peers = self.made.assign(usual)
+        self.group, self.distance, self.bits, self.small = (
+            peers.group,
+            peers.distance,
+            peers.bits,
+            peers.small,
+        )
+
+    @property
+    def sizes(self) -> list[int]:
+        return np.bincount(self.group).tolist()
+
+
+def groups(usual: NDArray[np.float64], seed: int = 0, **settings: int) -> Assigned:
+    return Assigned(usual, seed, Clusters(**settings))
 
 
 def test_number_of_groups_is_found_and_groups_are_numbered_by_size() -> None:
     peers = groups(blobs([100, 300, 200]))
-    assert [group.size for group in peers.groups] == [300, 200, 100]
+    assert peers.sizes == [300, 200, 100]
     assert peers.group.tolist() == [2] * 100 + [0] * 300 + [1] * 200
     assert peers.silhouette is not None and peers.silhouette > 0.5
     assert not peers.small.any()
@@ -77,7 +96,7 @@ def test_outlier_forms_a_small_distant_group() -> None:
     assert peers.groups[peers.group[-1]].small
     assert peers.distance[-1] == peers.distance.max() > 5
     assert peers.bits[-1] == peers.bits.max() > 10
-    assert [group.size for group in peers.groups if not group.small] == [200, 150]
+    assert [peers.sizes[k] for k, group in enumerate(peers.groups) if not group.small] == [200, 150]
 
 
 def test_three_similar_outliers_form_a_small_distant_group() -> None:
@@ -128,7 +147,7 @@ def test_constant_features_are_ignored_despite_rounding() -> None:
 @pytest.mark.parametrize("wanted", [0, 5])
 def test_few_users_give_finite_results(users: int, wanted: int) -> None:
     peers = groups(np.random.default_rng(users).normal(size=(users, FEATURES)), groups=wanted)
-    assert len(peers.group) == users == sum(group.size for group in peers.groups)
+    assert len(peers.group) == users == sum(peers.sizes)
     assert np.isfinite(peers.distance).all() and (peers.distance >= 0).all()
     assert np.isfinite(peers.bits).all() and (peers.bits >= 0).all()
     assert any(not group.small for group in peers.groups)
@@ -152,7 +171,7 @@ def test_no_users_give_no_groups() -> None:
 
 def test_identical_users_form_one_group() -> None:
     peers = groups(np.ones((50, FEATURES)), groups=3)
-    assert [group.size for group in peers.groups] == [50]
+    assert peers.sizes == [50]
     assert not peers.distance.any() and not peers.bits.any()
 
 
@@ -172,3 +191,24 @@ def test_many_given_groups_leave_one_large_group() -> None:
 def test_non_finite_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="finite rows"):
         groups(np.full((4, FEATURES), np.nan))
+
+
+def test_users_are_assigned_alike_together_and_alone() -> None:
+    usual = blobs([90, 50, 3], spread=3.0)
+    whole = groups(usual)
+    for k in range(0, len(usual), 11):
+        alone = whole.made.assign(usual[k : k + 1])
+        assert (alone.group[0], alone.distance[0], alone.bits[0], alone.small[0]) == (
+            whole.group[k],
+            whole.distance[k],
+            whole.bits[k],
+            whole.small[k],
+        )
+
+
+def test_groups_of_a_sample_describe_all_users() -> None:
+    usual = blobs([4000, 3000, 2000])
+    sample = usual[np.random.default_rng(1).permutation(len(usual))[:900]]
+    assigned = peer_groups(sample, Clusters(), seed=0).assign(usual)
+    assert np.bincount(assigned.group).tolist() == [4000, 3000, 2000]
+    assert np.median(assigned.distance) == pytest.approx(1.0, abs=0.05)

@@ -20,10 +20,11 @@ from streamguard.batch.detection.clusters import peer_groups
 from streamguard.batch.folding.fold_result import FoldResult
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.batch.reporting import export
+from streamguard.batch.reporting.users import export_users
 from streamguard.fold.features import NAMES
 from streamguard.models.train import train
 from streamguard.settings.schema import Clusters
-from tests.batches import ALERT_BITS, START_MS, fold_result
+from tests.batches import ALERT_BITS, START_MS, detected, fold_result, users_of
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def history() -> FoldResult:
 
 @pytest.fixture(scope="module")
 def findings(history: FoldResult) -> Assessment:
-    return assess(history, train(history.sample.features, trees=20), None, alert_bits=ALERT_BITS)
+    return assess(history, train(history.sample.features, trees=20), alert_bits=ALERT_BITS)
 
 
 @pytest.fixture(scope="module")
@@ -156,19 +157,20 @@ def test_readers_find_both_directories_without_alerts(findings: Assessment, tmp_
 def test_same_findings_give_the_same_bytes(findings: Assessment, history: FoldResult, tmp_path: Path) -> None:
     for name in ("a", "b"):
         export.training_data(findings, training(findings), tmp_path / name)
-        export.features(history.users, findings, None, tmp_path / name / "features")
+        export_users(history, detected(history, None, None), tmp_path / name / "features")
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.parquet"))
-    assert len(files) == 3
+    assert len(files) == 4
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_user_file_has_features_summary_and_peers(
-    history: FoldResult, findings: Assessment, tmp_path: Path
-) -> None:
-    peers = peer_groups(history.users.usual, Clusters(), seed=0)
-    export.features(history.users, findings, peers, tmp_path)
-    frame = pd.read_parquet(tmp_path / "part-0.parquet")
+def test_user_files_have_features_summary_and_peers(history: FoldResult, tmp_path: Path) -> None:
+    users = users_of(history)
+    groups = peer_groups(users.usual, Clusters(), seed=0)
+    peers = groups.assign(users.usual)
+    export_users(history, detected(history, None, groups), tmp_path)
+    frame = pd.read_parquet(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part-0.parquet", "part-1.parquet"]
     assert list(frame.columns) == [
         *("user", "partition"),
         *NAMES,
@@ -176,16 +178,14 @@ def test_user_file_has_features_summary_and_peers(
         *(SUMMARY_COLUMNS.names or ()),
         *("peer_group", "peer_distance", "peer_bits", "small_group", "evidence_bits", "risk", "is_anomaly"),
     ]
-    assert frame["user"].tolist() == history.users.user.tolist()
+    assert frame["user"].tolist() == users.user.tolist()
     assert frame["peer_group"].tolist() == peers.group.tolist()
-    assert np.array_equal(frame[[f"mean_{name}" for name in NAMES]].to_numpy(), history.users.usual)
+    assert np.array_equal(frame[[f"mean_{name}" for name in NAMES]].to_numpy(), users.usual)
     assert frame["first_seen"][0] == pd.Timestamp(START_MS, unit="ms", tz="UTC")
     assert frame["total_events"].tolist() == [25] * len(frame)
 
 
-def test_peer_columns_are_empty_without_peer_groups(
-    history: FoldResult, findings: Assessment, tmp_path: Path
-) -> None:
-    export.features(history.users, findings, None, tmp_path)
-    frame = pd.read_parquet(tmp_path / "part-0.parquet")
+def test_peer_columns_are_empty_without_peer_groups(history: FoldResult, tmp_path: Path) -> None:
+    export_users(history, detected(history, None, None), tmp_path)
+    frame = pd.read_parquet(tmp_path)
     assert frame[["peer_group", "peer_distance", "peer_bits", "small_group"]].isna().all(axis=None)

@@ -6,7 +6,9 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,19 +18,17 @@ from msgspec.structs import replace
 
 from streamguard.alerts.explain import Reason
 from streamguard.alerts.incident import Entity
-from streamguard.batch.detection.assessment import assess
 from streamguard.batch.detection.clusters import peer_groups
-from streamguard.batch.detection.detect import DetectionResult
 from streamguard.batch.folded_history import FoldedHistory
 from streamguard.batch.folding.fold_result import FoldResult
 from streamguard.batch.folding.resume import HistoryMetadata
 from streamguard.batch.report_schema import Check, Model, Report, decode, encode
 from streamguard.batch.reporting import html, report
+from streamguard.batch.reporting.users import export_users
 from streamguard.fold.features import NAMES
-from streamguard.models.sampling import Selection
 from streamguard.models.train import train
 from streamguard.settings.schema import Clusters, Detection, Settings
-from tests.batches import ALERT_BITS, fold_result, incident
+from tests.batches import detected, fold_result, incident, with_incidents
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -46,18 +46,17 @@ HOSTILE = [
 
 def made(history: FoldResult, *, algorithm: str = "both", drift: dict[str, float] | None = None) -> Report:
     forest = train(history.sample.features, trees=20) if algorithm != "kmeans" else None
-    peers = peer_groups(history.users.usual, Clusters(), seed=0) if algorithm != "isolation_forest" else None
+    peers = peer_groups(history.usual, Clusters(), seed=0) if algorithm != "isolation_forest" else None
+    found = detected(history, forest, peers)
+    with tempfile.TemporaryDirectory() as directory:
+        users = export_users(history, found, Path(directory))
     source = {"topic": "security-events", "cluster": "<b>c</b>"}
     n = len(history.sample)
     return report.build(
         "20260101T000000000000Z-abcd",
         FoldedHistory(HistoryMetadata(source, "", Detection(), n, {}, {}), history, "20251231T000000000000Z-0123"),
-        DetectionResult(
-            Selection(np.arange(n // 2), np.arange(n), np.arange(n) % 80 > 0),
-            None,
-            peers,
-            assess(history, forest, peers, alert_bits=ALERT_BITS),
-        ),
+        found,
+        users,
         settings=Settings(),
         algorithm=algorithm,
         started=1_767_225_600.0,
@@ -79,15 +78,17 @@ def whole() -> Report:
 
 
 def hostile() -> FoldResult:
-    history = fold_result(names=HOSTILE)
-    history.incidents[:] = [
-        replace(
-            incident(name, k, event={"user": name, name: name}),
-            severity="critical",
-            reasons=(Reason(name, name, name, 3.0, 0.5),),
-        )
-        for k, name in enumerate(HOSTILE)
-    ]
+    history = with_incidents(
+        fold_result(names=HOSTILE),
+        [
+            replace(
+                incident(name, k, event={"user": name, name: name}),
+                severity="critical",
+                reasons=(Reason(name, name, name, 3.0, 0.5),),
+            )
+            for k, name in enumerate(HOSTILE)
+        ],
+    )
     history.counts[0].refused_first.append((3, "not_json", HOSTILE[0]))
     return history
 
@@ -156,7 +157,7 @@ def test_groups_and_users_are_reported(whole: Report) -> None:
 def test_incidents_have_the_peer_group_of_their_user() -> None:
     history = fold_result()
     crowd = replace(incident("partition 0", 9), entity=Entity("crowd", "partition 0"))
-    history.incidents.append(crowd)
+    history = with_incidents(history, [*history.incidents, crowd])
     incidents = made(history).incidents
     assert [type(one.peer_group) for one in incidents] == [int, int, int, type(None)]
     assert incidents[0].event == history.incidents[0].event
@@ -165,8 +166,8 @@ def test_incidents_have_the_peer_group_of_their_user() -> None:
 
 def test_users_are_reported_with_their_incidents() -> None:
     history = fold_result()
-    history.incidents.append(incident("user0000", 1))
-    history.incidents.append(replace(incident("user0000", 9), entity=Entity("crowd", "user0000")))
+    crowd = replace(incident("user0000", 9), entity=Entity("crowd", "user0000"))
+    history = with_incidents(history, [*history.incidents, incident("user0000", 1), crowd])
     reported = {user.user: (user.incidents, user.worst_incident_risk) for user in made(history).users}
     risk = history.incidents[0].risk
     assert reported["user0000"] == (2, max(risk, history.incidents[3].risk))
@@ -189,9 +190,10 @@ def test_page_renders_for_every_algorithm(algorithm: str) -> None:
 
 
 def test_page_renders_without_findings() -> None:
-    nothing = fold_result(sampled=0, alerts=0, users=1)
-    nothing.incidents.clear()
-    nothing.users.peak[:] = 0
+    nothing = with_incidents(fold_result(sampled=0, alerts=0, users=1), [])
+    for tables in nothing.users.values():
+        for table in tables:
+            table.peak[:] = 0
     page = Page(html.render(made(nothing, algorithm="kmeans")))
     assert "no event of this run reached the alert threshold" in page.text
     assert "There is no evidence against any user." in page.text
