@@ -84,7 +84,8 @@ def with_command(around: Callable[[str], str]) -> Disguise:
     def disguise(fields: Fields) -> bytes:
         if "process_details" not in fields:
             return encoded(fields)
-        return encoded({**fields, "process_details": {"command_line": around(ENCODED)}})
+        value = encoded({**fields, "process_details": {"command_line": around(ENCODED)}})
+        return value.replace(b"@", b"\\ud800")
 
     return disguise
 
@@ -93,6 +94,12 @@ OPTIONAL = ("destination_ip", "threat_score", "failure_reason", "auth_details", 
             "dns_details")  # fmt: skip
 WRONG = (b"5", b"true", b'"high"', b"[]", b'[["x"]]', b"NaN", b"-Infinity", b"nothing", b'"\\q\\ud800"')
 
+PADDINGS = {
+    "padding in front of the command": lambda command: "x" * 50_000 + " " + command,
+    "padding behind the command": lambda command: command + " " + "x" * 50_000,
+    "padding around the command": lambda command: "{" * 3000 + " " + command + " " + "[" * 3000,
+    "half a surrogate pair in front of the command": lambda command: "@" + command,
+}
 DISGUISES: dict[str, Disguise] = {
     "brackets in the user agent": with_agent(b'"' + b"[" * 201 + PAD.encode() + b'"'),
     "braces in a field that is not scored": with_field("x", b'"' + b"{" * 201 + PAD.encode() + b'"'),
@@ -104,6 +111,7 @@ DISGUISES: dict[str, Disguise] = {
     "a control character": with_agent(b'"curl\x00\x1b\n"'),
     "a number that is none": with_field("x", b"NaN"),
     "a long number": with_field("threat", b"9" * 100_000),
+    **{name: with_command(around) for name, around in PADDINGS.items()},
     **{f"{value.decode()} as every optional field": with_wrong_types(value) for value in WRONG},
 }
 
