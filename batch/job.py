@@ -6,6 +6,7 @@ import importlib
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -217,11 +218,17 @@ def _plan_text(plan: RetrainPlan) -> str:
 
 def _fold_text(result: FoldResult) -> str:
     refused = sum(sum(c.refused.values()) for c in result.counts)
-    return (
+    repaired = sum(c.repaired for c in result.counts)
+    text = (
         f"{counted(sum(c.events for c in result.counts), 'event')} folded, "
         f"{counted(sum(c.users for c in result.counts), 'user')} known, "
         f"{counted(refused, 'record')} refused, {counted(sum(c.alerted for c in result.counts), 'event')} alerted"
     )
+    if not repaired:
+        return text
+    kinds = sum((Counter(c.repairs) for c in result.counts), Counter[str]())
+    listed = ", ".join(f"{repair} {count:,}" for repair, count in kinds.most_common())
+    return f"{text}, {counted(repaired, 'event')} repaired ({listed})"
 
 
 def _selection_text(result: FoldResult, selection: Selection) -> str:

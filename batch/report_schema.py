@@ -144,7 +144,7 @@ class Distribution(msgspec.Struct, frozen=True):
     alert_bits: float
 
 
-class ReportedIncident(Incident, frozen=True):
+class ReportedIncident(Incident, frozen=True, kw_only=True):
     """An incident as published, with the peer group of its user."""
 
     peer_group: int | None

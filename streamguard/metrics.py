@@ -19,6 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from streamguard import __version__
 from streamguard.alerts.verdict import SEVERITIES
 from streamguard.events.event import REASONS
+from streamguard.events.lenient import REPAIRS
 from streamguard.fold.grouping import ENTITY_KINDS
 from streamguard.fold.patterns import PATTERNS
 
@@ -151,6 +152,12 @@ DEAD_LETTERS = _counter(
     "records",
     "Records that could not be scored and went to the dead-letter topic.",
     {"reason": tuple(REASONS)},
+)
+REPAIRED_EVENTS = _counter(
+    "streamguard_repaired_events_total",
+    "events",
+    "Events of which a part was repaired before they were scored; an event with several repairs counts for each.",
+    {"repair": tuple(REPAIRS)},
 )
 EVENT_TO_ALERT_SECONDS = _histogram(
     "streamguard_event_to_alert_seconds",

@@ -182,6 +182,9 @@ class PartitionTask:
         metrics.CHUNK_EVENTS.observe(len(records))
         self._events.inc(folded.count)
         self._alerted.inc(int(np.count_nonzero(folded.kind)))
+        for event in folded.repaired:
+            for kind in {repair.kind for repair in event.repairs}:
+                metrics.REPAIRED_EVENTS.labels(kind).inc()
         if self._unsaved >= self._settings.worker.checkpoint_events:
             self._save_soon.set()
         return folded

@@ -33,7 +33,7 @@ from streamguard.batch.source.offset_range import (
     Records,
     checked,
 )
-from streamguard.events.event import parse
+from streamguard.events.event import parse, repairs_of
 from streamguard.history.incidents import Incidents, worst_first
 from streamguard.models.sampling import priority
 from streamguard.settings.schema import Detection, Sampling
@@ -72,7 +72,7 @@ def fold_range(
     state = partition.state
     counts = Counts(offset_range.partition, offset_range.start, offset_range.end)
     for offsets, values in checked(offset_range, records, counts):
-        events, index, refused = parse(values)
+        events, index, refused, repaired = parse(values)
         folded = state.fold_events(events, index, offsets, values)
         state.next_offset = int(offsets[-1]) + 1
         incidents.follow(folded)
@@ -84,6 +84,9 @@ def fold_range(
         summaries.add(folded)
         counts.events += len(events)
         counts.alerted += len(alerted)
+        counts.repaired += len(repaired)
+        for repair, number in repairs_of(repaired).items():
+            counts.repairs[repair] = counts.repairs.get(repair, 0) + number
         for refusal in refused:
             counts.refused[refusal.reason] = counts.refused.get(refusal.reason, 0) + 1
             if len(counts.refused_first) < NAMED:

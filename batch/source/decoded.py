@@ -94,11 +94,11 @@ def to_columns(offsets: NDArray[np.int64], values: Sequence[bytes | None]) -> pa
     >>> to_values(rows)
     [b'{"timestamp":1700000000000,"event_type":"login","user":"ann"}', b'?']
     """
-    events, index, _ = parse(values)
+    events, index, _, _ = parse(values)
     columns = dict(_scored(events))
     columns[_ID] = pa.array([_id_of(values[i]) for i in index], pa.string())
     decoded = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
-    again, places, _ = parse(_documents(decoded))
+    again, places, _, _ = parse(_documents(decoded))
     kept: list[bytes | None] = list(values)
     for place, event in zip(places, again, strict=True):
         if event == events[place]:

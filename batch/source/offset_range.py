@@ -63,6 +63,10 @@ class Counts(msgspec.Struct, forbid_unknown_fields=True):
     """Records that are not events, by reason."""
     refused_first: list[tuple[int, str, str]] = []
     """The first few refused records: offset, reason, detail."""
+    repaired: int = 0
+    """Events that were repaired before they were scored."""
+    repairs: dict[str, int] = {}
+    """Number of events by field and repair."""
     gaps: list[tuple[int, int]] = []
     """The first few ranges of offsets without a record, end exclusive."""
     missing: int = 0

@@ -133,11 +133,16 @@ def panels() -> list[Json]:
         timeseries(
             "Dead letters per minute",
             "Records that could not be scored, by reason; the dead-letter topic contains each of them.",
-            [(DEAD, "{{reason}}")], "none", stacked=True, bars=True, size=(12, 8),
+            [(DEAD, "{{reason}}")], "none", stacked=True, bars=True, size=(8, 8),
             runbooks=["StreamGuardDeadLetters"],
         ),
         timeseries(
             "Unreadable", "Share of records that went to the dead-letter topic.", [(DEAD_SHARE, "unreadable")],
-            "percentunit", lines_at=DEAD_STEPS, size=(12, 8), runbooks=["StreamGuardDeadLetters"],
+            "percentunit", lines_at=DEAD_STEPS, size=(8, 8), runbooks=["StreamGuardDeadLetters"],
+        ),
+        timeseries(
+            "Repaired events per minute", "Events that were scored after a repair, by repair.",
+            [("60 * sum by (repair) (rate(streamguard_repaired_events_total{WORKER}[RATE]))", "{{repair}}")],
+            "none", stacked=True, bars=True, size=(8, 8),
         ),
     ]  # fmt: skip

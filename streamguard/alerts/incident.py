@@ -9,7 +9,7 @@ import msgspec
 
 from streamguard.alerts.explain import MAX_CHARACTERS, Alert, EntityKind, Reason, TextOf, reasons
 from streamguard.alerts.verdict import SEVERITIES, risk, severity
-from streamguard.events.event import as_document
+from streamguard.events.event import RepairedEvent, as_document
 from streamguard.fold.patterns import PATTERNS
 
 SCHEMA_VERSION = 1
@@ -59,7 +59,7 @@ class Origin(msgspec.Struct, frozen=True):
     offset: Annotated[Count, _described("Offset of the event")]
 
 
-class Incident(msgspec.Struct, frozen=True):
+class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     """Alerts of one entity within a window, as published when the incident opens or rises."""
 
     schema_version: Annotated[int, _described("Version of this schema")]
@@ -90,6 +90,12 @@ class Incident(msgspec.Struct, frozen=True):
             'The event of the latest published alert; `{"truncated": true}` if it is too large to publish'
         ),
     ]
+    repaired: Annotated[
+        tuple[str, ...],
+        _described(
+            "What of this event was repaired before it was scored, as `field: repair`; absent if nothing was"
+        ),
+    ] = ()
 
 
 _encoder = msgspec.json.Encoder()
@@ -135,6 +141,7 @@ def incident_of(alert: Alert, text_of: TextOf, value: bytes, topic: str | None) 
         model=Model(alert.model, None if alert.forest is None else round(alert.forest, 2)),
         origin=Origin(topic, alert.partition, alert.offset),
         event=as_document(value),
+        repaired=tuple(map(str, alert.event.repairs)) if isinstance(alert.event, RepairedEvent) else (),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from streamguard.cli import options
+from streamguard.events.event import repairs_of
 from streamguard.history.files import FORMATS, Batch, HistoryError, read
 from streamguard.text import counted
 
@@ -72,6 +73,8 @@ class Source:
     ) -> None:  # fmt: skip
         self._batches = read(file, format=format, columns=dict(mapped), extra=extra, optional=optional)
         self._refused: Counter[str] = Counter()
+        self._repairs: Counter[str] = Counter()
+        self._repaired = 0
         self._rows = 0
 
     def __iter__(self) -> Iterator[Batch]:
@@ -82,14 +85,22 @@ class Source:
                         f"refused {batch.where(refusal)}: {refusal.reason}: {refusal.detail}", err=True
                     )
                 self._refused[refusal.reason] += 1
+            self._repaired += len(batch.repaired)
+            self._repairs.update(repairs_of(batch.repaired))
             self._rows += len(batch.values)
             yield batch
         if self._rows and self._rows == self._refused.total():
             raise HistoryError(f"no row is a valid event: {counted(self._rows, 'row')} refused")
 
     def refused(self) -> str:
-        """Number of refused rows, by reason, as text."""
-        if not self._refused:
-            return "no row refused"
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in self._refused.most_common())
-        return f"{self._refused.total():,} of {counted(self._rows, 'row')} refused ({reasons})"
+        """Number of refused rows, by reason, and of repaired events, by repair, as text."""
+        text = "no row refused"
+        if self._refused:
+            text = f"{self._refused.total():,} of {counted(self._rows, 'row')} refused ({_listed(self._refused)})"
+        if self._repaired:
+            text += f", {counted(self._repaired, 'event')} repaired ({_listed(self._repairs)})"
+        return text
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.most_common())

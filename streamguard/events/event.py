@@ -1,22 +1,25 @@
-"""A security event: the fields of its JSON that are scored, and the reasons for which events are refused."""
+"""A security event: the fields of its JSON that are scored; what is repaired, and what is refused."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+
+from streamguard.events.lenient import MAX_DEPTH, LenientReader, NotAnObjectError, Repair
 
 MAX_EVENT_BYTES = 1_000_000
 MAX_USER_CHARACTERS = 256
 MAX_DOCUMENT_BYTES = 100_000
 """Limit for an event inside an incident: a message that is too large for the broker would stop the worker."""
 
-MAX_BRACKETS = 200
-"""A limit on nesting that, unlike the interpreter's, does not depend on the depth of the call stack. Only records of
-over 1,000 bytes are counted: shorter ones cannot nest too deeply."""
+UNKNOWN_STATUS = "unknown"
+"""Status of an event whose status cannot be read; without a status an event counts as a success."""
 EARLIEST_MS = 946_684_800_000
 """2000-01-01; events before this time are refused."""
 LATEST_MS = 4_102_444_800_000
@@ -25,16 +28,14 @@ LATEST_MS = 4_102_444_800_000
 REASONS = {
     "empty": "the record has no value",
     "too_large": f"the record is over {MAX_EVENT_BYTES:,} bytes",
-    "not_json": "the record is not valid JSON in UTF-8",
-    "wrong_type": "a field has a value of the wrong type",
-    "too_nested": f"the record has over {MAX_BRACKETS} opening brackets",
-    "missing_field": "a field that every event needs is missing",
+    "not_json": "the record is not one JSON object",
+    "missing_field": "the timestamp is missing",
     "missing_user": "the event names neither a user nor a source address",
-    "user_too_long": f"the user's name is over {MAX_USER_CHARACTERS} characters",
     "bad_timestamp": "the timestamp is neither a number nor RFC 3339",
     "timestamp_out_of_range": "the timestamp is outside the years 2000 to 2099",
 }
-"""All reasons for a refusal; each key is also a label value of the dead-letter metric."""
+"""All reasons for a refusal; each key is also a label value of the dead-letter metric. Anything else that is wrong with
+an event is repaired, see `streamguard.events.lenient.REPAIRS`."""
 
 
 class _Part(msgspec.Struct, gc=False, frozen=True):
@@ -94,6 +95,18 @@ class Event(msgspec.Struct, gc=False):
     dns_details: DnsDetails | None = None
 
 
+class RepairedEvent(Event, gc=False):
+    """An event of which parts were repaired before it is scored.
+
+    Attributes
+    ----------
+    repairs
+        What was repaired.
+    """
+
+    repairs: tuple[Repair, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """An event that cannot be scored.
@@ -106,83 +119,147 @@ class Refusal:
         A key of `REASONS`.
     detail
         What exactly is wrong, without the content of the event.
+    user, source
+        The user and the source address that the event names; empty if they cannot be read.
     """
 
     index: int
     reason: str
     detail: str
+    user: str = ""
+    source: str = ""
+
+
+class Parsed(NamedTuple):
+    """A decoded chunk.
+
+    Attributes
+    ----------
+    events
+        The events that can be scored, with `timestamp` normalised to epoch milliseconds.
+    positions
+        Position of each event among the records, ascending.
+    refused
+        The records that cannot be scored.
+    repaired
+        The events, also among `events`, that were repaired.
+    """
+
+    events: list[Event]
+    positions: list[int]
+    refused: list[Refusal]
+    repaired: list[RepairedEvent]
 
 
 _decode = msgspec.json.Decoder(Event).decode
+_lenient = LenientReader(Event)
+_FLAT_BYTES = 2 * MAX_DEPTH
+"""A valid record of this size cannot exceed `MAX_DEPTH`."""
 
 
-def parse(values: Sequence[bytes | None]) -> tuple[list[Event], list[int], list[Refusal]]:
+def parse(values: Sequence[bytes | None]) -> Parsed:
     """Decode a chunk. An event that cannot be scored becomes a refusal, never an exception.
+
+    A record that the strict decoder refuses is read again field by field. So only a record without a subject, without
+    a time, or without a JSON object is refused.
 
     Parameters
     ----------
     values
         One JSON document each.
 
-    Returns
-    -------
-    events
-        The valid events, with `timestamp` normalised to epoch milliseconds.
-    index
-        Position of each event in `values`, ascending.
-    refused
-        The refusals.
-
     Examples
     --------
-    >>> events, index, refused = parse([b"{}", b'{"timestamp": 1700000000, "user": "a", "event_type": "t"}'])
-    >>> events[0].timestamp, index, refused[0].reason
-    (1700000000000, [1], 'missing_field')
+    >>> parsed = parse([b"{}", b'{"timestamp": 1700000000, "user": 7, "event_type": "t"}'])
+    >>> parsed.positions, parsed.refused[0].reason
+    ([1], 'missing_field')
+    >>> parsed.events[0].timestamp, parsed.events[0].user, [str(repair) for repair in parsed.repaired[0].repairs]
+    (1700000000000, '7', ['user: converted'])
     """
     events: list[Event] = []
     index: list[int] = []
     refused: list[Refusal] = []
+    repaired: list[RepairedEvent] = []
+    event: Event | Refusal
     for i, value in enumerate(values):
         try:
-            if len(value) > 1000 and value.count(b"[") + value.count(b"{") > MAX_BRACKETS:  # type: ignore[union-attr, arg-type]
-                refused.append(Refusal(i, "too_nested", REASONS["too_nested"]))
-                continue
-            event = _decode(value)  # type: ignore[arg-type]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, AttributeError) as error:
-            refused.append(_refusal(i, value, error))
+            size = len(value)  # type: ignore[arg-type]
+            if size > _FLAT_BYTES and (
+                size > MAX_EVENT_BYTES or value.count(b"[") + value.count(b"{") > MAX_DEPTH  # type: ignore[union-attr]
+            ):
+                event = _read_again(i, value)
+            else:
+                event = _decode(value)  # type: ignore[arg-type]
+                if event.user is not None and len(event.user) > MAX_USER_CHARACTERS:
+                    event = _repaired(msgspec.structs.asdict(event), [])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
+            event = _read_again(i, value)
+        if isinstance(event, Refusal):
+            refused.append(event)
             continue
         stamp = epoch_ms(event.timestamp)
         if stamp is None:
-            refused.append(Refusal(i, "bad_timestamp", REASONS["bad_timestamp"]))
+            refused.append(_refusal(i, event, "bad_timestamp", REASONS["bad_timestamp"]))
             continue
         event.timestamp = stamp
-        user = event.user
         if not EARLIEST_MS <= stamp < LATEST_MS:
-            refused.append(Refusal(i, "timestamp_out_of_range", f"{stamp} ms since 1970"))
-        elif not user and not event.source_ip:
-            refused.append(Refusal(i, "missing_user", REASONS["missing_user"]))
-        elif user and len(user) > MAX_USER_CHARACTERS:
-            refused.append(Refusal(i, "user_too_long", f"{len(user)} characters"))
-        elif len(value) > MAX_EVENT_BYTES:  # type: ignore[arg-type]
-            refused.append(Refusal(i, "too_large", f"{len(value)} bytes"))  # type: ignore[arg-type]
+            refused.append(_refusal(i, event, "timestamp_out_of_range", f"{stamp} ms since 1970"))
+        elif not event.user and not event.source_ip:
+            refused.append(_refusal(i, event, "missing_user", REASONS["missing_user"]))
         else:
             events.append(event)
             index.append(i)
-    return events, index, refused
+            if isinstance(event, RepairedEvent):
+                repaired.append(event)
+    return Parsed(events, index, refused, repaired)
 
 
-def _refusal(index: int, value: bytes | None, error: Exception) -> Refusal:
+def _read_again(index: int, value: bytes | None) -> Event | Refusal:
+    """Read a record leniently that the strict decoder refuses, or that may be nested too deeply for it."""
     if not value:
         return Refusal(index, "empty", REASONS["empty"])
     if len(value) > MAX_EVENT_BYTES:
         return Refusal(index, "too_large", f"{len(value)} bytes")
-    if isinstance(error, RecursionError) or value.count(b"[") + value.count(b"{") > MAX_BRACKETS:
-        return Refusal(index, "too_nested", REASONS["too_nested"])
-    detail = str(error)[:200]
-    if isinstance(error, msgspec.ValidationError):
-        missing = "missing required field" in detail
-        return Refusal(index, "missing_field" if missing else "wrong_type", detail)
-    return Refusal(index, "not_json", detail)
+    try:
+        fields, repairs, depth = _lenient.read(value)
+    except NotAnObjectError as error:
+        return Refusal(index, "not_json", str(error))
+    if not repairs and depth <= MAX_DEPTH and "event_type" in fields:
+        try:
+            event = _decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            repairs = [Repair("", "ignored_field")]
+        else:
+            if len(event.user or "") <= MAX_USER_CHARACTERS:
+                return event
+    if "timestamp" not in fields:
+        reason = "bad_timestamp" if any(r.field == "timestamp" for r in repairs) else "missing_field"
+        return Refusal(index, reason, REASONS[reason], fields.get("user", ""), fields.get("source_ip", ""))
+    return _repaired(fields, repairs)
+
+
+def _repaired(fields: dict[str, Any], repairs: list[Repair]) -> RepairedEvent:
+    """The event of the fields that could be read, with a type and with a name of bounded length."""
+    if "event_type" not in fields:
+        fields["event_type"] = ""
+        repairs.append(Repair("event_type", "missing_type"))
+    if Repair("status", "wrong_type") in repairs:
+        fields["status"] = UNKNOWN_STATUS
+    user = fields.get("user") or ""
+    if len(user) > MAX_USER_CHARACTERS:
+        digest = hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        fields["user"] = f"{user[: MAX_USER_CHARACTERS - 17]}#{digest}"
+        repairs.append(Repair("user", "too_long"))
+    return RepairedEvent(**fields, repairs=tuple(repairs))
+
+
+def _refusal(index: int, event: Event, reason: str, detail: str) -> Refusal:
+    return Refusal(index, reason, detail, event.user or "", event.source_ip or "")
+
+
+def repairs_of(repaired: Sequence[RepairedEvent]) -> Counter[str]:
+    """Number of events by field and repair, written `field: repair`."""
+    return Counter(str(repair) for event in repaired for repair in event.repairs)
 
 
 def epoch_ms(stamp: int | float | str) -> int | None:
@@ -224,15 +301,15 @@ def epoch_ms(stamp: int | float | str) -> int | None:
 def as_document(value: bytes) -> Any:
     """Return the whole event for an incident, including the fields that are not scored.
 
-    The result is the event's text instead if a field that is not scored cannot be decoded (bad UTF-8, a number out of
-    range), or if the event is longer than `MAX_DOCUMENT_BYTES`, where the text is cut.
+    The result is the event's text instead if a field cannot be decoded (bad UTF-8, a number out of range), if the event
+    may be nested too deeply, or if it is longer than `MAX_DOCUMENT_BYTES`, where the text is cut.
 
     Examples
     --------
     >>> as_document(b'{"x": 1}'), as_document(b'{"x": 1e999}')
     ({'x': 1}, '{"x": 1e999}')
     """
-    if len(value) <= MAX_DOCUMENT_BYTES:
+    if len(value) <= MAX_DOCUMENT_BYTES and value.count(b"[") + value.count(b"{") <= MAX_DEPTH:
         try:
             return msgspec.json.decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

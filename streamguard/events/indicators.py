@@ -18,6 +18,8 @@ GENERATED_NAME = 512
 HAS_VOLUME = 1024
 HAS_THREAT = 2048
 
+MAX_NAME = 255
+"""Characters of a name in DNS (RFC 1035)."""
 READS = frozenset({"read", "download", "copy", "open", "view"})
 CHANGES = frozenset({"write", "modify", "rename", "delete", "encrypt", "overwrite", "update"})
 
@@ -37,7 +39,7 @@ _DUMP = (
     ("lsadump", ()),
     ("procdump", (re.compile("lsass"),)),
     ("comsvcs.dll", (re.compile("minidump"),)),
-    ("hklm", (re.compile(r"\bsave\s+hklm.(?:sam|security|system)\b"),)),
+    ("hklm", (re.compile(r"save\s+hklm.(?:sam|security|system)\b"),)),
     ("ntdsutil", (re.compile("ifm"),)),
     ("ntds.dit", ()),
     ("/etc/shadow", ()),
@@ -49,7 +51,7 @@ in the length of the text."""
 
 
 def of_process(name: str, command_line: str) -> int:
-    """Return the flags of a started process.
+    """Return the flags of a started process, wherever in its text the trace is: padding hides nothing.
 
     Examples
     --------
@@ -58,7 +60,7 @@ def of_process(name: str, command_line: str) -> int:
     >>> of_process("reg.exe", r"reg save HKLM\\SAM sam.hive") == CREDENTIAL_DUMP
     True
     """
-    text = f"{name[:256]} {command_line[:2000]}".lower()
+    text = f"{name} {command_line}".lower()
     return (ENCODED_COMMAND if _shows(text, _ENCODED) else 0) | (
         CREDENTIAL_DUMP if _shows(text, _DUMP) else 0
     )
@@ -80,7 +82,9 @@ def of_query(name: str, failed: bool) -> int:
     >>> of_query("www.example.com", False)
     0
     """
-    labels = name[:255].rstrip(".").split(".")
+    if len(name) > 2 * MAX_NAME:  # no name in DNS is this long: what matters stands at its ends
+        name = f"{name[:MAX_NAME]}.{name[-MAX_NAME:]}"
+    labels = name.rstrip(".").split(".")
     host = labels[:-2]
     longest = max(host, key=len, default="")
     if len(longest) >= 32 or (sum(map(len, host)) >= 40 and entropy("".join(host)) > 3.5):

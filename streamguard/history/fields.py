@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args, get_type_hints
@@ -137,4 +138,7 @@ class RowMap:
                 document.setdefault(group, {})[name] = convert(cell)
             else:
                 document[name] = convert(cell)
-        return msgspec.json.encode(document)
+        try:
+            return msgspec.json.encode(document)
+        except UnicodeEncodeError:  # bytes that are not UTF-8 stay as they are, and the parser repairs them
+            return json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogateescape")

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from streamguard.errors import DataError
-from streamguard.events.event import MAX_EVENT_BYTES, Event, Refusal, parse
+from streamguard.events.event import MAX_EVENT_BYTES, Event, Refusal, RepairedEvent, parse
 from streamguard.history.fields import RowMap
 from streamguard.text import counted
 
@@ -47,7 +47,7 @@ class Batch:
         Number of the line, from 1, at which each row begins; in Parquet the number of the row.
     values
         Each row as a JSON document; None for a row that could not be read.
-    events, index, refused
+    events, index, refused, repaired
         Result of `streamguard.events.event.parse` for `values`.
     extra
         Requested column -> its value in each row; None for an empty cell.
@@ -59,6 +59,7 @@ class Batch:
     events: list[Event]
     index: list[int]
     refused: list[Refusal]
+    repaired: list[RepairedEvent]
     extra: dict[str, list[Any]]
 
     def where(self, refusal: Refusal) -> str:
@@ -189,10 +190,10 @@ class _Pending:
         """The rows as a batch, if the batch is full or `last` is set."""
         if not self._values or not (last or len(self._values) >= self._rows or self._bytes >= BATCH_BYTES):
             return
-        events, index, refused = parse(self._values)
+        events, index, refused, repaired = parse(self._values)
         failed = self._failed
         refused = [Refusal(r.index, NOT_CSV, failed[r.index]) if r.index in failed else r for r in refused]
-        yield Batch(self._next, self._lines, self._values, events, index, refused, self._beside)
+        yield Batch(self._next, self._lines, self._values, events, index, refused, repaired, self._beside)
         self._next += len(self._values)
         self._clear()
 
@@ -267,8 +268,6 @@ def _csv(
                     " be read"
                 ) from None
             pending.add_broken(line, str(error))
-        except UnicodeEncodeError:
-            pending.add_broken(line, "not valid UTF-8")
         yield from pending.batches()
     yield from pending.batches(last=True)
 

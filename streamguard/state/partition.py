@@ -14,7 +14,7 @@ from streamguard.alerts.explain import Alert, EntityKind
 from streamguard.alerts.incident import Incident, incident_of
 from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS, Columns, columns
-from streamguard.events.event import Event, Refusal, parse
+from streamguard.events.event import Event, Refusal, RepairedEvent, parse
 from streamguard.events.hashing import FILES_KEY, UNKEYED, hash_texts
 from streamguard.fold import population
 from streamguard.fold import profile as layout
@@ -80,6 +80,8 @@ class Folded:
         Incidents to publish: those that opened or rose.
     refused
         Records that could not be parsed.
+    repaired
+        Those of the events that were repaired before they were scored.
     """
 
     events: list[Event]
@@ -97,6 +99,7 @@ class Folded:
     kind: NDArray[np.int8]
     incident: NDArray[np.void]
     incidents: list[IncidentUpdate] = field(default_factory=list)
+    repaired: list[RepairedEvent] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -211,9 +214,9 @@ class PartitionState:
         forest
             Adds evidence to verdicts; the state does not depend on it.
         """
-        events, index, refused = parse(values)
+        events, index, refused, repaired = parse(values)
         out = self.fold_events(events, index, offsets, values, forest)
-        out.refused = refused
+        out.refused, out.repaired = refused, repaired
         if len(offsets):
             self.next_offset = int(offsets[-1]) + 1
         return out

@@ -13,12 +13,14 @@ from streamguard.state.partition import PartitionState
 
 EVENT = b'{"timestamp": 1700000000000, "event_type": "auth_attempt", "source_ip": "192.0.2.1", "user": "-"}'
 """An artificial event, for which all kernels are compiled."""
+ODD_EVENT = EVENT.replace(b'"-"', b"7")
+"""The same event, to be repaired."""
 
 
 def compile_fold() -> None:
-    """Compile the fold: fold one event into an empty state."""
+    """Compile the fold: fold two events, of which one is repaired, into an empty state."""
     state = PartitionState(0, lambda keys: [None] * len(keys), resident=1024, detection=Detection())
-    state.fold([EVENT], np.zeros(1, np.int64))
+    state.fold([EVENT, ODD_EVENT], np.arange(2))
 
 
 def compile_forest() -> None:

@@ -13,7 +13,7 @@ from tests.streams import START, event
 
 
 def of(kind: str = "auth_attempt", **fields: Any) -> Columns:
-    events, _, refused = parse([event(START, "ann", kind, **fields)])
+    events, _, refused, _ = parse([event(START, "ann", kind, **fields)])
     assert not refused
     return columns(events)
 

@@ -1,4 +1,4 @@
-"""Optional fields and valid timestamps of events."""
+"""Optional fields, repairs and valid timestamps of events."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tests.streams import START, event
 
 
 def test_user_or_source_is_sufficient() -> None:
-    events, index, refused = parse([event(START, None, source_ip="10.0.0.1"), event(START, "ann")])
+    events, index, refused, _ = parse([event(START, None, source_ip="10.0.0.1"), event(START, "ann")])
     assert [e.user for e in events] == [None, "ann"]
     assert index == [0, 1]
     assert refused == []
 
 
 def test_unknown_types_and_fields_are_accepted() -> None:
-    events, _, refused = parse([event(START, "ann", "coffee_made", strength=[1, {"x": None}])])
+    events, _, refused, _ = parse([event(START, "ann", "coffee_made", strength=[1, {"x": None}])])
     assert refused == []
     assert events[0].event_type == "coffee_made"
 
@@ -54,6 +54,6 @@ def test_timestamps_are_converted_to_milliseconds(stamp: int | float | str, ms: 
 
 def test_years_outside_the_accepted_range_are_refused() -> None:
     stamps = (EARLIEST_MS - 1, EARLIEST_MS, LATEST_MS - 1, LATEST_MS)
-    _, index, refused = parse([event(stamp) for stamp in stamps])
+    _, index, refused, _ = parse([event(stamp) for stamp in stamps])
     assert index == [1, 2]
     assert {r.reason for r in refused} == {"timestamp_out_of_range"}

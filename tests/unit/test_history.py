@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streamguard.events.event import MAX_EVENT_BYTES, Event
+from streamguard.events.event import MAX_EVENT_BYTES, Event, repairs_of
 from streamguard.history.files import Batch, HistoryError, read
 
 Write = Callable[..., str]
@@ -131,7 +131,7 @@ def test_quotes_commas_and_line_ends_within_cells_are_read(write: Write) -> None
         "a.csv",
         "\ufefftimestamp,user,event_type,command_line\r\n"
         '1700000000,"a ""b"", c",run,"one\r\ntwo"\r\n'
-        "\r\n1700000000,d,,\r\n",
+        "\r\n,d,,\r\n",
     )
     batch = only(path)
     assert batch.events[0].user == 'a "b", c'
@@ -157,7 +157,7 @@ def test_user_may_be_missing_if_a_source_is_given(write: Write) -> None:
     assert refusals(batch) == [("row 2 (line 3)", "missing_user")]
 
 
-def test_bad_rows_are_refused_one_by_one(write: Write) -> None:
+def test_bad_cells_are_repaired_and_bad_rows_are_refused_one_by_one(write: Write) -> None:
     path = write(
         "a.csv",
         b"timestamp,user,event_type,threat_score\n"
@@ -172,10 +172,16 @@ def test_bad_rows_are_refused_one_by_one(write: Write) -> None:
         b'1700000000,"never closed,login,',
     )
     batch = only(path)
-    assert [reason for _, reason in refusals(batch)] == [
-        *("wrong_type", "not_csv", "not_csv", "not_csv", "bad_timestamp", "wrong_type", "not_csv", "not_csv"),
+    assert refusals(batch) == [
+        *(("row 2 (line 3)", "not_csv"), ("row 4 (line 5)", "not_csv"), ("row 5 (line 6)", "bad_timestamp")),
+        *(("row 7 (line 8)", "not_csv"), ("row 9 (line 10)", "not_csv")),
     ]
-    assert [event.user for event in batch.events] == ["null"]
+    assert [event.user for event in batch.events] == ["ann", "\ufffd\ufffd", "ann", "null"]
+    assert repairs_of(batch.repaired) == {
+        "threat_score: wrong_type": 1,
+        "threat_score: out_of_range": 1,
+        "user: bad_text": 1,
+    }
 
 
 @pytest.mark.parametrize(

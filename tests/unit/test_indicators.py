@@ -57,12 +57,22 @@ def test_queries_set_flags(query: str, failed: bool, expected: int) -> None:
     assert flag.of_query(query, failed) == expected
 
 
-def test_only_the_beginning_of_a_text_is_read() -> None:
-    """The regular expressions take quadratic time: a name of one megabyte once blocked a worker for minutes."""
-    assert flag.of_process("x" * 200 + " mimikatz", "a") == flag.CREDENTIAL_DUMP
-    assert flag.of_process("x" * 300 + " mimikatz", "a") == 0
-    assert flag.of_process("powershell " * 90_000, "powershell " * 90_000) == 0
-    assert flag.of_query("x." * 500_000, True) == 0
+@pytest.mark.parametrize("pad", ["x", " ", "powershell ", "| ", " -e ", "\u0130", "hklm save "])
+@pytest.mark.parametrize("n", [300, 3000, 200_000])
+def test_padding_hides_nothing(pad: str, n: int) -> None:
+    """The time is linear: a quadratic expression once blocked a worker for minutes at such a text."""
+    padding = pad * (n // len(pad))
+    for around in ("{} {}", "{1} {0}", "{0} {1} {0}"):
+        dump = around.format(padding, r"reg save hklm\sam x")
+        encoded = around.format(padding, "powershell -enc SQBFAFgAIAAoAE4AZQB3AC0=")
+        assert flag.of_process("", dump) == flag.of_process(dump, "") == flag.CREDENTIAL_DUMP
+        assert flag.of_process("", encoded) == flag.of_process(encoded, "") == flag.ENCODED_COMMAND
+    assert flag.of_process(padding, padding) == 0
+    generated = "xkqzjvwpqhtrw.biz"
+    assert flag.of_query("a." * n + generated, True) == flag.GENERATED_NAME
+    assert flag.of_query("a." * n + "b" * 40 + ".t.example.com", True) == flag.TUNNEL_QUERY
+    assert flag.of_query("b" * 40 + ".a" * n, True) == flag.TUNNEL_QUERY
+    assert flag.of_query("x." * n, True) == flag.of_query("." * n, True) == 0
 
 
 @given(st.text(max_size=300), st.text(max_size=300), st.booleans())

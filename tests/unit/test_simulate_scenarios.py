@@ -84,7 +84,7 @@ def test_threat_scores_do_not_reveal_attacks() -> None:
 
 def test_every_attack_event_is_accepted() -> None:
     values = [event.value for event in run(0)[1] if event.scenario is not None]
-    _, index, refused = parse(values)
+    _, index, refused, _ = parse(values)
     assert not refused
     assert len(index) == len(values)
 

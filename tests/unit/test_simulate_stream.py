@@ -74,7 +74,7 @@ def test_attributes_equal_the_fields_in_the_bytes(month: list[tuple[SimulatedEve
 
 
 def test_every_event_is_accepted(month: list[tuple[SimulatedEvent, dict[str, Any]]]) -> None:
-    _, index, refused = parse([event.value for event, _ in month])
+    _, index, refused, _ = parse([event.value for event, _ in month])
     assert not refused
     assert len(index) == len(month)
 
