@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamguard.events import indicators as flag
 from streamguard.events.event import Event
 from streamguard.events.hashing import FILES_KEY, hash_texts
+from streamguard.events.vocabulary import KIND, STATUS
 
 TEXTS = ("source", "location", "host", "agent", "resource", "type", "reason")
 """Texts of an event that are hashed, in order; each of the first five has its own sketch."""
@@ -19,7 +20,8 @@ TEXTS = ("source", "location", "host", "agent", "resource", "type", "reason")
 MAX_QUANTITY = 2.0**53
 _pack = struct.Struct("<qddI").pack_into
 _ROW = np.dtype([("timestamp", "<i8"), ("threat", "<f8"), ("volume", "<f8"), ("flags", "<u4")])
-_FAILED = frozenset({"failed", "failure", "blocked", "denied"})
+_OUTCOME = flag.FAILED | flag.SUCCEEDED
+_NOT_STATED = flag.STATUS_ABSENT | flag.STATUS_UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,13 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
     users: list[str] = []
     add, extend, position = users.append, texts.extend, 0
     for event in events:
-        status = event.status
-        flags = (
-            flag.FAILED if status in _FAILED else flag.SUCCEEDED if status == "success" or not status else 0
-        )
+        kind = event.event_type
+        stated = KIND[kind]
+        flags = STATUS[event.status or ""]
+        if flags & _NOT_STATED and stated & _OUTCOME:
+            flags = flags & ~_OUTCOME | stated
+        else:
+            flags |= stated & flag.AUTHENTICATION
         volume, resource, reason = 0.0, event.destination_ip, event.failure_reason
         if (auth := event.auth_details) is not None:
             resource = auth.auth_type
@@ -97,9 +102,6 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
             name = dns.query_name or ""
             resource = ".".join(name.rstrip(".").rsplit(".", 2)[-2:])
             flags |= flag.of_query(name, str(dns.response_code) in {"NXDOMAIN", "3"})
-        kind = event.event_type
-        if "auth" in kind or "login" in kind:
-            flags |= flag.AUTHENTICATION
         if volume > 0.0:
             flags |= flag.HAS_VOLUME
         threat = event.threat_score

@@ -17,6 +17,10 @@ TUNNEL_QUERY = 256
 GENERATED_NAME = 512
 HAS_VOLUME = 1024
 HAS_THREAT = 2048
+STATUS_ABSENT = 4096
+"""The event has no status, which means success. For the report on what was understood; the fold does not read it."""
+STATUS_UNKNOWN = 8192
+"""The event has a status that is not understood; the fold does not read it."""
 
 READS = frozenset({"read", "download", "copy", "open", "view"})
 CHANGES = frozenset({"write", "modify", "rename", "delete", "encrypt", "overwrite", "update"})
