@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.events import indicators as flag
+from streamguard.events.address import ADDRESS, with_network
 from streamguard.events.event import Event
 from streamguard.events.hashing import FILES_KEY, hash_texts
+from streamguard.events.place import PLACE
 from streamguard.events.vocabulary import KIND, STATUS
 
 TEXTS = ("source", "location", "host", "agent", "resource", "type", "reason")
@@ -43,9 +45,9 @@ class Columns:
     hashes
         uint64 (n, 7), in the order of `TEXTS`; 0 where absent.
     network, area
-        Hashes of the network of the source address and of the area of the location, uint64 (n,).
+        Hashes of the network of the source address and of the country of the location, uint64 (n,); 0 where absent.
     texts
-        The texts themselves, row by row.
+        The texts themselves, row by row; address and location in their canonical spelling.
     """
 
     users: list[str]
@@ -67,6 +69,7 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
     """Convert a chunk of events to arrays; `key` is that of the hashes."""
     rows = bytearray(_ROW.itemsize * len(events))
     texts: list[str] = []
+    spelled_out: dict[int, str] = {}  # IPv6, whose network is a prefix of the text only with all its groups
     users: list[str] = []
     add, extend, position = users.append, texts.extend, 0
     for event in events:
@@ -77,7 +80,17 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
             flags = flags & ~_OUTCOME | stated
         else:
             flags |= stated & flag.AUTHENTICATION
+        source, unknown = ADDRESS[event.source_ip or ""]
+        if ":" in source:
+            spelled_out[len(texts)] = with_network(source)
+        place = ""
+        if (meta := event.metadata) is not None and meta.geo_location:
+            place, nowhere = PLACE[meta.geo_location]
+            unknown |= nowhere
+        flags |= unknown
         volume, resource, reason = 0.0, event.destination_ip, event.failure_reason
+        if resource:
+            resource = ADDRESS[resource][0]
         if (auth := event.auth_details) is not None:
             resource = auth.auth_type
             reason = auth.failure_reason or reason
@@ -118,11 +131,11 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
             flags,
         )
         position += _ROW.itemsize
-        if (meta := event.metadata) is not None:
+        if meta is not None:
             extend(
                 (
-                    event.source_ip or "",
-                    meta.geo_location or "",
+                    source,
+                    place,
                     meta.hostname or "",
                     meta.user_agent or "",
                     resource or "",
@@ -131,10 +144,16 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
                 )
             )
         else:
-            extend((event.source_ip or "", "", "", "", resource or "", kind, reason or ""))
+            extend((source, "", "", "", resource or "", kind, reason or ""))
         add(event.user or "")
     table = np.frombuffer(rows, _ROW)
-    hashes, network, area = hash_texts(texts, len(TEXTS), key)
+    hashed = texts
+    if spelled_out:
+        hashed = texts.copy()
+        for k, text in spelled_out.items():
+            hashed[k] = text
+    hashes, network, area = hash_texts(hashed, len(TEXTS), key)
+    area[table["flags"] & flag.PLACE_UNKNOWN != 0] = 0
     return Columns(
         users=users,
         timestamp=np.ascontiguousarray(table["timestamp"]),

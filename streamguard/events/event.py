@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from streamguard.events.address import ADDRESS
+
 MAX_EVENT_BYTES = 1_000_000
 MAX_USER_CHARACTERS = 256
 MAX_DOCUMENT_BYTES = 100_000
@@ -159,7 +161,7 @@ def parse(values: Sequence[bytes | None]) -> tuple[list[Event], list[int], list[
         user = event.user
         if not EARLIEST_MS <= stamp < LATEST_MS:
             refused.append(Refusal(i, "timestamp_out_of_range", f"{stamp} ms since 1970"))
-        elif not user and not event.source_ip:
+        elif not user and not ADDRESS[event.source_ip or ""][0]:
             refused.append(Refusal(i, "missing_user", REASONS["missing_user"]))
         elif user and len(user) > MAX_USER_CHARACTERS:
             refused.append(Refusal(i, "user_too_long", f"{len(user)} characters"))

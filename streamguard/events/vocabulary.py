@@ -7,10 +7,10 @@ A text is read word by word: `UserLoginFailed`, `user.login_failed` and `USER-LO
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from itertools import pairwise
 
 from streamguard.events import indicators as flag
+from streamguard.events.readings import MAX_CHARACTERS, Readings
 
 SUCCESS = frozenset({
     "accept", "accepted", "allow", "allowed", "approved", "authenticated", "authorized", "complete",
@@ -85,30 +85,12 @@ LOGIN_NUMBERS = {
 """Event types that are numbers of a login, with the outcome that the number itself states (0: none): Windows'
 security log, NPS and SQL Server, and OCSF's class and type of a logon."""
 
-MAX_CHARACTERS = 200
-"""Longer texts are read up to here."""
 MAX_CACHED = 4096
 _PHRASES = frozenset(LOGIN_PHRASES)
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _NUMBER = re.compile(r"([0-9]{1,19})(?:\.0+)?")
 _HEX = re.compile(r"0x[0-9a-f]{1,16}")
 _HTTP = re.compile(r"(?:http[ /]?)?(?:[12](?:\.[01])? )?([1-5][0-9]{2})\b")
-
-
-class _Cache(dict[str, int]):
-    """Remembers what a function made of a text: statuses and types repeat. Bounded in number and in size."""
-
-    def __init__(self, read: Callable[[str], int]) -> None:
-        super().__init__()
-        self._read = read
-
-    def __missing__(self, text: str) -> int:
-        value = self._read(text[:MAX_CHARACTERS])
-        if len(text) <= MAX_CHARACTERS:
-            if len(self) >= MAX_CACHED:
-                self.clear()
-            self[text] = value
-        return value
 
 
 def words(text: str) -> list[str]:
@@ -150,6 +132,7 @@ def _of_number(number: int) -> int:
 
 
 def _status(text: str) -> int:
+    text = text[:MAX_CHARACTERS]
     plain = text.strip().lower()
     if plain in ABSENT:
         return flag.SUCCEEDED | flag.STATUS_ABSENT
@@ -167,7 +150,7 @@ def _status(text: str) -> int:
 
 
 def _kind(text: str) -> int:
-    found = words(text)
+    found = words(text[:MAX_CHARACTERS])
     outcome = outcome_of_words(found, FAILURE_IN_TYPE)
     if found and (number := LOGIN_NUMBERS.get(found[0], LOGIN_NUMBERS.get(found[-1]))) is not None:
         return flag.AUTHENTICATION | (number or outcome)
@@ -178,7 +161,7 @@ def _kind(text: str) -> int:
     return (flag.AUTHENTICATION if login else 0) | outcome
 
 
-STATUS = _Cache(_status)
+STATUS = Readings(_status, MAX_CACHED)
 """Flags of a status: `FAILED`, `SUCCEEDED`, with `STATUS_ABSENT` where it stands for none; `STATUS_UNKNOWN`.
 
 Examples
@@ -189,7 +172,7 @@ True
 True
 """
 
-KIND = _Cache(_kind)
+KIND = Readings(_kind, MAX_CACHED)
 """Flags of an event type: `AUTHENTICATION`, and the outcome that the type itself states.
 
 Examples

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamguard.events import indicators as flag
-from streamguard.events import vocabulary
+from streamguard.events import readings, vocabulary
 from streamguard.events.columns import columns
 from streamguard.events.event import parse
 from streamguard.events.vocabulary import KIND, STATUS
@@ -40,22 +40,24 @@ A text is read word by word, in any case. A change of case, a sign and a digit e
 
 ## Status
 
-1. An absent status means success. These stand for an absent one: {listed(vocabulary.ABSENT - {""})}, and blanks.
+1. An absent status means success. Blanks stand for an absent one, and these texts do:
+   {listed(vocabulary.ABSENT - {""})}.
 2. A number is read by the table below.
-3. A word of a failure makes the status a failure, also beside a word of a success: {listed(vocabulary.FAILURE)}; and
-   words that end in {listed(vocabulary.ENDINGS[1])}.
+3. A word of a failure makes the status a failure, also beside a word of a success:
+   {listed(vocabulary.FAILURE)}; and words that end in {listed(vocabulary.ENDINGS[1])}.
 4. A word of a success makes it a success: {listed(vocabulary.SUCCESS)}; and words that end in
    {listed(vocabulary.ENDINGS[0])}.
 5. {listed(vocabulary.NEGATION)} before such a word turns it into its opposite: `not allowed`, `no error`.
 6. Only as the whole status: {whole}.
-7. Any other status is neither, and is counted as not understood. If the event type states the outcome, the type decides.
+7. Any other status is neither, and is counted as not understood. If the event type states the outcome, the type
+   decides.
 
 | number | outcome | used by |
 |---|---|---|
 {rows}
 
-Some logs use the same number for opposite outcomes: auditd's `res=1` is a success and a shell's exit code 1 is a failure.
-Send words instead of numbers if yours differ from this table.
+Some logs use the same number for opposite outcomes: auditd's `res=1` is a success and a shell's exit code 1 is a
+failure. Send words instead of numbers if yours differ from this table.
 
 ## Login
 
@@ -67,9 +69,9 @@ The patterns for guessed passwords look at logins only. An event is a login if i
 |---|---|
 {logins}
 
-A type states a failure by one of the words {listed(vocabulary.FAILURE_IN_TYPE)}. It states an outcome for events without
-a status, and for those whose status is not understood: `UserLoginFailed`, `logon-failed` and `4625` without a status are
-failed logins.
+A type states a failure by one of the words {listed(vocabulary.FAILURE_IN_TYPE)}.
+It states an outcome for events without a status, and for those whose status is not understood: `UserLoginFailed`,
+`logon-failed` and `4625` without a status are failed logins.
 """
 
 
@@ -78,19 +80,21 @@ failed logins.
     [
         *((text, flag.SUCCEEDED) for text in (
             "success", "SUCCESS", "Success", " success ", "ALLOW", "Succeeded", "Login Successful", "Audit Success",
-            "AUDIT_SUCCESS", "Accepted", "accepted password", "ok", "OK", "200 OK", "HTTP/1.1 204", "0", "1", "200", "302",
+            "AUDIT_SUCCESS", "Accepted", "accepted password", "ok", "OK", "200 OK", "HTTP/1.1 204", "0", "1", "200",
+            "302",
             "0.0", "0x0", "0x00000000", "true", "T", "yes", "NOERROR", "no error", "loginsuccess", "LoginSucceeded",
         )),
         *((text, flag.FAILED) for text in (
             "failed", "failure", "blocked", "denied", "FAILURE", "Failure", "Failed", "DENY", "error", "Error", "fail",
-            "Audit Failure", "AuditFailure", "AUDIT_FAILURE", "0xC000006D", "0x18", "50126", "90072", "50126.0", "2", "401",
+            "Audit Failure", "AuditFailure", "AUDIT_FAILURE", "0xC000006D", "0x18", "50126", "90072", "50126.0", "2",
+            "401",
             "403 Forbidden", "404 Not Found", "HTTP/1.1 401", "false", "F", "no", "AccessDenied", "access denied",
             "Client.UnauthorizedOperation", "Failed password", "Invalid user", "unsuccessful", "not successful",
             "Not allowed", "LOGIN_FAILED", "loginfailed", "Failure: success of the earlier try unknown", "rejected",
         )),
         *((text, flag.SUCCEEDED | flag.STATUS_ABSENT) for text in ("", "-", " ", "N/A", "null", "None", "(null)")),
         *((text, flag.STATUS_UNKNOWN) for text in (
-            "pending", "unknown", "CHALLENGE", "foo", "3", "99", "700", "-1", "0x", "\0", "\u202e", "échec", "١",
+            "pending", "unknown", "CHALLENGE", "foo", "3", "99", "700", "-1", "0x", "\0", "\u202e", "échec", "\u0661",
             "failover", "1e3", "9" * 500 + "x",
         )),
     ],
@@ -104,7 +108,8 @@ def test_status_is_understood_in_any_spelling(spelled: str, expected: int) -> No
     [
         *((text, flag.AUTHENTICATION) for text in (
             "auth_attempt", "login", "user_login", "ConsoleLogin", "CONSOLELOGIN", "consolelogin", "Logon", "SignIn",
-            "sign-in", "Sign-in activity", "user.session.start", "UserLoggedIn", "logged-in", "oauth2", "session opened",
+            "sign-in", "Sign-in activity", "user.session.start", "UserLoggedIn", "logged-in", "oauth2",
+            "session opened",
             "user.authentication.sso", "Authentication", "4648", "4768", "3002", "Kerberos pre-authentication",
             "microsoft.windows.security:4776",
         )),
@@ -160,7 +165,7 @@ def test_caches_are_bounded() -> None:
         assert STATUS[f"state {i}"] == flag.STATUS_UNKNOWN
     assert STATUS["x" * 10**6] == flag.STATUS_UNKNOWN
     assert len(STATUS) <= vocabulary.MAX_CACHED
-    assert max(map(len, STATUS)) <= vocabulary.MAX_CHARACTERS
+    assert max(map(len, STATUS)) <= readings.MAX_CHARACTERS
 
 
 def test_page_is_current() -> None:
