@@ -177,9 +177,10 @@ def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str,
     if component == "failure":
         reason = alert.texts[TEXTS.index("reason")]
         share = float(profile["learned_failures"]) / max(float(profile["learned"]), 1.0)
-        return f"{event.status}{f' ({reason})' if reason else ''}", f"{share:.1%} of the user's events fail"
+        outcome = event.status or event.event_type
+        return f"{outcome}{f' ({reason})' if reason else ''}", f"{share:.1%} of the user's events fail"
     if component == "outcome":
-        return f"{event.event_type}, {event.status}", "rare among all users"
+        return f"{event.event_type}, {event.status or 'no status'}", "rare among all users"
     if component == "hour":
         return hour_name(int(context["hour"])), usual_hours(profile["hours"])
     if component == "interval":

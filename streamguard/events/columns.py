@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.events import indicators as flag
+from streamguard.events.address import ADDRESS, with_network
 from streamguard.events.event import Event
 from streamguard.events.hashing import FILES_KEY, hash_texts
+from streamguard.events.place import PLACE
+from streamguard.events.vocabulary import KIND, STATUS
 
 TEXTS = ("source", "location", "host", "agent", "resource", "type", "reason")
 """Texts of an event that are hashed, in order; each of the first five has its own sketch."""
@@ -19,7 +22,8 @@ TEXTS = ("source", "location", "host", "agent", "resource", "type", "reason")
 MAX_QUANTITY = 2.0**53
 _pack = struct.Struct("<qddI").pack_into
 _ROW = np.dtype([("timestamp", "<i8"), ("threat", "<f8"), ("volume", "<f8"), ("flags", "<u4")])
-_FAILED = frozenset({"failed", "failure", "blocked", "denied"})
+_OUTCOME = flag.FAILED | flag.SUCCEEDED
+_NOT_STATED = flag.STATUS_ABSENT | flag.STATUS_UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,9 @@ class Columns:
     hashes
         uint64 (n, 7), in the order of `TEXTS`; 0 where absent.
     network, area
-        Hashes of the network of the source address and of the area of the location, uint64 (n,).
+        Hashes of the network of the source address and of the country of the location, uint64 (n,); 0 where absent.
     texts
-        The texts themselves, row by row.
+        The texts themselves, row by row; address and location in their canonical spelling.
     """
 
     users: list[str]
@@ -65,14 +69,28 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
     """Convert a chunk of events to arrays; `key` is that of the hashes."""
     rows = bytearray(_ROW.itemsize * len(events))
     texts: list[str] = []
+    spelled_out: dict[int, str] = {}  # IPv6, whose network is a prefix of the text only with all its groups
     users: list[str] = []
     add, extend, position = users.append, texts.extend, 0
     for event in events:
-        status = event.status
-        flags = (
-            flag.FAILED if status in _FAILED else flag.SUCCEEDED if status == "success" or not status else 0
-        )
+        kind = event.event_type
+        stated = KIND[kind]
+        flags = STATUS[event.status or ""]
+        if flags & _NOT_STATED and stated & _OUTCOME:
+            flags = flags & ~_OUTCOME | stated
+        else:
+            flags |= stated & flag.AUTHENTICATION
+        source, unknown = ADDRESS[event.source_ip or ""]
+        if ":" in source:
+            spelled_out[len(texts)] = with_network(source)
+        place = ""
+        if (meta := event.metadata) is not None and meta.geo_location:
+            place, nowhere = PLACE[meta.geo_location]
+            unknown |= nowhere
+        flags |= unknown
         volume, resource, reason = 0.0, event.destination_ip, event.failure_reason
+        if resource:
+            resource = ADDRESS[resource][0]
         if (auth := event.auth_details) is not None:
             resource = auth.auth_type
             reason = auth.failure_reason or reason
@@ -97,9 +115,6 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
             name = dns.query_name or ""
             resource = ".".join(name.rstrip(".").rsplit(".", 2)[-2:])
             flags |= flag.of_query(name, str(dns.response_code) in {"NXDOMAIN", "3"})
-        kind = event.event_type
-        if "auth" in kind or "login" in kind:
-            flags |= flag.AUTHENTICATION
         if volume > 0.0:
             flags |= flag.HAS_VOLUME
         threat = event.threat_score
@@ -116,11 +131,11 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
             flags,
         )
         position += _ROW.itemsize
-        if (meta := event.metadata) is not None:
+        if meta is not None:
             extend(
                 (
-                    event.source_ip or "",
-                    meta.geo_location or "",
+                    source,
+                    place,
                     meta.hostname or "",
                     meta.user_agent or "",
                     resource or "",
@@ -129,10 +144,16 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
                 )
             )
         else:
-            extend((event.source_ip or "", "", "", "", resource or "", kind, reason or ""))
+            extend((source, "", "", "", resource or "", kind, reason or ""))
         add(event.user or "")
     table = np.frombuffer(rows, _ROW)
-    hashes, network, area = hash_texts(texts, len(TEXTS), key)
+    hashed = texts
+    if spelled_out:
+        hashed = texts.copy()
+        for k, text in spelled_out.items():
+            hashed[k] = text
+    hashes, network, area = hash_texts(hashed, len(TEXTS), key)
+    area[table["flags"] & flag.PLACE_UNKNOWN != 0] = 0
     return Columns(
         users=users,
         timestamp=np.ascontiguousarray(table["timestamp"]),

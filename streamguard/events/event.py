@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from streamguard.events.address import ADDRESS
 from streamguard.events.lenient import MAX_DEPTH, LenientReader, NotAnObjectError, Repair
 
 MAX_EVENT_BYTES = 1_000_000
@@ -204,7 +205,7 @@ def parse(values: Sequence[bytes | None]) -> Parsed:
         event.timestamp = stamp
         if not EARLIEST_MS <= stamp < LATEST_MS:
             refused.append(_refusal(i, event, "timestamp_out_of_range", f"{stamp} ms since 1970"))
-        elif not event.user and not event.source_ip:
+        elif not event.user and not ADDRESS[event.source_ip or ""][0]:
             refused.append(_refusal(i, event, "missing_user", REASONS["missing_user"]))
         else:
             events.append(event)

@@ -17,6 +17,14 @@ TUNNEL_QUERY = 256
 GENERATED_NAME = 512
 HAS_VOLUME = 1024
 HAS_THREAT = 2048
+STATUS_ABSENT = 4096
+"""The event has no status, which means success. For the report on what was understood; the fold does not read it."""
+STATUS_UNKNOWN = 8192
+"""The event has a status that is not understood; the fold does not read it."""
+ADDRESS_UNKNOWN = 16384
+"""The source is not an address, such as a host name; the fold does not read it."""
+PLACE_UNKNOWN = 32768
+"""The location names no country; the fold does not read it."""
 
 MAX_NAME = 255
 """Characters of a name in DNS (RFC 1035)."""

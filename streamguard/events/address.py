@@ -1,0 +1,82 @@
+"""One spelling for each address: without a port, IPv4 inside IPv6 as IPv4, IPv6 as RFC 5952 writes it."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+
+from streamguard.events import indicators as flag
+from streamguard.events.readings import MAX_CHARACTERS, Readings
+
+ABSENT = frozenset(
+    {"", "-", "--", "unknown", "n/a", "na", "none", "null", "nil", "(null)", "undefined", "unspecified"}
+)
+"""Texts that stand for no address, and for no place, in any case."""
+
+MAX_CACHED = 65_536
+_PLAIN = re.compile(r"(?:(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?!\Z)|\Z)){4}")
+_PREFIX = re.compile(r"\A(?:[a-z][a-z0-9+.-]*://|ipv[46]:|/)", re.IGNORECASE)
+_IPV4 = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})(?:[:.#][0-9]{1,5}|/32)?")
+_IPV6 = re.compile(
+    r"(?:\[([0-9a-f:.]{2,45})(?:%[^\]\s]*)?\](?:[:.#][0-9]{1,5})?|([0-9a-f:.]{2,45})(?:%\S*)?(?:#[0-9]{1,5}|/128)?)",
+    re.IGNORECASE,
+)
+
+
+def canonical(text: str) -> str:
+    """The one spelling of an address; empty for a text that stands for none.
+
+    A list is read at its first address: in `X-Forwarded-For` that is the client. Anything else than an address, such as
+    a host name, stays as it is but for blanks around it.
+
+    Examples
+    --------
+    >>> canonical("192.0.2.10:31367"), canonical("::FFFF:192.0.2.10"), canonical("[::ffff:c000:20a]:443")
+    ('192.0.2.10', '192.0.2.10', '192.0.2.10')
+    >>> canonical("2001:DB8:0:0:0::1%eth0"), canonical(" LOCAL "), canonical("-")
+    ('2001:db8::1', 'LOCAL', '')
+    """
+    return ADDRESS[text][0]
+
+
+def with_network(address: str) -> str:
+    """An IPv6 address with all its groups, so that the first four are the text of its network (/64).
+
+    Examples
+    --------
+    >>> with_network("2001:db8::1")
+    '2001:0db8:0000:0000:0000:0000:0000:0001'
+    """
+    try:
+        return IPv6Address(address).exploded
+    except AddressValueError:
+        return address
+
+
+def _read(text: str) -> tuple[str, int]:
+    if _PLAIN.fullmatch(text):
+        return text, 0
+    first = text.partition(",")[0].strip(" \t\r\n\"'<>()")
+    if first.lower() in ABSENT:
+        return "", 0
+    bare = _PREFIX.sub("", first, count=1) if len(first) <= MAX_CHARACTERS else ""
+    if found := _IPV4.fullmatch(bare):
+        parts = [int(part) for part in found.groups()]
+        if max(parts) < 256:
+            return ".".join(map(str, parts)), 0
+    elif found := _IPV6.fullmatch(bare):
+        groups = found[1] or found[2]
+        if groups.count(":") == 8 and "::" not in groups:
+            groups = groups.rpartition(":")[0]  # eight groups and a port without brackets
+        try:
+            address = IPv6Address(groups)
+        except AddressValueError:
+            pass
+        else:
+            inner: IPv4Address | None = address.ipv4_mapped
+            return str(inner or address), 0
+    return text.strip(), flag.ADDRESS_UNKNOWN
+
+
+ADDRESS = Readings(_read, MAX_CACHED)
+"""Canonical address of a text, and the flag `ADDRESS_UNKNOWN` if it is not one."""
