@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records, partition_file
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, RecordChunk, Records, partition_file
 from streamguard.batch.source.sources import rows_at_a_time
 from streamguard.history.files import ENDINGS, Batch, HistoryError, check, read
 from streamguard.history.layout import Layout
@@ -54,7 +54,7 @@ class FileSource:
         return start == end
 
 
-def _rows(path: Path, offset_range: OffsetRange) -> Iterator[tuple[Any, list[bytes | None]]]:
+def _rows(path: Path, offset_range: OffsetRange) -> Iterator[RecordChunk]:
     import pyarrow.parquet as pq
 
     if offset_range.start == offset_range.end:
@@ -64,10 +64,10 @@ def _rows(path: Path, offset_range: OffsetRange) -> Iterator[tuple[Any, list[byt
         offsets = batch["offset"].to_numpy()
         inside = (offsets >= offset_range.start) & (offsets < offset_range.end)
         if inside.all():
-            yield offsets, batch["value"].to_pylist()
+            yield RecordChunk(offsets, batch["value"].to_pylist())
         elif inside.any():
             selected = np.flatnonzero(inside)
-            yield offsets[selected], batch["value"].take(selected).to_pylist()
+            yield RecordChunk(offsets[selected], batch["value"].take(selected).to_pylist())
 
 
 def lay_out(

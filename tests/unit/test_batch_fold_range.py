@@ -14,7 +14,7 @@ from streamguard.batch.folding.bottom_k import SAMPLED
 from streamguard.batch.folding.fold_file import SCHEMA, load
 from streamguard.batch.folding.fold_range import fold_range
 from streamguard.batch.folding.fold_result import FoldResult
-from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError
+from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError, RecordChunk
 from streamguard.fold.features import NAMES
 from streamguard.history.incidents import Incidents, worst_first
 from streamguard.settings.schema import Detection, Sampling
@@ -41,7 +41,9 @@ def fold(
 ) -> pa.Table:  # fmt: skip
     offsets = np.arange(start, start + len(values)) if offsets is None else offsets
     offset_range = OffsetRange(3, start, start + len(values) if end is None else end, earlier)
-    records = ((offsets[a : a + chunk], values[a : a + chunk]) for a in range(0, len(values), chunk))
+    records = (
+        RecordChunk(offsets[a : a + chunk], values[a : a + chunk]) for a in range(0, len(values), chunk)
+    )
     return pa.Table.from_batches(fold_range(offset_range, records, Detection(), sampling), SCHEMA)
 
 

@@ -25,8 +25,8 @@ def test_large_rows_are_written_and_read_in_small_parts(
     chunks = list(source.records(OffsetRange(0, 0, 40)))
 
     assert pq.ParquetFile(tmp_path / "out/partition-0000.parquet").num_row_groups >= 4
-    assert [value for _, part in chunks for value in part] == values
-    assert max(len(part) for _, part in chunks) <= 5
+    assert [value for chunk in chunks for value in chunk.values] == values
+    assert max(len(chunk.values) for chunk in chunks) <= 5
 
 
 def test_table_with_unknown_column_names_is_reported(tmp_path: Path) -> None:
