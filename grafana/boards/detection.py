@@ -133,11 +133,22 @@ def panels() -> list[Json]:
         timeseries(
             "Dead letters per minute",
             "Records that could not be scored, by reason; the dead-letter topic contains each of them.",
-            [(DEAD, "{{reason}}")], "none", stacked=True, bars=True, size=(12, 8),
+            [(DEAD, "{{reason}}")], "none", stacked=True, bars=True, size=(8, 8),
             runbooks=["StreamGuardDeadLetters"],
         ),
         timeseries(
             "Unreadable", "Share of records that went to the dead-letter topic.", [(DEAD_SHARE, "unreadable")],
-            "percentunit", lines_at=DEAD_STEPS, size=(12, 8), runbooks=["StreamGuardDeadLetters"],
+            "percentunit", lines_at=DEAD_STEPS, size=(8, 8), runbooks=["StreamGuardDeadLetters"],
+        ),
+        timeseries(
+            "Dated into the future",
+            "Share of events with a time more than 10 minutes after their records were appended; a wrong clock or a "
+            "forged time. They are scored at the latest time that is possible.",
+            [(
+                "sum by (partition) (rate(streamguard_clamped_events_total{PARTITION}[RATE]))"
+                " / (sum by (partition) (rate(streamguard_events_total{PARTITION}[RATE])) > 0)",
+                "{{partition}}",
+            )],
+            "percentunit", size=(8, 8),
         ),
     ]  # fmt: skip

@@ -279,7 +279,7 @@ class PartitionState:
         published, interned = fold(
             self._cache.profiles, self._population, self._table, self._sources, self.dictionary.hashes,
             self._table_dirty, self._sources_dirty,
-            rows, at, user, c.timestamp, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
+            rows, at, user, c.timestamp, appended, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
             self._alert_bits, self._gap_ms,
             out.features, out.raw, out.excess, out.score, out.tail, strength, out.patterns,
             out.kind, out.incident, self._snapshots, context, intern_requests,
