@@ -70,8 +70,8 @@ def _pieces(
     records: Records, part: Part, reached: int | None, today: int
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Decoded rows in pieces, each with the day of its file."""
-    for offsets, values in records:
-        rows = to_columns(offsets, values)
+    for chunk in records:
+        rows = to_columns(*chunk)
         part.refused += rows["timestamp"].null_count
         part.kept_whole += len(rows) - rows["raw"].null_count
         days = rows["timestamp"].cast(pa.int64()).fill_null(0).to_numpy() // _DAY_MS

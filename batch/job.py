@@ -26,6 +26,7 @@ from streamguard.batch.report_schema import Report
 from streamguard.batch.reporting import export, html, report
 from streamguard.batch.reporting.users import export_users
 from streamguard.batch.runs import REPORT, Run, Runs
+from streamguard.batch.source.partition_files import FileSource
 from streamguard.models.registry import Registry
 from streamguard.models.sampling import Selection
 from streamguard.settings.schema import Settings
@@ -142,6 +143,8 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
             latest = runs.latest()
             plan = make_plan(settings, request, runs, scratch)
             print_result(_plan_text(plan))
+            if isinstance(plan.source, FileSource) and plan.source.warning:
+                say(f"warning: {plan.source.warning}")
         with steps.step("fold") as print_result:
             history = fold_history(plan, settings, folded, spark, say)
             print_result(_fold_text(history.result))

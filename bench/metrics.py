@@ -87,7 +87,9 @@ def _chunks(partition: PartitionTask, events: list[bytes], size: int) -> Iterato
     made = 0
     while True:
         records: list[Any] = [
-            SimpleNamespace(offset=i, value=events[i % len(events)], timestamp=time.time() * 1000)
+            SimpleNamespace(
+                offset=i, value=events[i % len(events)], timestamp=int(time.time() * 1000), timestamp_type=1
+            )
             for i in range(made, made + size)
         ]
         made += size

@@ -135,6 +135,13 @@ ALERTED_EVENTS = _counter(
     "Events above the alert threshold, whether or not their incident was published; one in a thousand by default.",
     _PARTITION,
 )
+CLAMPED_EVENTS = _counter(
+    "streamguard_clamped_events_total",
+    "events",
+    "Events dated more than 10 minutes later than Kafka appended their records; they are scored at the latest time "
+    "that is possible. Many of them mean that a sender's clock is wrong, or that somebody forges times.",
+    _PARTITION,
+)
 PUBLISHED_INCIDENTS = _counter(
     "streamguard_published_incidents_total",
     "incidents",

@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, TIMESTAMP_LOG_APPEND_TIME, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamguard.agents.task.store import RESERVED, StateStore, StoreMemory
+from streamguard.events.ceiling import UNKNOWN
 from streamguard.fold.population import POPULATION
 from streamguard.kafka import topics
 from streamguard.polling import poll_until
@@ -52,6 +53,8 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: dict[str, bytes]
+    append_ms: int
+    """0 if the sender has set the record's time."""
 
 
 class WorkerProcess:
@@ -311,9 +314,15 @@ class Site:
                         if role == "alerts":
                             published(message.value())
                         headers = dict(message.headers() or [])
+                        kind, ms = message.timestamp()
                         records.append(
                             Record(
-                                message.partition(), message.offset(), message.key(), message.value(), headers
+                                message.partition(),
+                                message.offset(),
+                                message.key(),
+                                message.value(),
+                                headers,
+                                ms if kind == TIMESTAMP_LOG_APPEND_TIME else UNKNOWN,
                             )
                         )
             return records
@@ -394,7 +403,8 @@ class Site:
             state = partition_state.state
             for i in range(0, len(records), chunk):
                 part = records[i : i + chunk]
-                folded = state.fold([r.value for r in part], np.array([r.offset for r in part], np.int64))
+                offsets, times = np.array([(r.offset, r.append_ms) for r in part], np.int64).T
+                folded = state.fold([r.value for r in part], offsets, append_ms=times)
                 truth.incidents |= {update.incident.id for update in folded.incidents}
                 truth.refused |= {(partition, part[refusal.index].offset) for refusal in folded.refused}
                 partition_state.save_if_full()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from streamguard.events import indicators as flag
@@ -67,7 +67,7 @@ class Incident:
 
     def join(self, offset: int, ts: int, bits: float, patterns: int, gap_ms: int) -> bool:
         """Add an alert; return whether the incident is published."""
-        if self.offset < 0 or ts - self.last > gap_ms:
+        if self.offset < 0 or not -30 * DAY_MS <= ts - self.last <= gap_ms:
             self.offset, self.first, self.last, self.count = offset, ts, ts, 1
             self.bits, self.patterns = bits, patterns
             return True
@@ -150,7 +150,8 @@ class Profile:
     events: float = 0.0
     first: int = 0
     last: int = 0
-    aged: int = 0
+    active: int | None = None
+    first_active: int = 0
     offset: int = -1
     streak: int = 0
     last_failure: int = 0
@@ -181,24 +182,28 @@ class Profile:
     sketches: dict[str, Sketch] = field(default_factory=lambda: {name: Sketch() for name in layout.SKETCHES})
     incident: Incident = field(default_factory=Incident)
 
-    def age(self, now: int, gap: float) -> None:
-        for j, half_life in enumerate(layout.HALF_LIVES):
+    def age(self, active: int, gap: float) -> None:
+        """Age by `gap` seconds of event time, and up to the partition's active time."""
+        if self.active is None:
+            self.active, self.first_active = active, min(self.first, active)
+        for j, half_life in enumerate(layout.HALF_LIVES[:3]):
             g = decay(gap, half_life)
             self.count[j] *= g
             self.failures[j] *= g
             self.volume[j] *= g
-        minutes, month = decay(gap, layout.HALF_LIVES[0]), decay(gap, layout.HALF_LIVES[3])
-        for counter in (self.reads, self.changes):
-            counter[0] *= minutes
-            counter[1] *= month
+        minutes = decay(gap, layout.HALF_LIVES[0])
+        self.reads[0] *= minutes
+        self.changes[0] *= minutes
         self.encrypted *= minutes
         self.queries *= minutes
-        self.learned *= month
-        self.learned_failures *= month
-        if now - self.aged < HOUR_MS:
+        if active - self.active < HOUR_MS:
             return
-        g = decay((now - self.aged) / 1000, MONTH)
-        self.aged = now
+        g = decay((active - self.active) / 1000, MONTH)
+        self.active = active
+        for counter in (self.count, self.failures, self.volume, self.reads, self.changes):
+            counter[-1] *= g
+        self.learned *= g
+        self.learned_failures *= g
         for sketch in self.sketches.values():
             sketch.age(g)
         self.hours_total *= g
@@ -206,13 +211,14 @@ class Profile:
         self.pattern_days = [d * g for d in self.pattern_days]
 
     def set_back(self, now: int) -> None:
-        self.last = self.aged = now
+        self.last = now
         self.first = min(self.first, now)
         self.last_failure = min(self.last_failure, now)
         self.last_area_ts = min(self.last_area_ts, now)
         self.last_day = min(self.last_day, now // DAY_MS)
         self.last_hour = min(self.last_hour, now // HOUR_MS)
-        self.incident.last = min(self.incident.last, now)
+        if self.incident.last > now:
+            self.incident = Incident()
         self.pattern_last_day = [min(day, now // DAY_MS) for day in self.pattern_last_day]
         sources = self.sketches["source"]
         sources.suspicion_ts = [min(ts, now) for ts in sources.suspicion_ts]
@@ -254,7 +260,14 @@ class Crowd:
 
     events: float = 0.0
     clock: int = 0
+    active: int = 0
+    position: int = 0
+    """Active time that belongs to the clock; it is less than `active` when the clock was set back."""
     aged: int = 0
+    days: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=crowd.MARKS))
+    """(clock, position) at the ends of the last active days."""
+    run: tuple[int, int, int] = (0, 0, 0)
+    """User of the last event that was not late, number of such events in a row, and ms that they have added."""
     ahead: list[tuple[int, int]] = field(default_factory=list)
     behind: int = 0
     last_failed_user: int = 0
@@ -275,12 +288,15 @@ class Crowd:
     sources: dict[int, list[Source]] = field(default_factory=dict)
     incident: Incident = field(default_factory=Incident)
 
-    def advance(self, ts: int, user: int) -> None:
+    def advance(self, ts: int, user: int, append: int) -> None:
         if self.events == 0:
-            self.clock = self.aged = ts
-            return
+            self.clock = self.aged = self.active = self.position = ts
+            self.days.append((ts, ts))
+        if append and self.clock > append + 10 * 60_000:
+            self.set_clock_back(append)
+        live = bool(append) and append - ts < 6 * HOUR_MS
         target = ts
-        if ts > self.clock + DAY_MS:
+        if ts > self.clock + DAY_MS and not live:
             self.ahead.append((ts, user))
             target = min(ts for ts, _ in self.ahead)
             agreed = len({user for _, user in self.ahead}) > 1
@@ -291,24 +307,46 @@ class Crowd:
             self.ahead = []
             self.behind += 1
             if self.behind == 300:
-                self.behind, self.clock, self.aged = 0, ts, min(self.aged, ts)
+                self.set_clock_back(ts)
             return
         else:
             self.behind = max(self.behind - 1, 0)
         self.ahead = []
+        leader, count, added = self.run
+        if live or leader != user:
+            count = added = 0
+        count += 1
+        self.run = user, count, added
         if target <= self.clock:
             return
-        seconds = (target - self.clock) / 1000
+        step, before = target - self.clock, self.active
         self.clock = target
+        new_days = min(1 + count // 100 - added / DAY_MS, 1)
+        self.position += min(step, max(self.active - self.position, round(new_days * DAY_MS)))
+        self.active = max(self.active, self.position)
+        self.run = user, count, added + self.active - before
+        if self.position - self.days[-1][1] >= DAY_MS:
+            self.days.append((self.clock, self.position))
+        self._age(step / 1000, (self.active - before) / 1000)
+
+    def set_clock_back(self, ts: int) -> None:
+        self.clock, self.behind, self.ahead = ts, 0, []
+        limit = self.position
+        while len(self.days) > 1 and self.days[-1][0] > ts:
+            limit = self.days.pop()[1]
+        clock, position = self.days[-1]
+        self.position = min(position + max(ts - clock, 0), limit)
+
+    def _age(self, seconds: float, active: float) -> None:
         for name in self.fast:
             self.fast[name] *= decay(seconds, crowd.FAST_HALF_LIFE)
-            self.slow[name] *= decay(seconds, 30 * 86_400.0)
+            self.slow[name] *= decay(active, MONTH)
         self.failed_users *= decay(seconds, crowd.FAST_HALF_LIFE)
-        self.age_seconds = self.age_seconds * decay(seconds, 30 * 86_400.0) + seconds
-        if self.clock - self.aged < DAY_MS:
+        self.age_seconds = self.age_seconds * decay(active, MONTH) + active
+        if self.active - self.aged < DAY_MS:
             return
-        g = decay((self.clock - self.aged) / 1000, MONTH)
-        self.aged = self.clock
+        g = decay((self.active - self.aged) / 1000, MONTH)
+        self.aged = self.active
         for numbers in (self.total, self.novel, self.novel_total, self.hours, self.scores):
             numbers[:] = [x * g for x in numbers]
         for cell in self.table:
@@ -425,29 +463,34 @@ class Reference:
         self._alert_bits = detection.alert_risk / (25 * math.log10(2))
         self._gap_ms = int(detection.incident_gap_seconds * 1000)
 
-    def fold(self, columns: Columns, user_hashes: list[int], offsets: list[int]) -> list[Outcome | None]:
+    def fold(
+        self, columns: Columns, user_hashes: list[int], offsets: list[int], append: list[int]
+    ) -> list[Outcome | None]:
         """Fold a chunk; the outcome is None for an event that was folded before."""
-        return [self._event(columns, i, user_hashes[i], offsets[i]) for i in range(len(columns.users))]
+        events = zip(range(len(columns.users)), user_hashes, offsets, append, strict=True)
+        return [self._event(columns, *event) for event in events]
 
-    def _event(self, columns: Columns, i: int, user_hash: int, offset: int) -> Outcome | None:
+    def _event(self, columns: Columns, i: int, user_hash: int, offset: int, append: int) -> Outcome | None:
         s = self.profiles.setdefault(columns.users[i], Profile())
         p = self.crowd
         if offset <= s.offset:
             return None
-        t, flags = int(columns.timestamp[i]), int(columns.flags[i])
+        now, flags = int(columns.timestamp[i]), int(columns.flags[i])
+        if append:
+            now = min(now, append + 10 * 60_000)
         threat, volume = float(columns.threat[i]), float(columns.volume[i])
         failed = bool(flags & flag.FAILED)
-        p.advance(t, user_hash)
-        now = min(t, p.clock)
+        p.advance(now, user_hash, append)
         gap = 0.0
         if s.events == 0:
-            s.first = s.last = s.aged = now
+            s.first = s.last = now
+        elif s.last - DAY_MS > p.clock and s.last - DAY_MS > now:
+            s.set_back(now)
+            gap = 2.0**s.interval.mean
         else:
-            if s.last > p.clock + DAY_MS:
-                s.set_back(now)
             gap = max(now - s.last, 0) / 1000
-        s.age(now, gap)
-        hour, day = (t // HOUR_MS + 72) % 168, now // DAY_MS
+        s.age(p.active, gap)
+        hour, day = (now // HOUR_MS + 72) % 168, now // DAY_MS
 
         hashes = [int(h) for h in columns.hashes[i]]
         state = mix((hashes[5] + (flags & (flag.FAILED | flag.SUCCEEDED))) & WORD)
@@ -456,7 +499,9 @@ class Reference:
         values["network"] = int(columns.network[i])
         outcome = mix((state + hashes[6]) & WORD)
         address = values["source"]
-        source = p.failed_at(address, user_hash, now) if address and failed else p.source(address)
+        source = (
+            p.failed_at(address, user_hash, min(now, p.clock)) if address and failed else p.source(address)
+        )
 
         raw = self._components(s, values, outcome, source, flags, now, gap, hour, threat, volume)
         excess = [
@@ -478,7 +523,7 @@ class Reference:
             kind = self._owner(s, source, spread, address, less, user_hash, failed)
             gap_ms = self._gap_ms if kind == grouping.USER_ENTITY else grouping.CAMPAIGN_GAP_MS
             if kind == grouping.SOURCE_ENTITY:
-                source = source or p.failed_at(address, user_hash, now)
+                source = source or p.failed_at(address, user_hash, min(now, p.clock))
                 entity = source.incident
             else:
                 entity = s.incident if kind == grouping.USER_ENTITY else p.incident
@@ -554,7 +599,8 @@ class Reference:
         login = bool(flags & flag.AUTHENTICATION)
         failed_login = login and bool(flags & flag.FAILED)
         known = s.events >= 20
-        lived = MONTH / math.log(2) * (1 - decay(max(now - s.first, 0) / 1000, MONTH)) + 3600
+        age = ((s.active or 0) - s.first_active) / 1000
+        lived = MONTH / math.log(2) * (1 - decay(age, MONTH)) + 3600
 
         def rushes(counter: list[float]) -> bool:
             return counter[0] >= 60 and counter[0] > RUSH * counter[1] / lived * 300 / math.log(2)

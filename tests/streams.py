@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from streamguard.settings.schema import Detection
 from streamguard.state.codec import unpack
@@ -58,10 +59,13 @@ class Partition(InMemoryPartition):
         save_every: int = 0,
         start: int = 0,
         forest: Any = None,
+        append_ms: NDArray[np.int64] | None = None,
     ) -> list[dict[str, Any]]:
         """Fold the values from offset `start` on; return the published incidents. 0 saves only at the end."""
         incidents = []
-        for folded in self.chunks(values, chunk=chunk, save_every=save_every, start=start, forest=forest):
+        for folded in self.chunks(
+            values, chunk=chunk, save_every=save_every, start=start, forest=forest, append_ms=append_ms
+        ):
             incidents += bodies(update.incident for update in folded.incidents)
         self.save()
         return incidents
@@ -74,10 +78,12 @@ class Partition(InMemoryPartition):
         save_every: int = 0,
         start: int = 0,
         forest: Any = None,
+        append_ms: NDArray[np.int64] | None = None,
     ) -> Iterator[Folded]:
         for number, a in enumerate(range(start, len(values), chunk), 1):
             b = min(a + chunk, len(values))
-            yield self.state.fold(values[a:b], np.arange(a, b), forest)
+            times = None if append_ms is None else append_ms[a:b]
+            yield self.state.fold(values[a:b], np.arange(a, b), forest, times)
             if save_every and number % save_every == 0:
                 self.save()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from streamguard import metrics
 from streamguard.agents.errors import RefusedError, end
@@ -18,6 +20,7 @@ from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.compatibility import TOPIC_KEY, TopicIdentity
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.errors import StreamGuardError
+from streamguard.events.ceiling import LOG_APPEND_TIME, UNKNOWN
 from streamguard.models.forest import Forest
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
@@ -52,6 +55,12 @@ class Chunk:
     end: int
     """First offset after this chunk."""
     records: list[ConsumerRecord]
+
+
+def append_times(records: Sequence[ConsumerRecord]) -> NDArray[np.int64]:
+    """When a broker appended each record, epoch milliseconds; 0 for a record whose time was set by its sender."""
+    times = (r.timestamp if r.timestamp_type == LOG_APPEND_TIME else UNKNOWN for r in records)
+    return np.fromiter(times, np.int64, len(records))
 
 
 class PartitionTask:
@@ -112,6 +121,7 @@ class PartitionTask:
         self.lag = PartitionLag()
         self._events = metrics.EVENTS.labels(self.number)
         self._alerted = metrics.ALERTED_EVENTS.labels(self.number)
+        self._clamped = metrics.CLAMPED_EVENTS.labels(self.number)
         self._profile_lookups = state.profile_lookups
         self._unsaved = 0
         self._published: list[asyncio.Future[None]] = []
@@ -167,7 +177,7 @@ class PartitionTask:
         offsets = np.fromiter((r.offset for r in records), np.int64, len(records))
         try:
             with metrics.SCORING_SECONDS.time():
-                folded = self.state.fold([r.value for r in records], offsets, forest)
+                folded = self.state.fold([r.value for r in records], offsets, forest, append_times(records))
         except StateError as error:
             raise RefusedError(str(error)) from None
         self.processed_offset = self.state.next_offset = chunk.end
@@ -185,6 +195,8 @@ class PartitionTask:
         for event in folded.repaired:
             for kind in {repair.kind for repair in event.repairs}:
                 metrics.REPAIRED_EVENTS.labels(kind).inc()
+        if folded.clamped:
+            self._clamped.inc(folded.clamped)
         if self._unsaved >= self._settings.worker.checkpoint_events:
             self._save_soon.set()
         return folded

@@ -8,11 +8,11 @@ def prepare() -> None:
     import numpy as np
 
     from streamguard.batch.folding.fold_range import fold_range
-    from streamguard.batch.source.offset_range import OffsetRange, Records
+    from streamguard.batch.source.offset_range import OffsetRange, RecordChunk
     from streamguard.settings.schema import Detection, Sampling
     from streamguard.state.warmup import EVENT
 
-    records: Records = [(np.arange(2), [EVENT, b"?"])]
+    records = [RecordChunk(np.arange(2), [EVENT, b"?"])]
     for _ in fold_range(OffsetRange(0, 0, 2), records, Detection(), Sampling()):
         pass
 

@@ -11,14 +11,17 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from streamguard.batch.engines.attempts import Work, attempt, keep, remove_others
 from streamguard.batch.engines.local import OnFolded, write_file
 from streamguard.batch.engines.session import SparkError, root_cause
-from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, RecordChunk, Records
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.sources import KafkaSource, Source
+from streamguard.events.ceiling import LOG_APPEND_TIME, UNKNOWN
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
 from streamguard.text import counted
@@ -128,7 +131,9 @@ def _tasks(source: Source, planned: Mapping[int, OffsetRange], do: Do, spark: Sp
     if isinstance(source, KafkaSource):
         topic = spark.read.format("kafka").options(**reader_options(source, planned)).load()
         task = partial(_fold_records, planned, do)
-        return topic.select("partition", "offset", "value").mapInArrow(task, answer)
+        return topic.select("partition", "offset", "value", "timestamp", "timestampType").mapInArrow(
+            task, answer
+        )
     if isinstance(source, FileSource):
         source = replace(source, directory=str(Path(source.directory).resolve()))
     ranges = list(planned.values())
@@ -160,7 +165,12 @@ def _of_one(partition: int, batches: Iterable[pa.RecordBatch]) -> Records:
                 f"partition {partition}: its task also received offset {offsets[k]} of partition {partitions[k]}, "
                 "but each partition has its own task"
             )
-        yield offsets, batch["value"].to_pylist()
+        yield RecordChunk(offsets, batch["value"].to_pylist(), _append_ms(batch))
+
+
+def _append_ms(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    times = batch["timestamp"].cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy()
+    return np.where(batch["timestampType"].to_numpy() == LOG_APPEND_TIME, times, UNKNOWN)
 
 
 def _fold_files(

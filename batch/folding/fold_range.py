@@ -71,9 +71,9 @@ def fold_range(
     )
     state = partition.state
     counts = Counts(offset_range.partition, offset_range.start, offset_range.end)
-    for offsets, values in checked(offset_range, records, counts):
+    for offsets, values, append_ms in checked(offset_range, records, counts):
         events, index, refused, repaired = parse(values)
-        folded = state.fold_events(events, index, offsets, values)
+        folded = state.fold_events(events, index, offsets, values, append_ms=append_ms)
         state.next_offset = int(offsets[-1]) + 1
         incidents.follow(folded)
         places = offsets[index] if events else np.empty(0, np.int64)
@@ -87,6 +87,7 @@ def fold_range(
         counts.repaired += len(repaired)
         for repair, number in repairs_of(repaired).items():
             counts.repairs[repair] = counts.repairs.get(repair, 0) + number
+        counts.clamped += folded.clamped
         for refusal in refused:
             counts.refused[refusal.reason] = counts.refused.get(refusal.reason, 0) + 1
             if len(counts.refused_first) < NAMED:

@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streamguard.events.ceiling import UNKNOWN
 from streamguard.events.event import Event, parse
 
 _ID = "event_id"
 _RAW = "raw"
+_APPENDED = "appended"
 
 
 def _columns() -> tuple[dict[str, pa.DataType], dict[str, type[msgspec.Struct]]]:
@@ -50,12 +52,14 @@ SCHEMA = pa.schema(
         *(pa.field(name, kind) for name, kind in _SCORED.items()),
         pa.field(_ID, pa.string()),
         pa.field(_RAW, pa.binary()),
+        pa.field(_APPENDED, pa.timestamp("ms", tz="UTC")),
     ]
 )
-"""One row per record: its offset, the event's columns (null where absent), and `raw`.
+"""One row per record: its offset, the event's columns (null where absent), `raw`, and `appended`.
 
 `raw` has the record's bytes if the columns do not contain everything that is scored. A refused record has only its
-offset and `raw`; a record without a value has only its offset.
+offset and `raw`; a record without a value has only its offset. `appended` is the time at which a broker appended the
+record; it is null where the sender has set the record's time, and archives of version 0.1.0 do not have the column.
 """
 
 
@@ -71,7 +75,11 @@ _identified = msgspec.json.Decoder(_Identified).decode
 _lines = msgspec.json.Encoder().encode_lines
 
 
-def to_columns(offsets: NDArray[np.int64], values: Sequence[bytes | None]) -> pa.RecordBatch:
+def to_columns(
+    offsets: NDArray[np.int64],
+    values: Sequence[bytes | None],
+    append_ms: NDArray[np.int64] | None = None,
+) -> pa.RecordBatch:
     """Decode records.
 
     Parameters
@@ -80,6 +88,8 @@ def to_columns(offsets: NDArray[np.int64], values: Sequence[bytes | None]) -> pa
         int64 (n,).
     values
         Values of the n records.
+    append_ms
+        int64 (n,): append times, 0 where unknown; None if all are unknown.
 
     Returns
     -------
@@ -107,8 +117,11 @@ def to_columns(offsets: NDArray[np.int64], values: Sequence[bytes | None]) -> pa
         rows = np.full(len(values), -1)
         rows[index] = np.arange(len(index))
         decoded = decoded.take(pa.array(rows, mask=rows < 0))
+    times = np.full(len(offsets), UNKNOWN) if append_ms is None else append_ms
+    appended = pa.array(times, SCHEMA.field(_APPENDED).type, mask=times == UNKNOWN)
     return pa.RecordBatch.from_arrays(
-        [pa.array(offsets, pa.int64()), *decoded.columns, pa.array(kept, pa.binary())], schema=SCHEMA
+        [pa.array(offsets, pa.int64()), *decoded.columns, pa.array(kept, pa.binary()), appended],
+        schema=SCHEMA,
     )
 
 
@@ -119,6 +132,14 @@ def to_values(batch: pa.RecordBatch) -> list[bytes | None]:
     for k in np.flatnonzero(~_filled(batch["timestamp"]) | _filled(raw)).tolist():
         values[k] = raw[k].as_py()
     return values
+
+
+def append_times(batch: pa.RecordBatch) -> NDArray[np.int64] | None:
+    """Append time of every row's record, 0 where unknown; None in archives that do not contain them."""
+    if _APPENDED not in batch.schema.names:
+        return None
+    times: NDArray[np.int64] = batch[_APPENDED].cast(pa.int64()).fill_null(UNKNOWN).to_numpy()
+    return times
 
 
 def _scored(events: Sequence[Event]) -> Iterator[tuple[str, pa.Array]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,8 +18,33 @@ CHUNK = 4096
 NAMED = 5
 """Maximum number of refused records, and of gaps, that are listed individually."""
 
-Records = Iterable[tuple[NDArray[np.int64], list[bytes | None]]]
-"""Chunks of any size, in offset order: offsets int64 (n,), and n values."""
+
+class RecordChunk(NamedTuple):
+    """Consecutive records of one partition.
+
+    Attributes
+    ----------
+    offsets
+        int64 (n,).
+    values
+        n values.
+    append_ms
+        int64 (n,): when a broker appended each record, epoch milliseconds; 0 where it is unknown. None if it is unknown
+        for all of them.
+    """
+
+    offsets: NDArray[np.int64]
+    values: list[bytes | None]
+    append_ms: NDArray[np.int64] | None = None
+
+    def cut(self, start: int, end: int) -> RecordChunk:
+        """The records at these positions, end exclusive."""
+        times = None if self.append_ms is None else self.append_ms[start:end]
+        return RecordChunk(self.offsets[start:end], self.values[start:end], times)
+
+
+Records = Iterable[RecordChunk]
+"""Chunks of any size, in offset order."""
 
 
 class PlanError(DataError):
@@ -77,6 +103,8 @@ class Counts(msgspec.Struct, forbid_unknown_fields=True):
     """Users of the partition, including those of earlier runs."""
     events_ever: int = 0
     """Events of the partition, including those of earlier runs."""
+    clamped: int = 0
+    """Events that were dated later than their records were appended, and got the time of their ceiling."""
 
 
 def partition_file(directory: str | Path, partition: int) -> Path:
@@ -84,9 +112,7 @@ def partition_file(directory: str | Path, partition: int) -> Path:
     return Path(directory) / f"partition-{partition:04d}.parquet"
 
 
-def checked(
-    offset_range: OffsetRange, records: Records, counts: Counts
-) -> Iterator[tuple[NDArray[np.int64], list[bytes | None]]]:
+def checked(offset_range: OffsetRange, records: Records, counts: Counts) -> Iterator[RecordChunk]:
     """Records in chunks of a bounded size; counts the records, and the offsets without a record.
 
     Raises
@@ -95,19 +121,19 @@ def checked(
         If a record is outside the offset range, or its offset does not follow that of the previous record.
     """
     at = offset_range.start
-    for offsets, values in _chunks(records):
-        _check(offset_range, at, offsets)
-        _count_gaps(counts, at, offsets)
-        at = int(offsets[-1]) + 1
-        counts.records += len(values)
-        yield offsets, values
+    for chunk in _chunks(records):
+        _check(offset_range, at, chunk.offsets)
+        _count_gaps(counts, at, chunk.offsets)
+        at = int(chunk.offsets[-1]) + 1
+        counts.records += len(chunk.values)
+        yield chunk
     _count_gaps(counts, at, np.array([offset_range.end]))
 
 
-def _chunks(records: Records) -> Iterator[tuple[NDArray[np.int64], list[bytes | None]]]:
-    for offsets, values in records:
-        for a in range(0, len(values), CHUNK):
-            yield offsets[a : a + CHUNK], values[a : a + CHUNK]
+def _chunks(records: Records) -> Iterator[RecordChunk]:
+    for read in records:
+        for a in range(0, len(read.values), CHUNK):
+            yield read.cut(a, a + CHUNK)
 
 
 def _check(offset_range: OffsetRange, at: int, offsets: NDArray[np.int64]) -> None:

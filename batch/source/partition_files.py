@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records, partition_file
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, RecordChunk, Records, partition_file
 from streamguard.batch.source.sources import rows_at_a_time
 from streamguard.history.files import ENDINGS, Batch, HistoryError, check, read
 from streamguard.history.layout import Layout
+from streamguard.history.order import RowOrder
 
 _GROUP_ROWS = 16_384
 _PENDING_BYTES = 32_000_000
@@ -28,6 +29,8 @@ class FileSource:
     directory: str
     ends: tuple[int, ...]
     kind: str = "files"
+    warning: str | None = None
+    """What is wrong with the order of the rows, and the remedy."""
 
     def identity(self) -> dict[str, Any]:
         """Directory of the files; each run has its own, so files are always folded from the beginning."""
@@ -54,7 +57,7 @@ class FileSource:
         return start == end
 
 
-def _rows(path: Path, offset_range: OffsetRange) -> Iterator[tuple[Any, list[bytes | None]]]:
+def _rows(path: Path, offset_range: OffsetRange) -> Iterator[RecordChunk]:
     import pyarrow.parquet as pq
 
     if offset_range.start == offset_range.end:
@@ -64,10 +67,10 @@ def _rows(path: Path, offset_range: OffsetRange) -> Iterator[tuple[Any, list[byt
         offsets = batch["offset"].to_numpy()
         inside = (offsets >= offset_range.start) & (offsets < offset_range.end)
         if inside.all():
-            yield offsets, batch["value"].to_pylist()
+            yield RecordChunk(offsets, batch["value"].to_pylist())
         elif inside.any():
             selected = np.flatnonzero(inside)
-            yield offsets[selected], batch["value"].take(selected).to_pylist()
+            yield RecordChunk(offsets[selected], batch["value"].take(selected).to_pylist())
 
 
 def lay_out(
@@ -104,7 +107,7 @@ def lay_out(
 
     directory.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([("offset", pa.int64()), ("value", pa.binary())])
-    layout = Layout(partitions)
+    layout, order = Layout(partitions), RowOrder()
     written = [0] * partitions
     pending: list[list[bytes | None]] = [[] for _ in range(partitions)]
     held = [0] * partitions
@@ -125,6 +128,7 @@ def lay_out(
 
     try:
         for batch, among in _batches(source, since_ms, until_ms, max_records):
+            order.add(batch.events)
             for placed in layout.place(batch, among):
                 p = placed.partition
                 for row in placed.rows.tolist():
@@ -138,7 +142,7 @@ def lay_out(
     finally:
         for writer in writers:
             writer.close()
-    return FileSource(str(directory), tuple(layout.ends))
+    return FileSource(str(directory), tuple(layout.ends), warning=order.warning(source))
 
 
 def check_files(source: str) -> None:

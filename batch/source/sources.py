@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, RecordChunk, Records
 from streamguard.errors import StreamGuardError, UnavailableError
+from streamguard.events.ceiling import UNKNOWN
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
 from streamguard.kafka.topics import TopicsMismatchError, names
 from streamguard.settings.schema import Settings
@@ -132,7 +133,7 @@ class KafkaSource:
 
     def records(self, offset_range: OffsetRange) -> Records:
         """Consume the offset range, without transaction markers and aborted records."""
-        from confluent_kafka import KafkaError, TopicPartition
+        from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, TopicPartition
 
         with self._consumer() as consumer:
             consumer.assign([TopicPartition(self.topic, offset_range.partition, offset_range.start)])
@@ -162,7 +163,13 @@ class KafkaSource:
                     at = max(at, message.offset() + (error is None))
                 if good and (at >= offset_range.end or len(good) >= READ_ROWS or size >= READ_BYTES):
                     offsets = np.array([message.offset() for message in good], np.int64)
-                    yield offsets, [message.value() for message in good]
+                    times = (message.timestamp() for message in good)
+                    append_ms = (ms if kind == TIMESTAMP_LOG_APPEND_TIME else UNKNOWN for kind, ms in times)
+                    yield RecordChunk(
+                        offsets,
+                        [message.value() for message in good],
+                        np.fromiter(append_ms, np.int64, len(good)),
+                    )
                     good, size = [], 0
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:

@@ -133,16 +133,27 @@ def panels() -> list[Json]:
         timeseries(
             "Dead letters per minute",
             "Records that could not be scored, by reason; the dead-letter topic contains each of them.",
-            [(DEAD, "{{reason}}")], "none", stacked=True, bars=True, size=(8, 8),
+            [(DEAD, "{{reason}}")], "none", stacked=True, bars=True, size=(6, 8),
             runbooks=["StreamGuardDeadLetters"],
         ),
         timeseries(
             "Unreadable", "Share of records that went to the dead-letter topic.", [(DEAD_SHARE, "unreadable")],
-            "percentunit", lines_at=DEAD_STEPS, size=(8, 8), runbooks=["StreamGuardDeadLetters"],
+            "percentunit", lines_at=DEAD_STEPS, size=(6, 8), runbooks=["StreamGuardDeadLetters"],
         ),
         timeseries(
             "Repaired events per minute", "Events that were scored after a repair, by repair.",
             [("60 * sum by (repair) (rate(streamguard_repaired_events_total{WORKER}[RATE]))", "{{repair}}")],
-            "none", stacked=True, bars=True, size=(8, 8),
+            "none", stacked=True, bars=True, size=(6, 8),
+        ),
+        timeseries(
+            "Dated into the future",
+            "Share of events with a time more than 10 minutes after their records were appended; a wrong clock or a "
+            "forged time. They are scored at the latest time that is possible.",
+            [(
+                "sum by (partition) (rate(streamguard_clamped_events_total{PARTITION}[RATE]))"
+                " / (sum by (partition) (rate(streamguard_events_total{PARTITION}[RATE])) > 0)",
+                "{{partition}}",
+            )],
+            "percentunit", size=(6, 8),
         ),
     ]  # fmt: skip

@@ -148,9 +148,9 @@ def pattern_words(k: int, alert: Alert, text_of: TextOf) -> tuple[str, str]:
             f"{span(2.0 ** float(profile['mean'][0]))} between events",
         )
     if k == patterns.DOWNLOAD:
-        return _per_five_minutes("file", "read", profile["reads"], profile, alert)
+        return _per_five_minutes("file", "read", profile["reads"], profile)
     if k == patterns.RANSOMWARE:
-        return _per_five_minutes("file", "changed", profile["changes"], profile, alert)
+        return _per_five_minutes("file", "changed", profile["changes"], profile)
     if k == patterns.EXFILTRATION:
         moved = float(profile["volume"][1]) + alert.volume
         return f"{amount(moved)} moved within the hour", f"{amount(float(profile['volume'][3]))} in a month"
@@ -161,8 +161,8 @@ def pattern_words(k: int, alert: Alert, text_of: TextOf) -> tuple[str, str]:
     return (command or "")[:120], f"on {counted(round(days), 'day')} of the last month"
 
 
-def _per_five_minutes(noun: str, verb: str, counts: Any, profile: np.void, alert: Alert) -> tuple[str, str]:
-    age = max(int(alert.event.timestamp) - int(profile["first_ts"]), 0) / 1000
+def _per_five_minutes(noun: str, verb: str, counts: Any, profile: np.void) -> tuple[str, str]:
+    age = (int(profile["active_ms"]) - int(profile["first_active_ms"])) / 1000
     usual = float(counts[1]) / patterns.lived.py_func(2.0 ** (-age / MONTH)) * 300.0
     return f"{counted(round(float(counts[0]) + 1), noun)} {verb} in 5 minutes", f"{usual:.2g} in 5 minutes"
 

@@ -11,6 +11,7 @@ import click
 from streamguard.cli import options
 from streamguard.events.event import repairs_of
 from streamguard.history.files import FORMATS, Batch, HistoryError, read
+from streamguard.history.order import RowOrder
 from streamguard.text import counted
 
 NAMED = 5
@@ -65,7 +66,10 @@ def source_options(command: Command) -> Command:
 
 
 class Source:
-    """Reads batches, prints the first refused rows on standard error, and counts all refused rows."""
+    """Reads batches, and prints on standard error what is wrong with them.
+
+    These are the first refused rows, of which all are counted, and the order of rows that go back in time.
+    """
 
     def __init__(
         self, file: str, format: str | None, mapped: Sequence[tuple[str, str]], extra: Sequence[str] = (),
@@ -76,6 +80,8 @@ class Source:
         self._repairs: Counter[str] = Counter()
         self._repaired = 0
         self._rows = 0
+        self._name = "standard input" if file == "-" else file
+        self._order = RowOrder()
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
@@ -88,7 +94,10 @@ class Source:
             self._repaired += len(batch.repaired)
             self._repairs.update(repairs_of(batch.repaired))
             self._rows += len(batch.values)
+            self._order.add(batch.events)
             yield batch
+        if warning := self._order.warning(self._name):
+            click.echo(f"warning: {warning}", err=True)
         if self._rows and self._rows == self._refused.total():
             raise HistoryError(f"no row is a valid event: {counted(self._rows, 'row')} refused")
 

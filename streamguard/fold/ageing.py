@@ -1,15 +1,22 @@
-"""Time in the fold: the partition's clock, and the decay of population and profiles."""
+"""Time in the fold: the partition's clock, its active time, and the decay of population and profiles by them.
+
+Rates of the last minutes, hours and days decay by event time. Everything that has a half-life of a month decays by the
+partition's *active time*: a sum of the steps of its clock, which counts at most a day for one step and no time twice.
+So silence, or an event with a false time, takes at most a day's worth of what was learned, however far the clock moves.
+"""
 
 from __future__ import annotations
 
 from streamguard.compute.arithmetic import exp2
 from streamguard.compute.compiler import inline
+from streamguard.events.ceiling import TOLERANCE_MS, UNKNOWN
 from streamguard.fold import patterns, population
 from streamguard.fold import profile as layout
 
 N_CLASSES = len(population.CLASSES)
 N_SKETCHES = len(layout.SKETCHES)
 SLOTS = layout.SLOTS
+MARKS = population.MARKS
 HOUR_MS = 3_600_000
 DAY_MS = 86_400_000
 MONTH_MS = 30 * DAY_MS
@@ -22,6 +29,9 @@ LATE_MS = 6 * HOUR_MS
 TOO_MANY_LATE = 300
 """The clock, not the events, is considered wrong if this many more events are late than are not."""
 
+EVENTS_PER_DAY = 100
+"""A user alone ages the partition by a day, and by another day for each further 100 consecutive events."""
+
 
 @inline
 def hour_of_week(hours):  # type: ignore[no-untyped-def]
@@ -30,19 +40,35 @@ def hour_of_week(hours):  # type: ignore[no-untyped-def]
 
 
 @inline
-def advance(p, ts, user):  # type: ignore[no-untyped-def]
-    """Move the partition's clock and return by how many seconds; a few senders with wrong clocks do not move it.
+def advance(p, ts, user, append):  # type: ignore[no-untyped-def]
+    """Move the partition's clock; a few senders with wrong clocks do not move it far.
 
-    The clock moves more than a day ahead if the next event agrees. It moves more than a month ahead if the next event
-    belongs to another user and agrees, or if 100 events in a row agree. It moves back if `TOO_MANY_LATE` more events
-    are over `LATE_MS` behind it than are not.
+    The clock follows an event whose record was appended within hours of its time at once: its time is known to be
+    right. Otherwise the clock moves more than a day ahead if the next event agrees. It moves more than a month ahead if
+    the next event belongs to another user and agrees, or if 100 events in a row agree. It moves back if `TOO_MANY_LATE`
+    more events are over `LATE_MS` behind it than are not, or if it is ahead of what an append time allows.
+
+    Parameters
+    ----------
+    append
+        Append time of the event's record, ms; `UNKNOWN` if its sender has set the time.
+
+    Returns
+    -------
+    seconds, active
+        Seconds by which the clock, and by which the active time has advanced.
     """
     if p.events == 0.0:
         p.clock = ts
-        p.aged_ts = ts
-        return 0.0
+    if p.active_ms == 0:  # the first event, or a state that was written before active time was measured
+        p.active_ms = p.aged_ms = p.clock
+        for k in range(MARKS):
+            p.mark_clock[k] = p.mark_active[k] = p.clock
+    if append != UNKNOWN and p.clock > append + TOLERANCE_MS:
+        set_clock_back(p, append)
+    vouched = append != UNKNOWN and ts > append - LATE_MS
     target = ts
-    if ts > p.clock + FAR_MS:
+    if ts > p.clock + FAR_MS and not vouched:
         if p.ahead == 0:
             p.ahead_ts = ts
             p.ahead_user = user
@@ -53,24 +79,56 @@ def advance(p, ts, user):  # type: ignore[no-untyped-def]
             p.ahead_agreed = 1
         near = p.ahead_ts <= p.clock + MONTH_MS
         if p.ahead < (FEW_AGREE if near or p.ahead_agreed else MANY_AGREE):
-            return 0.0
+            return 0.0, 0.0
         target = p.ahead_ts
     elif ts < p.clock - LATE_MS:
         p.ahead = 0
         p.behind += 1
         if p.behind >= TOO_MANY_LATE:
-            p.behind = 0
-            p.clock = ts
-            p.aged_ts = min(p.aged_ts, ts)
-        return 0.0
+            set_clock_back(p, ts)
+        return 0.0, 0.0
     elif p.behind > 0:
         p.behind -= 1
     p.ahead = 0
+    if vouched or user != p.leader:
+        p.leader = user
+        p.leader_events = 0
+        p.leader_ms = 0
+    p.leader_events += 1
     if target <= p.clock:
-        return 0.0
-    seconds = (target - p.clock) * 1e-3
+        return 0.0, 0.0
+    step = target - p.clock
     p.clock = target
-    return seconds
+    allowed = min(DAY_MS, DAY_MS * (1 + p.leader_events // EVENTS_PER_DAY) - p.leader_ms)
+    moved = min(step, max(p.active_debt, allowed))
+    active = max(moved - p.active_debt, 0)
+    p.active_debt = max(p.active_debt - moved, 0)
+    p.active_ms += active
+    p.leader_ms += active
+    reached = p.active_ms - p.active_debt
+    if reached - p.mark_active[0] >= DAY_MS:
+        for k in range(MARKS - 1, 0, -1):
+            p.mark_clock[k], p.mark_active[k] = p.mark_clock[k - 1], p.mark_active[k - 1]
+        p.mark_clock[0], p.mark_active[0] = p.clock, reached
+    return step * 1e-3, active * 1e-3
+
+
+@inline
+def set_clock_back(p, ts):  # type: ignore[no-untyped-def]
+    """Set the clock back; the active time from there on has passed already, and does not pass a second time."""
+    after = p.active_ms - p.active_debt
+    first = 0
+    while first < MARKS - 1 and p.mark_clock[first] > ts:
+        after = p.mark_active[first]
+        first += 1
+    for k in range(MARKS):
+        last = min(k + first, MARKS - 1)
+        p.mark_clock[k], p.mark_active[k] = p.mark_clock[last], p.mark_active[last]
+    reached = min(p.mark_active[0] + max(ts - p.mark_clock[0], 0), after)
+    p.active_debt = p.active_ms - reached
+    p.clock = ts
+    p.ahead = 0
+    p.behind = 0
 
 
 @inline
@@ -78,12 +136,12 @@ def set_back(s, now):  # type: ignore[no-untyped-def]
     """Correct the times of a profile that a wrong clock has moved into the future."""
     s.first_ts = min(s.first_ts, now)
     s.last_ts = now
-    s.aged_ts = now
     s.last_failure_ts = min(s.last_failure_ts, now)
     s.last_area_ts = min(s.last_area_ts, now)
     s.last_day = min(s.last_day, now // DAY_MS)
     s.last_hour = min(s.last_hour, now // HOUR_MS)
-    s.incident_last_ts = min(s.incident_last_ts, now)
+    if s.incident_last_ts > now:  # the next alert opens a new one
+        s.incident_offset = -1
     for k in range(patterns.COUNT):
         s.pattern_last_day[k] = min(s.pattern_last_day[k], now // DAY_MS)
     for q in range(SLOTS):
@@ -91,22 +149,24 @@ def set_back(s, now):  # type: ignore[no-untyped-def]
 
 
 @inline
-def age_population(p, table, seconds):  # type: ignore[no-untyped-def]
-    """Decay rates by the elapsed time; frequencies, hours and scores once a day. Return whether the latter decayed."""
+def age_population(p, table, seconds, active):  # type: ignore[no-untyped-def]
+    """Decay rates; frequencies, hours and scores once an active day. Return whether the latter decayed."""
     if seconds > 0.0:
         fast = exp2(-seconds / population.FAST_HALF_LIFE)
-        slow = exp2(-seconds / layout.MONTH)
         for k in range(N_CLASSES):
             p.fast[k] *= fast
-            p.slow[k] *= slow
         p.failed_users *= fast
         p.fast_plain *= fast
+    if active > 0.0:
+        slow = exp2(-active / layout.MONTH)
+        for k in range(N_CLASSES):
+            p.slow[k] *= slow
         p.slow_plain *= slow
-        p.age = p.age * slow + seconds
-    if p.clock - p.aged_ts < DAY_MS:
+        p.age = p.age * slow + active
+    if p.active_ms - p.aged_ms < DAY_MS:
         return False
-    g = exp2(-(p.clock - p.aged_ts) * 1e-3 / layout.MONTH)
-    p.aged_ts = p.clock
+    g = exp2(-(p.active_ms - p.aged_ms) * 1e-3 / layout.MONTH)
+    p.aged_ms = p.active_ms
     for k in range(population.FIELDS):
         p.field_total[k] *= g
         p.novel[k] *= g
@@ -126,10 +186,19 @@ def age_population(p, table, seconds):  # type: ignore[no-untyped-def]
 
 
 @inline
-def age_profile(s, now, seconds):  # type: ignore[no-untyped-def]
-    """Decay a profile's rates by the elapsed time; sketches, hours and patterns at most once an hour."""
+def age_profile(s, p, seconds):  # type: ignore[no-untyped-def]
+    """Decay a profile: rates of minutes, hours and days by event time, the rest at most once an active hour.
+
+    Parameters
+    ----------
+    seconds
+        Seconds since the user's last event.
+    """
+    if s.active_ms == 0:
+        s.active_ms = p.active_ms
+        s.first_active_ms = min(s.first_ts, p.active_ms)
     if seconds > 0.0:
-        for j in range(4):
+        for j in range(3):
             g = exp2(-seconds / layout.HALF_LIVES[j])
             s.count[j] *= g
             s.failures[j] *= g
@@ -139,15 +208,17 @@ def age_profile(s, now, seconds):  # type: ignore[no-untyped-def]
                 s.changes[0] *= g
                 s.encrypted *= g
                 s.queries *= g
-            if j == 3:
-                s.reads[1] *= g
-                s.changes[1] *= g
-                s.learned *= g
-                s.learned_failures *= g
-    if now - s.aged_ts < HOUR_MS:
+    if p.active_ms - s.active_ms < HOUR_MS:
         return
-    g = exp2(-(now - s.aged_ts) * 1e-3 / layout.MONTH)
-    s.aged_ts = now
+    g = exp2(-(p.active_ms - s.active_ms) * 1e-3 / layout.MONTH)
+    s.active_ms = p.active_ms
+    s.count[3] *= g
+    s.failures[3] *= g
+    s.volume[3] *= g
+    s.reads[1] *= g
+    s.changes[1] *= g
+    s.learned *= g
+    s.learned_failures *= g
     for c in range(N_SKETCHES):
         s.sketch_total[c] *= g
         s.novel[c] *= g

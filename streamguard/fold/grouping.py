@@ -7,6 +7,7 @@ import numpy as np
 from streamguard.compute.arithmetic import log2
 from streamguard.compute.compiler import inline
 from streamguard.fold import population, surprisal
+from streamguard.fold.ageing import MONTH_MS
 
 NO_ENTITY, USER_ENTITY, SOURCE_ENTITY, CROWD_ENTITY = 0, 1, 2, 3
 """Kind of the entity to whose incident an alert belongs; `CROWD_ENTITY` stands for a wave of attempts that cannot be
@@ -83,9 +84,11 @@ def update(entity, offset, ts, bits, patterns, gap_ms):  # type: ignore[no-untyp
     bits
         Evidence of the alert.
     gap_ms
-        Milliseconds without an alert after which the next alert opens a new incident.
+        Milliseconds without an alert after which the next alert opens a new incident. The next alert also opens one if
+        the last alert is dated over a month later: its time was false.
     """
-    if entity.incident_offset < 0 or ts - entity.incident_last_ts > gap_ms:
+    last = entity.incident_last_ts
+    if entity.incident_offset < 0 or ts - last > gap_ms or last - ts > MONTH_MS:
         entity.incident_offset = offset
         entity.incident_first_ts = ts
         entity.incident_last_ts = ts

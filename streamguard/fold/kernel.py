@@ -76,7 +76,7 @@ def describe(s, p, bits, slot, flags, ts, gap, hour, volume, threat, x):  # type
 @kernel
 def fold(  # type: ignore[no-untyped-def]
     profiles, population, table, sources, interned_hashes, table_dirty, sources_dirty,
-    row, offset, user, ts, threat, volume, flags, hashes, network, area, alert_bits, gap_ms,
+    row, offset, user, ts, append, threat, volume, flags, hashes, network, area, alert_bits, gap_ms,
     features, raw, excess, score, tail, strength, found, kind, incident, snapshots, context, intern_requests,
 ):  # fmt: skip
     """Fold one chunk of n events in offset order.
@@ -95,6 +95,8 @@ def fold(  # type: ignore[no-untyped-def]
         int64 (n,): position of each event's profile in `profiles`.
     offset, user, ts, threat, volume, flags, hashes, network, area
         Columns of the chunk; see `streamguard.events.columns.Columns`.
+    append
+        int64 (n,): append times of the records, ms; see `streamguard.events.ceiling`.
     alert_bits, gap_ms
         Evidence from which an event is alerted; milliseconds without an alert that end an incident.
     features
@@ -143,24 +145,26 @@ def fold(  # type: ignore[no-untyped-def]
                 grouping.NO_ENTITY,
             )
             continue
-        seconds = ageing.advance(p, t, user[i])
-        if ageing.age_population(p, table, seconds):
+        seconds, active = ageing.advance(p, t, user[i], append[i])
+        if ageing.age_population(p, table, seconds, active):
             table_dirty[:] = 1
-        now = min(t, p.clock)
+        settled = min(
+            t, p.clock
+        )  # what all users share waits until the clock follows; the event has its own time
         gap = 0.0
         if s.events == 0.0:
-            s.first_ts = now
-            s.last_ts = now
-            s.aged_ts = now
+            s.first_ts = t
+            s.last_ts = t
             s.last_day = -1
             s.last_hour = -1
+        elif s.last_ts > max(p.clock, t) + FAR_MS:
+            ageing.set_back(s, t)
+            gap = exp2(s.mean[0])  # the time since the last event is unknown; the usual one is no evidence
         else:
-            if s.last_ts > p.clock + FAR_MS:
-                ageing.set_back(s, now)
-            gap = max(np.float64(now - s.last_ts), 0.0) * 1e-3
-        ageing.age_profile(s, now, gap)
+            gap = max(np.float64(t - s.last_ts), 0.0) * 1e-3
+        ageing.age_profile(s, p, gap)
         hour = ageing.hour_of_week(t // HOUR_MS)
-        day = now // DAY_MS
+        day = t // DAY_MS
         what = np.uint64(flags[i] & (flag.FAILED | flag.SUCCEEDED))
         for c in range(5):
             values[c] = hashes[i, c]
@@ -171,18 +175,18 @@ def fold(  # type: ignore[no-untyped-def]
         source = -1
         if values[0] != 0:
             if flags[i] & flag.FAILED:
-                source = learning.track_source(sources, sources_dirty, values[0], user[i], now)
+                source = learning.track_source(sources, sources_dirty, values[0], user[i], settled)
             else:
                 source = surprisal.source_entry(sources, values[0])
         surprisal.components(
-            s, p, table, sources, values, source, flags[i], now, gap, hour, threat[i], volume[i], slot, bits
+            s, p, table, sources, values, source, flags[i], t, gap, hour, threat[i], volume[i], slot, bits
         )
         total = surprisal.discounted(s, bits, less)
         tail_bits = calibration.tail_bits(p, total)
         own_bits = calibration.tail_bits(p, total - less[surprisal.CARRIED])
         spread = surprisal.distinct(sources[source].users) if source >= 0 else 0.0
-        hit = patterns.match(s, less, slot, flags[i], now, gap, area[i], volume[i], spread)
-        describe(s, p, bits, slot, flags[i], now, gap, hour, volume[i], threat[i], x)
+        hit = patterns.match(s, less, slot, flags[i], t, gap, area[i], volume[i], spread)
+        describe(s, p, bits, slot, flags[i], t, gap, hour, volume[i], threat[i], x)
         for c in range(N_FEATURES):
             features[i, c] = x[c]
         for c in range(N_COMPONENTS):
@@ -199,17 +203,15 @@ def fold(  # type: ignore[no-untyped-def]
             whose = grouping.entity_of(s, p, source, spread, less, user[i], values[0], flags[i] & flag.FAILED)
             if whose == grouping.SOURCE_ENTITY:
                 if source < 0:
-                    source = learning.track_source(sources, sources_dirty, values[0], user[i], now)
-                publish = grouping.update(
-                    sources[source], offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS
-                )
+                    source = learning.track_source(sources, sources_dirty, values[0], user[i], settled)
+                publish = grouping.update(sources[source], offset[i], t, proof, hit, grouping.CAMPAIGN_GAP_MS)
                 sources_dirty[source // SOURCES_PER_PAGE] = 1
                 grouping.write_incident(sources[source], incident[i])
             elif whose == grouping.CROWD_ENTITY:
-                publish = grouping.update(p, offset[i], now, proof, hit, grouping.CAMPAIGN_GAP_MS)
+                publish = grouping.update(p, offset[i], t, proof, hit, grouping.CAMPAIGN_GAP_MS)
                 grouping.write_incident(p, incident[i])
             else:
-                publish = grouping.update(s, offset[i], now, proof, hit, gap_ms)
+                publish = grouping.update(s, offset[i], t, proof, hit, gap_ms)
                 grouping.write_incident(s, incident[i])
             kind[i] = whose if publish else -whose
             if publish:
@@ -236,7 +238,7 @@ def fold(  # type: ignore[no-untyped-def]
             values,
             slot,
             flags[i],
-            now,
+            t,
             gap,
             day,
             area[i],

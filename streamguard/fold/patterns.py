@@ -84,7 +84,7 @@ def lived(rest):  # type: ignore[no-untyped-def]
 
 
 @inline
-def usual(s, month, ts):  # type: ignore[no-untyped-def]
+def usual(s, month):  # type: ignore[no-untyped-def]
     """Value of a 5-minute counter at `RUSH` times the user's long-run rate.
 
     Parameters
@@ -92,7 +92,7 @@ def usual(s, month, ts):  # type: ignore[no-untyped-def]
     month
         Value of the same counter with a half-life of 30 days.
     """
-    age = max(np.float64(ts - s.first_ts), 0.0) * 1e-3
+    age = np.float64(s.active_ms - s.first_active_ms) * 1e-3
     return RUSH * month / lived(exp2(-age / layout.MONTH)) * (300.0 / LN2)
 
 
@@ -146,7 +146,7 @@ def match(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
         out |= one << np.uint64(TRAVEL)
     if known and gap >= DORMANT_SECONDS and log2(gap) > s.mean[0] + 3.0 * math.sqrt(s.variance[0] + 1.0):
         out |= one << np.uint64(DORMANT)
-    if flags & flag.FILE_READ and s.reads[0] >= 60.0 and s.reads[0] > usual(s, s.reads[1], ts):
+    if flags & flag.FILE_READ and s.reads[0] >= 60.0 and s.reads[0] > usual(s, s.reads[1]):
         out |= one << np.uint64(DOWNLOAD)
     moved = s.volume[1] + volume
     if (
@@ -158,7 +158,7 @@ def match(s, bits, slot, flags, ts, gap, area, volume, spread):  # type: ignore[
     ):
         out |= one << np.uint64(EXFILTRATION)
     if flags & flag.FILE_CHANGE and (
-        s.encrypted >= 15.0 or (s.changes[0] >= 60.0 and s.changes[0] > usual(s, s.changes[1], ts))
+        s.encrypted >= 15.0 or (s.changes[0] >= 60.0 and s.changes[0] > usual(s, s.changes[1]))
     ):
         out |= one << np.uint64(RANSOMWARE)
     if flags & flag.ENCODED_COMMAND:

@@ -22,6 +22,9 @@ PAGE = 512
 BINS = 512
 BINS_PER_BIT = 4
 
+MARKS = 32
+"""Number of active days for which the clock at their end is remembered."""
+
 SOURCES = 4096
 WAYS = 4
 SOURCES_PER_PAGE = 64
@@ -35,7 +38,18 @@ POPULATION = np.dtype(
         ("clock", "<i8"),  # ms, the partition's event time
         ("ahead_user", "<u8"),  # user of the first event ahead of the clock
         ("ahead_ts", "<i8"),  # ms, the earliest time of the events ahead of the clock
-        ("aged_ts", "<i8"),  # ms, when frequencies, hours and scores were last decayed
+        ("active_ms", "<i8"),  # ms, active time; see `streamguard.fold.ageing`
+        ("active_debt", "<i8"),  # ms of active time that had passed when the clock was set back
+        ("aged_ms", "<i8"),  # ms, active time when frequencies, hours and scores were last decayed
+        (
+            "mark_clock",
+            "<i8",
+            MARKS,
+        ),  # ms, clock at the end of each of the last active days, the latest first
+        ("mark_active", "<i8", MARKS),  # ms, active time, less the debt, at these moments
+        ("leader", "<u8"),  # user of the last event that is not late
+        ("leader_events", "<i8"),  # number of consecutive events of that user
+        ("leader_ms", "<i8"),  # ms by which they have advanced the active time
         ("events", "<f8"),  # all events so far
         ("age", "<f8"),  # s, with a half-life of 30 days: time that the slow counters stand for
         ("fast", "<f8", len(CLASSES)),  # events of each class, half-life 5 minutes

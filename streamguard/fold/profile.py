@@ -49,7 +49,8 @@ PROFILE = np.dtype(
         ("last_offset", "<i8"),  # offset of the last folded event, so that no event is folded twice
         ("first_ts", "<i8"),  # ms
         ("last_ts", "<i8"),  # ms, time of the latest event
-        ("aged_ts", "<i8"),  # ms, when sketches and hours were last decayed
+        ("active_ms", "<i8"),  # ms, the partition's active time when values of a month were last decayed
+        ("first_active_ms", "<i8"),  # ms, active time of the first event
         ("last_failure_ts", "<i8"),  # ms
         ("last_day", "<i8"),  # days since 1970
         ("last_hour", "<i8"),  # hours since 1970; it is learned when it is over

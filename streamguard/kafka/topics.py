@@ -43,6 +43,7 @@ class Wanted:
     value: str
     rule: Literal["", "at least ", "at most "] = ""
     required: bool = True
+    reason: str = ""
 
     def accepts(self, found: str) -> bool:
         """Whether the value `found` meets the requirement.
@@ -176,7 +177,7 @@ def check(settings: Settings) -> list[Deviation]:
     return deviations + [
         Deviation(
             f"{topic.name} has {setting}={found}, {'required' if rule.required else 'recommended'} "
-            f"{rule.rule}{rule.value}",
+            f"{rule.rule}{rule.value}{rule.reason and f' ({rule.reason})'}",
             "run `streamguard topics create --alter`",
             rule.required,
         )
@@ -226,11 +227,17 @@ def _wanted(settings: Settings, existing: Mapping[str, tuple[int, int]]) -> list
             exact_partitions=True,
             settings={
                 "cleanup.policy": deleted,
-                # Kafka deletes records by their own timestamp, so a back-fill is also produced with the present
-                # time; the event itself contains the time at which it happened.
+                # Kafka deletes records by their own timestamp. The broker sets it (below), so a back-fill stays; the
+                # event itself contains the time at which it happened.
                 "retention.ms": Wanted(str(retention_ms), "at least "),
                 "retention.bytes": Wanted("-1"),
                 "max.message.bytes": Wanted(str(MAX_EVENT_BYTES), "at most "),
+                "message.timestamp.type": Wanted(
+                    "LogAppendTime",
+                    required=False,
+                    reason="record times set by senders decide when Kafka deletes records, and do not bound "
+                    "forged event times",
+                ),
                 **durable(name["events"]),
             },
         ),

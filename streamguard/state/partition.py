@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from streamguard.alerts.explain import Alert, EntityKind
 from streamguard.alerts.incident import Incident, incident_of
 from streamguard.alerts.verdict import verdict
+from streamguard.events.ceiling import UNKNOWN, clamp
 from streamguard.events.columns import TEXTS, Columns, columns
 from streamguard.events.event import Event, Refusal, RepairedEvent, parse
 from streamguard.events.hashing import FILES_KEY, UNKEYED, hash_texts
@@ -76,6 +77,8 @@ class Folded:
         published.
     incident
         `streamguard.fold.grouping.INCIDENT` (n,), where `kind` is not 0.
+    clamped
+        Number of events that were dated later than their records were appended; see `streamguard.events.ceiling`.
     incidents
         Incidents to publish: those that opened or rose.
     refused
@@ -98,6 +101,7 @@ class Folded:
     evidence: NDArray[np.float64]
     kind: NDArray[np.int8]
     incident: NDArray[np.void]
+    clamped: int = 0
     incidents: list[IncidentUpdate] = field(default_factory=list)
     repaired: list[RepairedEvent] = field(default_factory=list)
 
@@ -201,7 +205,11 @@ class PartitionState:
         ]
 
     def fold(
-        self, values: Sequence[bytes | None], offsets: NDArray[np.int64], forest: Forest | None = None
+        self,
+        values: Sequence[bytes | None],
+        offsets: NDArray[np.int64],
+        forest: Forest | None = None,
+        append_ms: NDArray[np.int64] | None = None,
     ) -> Folded:
         """Fold one chunk of records in offset order; the state changes in memory only.
 
@@ -213,9 +221,12 @@ class PartitionState:
             int64, ascending.
         forest
             Adds evidence to verdicts; the state does not depend on it.
+        append_ms
+            int64: when a broker appended each record, epoch milliseconds, 0 where it is unknown; None if it is unknown
+            for all of them.
         """
         events, index, refused, repaired = parse(values)
-        out = self.fold_events(events, index, offsets, values, forest)
+        out = self.fold_events(events, index, offsets, values, forest, append_ms)
         out.refused, out.repaired = refused, repaired
         if len(offsets):
             self.next_offset = int(offsets[-1]) + 1
@@ -228,6 +239,7 @@ class PartitionState:
         offsets: NDArray[np.int64],
         values: Sequence[bytes | None],
         forest: Forest | None = None,
+        append_ms: NDArray[np.int64] | None = None,
     ) -> Folded:
         """Fold events that are parsed already; see `fold`.
 
@@ -235,11 +247,13 @@ class PartitionState:
         ----------
         events, index
             The n events, and the place of each among the records.
-        offsets, values
+        offsets, values, append_ms
             Of all records, including refused ones.
         """
         n = len(events)
         c = columns(events, self.hash_key)
+        appended = np.full(n, UNKNOWN) if append_ms is None or not n else append_ms[index]
+        events, clamped = clamp(events, c, appended)
         rows = self._cache.rows(c.users)
         strength = np.empty(n)
         out = Folded(
@@ -257,6 +271,7 @@ class PartitionState:
             evidence=strength,
             kind=np.empty(n, np.int8),
             incident=np.empty(n, INCIDENT),
+            clamped=clamped,
         )
         if len(self._snapshots) < n:
             self._snapshots = np.empty(n, layout.PROFILE)
@@ -267,7 +282,7 @@ class PartitionState:
         published, interned = fold(
             self._cache.profiles, self._population, self._table, self._sources, self.dictionary.hashes,
             self._table_dirty, self._sources_dirty,
-            rows, at, user, c.timestamp, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
+            rows, at, user, c.timestamp, appended, c.threat, c.volume, c.flags, c.hashes, c.network, c.area,
             self._alert_bits, self._gap_ms,
             out.features, out.raw, out.excess, out.score, out.tail, strength, out.patterns,
             out.kind, out.incident, self._snapshots, context, intern_requests,

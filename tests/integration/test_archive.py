@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -176,7 +177,12 @@ def test_spark_and_local_engine_write_the_same_archive(kafka: str, spark: Any, t
     assert kept.bounds() == source.bounds() and kept.identity() == source.identity()
     for offset_range in plan(kept, None):
         ours, theirs = (
-            [offset for offsets, _ in origin.records(offset_range) for offset in offsets.tolist()]
+            [
+                np.concatenate(parts).tolist()
+                for parts in zip(
+                    *((c.offsets, c.append_ms) for c in origin.records(offset_range)), strict=True
+                )
+            ]
             for origin in (kept, source)
         )
         assert ours == theirs

@@ -18,6 +18,9 @@ from confluent_kafka.admin import (
     AclOperation,
     AclPermissionType,
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
     NewTopic,
     ResourcePatternType,
     ResourceType,
@@ -84,6 +87,14 @@ def commit(settings: Settings, offset: int, partition: int = 0) -> None:
             return False
 
     eventually("the group's coordinator accepts an offset", done)
+
+
+def create_topics_with_times_of_senders(settings: Settings) -> None:
+    topics.create(settings)
+    admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    entry = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
+    topic = ConfigResource(ResourceType.TOPIC, settings.kafka.events_topic, incremental_configs=[entry])
+    admin.incremental_alter_configs([topic])[topic].result(30)
 
 
 def produce(settings: Settings, count: int, topic: str = "", timestamp: float | None = None) -> None:
@@ -159,7 +170,7 @@ def test_committed_offsets_outside_the_log_fail(settings: Settings) -> None:
 
 
 def test_unread_events_past_half_of_the_retention_are_a_warning(settings: Settings) -> None:
-    topics.create(settings)
+    create_topics_with_times_of_senders(settings)
     produce(settings, 5, timestamp=time.time() - 5 * 86_400)
     commit(settings, 2)
     (found,) = findings_of(settings)["offsets"]
@@ -207,7 +218,7 @@ def test_transaction_that_stays_open_is_a_warning(settings: Settings) -> None:
 
 
 def test_record_with_a_future_timestamp_is_a_warning(settings: Settings) -> None:
-    topics.create(settings)
+    create_topics_with_times_of_senders(settings)
     produce(settings, 1)
     assert findings_of(settings)["clock"][0].status == "ok"
     produce(settings, 1, timestamp=time.time() + 120)

@@ -85,7 +85,8 @@ def expected_state(site: Site, partition: int, forgotten_at: int) -> dict[bytes,
         current = state()
         for i in range(0, len(part), 100):
             chunk = part[i : i + 100]
-            current.fold([r.value for r in chunk], np.array([r.offset for r in chunk], np.int64))
+            offsets, times = np.array([(r.offset, r.append_ms) for r in chunk], np.int64).T
+            current.fold([r.value for r in chunk], offsets, append_ms=times)
             stored.update(current.changes())
             current.clean()
         if part[-1].offset < forgotten_at:

@@ -386,8 +386,8 @@ def test_large_records_are_read_in_small_chunks(
     (partition,) = (p for p, (_, end) in topic.bounds().items() if end)
     chunks = list(topic.records(OffsetRange(partition, 0, 40)))
 
-    assert [offset for offsets, _ in chunks for offset in offsets.tolist()] == list(range(40))
-    assert max(len(values) for _, values in chunks) <= 8
+    assert [offset for chunk in chunks for offset in chunk.offsets.tolist()] == list(range(40))
+    assert max(len(chunk.values) for chunk in chunks) <= 8
 
 
 def _config(env: RetrainEnvironment, text: str) -> Path:

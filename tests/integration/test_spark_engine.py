@@ -26,6 +26,7 @@ from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.sources import KafkaSource
 from streamguard.settings.schema import Settings
 from tests.harness import Site, events
+from tests.streams import event
 
 pytestmark = pytest.mark.integration
 
@@ -44,6 +45,7 @@ class Topic:
         made = [(partition % 3, value) for partition, value in events(6000, PARTITIONS, users=60)]
         self.site.produce(made[:2000])
         self.site.produce([(0, None), (1, b"\xff\xfe"), (2, b"")])
+        self.site.produce([(1, event(4_000_000_000_000, "mallory"))])
         parts = [made[a : a + 100] for a in range(2000, 4000, 100)]
         self.site.produce_in_transactions([(k % 3 != 1, part) for k, part in enumerate(parts)])
         self.site.produce(made[4000:])
@@ -117,6 +119,7 @@ def test_records_gaps_and_refusals_are_counted(topic: Topic, spark: Any) -> None
         assert count.events + sum(count.refused.values()) == count.records
         assert (count.records > 1000) == (count.missing > 0) == (offset_range.partition != EMPTY)
     assert all(counts(folded, partition).refused for partition in range(3))
+    assert [counts(folded, partition).clamped for partition in range(3)] == [0, 1, 0]
 
 
 def test_three_consecutive_runs_equal_one_run(topic: Topic, spark: Any) -> None:

@@ -122,6 +122,20 @@ def test_a_deviation_from_a_recommended_value_is_a_warning_until_it_is_altered(
         assert config["unclean.leader.election.enable"] == "false"
 
 
+def test_record_times_set_by_senders_are_reported_and_altered(settings: Settings, settings_file: str) -> None:
+    topics.create(settings)
+    alter_topic(settings, "events", **{"message.timestamp.type": "CreateTime"})
+    eventually("the broker shows the changed setting", lambda: topics.require(settings))
+
+    run = CliRunner().invoke(main, ["topics", "check", "--config", settings_file])
+    assert run.exit_code == 0
+    assert "has message.timestamp.type=CreateTime, recommended LogAppendTime" in run.stderr
+    assert "record times set by senders decide when Kafka deletes records" in run.stderr
+
+    topics.create(settings, alter=True)
+    assert topics.check(settings) == []
+
+
 @pytest.mark.parametrize(
     ("factor", "existing", "replicas"), [(1, 0, "1"), (2, 0, "1"), (3, 0, "2"), (3, 1, "1"), (1, 3, "2")]
 )
@@ -198,7 +212,8 @@ def test_retention_by_size_and_a_too_small_record_limit_are_reported(settings: S
     events = create_topic(settings, "events", retention_bytes="1000000")
     alerts = create_topic(settings, "alerts", max_message_bytes="2000")
     topics.create(settings)
-    assert {deviation.found.partition(", required")[0] for deviation in topics.check(settings)} == {
+    required = [deviation.found for deviation in topics.check(settings) if deviation.required]
+    assert {found.partition(", required")[0] for found in required} == {
         f"{events} has retention.bytes=1000000",
         f"{alerts} has max.message.bytes=2000",
     }

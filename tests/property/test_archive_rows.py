@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from streamguard.batch.folding.fold_file import SCHEMA as FOLDED
 from streamguard.batch.folding.fold_range import fold_range
-from streamguard.batch.source.decoded import SCHEMA, to_columns, to_values
-from streamguard.batch.source.offset_range import OffsetRange
+from streamguard.batch.source.decoded import SCHEMA, append_times, to_columns, to_values
+from streamguard.batch.source.offset_range import OffsetRange, RecordChunk
+from streamguard.events.ceiling import UNKNOWN
 from streamguard.events.event import MAX_EVENT_BYTES, parse
 from streamguard.settings.schema import Detection, Sampling
 from tests.property.test_events import FIELDS, ODD, document
@@ -51,7 +52,7 @@ def assert_alike(values: list[bytes | None]) -> list[bytes | None]:
 
 def fold(values: list[bytes | None]) -> tuple[pa.Table, list[Any]]:
     offset_range = OffsetRange(0, 0, len(values))
-    records = [(np.arange(len(values)), values)]
+    records = [RecordChunk(np.arange(len(values)), values)]
     rows = pa.Table.from_batches(
         fold_range(offset_range, records, Detection(alert_risk=30.0), Sampling(rows=256, alerts=50)), FOLDED
     )
@@ -110,6 +111,16 @@ def test_ordinary_records_are_stored_only_in_columns() -> None:
     assert rows["raw"].null_count == len(plain)
     assert rows["event_id"][-1].as_py() == "e-1"
     assert rows["network_details.bytes_sent"][-2].as_py() == 10.0
+
+
+def test_append_times_are_kept_and_an_archive_without_them_is_still_read() -> None:
+    plain, times = habit(3), np.array([START + 7, UNKNOWN, START + 9])
+    rows = to_columns(np.arange(3), plain, times)
+
+    assert append_times(rows).tolist() == times.tolist()  # type: ignore[union-attr]
+    assert to_values(rows) == to_values(rows.drop_columns("appended"))
+    assert append_times(rows.drop_columns("appended")) is None
+    assert append_times(to_columns(np.arange(3), plain)).tolist() == [UNKNOWN] * 3  # type: ignore[union-attr]
 
 
 def test_records_that_columns_cannot_represent_are_stored_whole() -> None:

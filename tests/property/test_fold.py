@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from itertools import islice
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from streamguard.events.ceiling import UNKNOWN
 from streamguard.events.columns import columns
 from streamguard.events.hashing import hash_texts
 from streamguard.fold import population as crowd
@@ -36,7 +38,9 @@ def company() -> list[bytes]:
     return values
 
 
-def assert_same(values: list[bytes], detection: Detection, chunk: int = 500) -> tuple[int, int]:
+def assert_same(
+    values: list[bytes], detection: Detection, chunk: int = 500, append_ms: np.ndarray | None = None
+) -> tuple[int, int]:
     """Fold the values twice, compiled and plain, and compare all results and the saved state.
 
     Returns
@@ -45,11 +49,13 @@ def assert_same(values: list[bytes], detection: Detection, chunk: int = 500) -> 
         Number of alerts, and the patterns found as a bit set.
     """
     partition, reference = Partition(detection=detection), Reference(detection)
+    times = np.full(len(values), UNKNOWN) if append_ms is None else append_ms
     alerts = patterns = 0
-    for number, folded in enumerate(partition.chunks(values, chunk=chunk)):
+    for number, folded in enumerate(partition.chunks(values, chunk=chunk, append_ms=append_ms)):
         c = columns(folded.events)
         offsets = [number * chunk + i for i in folded.index]
-        expected = reference.fold(c, hash_texts(c.users, 1)[0][:, 0].tolist(), offsets)
+        users = hash_texts(c.users, 1)[0][:, 0].tolist()
+        expected = reference.fold(c, users, offsets, times[offsets].tolist())
         done = [o for o in expected if o is not None]
         assert len(done) == folded.count
         if not done:
@@ -76,7 +82,8 @@ def assert_same(values: list[bytes], detection: Detection, chunk: int = 500) -> 
 def assert_same_profile(kept: np.void, s: Profile) -> None:
     exact = {
         "version": layout.VERSION, "last_offset": s.offset, "first_ts": s.first, "last_ts": s.last,
-        "aged_ts": s.aged, "streak": s.streak, "last_failure_ts": s.last_failure, "last_day": s.last_day,
+        "active_ms": s.active, "first_active_ms": s.first_active,
+        "streak": s.streak, "last_failure_ts": s.last_failure, "last_day": s.last_day,
         "last_hour": s.last_hour, "last_area": s.last_area, "last_area_ts": s.last_area_ts,
         "last_type": s.last_type, "pattern_last_day": s.pattern_last_day + [0] * 3,
     }  # fmt: skip
@@ -105,7 +112,9 @@ def assert_same_profile(kept: np.void, s: Profile) -> None:
 def assert_same_population(partition: Partition, reference: Reference) -> None:
     kept, p = partition.population, reference.crowd
     assert kept["clock"] == p.clock
-    assert kept["aged_ts"] == p.aged
+    assert (kept["active_ms"], kept["aged_ms"]) == (p.active, p.aged)
+    assert kept["active_debt"] == p.active - p.position
+    assert (kept["leader"], kept["leader_events"], kept["leader_ms"]) == p.run
     assert (kept["ahead"], kept["behind"]) == (len(p.ahead), p.behind)
     close = {
         "events": p.events, "age": p.age_seconds, "fast": [p.fast[k] for k in crowd.CLASSES],
@@ -160,6 +169,20 @@ def assert_same_incident(kept: np.void, incident: Incident) -> None:
 @given(runs(), st.sampled_from([25.0, 75.0]))
 def test_reference_equals_kernel_on_generated_runs(values: list[bytes], risk: float) -> None:
     assert_same(values, Detection(alert_risk=risk))
+
+
+@settings(max_examples=40)
+@given(runs(), st.data())
+def test_reference_equals_kernel_with_append_times(values: list[bytes], data: st.DataObject) -> None:
+    """Records are appended hours before or after their events, or the broker's time is unknown."""
+    hours = st.sampled_from([-48, -1, 0, 0, 0, 1, 7, 24 * 40])
+    append = np.array([event_time(value) + data.draw(hours) * HOUR for value in values])
+    append[data.draw(st.lists(st.integers(0, len(values) - 1), max_size=3))] = UNKNOWN
+    assert_same(values, Detection(alert_risk=25.0), append_ms=append)
+
+
+def event_time(value: bytes) -> int:
+    return int(msgspec.json.decode(value)["timestamp"])
 
 
 def test_reference_equals_kernel_on_a_company_under_attack(company: list[bytes]) -> None:

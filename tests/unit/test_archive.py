@@ -30,11 +30,12 @@ from streamguard.batch.runs import BusyError
 from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest, read
 from streamguard.batch.source.archive_source import ArchiveSource
 from streamguard.batch.source.offset_plan import plan
-from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
+from streamguard.batch.source.offset_range import OffsetRange, PlanError, RecordChunk, Records
 from streamguard.batch.source.sources import Source
 from streamguard.cli.main import main
+from streamguard.events.ceiling import UNKNOWN
 from streamguard.settings.schema import Batch, Detection, Sampling, Settings
-from tests.streams import DAY, START, event, habit
+from tests.streams import DAY, HOUR, START, event, habit
 
 SETTINGS = Settings(
     batch=Batch(engine="local"), detection=Detection(alert_risk=50.0), sampling=Sampling(rows=256, alerts=50)
@@ -44,12 +45,16 @@ MONDAY = START // DAY
 
 @dataclass
 class Topic:
-    """Partitions in memory as (offset, value) pairs, with gaps where a topic has transaction markers."""
+    """Partitions in memory as (offset, value) pairs, with gaps where a topic has transaction markers.
+
+    With `appended_ms`, the append time of each record is set to it; otherwise senders have set the records' times.
+    """
 
     partitions: dict[int, list[tuple[int, bytes | None]]]
     ends: dict[int, int] = field(default_factory=dict)
     id: str = "one"
     kind: str = "kafka"
+    appended_ms: int = UNKNOWN
 
     def identity(self) -> dict[str, Any]:
         return {"topic": "events", "topic_id": self.id}
@@ -74,7 +79,7 @@ class Topic:
         ]
         for a in range(0, len(rows), 333):
             offsets, values = zip(*rows[a : a + 333], strict=True)
-            yield np.array(offsets), list(values)
+            yield RecordChunk(np.array(offsets), list(values), np.full(len(values), self.appended_ms))
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
         return not any(start <= offset < end for offset, _ in self.partitions[partition])
@@ -160,12 +165,16 @@ def test_archive_reads_back_like_the_topic(tmp_path: Path, topic: Topic) -> None
     assert kept.bounds() == topic.bounds()
     for p, rows in topic.partitions.items():
         chunks = list(kept.records(OffsetRange(p, *kept.bounds()[p])))
-        assert [int(offset) for offsets, _ in chunks for offset in offsets] == [offset for offset, _ in rows]
+        assert [int(offset) for chunk in chunks for offset in chunk.offsets] == [offset for offset, _ in rows]
     assert kept.nothing_between(0, 400, 401)
     assert not kept.nothing_between(0, 399, 402)
 
 
-def test_folding_topic_archive_or_both_gives_the_same_bits(tmp_path: Path, topic: Topic) -> None:
+@pytest.mark.parametrize("appended_ms", [UNKNOWN, START + HOUR])
+def test_folding_topic_archive_or_both_gives_the_same_bits(
+    tmp_path: Path, topic: Topic, appended_ms: int
+) -> None:
+    topic.appended_ms = appended_ms
     whole = fold(topic, tmp_path / "topic")
     run(tmp_path / "a", until={0: 900, 1: 333})
     part = fold(source(tmp_path / "a"), tmp_path / "part")

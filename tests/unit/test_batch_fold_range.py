@@ -15,7 +15,7 @@ from streamguard.batch.folding.fold_file import SCHEMA
 from streamguard.batch.folding.fold_range import fold_range
 from streamguard.batch.folding.fold_result import FoldResult, UserTable
 from streamguard.batch.folding.loading import load
-from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError
+from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError, RecordChunk
 from streamguard.fold.features import NAMES
 from streamguard.history.incidents import Incidents, worst_first
 from streamguard.settings.schema import Detection, Sampling
@@ -42,7 +42,9 @@ def fold(
 ) -> pa.Table:  # fmt: skip
     offsets = np.arange(start, start + len(values)) if offsets is None else offsets
     offset_range = OffsetRange(3, start, start + len(values) if end is None else end, earlier)
-    records = ((offsets[a : a + chunk], values[a : a + chunk]) for a in range(0, len(values), chunk))
+    records = (
+        RecordChunk(offsets[a : a + chunk], values[a : a + chunk]) for a in range(0, len(values), chunk)
+    )
     return pa.Table.from_batches(fold_range(offset_range, records, Detection(), sampling), SCHEMA)
 
 

@@ -25,8 +25,18 @@ def test_large_rows_are_written_and_read_in_small_parts(
     chunks = list(source.records(OffsetRange(0, 0, 40)))
 
     assert pq.ParquetFile(tmp_path / "out/partition-0000.parquet").num_row_groups >= 4
-    assert [value for _, part in chunks for value in part] == values
-    assert max(len(part) for _, part in chunks) <= 5
+    assert [value for chunk in chunks for value in chunk.values] == values
+    assert max(len(chunk.values) for chunk in chunks) <= 5
+
+
+def test_rows_with_the_newest_first_are_reported(tmp_path: Path) -> None:
+    values = [event(START + k, "ann") for k in range(40)]
+    for name, rows in (("old", values), ("new", values[::-1])):
+        (tmp_path / f"{name}.jsonl").write_bytes(b"\n".join(rows))
+    old, new = (lay_out(str(tmp_path / f"{n}.jsonl"), tmp_path / n, partitions=2) for n in ("old", "new"))
+
+    assert old.warning is None
+    assert new.warning is not None and "Sort the rows by time" in new.warning
 
 
 def test_table_with_unknown_column_names_is_reported(tmp_path: Path) -> None:

@@ -56,6 +56,6 @@ def test_checking_leaves_a_pipe_to_its_reader(tmp_path: Path) -> None:
     source = lay_out(str(pipe), tmp_path / "out", partitions=1)
     writer.join()
 
-    assert [value for _, part in source.records(OffsetRange(0, 0, 1)) for value in part] == [
+    assert [value for chunk in source.records(OffsetRange(0, 0, 1)) for value in chunk.values] == [
         event(START, "ann")
     ]

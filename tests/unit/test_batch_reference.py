@@ -17,7 +17,7 @@ from streamguard.batch import job, planning, report_schema
 from streamguard.batch.folding.bottom_k import BottomKSample
 from streamguard.batch.planning import Request
 from streamguard.batch.runs import REPORT
-from streamguard.batch.source.offset_range import OffsetRange, Records
+from streamguard.batch.source.offset_range import OffsetRange, RecordChunk, Records
 from streamguard.models.registry import Registry
 from streamguard.settings.schema import Settings
 from tests.reference_batch import ReferenceBatch
@@ -51,7 +51,7 @@ class MemorySource:
         own = self.within(offset_range.partition, offset_range.start, offset_range.end)
         for a in range(0, len(own), 211):
             part = own[a : a + 211]
-            yield np.array([offset for offset, _ in part]), [value for _, value in part]
+            yield RecordChunk(np.array([offset for offset, _ in part]), [value for _, value in part])
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
         return not self.within(partition, start, end)
