@@ -33,6 +33,7 @@ REASONS = {
     "user_too_long": f"the user's name is over {MAX_USER_CHARACTERS} characters",
     "bad_timestamp": "the timestamp is neither a number nor RFC 3339",
     "timestamp_out_of_range": "the timestamp is outside the years 2000 to 2099",
+    "unreadable_batch": "the batch of records cannot be unpacked",
 }
 """All reasons for a refusal; each key is also a label value of the dead-letter metric."""
 
@@ -113,10 +114,42 @@ class Refusal:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Stands for a value that the reader of a topic did not deliver; `parse` refuses it.
+
+    Attributes
+    ----------
+    reason, detail
+        As in `Refusal`.
+    head, size, sha256
+        First bytes, size and digest of the record's value, or of the whole batch as it is stored.
+    first, last
+        The offsets that it stands for.
+    """
+
+    reason: str
+    detail: str
+    head: bytes
+    size: int
+    sha256: str
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        """Number of offsets that it stands for."""
+        return self.last - self.first + 1
+
+
+Value = bytes | Withheld | None
+"""The value of a record."""
+
+
 _decode = msgspec.json.Decoder(Event).decode
 
 
-def parse(values: Sequence[bytes | None]) -> tuple[list[Event], list[int], list[Refusal]]:
+def parse(values: Sequence[Value]) -> tuple[list[Event], list[int], list[Refusal]]:
     """Decode a chunk. An event that cannot be scored becomes a refusal, never an exception.
 
     Parameters
@@ -144,7 +177,7 @@ def parse(values: Sequence[bytes | None]) -> tuple[list[Event], list[int], list[
     refused: list[Refusal] = []
     for i, value in enumerate(values):
         try:
-            if len(value) > 1000 and value.count(b"[") + value.count(b"{") > MAX_BRACKETS:  # type: ignore[union-attr, arg-type]
+            if len(value) > 1000 and value.count(b"[") + value.count(b"{") > MAX_BRACKETS:  # type: ignore[union-attr, arg-type, operator]
                 refused.append(Refusal(i, "too_nested", REASONS["too_nested"]))
                 continue
             event = _decode(value)  # type: ignore[arg-type]
@@ -171,7 +204,9 @@ def parse(values: Sequence[bytes | None]) -> tuple[list[Event], list[int], list[
     return events, index, refused
 
 
-def _refusal(index: int, value: bytes | None, error: Exception) -> Refusal:
+def _refusal(index: int, value: Value, error: Exception) -> Refusal:
+    if isinstance(value, Withheld):
+        return Refusal(index, value.reason, value.detail)
     if not value:
         return Refusal(index, "empty", REASONS["empty"])
     if len(value) > MAX_EVENT_BYTES:

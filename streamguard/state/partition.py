@@ -14,7 +14,7 @@ from streamguard.alerts.explain import Alert, EntityKind
 from streamguard.alerts.incident import Incident, incident_of
 from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS, Columns, columns
-from streamguard.events.event import Event, Refusal, parse
+from streamguard.events.event import Event, Refusal, Value, parse
 from streamguard.events.hashing import FILES_KEY, UNKEYED, hash_texts
 from streamguard.fold import population
 from streamguard.fold import profile as layout
@@ -198,7 +198,7 @@ class PartitionState:
         ]
 
     def fold(
-        self, values: Sequence[bytes | None], offsets: NDArray[np.int64], forest: Forest | None = None
+        self, values: Sequence[Value], offsets: NDArray[np.int64], forest: Forest | None = None
     ) -> Folded:
         """Fold one chunk of records in offset order; the state changes in memory only.
 
@@ -223,7 +223,7 @@ class PartitionState:
         events: list[Event],
         index: list[int],
         offsets: NDArray[np.int64],
-        values: Sequence[bytes | None],
+        values: Sequence[Value],
         forest: Forest | None = None,
     ) -> Folded:
         """Fold events that are parsed already; see `fold`.
@@ -310,7 +310,7 @@ class PartitionState:
                 profile=self._snapshots[k],
                 context=context[k],
             )
-            record = values[index[i]] or b"null"
+            record = cast(bytes, values[index[i]] or b"null")
             incident = incident_of(alert, self.dictionary.texts, record, self._topic)
             out.incidents.append(IncidentUpdate(i, incident))
         remember(n)
