@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from aiokafka.errors import (
     CommitFailedError,
+    ConsumerStoppedError,
     GroupAuthorizationFailedError,
     InconsistentGroupProtocolError,
     InvalidSessionTimeoutError,
@@ -20,8 +21,9 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streamguard.agents.consumer import headers
+from streamguard.agents.consumer import drain
 from streamguard.agents.errors import RefusedError
+from streamguard.agents.records import reader
 
 if TYPE_CHECKING:
     from streamguard.agents.task.partition_task import PartitionTask
@@ -63,7 +65,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         """Weak references, because a revoked partition may never be assigned again, and its profiles are large."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
-        headers.install()
+        reader.install()
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
         consumer._fetch_min_bytes = FETCH_MIN_BYTES
@@ -110,6 +112,18 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
             # Nothing is awaited from here on, so the positions directly follow the fetched records.
             ends = {tp: self.log_end(tp) for tp in active}
             return {tp: (fetched.get(tp, []), end.position) for tp, end in ends.items() if end is not None}
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: set[TP], timeout: float = POLL_SECONDS, **_: Any
+    ) -> Any:
+        """Called in aiokafka's thread; Faust's method does the same without a bound on memory."""
+        if not self.consumer.flow_active:
+            return {}
+        if consumer._closed:
+            raise ConsumerStoppedError
+        fetcher = consumer._fetcher
+        with fetcher._subscriptions.fetch_context():
+            return await drain.take(fetcher, active_partitions, timeout)
 
     async def check_group(self) -> None:
         """Raise the error with which the group has rejected this worker, if any.

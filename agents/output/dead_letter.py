@@ -1,29 +1,24 @@
-"""Converts a refused record to a dead letter: the whole record if it fits, otherwise its size, digest and origin."""
+"""Converts refused records to dead letters: each with its content up to a size, and beyond a number a summary."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from streamguard.events.event import Refusal
-from streamguard.kafka.topics import MAX_EVENT_BYTES
+import msgspec
 
-if TYPE_CHECKING:
-    from aiokafka.structs import ConsumerRecord
-
-Headers = list[tuple[str, bytes | None]]
+from streamguard.agents.records.record import HEAD_BYTES, Headers, Record
+from streamguard.events.event import Refusal, Withheld
 
 DETAIL_CHARACTERS = 500
 """Characters of the detail that are kept, because a header must not hold a whole event."""
-MAX_VALUE_BYTES = MAX_EVENT_BYTES
-"""Size in bytes up to which a value is kept. Kafka limits only the compressed size, and 20 MB of one repeated letter
-compress to a few KB."""
-MAX_KEY_BYTES = 16 << 10
-"""Size in bytes up to which a key is kept."""
-MAX_HEADERS_BYTES = 32 << 10
-"""Size in bytes, names included, up to which the original headers are kept; larger ones are all dropped."""
+MAX_VALUE_BYTES = HEAD_BYTES
+"""Size in bytes up to which a value is kept; of a larger one its head of this size."""
+MAX_LETTERS = 20
+"""Refused records of a chunk that get a dead letter of their own, for each reason; the others are summarised."""
+OWN = "sg."
+"""Prefix of the headers that the worker writes. A sender's header with it gets the prefix `sender.`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,71 +27,163 @@ class Message:
 
     value: bytes | None
     key: bytes | None
-    headers: Headers = field(default_factory=list)
+    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
 
     @property
     def size(self) -> int:
         """Size of value, key and headers, in bytes."""
-        return len(self.value or b"") + len(self.key or b"") + _size(self.headers)
+        headers = sum(
+            len(name.encode(errors="replace")) + len(value or b"") + 10 for name, value in self.headers
+        )
+        return len(self.value or b"") + len(self.key or b"") + headers
 
 
-def dead_letter(record: ConsumerRecord, refusal: Refusal) -> Message:
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter, and the number of refused records that it stands for.
+
+    `smallest` builds the same letter without any content of the records, which every topic accepts.
+    """
+
+    message: Message
+    smallest: Callable[[], Message]
+    reason: str
+    count: int
+
+
+def dead_letters(records: Sequence[Record], refused: Sequence[Refusal]) -> list[Letter]:
+    """Build the dead letters of a chunk; every refused record is in exactly one of them.
+
+    The first `MAX_LETTERS` records of each reason get one each. Millions of refused records can come in a few packed
+    bytes, so the others are listed in a summary for each reason. After a crash, chunks may be cut in other places:
+    letters may repeat and list other offsets together, but none is missing.
+    """
+    letters, others = [], dict[str, list[Record]]()
+    counts = dict[str, int]()
+    for refusal in refused:
+        record, reason = records[refusal.index], refusal.reason
+        counts[reason] = counts.get(reason, 0) + 1
+        if counts[reason] > MAX_LETTERS:
+            others.setdefault(reason, []).append(record)
+            continue
+        value = record.value
+        count = value.count if isinstance(value, Withheld) else 1
+        message = dead_letter(record, refusal)
+        smallest = _later(without_record, record, refusal)
+        letters.append(Letter(message, smallest, reason, count))
+    for reason, listed in others.items():
+        ranges = _ranges(listed)
+        count = sum(last - first + 1 for first, last in ranges)
+        smallest = _later(_summary, listed[0], reason, ranges, count, b"")
+        message = _summary(listed[0], reason, ranges, count, msgspec.json.encode({"offsets": ranges}))
+        letters.append(Letter(message, smallest, reason, count))
+    return letters
+
+
+def dead_letter(record: Record, refusal: Refusal) -> Message:
     """Copy the record, and add headers with the reason of the refusal and the origin of the record.
 
     Notes
     -----
-    `sg.cut` lists the parts that were too large to keep (`value`, `key`, `headers`). For a value, `sg.size` and
-    `sg.sha256` then hold its size and digest. `sg.null` is set if the record had neither key nor value: aiokafka
-    does not send such a record, so the dead letter has an empty key.
+    `sg.cut` lists the parts that were too large to keep (`value`, `key`, `headers`). Of a value its head is kept, and
+    `sg.size` and `sg.sha256` hold its size and digest. `sg.null` is set if the record had neither key nor value:
+    aiokafka does not send such a record, so the dead letter has an empty key. `sg.last_offset` and `sg.count` are set
+    if the letter stands for several records: then the value is the head of their batch, as the broker stores it.
     """
-    return _letter(record, refusal, MAX_VALUE_BYTES, MAX_KEY_BYTES, MAX_HEADERS_BYTES)
+    return _letter(record, refusal, keep=True)
 
 
-def without_record(record: ConsumerRecord, refusal: Refusal) -> Message:
+def without_record(record: Record, refusal: Refusal) -> Message:
     """Build a dead letter that every topic accepts: it holds only the size, digest and origin of the record."""
-    return _letter(record, refusal, 0, 0, 0)
+    return _letter(record, refusal, keep=False)
 
 
-def origin(record: ConsumerRecord) -> Headers:
-    """Topic, partition and offset of a record, as headers."""
+def origin(record: Record) -> list[tuple[str, bytes | None]]:
+    """Topic, partition and offset of a record, as headers; of a batch, its first offset."""
+    offset = record.value.first if isinstance(record.value, Withheld) else record.offset
     return [
         ("sg.topic", record.topic.encode()),
         ("sg.partition", str(record.partition).encode()),
-        ("sg.offset", str(record.offset).encode()),
+        ("sg.offset", str(offset).encode()),
     ]
 
 
-def _letter(
-    record: ConsumerRecord, refusal: Refusal, value_limit: int, key_limit: int, headers_limit: int
-) -> Message:
-    value, key, headers = record.value, record.key, list(record.headers)
-    added: Headers = [
+def _letter(record: Record, refusal: Refusal, *, keep: bool) -> Message:
+    key, value, headers, cut = record.key, record.value, list(record.headers), list(record.cut)
+    added: list[tuple[str, bytes | None]] = [
         ("sg.reason", refusal.reason.encode()),
         ("sg.detail", refusal.detail[:DETAIL_CHARACTERS].encode(errors="replace")),
         *origin(record),
     ]
-    cut = []
-    if value is not None and len(value) > value_limit:
-        added += [
-            ("sg.size", str(len(value)).encode()),
-            ("sg.sha256", hashlib.sha256(value).hexdigest().encode()),
-        ]
-        value = b""
-        cut.append("value")
-    if key is not None and len(key) > key_limit:
-        key = b""
-        cut.append("key")
-    if _size(headers) > headers_limit:
-        headers = []
-        cut.append("headers")
+    head: bytes | None
+    limit = MAX_VALUE_BYTES if keep else 0
+    if isinstance(value, Withheld):
+        head, size, digest = value.head[:limit], value.size, value.sha256
+        if value.count > 1:
+            added += _several(value.last, value.count)
+    else:
+        head, size, digest = value, len(value or b""), ""
+    if size > limit or digest:
+        digest = digest or hashlib.sha256(head or b"").hexdigest()
+        head = (head or b"")[:limit]
+        added += [("sg.size", str(size).encode()), ("sg.sha256", digest.encode())]
+        if size > len(head):
+            cut.append("value")
+    if not keep:
+        cut += ["key"] if key and "key" not in cut else []
+        cut += ["headers"] if headers and "headers" not in cut else []
+        key, headers = (key and b""), []
     if cut:
-        added.append(("sg.cut", ",".join(cut).encode()))
+        added.append(
+            ("sg.cut", ",".join(part for part in ("value", "key", "headers") if part in cut).encode())
+        )
     if value is None and key is None:
         key = b""
         added.append(("sg.null", b"key,value"))
-    return Message(value, key, headers + added)
+    return Message(head, key, added + _of_sender(headers))
 
 
-def _size(headers: Iterable[tuple[str, bytes | None]]) -> int:
-    """Upper bound of the size of headers in a record: names, values, and up to ten bytes of lengths per header."""
-    return sum(len(name.encode(errors="replace")) + len(value or b"") + 10 for name, value in headers)
+def _summary(first: Record, reason: str, ranges: list[tuple[int, int]], count: int, value: bytes) -> Message:
+    detail = (
+        f"{count} more records of the same reason; `offsets` lists the first and last of each run of them"
+    )
+    headers = [
+        ("sg.reason", reason.encode()),
+        ("sg.detail", detail.encode()),
+        *origin(first),
+        *_several(ranges[-1][1], count),
+    ]
+    return Message(value, b"", headers)
+
+
+def _several(last: int, count: int) -> list[tuple[str, bytes | None]]:
+    return [("sg.last_offset", str(last).encode()), ("sg.count", str(count).encode())]
+
+
+def _of_sender(headers: Headers) -> list[tuple[str, bytes | None]]:
+    return [(f"sender.{name}" if name.startswith(OWN) else name, value) for name, value in headers]
+
+
+def _ranges(records: Sequence[Record]) -> list[tuple[int, int]]:
+    """(first, last) of each run of offsets without a gap.
+
+    Examples
+    --------
+    >>> _ranges([Record("t", 0, offset, 0, None, b"?") for offset in (3, 4, 5, 9)])
+    [(3, 5), (9, 9)]
+    """
+    ranges: list[tuple[int, int]] = []
+    for record in records:
+        value = record.value
+        first, last = (
+            (value.first, value.last) if isinstance(value, Withheld) else (record.offset, record.offset)
+        )
+        if ranges and ranges[-1][1] + 1 == first:
+            ranges[-1] = ranges[-1][0], last
+        else:
+            ranges.append((first, last))
+    return ranges
+
+
+def _later(build: Callable[..., Message], *arguments: object) -> Callable[[], Message]:
+    return lambda: build(*arguments)

@@ -12,7 +12,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from streamguard.agents.errors import RefusedError, end
-from streamguard.agents.output.dead_letter import Message, dead_letter, origin, without_record
+from streamguard.agents.output.dead_letter import Message, dead_letters, origin
+from streamguard.agents.records.record import Record
 from streamguard.alerts.incident import TRUNCATED, Incident, encode
 from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
 from streamguard.metrics import DEAD_LETTERS, EVENT_TO_ALERT_SECONDS, INCIDENT_PATTERNS, PUBLISHED_INCIDENTS
@@ -20,7 +21,7 @@ from streamguard.settings.schema import Settings
 from streamguard.state.partition import Folded
 
 if TYPE_CHECKING:
-    from aiokafka.structs import ConsumerRecord, RecordMetadata
+    from aiokafka.structs import RecordMetadata
 
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
@@ -50,6 +51,7 @@ class Publisher:
             **self._brokers.aiokafka(),
             client_id="streamguard-publisher",
             acks="all",
+            compression_type="lz4",
             linger_ms=0,
             max_request_size=8 << 20,
             request_timeout_ms=int(REQUEST_TIMEOUT * 1000),
@@ -61,7 +63,7 @@ class Publisher:
         if self._producer is not None:
             await self._producer.stop()
 
-    def publish(self, records: Sequence[ConsumerRecord], folded: Folded) -> asyncio.Future[None] | None:
+    def publish(self, records: Sequence[Record], folded: Folded) -> asyncio.Future[None] | None:
         """Send a chunk's incidents and refused records in the background.
 
         Returns
@@ -74,17 +76,16 @@ class Publisher:
             return None
         return asyncio.get_running_loop().create_task(self._publish(records, folded))
 
-    async def _publish(self, records: Sequence[ConsumerRecord], folded: Folded) -> None:
-        alerts, dead_letters = self._kafka.alerts_topic, self._kafka.dead_letter_topic
+    async def _publish(self, records: Sequence[Record], folded: Folded) -> None:
+        alerts, dead_letter_topic = self._kafka.alerts_topic, self._kafka.dead_letter_topic
         try:
             async with self._in_order:  # an update of an incident must not overtake its first record
                 sent = [
                     await self._send(alerts, _message(u.incident, records[folded.index[u.event]]))
                     for u in folded.incidents
                 ]
-                dead = [
-                    await self._send(dead_letters, dead_letter(records[r.index], r)) for r in folded.refused
-                ]
+                letters = dead_letters(records, folded.refused)
+                dead = [await self._send(dead_letter_topic, letter.message) for letter in letters]
             for future, (event, incident) in zip(sent, folded.incidents, strict=True):
                 record = records[folded.index[event]]
                 try:
@@ -96,12 +97,12 @@ class Publisher:
                 PUBLISHED_INCIDENTS.labels(incident.severity, incident.entity.kind).inc()
                 for pattern in incident.patterns:
                     INCIDENT_PATTERNS.labels(pattern.name).inc()
-            for future, refusal in zip(dead, folded.refused, strict=True):
+            for future, letter in zip(dead, letters, strict=True):
                 try:
                     await future
                 except _TOO_LARGE:
-                    await self._send_smallest(dead_letters, without_record(records[refusal.index], refusal))
-                DEAD_LETTERS.labels(refusal.reason).inc()
+                    await self._send_smallest(dead_letter_topic, letter.smallest())
+                DEAD_LETTERS.labels(letter.reason).inc(letter.count)
         except Exception as error:  # noqa: BLE001 - after any failure the checkpoint must not follow
             end(error)
 
@@ -122,7 +123,7 @@ class Publisher:
             ) from None
 
 
-def _message(incident: Incident, record: ConsumerRecord) -> Message:
+def _message(incident: Incident, record: Record) -> Message:
     """The record of the alerts topic, keyed by entity."""
     headers = [("sg.incident", incident.id.encode()), *origin(record)]
     return Message(encode(incident), incident.entity.value.encode(), headers)

@@ -11,8 +11,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, KafkaError, ProducerFenced
 
-from streamguard.agents.errors import FencedError
+from streamguard.agents.errors import FencedError, RefusedError
+from streamguard.agents.records import reader
 from streamguard.agents.task.store import Change
+from streamguard.events.event import Withheld
 from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
 from streamguard.testing import failpoints
 
@@ -114,6 +116,7 @@ class CommittedReader:
     """A short-lived consumer without a group: reads committed records and the first and last offsets of logs."""
 
     def __init__(self, brokers: Brokers, topic: str, partition: int) -> None:
+        reader.install()
         self._tp = TopicPartition(topic, partition)
         self._consumer = AIOKafkaConsumer(
             **brokers.aiokafka(),
@@ -149,11 +152,29 @@ class CommittedReader:
 
         The last record need not reach `end`: a commit marker or an aborted transaction at the end of the log occupies
         offsets that no reader sees.
+
+        Raises
+        ------
+        RefusedError
+            If a batch cannot be read: without it, the state would be wrong.
         """
         self._consumer.seek(self._tp, position)
         while position < end:
             fetched = await self._consumer.getmany(timeout_ms=100, max_records=4000)
-            changes = [(r.key, r.value) for records in fetched.values() for r in records]
+            records = [record for records in fetched.values() for record in records]
+            for record in records:
+                if isinstance(record.value, Withheld):
+                    raise _damaged(record.value, self._tp)
+            changes = [(record.key, record.value) for record in records]
             position = await self._consumer.position(self._tp)
             if changes:
                 yield changes, position
+
+
+def _damaged(batch: Withheld, tp: TopicPartition) -> RefusedError:
+    return RefusedError(
+        f"partition {tp.partition} of {tp.topic} cannot be read at the offsets {batch.first} to {batch.last} "
+        f"({batch.detail}), and the state would be wrong without them: start the worker again; if this repeats, check "
+        "the disk of the partition's leader, and let another replica lead, which may hold these records undamaged; if "
+        "none does, restore the topic from a backup, or set another worker.app_id, which starts with an empty state"
+    )

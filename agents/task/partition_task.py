@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from streamguard import metrics
 from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.output.publisher import Publisher
+from streamguard.agents.records.record import Record
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.compatibility import TOPIC_KEY, TopicIdentity
 from streamguard.agents.task.lag import PartitionLag
@@ -26,9 +26,6 @@ from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
 from streamguard.state.partition import Folded, PartitionState
 from streamguard.testing import failpoints
-
-if TYPE_CHECKING:
-    from aiokafka.structs import ConsumerRecord
 
 SAVE_LIMIT_SECONDS = 45.0
 """Time limit for the checkpoint of a revoked partition; the group waits for its members for 60 s."""
@@ -54,7 +51,7 @@ class Chunk:
     """End of the previous chunk."""
     end: int
     """First offset after this chunk."""
-    records: list[ConsumerRecord]
+    records: list[Record]
 
 
 def append_times(records: Sequence[ConsumerRecord]) -> NDArray[np.int64]:
@@ -129,7 +126,7 @@ class PartitionTask:
         self._save_soon = asyncio.Event()
         self._timer: asyncio.Task[None] | None = None
 
-    def cut(self, records: list[ConsumerRecord], position: int, size: int) -> list[Chunk]:
+    def cut(self, records: list[Record], position: int, size: int) -> list[Chunk]:
         """Cut fetched records into chunks of at most `size` records; each chunk starts where the previous one ends.
 
         The last chunk ends at `position` instead of after its last record. So the state also passes the transaction

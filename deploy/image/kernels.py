@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from streamguard.agents.records.scan import compile_scan
 from streamguard.state.warmup import compile_fold, compile_forest
 
 if __name__ == "__main__":
     compile_fold()
     compile_forest()
+    compile_scan()

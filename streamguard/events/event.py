@@ -34,6 +34,7 @@ REASONS = {
     "missing_user": "the event names neither a user nor a source address",
     "bad_timestamp": "the timestamp is neither a number nor RFC 3339",
     "timestamp_out_of_range": "the timestamp is outside the years 2000 to 2099",
+    "unreadable_batch": "the batch of records cannot be unpacked",
 }
 """All reasons for a refusal; each key is also a label value of the dead-letter metric. Anything else that is wrong with
 an event is repaired, see `streamguard.events.lenient.REPAIRS`."""
@@ -152,13 +153,45 @@ class Parsed(NamedTuple):
     repaired: list[RepairedEvent]
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Stands for a value that the reader of a topic did not deliver; `parse` refuses it.
+
+    Attributes
+    ----------
+    reason, detail
+        As in `Refusal`.
+    head, size, sha256
+        First bytes, size and digest of the record's value, or of the whole batch as it is stored.
+    first, last
+        The offsets that it stands for.
+    """
+
+    reason: str
+    detail: str
+    head: bytes
+    size: int
+    sha256: str
+    first: int
+    last: int
+
+    @property
+    def count(self) -> int:
+        """Number of offsets that it stands for."""
+        return self.last - self.first + 1
+
+
+Value = bytes | Withheld | None
+"""The value of a record."""
+
+
 _decode = msgspec.json.Decoder(Event).decode
 _lenient = LenientReader(Event)
 _FLAT_BYTES = 2 * MAX_DEPTH
 """A valid record of this size cannot exceed `MAX_DEPTH`."""
 
 
-def parse(values: Sequence[bytes | None]) -> Parsed:
+def parse(values: Sequence[Value]) -> Parsed:
     """Decode a chunk. An event that cannot be scored becomes a refusal, never an exception.
 
     A record that the strict decoder refuses is read again field by field. So only a record without a subject, without
@@ -186,7 +219,7 @@ def parse(values: Sequence[bytes | None]) -> Parsed:
         try:
             size = len(value)  # type: ignore[arg-type]
             if size > _FLAT_BYTES and (
-                size > MAX_EVENT_BYTES or value.count(b"[") + value.count(b"{") > MAX_DEPTH  # type: ignore[union-attr]
+                size > MAX_EVENT_BYTES or value.count(b"[") + value.count(b"{") > MAX_DEPTH  # type: ignore[union-attr, operator]
             ):
                 event = _read_again(i, value)
             else:
@@ -215,8 +248,10 @@ def parse(values: Sequence[bytes | None]) -> Parsed:
     return Parsed(events, index, refused, repaired)
 
 
-def _read_again(index: int, value: bytes | None) -> Event | Refusal:
+def _read_again(index: int, value: Value) -> Event | Refusal:
     """Read a record leniently that the strict decoder refuses, or that may be nested too deeply for it."""
+    if isinstance(value, Withheld):
+        return Refusal(index, value.reason, value.detail)
     if not value:
         return Refusal(index, "empty", REASONS["empty"])
     if len(value) > MAX_EVENT_BYTES:

@@ -15,7 +15,7 @@ from streamguard.alerts.incident import Incident, incident_of
 from streamguard.alerts.verdict import verdict
 from streamguard.events.ceiling import UNKNOWN, clamp
 from streamguard.events.columns import TEXTS, Columns, columns
-from streamguard.events.event import Event, Refusal, RepairedEvent, parse
+from streamguard.events.event import Event, Refusal, RepairedEvent, Value, parse
 from streamguard.events.hashing import FILES_KEY, UNKEYED, hash_texts
 from streamguard.fold import population
 from streamguard.fold import profile as layout
@@ -206,7 +206,7 @@ class PartitionState:
 
     def fold(
         self,
-        values: Sequence[bytes | None],
+        values: Sequence[Value],
         offsets: NDArray[np.int64],
         forest: Forest | None = None,
         append_ms: NDArray[np.int64] | None = None,
@@ -237,7 +237,7 @@ class PartitionState:
         events: list[Event],
         index: list[int],
         offsets: NDArray[np.int64],
-        values: Sequence[bytes | None],
+        values: Sequence[Value],
         forest: Forest | None = None,
         append_ms: NDArray[np.int64] | None = None,
     ) -> Folded:
@@ -328,7 +328,7 @@ class PartitionState:
                 profile=self._snapshots[k],
                 context=context[k],
             )
-            record = values[index[i]] or b"null"
+            record = cast(bytes, values[index[i]] or b"null")
             incident = incident_of(alert, self.dictionary.texts, record, self._topic)
             out.incidents.append(IncidentUpdate(i, incident))
         remember(n)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from tests.harness import Record, Site, events, eventually
+from streamguard.agents.output.dead_letter import MAX_VALUE_BYTES
+from tests import wire
+from tests.harness import Record, Site, WorkerProcess, events, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -76,7 +80,7 @@ def test_worker_survives_empty_records_decompression_bombs_and_huge_headers(site
     empty, large, medium, huge_header, many_headers, huge_key = letters_of_this_file(site)
     assert (empty.key, empty.value, empty.headers["sg.null"]) == (b"", None, b"key,value")
     for letter, value, key in ((large, bomb, b"bomb"), (medium, middle, None)):
-        assert (letter.key, letter.value) == (key, b"")
+        assert (letter.key, letter.value) == (key, value[:MAX_VALUE_BYTES])
         assert letter.headers["sg.cut"] == b"value"
         assert letter.headers["sg.size"] == str(len(value)).encode()
         assert letter.headers["sg.sha256"] == hashlib.sha256(value).hexdigest().encode()
@@ -92,10 +96,11 @@ def test_records_are_shortened_to_the_size_limits_of_the_output_topics(site: Sit
     worker = site.start().await_ready()
     limit(site, "alerts", 3500)
     limit(site, "dead_letter", 20_000)
-    produce(site, b"[" + b"x" * 50_000, b"large")
+    produce(site, b"[" + random.Random(1).randbytes(50_000), b"large")
     produce(site, b"[4]", b"small")
+    note = random.Random(2).randbytes(2500).hex().encode()  # hardly compressible
     padded = [
-        (partition, value[:-1] + b', "note": "' + b"y" * 5000 + b'"}' if value.endswith(b"}") else value)
+        (partition, value[:-1] + b', "note": "' + note + b'"}' if value.endswith(b"}") else value)
         for partition, value in events(600, 2)
     ]
     site.produce(padded)
@@ -106,3 +111,52 @@ def test_records_are_shortened_to_the_size_limits_of_the_output_topics(site: Sit
     assert (small.key, small.value) == (b"small", b"[4]")
     assert (large.key, large.value, large.headers["sg.cut"]) == (b"", b"", b"value,key")
     assert any(b'"event":{"truncated":true}' in (incident.value or b"") for incident in site.read("alerts"))
+
+
+def accounted(site: Site) -> dict[int, set[int]]:
+    """Offsets of each partition that its dead letters stand for."""
+    found: dict[int, set[int]] = {}
+    for letter in site.read("dead_letter"):
+        first = int(letter.headers["sg.offset"])
+        ranges = [(first, int(letter.headers.get("sg.last_offset", first)))]
+        if letter.headers["sg.reason"] != b"unreadable_batch" and "sg.count" in letter.headers:
+            ranges = json.loads(letter.value or b"")["offsets"]
+        listed = [offset for start, end in ranges for offset in range(start, end + 1)]
+        assert len(listed) == int(letter.headers.get("sg.count", b"1"))
+        found.setdefault(int(letter.headers["sg.partition"]), set()).update(listed)
+    return found
+
+
+def test_no_batch_that_the_broker_accepts_stops_a_partition_or_vanishes(site: Site) -> None:
+    """Poison first, last and in between in both partitions, and bombs; the worker is killed on the way."""
+    values = [value for _, value in events(600, 1)]
+    accepted = 0
+    with wire.RawProducer(site.settings.kafka.bootstrap_servers) as producer:
+        for k, kind in enumerate(wire.POISON):
+            error, _ = producer.send(
+                site.names["events"], k % 2, wire.poison(kind, values[2 * k : 2 * k + 2])
+            )
+            accepted += error == 0
+        for codec in (wire.GZIP, wire.LZ4, wire.ZSTD):
+            producer.accepted(site.names["events"], 0, wire.bomb(codec, 80 << 20))
+        site.produce((k % 2, value) for k, value in enumerate(values[100:]))
+        producer.accepted(site.names["events"], 1, wire.poison("xerial-twice"))
+    assert accepted > 8
+    assert site.start(failpoint="incidents-acknowledged:2").await_exit() != 0
+    worker = site.start().await_ready()
+    site.await_caught_up(workers=[worker])
+    peak = peak_bytes(worker)
+    assert worker.terminate() == 0, worker.tail()
+    folded = {p: n for p, (_, n) in site.event_counts().items()}
+    refused = accounted(site)
+    assert {p: folded[p] + len(refused[p]) for p in folded} == site.ends()
+    assert peak < 350 << 20
+    reasons = {letter.headers["sg.reason"] for letter in site.read("dead_letter")}
+    assert b"unreadable_batch" in reasons
+
+
+def peak_bytes(worker: WorkerProcess) -> int:
+    """Largest resident memory that the process has had."""
+    status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) << 10

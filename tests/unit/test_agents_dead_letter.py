@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
-from aiokafka.structs import ConsumerRecord
 
 from streamguard.agents.output.dead_letter import (
-    MAX_HEADERS_BYTES,
-    MAX_KEY_BYTES,
+    MAX_LETTERS,
     MAX_VALUE_BYTES,
     Message,
     dead_letter,
+    dead_letters,
     without_record,
 )
-from streamguard.events.event import Refusal
+from streamguard.agents.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, Record
+from streamguard.events.event import Refusal, Withheld
 from streamguard.kafka.topics import MAX_EVENT_BYTES
 
 REFUSAL = Refusal(0, "not_json", "it is not \N{GREEK SMALL LETTER ALPHA}" * 1000)
 ORIGIN = {"sg.topic": b"events", "sg.partition": b"3", "sg.offset": b"7", "sg.reason": b"not_json"}
 
 
-def record(value: bytes | None, key: bytes | None, headers: Any = ()) -> ConsumerRecord[bytes, bytes]:
-    return ConsumerRecord("events", 3, 7, 0, 0, key, value, None, 0, 0, tuple(headers))
+def record(value: bytes | None, key: bytes | None, headers: Any = (), offset: int = 7, **more: Any) -> Record:
+    return Record("events", 3, offset, 0, key, value, list(headers), **more)
 
 
 def headers_of(message: Message) -> dict[str, bytes | None]:
@@ -32,14 +33,28 @@ def headers_of(message: Message) -> dict[str, bytes | None]:
 
 
 def test_dead_letter_keeps_the_record_unchanged() -> None:
-    message = dead_letter(
-        record(b"x" * MAX_VALUE_BYTES, None, [("trace", None), ("sg.reason", b"fake")]), REFUSAL
-    )
+    message = dead_letter(record(b"x" * MAX_VALUE_BYTES, None, [("trace", None)]), REFUSAL)
     assert (message.value, message.key) == (b"x" * MAX_VALUE_BYTES, None)
     headers = headers_of(message)
     assert headers.items() >= ORIGIN.items()
     assert headers["trace"] is None
-    assert not headers.keys() & {"sg.cut", "sg.null", "sg.size", "sg.sha256"}
+    assert not headers.keys() & {"sg.cut", "sg.null", "sg.size", "sg.sha256", "sg.count"}
+
+
+def test_headers_of_the_sender_cannot_pass_for_those_of_the_worker() -> None:
+    forged = [
+        ("sg.reason", b"fake"),
+        ("sg.offset", b"1"),
+        ("sg.count", b"9"),
+        ("sg.x", None),
+        ("trace", b"1"),
+    ]
+    message = dead_letter(record(b"?", None, forged), REFUSAL)
+    own = [name for name, _ in message.headers if name.startswith("sg.")]
+    assert own == ["sg.reason", "sg.detail", "sg.topic", "sg.partition", "sg.offset"]
+    assert [name for name, _ in message.headers[: len(own)]] == own
+    assert headers_of(message).items() >= ORIGIN.items()
+    assert headers_of(message)["sender.sg.reason"] == b"fake"
 
 
 @pytest.mark.parametrize("letter", [dead_letter, without_record])
@@ -50,10 +65,10 @@ def test_null_key_and_value_are_marked_in_a_header(letter: Any) -> None:
 
 
 @pytest.mark.parametrize("key", [None, b"k"])
-def test_too_large_value_is_replaced_by_size_and_digest(key: bytes | None) -> None:
+def test_of_a_too_large_value_the_head_is_kept_with_size_and_digest(key: bytes | None) -> None:
     value = b"x" * (MAX_VALUE_BYTES + 1)
     message = dead_letter(record(value, key), REFUSAL)
-    assert (message.value, message.key) == (b"", key)
+    assert (message.value, message.key) == (value[:MAX_VALUE_BYTES], key)
     headers = headers_of(message)
     assert headers["sg.cut"] == b"value"
     assert headers["sg.size"] == str(len(value)).encode()
@@ -61,20 +76,40 @@ def test_too_large_value_is_replaced_by_size_and_digest(key: bytes | None) -> No
     assert headers.items() >= ORIGIN.items()
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [[("h", b"x" * MAX_HEADERS_BYTES)], [("", None)] * MAX_HEADERS_BYTES, [("h" * MAX_HEADERS_BYTES, b"")]],
-)
-def test_oversized_headers_and_key_are_dropped(headers: Any) -> None:
-    message = dead_letter(record(b"v", b"k" * (MAX_KEY_BYTES + 1), headers), REFUSAL)
-    assert (message.value, message.key) == (b"v", b"")
+def test_batch_has_one_dead_letter_with_its_offsets_and_the_head_of_its_bytes() -> None:
+    batch = Withheld("unreadable_batch", "gzip: ?", b"head", 100, "5e", 7, 30)
+    (letter,) = dead_letters([record(batch, None, offset=30)], [Refusal(0, batch.reason, batch.detail)])
+    assert (letter.reason, letter.count, letter.message.value) == ("unreadable_batch", 24, b"head")
+    headers = headers_of(letter.message)
+    assert headers.items() >= {"sg.offset": b"7", "sg.last_offset": b"30", "sg.count": b"24"}.items()
+    assert headers.items() >= {"sg.size": b"100", "sg.sha256": b"5e", "sg.cut": b"value"}.items()
+
+
+def test_beyond_a_number_the_refused_records_of_a_chunk_are_summarised_by_reason() -> None:
+    records = [record(b"?", b"key", offset=10 + i + i // 50) for i in range(120)]
+    refused = [Refusal(i, "not_json" if i % 2 else "empty", "?") for i in range(120) if i > 5]
+    letters = dead_letters(records, refused)
+    assert sum(letter.count for letter in letters) == len(refused)
+    assert [letter.count for letter in letters[:-2]] == [1] * (2 * MAX_LETTERS)
+    covered = [records[r.index].offset for r in refused[: 2 * MAX_LETTERS]]
+    for letter, reason in zip(letters[-2:], ("empty", "not_json"), strict=True):
+        listed = json.loads(letter.message.value or b"")["offsets"]
+        offsets = [offset for first, last in listed for offset in range(first, last + 1)]
+        headers = headers_of(letter.message)
+        assert headers["sg.reason"] == reason.encode() == letter.reason.encode()
+        assert int(headers["sg.count"] or 0) == letter.count == len(offsets)
+        assert (headers["sg.offset"], headers["sg.last_offset"]) == (b"%d" % offsets[0], b"%d" % offsets[-1])
+        assert letter.smallest().value == b""
+        covered += offsets
+    assert sorted(covered) == [records[r.index].offset for r in refused]
+
+
+def test_parts_that_the_reader_removed_are_named() -> None:
+    message = dead_letter(record(b"v", b"", cut=("key", "headers")), REFUSAL)
     assert headers_of(message)["sg.cut"] == b"key,headers"
-    assert len(message.headers) < 10
 
 
 def test_dead_letter_fits_the_message_limit_of_its_topic() -> None:
-    largest = record(b"x" * MAX_VALUE_BYTES, b"k" * MAX_KEY_BYTES, [("h", b"x" * (MAX_HEADERS_BYTES - 20))])
-    message = dead_letter(largest, REFUSAL)
-    assert "sg.cut" not in headers_of(message)
-    assert MAX_EVENT_BYTES < message.size < MAX_EVENT_BYTES + 60_000
+    largest = record(b"x" * MAX_EVENT_BYTES, b"k" * MAX_KEY_BYTES, [("h", b"x" * (MAX_HEADERS_BYTES - 20))])
+    assert dead_letter(largest, REFUSAL).size < MAX_VALUE_BYTES + MAX_KEY_BYTES + MAX_HEADERS_BYTES + 5000
     assert without_record(largest, REFUSAL).size < 3000

@@ -1,0 +1,87 @@
+"""Takes fetched records out of aiokafka's fetcher, a bounded amount at a time.
+
+aiokafka would return everything that was fetched from every partition. Unpacked, that may be much more than fits in
+memory. What is left stays packed in the fetcher until the next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import ConsumerStoppedError
+
+from streamguard.agents.records.record import Record
+
+FETCH_COST = 8 << 20
+"""Approximate memory of the records of one call, in bytes; up to four fetches are in memory at the same time."""
+
+
+async def take(fetcher: Any, partitions: set[Any], timeout: float) -> dict[Any, list[Record]]:
+    """Return records of the partitions, and wait up to `timeout` seconds if there are none.
+
+    The method `fetched_records` of aiokafka's fetcher does the same without a bound.
+    """
+    if fetcher._subscriptions.reassignment_in_progress:
+        await fetcher._subscriptions.wait_for_assignment()
+    if taken := _taken(fetcher, partitions):
+        return taken
+    waiter = fetcher._create_fetch_waiter()
+    done, _ = await asyncio.wait([waiter], timeout=timeout)
+    if not done or fetcher._closed:
+        waiter.cancel()
+        return {}
+    waiter.result()  # raises if the group rejects this worker
+    return _taken(fetcher, partitions)
+
+
+def _taken(fetcher: Any, partitions: set[Any]) -> dict[Any, list[Record]]:
+    if fetcher._closed:
+        raise ConsumerStoppedError
+    taken: dict[Any, list[Record]] = {}
+    left = FETCH_COST
+    for tp in list(fetcher._records):
+        if tp not in partitions:
+            if not fetcher._subscriptions.is_assigned(tp):
+                del fetcher._records[tp]
+            continue
+        result = fetcher._records[tp]
+        if not isinstance(result, FetchResult):
+            if taken:
+                break  # the next call raises the error
+            _drop(fetcher, tp)
+            result.check_raise()
+            continue
+        records, cost = _records(result, tp, left)
+        left -= cost
+        if not result.has_more():
+            _drop(fetcher, tp)
+        if records:
+            taken[tp] = records
+        if left <= 0:
+            break
+    return taken
+
+
+def _records(result: Any, tp: Any, limit: int) -> tuple[list[Record], int]:
+    """Records of one partition up to a cost, and their cost; as `FetchResult.getall`."""
+    if not result.check_assignment(tp) or not result.has_more():
+        return [], 0
+    source, records = result._partition_records, []
+    before = source.cost
+    for record in source:
+        records.append(record)
+        if source.cost - before >= limit:
+            result._update_position()
+            break
+    else:
+        result._update_position()
+        result._partition_records = None
+    return records, source.cost - before
+
+
+def _drop(fetcher: Any, tp: Any) -> None:
+    """Forget what was fetched, so that the fetcher continues with this partition."""
+    del fetcher._records[tp]
+    fetcher._notify(fetcher._wait_consume_future)
