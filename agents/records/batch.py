@@ -15,6 +15,7 @@ from aiokafka.record.util import decode_varint_py as varint
 from streamguard.agents.records.codecs import NONE, unpack
 from streamguard.agents.records.record import MAX_RECORDS, UnreadableError
 from streamguard.agents.records.scan import LARGE, ODD, scan
+from streamguard.text import counted
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 HEADER_BYTES = _HEADER.size
@@ -99,7 +100,9 @@ class Batch:
         if not self.valid:
             raise UnreadableError("the checksum of the batch is wrong")
         if self.last_delta < 0 or not 0 <= self.count <= min(self.last_delta + 1, MAX_RECORDS):
-            raise UnreadableError(f"it claims {self.count} records in {self.last_delta + 1} offsets")
+            raise UnreadableError(
+                f"its header claims {counted(self.count, 'record')} in {counted(self.last_delta + 1, 'offset')}"
+            )
         codec = self._attributes & _CODEC
         data = self.frame
         if codec != NONE and self.count:
@@ -107,7 +110,9 @@ class Batch:
             data[:HEADER_BYTES] = self.frame[:HEADER_BYTES]
             struct.pack_into(">h", data, _ATTRIBUTES_AT, self._attributes & ~_CODEC)
         if self.count * _SMALLEST_RECORD > len(data) - HEADER_BYTES:
-            raise UnreadableError(f"it claims {self.count} records in {len(data) - HEADER_BYTES} bytes")
+            raise UnreadableError(
+                f"its header claims {counted(self.count, 'record')} in {counted(len(data) - HEADER_BYTES, 'byte')}"
+            )
         if not self.count:
             return iter(()), False
         needs = scan(data, HEADER_BYTES, self.count, self.last_delta)

@@ -27,10 +27,6 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _ERRORS = (cramjam.DecompressionError, zlib.error, struct.error, ValueError, IndexError, OverflowError)
 
 
-class _TooSmallError(Exception):
-    """The buffer is too small for the data."""
-
-
 def unpack(codec: int, data: memoryview, head: int = 0, limit: int = MAX_UNPACKED_BYTES) -> memoryview:
     """Unpack data behind `head` free bytes.
 
@@ -68,10 +64,9 @@ def unpack(codec: int, data: memoryview, head: int = 0, limit: int = MAX_UNPACKE
         sizes = _first_size(codec, data, limit), limit
         for size in sizes if sizes[0] < limit else (limit,):
             buffer = memoryview(mmap.mmap(-1, head + size + SLACK))
-            try:
-                return buffer[: head + _INTO[codec](data, buffer[head : head + size])]
-            except _TooSmallError:
-                continue
+            written = _INTO[codec](data, buffer[head : head + size])
+            if written is not None:
+                return buffer[: head + written]
     except _ERRORS as error:
         raise UnreadableError(f"{name}: {error}") from None
     raise UnreadableError(f"{name}: it unpacks to more than {limit} bytes")
@@ -83,14 +78,14 @@ def _first_size(codec: int, data: memoryview, limit: int) -> int:
     return min(limit, max(1 << 16, USUAL_RATIO * len(data)))
 
 
-def _gzip(data: memoryview, out: memoryview) -> int:
+def _gzip(data: memoryview, out: memoryview) -> int | None:
     """One member. A second one, which Java reads and librdkafka does not, is refused; both ignore other bytes."""
     stream, at = zlib.decompressobj(31), 0
     while not stream.eof:
         room = len(out) - at
         part = stream.decompress(data, min(room + 1, 1 << 20))
         if len(part) > room:
-            raise _TooSmallError
+            return None
         if not part and not stream.eof and not stream.unconsumed_tail:
             raise ValueError("the stream ends early")
         out[at : at + len(part)] = part
@@ -101,7 +96,7 @@ def _gzip(data: memoryview, out: memoryview) -> int:
     return at
 
 
-def _snappy(data: memoryview, out: memoryview) -> int:
+def _snappy(data: memoryview, out: memoryview) -> int | None:
     """A raw block, or the framing of the Java library xerial."""
     if bytes(data[: len(_XERIAL)]) != _XERIAL:
         return _snappy_block(data, out)
@@ -111,21 +106,24 @@ def _snappy(data: memoryview, out: memoryview) -> int:
         cursor += 4
         if not 0 < size <= len(data) - cursor:
             raise ValueError(f"a block claims {size} of {len(data) - cursor} bytes")
-        at += _snappy_block(data[cursor : cursor + size], out[at:])
+        written = _snappy_block(data[cursor : cursor + size], out[at:])
+        if written is None:
+            return None
+        at += written
         cursor += size
     return at
 
 
-def _snappy_block(data: memoryview, out: memoryview) -> int:
+def _snappy_block(data: memoryview, out: memoryview) -> int | None:
     claimed = cramjam.snappy.decompress_raw_len(data)
     if claimed > SNAPPY_RATIO * len(data):
         raise ValueError(f"{len(data)} bytes claim to unpack to {claimed}")
     if claimed > len(out):
-        raise _TooSmallError
+        return None
     return int(cramjam.snappy.decompress_raw_into(data, out[:claimed])) if claimed else 0
 
 
-def _lz4(data: memoryview, out: memoryview) -> int:
+def _lz4(data: memoryview, out: memoryview) -> int | None:
     """One frame. The decoder would also accept several; Java reads only the first, and librdkafka refuses them."""
     end = _lz4_frame_end(data)
     if end != len(data):
@@ -153,22 +151,25 @@ def _lz4_frame_end(data: memoryview) -> int:
     return at
 
 
-def _zstd(data: memoryview, out: memoryview) -> int:
+def _zstd(data: memoryview, out: memoryview) -> int | None:
     return _into(cramjam.zstd.decompress_into, data, out)
 
 
-def _into(decompress_into: Callable[[memoryview, memoryview], int], data: memoryview, out: memoryview) -> int:
+def _into(
+    decompress_into: Callable[[memoryview, memoryview], int], data: memoryview, out: memoryview
+) -> int | None:
     try:
         return int(decompress_into(data, out))
     except cramjam.DecompressionError as error:
         if "whole buffer" in str(error):
-            raise _TooSmallError from None
+            return None
         raise
 
 
-_INTO: dict[int, Callable[[memoryview, memoryview], int]] = {
+_INTO: dict[int, Callable[[memoryview, memoryview], int | None]] = {
     GZIP: _gzip,
     SNAPPY: _snappy,
     LZ4: _lz4,
     ZSTD: _zstd,
 }
+"""By codec: writes the unpacked data and returns its size, or None if it does not fit."""

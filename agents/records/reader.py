@@ -1,4 +1,4 @@
-"""Turns the bytes of a fetch into records, in the place of aiokafka's own reader.
+"""Turns the bytes of a fetch into records, instead of aiokafka's own reader.
 
 aiokafka unpacks a batch without a limit and fails at one that it cannot read, at every fetch again. This reader decides
 for each batch as a whole. A batch that cannot be read becomes one record with a `Withheld` value, and the position

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from streamguard.errors import DataError
 from streamguard.events.event import Withheld
 
 MAX_UNPACKED_BYTES = 64 << 20
@@ -25,7 +26,7 @@ HEAD_BYTES = 64 << 10
 Headers = Sequence[tuple[str, bytes | None]]
 
 
-class UnreadableError(Exception):
+class UnreadableError(DataError):
     """A batch cannot be read; the message states the reason."""
 
 

@@ -9,7 +9,6 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -20,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamguard import metrics
 from streamguard.agents.output.publisher import Publisher
+from streamguard.agents.records.record import Record
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.batch import metrics as batch_metrics
 from streamguard.batch import report_schema
@@ -94,19 +94,15 @@ def test_thousands_of_users_and_addresses_add_no_series() -> None:
     publisher._producer = producer
 
     def publish(first: int, last: int) -> None:
-        records = [
-            SimpleNamespace(
-                topic="t", partition=3, offset=i, timestamp=1, key=b"%d" % i, value=hostile(i), headers=()
-            )
-            for i in range(first, last)
-        ]
+        records = [Record("t", 3, i, 1, b"%d" % i, hostile(i)) for i in range(first, last)]
         folded = state.fold([r.value for r in records], np.arange(first, last))
         metrics.EVENTS.labels(3).inc(folded.count)
         asyncio.run(publisher._publish(records, folded))
 
     publish(0, 1)
     before = series(metrics.WORKER)
-    publish(1, 3001)
+    for first in range(1, 3001, 60):  # few enough in a chunk that each has its own dead letter
+        publish(first, first + 60)
     assert len(producer.keys) > 2500 and len(set(producer.keys)) > 1500
     assert series(metrics.WORKER) == before
 
