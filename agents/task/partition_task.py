@@ -8,14 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from streamguard import metrics
 from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.task.checkpoint import Checkpointer
-from streamguard.agents.task.compatibility import TOPIC_KEY, TopicIdentity
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.errors import StreamGuardError
 from streamguard.models.forest import Forest
@@ -71,8 +69,6 @@ class PartitionTask:
         The restored state.
     start
         First offset that is not in the state.
-    unsaved_source
-        Saved in the first checkpoint; None if an earlier checkpoint contains it.
 
     Attributes
     ----------
@@ -97,7 +93,6 @@ class PartitionTask:
         checkpointer: Checkpointer,
         state: PartitionState,
         start: int,
-        unsaved_source: TopicIdentity | None,
     ) -> None:
         self.number = state.partition
         self.store = checkpointer.store
@@ -105,7 +100,6 @@ class PartitionTask:
         self._settings = settings
         self._publisher = publisher
         self._checkpointer = checkpointer
-        self._unsaved_source = unsaved_source
         self.checkpointed_offset = state.next_offset
         self.processed_offset = self.fetched_offset = start
         self.closed = False
@@ -217,9 +211,6 @@ class PartitionTask:
                 reached = self.processed_offset
                 with metrics.CHECKPOINT_STAGE_SECONDS.labels("snapshot").time():
                     changes = self.state.changes()
-                if self._unsaved_source is not None:
-                    changes.append((TOPIC_KEY, msgspec.json.encode(self._unsaved_source)))
-                    self._unsaved_source = None
                 published, self._published = self._published, []
                 self._unsaved = 0
                 self._save_soon.clear()
