@@ -25,7 +25,7 @@ from bench.traffic import habits, learn, values
 from streamguard import metrics
 from streamguard.agents.consumer.chunk_consumer import export
 from streamguard.agents.task.checkpoint import Checkpointer
-from streamguard.agents.task.compatibility import TopicIdentity
+from streamguard.agents.task.identity import StateIdentity, TopicIdentity
 from streamguard.agents.task.partition_task import Chunk, PartitionTask
 from streamguard.models.forest import Forest
 from streamguard.settings.schema import Settings
@@ -119,12 +119,14 @@ def _partition(number: int) -> PartitionTask:
     )
     silent: Any = SimpleNamespace(publish=lambda *_: None)
     writer: Any = None
-    checkpointer = Checkpointer(store, writer, "id")
+    watch: Any = None
+    identity = StateIdentity("streamguard", number, TopicIdentity("security-events", "id"), "id")
+    checkpointer = Checkpointer(store, writer, identity, watch)
     settings = Settings()
     state = PartitionState(number, checkpointer.read, resident=4096, detection=settings.detection)
 
     async def made() -> PartitionTask:
-        return PartitionTask(settings, silent, checkpointer, state, 0, TopicIdentity("security-events", "id"))
+        return PartitionTask(settings, silent, checkpointer, state, 0)
 
     return asyncio.run(made())
 

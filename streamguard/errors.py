@@ -28,7 +28,8 @@ class ExitCode(IntEnum):
     CANNOT_WRITE = 73
     """A file, a directory or the disk cannot be written, or too many files are open."""
     TEMPORARY = 75
-    """Another process owns the partition, the data or output directory or the metrics port: start the command again."""
+    """Another process owns the partition, the data or output directory or the metrics port, or a local copy is damaged:
+    start the command again."""
     CONFIGURATION = 78
     """Settings, topics, stored state or installed packages contradict each other, or a topic does not exist: a person
     has to decide."""
@@ -69,7 +70,7 @@ class CannotWriteError(StreamGuardError):
 
 
 class TemporaryError(StreamGuardError):
-    """Another process holds a resource that this one needs."""
+    """Another process holds a resource that this one needs, or a restart repairs the cause."""
 
     exit_code = ExitCode.TEMPORARY
 

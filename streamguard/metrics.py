@@ -310,6 +310,22 @@ RESTORE_SECONDS = _histogram(
 RESTORED_RECORDS = _counter(
     "streamguard_restored_records_total", "records", "Changelog records read to restore local state."
 )
+COPIES_REPLACED = _counter(
+    "streamguard_state_copies_replaced_total",
+    "copies",
+    "Local copies of a partition's state that were put aside and read from the changelog again, by reason.",
+    {"reason": ("damaged", "misplaced", "superseded", "outdated", "unfinished")},
+)
+CHANGELOG_REPAIRS = _counter(
+    "streamguard_changelog_repairs_total",
+    "repairs",
+    "Changelog partitions whose beginning was deleted, and into which a complete local copy was written again.",
+)
+MISSING_OFFSETS = _counter(
+    "streamguard_missing_offsets_total",
+    "offsets",
+    "Offsets that had expired before the first start on their partition, so that they were never scored.",
+)
 
 # The worker: model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ import numpy as np
 from confluent_kafka import OFFSET_END, TIMESTAMP_LOG_APPEND_TIME, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streamguard.agents.task.identity import Topics
 from streamguard.agents.task.store import RESERVED, StateStore, StoreMemory
 from streamguard.events.ceiling import UNKNOWN
 from streamguard.fold.population import POPULATION
@@ -29,7 +31,7 @@ from streamguard.polling import poll_until
 from streamguard.settings.schema import Detection, Kafka, Models, Settings, Worker
 from streamguard.state.codec import unpack
 from streamguard.state.in_memory import InMemoryPartition
-from streamguard.state.partition import HASH_KEY, PartitionState
+from streamguard.state.partition import HASH_KEY, META
 from streamguard.testing import failpoints
 from tests.incidents import published
 
@@ -216,7 +218,7 @@ class Site:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "streamguard.toml").write_text(_toml(self.settings))
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+        self.admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
         self.started: list[WorkerProcess] = []
         topics.create(self.settings)
         self.names = topics.names(self.settings)
@@ -281,13 +283,13 @@ class Site:
     def delete_topic(self, role: str) -> None:
         """Delete a topic and wait until it is gone."""
         name = self.names[role]
-        self._admin.delete_topics([name])[name].result(30)
-        eventually(f"{name} is gone", lambda: name not in self._admin.list_topics(timeout=30).topics)
+        self.admin.delete_topics([name])[name].result(30)
+        eventually(f"{name} is gone", lambda: name not in self.admin.list_topics(timeout=30).topics)
 
     def expire(self, role: str, partition: int) -> None:
         """Delete all records and transaction markers of a partition, as retention does."""
         end = TopicPartition(self.names[role], partition, OFFSET_END)
-        self._admin.delete_records([end])[end].result(30)
+        self.admin.delete_records([end])[end].result(30)
 
     def read(self, role: str, isolation: str = "read_committed") -> list[Record]:
         """All records of a topic; with the default isolation level only committed ones."""
@@ -381,6 +383,10 @@ class Site:
 
     # Truth
 
+    def identity(self, partition: int) -> bytes:
+        """Identity that the checkpoints of a partition carry, by the ids that the topics have now."""
+        return asyncio.run(Topics.describe(self.settings)).identity(partition).encoded()
+
     def truth(self, chunk: int = 113) -> Truth:
         """Fold the topic from scratch, in chunks of a different size and with a dictionary as the state store."""
         by_partition: dict[int, list[Record]] = {}
@@ -410,6 +416,7 @@ class Site:
                 partition_state.save_if_full()
             state.next_offset = truth.next_offset[partition]
             partition_state.save()
+            partition_state.saved[b"m"] += self.identity(partition)
             truth.state[partition] = partition_state.saved
         return truth
 
@@ -518,15 +525,8 @@ def _regressions(records: list[Record]) -> int:
     count, reached = 0, -1
     for record in records:
         if record.key == b"m":
-            offset = (
-                PartitionState(
-                    0,
-                    lambda keys, r=record: [r.value if k == b"m" else None for k in keys],
-                    resident=1024,
-                    detection=Detection(),
-                ).next_offset
-                or 0
-            )
+            assert record.value is not None
+            _, offset = META.unpack_from(record.value)
             count += offset < reached
             reached = max(reached, offset)
     return count

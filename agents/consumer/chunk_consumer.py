@@ -22,9 +22,10 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NoReturn
 
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from confluent_kafka import KafkaException
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
@@ -38,12 +39,14 @@ from streamguard.agents.consumer.fetch_thread import (
     rejected_by_group,
 )
 from streamguard.agents.consumer.progress import GONE_SECONDS
-from streamguard.agents.errors import end
+from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.task import memory_release
-from streamguard.agents.task.compatibility import Topics
+from streamguard.agents.task.identity import Topics
 from streamguard.agents.task.partition_task import Chunk, PartitionTask
 from streamguard.agents.task.restore import restore
+from streamguard.agents.task.topic_watch import TopicWatch
 from streamguard.errors import UnavailableError
+from streamguard.kafka.connection import Brokers
 from streamguard.testing import failpoints
 from streamguard.text import counted
 
@@ -71,6 +74,8 @@ class ChunkConsumer(driver.Consumer):
         self.open: dict[TP, PartitionTask] = {}
         """Partitions whose state is restored."""
         self._opening: asyncio.Task[None] | None = None
+        self._watch: TopicWatch | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._committed: dict[TP, int] = {}
         self._revoked_at: float | None = None
 
@@ -98,12 +103,14 @@ class ChunkConsumer(driver.Consumer):
         if not assigned:
             return
         try:
-            topics = await Topics.describe(self.app.settings)
+            settings = self.app.settings
+            self._watch = watch = TopicWatch.of(Brokers.of(settings), await Topics.describe(settings))
+            self._watching = asyncio.get_running_loop().create_task(watch.run())
             worker = self.app.settings.worker
             resident = max(8 * worker.chunk_events, worker.resident_profiles // len(assigned))
             async with asyncio.TaskGroup() as group:
                 for tp in assigned:
-                    group.create_task(self._restore_one(tp, topics, resident))
+                    group.create_task(self._restore_one(tp, watch, resident))
             _log.info("the worker is ready and scores the events of %s", counted(len(assigned), "partition"))
             if self._revoked_at is not None:
                 metrics.REBALANCE_SECONDS.observe(time.perf_counter() - self._revoked_at)
@@ -113,10 +120,10 @@ class ChunkConsumer(driver.Consumer):
         except Exception as error:  # noqa: BLE001
             end(error)
 
-    async def _restore_one(self, tp: TP, topics: Topics, resident: int) -> None:
+    async def _restore_one(self, tp: TP, watch: TopicWatch, resident: int) -> None:
         app = self.app
         with metrics.RESTORE_SECONDS.time():
-            partition = await restore(tp.partition, app.settings, topics, app.memory, app.publisher, resident)
+            partition = await restore(tp.partition, app.settings, watch, app.memory, app.publisher, resident)
         try:
             await self._thread.start_fetching(tp, partition)
         except BaseException:
@@ -147,6 +154,9 @@ class ChunkConsumer(driver.Consumer):
         for partition in partitions.values():
             partition.closed = True
         await asyncio.gather(*(partition.close() for partition in partitions.values()))
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
         await self._commit_checkpointed(partitions)
         self._committed.clear()
         self.app.progress.assigned([])
@@ -168,15 +178,15 @@ class ChunkConsumer(driver.Consumer):
             await self.wait(self.can_resume_flow)
         if self.should_stop:
             return
-        before = dict(self.open)
-        if not before:
+        before, watch = dict(self.open), self._watch
+        if not before or watch is None:
             await asyncio.sleep(0.02)
             return
         try:
             with metrics.FETCH_SECONDS.time():
-                fetched = await self._thread.fetch(before)
+                fetched = await self._thread.fetch(before, watch)
         except OffsetOutOfRangeError as error:
-            end(offset_error(error))
+            await self._explain(offset_error(error), watch)
         size = self.app.settings.worker.chunk_events
         fetch = Fetch()
         for tp, (records, position) in fetched.items():
@@ -184,8 +194,21 @@ class ChunkConsumer(driver.Consumer):
             if not partition.closed:
                 fetch.extend(partition.cut(records, position, size))
         if fetch:
+            try:
+                await watch.confirm()
+            except (RefusedError, KafkaException) as error:
+                end(error)
             tp = TP(self.app.settings.kafka.events_topic, fetch[0].partition.number)
             yield tp, self._message(tp, fetch)
+
+    async def _explain(self, error: RefusedError, watch: TopicWatch) -> NoReturn:
+        """End with the cause of an invalid offset: usually the topic was created again."""
+        watch.doubt()
+        try:
+            await watch.confirm()
+        except (RefusedError, KafkaException) as cause:
+            end(cause)
+        end(error)
 
     def _message(self, tp: TP, fetch: Fetch) -> ConsumerMessage:
         # The offset is always 0: Faust's own accounting of offsets, gaps and acks is not used.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -24,6 +25,7 @@ from faust.types import TP
 from streamguard.agents.consumer import drain
 from streamguard.agents.errors import RefusedError
 from streamguard.agents.records import reader
+from streamguard.agents.task.topic_watch import PAUSE_SECONDS, TopicWatch
 
 if TYPE_CHECKING:
     from streamguard.agents.task.partition_task import PartitionTask
@@ -61,6 +63,7 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._fetch_lock = asyncio.Lock()
+        self._fetch_ended = time.monotonic()
         self._fetched_for: WeakValueDictionary[TP, PartitionTask] = WeakValueDictionary()
         """Weak references, because a revoked partition may never be assigned again, and its profiles are large."""
 
@@ -91,15 +94,26 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
             consumer.resume(TopicPartition(*tp))
             self._fetched_for[tp] = partition
 
-    async def fetch(self, partitions: dict[TP, PartitionTask]) -> dict[TP, tuple[list[Any], int]]:
+    async def fetch(
+        self, partitions: dict[TP, PartitionTask], watch: TopicWatch
+    ) -> dict[TP, tuple[list[Any], int]]:
         """Fetch (records, next position) of each partition, unless the partition has been replaced in a rebalance.
 
-        The position also passes transaction markers and aborted records, so it may move without any record.
+        The position also passes transaction markers and aborted records, so it may move without any record. After a
+        pause without a fetch or without an answer, `watch` is in doubt.
         """
-        fetched: dict[TP, tuple[list[Any], int]] = await self.call_thread(self._fetch, partitions)
+        fetched: dict[TP, tuple[list[Any], int]] = await self.call_thread(self._fetch, partitions, watch)
         return fetched
 
-    async def _fetch(self, partitions: dict[TP, PartitionTask]) -> Any:
+    async def _fetch(self, partitions: dict[TP, PartitionTask], watch: TopicWatch) -> Any:
+        if time.monotonic() - self._fetch_ended > PAUSE_SECONDS:
+            watch.doubt()
+        try:
+            return await self._fetch_active(partitions, watch)
+        finally:
+            self._fetch_ended = time.monotonic()
+
+    async def _fetch_active(self, partitions: dict[TP, PartitionTask], watch: TopicWatch) -> Any:
         async with self._fetch_lock:
             active = {tp for tp, partition in partitions.items() if self._fetched_for.get(tp) is partition}
             if not active:
@@ -110,6 +124,8 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
                 # A rebalance has intervened, and the group has no offset. The seek will set the position.
                 return {}
             # Nothing is awaited from here on, so the positions directly follow the fetched records.
+            if self._silence(active) > PAUSE_SECONDS:
+                watch.doubt()
             ends = {tp: self.log_end(tp) for tp in active}
             return {tp: (fetched.get(tp, []), end.position) for tp, end in ends.items() if end is not None}
 
@@ -124,6 +140,13 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
         fetcher = consumer._fetcher
         with fetcher._subscriptions.fetch_context():
             return await drain.take(fetcher, active_partitions, timeout)
+
+    def _silence(self, partitions: set[TP]) -> float:
+        """Seconds for which the brokers have not answered a fetch of the partition that has waited longest."""
+        assignment = self._ensure_consumer()._subscription.subscription.assignment
+        states = [assignment.state_value(TopicPartition(*tp)) for tp in partitions] if assignment else []
+        answers = [state.timestamp or 0 for state in states if state is not None]
+        return time.time() - min(answers, default=0) / 1000
 
     async def check_group(self) -> None:
         """Raise the error with which the group has rejected this worker, if any.

@@ -5,18 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import InvalidProducerEpoch, InvalidProducerIdMapping, KafkaError, ProducerFenced
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    KafkaError,
+    ProducerFenced,
+)
 
 from streamguard.agents.errors import FencedError, RefusedError
 from streamguard.agents.records import reader
+from streamguard.agents.task.compatibility import COMPLETE_KEY, START_OVER, Bounds, SavedState
+from streamguard.agents.task.identity import StateIdentity
 from streamguard.agents.task.store import Change
 from streamguard.events.event import Withheld
 from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
+from streamguard.state.partition import META
 from streamguard.testing import failpoints
+
+SETTLE_SECONDS = 10.0
+"""How long to wait for the end of open transactions; those of a previous owner end when it is fenced."""
+REPAIR_CHANGES = 20_000
+"""Changes in one transaction of a repair; a transaction has to end within its time-out."""
 
 BATCH_BYTES = 900_000
 """Size of a record batch; with its header it stays below Kafka's default `max.message.bytes` (1,048,588)."""
@@ -30,12 +46,18 @@ class ChangelogWriter:
     Kafka assigns this right to the producer that registered last under a transactional id. The registration aborts
     the open transaction of the previous owner, and every later write of that owner fails. So a worker that was
     suspended, lost its partition and then continued cannot change the state of the new owner.
+
+    Attributes
+    ----------
+    end
+        An offset that the changelog has reached. The next record must not get a lower one.
     """
 
     def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
         self._producer = producer
         self.topic = topic
         self.partition = partition
+        self.end = 0
 
     @classmethod
     async def fence(cls, brokers: Brokers, app_id: str, topic: str, partition: int) -> ChangelogWriter:
@@ -68,24 +90,67 @@ class ChangelogWriter:
         Raises
         ------
         FencedError
-            If another process has become the owner; no reader sees any change of the transaction.
+            If another process has become the owner, or Kafka has forgotten this one; no reader sees any change of the
+            transaction.
+        RefusedError
+            If the records got offsets that the changelog had already passed: it is another topic. No reader sees any
+            change.
         """
         try:
             await self._producer.begin_transaction()
             failpoints.reach("transaction-begun")
             sent = [await self._send(batch) for batch in self._batches(changes)]
             acknowledged = [((await future).offset, count) for future, count in sent]
+            if acknowledged[0][0] < self.end:
+                await self._producer.abort_transaction()
+                raise RefusedError(
+                    f"the changelog {self.topic} was deleted and created again while the worker was running: partition "
+                    f"{self.partition} had reached offset {self.end}, but the next record got offset "
+                    f"{acknowledged[0][0]}. The transaction was aborted, so the new changelog contains nothing of it; "
+                    f"to start over, {START_OVER}"
+                )
             failpoints.reach("changes-sent")
             await self._producer.commit_transaction()
-        except (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping):
+        except KafkaError as error:
+            reason = self._lost(error)
+            if reason is None:
+                raise
             raise FencedError(
-                f"partition {self.partition} was taken over by another worker, or by `streamguard forget` to delete a "
-                f"user: the broker rejected this worker's transaction on {self.topic}, and no reader sees any of its "
-                "records; start this worker again"
+                f"{reason}; no reader sees any record of the last transaction on {self.topic}, and no event is lost: "
+                "start this worker again"
             ) from None
         failpoints.reach("transaction-committed")
         offset, count = acknowledged[-1]
-        return int(offset) + count
+        self.end = int(offset) + count
+        return self.end
+
+    def _lost(self, error: BaseException | None) -> str | None:
+        """Why this writer may write no more, or None; aiokafka wraps some errors of the broker in others."""
+        while error is not None:
+            if isinstance(error, (ProducerFenced, InvalidProducerEpoch)):
+                return (
+                    f"partition {self.partition} was taken over by another worker, or by `streamguard forget` to "
+                    "delete a user: the broker rejected this worker's transaction"
+                )
+            if isinstance(error, (InvalidProducerIdMapping, InvalidTxnState)):
+                return (
+                    f"Kafka no longer knows this worker as the writer of partition {self.partition}, because it wrote "
+                    "nothing for transactional.id.expiration.ms (7 days by default), or too slowly: the broker "
+                    "rejected its transaction"
+                )
+            error = error.__cause__
+        return None
+
+    async def repair(self, state: Iterable[Change]) -> int:
+        """Write a complete state again, in several transactions, and return the changelog offset after it.
+
+        A repair that is interrupted has written values that the changelog had before; the record that declares the
+        changelog complete is the last one, so the next start begins again.
+        """
+        entries = iter(state)
+        while part := list(islice(entries, REPAIR_CHANGES)):
+            await self.commit(part)
+        return self.end
 
     def _batches(self, changes: Iterable[Change]) -> Iterable[Any]:
         batch = self._producer.create_batch()
@@ -113,39 +178,67 @@ async def _stop(producer: AIOKafkaProducer) -> None:
 
 
 class CommittedReader:
-    """A short-lived consumer without a group: reads committed records and the first and last offsets of logs."""
+    """Short-lived consumers without a group: read committed records and the first and last offsets of logs."""
 
     def __init__(self, brokers: Brokers, topic: str, partition: int) -> None:
         reader.install()
         self._tp = TopicPartition(topic, partition)
-        self._consumer = AIOKafkaConsumer(
+        options = {
             **brokers.aiokafka(),
-            group_id=None,
+            "group_id": None,
+            "auto_offset_reset": "none",
+            "enable_auto_commit": False,
+        }
+        self._consumer = AIOKafkaConsumer(
+            **options,
             isolation_level="read_committed",
-            auto_offset_reset="none",
-            enable_auto_commit=False,
             max_partition_fetch_bytes=4 << 20,
             fetch_max_wait_ms=50,
         )
+        self._watermarks = AIOKafkaConsumer(**options, isolation_level="read_uncommitted")
 
     async def __aenter__(self) -> CommittedReader:
         try:
             await self._consumer.start()
+            await self._watermarks.start()
         except BaseException:
-            await self._consumer.stop()
+            await self.__aexit__()
             raise
         self._consumer.assign([self._tp])
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._consumer.stop()
+        await self._watermarks.stop()
 
-    async def bounds(self, topic: str | None = None) -> tuple[int, int]:
-        """First retained offset, and end of the committed records; of the same partition of `topic`, if given."""
+    async def bounds(self, topic: str | None = None) -> Bounds:
+        """Offsets of the log, or of the same partition of `topic`."""
         tp = TopicPartition(topic, self._tp.partition) if topic else self._tp
         start = await self._consumer.beginning_offsets([tp])
-        end = await self._consumer.end_offsets([tp])
-        return int(start[tp]), int(end[tp])
+        stable = await self._consumer.end_offsets([tp])
+        end = await self._watermarks.end_offsets([tp])
+        return Bounds(int(start[tp]), int(stable[tp]), int(end[tp]))
+
+    async def settled(self) -> Bounds:
+        """Offsets of the log when no transaction is open any more, or after `SETTLE_SECONDS`."""
+        patience = time.monotonic() + SETTLE_SECONDS
+        while True:
+            bounds = await self.bounds()
+            if bounds.stable == bounds.end or time.monotonic() > patience:
+                return bounds
+            await asyncio.sleep(0.1)
+
+    async def saved(self, bounds: Bounds) -> SavedState:
+        """Read the whole log, and return what it says about the state that it contains."""
+        found: dict[bytes, bytes | None] = {}
+        async for changes, _ in self.batches(bounds.start, bounds.stable):
+            found.update(change for change in changes if change[0] in (b"m", COMPLETE_KEY))
+        meta, complete_from = found.get(b"m"), found.get(COMPLETE_KEY)
+        return SavedState(
+            StateIdentity.decoded(meta[META.size :]) if meta else None,
+            meta is not None,
+            int(complete_from or 0),
+        )
 
     async def batches(self, position: int, end: int) -> AsyncIterator[tuple[list[Change], int]]:
         """Yield (changes, next position) from `position` until the *position* reaches `end`.

@@ -6,10 +6,17 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from aiokafka.errors import KafkaError
+
 from streamguard.agents.task.changelog import ChangelogWriter
+from streamguard.agents.task.identity import StateIdentity
 from streamguard.agents.task.store import Change, ChangelogPosition, StateStore, now_ms
+from streamguard.agents.task.topic_watch import TopicWatch
 from streamguard.metrics import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, CHECKPOINT_STAGE_SECONDS
 from streamguard.testing import failpoints
+
+QUIET_SECONDS = 3.0
+"""After this time without a transaction, the changelog may have been created again unnoticed."""
 
 
 class Checkpointer:
@@ -24,14 +31,20 @@ class Checkpointer:
         The local copy of the state; also an attribute.
     writer
         Writes the changelog partition.
-    changelog_id
-        Kafka's id of the changelog topic.
+    identity
+        What the state belongs to.
+    watch
+        Confirms that the topics are still those of the state.
     """
 
-    def __init__(self, store: StateStore, writer: ChangelogWriter, changelog_id: str) -> None:
+    def __init__(
+        self, store: StateStore, writer: ChangelogWriter, identity: StateIdentity, watch: TopicWatch
+    ) -> None:
         self.store = store
         self._writer = writer
-        self._changelog_id = changelog_id
+        self._identity = identity
+        self._watch = watch
+        self._committed = time.monotonic()
         self._saving: dict[bytes, bytes | None] = {}
 
     def read(self, keys: list[bytes]) -> list[bytes | None]:
@@ -61,13 +74,27 @@ class Checkpointer:
                 await future
         failpoints.reach("incidents-acknowledged")
         with CHECKPOINT_STAGE_SECONDS.labels("transaction").time():
-            position = await self._writer.commit(changes)
+            position = await self._commit(changes)
         with CHECKPOINT_STAGE_SECONDS.labels("store").time():
-            self.store.write(changes, ChangelogPosition(self._changelog_id, position, now_ms()))
+            self.store.write(changes, ChangelogPosition.at(position, self._identity, now_ms()))
         self._saving = {}
         failpoints.reach("store-written")
         CHECKPOINT_SECONDS.observe(time.perf_counter() - started)
         CHECKPOINT_RECORDS.inc(len(changes))
+
+    async def _commit(self, changes: Sequence[Change]) -> int:
+        """Write the transaction after the topics are confirmed, in doubt; an error may be that one was deleted."""
+        if time.monotonic() - self._committed > QUIET_SECONDS:
+            self._watch.doubt()
+        await self._watch.confirm()
+        try:
+            position = await self._writer.commit(changes)
+        except KafkaError:
+            self._watch.doubt()
+            await self._watch.confirm()
+            raise
+        self._committed = time.monotonic()
+        return position
 
     async def close(self) -> None:
         """Close the local copy and the writer of the changelog."""

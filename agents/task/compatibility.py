@@ -1,64 +1,58 @@
-"""Checks that the stored state and its topics still belong together; if they do not, the worker ends."""
+"""Checks that the stored state and its topics still belong together; if they do not, the worker ends.
+
+The functions are pure: they get what the brokers and the disk answered, and return what to do or raise an error whose
+message names the least destructive remedy first.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-
-import msgspec
+from typing import NamedTuple
 
 from streamguard.agents.errors import RefusedError
+from streamguard.agents.task.identity import StateIdentity, TopicIdentity
 from streamguard.agents.task.store import RESERVED, ChangelogPosition
-from streamguard.errors import UnavailableError
-from streamguard.kafka import topics
+from streamguard.errors import TemporaryError, UnavailableError
 from streamguard.kafka.connection import Brokers
-from streamguard.settings.schema import Settings
 from streamguard.text import counted
 
 TOPIC_KEY = RESERVED + b"source"
-"""Changelog key of `TopicIdentity`; the changelog keeps it when the local directory is lost."""
+"""Key of `TopicIdentity` in states that were saved before checkpoints had an identity."""
+
+COMPLETE_KEY = RESERVED + b"complete"
+"""Changelog key of the offset from which on the changelog contains every key; 0 if the record does not exist."""
 
 START_OVER = (
     "set another worker.app_id, run `streamguard topics create` and start the workers: "
     "they learn again from the first event that Kafka still has"
 )
-"""The remedy that is always possible."""
+"""The remedy that is always possible. It loses what was learned, so it is named last, and only if no other is exact."""
 
 
-class TopicIdentity(msgspec.Struct, frozen=True):
-    """The topic whose events are folded into the state."""
-
-    topic: str
-    id: str
+class OpenTransactionError(TemporaryError):
+    """A transaction of another producer hides the end of a log; it ends by itself, and nothing is lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """Events topic and changelog of a worker with Kafka's ids, looked up once per assignment."""
+class Bounds(NamedTuple):
+    """Offsets of a log."""
 
-    source: TopicIdentity
-    changelog: str
-    changelog_id: str
-
-    @classmethod
-    async def describe(cls, settings: Settings) -> Topics:
-        """Read the topics from Kafka, and check them if the number of partitions has changed."""
-        source, changelog = (topics.names(settings)[role] for role in ("events", "changelog"))
-        described = await asyncio.to_thread(_describe, Brokers.of(settings), [source, changelog])
-        if any(count != settings.kafka.partitions for _, count in described.values()):
-            await asyncio.to_thread(topics.require, settings)
-        return cls(TopicIdentity(source, described[source][0]), changelog, described[changelog][0])
+    start: int
+    """First retained offset."""
+    stable: int
+    """Last stable offset: where the first open transaction begins, or `end`. Readers see committed records before."""
+    end: int
+    """High watermark: the end of all records."""
 
 
-def _describe(brokers: Brokers, topics: list[str]) -> dict[str, tuple[str, int]]:
-    """(Kafka's id, number of partitions) of each topic; a topic that is deleted and created again has another id."""
-    from confluent_kafka import TopicCollection
-    from confluent_kafka.admin import AdminClient
+class SavedState(NamedTuple):
+    """What a changelog says about the state that it contains."""
 
-    admin = AdminClient(brokers.librdkafka())
-    described = admin.describe_topics(TopicCollection(topics), request_timeout=30)
-    found = {topic: future.result() for topic, future in described.items()}
-    return {topic: (str(d.topic_id), len(d.partitions)) for topic, d in found.items()}
+    identity: StateIdentity | None = None
+    """Identity of the last checkpoint; None if it has none, or if there is no checkpoint."""
+    exists: bool = False
+    """Whether there is a checkpoint."""
+    complete_from: int = 0
+    """Value of `COMPLETE_KEY`."""
 
 
 async def committed_offset(brokers: Brokers, group: str, topic: str, partition: int) -> int | None:
@@ -108,55 +102,148 @@ def check_unlearned(source: str, changelog: str, partition: int, group: str, com
         )
 
 
-def check_changelog(
-    topic: str, partition: int, topic_id: str, start: int, end: int, local: ChangelogPosition | None
-) -> int:
-    """Return the changelog offset from which to read.
+def check_stable(topic: str, partition: int, bounds: Bounds) -> None:
+    """Check that no open transaction hides committed records of the changelog.
+
+    Raises
+    ------
+    OpenTransactionError
+        If one does. This worker's own transactions are over when it has registered as the writer.
+
+    Examples
+    --------
+    >>> check_stable("state", 0, Bounds(0, 90, 90))
+    """
+    if bounds.stable < bounds.end:
+        raise OpenTransactionError(_open_transaction(topic, partition, bounds))
+
+
+def _open_transaction(topic: str, partition: int, bounds: Bounds) -> str:
+    return (
+        f"a transaction of another program is open in partition {partition} of {topic} at offset {bounds.stable}, and "
+        f"records up to offset {bounds.end} cannot be read before it ends; nothing is lost: start the worker again "
+        "when the transaction has ended, at the latest after its time-out (15 minutes by default), or end it with "
+        "`kafka-transactions.sh --bootstrap-server HOST:PORT abort "
+        f"--topic {topic} --partition {partition} --start-offset {bounds.stable}`. Only StreamGuard should write to a "
+        "changelog"
+    )
+
+
+def continues(local: ChangelogPosition | None, identity: StateIdentity, bounds: Bounds) -> bool:
+    """Whether the changelog continues the local copy, so that only the records after it have to be read.
+
+    Without a copy, this is the case for a changelog that still has its first record.
+
+    Examples
+    --------
+    >>> identity = StateIdentity("streamguard", 0, TopicIdentity("events", "s"), "a")
+    >>> continues(ChangelogPosition("a", 70), identity, Bounds(0, 90, 90))
+    True
+    """
+    if local is None:
+        return bounds.start == 0
+    return local.changelog_id == identity.changelog_id and bounds.start <= local.position <= bounds.end
+
+
+def check_whole(
+    changelog: str,
+    identity: StateIdentity,
+    bounds: Bounds,
+    local: ChangelogPosition | None,
+    source: TopicIdentity | None,
+    saved: SavedState,
+) -> None:
+    """Check that the whole changelog may replace a copy that it does not continue; `continues` is False.
 
     Parameters
     ----------
-    start, end
-        First retained offset, and end of the committed records.
-    local
-        Metadata of the local copy; None without one.
+    changelog
+        Name of the changelog.
+    identity
+        What the state has to belong to.
+    bounds
+        Offsets of the changelog's partition.
+    local, source
+        The copy, and the topic whose events were folded into it; None if they do not exist or are not known.
+    saved
+        What the changelog contains.
 
     Raises
     ------
     RefusedError
-        If the changelog does not continue the local copy, or has lost its beginning.
+        If the changelog does not contain the state.
+    """
+    where = f"partition {identity.partition} of the changelog {changelog}"
+    remedy = f"to start over, {START_OVER}"
+    if local is not None and local.changelog_id != identity.changelog_id:
+        both_new = source is not None and source.id != identity.source.id
+        if not both_new and not (saved.exists and saved.identity == identity):
+            raise RefusedError(
+                f"the changelog {changelog} was deleted and created again (id {local.changelog_id}, now "
+                f"{identity.changelog_id}) after the local state of partition {identity.partition} had read it up to "
+                f"offset {local.position}, and the new one does not contain the whole state. If this data directory "
+                "belongs to another Kafka cluster, give the worker another --data-dir, or move the directory away; "
+                f"otherwise, {remedy}"
+            )
+    elif local is not None and local.position > bounds.end:
+        foreign = (
+            ""
+            if local.identity is not None
+            else "If the directory is that of another partition, application or cluster, move it away: the worker then "
+            "reads the whole changelog. Otherwise, "
+        )
+        raise RefusedError(
+            f"{where} ends at offset {bounds.end}, but the local state has read it up to {local.position}: committed "
+            f"records were lost. {foreign}{'if' if foreign else 'If'} a broker that still has them is down, or an "
+            f"older backup of the brokers was restored, bring the newer log back; if it is gone, {remedy}"
+        )
+    if bounds.start > saved.complete_from:
+        copy = (
+            "there is no local copy"
+            if local is None or local.changelog_id != identity.changelog_id
+            else f"the local state has read it only up to {local.position}"
+        )
+        raise RefusedError(
+            f"{where} starts at offset {bounds.start}, and {copy}: the records before were deleted (cleanup.policy "
+            "must be `compact`, and nobody may delete records). If another worker's data directory, or a backup of "
+            "one, has a complete copy of this partition, start the worker with that directory: it writes the whole "
+            f"state into the changelog again; otherwise, {remedy}"
+        )
+
+
+def check_identity(changelog: str, identity: StateIdentity, stored: StateIdentity | None) -> None:
+    """Check that the last checkpoint was saved for this application and partition, and into this changelog.
+
+    Raises
+    ------
+    RefusedError
+        If it was not.
 
     Examples
     --------
-    >>> check_changelog("state", 0, "a", 0, 90, ChangelogPosition("a", 70))
-    70
+    >>> check_identity("state", StateIdentity("streamguard", 0, TopicIdentity("events", "s"), "a"), None)
     """
+    if stored is None:
+        return
+    where = f"partition {identity.partition} of the changelog {changelog}"
     remedy = f"to start over, {START_OVER}"
-    if local is not None and local.changelog_id != topic_id:
+    if (stored.app_id, stored.partition) != (identity.app_id, identity.partition):
         raise RefusedError(
-            f"the changelog {topic} was deleted and created again (id {local.changelog_id}, now {topic_id}) after "
-            f"the local state of partition {partition} had read it up to offset {local.position}; if the whole "
-            f"Kafka cluster is new, delete the worker's data directory; otherwise, {remedy}"
+            f"{where} contains the state of partition {stored.partition} of the application {stored.app_id}, not that "
+            f"of {identity.app_id}: another program copied records into it; {remedy}"
         )
-    position = local.position if local is not None else 0
-    where = f"partition {partition} of the changelog {topic}"
-    if position > end:
+    if stored.changelog_id != identity.changelog_id:
         raise RefusedError(
-            f"{where} ends at offset {end}, but the local state has read it up to {position}: committed records "
-            f"were lost; {remedy}"
+            f"{where} was deleted and created again (id {stored.changelog_id}, now {identity.changelog_id}) while a "
+            f"worker was running, or its records were copied from another topic: its last checkpoint belongs to the "
+            f"old topic, so it does not contain the whole state; {remedy}"
         )
-    if position < start:
-        raise RefusedError(
-            f"{where} starts at offset {start}, but the local state has read it up to {position}: the records "
-            f"between these offsets were deleted (cleanup.policy must be `compact`); {remedy}"
-        )
-    return position
 
 
 def check_source(
     source: TopicIdentity,
     partition: int,
-    start: int,
-    end: int,
+    bounds: Bounds,
     stored: TopicIdentity | None,
     next_offset: int | None,
 ) -> int:
@@ -166,8 +253,8 @@ def check_source(
     ----------
     source, stored
         The topic as it is now, and as the state stores it (None before the first checkpoint).
-    start, end
-        First retained offset, and end of the committed records.
+    bounds
+        Offsets of the topic's partition.
     next_offset
         The first offset that is not in the state.
 
@@ -175,14 +262,16 @@ def check_source(
     ------
     RefusedError
         If the topic is a different one, has lost events that were not read yet, or lacks events that were read.
+    OpenTransactionError
+        If an open transaction hides events that were read.
 
     Examples
     --------
-    >>> check_source(TopicIdentity("events", "a"), 0, 0, 90, TopicIdentity("events", "a"), 70)
+    >>> check_source(TopicIdentity("events", "a"), 0, Bounds(0, 90, 90), TopicIdentity("events", "a"), 70)
     70
     """
     if next_offset is None:
-        return start
+        return bounds.start
     topic = source.topic
     where = f"partition {partition} of {topic}"
     state_offset = f"its state has reached offset {next_offset}"
@@ -197,16 +286,20 @@ def check_source(
         correction = "" if recreated else f"set kafka.events_topic to {stored.topic}, or, "
         raise RefusedError(
             f"the topic {topic} {problem}; of partition {partition}, the state has reached offset {next_offset} of "
-            f"the old topic, and the new topic has offsets {start} to {end}; {correction}{remedy}"
+            f"the old topic, and the new topic has offsets {bounds.start} to {bounds.stable}; {correction}{remedy}"
         )
-    if end < next_offset:
+    if bounds.end < next_offset:
         raise RefusedError(
-            f"{where} ends at offset {end}, but {state_offset}: events that were scored are no longer in the topic; "
-            f"find out whether it was truncated or restored from a backup; {remedy}"
+            f"{where} ends at offset {bounds.end}, but {state_offset}: events that were scored are no longer in the "
+            "topic. If a broker that still has them is down, or an older backup of the brokers was restored, bring the "
+            f"newer log back; if it is gone, {remedy}"
         )
-    if start > next_offset:
+    if bounds.stable < next_offset:
+        raise OpenTransactionError(_open_transaction(topic, partition, bounds))
+    if bounds.start > next_offset:
         raise RefusedError(
-            f"{where} starts at offset {start}, but {state_offset}: {counted(start - next_offset, 'offset')} expired "
-            f"before they were read; {remedy}, and raise the topic's retention.ms so that it does not happen again"
+            f"{where} starts at offset {bounds.start}, but {state_offset}: "
+            f"{counted(bounds.start - next_offset, 'offset')} expired before they were read; {remedy}, and raise the "
+            "topic's retention.ms so that it does not happen again"
         )
     return next_offset

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from streamguard.agents.errors import FencedError
 from streamguard.agents.task.changelog import ChangelogWriter, CommittedReader
-from streamguard.agents.task.compatibility import Topics
+from streamguard.agents.task.compatibility import check_stable
+from streamguard.agents.task.identity import Topics
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
 from streamguard.state.profile_cache import user_key
@@ -28,6 +29,8 @@ async def erase(settings: Settings, user: str) -> list[int]:
     ------
     TopicsMismatchError
         If the topics differ from the settings.
+    OpenTransactionError
+        If an open transaction hides records of the changelog.
     FencedError
         If a partition changes owners faster than it can be written.
     """
@@ -46,8 +49,9 @@ async def erase(settings: Settings, user: str) -> list[int]:
 async def _has(brokers: Brokers, changelog: str, partition: int, key: bytes) -> bool:
     present = False
     async with CommittedReader(brokers, changelog, partition) as reader:
-        start, end = await reader.bounds()
-        async for changes, _ in reader.batches(start, end):
+        bounds = await reader.settled()
+        check_stable(changelog, partition, bounds)
+        async for changes, _ in reader.batches(bounds.start, bounds.stable):
             for changed, value in changes:
                 if changed == key:
                     present = value is not None

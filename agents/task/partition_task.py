@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +16,6 @@ from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.records.record import Record
 from streamguard.agents.task.checkpoint import Checkpointer
-from streamguard.agents.task.compatibility import TOPIC_KEY, TopicIdentity
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.errors import StreamGuardError
 from streamguard.events.ceiling import LOG_APPEND_TIME, UNKNOWN
@@ -77,8 +75,6 @@ class PartitionTask:
         The restored state.
     start
         First offset that is not in the state.
-    unsaved_source
-        Saved in the first checkpoint; None if an earlier checkpoint contains it.
 
     Attributes
     ----------
@@ -103,7 +99,6 @@ class PartitionTask:
         checkpointer: Checkpointer,
         state: PartitionState,
         start: int,
-        unsaved_source: TopicIdentity | None,
     ) -> None:
         self.number = state.partition
         self.store = checkpointer.store
@@ -111,7 +106,6 @@ class PartitionTask:
         self._settings = settings
         self._publisher = publisher
         self._checkpointer = checkpointer
-        self._unsaved_source = unsaved_source
         self.checkpointed_offset = state.next_offset
         self.processed_offset = self.fetched_offset = start
         self.closed = False
@@ -229,9 +223,6 @@ class PartitionTask:
                 reached = self.processed_offset
                 with metrics.CHECKPOINT_STAGE_SECONDS.labels("snapshot").time():
                     changes = self.state.changes()
-                if self._unsaved_source is not None:
-                    changes.append((TOPIC_KEY, msgspec.json.encode(self._unsaved_source)))
-                    self._unsaved_source = None
                 published, self._published = self._published, []
                 self._unsaved = 0
                 self._save_soon.clear()

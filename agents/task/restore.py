@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -14,27 +15,29 @@ from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.task.changelog import ChangelogWriter, CommittedReader
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.compatibility import (
+    COMPLETE_KEY,
     TOPIC_KEY,
-    TopicIdentity,
-    Topics,
-    check_changelog,
+    Bounds,
+    check_identity,
     check_source,
+    check_stable,
     check_unlearned,
+    check_whole,
     committed_offset,
+    continues,
 )
+from streamguard.agents.task.identity import StateIdentity, TopicIdentity
+from streamguard.agents.task.local_copy import LocalCopy
 from streamguard.agents.task.partition_task import PartitionTask
-from streamguard.agents.task.store import ChangelogPosition, StateStore, StoreMemory, now_ms
+from streamguard.agents.task.store import ChangelogPosition, DamagedCopyError, StateStore, StoreMemory, now_ms
+from streamguard.agents.task.topic_watch import TopicWatch
 from streamguard.events.hashing import new_key
 from streamguard.kafka.connection import Brokers
-from streamguard.kafka.topics import DELETION_MS
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
 from streamguard.state.partition import HASH_KEY, PartitionState
 from streamguard.testing import failpoints
-
-COPY_MS = DELETION_MS - 86_400_000
-"""Age from which a local copy is discarded, because it may have missed the deletion of a user. It is one day shorter
-than the changelog keeps deletions, to allow for clocks that differ."""
+from streamguard.text import counted
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ _log = logging.getLogger(__name__)
 async def restore(
     number: int,
     settings: Settings,
-    topics: Topics,
+    watch: TopicWatch,
     memory: StoreMemory,
     publisher: Publisher,
     resident: int,
@@ -57,7 +60,7 @@ async def restore(
         The partition's number.
     settings
         Brokers, data directory, application id and detection.
-    topics
+    watch
         Events topic and changelog.
     memory
         Memory shared by all state stores of the worker.
@@ -70,44 +73,25 @@ async def restore(
     ------
     RefusedError
         If the stored state and the topics do not belong together.
+    OpenTransactionError
+        If a transaction of another program hides the end of the changelog.
     """
     started = time.perf_counter()
-    brokers, app_id = Brokers.of(settings), settings.worker.app_id
-    writer = await ChangelogWriter.fence(brokers, app_id, topics.changelog, number)
-    store = None
+    topics = watch.topics
+    identity = topics.identity(number)
+    writer = await ChangelogWriter.fence(Brokers.of(settings), identity.app_id, topics.changelog, number)
+    copy = None
     try:
-        store = _open(Path(settings.worker.data_dir) / app_id / f"partition-{number:04d}", number, memory)
-        async with CommittedReader(brokers, topics.changelog, number) as reader:
-            records = await _catch_up(store, reader, topics, number)
-            bounds = await reader.bounds(topics.source.topic)
-        (found,) = store.get_many([TOPIC_KEY])
-        source = msgspec.json.decode(found, type=TopicIdentity) if found is not None else None
-        checkpointer = Checkpointer(store, writer, topics.changelog_id)
+        path = Path(settings.worker.data_dir) / identity.app_id / f"partition-{number:04d}"
+        copy = LocalCopy(path, identity, memory)
         try:
-            state = PartitionState(
-                number,
-                checkpointer.read,
-                resident=resident,
-                detection=settings.detection,
-                topic=topics.source.topic,
-                hash_key=new_key(),
-            )
-        except StateError as error:
-            raise RefusedError(str(error)) from None
-        if state.next_offset is None:
-            committed = await committed_offset(brokers, app_id, topics.source.topic, number)
-            check_unlearned(topics.source.topic, topics.changelog, number, app_id, committed)
-            if state.unsaved_hash_key is not None:
-                # Saved before the first event is folded: a crash then folds the same events to the same bits.
-                await checkpointer.save([(HASH_KEY, state.unsaved_hash_key)], [])
-                state.clean()
-        start = check_source(topics.source, number, *bounds, source, state.next_offset)
-        partition = PartitionTask(
-            settings, publisher, checkpointer, state, start, topics.source if source is None else None
-        )
+            partition, records = await _open(copy, writer, settings, watch, publisher, resident)
+        except DamagedCopyError as error:
+            copy.replace("damaged", f"is damaged ({error.reason}); nothing is lost")
+            partition, records = await _open(copy, writer, settings, watch, publisher, resident)
     except BaseException:
-        if store is not None:
-            store.close()
+        if copy is not None:
+            copy.close()
         await writer.close()
         raise
     failpoints.reach("restore-done")
@@ -115,35 +99,130 @@ async def restore(
     _log.info(
         "the state of partition %d is restored",
         number,
-        extra={"records": records, "offset": start, "seconds": round(time.perf_counter() - started, 3)},
+        extra={
+            "records": records,
+            "offset": partition.processed_offset,
+            "seconds": round(time.perf_counter() - started, 3),
+        },
     )
     partition.save_regularly()
     return partition
 
 
-def _open(path: Path, number: int, memory: StoreMemory) -> StateStore:
-    """Open the local copy; replace it by an empty one if it is too old."""
-    store = StateStore(path, memory)
-    if store.local is None or now_ms() - store.local.complete_ms <= COPY_MS:
-        return store
-    _log.info(
-        "the local state of partition %d is so old that it may have missed the deletion of a user: the worker reads "
-        "the whole changelog again",
-        number,
-    )
-    return store.emptied()
+async def _open(
+    copy: LocalCopy,
+    writer: ChangelogWriter,
+    settings: Settings,
+    watch: TopicWatch,
+    publisher: Publisher,
+    resident: int,
+) -> tuple[PartitionTask, int]:
+    """Complete the copy, check it and the topics, and return the partition and the number of records read."""
+    topics = watch.topics
+    identity, source = topics.identity(writer.partition), topics.source
+    brokers = Brokers.of(settings)
+    async with CommittedReader(brokers, topics.changelog, identity.partition) as reader:
+        changelog = await reader.settled()
+        check_stable(topics.changelog, identity.partition, changelog)
+        records = await _catch_up(copy, reader, topics.changelog, identity, changelog)
+        bounds = await reader.bounds(source.topic)
+    writer.end = changelog.end
+    checkpointer = Checkpointer(copy.store, writer, identity, watch)
+    try:
+        state = PartitionState(
+            identity.partition,
+            checkpointer.read,
+            resident=resident,
+            detection=settings.detection,
+            topic=source.topic,
+            hash_key=new_key(),
+            identity=identity.encoded(),
+        )
+    except StateError as error:
+        raise RefusedError(str(error)) from None
+    stored = StateIdentity.decoded(state.stored_identity)
+    check_identity(topics.changelog, identity, stored)
+    if state.next_offset is None:
+        committed = await committed_offset(brokers, identity.app_id, source.topic, identity.partition)
+        check_unlearned(source.topic, topics.changelog, identity.partition, identity.app_id, committed)
+    saved_source = stored.source if stored is not None else _saved_source(copy.store)
+    start = check_source(source, identity.partition, bounds, saved_source, state.next_offset)
+    if state.next_offset is None and start:
+        _report_missing(source.topic, identity.partition, start)
+    await _repair(copy.store, writer, topics.changelog, identity, changelog)
+    if state.next_offset is None and state.unsaved_hash_key is not None:
+        # Saved before the first event is folded: a crash then folds the same events to the same bits.
+        await checkpointer.save([(HASH_KEY, state.unsaved_hash_key)], [])
+        state.clean()
+    return PartitionTask(settings, publisher, checkpointer, state, start), records
 
 
-async def _catch_up(store: StateStore, reader: CommittedReader, topics: Topics, number: int) -> int:
+async def _catch_up(
+    copy: LocalCopy, reader: CommittedReader, changelog: str, identity: StateIdentity, bounds: Bounds
+) -> int:
     """Write the missing records of the changelog to the local copy, and return their number."""
     began, count = now_ms(), 0
-    start, end = await reader.bounds()
-    position = check_changelog(topics.changelog, number, topics.changelog_id, start, end, store.local)
-    complete = store.local.complete_ms if store.local is not None else 0
-    async for changes, reached in reader.batches(position, end):
-        store.write(changes, ChangelogPosition(topics.changelog_id, reached, complete))
+    local = copy.store.local
+    if not continues(local, identity, bounds):
+        check_whole(changelog, identity, bounds, local, _source(copy.store), await reader.saved(bounds))
+        if local is not None:
+            copy.replace(
+                "superseded",
+                "is of a changelog that was created again, or misses records that were deleted",
+            )
+            local = None
+    position, complete = (local.position, local.complete_ms) if local is not None else (bounds.start, 0)
+    async for changes, reached in reader.batches(position, bounds.stable):
+        copy.store.write(changes, ChangelogPosition.at(reached, identity, complete))
         count += len(changes)
         failpoints.reach("restore-batch-written")
-    if store.local is not None:
-        store.write([], ChangelogPosition(topics.changelog_id, end, began))
+    if copy.store.local is not None:
+        copy.store.write([], ChangelogPosition.at(bounds.stable, identity, began))
     return count
+
+
+async def _repair(
+    store: StateStore, writer: ChangelogWriter, changelog: str, identity: StateIdentity, bounds: Bounds
+) -> None:
+    """Write the state into the changelog again if its beginning was deleted; the copy is complete here."""
+    (found,) = store.get_many([COMPLETE_KEY])
+    if bounds.start <= int(found or 0):
+        return
+    complete = (COMPLETE_KEY, str(bounds.end).encode())
+    position = await writer.repair(chain(store.entries(), [complete]))
+    store.write([complete], ChangelogPosition.at(position, identity, now_ms()))
+    metrics.CHANGELOG_REPAIRS.inc()
+    _log.warning(
+        "the records of partition %d of the changelog %s before offset %d were deleted; the local copy was complete, "
+        "so the worker has written the whole state into the changelog again and nothing is lost. Find out who deleted "
+        "them: cleanup.policy must be `compact`",
+        identity.partition,
+        changelog,
+        bounds.start,
+    )
+
+
+def _report_missing(topic: str, partition: int, start: int) -> None:
+    metrics.MISSING_OFFSETS.inc(start)
+    _log.warning(
+        "partition %d of %s is read for the first time and starts at offset %d: %s before were deleted unread, by "
+        "retention or by hand, and are never scored. If events with old timestamps were sent, set "
+        "message.timestamp.type=LogAppendTime on the topic",
+        partition,
+        topic,
+        start,
+        counted(start, "offset"),
+    )
+
+
+def _source(store: StateStore) -> TopicIdentity | None:
+    """The topic whose events were folded into a copy; None if it is not known."""
+    if store.local is not None and store.local.identity is not None:
+        return store.local.identity.source
+    return _saved_source(store)
+
+
+def _saved_source(store: StateStore) -> TopicIdentity | None:
+    """The topic of a state that was saved before checkpoints had an identity."""
+    (found,) = store.get_many([TOPIC_KEY])
+    return msgspec.json.decode(found, type=TopicIdentity) if found is not None else None

@@ -9,22 +9,21 @@ not written together.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 import rocksdict
 
-from streamguard.agents.errors import RefusedError
-from streamguard.errors import CannotWriteError
+from streamguard.agents.task.identity import StateIdentity
+from streamguard.errors import CannotWriteError, TemporaryError
 
 Change = tuple[bytes, bytes | None]
 """A key and its value; None deletes it."""
 
 RESERVED = b"\x00"
-"""First byte of keys that do not belong to the state: `LOCAL` and `streamguard.agents.task.compatibility.TOPIC_KEY`."""
+"""First byte of keys that do not belong to the state: `LOCAL`, and those of `streamguard.agents.task.compatibility`."""
 
 LOCAL = RESERVED + b"local"
 """Key of `ChangelogPosition`. It is written in one batch with the changes that it describes; the changelog has none."""
@@ -39,6 +38,50 @@ class ChangelogPosition(msgspec.Struct, frozen=True):
     """First changelog offset that is not in this database."""
     complete_ms: int = 0
     """Last time at which the database contained the whole changelog (Unix time in ms); 0 if it never did."""
+    identity: StateIdentity | None = None
+    """What the copy belongs to; None if it was written before copies had an identity."""
+
+    @classmethod
+    def at(cls, position: int, identity: StateIdentity, complete_ms: int) -> ChangelogPosition:
+        """The position of a copy with this identity."""
+        return cls(identity.changelog_id, position, complete_ms, identity)
+
+
+class DamagedCopyError(TemporaryError):
+    """The files of a local copy are damaged. Nothing is lost: the worker puts them aside and reads the changelog."""
+
+    def __init__(self, path: Path, reason: object) -> None:
+        self.reason = str(reason)
+        super().__init__(
+            f"the local copy of the state in {path} is damaged ({reason}); nothing is lost: start the worker again, it "
+            "puts the copy aside and reads the state from the changelog"
+        )
+
+
+_DAMAGED = "DAMAGED"
+"""Name of the file that marks a copy as damaged: not every damage is found again when the files are opened."""
+
+_PASSING = (
+    "Too many open files",
+    "No space left",
+    "quota exceeded",
+    "Read-only file system",
+    "Permission denied",
+    "Operation not permitted",
+    "Input/output error",
+    "Cannot allocate memory",
+)
+"""Reasons of the system that say nothing about the files; RocksDB reports some of them as a corruption."""
+
+_INCOMPLETE = ("No such file or directory", "Is a directory", "Not a directory")
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether an error of RocksDB means that the files are damaged. It is reported only in the text of the message."""
+    text = str(error)
+    if type(error) is not Exception or any(reason in text for reason in _PASSING):
+        return False
+    return text.startswith("Corruption") or any(reason in text for reason in _INCOMPLETE)
 
 
 def now_ms() -> int:
@@ -97,40 +140,68 @@ class StateStore:
 
     Raises
     ------
-    RefusedError, CannotWriteError
-        If RocksDB cannot be opened, or the disk is full; the message names the directory and the remedy.
+    DamagedCopyError
+        If the files are damaged, here and in every other method.
+    CannotWriteError
+        If the disk is full, or the files cannot be opened for another reason that passes.
+    TemporaryError
+        If another process has opened the directory.
     """
 
     def __init__(self, path: Path, memory: StoreMemory) -> None:
+        if path.exists() and not path.is_dir():
+            raise DamagedCopyError(path, "it is not a directory")
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
+        if (path / _DAMAGED).exists():
+            raise DamagedCopyError(path, "it was marked when this was found")
         options = _options(memory)
         try:
             # The column family must be named: otherwise an existing database opens it with its stored options, and
             # so with a separate cache instead of the shared one.
             self._db = rocksdict.Rdict(str(path), options, column_families={"default": options})
         except Exception as error:  # noqa: BLE001 - rocksdict raises nothing narrower
-            if "No space left" in str(error):
-                raise CannotWriteError(
-                    f"the local state in {path} cannot be opened: {error}; free disk space and start the worker again"
+            if _is_damage(error):
+                raise DamagedCopyError(path, error) from None
+            if any(reason in str(error) for reason in ("lock hold by", "While lock file")):
+                raise TemporaryError(
+                    f"another process has opened the local state in {path} ({error}): start the worker again when that "
+                    "process has ended; if it is another worker, give each worker its own --data-dir"
                 ) from None
-            raise RefusedError(
-                f"the local state in {path} cannot be opened: {error}. If another worker uses this directory, give "
-                "each worker its own --data-dir. If the files are damaged, delete the directory: the worker reads "
-                "the state from the changelog again"
+            raise CannotWriteError(
+                f"the local state in {path} cannot be opened: {error}; remove the cause (free disk space, raise the "
+                "limit of open files, or make the disk writable) and start the worker again; nothing is lost"
             ) from None
         self._memory = memory
         without_log = rocksdict.WriteOptions()
         without_log.disable_wal = True
         self._db.set_write_options(without_log)
-        stored = self._db.get(LOCAL)
-        self.local: ChangelogPosition | None = (
-            msgspec.json.decode(stored, type=ChangelogPosition) if stored is not None else None
-        )
+        try:
+            with self._reported():
+                stored = self._db.get(LOCAL)
+                self.local: ChangelogPosition | None = (
+                    msgspec.json.decode(stored, type=ChangelogPosition) if stored is not None else None
+                )
+        except BaseException:
+            self._db.close()
+            raise
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Raise `DamagedCopyError` if the files turn out to be damaged, and mark them for the next start."""
+        try:
+            yield
+        except Exception as error:
+            if not (_is_damage(error) or isinstance(error, msgspec.DecodeError)):
+                raise
+            with contextlib.suppress(OSError):
+                (self.path / _DAMAGED).touch()
+            raise DamagedCopyError(self.path, error) from None
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """Values as of the last write; None for a missing key."""
-        values: list[bytes | None] = self._db.get(keys)
+        with self._reported():
+            values: list[bytes | None] = self._db.get(keys)
         return values
 
     def write(self, changes: Iterable[Change], local: ChangelogPosition) -> None:
@@ -144,16 +215,18 @@ class StateStore:
             else:
                 batch.put(key, value)
         batch.put(LOCAL, msgspec.json.encode(local))
-        self._db.write(batch)
-        self.local = local
-        for key in deleted:
-            self._db.compact_range(key, key + b"\x00")
+        with self._reported():
+            self._db.write(batch)
+            self.local = local
+            for key in deleted:
+                self._db.compact_range(key, key + b"\x00")
 
-    def emptied(self) -> StateStore:
-        """Close the store, delete its directory, and open an empty store."""
-        self.close()
-        shutil.rmtree(self.path)
-        return StateStore(self.path, self._memory)
+    def entries(self) -> Iterator[tuple[bytes, bytes]]:
+        """Everything that the changelog contains, one entry after the other."""
+        with self._reported():
+            for key, value in self._db.items():
+                if key != LOCAL:
+                    yield key, value
 
     @property
     def estimated_keys(self) -> int:
@@ -166,11 +239,14 @@ class StateStore:
         return self._db.property_int_value("rocksdb.total-sst-files-size") or 0
 
     def items(self) -> dict[bytes, bytes]:
-        """All entries except those with `RESERVED` keys, for checks and tests."""
-        return {k: v for k, v in self._db.items() if not k.startswith(RESERVED)}
+        """All entries except those with `RESERVED` keys."""
+        with self._reported():
+            return {k: v for k, v in self._db.items() if not k.startswith(RESERVED)}
 
     def close(self) -> None:
         """Flush and close, so that another process may open the directory."""
-        with contextlib.suppress(rocksdict.DbClosedError):
-            self._db.flush()
-            self._db.close()
+        with contextlib.suppress(rocksdict.DbClosedError), self._reported():
+            try:
+                self._db.flush()
+            finally:
+                self._db.close()

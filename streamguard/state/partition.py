@@ -30,7 +30,9 @@ from streamguard.state.profile_cache import ProfileCache, Read
 
 TABLE_PAGES = population.ROWS * population.WIDTH // population.PAGE
 SOURCE_PAGES = population.SOURCES // population.SOURCES_PER_PAGE
-_META = struct.Struct("<Iq")
+META = struct.Struct("<Iq")
+"""Layout version and next offset, the beginning of the value of `m`; the identity follows."""
+
 HASH_KEY = b"k"
 """Key of the record that holds the key of the hashes. It is written once, before the first event is folded."""
 
@@ -128,6 +130,14 @@ class PartitionState:
         Name of the events topic, for incidents; None for a file.
     hash_key
         Key of the hashes of a state without any events; stored states contain theirs.
+    identity
+        What this state belongs to, in an encoding of the caller; it is stored with every checkpoint. Empty if the state
+        belongs to nothing outside, as in a replay.
+
+    Attributes
+    ----------
+    stored_identity
+        Identity that the loaded checkpoint was saved with; empty if there is none.
 
     Raises
     ------
@@ -154,9 +164,12 @@ class PartitionState:
         detection: Detection,
         topic: str | None = None,
         hash_key: bytes = FILES_KEY,
+        identity: bytes = b"",
     ) -> None:
         self.partition = partition
         self._read = read
+        self._identity = identity
+        self.stored_identity = b""
         self._topic = topic
         self._alert_bits = detection.alert_bits
         self._gap_ms = int(detection.incident_gap_seconds * 1000)
@@ -180,7 +193,8 @@ class PartitionState:
             self.hash_key, self._hash_key_saved = hash_key, True
         if meta is None or head is None:
             return
-        version, self.next_offset = _META.unpack(meta)
+        version, self.next_offset = META.unpack_from(meta)
+        self.stored_identity = meta[META.size :]
         of_partition = f"of partition {self.partition}"
         if version not in (layout.VERSION, migration.PREVIOUS):
             found = f"the state {of_partition} has layout {version}"
@@ -367,7 +381,7 @@ class PartitionState:
         if not self._hash_key_saved:
             out.append((HASH_KEY, self.hash_key))
         out.append((b"p", pack(self._population)))
-        out.append((b"m", _META.pack(layout.VERSION, self.next_offset)))
+        out.append((b"m", META.pack(layout.VERSION, self.next_offset) + self._identity))
         return out
 
     def clean(self) -> None:

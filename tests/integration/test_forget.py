@@ -68,6 +68,7 @@ def last_values(site: Site, partition: int) -> dict[bytes, bytes | None]:
 def expected_state(site: Site, partition: int, forgotten_at: int) -> dict[bytes, bytes]:
     """State of the partition if `USER` is forgotten directly before the offset."""
     stored = {key: value for key, value in last_values(site, partition).items() if key == HASH_KEY and value}
+    identity = site.identity(partition)
 
     def state() -> PartitionState:
         return PartitionState(
@@ -75,6 +76,7 @@ def expected_state(site: Site, partition: int, forgotten_at: int) -> dict[bytes,
             lambda keys: [stored.get(key) for key in keys],
             resident=site.settings.worker.resident_profiles,
             detection=site.settings.detection,
+            identity=identity,
         )
 
     records = [r for r in site.read("events") if r.partition == partition]

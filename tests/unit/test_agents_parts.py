@@ -13,76 +13,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from streamguard.agents.errors import RefusedError
 from streamguard.agents.process import worker
 from streamguard.agents.process.logging import JsonFormatter, TextFormatter
 from streamguard.agents.task.checkpoint import Checkpointer
-from streamguard.agents.task.compatibility import (
-    TopicIdentity,
-    check_changelog,
-    check_source,
-    check_unlearned,
-)
+from streamguard.agents.task.identity import StateIdentity, TopicIdentity
 from streamguard.agents.task.store import ChangelogPosition, StateStore, StoreMemory
 from streamguard.cli.main import main
-from streamguard.errors import ExitCode
+from streamguard.errors import ExitCode, TemporaryError
 from streamguard.kafka import topics
 from streamguard.settings.schema import Settings, Worker
 
-NOW = TopicIdentity("events", "id-2")
-
-
-@pytest.mark.parametrize(
-    ("stored", "start", "end", "next_offset", "expected"),
-    [
-        (TopicIdentity("events", "id-1"), 0, 900, 500, "created again (id id-1, now id-2)"),
-        (TopicIdentity("other", "id-2"), 0, 900, 500, "not the topic of the stored state (other)"),
-        (NOW, 0, 400, 500, "ends at offset 400"),
-        (NOW, 600, 900, 500, "100 offsets expired before they were read"),
-    ],
-)
-def test_incompatible_source_is_refused(
-    stored: TopicIdentity, start: int, end: int, next_offset: int, expected: str
-) -> None:
-    with pytest.raises(RefusedError) as refused:
-        check_source(NOW, 3, start, end, stored, next_offset)
-    message = str(refused.value)
-    assert expected in message
-    assert "events" in message and "partition 3" in message and "500" in message
-    assert "streamguard topics create" in message
-
-
-def test_new_application_starts_at_the_first_available_offset() -> None:
-    assert check_source(NOW, 0, 70, 900, None, None) == 70
-
-
-@pytest.mark.parametrize(
-    ("local", "start", "end", "expected"),
-    [
-        (ChangelogPosition("id-1", 50), 0, 90, "created again"),
-        (ChangelogPosition("id-2", 91), 0, 90, "committed records were lost"),
-        (ChangelogPosition("id-2", 5), 6, 90, "cleanup.policy"),
-        (None, 6, 90, "cleanup.policy"),
-    ],
-)
-def test_incompatible_changelog_is_refused(
-    local: ChangelogPosition | None, start: int, end: int, expected: str
-) -> None:
-    with pytest.raises(RefusedError, match=expected):
-        check_changelog("state", 1, "id-2", start, end, local)
-
-
-@pytest.mark.parametrize("committed", [None, 0])
-def test_unprocessed_partition_may_start(committed: int | None) -> None:
-    check_unlearned("events", "state", 1, "group", committed)
-
-
-def test_processed_partition_without_state_is_refused() -> None:
-    with pytest.raises(RefusedError) as refused:
-        check_unlearned("events", "state", 1, "group", 500)
-    message = str(refused.value)
-    assert all(part in message for part in ("partition 1 of events", "changelog state", "group group", "500"))
-    assert "worker.app_id" in message and "--delete-offsets" in message
+IDENTITY = StateIdentity("app", 0, TopicIdentity("events", "s"), "id")
 
 
 def test_state_store_keeps_values_and_offset_together(tmp_path: Path) -> None:
@@ -95,9 +36,19 @@ def test_state_store_keeps_values_and_offset_together(tmp_path: Path) -> None:
     assert again.local == ChangelogPosition("id", 9)
     assert again.get_many([b"a", b"x", b"b"]) == [b"3", None, b"2"]
     assert again.items() == {b"a": b"3", b"b": b"2"}
-    with pytest.raises(RefusedError, match="--data-dir"):
+    with pytest.raises(TemporaryError, match="--data-dir"):
         StateStore(tmp_path / "t", StoreMemory(8 << 20))
     again.close()
+
+
+class SureWatch:
+    """Confirms the topics at once."""
+
+    def doubt(self) -> None:
+        pass
+
+    async def confirm(self) -> None:
+        pass
 
 
 class SlowWriter:
@@ -135,7 +86,7 @@ def test_unsaved_changes_are_readable_before_they_are_durable(tmp_path: Path) ->
         store = StateStore(tmp_path / "t", StoreMemory(8 << 20))
         store.write([(b"a", b"old"), (b"b", b"kept")], ChangelogPosition("id", 1))
         writer = SlowWriter()
-        checkpointer = Checkpointer(store, writer, "id")  # type: ignore[arg-type]
+        checkpointer = Checkpointer(store, writer, IDENTITY, SureWatch())  # type: ignore[arg-type]
         saving = asyncio.create_task(checkpointer.save([(b"a", b"new")], []))
         await asyncio.sleep(0)
         assert checkpointer.read([b"a", b"b", b"c"]) == [b"new", b"kept", None]
@@ -155,7 +106,7 @@ def test_nothing_is_committed_before_incidents_are_acknowledged(tmp_path: Path) 
         writer.go.set()
         acknowledged = asyncio.get_running_loop().create_future()
         saving = asyncio.create_task(
-            Checkpointer(store, writer, "id").save([(b"a", b"new")], [acknowledged])  # type: ignore[arg-type]
+            Checkpointer(store, writer, IDENTITY, SureWatch()).save([(b"a", b"new")], [acknowledged])  # type: ignore[arg-type]
         )
         await asyncio.wait([saving], timeout=0.1)
         assert writer.committed == [] and store.local is None

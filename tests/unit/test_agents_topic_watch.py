@@ -1,0 +1,134 @@
+"""When the worker asks again for the ids of its topics, and what it says if they are others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from streamguard.agents.errors import RefusedError
+from streamguard.agents.task.identity import TopicIdentity, Topics
+from streamguard.agents.task.topic_watch import PAUSE_SECONDS, Ids, TopicWatch
+from streamguard.testing.clock import ManualClock
+
+TOPICS = Topics("app", TopicIdentity("events", "e1"), "log", "l1")
+GOOD: Ids = {"events": "e1", "log": "l1"}
+
+
+class Kafka:
+    """Answers with `ids`, and counts the questions."""
+
+    def __init__(self) -> None:
+        self.ids: Ids = dict(GOOD)
+        self.asked = 0
+        self.clock = ManualClock()
+        self.during: Callable[[], None] = lambda: None
+
+    async def describe(self) -> Ids:
+        self.asked += 1
+        answer = dict(self.ids)
+        await asyncio.sleep(0)
+        self.during()
+        return answer
+
+    def watch(self) -> TopicWatch:
+        return TopicWatch(TOPICS, self.describe, self.clock)
+
+
+def run(scenario: Callable[[Kafka], Coroutine[None, None, None]]) -> None:
+    asyncio.run(scenario(Kafka()))
+
+
+def test_nothing_is_asked_without_doubt() -> None:
+    async def scenario(kafka: Kafka) -> None:
+        watch = kafka.watch()
+        for _ in range(100):
+            await watch.confirm()
+        assert kafka.asked == 0
+        watch.doubt()
+        await watch.confirm()
+        await watch.confirm()
+        assert kafka.asked == 1
+
+    run(scenario)
+
+
+def test_pause_of_the_process_is_a_doubt() -> None:
+    async def scenario(kafka: Kafka) -> None:
+        watch = kafka.watch()
+        kafka.clock.advance(PAUSE_SECONDS / 2)
+        await watch.confirm()
+        assert kafka.asked == 0
+        kafka.clock.advance(PAUSE_SECONDS)
+        await watch.confirm()
+        assert kafka.asked == 1
+
+    run(scenario)
+
+
+def test_callers_at_the_same_time_ask_once_and_all_wait_for_the_answer() -> None:
+    async def scenario(kafka: Kafka) -> None:
+        watch = kafka.watch()
+        kafka.ids["events"] = "e2"
+        watch.doubt()
+        results = await asyncio.gather(*(watch.confirm() for _ in range(5)), return_exceptions=True)
+        assert all(isinstance(result, RefusedError) for result in results)
+
+        kafka.ids = dict(GOOD)
+        kafka.asked = 0
+        await asyncio.gather(*(watch.confirm() for _ in range(5)))
+        assert kafka.asked == 1
+
+    run(scenario)
+
+
+def test_doubt_while_kafka_is_asked_asks_again() -> None:
+    async def scenario(kafka: Kafka) -> None:
+        watch = kafka.watch()
+        watch.doubt()
+        kafka.during = watch.doubt
+        await watch.confirm()
+        kafka.during = lambda: None
+        kafka.ids["log"] = "l2"
+        with pytest.raises(RefusedError):
+            await watch.confirm()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("topic", "now", "expected"),
+    [
+        ("events", "e2", "the topic events was deleted and created again (id e1, now e2)"),
+        ("log", "l2", "the topic log was deleted and created again (id l1, now l2)"),
+        ("log", None, "the topic log was deleted while"),
+    ],
+)
+def test_another_topic_is_refused(topic: str, now: str | None, expected: str) -> None:
+    async def scenario(kafka: Kafka) -> None:
+        watch = kafka.watch()
+        watch.doubt()
+        kafka.ids[topic] = now
+        kafka.during = lambda: kafka.clock.advance(3.0)
+        with pytest.raises(RefusedError) as refused:
+            await watch.confirm()
+        assert expected in str(refused.value) and "worker.app_id" in str(refused.value)
+
+    run(scenario)
+
+
+def test_topic_that_a_starting_broker_does_not_know_yet_is_waited_for() -> None:
+    async def scenario(kafka: Kafka) -> None:
+        watch = kafka.watch()
+        watch.doubt()
+        kafka.ids["events"] = None
+
+        def known() -> None:
+            kafka.ids["events"] = "e1"
+
+        kafka.during = known
+        await watch.confirm()
+        assert kafka.asked == 2
+
+    run(scenario)
