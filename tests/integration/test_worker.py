@@ -119,7 +119,7 @@ def test_static_member_restarts_without_a_rebalance(kafka: str, tmp_path: Path) 
 def test_worker_is_not_ready_while_checkpoints_hang(kafka: str, tmp_path: Path) -> None:
     site = Site(kafka, tmp_path)
     try:
-        worker = site.start(failpoint="checkpoint-begun:1:hang")
+        worker = site.start(failpoint="checkpoint-begun:3:hang")
         worker.await_ready()
         site.produce(events(300, 2))
         eventually("not ready", lambda: worker.get("/readyz")[0] == 503)

@@ -304,25 +304,22 @@ class Lineage(RuleBasedStateMachine):
             assert not (before.entries and written), "a checkpoint was written into the new changelog"
         self.lost = True
 
-    @rule(partition=st.sampled_from(PARTITIONS))
-    def open_transaction(self, partition: int) -> None:
+    @rule(partition=st.sampled_from(PARTITIONS), worker=st.sampled_from("ab"))
+    def open_transaction(self, partition: int, worker: str) -> None:
+        """A stranger's transaction that is open while a worker starts."""
         log = self.kafka.topics[self.changelog].logs[partition]
-        if log.open_at is None:
-            log.open_at = len(log.entries)
-            log.entries.append(None)
+        log.open_at = len(log.entries)
+        log.entries.append(None)
+        self.work(worker, partition, 1)
+        log.open_at = None
+        log.entries.append(None)
 
-    @rule(partition=st.sampled_from(PARTITIONS))
-    def abort_transaction(self, partition: int) -> None:
-        log = self.kafka.topics[self.changelog].logs[partition]
-        if log.open_at is not None:
-            log.open_at = None
-            log.entries.append(None)
-
-    @rule(partition=st.sampled_from(PARTITIONS), share=st.floats(0, 1))
-    def delete_beginning(self, partition: int, share: float) -> None:
+    @rule(partition=st.sampled_from(PARTITIONS), share=st.floats(0, 1), worker=st.sampled_from("ab"))
+    def delete_beginning(self, partition: int, share: float, worker: str) -> None:
         log = self.kafka.topics[self.changelog].logs[partition]
         before, log.start = log.start, max(log.start, int(share * log.bounds.stable))
         self.lost = self.lost or log.start > before
+        self.work(worker, partition, 1)
 
     # What happens to directories
 

@@ -190,6 +190,25 @@ def test_other_layout_version_is_refused() -> None:
         Partition(saved)
 
 
+def test_checkpoint_without_an_identity_is_loaded_and_gets_one_with_the_next() -> None:
+    saved = dict(after(event(START)).saved)
+
+    def loaded() -> PartitionState:
+        return PartitionState(
+            0,
+            lambda keys: [saved.get(key) for key in keys],
+            resident=100,
+            detection=Detection(),
+            identity=b"here",
+        )
+
+    state = loaded()
+    assert (state.next_offset, state.stored_identity) == (1, b"")
+    saved.update(state.changes())
+    state = loaded()
+    assert (state.next_offset, state.stored_identity) == (1, b"here")
+
+
 def test_population_of_another_size_is_refused() -> None:
     partition = after(event(START))
     with pytest.raises(StateError, match=r"partition 0.*from the beginning"):
