@@ -97,7 +97,7 @@ class _Progress:
         left = (self._offsets - self._done) / speed if speed else 0.0
         self._say(
             f"      partition {offset_range.partition}: offsets {offset_range.start:,} to {offset_range.end:,} folded "
-            f"({self._folded:,} of {self._partitions:,}, {speed:,.0f} offsets/s, about {left:.0f} s left)"
+            f"({self._folded:,} of {self._partitions:,}, {counted(round(speed), 'offset')} a second, about {left:.0f} s left)"
         )
 
 

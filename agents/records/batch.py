@@ -61,6 +61,11 @@ class Batch:
         self.valid = bool(DefaultRecordBatch(frame).validate_crc())
 
     @property
+    def log_append_time(self) -> bool:
+        """Whether a broker has set the timestamps of the records."""
+        return bool(self._attributes & _APPEND_TIME)
+
+    @property
     def is_control(self) -> bool:
         """Whether it ends a transaction; it has no records for readers."""
         return bool(self._attributes & _CONTROL)
@@ -144,7 +149,7 @@ class Batch:
             at += size
             return bytes(data[at - size : at])
 
-        append_time = self.max_timestamp if self._attributes & _APPEND_TIME else None
+        append_time = self.max_timestamp if self.log_append_time else None
         for _ in range(self.count):
             number()
             at += 1

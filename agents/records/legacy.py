@@ -29,6 +29,11 @@ class Message:
         self.valid = zlib.crc32(frame[16:]) == crc
         self.max_timestamp = struct.unpack_from(">q", frame, 18)[0] if self._magic == 1 else -1
 
+    @property
+    def log_append_time(self) -> bool:
+        """Whether a broker has set the timestamps of the records."""
+        return bool(self._attributes & _APPEND_TIME)
+
     def is_abort(self) -> bool:
         """Whether it aborts a transaction; there were none."""
         return False
@@ -55,7 +60,7 @@ class Message:
             if not before < offset <= self._offset:
                 raise UnreadableError("the offsets of the messages inside do not ascend to that of the set")
             before = offset
-            timestamp = self.max_timestamp if self._attributes & _APPEND_TIME else message.max_timestamp
+            timestamp = self.max_timestamp if self.log_append_time else message.max_timestamp
             records.append(RawRecord(offset, timestamp, *message._contents(), []))
         return iter(records), True
 

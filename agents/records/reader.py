@@ -28,6 +28,7 @@ from streamguard.agents.records.record import (
     UnreadableError,
 )
 from streamguard.agents.records.scan import compile_scan
+from streamguard.events.ceiling import UNKNOWN
 from streamguard.events.event import MAX_EVENT_BYTES, Withheld
 
 _OVERHEAD = 12
@@ -172,6 +173,7 @@ class PartitionRecords:
         topic, partition = self._tp
         try:
             records, large = batch.unpack()
+            appended = batch.log_append_time
         except UnreadableError as error:
             yield self._unreadable(batch, str(error))
             return
@@ -187,10 +189,9 @@ class PartitionRecords:
             self.cost += (
                 _RECORD_COST + _HEADER_COST * len(headers) + (len(value) if type(value) is bytes else 0)
             )
-            timestamp = raw.timestamp
-            yield Record(
-                topic, partition, offset, -1 if timestamp is None else timestamp, key, value, headers, cut
-            )
+            timestamp = -1 if raw.timestamp is None else raw.timestamp
+            append_ms = timestamp if appended else UNKNOWN
+            yield Record(topic, partition, offset, timestamp, key, value, headers, cut, append_ms)
 
     def _unreadable(self, batch: Batch | Message, reason: str) -> Record:
         first, last = min(batch.base, batch.end - 1), batch.end - 1

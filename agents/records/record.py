@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from streamguard.errors import DataError
+from streamguard.events.ceiling import UNKNOWN
 from streamguard.events.event import Withheld
 
 MAX_UNPACKED_BYTES = 64 << 20
@@ -43,6 +44,8 @@ class Record(msgspec.Struct, gc=False):
         `Withheld` if it was not read.
     cut
         Parts that were too large to keep: `key`, `headers`.
+    append_ms
+        When a broker appended it, milliseconds; `UNKNOWN` if its sender has set the timestamp.
     """
 
     topic: str
@@ -53,3 +56,4 @@ class Record(msgspec.Struct, gc=False):
     value: bytes | Withheld | None
     headers: Headers = ()
     cut: tuple[str, ...] = ()
+    append_ms: int = UNKNOWN

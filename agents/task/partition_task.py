@@ -18,7 +18,6 @@ from streamguard.agents.records.record import Record
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.errors import StreamGuardError
-from streamguard.events.ceiling import LOG_APPEND_TIME, UNKNOWN
 from streamguard.models.forest import Forest
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
@@ -52,10 +51,9 @@ class Chunk:
     records: list[Record]
 
 
-def append_times(records: Sequence[ConsumerRecord]) -> NDArray[np.int64]:
+def append_times(records: Sequence[Record]) -> NDArray[np.int64]:
     """When a broker appended each record, epoch milliseconds; 0 for a record whose time was set by its sender."""
-    times = (r.timestamp if r.timestamp_type == LOG_APPEND_TIME else UNKNOWN for r in records)
-    return np.fromiter(times, np.int64, len(records))
+    return np.fromiter((r.append_ms for r in records), np.int64, len(records))
 
 
 class PartitionTask:

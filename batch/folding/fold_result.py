@@ -101,7 +101,7 @@ def no_users() -> UserTable:
 class IncidentRisks(NamedTuple):
     """Number of the incidents of a user in this run, and the highest risk among them."""
 
-    count: int
+    number: int
     worst: float
 
 

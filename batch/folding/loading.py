@@ -142,7 +142,7 @@ class _Incidents:
             if incident.entity.kind == "user":
                 key = incident.origin.partition, incident.entity.value
                 before = self.risks.get(key, IncidentRisks(0, 0.0))
-                self.risks[key] = IncidentRisks(before.count + 1, max(before.worst, incident.risk))
+                self.risks[key] = IncidentRisks(before.number + 1, max(before.worst, incident.risk))
 
 
 def _objects(values: list[Any]) -> NDArray[np.object_]:

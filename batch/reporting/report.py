@@ -181,7 +181,7 @@ def _user(user: RankedUser, peers: PeerGroups | None, incidents: IncidentRisks |
         evidence_bits=round(user.evidence, 2),
         at_risk=user.at_risk,
         why=user.why,
-        incidents=0 if incidents is None else incidents.count,
+        incidents=0 if incidents is None else incidents.number,
         worst_incident_risk=None if incidents is None else incidents.worst,
         peer_group=user.group,
         small_group=None if peers is None or user.group is None else peers.groups[user.group].small,
