@@ -16,6 +16,7 @@ from streamguard.batch.planning import RetrainPlan
 from streamguard.batch.source.offset_plan import check_read
 from streamguard.batch.source.offset_range import OffsetRange, partition_file
 from streamguard.settings.schema import Settings
+from streamguard.text import counted
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -97,7 +98,8 @@ class _Progress:
         left = (self._offsets - self._done) / speed if speed else 0.0
         self._say(
             f"      partition {offset_range.partition}: offsets {offset_range.start:,} to {offset_range.end:,} folded "
-            f"({self._folded:,} of {self._partitions:,}, {counted(round(speed), 'offset')} a second, about {left:.0f} s left)"
+            f"({self._folded:,} of {self._partitions:,}, {counted(round(speed), 'offset')} a second, about "
+            f"{left:.0f} s left)"
         )
 
 
