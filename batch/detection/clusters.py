@@ -115,6 +115,9 @@ class PeerGroups:
         usual : (n, features) float64
             Usual features, finite, one row for each user.
         """
+        if not len(usual):
+            nobody = np.empty(0)
+            return Peers(nobody.astype(np.int32), nobody, nobody, nobody.astype(bool))
         rows = self.scale.standardised(usual)
         group = _distances(rows, self.anchors).argmin(axis=1)
         distance = _measured(rows, group, self.groups)
