@@ -78,7 +78,7 @@ class Decision:
             raise self.trouble
         version, previous, message = self.model.version, self.model.previous, self.model.message
         if version == previous:
-            if registry.current() == version:
+            if registry.named() == version:
                 return True, f"model {version} is already current: the same events give the same forest"
             why = "it was the current version and was replaced during this run"
         elif not self.model.passed:
@@ -87,7 +87,7 @@ class Decision:
             why = f"it {message}, but {refusal}"
         else:
             return True, f"model {version} {message} and is current now; before: {previous or 'none'}"
-        current = registry.current()
+        current = registry.named()
         kept = f"{current} remains current" if current else "no model is current"
         return False, (
             f"model {version} was not promoted, {kept}: {why}; to promote it anyway, run "
@@ -153,7 +153,7 @@ def decide(
     version, previous = challenger.forest.version, None
     trouble: ArtifactError | CannotWriteError | None = None
     try:
-        previous = registry.current()
+        previous = registry.named()
     except ArtifactError as error:
         trouble = error
     judgement = _judged(challenger, previous, sample, registry, settings)

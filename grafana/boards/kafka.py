@@ -206,6 +206,17 @@ def panels() -> list[Json]:
             [("sum by (instance) (rate(streamguard_restored_records_total{WORKER}[RATE]))", "{{instance}}")], "cps",
         ),
         timeseries(
+            "Repairs of state",
+            "Local copies that the changelog replaced, changelogs that were written again from a copy, and "
+            "offsets that had expired before the first start.",
+            [
+                ("sum by (reason) (increase(streamguard_state_copies_replaced_total{WORKER}[RATE]))", "{{reason}}"),
+                ("sum(increase(streamguard_changelog_repairs_total{WORKER}[RATE]))", "changelog"),
+                ("sum(increase(streamguard_missing_offsets_total{WORKER}[RATE]))", "missing offsets"),
+            ],
+            "none",
+        ),
+        timeseries(
             "Disk free", "Free space on the file system of worker.data_dir.",
             [("min by (instance) (streamguard_data_free_bytes{WORKER})", "{{instance}}")], "bytes",
             runbooks=["StreamGuardDiskFilling"],

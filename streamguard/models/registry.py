@@ -84,7 +84,7 @@ class Registry:
                     pass
         with written(self.directory), tempfile.TemporaryFile(prefix=".probe-", dir=self.directory):
             pass
-        current = self.current()
+        current = self.named()
         if current is not None:
             path = self._versions / current / "manifest.json"
             # A missing or damaged champion does not prevent a promotion, which replaces it.
@@ -107,6 +107,19 @@ class Registry:
             If the pointer cannot be read, or its content is not the name of a version.
         """
         return self._pointer.current()
+
+    def named(self) -> str | None:
+        """Return the version that the pointer names, also if the pointer is not signed with the key.
+
+        None if it names none. Such a version is only reported, and replaced by a promotion by hand.
+        """
+        try:
+            return self._pointer.current()
+        except ArtifactError:
+            named = self._pointer.read_unverified().current
+            if self._key is None or named is None or not VERSION.fullmatch(named):
+                raise
+            return named
 
     def before(self) -> list[str]:
         """Return the versions that were current before, latest first: `rollback` returns to them."""
@@ -208,8 +221,8 @@ class Registry:
         Returns
         -------
         str or None
-            The reason why the pointer was not moved: another version has become current, or this version was rolled
-            back. None if it was moved.
+            The reason why the pointer was not moved: another version has become current, this version was rolled
+            back, or the pointer cannot be trusted. None if it was moved.
 
         Raises
         ------
@@ -219,7 +232,10 @@ class Registry:
         self._directory(version)
         with self._pointer.alone():
             self.load(version)
-            pointed = self._pointer.read()
+            try:
+                pointed = self._pointer.read()
+            except ArtifactError as error:
+                return str(error)
             if pointed.current != previous:
                 return f"meanwhile {self._pointer.current()} has become current"
             if version in pointed.withdrawn:

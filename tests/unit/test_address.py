@@ -20,7 +20,7 @@ from tests.streams import START, event
 
 
 def of(**fields: Any) -> Columns:
-    events, _, refused = parse([event(START, **{"user": "ann", "kind": "login", **fields})])
+    events, _, refused, _ = parse([event(START, **{"user": "ann", "kind": "login", **fields})])
     assert not refused
     return columns(events)
 
@@ -68,7 +68,7 @@ def test_network_of_ipv6_is_64_bits() -> None:
 def test_some_texts_stand_for_no_address(spelled: str) -> None:
     assert ADDRESS[spelled] == ("", 0)
     assert of(source_ip=spelled).hashes[0, 0] == 0
-    _, _, refused = parse([event(START, None, source_ip=spelled)])
+    _, _, refused, _ = parse([event(START, None, source_ip=spelled)])
     assert [one.reason for one in refused] == ["missing_user"]
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from streamguard.batch.engines import local
 from streamguard.batch.engines.attempts import attempt, keep, remove_others
-from streamguard.batch.source.offset_range import OffsetRange, Records, partition_file
+from streamguard.batch.source.offset_range import OffsetRange, RecordChunk, Records, partition_file
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.settings.schema import Settings
 from tests.streams import MINUTE, START, event
@@ -54,19 +54,19 @@ def test_attempt_that_ends_after_the_kept_one_changes_nothing(tmp_path: Path) ->
     shared.mkdir()
     offset_range = OffsetRange(0, 0, 200)
     offsets = np.arange(200)
-    keep(alone, attempt(local.write_file, offset_range, [(offsets, values())], Settings(), alone))
+    keep(alone, attempt(local.write_file, offset_range, [RecordChunk(offsets, values())], Settings(), alone))
     half_read, may_end = threading.Event(), threading.Event()
 
     def slow() -> Iterator[Any]:
-        yield offsets[:100], values()[:100]
+        yield RecordChunk(offsets[:100], values()[:100])
         half_read.set()
         may_end.wait()
-        yield offsets[100:], values()[100:]
+        yield RecordChunk(offsets[100:], values()[100:])
 
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(attempt, local.write_file, offset_range, slow(), Settings(), shared)
         half_read.wait()
-        second = attempt(local.write_file, offset_range, [(offsets, values())], Settings(), shared)
+        second = attempt(local.write_file, offset_range, [RecordChunk(offsets, values())], Settings(), shared)
         keep(shared, second)
         kept = pq.read_table(partition_file(shared, 0))
         may_end.set()
@@ -79,7 +79,7 @@ def test_attempt_that_ends_after_the_kept_one_changes_nothing(tmp_path: Path) ->
 
 def test_failed_attempt_leaves_no_file_of_the_partition(tmp_path: Path) -> None:
     def broken() -> Iterator[Any]:
-        yield np.arange(100), values()[:100]
+        yield RecordChunk(np.arange(100), values()[:100])
         raise OSError("the connection broke")
 
     with pytest.raises(OSError, match="the connection broke"):

@@ -18,7 +18,7 @@ def test_each_partition_is_reported_with_speed_and_estimate() -> None:
     clock.advance(2)
     progress(ranges[0])
     assert [line.strip() for line in said] == [
-        "partition 1: offsets 500 to 1,500 folded (1 of 3, 1,000 offsets/s, about 3 s left)",
-        "partition 2: offsets 7 to 7 folded (2 of 3, 500 offsets/s, about 6 s left)",
-        "partition 0: offsets 0 to 3,000 folded (3 of 3, 1,000 offsets/s, about 0 s left)",
+        "partition 1: offsets 500 to 1,500 folded (1 of 3, 1,000 offsets a second, about 3 s left)",
+        "partition 2: offsets 7 to 7 folded (2 of 3, 500 offsets a second, about 6 s left)",
+        "partition 0: offsets 0 to 3,000 folded (3 of 3, 1,000 offsets a second, about 0 s left)",
     ]

@@ -156,9 +156,10 @@ def test_forwarder_configurations_are_valid_and_send_keyed_events() -> None:
 
 def test_example_events_can_be_scored() -> None:
     examples = [text.encode() for text in blocks("integration", "json") + blocks("detection", "json")]
-    events, _, refused = parse_events(examples)
+    events, _, refused, repaired = parse_events(examples)
     assert len(events) == len(examples) == 3
     assert not refused
+    assert not repaired
 
 
 @pytest.mark.parametrize("page", [*CURRENT, ROOT / "README.md"], ids=lambda page: page.stem)

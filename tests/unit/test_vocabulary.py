@@ -146,7 +146,7 @@ def test_login_is_told_in_any_spelling(spelled: str, expected: int) -> None:
     ],
 )
 def test_type_decides_where_the_status_does_not(kind: str, status: str | None, expected: int) -> None:
-    events, _, _ = parse([event(START, "ann", kind, status=status)])
+    events, *_ = parse([event(START, "ann", kind, status=status)])
     assert columns(events).flags[0] & (flag.FAILED | flag.SUCCEEDED) == expected
 
 
