@@ -471,7 +471,7 @@ class Reference:
         return [self._event(columns, *event) for event in events]
 
     def _event(self, columns: Columns, i: int, user_hash: int, offset: int, append: int) -> Outcome | None:
-        s = self.profiles.setdefault(columns.users[i], Profile())
+        s = self.profiles.setdefault(columns.subjects[i], Profile())
         p = self.crowd
         if offset <= s.offset:
             return None

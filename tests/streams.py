@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from streamguard.events.subject import profile_key
 from streamguard.settings.schema import Detection
 from streamguard.state.codec import unpack
 from streamguard.state.in_memory import InMemoryPartition
@@ -91,7 +92,7 @@ class Partition(InMemoryPartition):
         """A user's saved profile."""
         from streamguard.fold import profile
 
-        record: np.void = unpack(self.saved[b"u" + user.encode()], profile.PROFILE, "profile")[0]
+        record: np.void = unpack(self.saved[profile_key(user)], profile.PROFILE, "profile")[0]
         return record
 
     @property

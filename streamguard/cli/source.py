@@ -41,7 +41,7 @@ def source_options(command: Command) -> Command:
         click.option(
             "--partitions",
             type=click.IntRange(1, 1024),
-            default=4,
+            default=1,
             show_default=True,
             help="Number of partitions. Users are assigned to them as Kafka's default partitioner does.",
         ),

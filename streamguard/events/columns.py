@@ -14,6 +14,7 @@ from streamguard.events.address import ADDRESS, with_network
 from streamguard.events.event import Event
 from streamguard.events.hashing import FILES_KEY, hash_texts
 from streamguard.events.place import PLACE
+from streamguard.events.subject import subject_of
 from streamguard.events.vocabulary import KIND, STATUS
 
 TEXTS = ("source", "location", "host", "agent", "resource", "type", "reason")
@@ -34,6 +35,8 @@ class Columns:
     ----------
     users
         n user names; empty where the event has no user.
+    subjects
+        n subjects: the owners of the profiles, see `streamguard.events.subject`.
     timestamp
         Epoch milliseconds, int64 (n,).
     threat
@@ -51,6 +54,7 @@ class Columns:
     """
 
     users: list[str]
+    subjects: list[str]
     timestamp: NDArray[np.int64]
     threat: NDArray[np.float64]
     volume: NDArray[np.float64]
@@ -71,6 +75,7 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
     texts: list[str] = []
     spelled_out: dict[int, str] = {}  # IPv6, whose network is a prefix of the text only with all its groups
     users: list[str] = []
+    subjects: list[str] = []
     add, extend, position = users.append, texts.extend, 0
     for event in events:
         kind = event.event_type
@@ -145,7 +150,9 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
             )
         else:
             extend((source, "", "", "", resource or "", kind, reason or ""))
-        add(event.user or "")
+        user = event.user or ""
+        add(user)
+        subjects.append(user if user and user[0] != "\0" else subject_of(user, source))
     table = np.frombuffer(rows, _ROW)
     hashed = texts
     if spelled_out:
@@ -156,6 +163,7 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
     area[table["flags"] & flag.PLACE_UNKNOWN != 0] = 0
     return Columns(
         users=users,
+        subjects=subjects,
         timestamp=np.ascontiguousarray(table["timestamp"]),
         threat=np.ascontiguousarray(table["threat"]),
         volume=np.ascontiguousarray(table["volume"]),

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.events.event import Event
+from streamguard.events.subject import key_of, topic_key
 from streamguard.history.files import Batch
 from streamguard.history.partitioner import partition_of
 
@@ -79,7 +79,7 @@ class Layout:
         """
         partition = np.full(len(batch.values), -1)
         for event, row in zip(batch.events, batch.index, strict=True):
-            partition[row] = self._partition(key(event))
+            partition[row] = self._partition(key_of(event))
         for refusal in batch.refused:
             partition[refusal.index] = self._partition(_named_key(batch.values[refusal.index]))
         if among is not None:
@@ -91,18 +91,15 @@ class Layout:
             yield Placed(number, rows, np.arange(first, first + len(rows)))
 
 
-def key(event: Event) -> str:
-    """The key of an event in a topic: its user; empty without one."""
-    return event.user or ""
-
-
 class _Keyed(msgspec.Struct):
     user: str | None = None
+    source_ip: str | None = None
 
 
 def _named_key(value: bytes | None) -> str:
-    """The key of a refused row: the user that it names, as far as it can be read."""
+    """The key of a refused row: the subject that it names, as far as it can be read."""
     try:
-        return msgspec.json.decode(value or b"", type=_Keyed).user or ""
+        named = msgspec.json.decode(value or b"", type=_Keyed)
+        return topic_key(named.user, named.source_ip)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""

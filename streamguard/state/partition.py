@@ -268,7 +268,7 @@ class PartitionState:
         c = columns(events, self.hash_key)
         appended = np.full(n, UNKNOWN) if append_ms is None or not n else append_ms[index]
         events, clamped = clamp(events, c, appended)
-        rows = self._cache.rows(c.users)
+        rows = self._cache.rows(c.subjects)
         strength = np.empty(n)
         out = Folded(
             events,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.events.subject import profile_key, subject_of
 from streamguard.fold import profile as layout
 from streamguard.state import migration
 from streamguard.state.codec import StateError, pack
@@ -46,7 +47,7 @@ class ProfileCache:
         self._partition = partition
         self._read = read
         self._row: dict[str, int] = {}
-        self._user = [""] * size
+        self._subject = [""] * size
         self._free = list(range(size - 1, -1, -1))
         self._dirty = np.zeros(size, np.bool_)
         self._used = np.zeros(size, np.int64)
@@ -56,8 +57,8 @@ class ProfileCache:
     def __len__(self) -> int:
         return len(self._row)
 
-    def rows(self, users: list[str]) -> NDArray[np.int64]:
-        """Return the position of each user's profile, for a chunk that will change them.
+    def rows(self, subjects: list[str]) -> NDArray[np.int64]:
+        """Return the position of each subject's profile, for a chunk that will change them.
 
         Raises
         ------
@@ -65,56 +66,56 @@ class ProfileCache:
             If there is no room next to unsaved profiles, or if a stored profile has another layout.
         """
         self._chunk += 1
-        self.lookups += len(users)
+        self.lookups += len(subjects)
         known = self._row
         try:
-            rows = np.array([known[user] for user in users], np.int64)
+            rows = np.array([known[subject] for subject in subjects], np.int64)
         except KeyError:
-            self._used[[known[user] for user in users if user in known]] = self._chunk
-            self._admit(list(dict.fromkeys(user for user in users if user not in known)))
-            rows = np.array([known[user] for user in users], np.int64)
+            self._used[[known[subject] for subject in subjects if subject in known]] = self._chunk
+            self._admit(list(dict.fromkeys(subject for subject in subjects if subject not in known)))
+            rows = np.array([known[subject] for subject in subjects], np.int64)
         self._used[rows] = self._chunk
         self._dirty[rows] = True
         return rows
 
-    def _admit(self, users: list[str]) -> None:
-        if len(self._free) < len(users):
-            self._evict(len(users) - len(self._free))
-        values = self._read([user_key(user) for user in users])
+    def _admit(self, subjects: list[str]) -> None:
+        if len(self._free) < len(subjects):
+            self._evict(len(subjects) - len(self._free))
+        values = self._read([profile_key(subject) for subject in subjects])
         new = values.count(None)
         self.created += new
-        self.disk_hits += len(users) - new
-        for user, value in zip(users, values, strict=True):
+        self.disk_hits += len(subjects) - new
+        for subject, value in zip(subjects, values, strict=True):
             row = self._free.pop()
             self.profiles[row] = _BLANK if value is None else migration.profile(value, self._named)
-            self._row[user] = row
-            self._user[row] = user
+            self._row[subject] = row
+            self._subject[row] = subject
 
     def _evict(self, needed: int) -> None:
-        taken = np.zeros(len(self._user), np.bool_)
+        taken = np.zeros(len(self._subject), np.bool_)
         taken[self._free] = True
         candidates = np.flatnonzero(~self._dirty & ~taken & (self._used < self._chunk))
         if len(candidates) < needed:
             raise StateError(
                 f"partition {self._partition}: no room for {counted(needed, 'more profile')} next to "
-                f"{int(self._dirty.sum())} unsaved ones of {len(self._user)}: raise `worker.resident_profiles`, or "
+                f"{int(self._dirty.sum())} unsaved ones of {len(self._subject)}: raise `worker.resident_profiles`, or "
                 "lower `worker.checkpoint_events`"
             )
-        many = min(len(candidates), max(needed, len(self._user) // 16))
+        many = min(len(candidates), max(needed, len(self._subject) // 16))
         oldest = candidates[np.argsort(self._used[candidates], kind="stable")[:many]]
         for row in oldest.tolist():
-            del self._row[self._user[row]]
+            del self._row[self._subject[row]]
             self._free.append(row)
 
     @property
     def full(self) -> bool:
         """Whether half of the profiles are unsaved: then a checkpoint is needed, so that the next chunk finds room."""
-        return int(np.count_nonzero(self._dirty)) * 2 >= len(self._user)
+        return int(np.count_nonzero(self._dirty)) * 2 >= len(self._subject)
 
     def changes(self) -> list[tuple[bytes, bytes]]:
         """Return (key, value) of each unsaved profile."""
         return [
-            (user_key(self._user[row]), pack(self.profiles[row]))
+            (profile_key(self._subject[row]), pack(self.profiles[row]))
             for row in np.flatnonzero(self._dirty).tolist()
         ]
 
@@ -125,4 +126,4 @@ class ProfileCache:
 
 def user_key(user: str) -> bytes:
     """Return the key under which a user's profile is stored."""
-    return b"u" + user.encode()
+    return profile_key(subject_of(user, ""))

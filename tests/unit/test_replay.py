@@ -124,13 +124,13 @@ def test_refused_rows_are_counted_and_have_offsets() -> None:
     assert spread.incidents()[0].origin == Origin(None, partition_of(b"b", 4), 1)
 
 
-def test_events_without_user_use_the_partition_of_the_empty_key(tmp_path: Path) -> None:
+def test_events_without_a_user_use_the_partition_of_their_address(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("timestamp,source_ip,event_type,status\n1700000000,10.0.0.1,login,failure\n")
     replay, _ = replayed(str(path), detection=Detection(alert_risk=0.0))
     (incident,) = replay.incidents()
     assert incident.entity == Entity("source", "10.0.0.1")
-    assert incident.origin.partition == partition_of(b"", 4)
+    assert incident.origin.partition == partition_of(b"10.0.0.1", 4)
 
 
 def test_profiles_beyond_the_memory_limit_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
