@@ -19,6 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from streamguard import __version__
 from streamguard.alerts.verdict import SEVERITIES
 from streamguard.events.event import REASONS
+from streamguard.events.indicators import NOT_UNDERSTOOD
 from streamguard.events.lenient import REPAIRS
 from streamguard.fold.grouping import ENTITY_KINDS
 from streamguard.fold.patterns import PATTERNS
@@ -165,6 +166,13 @@ REPAIRED_EVENTS = _counter(
     "events",
     "Events of which a part was repaired before they were scored; an event with several repairs counts for each.",
     {"repair": tuple(REPAIRS)},
+)
+NOT_UNDERSTOOD_EVENTS = _counter(
+    "streamguard_not_understood_events_total",
+    "events",
+    "Events of which a status, source address or location was given, but is not understood: it counts as neither "
+    "success nor failure, as a name, or as a place without a country.",
+    {"field": tuple(NOT_UNDERSTOOD)},
 )
 EVENT_TO_ALERT_SECONDS = _histogram(
     "streamguard_event_to_alert_seconds",

@@ -18,6 +18,7 @@ from streamguard.agents.records.record import Record
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.errors import StreamGuardError
+from streamguard.events.indicators import NOT_UNDERSTOOD
 from streamguard.models.forest import Forest
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
@@ -181,6 +182,9 @@ class PartitionTask:
         metrics.CHUNK_EVENTS.observe(len(records))
         self._events.inc(folded.count)
         self._alerted.inc(int(np.count_nonzero(folded.kind)))
+        for field, flag in NOT_UNDERSTOOD.items():
+            if number := int(np.count_nonzero(folded.columns.flags & np.uint32(flag))):
+                metrics.NOT_UNDERSTOOD_EVENTS.labels(field).inc(number)
         for event in folded.repaired:
             for kind in {repair.kind for repair in event.repairs}:
                 metrics.REPAIRED_EVENTS.labels(kind).inc()

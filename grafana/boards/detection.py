@@ -133,17 +133,26 @@ def panels() -> list[Json]:
         timeseries(
             "Dead letters per minute",
             "Records that could not be scored, by reason; the dead-letter topic contains each of them.",
-            [(DEAD, "{{reason}}")], "none", stacked=True, bars=True, size=(6, 8),
+            [(DEAD, "{{reason}}")], "none", stacked=True, bars=True, size=(8, 8),
             runbooks=["StreamGuardDeadLetters"],
         ),
         timeseries(
             "Unreadable", "Share of records that went to the dead-letter topic.", [(DEAD_SHARE, "unreadable")],
-            "percentunit", lines_at=DEAD_STEPS, size=(6, 8), runbooks=["StreamGuardDeadLetters"],
+            "percentunit", lines_at=DEAD_STEPS, size=(8, 8), runbooks=["StreamGuardDeadLetters"],
         ),
         timeseries(
             "Repaired events per minute", "Events that were scored after a repair, by repair.",
             [("60 * sum by (repair) (rate(streamguard_repaired_events_total{WORKER}[RATE]))", "{{repair}}")],
-            "none", stacked=True, bars=True, size=(6, 8),
+            "none", stacked=True, bars=True, size=(8, 8),
+        ),
+        timeseries(
+            "Not understood", "Share of events with a status, source address or location that is not understood.",
+            [(
+                "sum by (field) (rate(streamguard_not_understood_events_total{WORKER}[RATE]))"
+                " / ignoring(field) group_left sum(rate(streamguard_events_total{WORKER}[RATE]))",
+                "{{field}}",
+            )],
+            "percentunit", size=(8, 8), runbooks=["StreamGuardNotUnderstood"],
         ),
         timeseries(
             "Dated into the future",
@@ -154,6 +163,6 @@ def panels() -> list[Json]:
                 " / (sum by (partition) (rate(streamguard_events_total{PARTITION}[RATE])) > 0)",
                 "{{partition}}",
             )],
-            "percentunit", size=(6, 8),
+            "percentunit", size=(8, 8),
         ),
     ]  # fmt: skip

@@ -94,6 +94,7 @@ def table(result: dict[str, Any], refused: str) -> str:
         f"{false_events} of benign events alerted",
         f"campaigns   {caught['caught']} of {caught['total']} caught, median delay of the first alert {delay} s",
         f"CPU         {result['cpu_seconds']:.2f} s",
+        result["understood"],
     ]
     return "\n".join(lines)
 

@@ -87,6 +87,8 @@ def command(
         f"{counted(replay.events, 'event')}, {counted(len(incidents), 'incident')}, {rows.refused()}",
         err=True,
     )
+    if replay.events:
+        click.echo(replay.understood.message(), err=True)
     if fail_on and any(SEVERITIES.index(one.severity) >= SEVERITIES.index(fail_on) for one in incidents):
         sys.exit(ExitCode.FOUND)
 

@@ -26,6 +26,9 @@ ADDRESS_UNKNOWN = 16384
 PLACE_UNKNOWN = 32768
 """The location names no country; the fold does not read it."""
 
+NOT_UNDERSTOOD = {"status": STATUS_UNKNOWN, "address": ADDRESS_UNKNOWN, "location": PLACE_UNKNOWN}
+"""Flag of each field whose value was given, but is not understood; the names are label values of a metric."""
+
 MAX_NAME = 255
 """Characters of a name in DNS (RFC 1035)."""
 READS = frozenset({"read", "download", "copy", "open", "view"})

@@ -61,6 +61,7 @@ class Judged:
     attack: NDArray[np.bool_]
     campaign: NDArray[np.int64]
     refused: Counter[str]
+    understood: str
 
 
 def evaluate(
@@ -93,7 +94,7 @@ def evaluate(
         `scores`: the measures of `ranking` for `verdict`, `statistical` and `forest`. `forest` is None if no forest
         could be trained; `forest_missing` then contains the reason. The verdict includes the forest if there is one.
         `events`: number of folded events; `measured`, `attacks`: number of events and attacks after `train_share`.
-        `refused`: number of rows that are not valid events.
+        `refused`: number of rows that are not valid events; `understood`: a sentence about the others.
         `incidents`: number of incidents with an alert in the measured part. `incidents_per_benign_day`: incidents
         without any attack event, divided by the number of days (UTC) with a measured benign event.
         `campaigns`: see `campaigns`.
@@ -134,6 +135,7 @@ def evaluate(
         "measured": n - first,
         "attacks": int(attack.sum()),
         "refused": judged.refused.total(),
+        "understood": judged.understood,
         "incidents": len(incidents),
         "incidents_per_benign_day": len(benign) / days if days else None,
         "campaigns": campaigns(judged, first),
@@ -173,6 +175,7 @@ def judge(batches: Iterable[Batch], labels: Labels, replay: Replay) -> Judged:
         np.array(attack, np.bool_),
         np.array(campaign, np.int64),
         replay.refused,
+        replay.understood.message(),
     )
 
 

@@ -13,6 +13,7 @@ from streamguard.fold.kernel import N_FEATURES
 from streamguard.history.files import BATCH_ROWS, Batch
 from streamguard.history.incidents import Incidents, worst_first
 from streamguard.history.layout import Layout
+from streamguard.history.understood import Understood
 from streamguard.models.forest import Forest
 from streamguard.settings.schema import Detection
 from streamguard.state.in_memory import InMemoryPartition
@@ -67,6 +68,8 @@ class Replay:
         Number of folded events.
     refused : Counter
         Number of refused rows by reason.
+    understood : Understood
+        How statuses, types, addresses and places were understood.
 
     Notes
     -----
@@ -94,6 +97,7 @@ class Replay:
         self._incidents = [Incidents() for _ in range(partitions)]
         self.events = 0
         self.refused: Counter[str] = Counter()
+        self.understood = Understood()
 
     def feed(self, batch: Batch) -> Scored:
         """Fold the next rows and return their scores."""
@@ -125,6 +129,7 @@ class Replay:
                     [events[i] for i in at], good.tolist(), offsets, values, self._forest
                 )
                 partition.state.next_offset = int(offsets[-1]) + 1
+                self.understood.add(folded.events, folded.columns.flags)
                 for name in ("features", "score", "tail", "forest", "evidence", "patterns"):
                     getattr(out, name)[at] = getattr(folded, name)
                 alerted = np.flatnonzero(folded.kind)
