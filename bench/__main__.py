@@ -16,7 +16,7 @@ from bench.figures import Figure, table
 from streamguard.text import counted
 
 NAMES = (
-    "forest", "single", "metrics", "users", "startup", "backlog", "latency", "swap", "memory", "batch",
+    "forest", "single", "metrics", "users", "startup", "backlog", "latency", "swap", "memory", "fuzz", "batch",
     "retrain_users", "detection",
 )  # fmt: skip
 """Modules of this package with a function `measure(*, quick)`; those that measure in this process come first."""

@@ -95,6 +95,14 @@ def at_offset(made: bytes, base: int) -> bytes:
     return struct.pack(">q", base) + made[8:]
 
 
+def transactional(made: bytes, producer_id: int, epoch: int, sequence: int) -> bytes:
+    """The batch as part of a transaction of this producer."""
+    out = bytearray(made)
+    out[22] |= TRANSACTIONAL
+    struct.pack_into(">qhi", out, 43, producer_id, epoch, sequence)
+    return sealed(bytes(out))
+
+
 def message(
     value: bytes | None,
     offset: int,

@@ -25,6 +25,11 @@ _PATIENCE = 30.0
 """Seconds to wait for an answer or a record of a broker."""
 _PAUSE = 0.2
 """Seconds that the client waits for more records before it returns those that it has."""
+_UNREADABLE = (
+    "a producer has written a batch there that this client cannot unpack; where a worker has passed it, a dead letter "
+    "of the reason unreadable_batch names its offsets (headers sg.offset and sg.last_offset); run again with --fresh "
+    "and --since a time after it, or once the topic's retention has removed it"
+)
 
 
 class Source(Protocol):
@@ -149,13 +154,14 @@ class KafkaSource:
                     raise UnavailableError(
                         f"partition {offset_range.partition}: Kafka at {self.brokers} sent no record at "
                         f"offset {at} for {_PATIENCE:.0f} s, but the plan ends at {offset_range.end - 1}: check the "
-                        "brokers, and run again"
+                        f"brokers, and run again; if this repeats at the same offset, {_UNREADABLE}"
                     )
                 for message in messages:
                     error = message.error()
                     if error is not None and error.code() != KafkaError._PARTITION_EOF:
                         raise PlanError(
-                            f"partition {offset_range.partition}: cannot read at offset {at}: {error.str()}"
+                            f"partition {offset_range.partition} of {self.topic} cannot be read from offset {at} on "
+                            f"({error.str()}): {_UNREADABLE}"
                         )
                     if error is None and message.offset() < offset_range.end:
                         good.append(message)

@@ -18,6 +18,9 @@ MAX_EVENT_BYTES = 4 * 1024 * 1024
 MAX_INCIDENT_BYTES = 1_048_588
 """Size of a record that the alerts topic must accept, Kafka's default: an incident contains its event."""
 
+DEAD_LETTER_BYTES = 1 << 30
+"""Size up to which Kafka keeps dead letters."""
+
 DELETION_MS = 7 * 86_400_000
 """How long the changelog keeps the deletion of a user, for workers that do not run at that time."""
 _TIMEOUT = 30.0
@@ -34,7 +37,7 @@ class TopicsMismatchError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Value of a topic's setting, and the rule for other values; with `at least `, -1 means unlimited.
+    """Value of a topic's setting, and the rule for other values; -1 means unlimited.
 
     A worker refuses a topic that deviates from a required value. A deviation from a recommended value (`required` is
     false) is a warning: a deployment that worked before an upgrade still starts after it.
@@ -50,7 +53,7 @@ class Wanted:
 
         Examples
         --------
-        >>> Wanted("600000", "at most ").accepts("604800000")
+        >>> Wanted("600000", "at most ").accepts("604800000") or Wanted("600000", "at most ").accepts("-1")
         False
         >>> Wanted("604800000", "at least ").accepts("-1")
         True
@@ -59,7 +62,7 @@ class Wanted:
             return found == self.value
         if self.rule == "at least ":
             return float(found) < 0 or float(found) >= float(self.value)
-        return float(found) <= float(self.value)
+        return 0 <= float(found) <= float(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +259,9 @@ def _wanted(settings: Settings, existing: Mapping[str, tuple[int, int]]) -> list
             settings={
                 "cleanup.policy": deleted,
                 "max.message.bytes": Wanted(str(MAX_EVENT_BYTES + 65_536), "at least "),
+                # Senders decide how much is refused, so its size is bounded; no refused event outlives the others.
+                "retention.bytes": Wanted(str(DEAD_LETTER_BYTES), "at most ", required=False),
+                "retention.ms": Wanted(str(retention_ms), "at most ", required=False),
                 **durable(name["dead_letter"]),
             },
         ),

@@ -88,6 +88,8 @@ def test_created_topics_pass_the_check_and_have_the_required_settings(
     assert int(described(settings, name["alerts"])[1]["max.message.bytes"]) == 1_048_588
     _, dead_letter = described(settings, name["dead_letter"])
     assert int(dead_letter["max.message.bytes"]) > int(events["max.message.bytes"])
+    assert dead_letter["retention.ms"] == events["retention.ms"]
+    assert dead_letter["retention.bytes"] == str(1 << 30)
 
 
 LASTING = ("events", "alerts", "dead_letter", "changelog")

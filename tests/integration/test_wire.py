@@ -1,0 +1,147 @@
+"""What the broker accepts is read as by librdkafka or becomes one dead letter: damaged batches on a real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from streamguard.agents.errors import RefusedError
+from streamguard.agents.records.reader import Fetched, PartitionRecords, install
+from streamguard.agents.records.record import Record
+from streamguard.agents.task.changelog import CommittedReader
+from streamguard.events.event import Withheld
+from streamguard.kafka.connection import Brokers
+from tests import wire
+
+pytestmark = pytest.mark.integration
+BATCHES = 1500
+READABLE, UNREADABLE = 0, 1
+
+
+@pytest.fixture
+def topic(kafka: str) -> str:
+    name = f"wire-{uuid.uuid4().hex[:8]}"
+    AdminClient({"bootstrap.servers": kafka}).create_topics([NewTopic(name, 2)])[name].result(30)
+    return name
+
+
+def alone(made: bytes) -> list[Record]:
+    return list(PartitionRecords(TopicPartition("t", 0), Fetched(made), [], 0, None, None, True, 1))
+
+
+def refused(made: bytes) -> bool:
+    return any(isinstance(record.value, Withheld) for record in alone(made))
+
+
+def by_librdkafka(kafka: str, topic: str, end: int) -> list[tuple[Any, ...]]:
+    consumer = Consumer(
+        {"bootstrap.servers": kafka, "group.id": "wire", "enable.partition.eof": True, "check.crcs": True}
+    )
+    consumer.assign([Place(topic, READABLE, 0)])
+    found = []
+    while True:
+        message = consumer.poll(30)
+        assert message is not None, f"librdkafka stopped after {found[-1:]} of {end}"
+        if message.error():
+            assert message.error().name() == "_PARTITION_EOF", (message.error(), found[-1:])
+            consumer.close()
+            return found
+        headers = [(name, value) for name, value in message.headers() or ()]
+        found.append((message.offset(), message.timestamp()[1], message.key(), message.value(), headers))
+
+
+async def by_this_program(kafka: str, topic: str, partition: int, end: int) -> list[Record]:
+    install()
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka, isolation_level="read_committed", enable_auto_commit=False
+    )
+    tp = TopicPartition(topic, partition)
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        consumer.seek(tp, 0)
+        found: list[Record] = []
+        while await consumer.position(tp) < end:
+            for records in (await consumer.getmany(tp, timeout_ms=200)).values():
+                found += records
+        return found
+    finally:
+        await consumer.stop()
+
+
+def test_mutated_batches_are_read_as_by_librdkafka_or_refused_as_a_whole(kafka: str, topic: str) -> None:
+    chance = random.Random(11)
+    ends, sent = {READABLE: 0, UNREADABLE: 0}, {READABLE: 0, UNREADABLE: 0}
+    with wire.RawProducer(kafka) as producer:
+        for _ in range(BATCHES):
+            made = wire.mutated(chance)
+            partition = UNREADABLE if refused(made) else READABLE
+            error, base = producer.send(topic, partition, made)
+            if error == 0:
+                sent[partition] += 1
+                ends[partition] = base + alone(made)[-1].offset + 1 if alone(made) else ends[partition]
+        for partition in ends:
+            base = producer.accepted(topic, partition, wire.batch([wire.record(0, b"last")]))
+            ends[partition] = base + 1
+    assert min(sent.values()) > BATCHES / 20
+    wanted = by_librdkafka(kafka, topic, ends[READABLE])
+    found = asyncio.run(by_this_program(kafka, topic, READABLE, ends[READABLE]))
+    ours = [(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in found]
+    assert [row[:4] for row in ours] == [row[:4] for row in wanted]
+    ranges = asyncio.run(by_this_program(kafka, topic, UNREADABLE, ends[UNREADABLE]))
+    covered = [r.value for r in ranges if isinstance(r.value, Withheld)]
+    assert len(covered) == sent[UNREADABLE]
+    assert [v.first for v in covered] == [0, *(v.last + 1 for v in covered[:-1])]
+    assert covered[-1].last + 1 == ranges[-1].offset == ends[UNREADABLE] - 1
+
+
+def test_unreadable_changelog_is_refused_with_its_offsets(kafka: str, topic: str) -> None:
+    with wire.RawProducer(kafka) as producer:
+        producer.accepted(topic, 1, wire.batch([wire.record(0, b"value")]))
+        producer.accepted(topic, 1, wire.poison("xerial-twice"))
+
+    async def read() -> list[Any]:
+        async with CommittedReader(Brokers(kafka), topic, 1) as reader:
+            return [changes async for changes, _ in reader.batches(*(await reader.bounds()))]
+
+    with pytest.raises(RefusedError, match=rf"partition 1 of {topic} cannot be read at the offsets 1 to 2"):
+        asyncio.run(read())
+
+
+@pytest.mark.parametrize("end", ["commit", "abort"])
+def test_unreadable_batch_of_a_transaction_counts_only_if_it_is_committed(
+    kafka: str, topic: str, end: str
+) -> None:
+    async def produce() -> int:
+        from aiokafka import AIOKafkaProducer
+
+        name = f"transaction-{uuid.uuid4().hex[:8]}"
+        producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=name)
+        await producer.start()
+        try:
+            await producer.begin_transaction()
+            await producer.send_and_wait(topic, b"first", partition=0)
+            state = producer._txn_manager
+            made = wire.poison("lz4-checksum")
+            made = wire.transactional(made, state.producer_id, state.producer_epoch, 1)
+            with wire.RawProducer(kafka) as raw:
+                raw.accepted(topic, 0, made, transactional_id=name)
+            await (producer.commit_transaction() if end == "commit" else producer.abort_transaction())
+            await producer.begin_transaction()
+            return int((await producer.send_and_wait(topic, b"next", partition=0)).offset)
+        finally:
+            await producer.commit_transaction()
+            await producer.stop()
+
+    last = asyncio.run(produce())
+    records = asyncio.run(by_this_program(kafka, topic, 0, last + 1))
+    found = [r.value.count if isinstance(r.value, Withheld) else r.value for r in records]
+    assert found == ([b"first", 2, b"next"] if end == "commit" else [b"next"])
