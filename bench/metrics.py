@@ -24,6 +24,7 @@ from bench.figures import Figure
 from bench.traffic import habits, learn, values
 from streamguard import metrics
 from streamguard.agents.consumer.chunk_consumer import export
+from streamguard.agents.records.record import Record
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.identity import StateIdentity, TopicIdentity
 from streamguard.agents.task.partition_task import Chunk, PartitionTask
@@ -86,10 +87,9 @@ def _fold(partition: PartitionTask, chunks: list[Chunk], forest: Forest) -> None
 def _chunks(partition: PartitionTask, events: list[bytes], size: int) -> Iterator[Chunk]:
     made = 0
     while True:
-        records: list[Any] = [
-            SimpleNamespace(
-                offset=i, value=events[i % len(events)], timestamp=int(time.time() * 1000), timestamp_type=1
-            )
+        now = int(time.time() * 1000)
+        records = [
+            Record("events", 0, i, now, None, events[i % len(events)], append_ms=now)
             for i in range(made, made + size)
         ]
         made += size

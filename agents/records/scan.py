@@ -111,7 +111,9 @@ def scan(data: memoryview, at: int, count: int, last_delta: int) -> int:
     UnreadableError
         If the records do not.
     """
-    found, record = _scan(np.frombuffer(data, np.uint8), at, count, last_delta)
+    buffer = np.frombuffer(data, np.uint8)
+    buffer.flags.writeable = False  # one compiled form for packed and unpacked batches
+    found, record = _scan(buffer, at, count, last_delta)
     if found < 0:
         raise UnreadableError(f"record {record + 1} of {count} {_REASONS[found]}")
     return int(found)

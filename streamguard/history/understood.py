@@ -40,7 +40,9 @@ class Understood:
     def add(self, events: Sequence[Event], flags: NDArray[np.uint32]) -> None:
         """Count the n events, whose flags are those of their columns."""
         self._events += len(events)
-        for one in (flag.SUCCEEDED, flag.FAILED, flag.STATUS_ABSENT, flag.STATUS_UNKNOWN, flag.AUTHENTICATION,
+        stated = flags & np.uint32(flag.SUCCEEDED | flag.STATUS_ABSENT)
+        self._flagged[flag.SUCCEEDED] += int(np.count_nonzero(stated == flag.SUCCEEDED))
+        for one in (flag.FAILED, flag.STATUS_ABSENT, flag.STATUS_UNKNOWN, flag.AUTHENTICATION,
                     flag.ADDRESS_UNKNOWN, flag.PLACE_UNKNOWN):  # fmt: skip
             self._flagged[one] += int(np.count_nonzero(flags & np.uint32(one)))
         for i in np.flatnonzero(flags & np.uint32(flag.STATUS_UNKNOWN)).tolist():

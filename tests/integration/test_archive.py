@@ -123,7 +123,7 @@ def test_killed_run_leaves_the_archive_unchanged(env: RetrainEnvironment, tmp_pa
     env.produce(list(habit(60_000, step=3000)))
     archived(env, kept, "--max-events", 1000)
     before = manifest(kept)
-    for pattern in (".partial/*.part", ".partial/*.json"):
+    for pattern in (".partial/**/*.part", ".partial/**/*.json"):
         with subprocess.Popen(command(kept), env=env.environ, stdout=subprocess.PIPE) as process:
             eventually(f"{pattern} exists", lambda pattern=pattern: list(kept.glob(pattern)))
             started = children(process.pid)
