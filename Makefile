@@ -16,6 +16,7 @@ demo: $(INSTALLED)  ## start Kafka and a worker, learn a month of events, simula
 	$(BIN)/streamguard demo $(ARGS)
 
 test: $(INSTALLED) $(WARM)  ## run all tests, including those with a real Kafka
+	@$(BIN)/python deploy/image/kernels.py  # once, instead of in each of the first processes at the same time
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
 lint: $(INSTALLED)  ## check style, types, imports between packages, and prose
