@@ -90,7 +90,7 @@ class Replay:
     ) -> None:
         self._forest = forest
         self._layout = Layout(partitions)
-        self._partitions = [
+        self.partitions = [
             InMemoryPartition(partition, resident=RESIDENT, detection=detection or Detection())
             for partition in range(partitions)
         ]
@@ -119,7 +119,7 @@ class Replay:
             offset=np.empty(n, np.int64),
         )
         for placed in self._layout.place(batch):
-            p, partition = placed.partition, self._partitions[placed.partition]
+            p, partition = placed.partition, self.partitions[placed.partition]
             for rows, offsets in _chunks(placed.rows, placed.offsets):
                 good = np.flatnonzero(position[rows] >= 0)
                 at = position[rows[good]]
@@ -139,7 +139,7 @@ class Replay:
         return out
 
     def _number(self, partition: int, first_offset: NDArray[np.int64]) -> NDArray[np.int64]:
-        return first_offset * len(self._partitions) + partition
+        return first_offset * len(self.partitions) + partition
 
     def incidents(self) -> list[Incident]:
         """Incidents as they stand now, the worst first: by evidence, then number of alerts, then age."""
