@@ -27,6 +27,10 @@ TICK_SECONDS = 0.05
 """Interval at which the event loop proves that it runs."""
 ASK_SECONDS = 30.0
 """Interval at which the ids are asked even without a pause."""
+ANSWER_SECONDS = 6.0
+"""How long one broker may take to answer."""
+ATTEMPTS = 5
+"""Number of times that Kafka is asked before no broker counts as answering."""
 MISSING_SECONDS = 5.0
 """How long a broker that starts may take to know its topics."""
 
@@ -65,9 +69,9 @@ class TopicWatch:
     @classmethod
     def of(cls, brokers: Brokers, topics: Topics) -> TopicWatch:
         """A watch that asks the brokers."""
-        admin = AdminClient(brokers.librdkafka())
         names = [topics.source.topic, topics.changelog]
-        return cls(topics, lambda: asyncio.to_thread(_ids, admin, names))
+        ask = _Question(lambda: AdminClient(brokers.librdkafka()), names)
+        return cls(topics, lambda: asyncio.to_thread(ask))
 
     def doubt(self) -> None:
         """Ask for the ids before the next `confirm` returns. May be called from any thread."""
@@ -146,9 +150,34 @@ class TopicWatch:
             end(error)
 
 
+class _Question:
+    """Asks for the ids of topics; each attempt after a failure has a new client.
+
+    A client asks one broker, and keeps to it while the connection is open. If that broker is frozen, a new client finds
+    another one.
+    """
+
+    def __init__(self, connect: Callable[[], AdminClient], names: list[str]) -> None:
+        self._connect = connect
+        self._names = names
+        self._admin: AdminClient | None = None
+
+    def __call__(self) -> Ids:
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._ask()
+            except KafkaException:
+                self._admin = None
+        return self._ask()
+
+    def _ask(self) -> Ids:
+        self._admin = self._admin or self._connect()
+        return _ids(self._admin, self._names)
+
+
 def _ids(admin: AdminClient, names: list[str]) -> Ids:
     ids: Ids = {}
-    for name, future in admin.describe_topics(TopicCollection(names), request_timeout=30).items():
+    for name, future in admin.describe_topics(TopicCollection(names), request_timeout=ANSWER_SECONDS).items():
         try:
             ids[name] = str(future.result().topic_id)
         except KafkaException as error:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from streamguard.agents.errors import RefusedError
 from streamguard.agents.task.identity import TopicIdentity, Topics
-from streamguard.agents.task.topic_watch import PAUSE_SECONDS, Ids, TopicWatch
+from streamguard.agents.task.topic_watch import ATTEMPTS, PAUSE_SECONDS, Ids, TopicWatch, _Question
 from streamguard.testing.clock import ManualClock
 
 TOPICS = Topics("app", TopicIdentity("events", "e1"), "log", "l1")
@@ -132,3 +136,33 @@ def test_topic_that_a_starting_broker_does_not_know_yet_is_waited_for() -> None:
         assert kafka.asked == 2
 
     run(scenario)
+
+
+class Client:
+    """A client of one broker, which is frozen or answers."""
+
+    def __init__(self, frozen: bool) -> None:
+        self._frozen = frozen
+
+    def describe_topics(self, _: object, **__: object) -> dict[str, Future[Any]]:
+        answer: Future[Any] = Future()
+        if self._frozen:
+            answer.set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+        else:
+            answer.set_result(SimpleNamespace(topic_id="e1"))
+        return {"events": answer}
+
+
+def test_another_broker_is_asked_if_one_is_frozen() -> None:
+    clients = iter([Client(frozen=True), Client(frozen=False)])
+    question = _Question(lambda: next(clients), ["events"])  # type: ignore[arg-type,return-value]
+    assert question() == question() == {"events": "e1"}
+    assert next(clients, None) is None
+
+
+def test_no_broker_counts_as_answering_after_the_last_attempt() -> None:
+    clients = [Client(frozen=True) for _ in range(ATTEMPTS)]
+    question = _Question(clients.pop, ["events"])  # type: ignore[arg-type]
+    with pytest.raises(KafkaException):
+        question()
+    assert clients == []
