@@ -18,9 +18,6 @@ from confluent_kafka.admin import (
     AclOperation,
     AclPermissionType,
     AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
     NewTopic,
     ResourcePatternType,
     ResourceType,
@@ -90,11 +87,11 @@ def commit(settings: Settings, offset: int, partition: int = 0) -> None:
 
 
 def create_topics_with_times_of_senders(settings: Settings) -> None:
-    topics.create(settings)
     admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
-    entry = ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
-    topic = ConfigResource(ResourceType.TOPIC, settings.kafka.events_topic, incremental_configs=[entry])
-    admin.incremental_alter_configs([topic])[topic].result(30)
+    events = settings.kafka.events_topic
+    topic = NewTopic(events, settings.kafka.partitions, 1, config={"message.timestamp.type": "CreateTime"})
+    admin.create_topics([topic])[events].result(30)
+    topics.create(settings)
 
 
 def produce(settings: Settings, count: int, topic: str = "", timestamp: float | None = None) -> None:
@@ -141,11 +138,13 @@ def test_topic_with_too_few_partitions_and_short_retention_is_reported_with_reme
     created = admin.create_topics([NewTopic(name["events"], 1, 1, config={"retention.ms": "60000"})])
     created[name["events"]].result(30)
     topics.create(settings)
-    size, retention = (found for found in findings_of(settings)["topics"] if found.status == "fail")
+    size, retention, times = findings_of(settings)["topics"]
     assert size.found == f"{name['events']} has 1 partition, required 3"
     assert "kafka.partitions" in size.remedy
     assert retention.found.startswith(f"{name['events']} has retention.ms=60000")
-    assert retention.remedy == "run `streamguard topics create --alter`"
+    assert retention.remedy == times.remedy == "run `streamguard topics create --alter`"
+    assert (retention.status, times.status) == ("fail", "warn")
+    assert "message.timestamp.type=CreateTime, recommended LogAppendTime" in times.found
 
 
 def test_committed_offsets_outside_the_log_fail(settings: Settings) -> None:
