@@ -92,4 +92,4 @@ def test_a_month_gives_the_recorded_bits(seed: int, tmp_path: Path) -> None:
 if __name__ == "__main__":
     for seed in (1, 2):
         with tempfile.TemporaryDirectory() as directory:
-            print(f"    {seed}: {measured(seed, Path(directory))},")  # noqa: T201
+            print(f"    {seed}: {measured(seed, Path(directory))},")
