@@ -276,10 +276,13 @@ def test_second_run_on_the_same_output_directory_exits_with_75(env: RetrainEnvir
         assert "another run is writing" in env.run(code=75).stderr
 
 
-def test_broken_link_to_the_latest_run_is_an_error_with_a_remedy(env: RetrainEnvironment) -> None:
+def test_broken_link_to_the_latest_run_is_replaced(env: RetrainEnvironment) -> None:
+    env.produce(list(habit(400)))
     env.output.mkdir()
     (env.output / "latest").symlink_to("nowhere")
-    assert "which is not a run: point it to one of the runs, or remove it" in env.run(code=78).stderr
+    env.run("--algorithm", "kmeans")
+    (run,) = Runs(env.output).published()
+    assert (env.output / "latest").resolve().name == run
 
 
 def test_every_repeats_runs_until_sigterm(env: RetrainEnvironment) -> None:
