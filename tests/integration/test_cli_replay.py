@@ -72,7 +72,7 @@ def test_file_stdin_jsonl_and_csv_give_the_same_incidents(table: Path, lines: Pa
     assert found("-", stdin=lines.read_bytes()) == expected
     assert found(table) == expected
     assert found("-", "--format", "csv", stdin=table.read_bytes()) == expected
-    assert found(lines, "--partitions", 1) != expected
+    assert found(lines, "--partitions", 4) != expected
 
 
 def test_table_shows_severity_reasons_and_the_number_of_hidden_incidents(table: Path) -> None:
