@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.errors import DataError
 from streamguard.events.scan import children, unescape
 
 MAX_DEPTH = 200
@@ -54,7 +55,7 @@ class Repair(NamedTuple):
         return f"{self.field}: {self.kind}" if self.field else self.kind
 
 
-class NotAnObjectError(ValueError):
+class NotAnObjectError(DataError):
     """The text is not one JSON object; the message says where it stops to be one."""
 
 
