@@ -58,6 +58,11 @@ class RunningWorker:
             sums[name] = sums.get(name, 0.0) + float(value)
         return sums
 
+    def peak(self) -> int:
+        """Largest resident memory that the process has had, in bytes."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[0]) << 10
+
     def log(self) -> list[dict[str, Any]]:
         """The complete JSON lines of the worker's log."""
         lines = self._log.read_bytes().splitlines()

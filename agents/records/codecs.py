@@ -67,6 +67,7 @@ def unpack(codec: int, data: memoryview, head: int = 0, limit: int = MAX_UNPACKE
             written = _INTO[codec](data, buffer[head : head + size])
             if written is not None:
                 return buffer[: head + written]
+            del buffer  # before a larger one is written
     except _ERRORS as error:
         raise UnreadableError(f"{name}: {error}") from None
     raise UnreadableError(f"{name}: it unpacks to more than {limit} bytes")
