@@ -24,7 +24,7 @@ BOMBS = 20_000
 
 
 def measure(*, quick: bool) -> list[Figure]:
-    batches = 2_000 if quick else 1_000_000
+    batches = 500 if quick else 1_000_000
     compile_fold()  # in this process, since the compiler takes memory
     chance = random.Random(5)
     events = values(habits(10_000, 200))

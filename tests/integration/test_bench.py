@@ -19,15 +19,13 @@ from tests import logins
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    """Figures of all benchmarks."""
-    file = tmp_path_factory.mktemp("bench") / "figures.json"
-    ran = bench("--quick", "--json", str(file))
-    assert ran.returncode == 0, ran.stderr
-    figures: dict[str, list[dict[str, Any]]] = json.loads(file.read_bytes())["figures"]
-    return figures
+EXACT = {
+    "forest": ["rows of "],
+    "memory": ["peak;"],
+    "swap": ["swaps", "events lost", "alerts that do not name"],
+    "fuzz": ["records unaccounted for"],
+}
+"""First words of those figures of a benchmark that do not depend on the speed of the machine."""
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,30 +33,23 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_every_benchmark_reports_finite_numbers(report: dict[str, list[dict[str, Any]]]) -> None:
-    assert set(report) == set(NAMES)
-    for name, figures in report.items():
-        assert any(figure["wanted"] for figure in figures), f"{name} has no figure with a limit"
-        for figure in figures:
-            assert figure["what"]
-            assert math.isfinite(figure["reached"]) and figure["reached"] >= 0, figure
-
-
-def test_figures_of_time_and_memory_are_positive(report: dict[str, list[dict[str, Any]]]) -> None:
-    for figures in report.values():
-        for figure in figures:
-            may_be_zero = any(word in figure["what"] for word in ("fetching", "for a swap"))
-            if figure["unit"] in ("us", "ms", "s", "MB") and not may_be_zero:
-                assert figure["reached"] > 0, figure
-
-
-def test_forest_scores_equal_those_of_scikit_learn(report: dict[str, list[dict[str, Any]]]) -> None:
-    assert report["forest"][-1]["reached"] == 0
-
-
-def test_memory_stays_within_the_bound_of_the_settings(report: dict[str, list[dict[str, Any]]]) -> None:
-    peak = Figure(**report["memory"][-1])
-    assert peak.met, peak
+@pytest.mark.parametrize("name", NAMES)
+def test_benchmark_reports_plausible_figures(name: str, tmp_path: Path) -> None:
+    ran = bench("--quick", "--json", str(tmp_path / "figures.json"), name)
+    assert ran.returncode == 0, ran.stderr
+    reported: dict[str, list[dict[str, Any]]] = json.loads((tmp_path / "figures.json").read_bytes())["figures"]
+    figures = [Figure(**figure) for figure in reported.pop(name)]
+    assert not reported
+    assert any(figure.wanted for figure in figures), f"{name} has no figure with a limit"
+    for figure in figures:
+        assert figure.what
+        assert math.isfinite(figure.reached) and figure.reached >= 0, figure
+        may_be_zero = any(word in figure.what for word in ("fetching", "for a swap"))
+        if figure.unit in ("us", "ms", "s", "MB") and not may_be_zero:
+            assert figure.reached > 0, figure
+    for what in EXACT.get(name, ()):
+        (exact,) = [figure for figure in figures if figure.what.startswith(what)]
+        assert exact.met, exact
 
 
 def test_unknown_benchmark_is_an_error_with_its_name() -> None:
