@@ -82,7 +82,7 @@ class KafkaSource:
         errors = ClientErrors()
         admin = AdminClient(self.brokers.librdkafka(error_cb=errors))
         try:
-            metadata(admin, errors, _PATIENCE)
+            metadata(self.brokers, admin, errors, _PATIENCE)
             described = admin.describe_topics(TopicCollection([self.topic]), request_timeout=_PATIENCE)
             return {"topic": self.topic, "topic_id": str(described[self.topic].result().topic_id)}
         except KafkaException as error:

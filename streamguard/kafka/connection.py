@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import re
 import ssl
 import time
 from dataclasses import dataclass, field
@@ -18,6 +20,8 @@ REQUEST_TIMEOUT = 30.0
 """Seconds that a producer waits for an answer; a broker that restarts is back by then."""
 
 _ALL_DOWN = "_ALL_BROKERS_DOWN"
+_NAME_WITH_ID = re.compile(r":\d+/\d+: ")
+"""How librdkafka names a broker that it knows from metadata, `host:port/id`; a bootstrap server has no id."""
 _REMEDIES = {
     "_AUTHENTICATION": "check security.username, security.password_file and security.mechanism",
     "_SSL": "check security.ca_file, and security.certificate_file if the brokers require a client certificate",
@@ -243,9 +247,12 @@ class ClientErrors:
 
     def __init__(self) -> None:
         self._messages: dict[str, str] = {}
+        self.advertised = False
+        """Whether a broker failed whose address is from metadata: Kafka has answered before."""
 
     def __call__(self, error: Any) -> None:
         self._messages[error.name()] = error.str()
+        self.advertised |= bool(_NAME_WITH_ID.search(error.str()))
 
     @property
     def refused(self) -> bool:
@@ -274,11 +281,18 @@ class ClientErrors:
         return (messages[-1] if messages else error.str()), otherwise
 
 
-def metadata(client: Any, errors: ClientErrors, patience: float, topic: str | None = None) -> Any:
+def metadata(
+    brokers: Brokers, client: Any, errors: ClientErrors, patience: float, topic: str | None = None
+) -> Any:
     """Read the metadata of the cluster, or of one of its topics, and check that its brokers can be reached.
+
+    A client that knows advertised addresses may ask these instead of the bootstrap servers. If one of them fails, a new
+    client asks the bootstrap servers, so that unreachable addresses are told apart from a cluster that is down.
 
     Parameters
     ----------
+    brokers
+        The client's brokers.
     client
         A librdkafka client whose `error_cb` is `errors`.
     errors
@@ -297,6 +311,7 @@ def metadata(client: Any, errors: ClientErrors, patience: float, topic: str | No
         If one answers, but none of the addresses that it advertises can be reached.
     """
     from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
 
     began, step = time.monotonic(), 0.5
     while True:
@@ -304,6 +319,9 @@ def metadata(client: Any, errors: ClientErrors, patience: float, topic: str | No
             cluster = client.list_topics(topic, timeout=step)
         except KafkaException:
             client.poll(0)
+            if errors.advertised:
+                with contextlib.suppress(KafkaException):
+                    require_one(AdminClient(brokers.librdkafka()).list_topics(timeout=step))
             waited = time.monotonic() - began
             if errors.refused or waited >= patience / (2 if errors.all_down else 1):
                 raise

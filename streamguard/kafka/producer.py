@@ -79,7 +79,8 @@ class EventProducer:
             If the topic does not exist.
         """
         try:
-            found = metadata(self._producer, self._errors, timeout, self._topic).topics[self._topic]
+            cluster = metadata(self._brokers, self._producer, self._errors, timeout, self._topic)
+            found = cluster.topics[self._topic]
         except KafkaException as error:
             reason, remedy = self._errors.reason(
                 error.args[0],

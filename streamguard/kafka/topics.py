@@ -305,7 +305,7 @@ def _existing(admin: Any, errors: ClientErrors, settings: Settings) -> dict[str,
     from confluent_kafka import KafkaException
 
     try:
-        topics = metadata(admin, errors, _TIMEOUT).topics
+        topics = metadata(Brokers.of(settings), admin, errors, _TIMEOUT).topics
     except KafkaException as error:
         reason, remedy = errors.reason(
             error.args[0], "start one with `streamguard broker`, or set kafka.bootstrap_servers"

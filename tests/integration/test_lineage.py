@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from streamguard.agents.task.store import RESERVED
@@ -61,8 +61,18 @@ def delete_beginning(site: Site, offset: int) -> None:
         resource = ConfigResource(ResourceType.TOPIC, site.names["changelog"], incremental_configs=[entry])
         site.admin.incremental_alter_configs([resource])[resource].result(30)
         if policy == "delete":
-            end = TopicPartition(site.names["changelog"], 0, offset)
-            site.admin.delete_records([end])[end].result(30)
+            eventually("the partition's leader knows the policy", lambda: _deleted(site, offset))
+
+
+def _deleted(site: Site, offset: int) -> bool:
+    end = TopicPartition(site.names["changelog"], 0, offset)
+    try:
+        site.admin.delete_records([end])[end].result(30)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.POLICY_VIOLATION:
+            raise
+        return False
+    return True
 
 
 def test_damaged_copies_are_put_aside_and_read_from_the_changelog(site: Site) -> None:

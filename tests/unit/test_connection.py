@@ -141,6 +141,9 @@ def test_encrypted_key_is_refused_without_a_prompt(authority: Authority, tmp_pat
         Brokers(SERVERS, security)
 
 
+NOWHERE = Brokers("127.0.0.1:1")
+
+
 class Silent:
     """A client whose brokers report one error at each poll and fail to answer a given number of times."""
 
@@ -163,7 +166,7 @@ def test_refused_connection_is_raised_without_waiting() -> None:
     errors = ClientErrors()
     client = Silent(errors, KafkaError._AUTHENTICATION, silences=1000)
     with pytest.raises(KafkaException):
-        metadata(client, errors, 1e9)
+        metadata(NOWHERE, client, errors, 1e9)
     assert len(client.asked) == 1
     assert "security.password_file" in errors.reason(KafkaError(KafkaError._TRANSPORT), "otherwise")[1]
 
@@ -171,14 +174,14 @@ def test_refused_connection_is_raised_without_waiting() -> None:
 def test_timeout_doubles_after_each_late_answer() -> None:
     errors = ClientErrors()
     client = Silent(errors, None, silences=3)
-    assert metadata(client, errors, 60.0, "events").topics == ["events"]
+    assert metadata(NOWHERE, client, errors, 60.0, "events").topics == ["events"]
     assert client.asked == [0.5, 1.0, 2.0, 4.0]
 
 
 def test_silent_brokers_are_reported_with_the_remedy_of_the_caller() -> None:
     errors = ClientErrors()
     with pytest.raises(KafkaException):
-        metadata(Silent(errors, KafkaError._ALL_BROKERS_DOWN, silences=1000), errors, 0.0)
+        metadata(NOWHERE, Silent(errors, KafkaError._ALL_BROKERS_DOWN, silences=1000), errors, 0.0)
     reason, remedy = errors.reason(KafkaError(KafkaError._TRANSPORT), "start one")
     assert reason
     assert remedy == "start one"

@@ -33,7 +33,7 @@ def kafka(settings: Settings) -> Iterator[Finding]:
     errors = ClientErrors()
     admin = AdminClient(brokers.librdkafka(error_cb=errors))
     try:
-        cluster = metadata(admin, errors, ANSWER_SECONDS)
+        cluster = metadata(brokers, admin, errors, ANSWER_SECONDS)
     except KafkaException as error:
         reason, remedy = errors.reason(
             error.args[0], "start one with `streamguard broker`, or set kafka.bootstrap_servers"
