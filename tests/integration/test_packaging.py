@@ -1,4 +1,4 @@
-"""The wheel, installed in a clean environment away from the checkout, beside a package that also ships `agents`."""
+"""The wheel, installed in a clean environment away from the checkout, beside packages with the names of our folders."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import sys
 import urllib.request
 import uuid
 import zipfile
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import streamguard
 from streamguard.testing.broker import free_port
@@ -22,12 +25,12 @@ from tests.incidents import published
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-NEIGHBOUR = "openai-agents"
-"""A package on the index whose top-level import name is `agents`."""
+NEIGHBOURS = ("agents", "batch")
+"""Top-level import names that other packages use: openai-agents ships `agents`, and overwrote ours in one environment."""
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
-import agents
+import agents, batch
 for _, name, _ in pkgutil.walk_packages(importlib.import_module("streamguard").__path__, "streamguard."):
     if not name.endswith("__main__") and not name.startswith(tuple(sys.argv[1:])):
         importlib.import_module(name)
@@ -63,14 +66,46 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def install(wheel: Path, extra: str, where: Path) -> Path:
-    """A clean environment with the wheel, one extra and the neighbour; returns its directory of programs."""
+    """A clean environment with the wheel, what it requires with an extra, and neighbours; its directory of programs.
+
+    The requirements are links to the distributions of the environment that runs the tests, so a package that the wheel
+    does not declare is missing, and nothing is downloaded.
+    """
+    programs = where / "venv" / "bin"
     run(sys.executable, "-m", "venv", "--without-pip", where / "venv", cwd=where)
     run(
-        *(sys.executable, "-m", "pip", "--python", where / "venv" / "bin" / "python", "install", "--quiet"),
-        *("--no-compile", "--constraint", ROOT / "constraints.txt", f"{wheel}{extra}", NEIGHBOUR),
+        *(sys.executable, "-m", "pip", "--python", programs / "python", "install", "--quiet"),
+        *("--no-compile", "--no-deps", "--no-index", wheel),
         cwd=where,
     )
-    return where / "venv" / "bin"
+    site = Path(run(programs / "python", "-c", "import site; print(*site.getsitepackages())", cwd=where).strip())
+    (installed,) = metadata.distributions(name="streamguard", path=[str(site)])
+    for distribution in required(installed, {extra}):
+        for entry in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+            if not (site / entry).exists():  # a namespace may have several distributions
+                (site / entry).symlink_to(Path(str(distribution.locate_file(entry))))
+    for neighbour in NEIGHBOURS:
+        (site / neighbour).mkdir()
+        (site / neighbour / "__init__.py").touch()
+    return programs
+
+
+def required(installed: metadata.Distribution, extras: set[str]) -> Iterator[metadata.Distribution]:
+    """All distributions that one requires, directly or through others, with some of its extras."""
+    waiting, done = [(installed, extra) for extra in ("", *extras)], set()
+    while waiting:
+        distribution, extra = waiting.pop()
+        for text in distribution.requires or ():
+            requirement = Requirement(text)
+            if requirement.marker is not None and not requirement.marker.evaluate({"extra": extra}):
+                continue
+            found = metadata.distribution(requirement.name)
+            assert requirement.specifier.contains(found.version, prereleases=True), requirement
+            for wanted in {"", *requirement.extras}:
+                if (found.name, wanted) not in done:
+                    done.add((found.name, wanted))
+                    waiting.append((found, wanted))
+                    yield found
 
 
 def check_imports(programs: Path, where: Path, *without: str) -> None:
@@ -138,7 +173,7 @@ def test_a_worker_and_replay_run_from_the_plain_wheel(wheel: Path, kafka: str, t
 
 
 def test_a_retrain_runs_from_the_wheel_with_its_extra(wheel: Path, tmp_path: Path) -> None:
-    programs = install(wheel, "[batch]", tmp_path)
+    programs = install(wheel, "batch", tmp_path)
     check_imports(programs, tmp_path)
     command = programs / "streamguard"
     run(command, "simulate", "--days", "30", "--output", "events.jsonl", cwd=tmp_path)
