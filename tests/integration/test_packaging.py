@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
 NEIGHBOURS = ("agents", "batch")
-"""Top-level import names that other packages use: openai-agents ships `agents`, and overwrote ours in one environment."""
+"""Top-level import names of other packages: openai-agents ships `agents`, and overwrote ours in one environment."""
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
