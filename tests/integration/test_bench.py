@@ -37,7 +37,9 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_benchmark_reports_plausible_figures(name: str, tmp_path: Path) -> None:
     ran = bench("--quick", "--json", str(tmp_path / "figures.json"), name)
     assert ran.returncode == 0, ran.stderr
-    reported: dict[str, list[dict[str, Any]]] = json.loads((tmp_path / "figures.json").read_bytes())["figures"]
+    reported: dict[str, list[dict[str, Any]]] = json.loads((tmp_path / "figures.json").read_bytes())[
+        "figures"
+    ]
     figures = [Figure(**figure) for figure in reported.pop(name)]
     assert not reported
     assert any(figure.wanted for figure in figures), f"{name} has no figure with a limit"

@@ -78,7 +78,9 @@ def install(wheel: Path, extra: str, where: Path) -> Path:
         *("--no-compile", "--no-deps", "--no-index", wheel),
         cwd=where,
     )
-    site = Path(run(programs / "python", "-c", "import site; print(*site.getsitepackages())", cwd=where).strip())
+    site = Path(
+        run(programs / "python", "-c", "import site; print(*site.getsitepackages())", cwd=where).strip()
+    )
     (installed,) = metadata.distributions(name="streamguard", path=[str(site)])
     for distribution in required(installed, {extra}):
         for entry in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
