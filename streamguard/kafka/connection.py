@@ -287,7 +287,7 @@ def metadata(
     """Read the metadata of the cluster, or of one of its topics, and check that its brokers can be reached.
 
     A client that knows advertised addresses may ask these instead of the bootstrap servers. If one of them fails, a new
-    client asks the bootstrap servers, so that unreachable addresses are told apart from a cluster that is down.
+    client asks the bootstrap servers, which distinguishes unreachable addresses from a cluster that is down.
 
     Parameters
     ----------
