@@ -45,18 +45,22 @@ class Pointed(NamedTuple):
         Versions that were rolled back, latest first.
     counter
         Number of changes of the pointer so far.
+    trusted
+        Whether `read` accepts the pointer. A version that only a refused one names is never returned to by a rollback.
     """
 
     current: str | None = None
     before: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
     counter: int = 0
+    trusted: bool = True
 
     def onto(self, version: str) -> Pointed:
         """Return the content with this version as the current one, even if it was withdrawn."""
         before = self.before
-        if self.current is not None and self.current != version and VERSION.fullmatch(self.current):
-            before = (self.current, *before)
+        known = self.trusted and self.current is not None and VERSION.fullmatch(self.current)
+        if known and self.current != version:
+            before = (str(self.current), *before)
         return Pointed(version, before, tuple(one for one in self.withdrawn if one != version), self.counter)
 
     def back(self) -> Pointed:
@@ -116,8 +120,9 @@ class Pointer:
             try:
                 found = _decode(read_file(self.path, _MAX_BYTES))
             except ArtifactError:
-                return Pointed(counter=_highest.get(self.path.absolute(), 0))
-            return Pointed(found.current, counter=max(found.counter, _highest.get(self.path.absolute(), 0)))
+                found = Pointed()
+            counter = max(found.counter, _highest.get(self.path.absolute(), 0))
+            return Pointed(found.current, counter=counter, trusted=False)
 
     def _verify(self, content: bytes, pointed: Pointed) -> None:
         assert self._key is not None
