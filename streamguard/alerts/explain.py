@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -111,7 +112,7 @@ def reasons(alert: Alert, text_of: TextOf) -> tuple[Reason, ...]:
         for c in order
         if bits[c] >= MIN_REASON_BITS
     ]
-    total = sum(strength for _, strength, _ in found) or 1.0
+    total = math.fsum(strength for _, strength, _ in found) or 1.0
     return tuple(
         Reason(
             feature=name,

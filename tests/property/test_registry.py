@@ -6,6 +6,7 @@ current version, a stack of earlier ones and the set of those that were rolled b
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -148,16 +149,15 @@ class RegistryMachine(RuleBasedStateMachine):
         self.damaged.add(version)
 
     @precondition(lambda self: self.published - self.damaged)
-    @rule(writer=WRITERS, data=st.data(), step=st.sampled_from(["write", "rename"]))
+    @rule(writer=WRITERS, data=st.data(), step=st.sampled_from(["fsync", "replace"]))
     def full_disk(self, writer: int, data: st.DataObject, step: str) -> None:
         """A promotion that cannot write leaves the pointer as it was."""
         version = data.draw(st.sampled_from(sorted(self.published - self.damaged)))
         before = self.file.read_bytes() if self.file.exists() else None
-        name = "fsync" if step == "write" else "replace"
-        with mock.patch.object(os, name, side_effect=OSError(28, "No space left on device")):
-            with mock.patch.object(Path, "replace", side_effect=OSError(28, "No space left on device")):
-                with pytest.raises(CannotWriteError):
-                    self.writers[writer].promote(version)
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        owner: object = os if step == "fsync" else Path
+        with mock.patch.object(owner, step, side_effect=full), pytest.raises(CannotWriteError):
+            self.writers[writer].promote(version)
         assert (self.file.read_bytes() if self.file.exists() else None) == before
 
     @precondition(lambda self: self.trusted and self.key is not None and self.current is not None)
