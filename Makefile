@@ -1,12 +1,13 @@
-# Targets for development. The first target that is run creates .venv and installs all dependencies into it.
+# Targets for development. The first target that is run creates .venv (or VENV=...) and installs all dependencies into it.
 
-BIN := .venv/bin
-INSTALLED := .venv/.installed
-WARM := .venv/.warm
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+WARM := $(VENV)/.warm
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test lint docs bench chaos soak sbom
+.PHONY: help demo test fast lint docs bench chaos soak sbom
 
 help:  ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.12]"
@@ -18,6 +19,10 @@ demo: $(INSTALLED)  ## start Kafka and a worker, learn a month of events, simula
 test: $(INSTALLED) $(WARM)  ## run all tests, including those with a real Kafka
 	@$(BIN)/python deploy/image/kernels.py  # once, instead of in each of the first processes at the same time
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
+
+fast: $(INSTALLED)  ## run the tests that need no Kafka and no Spark
+	@$(BIN)/python deploy/image/kernels.py
+	$(BIN)/python -m pytest -n 2 -m "not integration" $(ARGS)
 
 lint: $(INSTALLED)  ## check style, types, imports between packages, and prose
 	$(BIN)/ruff check
@@ -44,7 +49,7 @@ soak: $(INSTALLED) $(WARM)  ## run with attacks, retrains, model swaps, kills an
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "StreamGuard needs Python 3.11, 3.12 or 3.13: install one, or name it with PYTHON=..." >&2; exit 1; }
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
