@@ -1,0 +1,288 @@
+"""The faults of a simulation: which ones a seed selects, when they happen, and which refusals they explain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from streamguard.testing.failpoints import POINTS
+from tests.simulation import seams
+from tests.simulation.broker import Transaction
+from tests.simulation.judge import CHANGELOG, EVENTS
+from tests.simulation.scheduler import Process
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Machine, Simulation
+
+EXPLAINED = {
+    "remake source": (
+        r"the topic events was deleted",
+        r"no longer has partition \d of events",
+        r"partition \d of events ends at offset",
+    ),
+    "remake changelog": (
+        r"changelog app-state-changelog was deleted and created again",
+        r"the topic app-state-changelog was deleted",
+        r"changelog app-state-changelog, but the group app has committed",
+        r"partition \d of the changelog app-state-changelog was deleted and created again",
+    ),
+    "trim source": (
+        r"starts at offset \d+, but its state has reached offset \d+: \d+ offsets? expired",
+        r"no longer has partition \d of events",
+    ),
+    "trim changelog": (r"partition \d of the changelog app-state-changelog starts at offset",),
+}
+"""Refusals that each fault explains; other faults explain none."""
+
+
+class Nemesis:
+    """Plans and causes faults.
+
+    Attributes
+    ----------
+    happened
+        Names of the faults so far, in order.
+    """
+
+    def __init__(self, world: Simulation) -> None:
+        self._world = world
+        self._random = world.random
+        self._net = world.net
+        self._hanging: list[Transaction] = []
+        self._backups: list[tuple[int, Any]] = []
+        self.happened: list[str] = []
+        harmless: list[Callable[[], None]] = [
+            self.kill,
+            self.kill,
+            self.kill_between_steps,
+            self.kill_between_steps,
+            self.kill_at_failpoint,
+            self.freeze,
+            self.freeze,
+            self.wipe,
+            self.back_up,
+            self.back_up,
+            self.restore_backup,
+            self.restore_backup,
+            self.exchange_copies,
+            self.damage,
+            self.fill_disk,
+            self.stall,
+            self.hang_in_source,
+            self.hang_in_changelog,
+            self.compact,
+            self.compact,
+            self.wrong_clock,
+            self.lose_commits,
+            self.stop,
+        ]
+        drastic: list[Callable[[], None]] = [
+            self.remake_source,
+            self.remake_changelog,
+            self.remake_while_frozen,
+            self.trim_source,
+            self.trim_changelog,
+        ]
+        few = self._random.sample(harmless, self._random.randint(1, 6))
+        self._kinds = few + ([self._random.choice(drastic)] if self._random.random() < 0.35 else [])
+        self._failpoints = self._random.random() < 0.3
+
+    def plan(self) -> None:
+        """Schedule faults of the selected kinds."""
+        for kind in self._kinds:
+            for _ in range(self._random.choice((1, 1, 2, 3))):
+                self._world.scheduler.outside_later(
+                    self._random.uniform(0.2, self._world.length), self._guarded(kind)
+                )
+
+    def _guarded(self, kind: Callable[[], None]) -> Callable[[], None]:
+        def act() -> None:
+            if not self._net.calm:
+                self._note(kind.__name__.replace("_", " "))
+                kind()
+
+        return act
+
+    def _note(self, name: str) -> None:
+        self._net.note(f"fault: {name}")
+        self.happened.append(name)
+
+    def finish(self) -> None:
+        """End all faults that last."""
+        world = self._world
+        self._net.note("the faults end")
+        self._net.calm = True
+        self._net.stalled_until = 0.0
+        world.disk.full.clear()
+        seams.armed.clear()
+        seams.skew.clear()
+        for transaction in self._hanging:
+            world.finish(transaction, commit=False)
+        for machine in world.machines:
+            machine.down = False
+            machine.start()
+            if machine.process is not None:
+                machine.process.dies_after = None
+        for name in (EVENTS, CHANGELOG):
+            if name not in world.net.broker.topics:
+                world.net.broker.create(name, world.partitions)
+
+    def explains(self, reason: str) -> bool:
+        """Whether a fault that happened is a cause of this refusal."""
+        patterns = [p for name in self.happened for p in EXPLAINED.get(name, ())]
+        return any(re.search(pattern, reason) for pattern in patterns)
+
+    def arm(self, process: Process) -> None:
+        """Choose a failpoint for a process that starts."""
+        if self._failpoints and not self._net.calm and self._random.random() < 0.5:
+            seams.armed[process.name] = (self._random.choice(POINTS), self._random.choice((1, 1, 2, 4)))
+
+    # Processes
+
+    def _machine(self) -> Machine:
+        return self._random.choice(self._world.machines)
+
+    def _partition(self) -> int:
+        return self._random.randrange(self._world.partitions)
+
+    def kill(self) -> None:
+        self._machine().kill()
+
+    def kill_between_steps(self) -> None:
+        machine = self._machine()
+        if machine.process is not None:
+            machine.process.dies_after = self._random.randint(1, 300)
+
+    def kill_at_failpoint(self) -> None:
+        machine = self._machine()
+        if machine.process is not None:
+            seams.armed[machine.process.name] = (self._random.choice(POINTS), self._random.randint(1, 3))
+
+    def freeze(self) -> None:
+        process = self._machine().process
+        if process is not None:
+            self._world.scheduler.freeze(process, self._random.choice((0.15, 0.5, 2.0, 3.0, 8.0)))
+
+    def stop(self) -> None:
+        worker, process = (machine := self._machine()).worker, machine.process
+        if worker is not None and process is not None:
+            worker.stop()
+
+    def stall(self) -> None:
+        self._net.stalled_until = self._world.scheduler.now + self._random.choice((0.15, 0.5, 2.0))
+
+    def lose_commits(self) -> None:
+        self._net.lost_commits = 0.1
+
+    def wrong_clock(self) -> None:
+        seams.skew[self._machine().name] = self._random.choice((-10, -2, 2, 10, 400)) * 86_400.0
+
+    # Disks
+
+    def wipe(self) -> None:
+        machine = self._machine()
+        machine.kill()
+        for path in [p for p in self._world.disk.directories if p.startswith(f"/{machine.name}/")]:
+            del self._world.disk.directories[path]
+
+    def back_up(self) -> None:
+        partition = self._partition()
+        directory = self._world.disk.directories.get(self._machine().path(partition))
+        if directory is not None:
+            self._backups.append((partition, directory.copied()))
+
+    def restore_backup(self) -> None:
+        """Replace a copy by a backup of the same partition, from this or another machine."""
+        if self._backups:
+            partition, copy = self._random.choice(self._backups)
+            machine = self._machine()
+            machine.kill()
+            self._world.disk.directories[machine.path(partition)] = copy.copied()
+
+    def exchange_copies(self) -> None:
+        """Exchange the copies of two partitions."""
+        machine, directories = self._machine(), self._world.disk.directories
+        machine.kill()
+        paths = [machine.path(0), machine.path(1)]
+        copies = [directories.pop(path, None) for path in paths]
+        for path, copy in zip(reversed(paths), copies, strict=True):
+            if copy is not None:
+                directories[path] = copy
+
+    def damage(self) -> None:
+        directory = self._world.disk.directories.get(self._machine().path(self._partition()))
+        if directory is not None:
+            directory.fault = "Corruption: block checksum mismatch"
+
+    def fill_disk(self) -> None:
+        path = f"/{self._machine().name}/"
+        self._world.disk.full.add(path)
+        self._world.scheduler.outside_later(
+            self._random.uniform(0.2, 2.0), lambda: self._world.disk.full.discard(path)
+        )
+
+    # Topics
+
+    def _hang(self, topic: str, record: tuple[bytes | None, bytes, Any], *, commit: bool) -> None:
+        log = self._net.broker.log(topic, self._partition())
+        if log is None:
+            return
+        transaction = Transaction(None)
+        log.append([record], self._net.broker.clock(), transaction)
+        self._hanging.append(transaction)
+        self._world.scheduler.outside_later(
+            self._random.choice((0.5, 2.0, 5.0, 20.0)), lambda: self._world.finish(transaction, commit=commit)
+        )
+
+    def hang_in_source(self) -> None:
+        self._hang(EVENTS, (None, b"u1 hanging", ()), commit=self._random.random() < 0.5)
+
+    def hang_in_changelog(self) -> None:
+        self._hang(CHANGELOG, (b"stranger", b"", ()), commit=False)
+
+    def compact(self) -> None:
+        if (log := self._net.broker.log(CHANGELOG, self._partition())) is not None:
+            log.compact()
+
+    def trim_source(self) -> None:
+        if (log := self._net.broker.log(EVENTS, self._partition())) is not None:
+            log.trim(self._random.randint(0, log.stable))
+
+    def trim_changelog(self) -> None:
+        if (log := self._net.broker.log(CHANGELOG, self._partition())) is not None:
+            log.trim(self._random.randint(0, log.stable))
+
+    def _remake(self, topic: str, gap: float) -> None:
+        broker, partitions = self._net.broker, self._world.partitions
+        if topic not in broker.topics or self._net.calm:
+            return
+        broker.delete(topic)
+
+        def create() -> None:
+            if topic not in broker.topics:
+                broker.create(topic, partitions)
+                self._net.note(f"{topic} is created again")
+                if topic == EVENTS and self._random.random() < 0.7:
+                    for _ in range(self._random.randint(1, 12)):
+                        self._world._send()
+
+        if gap:
+            self._world.scheduler.outside_later(gap, create)
+        else:
+            create()
+
+    def remake_source(self) -> None:
+        self._remake(EVENTS, self._random.uniform(0.4, 2.0))
+
+    def remake_changelog(self) -> None:
+        self._remake(CHANGELOG, self._random.uniform(0.4, 2.0))
+
+    def remake_while_frozen(self) -> None:
+        """Create a topic again while every worker stands still."""
+        topic = self._random.choice((EVENTS, CHANGELOG))
+        self._note(f"remake {'source' if topic == EVENTS else 'changelog'}")
+        for machine in self._world.machines:
+            if machine.process is not None:
+                self._world.scheduler.freeze(machine.process, self._random.uniform(0.5, 3.0))
+        self._world.scheduler.outside_later(0.05, lambda: self._remake(topic, 0.0))
