@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--trace", action="store_true", help="print every step of the seed")
     parser.add_argument("--seeds", type=int, default=10_000, help="number of seeds to run")
     parser.add_argument("--first", type=int, default=0, help="first of these seeds")
+    parser.add_argument("--fail-fast", action="store_true", help="end at the first seed that fails")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(arguments)
     if options.seed is not None:
@@ -65,6 +66,9 @@ def main(arguments: list[str]) -> int:
             for outcome in failed:
                 failures += 1
                 print(f"seed {outcome.seed}: {outcome.violations[0]}", flush=True)
+            if failures and options.fail_fast:
+                pool.shutdown(cancel_futures=True)
+                return 1
             if sys.stderr.isatty():
                 rate = (block.stop - options.first) / (time.monotonic() - started)
                 print(f"\r{block.stop - options.first:,} seeds, {rate:.0f}/s ", end="", file=sys.stderr)

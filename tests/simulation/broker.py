@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka.errors import (
+    InvalidProducerIdMapping,
     InvalidTxnState,
     OffsetOutOfRangeError,
     ProducerFenced,
@@ -126,6 +127,11 @@ class Log:
         self.start = max(self.start, min(start, self.end))
         self.starts.append(self.start)
 
+    def truncate(self, end: int) -> None:
+        """Lose the end, as in an unclean election; no transaction may be open."""
+        assert not self._open
+        del self.entries[end:]
+
     def compact(self) -> None:
         """Remove committed records whose key has a newer committed record before the last stable offset."""
         newest: dict[bytes | None, int] = {}
@@ -208,8 +214,16 @@ class Broker:
         self.sessions[transactional_id] = session
         return session
 
+    def forget(self, transactional_id: str) -> None:
+        """Forget a producer, as after `transactional.id.expiration.ms`; its open transaction is aborted."""
+        session = self.sessions.pop(transactional_id, None)
+        if session is not None and session.transaction is not None and session.transaction.state == "open":
+            self.finish(session, session.transaction, commit=False)
+
     def check(self, session: Session) -> None:
-        """Raise `ProducerFenced` if the session is not the newest one of its id."""
+        """Raise `ProducerFenced` if the session is not the newest one of its id, another error if none is known."""
+        if session.transactional_id not in self.sessions:
+            raise InvalidProducerIdMapping
         if self.sessions.get(session.transactional_id) is not session:
             raise ProducerFenced
 

@@ -140,7 +140,11 @@ class Producer(Client):
             # A producer without idempotence that misses an acknowledgement sends the records again.
             if session is None and self.net.chance("repeated produce", 0.03):
                 await self.insist(f"produce {topic}", append)
-            offset = await self.insist(f"produce {topic}", append)
+            lost = self.net.lost("record")
+            if lost != "request":
+                offset = await self.insist(f"produce {topic}", append)
+            if lost:
+                raise KafkaTimeoutError(f"{topic} was not acknowledged")
         return SimpleNamespace(offset=offset)
 
     async def commit_transaction(self) -> None:
@@ -156,8 +160,7 @@ class Producer(Client):
             await sent
         self._sent = []
         decision = "commit" if commit else "abort"
-        # The request, or its answer, is lost, and the client gives up before it can repeat it.
-        lost = self.net.lost_acknowledgement()
+        lost = self.net.lost(decision)
         if lost == "request":
             raise KafkaTimeoutError(f"{decision} was not sent")
         await self.request(

@@ -67,6 +67,13 @@ class Group:
             self._prepare()
             self._complete()
 
+    def forget(self) -> None:
+        """Lose all members and offsets, as on a new cluster."""
+        self.members.clear()
+        self.preparing_since = None
+        self.generation += 1
+        self.broker.offsets.clear()
+
     def commit(self, name: str, generation: int, offsets: dict[int, int]) -> None:
         """Commit offsets.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from streamguard.agents.task.identity import StateIdentity
-from streamguard.agents.task.store import RESERVED
-from streamguard.alerts.incident import encode
+from streamguard.agents.task.store import LOCAL, RESERVED, ChangelogPosition
+from streamguard.alerts.incident import decode, encode
 from streamguard.state.partition import HASH_KEY, META
 from streamguard.state.profile_cache import user_key
 from tests.simulation.broker import Entry, Log, Session
@@ -84,6 +86,7 @@ class View:
         self.reached: int | None = None
         self.truth: Truth | None = None
         self.foreign = False
+        self.foreign_reached = 0
         self.hash_keys: list[bytes] = []
         self.learned_before = False
 
@@ -103,7 +106,8 @@ class Judge:
         self.violations: list[str] = []
         self.views: dict[Log, View] = {}
         self.checkpoints = 0
-        self.forgotten = False
+        self.forgotten: set[str] = set()
+        """Users whose profile an operator deletes; their incidents depend on the moment."""
         self._owner: dict[int, str] = {}
         self._restoring: set[tuple[int, str]] = set()
         self._published: set[bytes] = set()
@@ -137,21 +141,53 @@ class Judge:
         newest = max(
             (s for s in self._broker.sessions.values() if s.transactional_id.endswith(f"-{partition}")),
             key=lambda s: s.number,
+            default=None,
         )
-        if log is None or newest.owner != name:
+        local = task.store.local
+        if log is None or newest is None or newest.owner != name or (local and local.changelog_id != log.topic.id):
             return
         self._owner[partition] = name
         view = self.view(log)
-        if task.store.items() != {k: v for k, v in view.values.items() if not k.startswith(RESERVED)}:
+        if task.store.items() != _data(view.values):
             self.fail(f"{name} restored a copy of partition {partition} that differs from the changelog")
         if view.reached is not None and task.processed_offset != view.reached:
             self.fail(f"{name} continues partition {partition} at {task.processed_offset}, not {view.reached}")
 
     def group_committed(self, partition: int, offset: int) -> None:
         """A worker commits an offset for monitoring; it must not pass the state."""
-        reached = [v.reached or 0 for log, v in self.views.items() if log.partition == partition]
-        if offset > max(reached, default=0):
+        views = [view for log, view in self.views.items() if log.partition == partition]
+        reached = max((max(view.reached or 0, view.foreign_reached) for view in views), default=0)
+        if offset > reached:
             self.fail(f"the group's offset {offset} of partition {partition} is ahead of the state {reached}")
+
+    def truncated(self, log: Log) -> None:
+        """A changelog has lost its end: what it says now is judged as if the lost part had never been written."""
+        former = self.views.pop(log)
+        view = self.view(log)
+        view.hash_keys, view.learned_before = former.hash_keys, former.learned_before
+        self._owner.pop(log.partition, None)
+        for entry in log.entries:
+            if entry.committed and entry.key is not None and entry.value is not None:
+                view.values[entry.key] = entry.value
+        meta = view.values.get(b"m")
+        if meta is not None and former.truth is not None:
+            view.reached = META.unpack_from(meta)[1]
+            view.truth = Truth(former.truth.log, view.values[HASH_KEY], former.truth.base)
+            view.truth.advance(view.reached)
+
+    def copy(self, name: str, partition: int, content: dict[bytes, bytes]) -> None:
+        """A worker has ended after a checkpoint: its copy has to be that of the changelog."""
+        log = self._broker.log(CHANGELOG, partition)
+        if log is None or LOCAL not in content:
+            return
+        local = msgspec.json.decode(content[LOCAL], type=ChangelogPosition)
+        if local.identity is None or local.identity.partition != partition:
+            return
+        written = [e.offset for e in log.entries if e.committed]
+        if local.changelog_id != log.topic.id or not written or local.position <= written[-1]:
+            return
+        if _data(content) != _data(self.view(log).values):
+            self.fail(f"the copy of partition {partition} on {name} differs from the changelog")
 
     # Called by the broker
 
@@ -161,8 +197,7 @@ class Judge:
         view, name = self.view(log), session.owner if session is not None else "?"
         owner = self._owner.get(log.partition)
         if name.startswith("forget"):
-            self._owner.pop(log.partition, None)
-            self._restoring = {r for r in self._restoring if r[0] != log.partition}
+            self._owner[log.partition] = name
         elif owner not in (None, name) and (log.partition, name) not in self._restoring:
             self.fail(f"{name} committed to partition {log.partition} after {owner} had restored it")
         meta = None
@@ -173,7 +208,6 @@ class Judge:
             if entry.value is None:
                 view.values.pop(entry.key, None)
                 if view.truth is not None:
-                    self.forgotten = True
                     view.truth.forget(entry.key)
             else:
                 view.values[entry.key] = entry.value
@@ -189,6 +223,7 @@ class Judge:
         assert identity is not None
         if identity.changelog_id != view.log.topic.id:
             view.foreign = True
+            view.foreign_reached = max(view.foreign_reached, reached)
             return
         if view.reached is not None and reached < view.reached:
             self.fail(f"{name} moved the state of partition {partition} back: {view.reached} to {reached}")
@@ -207,7 +242,7 @@ class Judge:
             view.truth = None
         self._read_output()
         for offset, expected in truth.incidents.items():
-            if offset < reached and expected not in self._published and not self.forgotten:
+            if offset < reached and expected not in self._published:
                 self.fail(f"the state of partition {partition} contains {offset}, but its incident is unpublished")
         for offset in truth.letters:
             if offset < reached and (partition, offset) not in self._letters:
@@ -241,7 +276,8 @@ class Judge:
                 continue
             if view.truth is None or view.truth.log is not source or view.reached != source.end:
                 self.fail(f"partition {partition} ends at {view.reached}, its source at {source.end}")
-        if not self.forgotten and (false := self._published - self._possible()):
+        false = {i for i in self._published if decode(i).entity.value not in self.forgotten} - self._possible()
+        if false:
             self.fail(f"incidents were published that follow from no log: {sorted(false)[:2]}")
 
     def _possible(self) -> set[bytes]:
@@ -268,6 +304,11 @@ class Judge:
                     origin = dict(entry.headers)
                     self._letters.add((int(origin["sg.partition"] or b""), int(origin["sg.offset"] or b"")))
             self._seen[name] = log.end
+
+
+def _data(values: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The values without reserved keys."""
+    return {k: v for k, v in values.items() if not k.startswith(RESERVED)}
 
 
 def _state(values: dict[bytes, bytes]) -> dict[bytes, bytes]:

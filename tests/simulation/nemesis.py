@@ -6,6 +6,12 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaException
+
+from streamguard.agents.task.erase import erase
+from streamguard.agents.task.topic_watch import PAUSE_SECONDS
+from streamguard.errors import StreamGuardError
 from streamguard.testing.failpoints import POINTS
 from tests.simulation import seams
 from tests.simulation.broker import Transaction
@@ -25,11 +31,15 @@ EXPLAINED = {
         r"changelog app-state-changelog was deleted and created again",
         r"the topic app-state-changelog was deleted",
         r"changelog app-state-changelog, but the group app has committed",
-        r"partition \d of the changelog app-state-changelog was deleted and created again",
+        r"partition \d of the changelog app-state-changelog (was deleted and created again|ends at offset)",
     ),
     "trim source": (
         r"starts at offset \d+, but its state has reached offset \d+: \d+ offsets? expired",
         r"no longer has partition \d of events",
+    ),
+    "truncate changelog": (
+        r"app-state-changelog ends at offset \d+, but the local state has read it",
+        r"app-state-changelog, but the group app has committed",
     ),
     "trim changelog": (r"partition \d of the changelog app-state-changelog starts at offset",),
 }
@@ -51,6 +61,7 @@ class Nemesis:
         self._net = world.net
         self._hanging: list[Transaction] = []
         self._backups: list[tuple[int, Any]] = []
+        self._operators = 0
         self.happened: list[str] = []
         harmless: list[Callable[[], None]] = [
             self.kill,
@@ -74,7 +85,9 @@ class Nemesis:
             self.compact,
             self.compact,
             self.wrong_clock,
-            self.lose_commits,
+            self.lose_answers,
+            self.forget_producer,
+            self.forget_user,
             self.stop,
         ]
         drastic: list[Callable[[], None]] = [
@@ -83,6 +96,9 @@ class Nemesis:
             self.remake_while_frozen,
             self.trim_source,
             self.trim_changelog,
+            self.trim_changelog,
+            self.truncate_changelog,
+            self.replace_cluster,
         ]
         few = self._random.sample(harmless, self._random.randint(1, 6))
         self._kinds = few + ([self._random.choice(drastic)] if self._random.random() < 0.35 else [])
@@ -124,6 +140,8 @@ class Nemesis:
             machine.start()
             if machine.process is not None:
                 machine.process.dies_after = None
+                thaw = world.scheduler.now + 2 * PAUSE_SECONDS  # a pause that is long enough to be noticed
+                machine.process.frozen_until = min(machine.process.frozen_until, thaw)
         for name in (EVENTS, CHANGELOG):
             if name not in world.net.broker.topics:
                 world.net.broker.create(name, world.partitions)
@@ -172,8 +190,29 @@ class Nemesis:
     def stall(self) -> None:
         self._net.stalled_until = self._world.scheduler.now + self._random.choice((0.15, 0.5, 2.0))
 
-    def lose_commits(self) -> None:
-        self._net.lost_commits = 0.1
+    def lose_answers(self) -> None:
+        self._net.lost_answers = 0.05
+
+    def forget_producer(self) -> None:
+        self._net.broker.forget(f"app-{self._partition()}")
+
+    def forget_user(self) -> None:
+        """Run `streamguard forget` for a user."""
+        world, user = self._world, self._random.choice(("u0", "u1", "u2"))
+        settings = self._machine().settings
+        self._world.judge.forgotten.add(user)
+        self._operators += 1
+        process = Process(f"forget{self._operators}", "operator")
+
+        async def forget() -> None:
+            try:
+                found = await erase(settings, user)
+                self._net.note(f"deleted {user} from {found}")
+            except (StreamGuardError, KafkaError, KafkaException) as error:
+                self._net.note(f"not deleted: {error}")
+            world.scheduler.kill(process)
+
+        world.scheduler.start(process, forget())
 
     def wrong_clock(self) -> None:
         seams.skew[self._machine().name] = self._random.choice((-10, -2, 2, 10, 400)) * 86_400.0
@@ -277,6 +316,39 @@ class Nemesis:
 
     def remake_changelog(self) -> None:
         self._remake(CHANGELOG, self._random.uniform(0.4, 2.0))
+
+    def truncate_changelog(self) -> None:
+        """Lose the end of a changelog, at the end of a transaction.
+
+        A copy that another worker has, or a backup, could pass for one of the new end; Kafka gives no means to find out.
+        """
+        log = self._net.broker.log(CHANGELOG, self._partition())
+        if log is None or log.stable < log.end or len(self._world.machines) > 1 or self._world.judge.forgotten:
+            return
+        ends = [e.offset + 1 for e in log.entries if e.marker]
+        if ends and log in self._world.judge.views:
+            self._world.machines[0].kill()
+            self._backups.clear()
+            log.truncate(self._random.choice(ends))
+            self._world.judge.truncated(log)
+
+    def replace_cluster(self) -> None:
+        """Stop all workers, and start them with their old disks on a new cluster."""
+        world = self._world
+        for machine in world.machines:
+            machine.down = True
+            machine.kill()
+        for topic in (EVENTS, CHANGELOG):
+            if topic in world.net.broker.topics:
+                self._remake(topic, 0.0)
+        world.group.forget()
+
+        def start() -> None:
+            for machine in world.machines:
+                machine.down = False
+                machine.start()
+
+        world.scheduler.outside_later(0.5, start)
 
     def remake_while_frozen(self) -> None:
         """Create a topic again while every worker stands still."""

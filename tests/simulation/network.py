@@ -34,7 +34,7 @@ class Network:
         self.judge: Any = None
         self.slow = self.random.random() < 0.3
         self.stalled_until = 0.0
-        self.lost_commits = 0.0
+        self.lost_answers = 0.0
         self.trace: list[str] | None = [] if trace else None
         self.broker = Broker(lambda: int((EPOCH + scheduler.now) * 1000), scheduler.outside_later)
         self.broker.marker_delay = self._marker_delay
@@ -55,9 +55,9 @@ class Network:
         """One of several possibilities."""
         return self.random.choice(choices)
 
-    def lost_acknowledgement(self) -> str:
-        """What of a commit is lost: `request`, `answer` or nothing (empty)."""
-        if not self.chance("lost commit", self.lost_commits):
+    def lost(self, what: str) -> str:
+        """What is lost for so long that the client gives up: `request`, `answer` or nothing (empty)."""
+        if not self.chance(f"lost {what}", self.lost_answers):
             return ""
         return self.random.choice(("request", "answer"))
 

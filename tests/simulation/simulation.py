@@ -13,7 +13,7 @@ from streamguard.settings.schema import Worker as WorkerSettings
 from tests.simulation import disk, network, seams
 from tests.simulation.broker import Transaction
 from tests.simulation.disk import Disk
-from tests.simulation.group import Group
+from tests.simulation.group import SESSION_SECONDS, Group
 from tests.simulation.judge import ALERTS, CHANGELOG, DEAD_LETTERS, EVENTS, Judge
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
@@ -23,6 +23,8 @@ from tests.simulation.worker import Worker
 APP = "app"
 LIMIT_SECONDS = 120.0
 """Simulated time after the last fault within which every partition has to be exact or refused."""
+STOP_SECONDS = 2.0
+"""Simulated time within which a worker without faults stops."""
 ACCEPTED_CODES = (0, 69, 73, 75, 78)
 """Exit codes with which a worker may end by itself: each has a documented remedy."""
 REFUSALS = 3
@@ -171,6 +173,7 @@ class Simulation:
         self.nemesis.finish()
         for partition in range(self.partitions):
             self._append(partition, [self._event()])
+        scheduler.run(scheduler.now + SESSION_SECONDS)  # a worker that was frozen finds out that it has no partition
         while not self._settled() and not self.judge.violations:
             if scheduler.now > self.length + LIMIT_SECONDS:
                 self.judge.fail(f"still not settled: {self._state()}")
@@ -259,6 +262,21 @@ class Simulation:
                     self.judge.fail(f"{machine.name} refuses without a cause: {reason}")
         if len(refused) < len(self.machines):
             self.judge.finish(range(self.partitions))
+        self._stop()
+
+    def _stop(self) -> None:
+        """Stop all workers, and compare the copies that they leave."""
+        for machine in self.machines:
+            machine.down = True
+            if machine.worker is not None:
+                machine.worker.stop()
+        self.scheduler.run(self.scheduler.now + STOP_SECONDS)
+        for machine in self.machines:
+            if machine.process is not None:
+                self.judge.fail(f"{machine.name} does not stop")
+            for partition in range(0 if machine.refused else self.partitions):
+                if (directory := self.disk.directories.get(machine.path(partition))) is not None:
+                    self.judge.copy(machine.name, partition, directory.durable)
 
 
 def simulate(seed: int, *, trace: bool = False) -> Outcome:
