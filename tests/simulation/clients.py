@@ -39,9 +39,7 @@ class Client:
         answer, self._last = self.net.send(self.process, name, act, self._last)
         return await answer
 
-    async def insist(
-        self, name: str, act: Callable[[], T | None], pause: float = RETRY_SECONDS
-    ) -> T:
+    async def insist(self, name: str, act: Callable[[], T | None], pause: float = RETRY_SECONDS) -> T:
         """Send a request until the answer differs from None.
 
         Raises
@@ -217,7 +215,9 @@ class Consumer(Client):
 
         def read() -> Any:
             log = self.net.broker.log(tp.topic, tp.partition)
-            return log.read(self._positions[tp], limit, committed=self._committed) if log is not None else None
+            return (
+                log.read(self._positions[tp], limit, committed=self._committed) if log is not None else None
+            )
 
         answer = await self.request(f"fetch {tp.topic}-{tp.partition}", read)
         if answer is None or answer[1] == self._positions[tp]:

@@ -114,6 +114,4 @@ class Group:
             for i, name in enumerate(names):
                 member = self.members[name]
                 member.seen = self.now()
-                member.assigned = tuple(
-                    p for p in range(self.partitions) if (p + shift) % len(names) == i
-                )
+                member.assigned = tuple(p for p in range(self.partitions) if (p + shift) % len(names) == i)

@@ -144,14 +144,21 @@ class Judge:
             default=None,
         )
         local = task.store.local
-        if log is None or newest is None or newest.owner != name or (local and local.changelog_id != log.topic.id):
+        if (
+            log is None
+            or newest is None
+            or newest.owner != name
+            or (local and local.changelog_id != log.topic.id)
+        ):
             return
         self._owner[partition] = name
         view = self.view(log)
         if task.store.items() != _data(view.values):
             self.fail(f"{name} restored a copy of partition {partition} that differs from the changelog")
         if view.reached is not None and task.processed_offset != view.reached:
-            self.fail(f"{name} continues partition {partition} at {task.processed_offset}, not {view.reached}")
+            self.fail(
+                f"{name} continues partition {partition} at {task.processed_offset}, not {view.reached}"
+            )
 
     def group_committed(self, partition: int, offset: int) -> None:
         """A worker commits an offset for monitoring; it must not pass the state."""
@@ -243,23 +250,32 @@ class Judge:
         self._read_output()
         for offset, expected in truth.incidents.items():
             if offset < reached and expected not in self._published:
-                self.fail(f"the state of partition {partition} contains {offset}, but its incident is unpublished")
+                self.fail(
+                    f"the state of partition {partition} contains {offset}, but its incident is unpublished"
+                )
         for offset in truth.letters:
             if offset < reached and (partition, offset) not in self._letters:
-                self.fail(f"the state of partition {partition} contains {offset}, but its dead letter is missing")
+                self.fail(
+                    f"the state of partition {partition} contains {offset}, but its dead letter is missing"
+                )
 
     def _started(self, view: View, source_id: str, reached: int) -> Truth | None:
         """The truth of a state that starts here: at a first offset that the log had."""
         topics = [*self._broker.topics.values(), *self._broker.former]
         log = next(topic for topic in topics if topic.id == source_id).logs[view.log.partition]
+        possible = []
         for base in dict.fromkeys(log.starts):
             truth = Truth(log, view.values.get(HASH_KEY, b""), base)
             truth.advance(reached)
             if truth.values == _state(view.values):
-                if base and view.learned_before:
-                    self.fail(f"partition {log.partition} starts over at {base}, although the group had learned it")
-                return truth
-        return None
+                possible.append(truth)
+        if not possible:
+            return None
+        if view.learned_before and all(truth.base for truth in possible):
+            self.fail(
+                f"partition {log.partition} starts over after a loss, although the group had learned it"
+            )
+        return possible[-1]
 
     # At the end
 
@@ -276,8 +292,13 @@ class Judge:
                 continue
             if view.truth is None or view.truth.log is not source or view.reached != source.end:
                 self.fail(f"partition {partition} ends at {view.reached}, its source at {source.end}")
-        false = {i for i in self._published if decode(i).entity.value not in self.forgotten} - self._possible()
-        if false:
+        expected = set[bytes]()
+        for view in self.views.values():
+            if view.truth is not None:
+                view.truth.advance(view.truth.log.end)
+                expected.update(view.truth.incidents.values())
+        unknown = {i for i in self._published - expected if decode(i).entity.value not in self.forgotten}
+        if unknown and (false := unknown - self._possible()):
             self.fail(f"incidents were published that follow from no log: {sorted(false)[:2]}")
 
     def _possible(self) -> set[bytes]:

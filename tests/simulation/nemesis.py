@@ -47,13 +47,7 @@ EXPLAINED = {
 
 
 class Nemesis:
-    """Plans and causes faults.
-
-    Attributes
-    ----------
-    happened
-        Names of the faults so far, in order.
-    """
+    """Plans and causes faults."""
 
     def __init__(self, world: Simulation) -> None:
         self._world = world
@@ -62,7 +56,6 @@ class Nemesis:
         self._hanging: list[Transaction] = []
         self._backups: list[tuple[int, Any]] = []
         self._operators = 0
-        self.happened: list[str] = []
         harmless: list[Callable[[], None]] = [
             self.kill,
             self.kill,
@@ -115,14 +108,10 @@ class Nemesis:
     def _guarded(self, kind: Callable[[], None]) -> Callable[[], None]:
         def act() -> None:
             if not self._net.calm:
-                self._note(kind.__name__.replace("_", " "))
+                self._net.happened(kind.__name__.replace("_", " "))
                 kind()
 
         return act
-
-    def _note(self, name: str) -> None:
-        self._net.note(f"fault: {name}")
-        self.happened.append(name)
 
     def finish(self) -> None:
         """End all faults that last."""
@@ -148,7 +137,7 @@ class Nemesis:
 
     def explains(self, reason: str) -> bool:
         """Whether a fault that happened is a cause of this refusal."""
-        patterns = [p for name in self.happened for p in EXPLAINED.get(name, ())]
+        patterns = [p for name in self._net.faults for p in EXPLAINED.get(name, ())]
         return any(re.search(pattern, reason) for pattern in patterns)
 
     def arm(self, process: Process) -> None:
@@ -323,7 +312,12 @@ class Nemesis:
         A copy that another worker has, or a backup, could pass for one of the new end; Kafka gives no means to find out.
         """
         log = self._net.broker.log(CHANGELOG, self._partition())
-        if log is None or log.stable < log.end or len(self._world.machines) > 1 or self._world.judge.forgotten:
+        if (
+            log is None
+            or log.stable < log.end
+            or len(self._world.machines) > 1
+            or self._world.judge.forgotten
+        ):
             return
         ends = [e.offset + 1 for e in log.entries if e.marker]
         if ends and log in self._world.judge.views:
@@ -353,7 +347,7 @@ class Nemesis:
     def remake_while_frozen(self) -> None:
         """Create a topic again while every worker stands still."""
         topic = self._random.choice((EVENTS, CHANGELOG))
-        self._note(f"remake {'source' if topic == EVENTS else 'changelog'}")
+        self._net.happened(f"remake {'source' if topic == EVENTS else 'changelog'}")
         for machine in self._world.machines:
             if machine.process is not None:
                 self._world.scheduler.freeze(machine.process, self._random.uniform(0.5, 3.0))

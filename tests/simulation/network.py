@@ -23,6 +23,8 @@ class Network:
         Whether faults are over: answers come, and come soon.
     stalled_until
         Simulated time before which the broker answers nothing.
+    faults
+        Names of the faults so far, in order.
     trace
         Lines of the trace; None if none is written.
     """
@@ -32,6 +34,7 @@ class Network:
         self.random = scheduler.random
         self.calm = False
         self.judge: Any = None
+        self.faults: list[str] = []
         self.slow = self.random.random() < 0.3
         self.stalled_until = 0.0
         self.lost_answers = 0.0
@@ -44,11 +47,16 @@ class Network:
         if self.trace is not None:
             self.trace.append(f"{self.scheduler.now:10.5f} {current().name:9} {text}")
 
+    def happened(self, fault: str) -> None:
+        """Write a fault into the trace, and remember it."""
+        self.note(f"fault: {fault}")
+        self.faults.append(fault)
+
     def chance(self, what: str, probability: float) -> bool:
         """Whether a fault happens."""
         happens = not self.calm and self.random.random() < probability
         if happens:
-            self.note(f"fault: {what}")
+            self.happened(what)
         return happens
 
     def choose(self, what: str, choices: Sequence[T]) -> T:

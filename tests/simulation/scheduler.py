@@ -35,8 +35,8 @@ class Process:
         Simulated time before which no callback runs, as after SIGSTOP.
     dies_after
         Number of callbacks after which the process is killed; None if it is not.
-    exit_code, reason
-        How it ended by itself; None if it was killed or runs.
+    exit_code, error, reason
+        How it ended by itself: code, class and message of the error. None and empty if it was killed or runs.
     """
 
     def __init__(self, name: str, machine: str) -> None:
@@ -46,6 +46,7 @@ class Process:
         self.frozen_until = 0.0
         self.dies_after: int | None = None
         self.exit_code: int | None = None
+        self.error = ""
         self.reason = ""
         self.ready: deque[Call] = deque()
         self.tasks: list[asyncio.Task[Any]] = []

@@ -89,7 +89,9 @@ def _exit(code: int) -> None:
 def _reported(error: BaseException) -> int:
     """`errors.report`, without its log: keeps the message for the judge."""
     known = errors.translated(error)
-    current().reason = str(known) if known is not None else f"{type(error).__name__}: {error}"
+    process = current()
+    process.error = type(known if known is not None else error).__name__
+    process.reason = str(known) if known is not None else f"{process.error}: {error}"
     return _report(error)
 
 
@@ -106,7 +108,7 @@ def _reach(name: str) -> None:
         armed[process.name] = (name, point[1] - 1)
         return
     del armed[process.name]
-    network().note(f"killed at {name}")
+    network().happened(f"killed at {name}")
     network().scheduler.kill(process)
     raise DiedError
 

@@ -1,8 +1,15 @@
-"""One simulation: machines with workers, a sender of events, faults, and the judgement at the end."""
+"""A deterministic simulation: the worker's own code on a simulated broker, disk, clock and event loop, with faults.
+
+`scheduler` runs processes on one loop with a virtual clock. `broker`, `clients`, `network`, `group` and `disk` take the
+places of Kafka and RocksDB, at the interfaces of their clients; `seams` puts them there. `worker` runs the worker's
+consumer, tasks and publisher, `state` is a cheap fold, `nemesis` causes faults, and `judge` compares every committed
+checkpoint and the whole output with a plain fold. This module builds a world from a seed and runs it to its end.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,16 +51,16 @@ class Outcome:
         Names of the faults that happened, in order.
     refused
         Reasons of the workers that refused to continue.
+    covered
+        What happened, and how often: faults, ends of workers, ends of seeds.
     """
 
     seed: int
     violations: list[str]
     faults: list[str]
     refused: list[str]
-    checkpoints: int
-    starts: int
-    seconds: float
-    trace: list[str] = field(default_factory=list)
+    covered: Counter[str]
+    trace: list[str]
 
 
 class Machine:
@@ -82,6 +89,8 @@ class Machine:
         self.starts = 0
         self.refusals: list[str] = []
         self.down = False
+        self.ends: list[str] = []
+        """How its workers ended."""
 
     @property
     def refused(self) -> bool:
@@ -95,7 +104,9 @@ class Machine:
         world = self.world
         self.starts += 1
         self.process = process = Process(f"{self.name}{self.starts}", self.name)
-        self.worker = Worker(self.settings, SimpleNamespace(cache=None, writes=None), world.group, world.judge)
+        self.worker = Worker(
+            self.settings, SimpleNamespace(cache=None, writes=None), world.group, world.judge
+        )
         process.on_death.append(self._died)
         world.net.note(f"start {process.name}")
         world.nemesis.arm(process)
@@ -118,6 +129,7 @@ class Machine:
         code = process.exit_code
         if code is not None and code not in ACCEPTED_CODES:
             world.judge.fail(f"{process.name} ended with {code}: {process.reason}")
+        self.ends.append("end: killed" if code is None else f"end: {code} {process.error}".rstrip())
         if code == 78:
             self.refusals.append(process.reason)
         elif code is not None:
@@ -145,9 +157,7 @@ class Simulation:
             broker.create(topic, self.partitions)
         for topic in (ALERTS, DEAD_LETTERS):
             broker.create(topic, 1)
-        self.group = Group(
-            broker, EVENTS, self.partitions, self.scheduler.time, self.judge.group_committed
-        )
+        self.group = Group(broker, EVENTS, self.partitions, self.scheduler.time, self.judge.group_committed)
         interval = random.choice((0.1, 0.3, 1.0))
         self.machines = [Machine(self, name, interval) for name in ("a", "b")[: random.choice((1, 2, 2))]]
         self.length = random.uniform(2.0, 6.0)
@@ -173,7 +183,9 @@ class Simulation:
         self.nemesis.finish()
         for partition in range(self.partitions):
             self._append(partition, [self._event()])
-        scheduler.run(scheduler.now + SESSION_SECONDS)  # a worker that was frozen finds out that it has no partition
+        scheduler.run(
+            scheduler.now + SESSION_SECONDS
+        )  # a worker that was frozen finds out that it has no partition
         while not self._settled() and not self.judge.violations:
             if scheduler.now > self.length + LIMIT_SECONDS:
                 self.judge.fail(f"still not settled: {self._state()}")
@@ -184,13 +196,19 @@ class Simulation:
         return Outcome(
             self.seed,
             self.judge.violations,
-            self.nemesis.happened,
+            self.net.faults,
             [reason for machine in self.machines if machine.refused for reason in machine.refusals[-1:]],
-            self.judge.checkpoints,
-            sum(machine.starts for machine in self.machines),
-            scheduler.now,
+            self._covered(),
             self.net.trace or [],
         )
+
+    def _covered(self) -> Counter[str]:
+        covered = Counter(f"fault: {name}" for name in self.net.faults)
+        for machine in self.machines:
+            covered.update(machine.ends)
+        covered["checkpoints"] = self.judge.checkpoints
+        covered["seeds that end with a refusal"] = int(any(machine.refused for machine in self.machines))
+        return covered
 
     # Events
 

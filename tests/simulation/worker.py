@@ -234,12 +234,8 @@ class Worker:
             consumer._assigned_now = {TP(topic, p) for p in assigned}
             fetcher.net.note(f"assigned {assigned}")
             await consumer.perform_seek()
-            while await fetcher.request(
-                "heartbeat", lambda: self._group.heartbeat(name, fetcher.generation)
-            ):
+            while await fetcher.request("heartbeat", lambda: self._group.heartbeat(name, fetcher.generation)):
                 await asyncio.sleep(HEARTBEAT_SECONDS)
             fetcher.net.note("revoked")
             await consumer.give_up()
             consumer._assigned_now = set()
-
-

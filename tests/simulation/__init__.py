@@ -1,1 +1,0 @@
-"""A deterministic simulation of partitions: the worker's own code on a simulated broker, disk, clock and event loop."""
