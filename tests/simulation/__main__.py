@@ -15,6 +15,10 @@ BLOCK = 200
 """Seeds that a process runs at a time."""
 
 
+SHOWN = 20
+"""Number of failures that are printed one by one."""
+
+
 def run_block(seeds: range) -> tuple[list[Outcome], Counter[str]]:
     """Run seeds; return those that failed, and what all of them covered."""
     failed, covered = [], Counter[str]()
@@ -58,7 +62,8 @@ def main(arguments: list[str]) -> int:
             covered += happened
             for outcome in failed:
                 failures += 1
-                print(f"seed {outcome.seed}: {outcome.violations[0]}", flush=True)
+                if failures <= SHOWN:
+                    print(f"seed {outcome.seed}: {outcome.violations[0]}", flush=True)
             if failures and options.fail_fast:
                 pool.shutdown(cancel_futures=True)
                 return 1

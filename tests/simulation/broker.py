@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiokafka.errors import (
@@ -13,6 +14,9 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 from aiokafka.structs import TopicPartition
+
+TRANSACTION_SECONDS = 60.0
+"""Time after which Kafka aborts an open transaction: aiokafka's default of `transaction.timeout.ms`."""
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -132,14 +136,22 @@ class Log:
         assert not self._open
         del self.entries[end:]
 
-    def compact(self) -> None:
-        """Remove committed records whose key has a newer committed record before the last stable offset."""
-        newest: dict[bytes | None, int] = {}
+    def compact(self, *, deletions: bool = False) -> None:
+        """Remove committed records whose key has a newer committed record before the last stable offset.
+
+        Parameters
+        ----------
+        deletions
+            Whether records without a value are removed, too, because Kafka has kept them long enough.
+        """
+        newest: dict[bytes | None, Entry] = {}
         for entry in self.entries[self.start : self.stable]:
             if entry.committed:
-                if entry.key in newest:
-                    self.compacted.add(newest[entry.key])
-                newest[entry.key] = entry.offset
+                if (older := newest.get(entry.key)) is not None:
+                    self.compacted.add(older.offset)
+                newest[entry.key] = entry
+        if deletions:
+            self.compacted.update(e.offset for e in newest.values() if e.value is None)
 
 
 class Topic:
@@ -235,7 +247,13 @@ class Broker:
             if transaction is not None and not transaction.settled:
                 return None
             transaction = session.transaction = Transaction(session)
+            self.later(TRANSACTION_SECONDS, partial(self._expire, session, transaction))
         return log.append(records, self.clock(), transaction)
+
+    def _expire(self, session: Session, transaction: Transaction) -> None:
+        """Abort a transaction that its producer has left open for too long, and fence the producer."""
+        if transaction.state == "open":
+            self.register(session.transactional_id, "nobody")
 
     def end(self, session: Session, *, commit: bool) -> None:
         """Decide a session's transaction."""

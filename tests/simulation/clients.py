@@ -262,6 +262,7 @@ class GroupReader:
     def committed(self, partitions: list[Any], timeout: float) -> list[Any]:
         (tp,) = partitions
         offset = self._net.broker.offsets.get((tp.topic, tp.partition), confluent_kafka.OFFSET_INVALID)
+        self._net.judge.answered(tp.partition, offset)
         self._net.note(f"committed {tp.topic}-{tp.partition} = {offset}")
         return [SimpleNamespace(offset=offset, error=None)]
 

@@ -88,7 +88,6 @@ class View:
         self.foreign = False
         self.foreign_reached = 0
         self.hash_keys: list[bytes] = []
-        self.learned_before = False
 
 
 class Judge:
@@ -110,6 +109,7 @@ class Judge:
         """Users whose profile an operator deletes; their incidents depend on the moment."""
         self._owner: dict[int, str] = {}
         self._restoring: set[tuple[int, str]] = set()
+        self._answers: dict[tuple[str, int], int] = {}
         self._published: set[bytes] = set()
         self._letters: set[tuple[int, int]] = set()
         self._seen = {ALERTS: 0, DEAD_LETTERS: 0}
@@ -124,7 +124,6 @@ class Judge:
         """The view of a changelog partition."""
         if log not in self.views:
             self.views[log] = View(log)
-            self.views[log].learned_before = bool(self._broker.offsets.get((EVENTS, log.partition)))
         return self.views[log]
 
     # Called by the workers
@@ -132,6 +131,10 @@ class Judge:
     def restoring(self, partition: int) -> None:
         """A worker begins to restore a partition."""
         self._restoring.add((partition, current().name))
+
+    def answered(self, partition: int, offset: int) -> None:
+        """A worker that finds no state learns which offset the group has committed."""
+        self._answers[(current().name, partition)] = offset
 
     def restored(self, task: Any) -> None:
         """A worker has restored a partition: from now on, nobody else may commit to its changelog."""
@@ -171,7 +174,7 @@ class Judge:
         """A changelog has lost its end: what it says now is judged as if the lost part had never been written."""
         former = self.views.pop(log)
         view = self.view(log)
-        view.hash_keys, view.learned_before = former.hash_keys, former.learned_before
+        view.hash_keys = former.hash_keys
         self._owner.pop(log.partition, None)
         for entry in log.entries:
             if entry.committed and entry.key is not None and entry.value is not None:
@@ -181,6 +184,17 @@ class Judge:
             view.reached = META.unpack_from(meta)[1]
             view.truth = Truth(former.truth.log, view.values[HASH_KEY], former.truth.base)
             view.truth.advance(view.reached)
+
+    def copied(self, log: Log) -> None:
+        """Records of another changelog were copied into this one; a worker has to refuse its checkpoints."""
+        view = self.view(log)
+        for entry in log.entries:
+            assert entry.key is not None
+            if entry.value is not None:
+                view.values[entry.key] = entry.value
+        if HASH_KEY in view.values:
+            view.hash_keys.append(view.values[HASH_KEY])
+        view.foreign = b"m" in view.values
 
     def copy(self, name: str, partition: int, content: dict[bytes, bytes]) -> None:
         """A worker has ended after a checkpoint: its copy has to be that of the changelog."""
@@ -219,6 +233,10 @@ class Judge:
             else:
                 view.values[entry.key] = entry.value
                 if entry.key == HASH_KEY:
+                    if self._answers.get((name, log.partition), 0) > 0:
+                        self.fail(
+                            f"{name} starts partition {log.partition} over, although the group has learned it"
+                        )
                     view.hash_keys.append(entry.value)
         if meta is not None:
             self._checkpoint(view, name, meta)
@@ -271,10 +289,6 @@ class Judge:
                 possible.append(truth)
         if not possible:
             return None
-        if view.learned_before and all(truth.base for truth in possible):
-            self.fail(
-                f"partition {log.partition} starts over after a loss, although the group had learned it"
-            )
         return possible[-1]
 
     # At the end

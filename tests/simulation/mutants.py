@@ -42,12 +42,6 @@ MUTANTS = (
         "ChangelogPosition.at(position + 2,",
     ),
     Mutant(
-        "the topics are not confirmed before a transaction after a quiet time",
-        "task/checkpoint.py",
-        "        await self._watch.confirm()\n        try:",
-        "        try:",
-    ),
-    Mutant(
         "a worker does not fence the one before it",
         "task/changelog.py",
         'transactional_id=f"{app_id}-{partition}"',

@@ -10,7 +10,6 @@ from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
 
 from streamguard.agents.task.erase import erase
-from streamguard.agents.task.topic_watch import PAUSE_SECONDS
 from streamguard.errors import StreamGuardError
 from streamguard.testing.failpoints import POINTS
 from tests.simulation import seams
@@ -21,29 +20,44 @@ from tests.simulation.scheduler import Process
 if TYPE_CHECKING:
     from tests.simulation.simulation import Machine, Simulation
 
+THAW_SECONDS = 0.4
+"""A process that was frozen for this long has to notice it."""
+WEEK_SECONDS = 8 * 86_400.0
+"""Longer than Kafka keeps the deletion of a user in the changelog."""
+
+_CHANGELOG = r"partition \d of the changelog app-state-changelog"
 EXPLAINED = {
+    "remake source": (r"the topic events was deleted and created again",),
+    "remake changelog": (
+        r"changelog app-state-changelog was deleted and created again",
+        r"the topic app-state-changelog was deleted and created again",
+        r"the group app has committed offset \d+: the changelog was deleted and created again",
+        rf"{_CHANGELOG} was deleted and created again",
+    ),
+    "copy changelog": (
+        r"changelog app-state-changelog was deleted and created again",
+        rf"{_CHANGELOG} (was deleted and created again|contains the state of partition \d)",
+    ),
+    "trim source": (r"partition \d of events starts at offset \d+, but its state .*: \d+ offsets? expired",),
+    "trim changelog": (rf"{_CHANGELOG} starts at offset",),
+    "truncate changelog": (
+        rf"{_CHANGELOG} ends at offset \d+, but the local state has read it",
+        r"the group app has committed offset \d+: the changelog was deleted and created again",
+    ),
+}
+"""Refusals that each fault explains, as a worker that starts after it has to give them; other faults explain none."""
+
+PASSING = {
     "remake source": (
-        r"the topic events was deleted",
+        r"the topic events was deleted while",
         r"no longer has partition \d of events",
         r"partition \d of events ends at offset",
     ),
-    "remake changelog": (
-        r"changelog app-state-changelog was deleted and created again",
-        r"the topic app-state-changelog was deleted",
-        r"changelog app-state-changelog, but the group app has committed",
-        r"partition \d of the changelog app-state-changelog (was deleted and created again|ends at offset)",
-    ),
-    "trim source": (
-        r"starts at offset \d+, but its state has reached offset \d+: \d+ offsets? expired",
-        r"no longer has partition \d of events",
-    ),
-    "truncate changelog": (
-        r"app-state-changelog ends at offset \d+, but the local state has read it",
-        r"app-state-changelog, but the group app has committed",
-    ),
-    "trim changelog": (r"partition \d of the changelog app-state-changelog starts at offset",),
+    "remake changelog": (r"the topic app-state-changelog was deleted while", rf"{_CHANGELOG} ends at offset"),
+    "copy changelog": (r"the topic app-state-changelog was deleted", rf"{_CHANGELOG} ends at offset"),
+    "trim source": (r"no longer has partition \d of events",),
 }
-"""Refusals that each fault explains; other faults explain none."""
+"""Refusals that each fault explains besides, if it happens while a worker runs."""
 
 
 class Nemesis:
@@ -92,9 +106,23 @@ class Nemesis:
             self.trim_changelog,
             self.truncate_changelog,
             self.replace_cluster,
+            self.copy_changelog,
         ]
-        few = self._random.sample(harmless, self._random.randint(1, 6))
-        self._kinds = few + ([self._random.choice(drastic)] if self._random.random() < 0.35 else [])
+        deletion: list[Callable[[], None]] = [
+            self.forget_user,
+            self.forget_user,
+            self.kill_in_restore,
+            self.kill_in_restore,
+            self.back_up,
+            self.restore_backup,
+            self.pass_week,
+        ]
+        draw = self._random.random()
+        if draw < 0.08:
+            self._kinds = deletion
+        else:
+            self._kinds = self._random.sample(harmless, self._random.randint(1, 6))
+            self._kinds += [self._random.choice(drastic)] if draw < 0.4 else []
         self._failpoints = self._random.random() < 0.3
 
     def plan(self) -> None:
@@ -122,22 +150,24 @@ class Nemesis:
         world.disk.full.clear()
         seams.armed.clear()
         seams.skew.clear()
-        for transaction in self._hanging:
-            world.finish(transaction, commit=False)
+        if self._random.random() < 0.7:
+            for transaction in self._hanging:
+                world.finish(transaction, commit=False)
         for machine in world.machines:
             machine.down = False
             machine.start()
             if machine.process is not None:
                 machine.process.dies_after = None
-                thaw = world.scheduler.now + 2 * PAUSE_SECONDS  # a pause that is long enough to be noticed
+                thaw = world.scheduler.now + THAW_SECONDS
                 machine.process.frozen_until = min(machine.process.frozen_until, thaw)
         for name in (EVENTS, CHANGELOG):
             if name not in world.net.broker.topics:
                 world.net.broker.create(name, world.partitions)
 
-    def explains(self, reason: str) -> bool:
-        """Whether a fault that happened is a cause of this refusal."""
-        patterns = [p for name in self._net.faults for p in EXPLAINED.get(name, ())]
+    def explains(self, reason: str, *, last: bool) -> bool:
+        """Whether a fault that happened is a cause of this refusal, the last one of a worker or one before."""
+        tables = (EXPLAINED,) if last else (EXPLAINED, PASSING)
+        patterns = [p for table in tables for name in self._net.faults for p in table.get(name, ())]
         return any(re.search(pattern, reason) for pattern in patterns)
 
     def arm(self, process: Process) -> None:
@@ -165,6 +195,14 @@ class Nemesis:
         machine = self._machine()
         if machine.process is not None:
             seams.armed[machine.process.name] = (self._random.choice(POINTS), self._random.randint(1, 3))
+
+    def kill_in_restore(self) -> None:
+        machine = self._machine()
+        machine.kill()
+        seams.armed[f"{machine.name}{machine.starts + 1}"] = (
+            "restore-batch-written",
+            self._random.choice((1, 1, 2)),
+        )
 
     def freeze(self) -> None:
         process = self._machine().process
@@ -205,6 +243,28 @@ class Nemesis:
 
     def wrong_clock(self) -> None:
         seams.skew[self._machine().name] = self._random.choice((-10, -2, 2, 10, 400)) * 86_400.0
+
+    def pass_week(self) -> None:
+        """Let more time pass than Kafka keeps deletions, while no worker runs."""
+        self._pause_all()
+        seams.passed.append(WEEK_SECONDS)
+        for topic in self._net.broker.topics.values():
+            for log in topic.logs if topic.name == CHANGELOG else ():
+                log.compact(deletions=True)
+
+    def _pause_all(self) -> None:
+        """Kill all workers, and start them again after a moment."""
+        machines = self._world.machines
+        for machine in machines:
+            machine.down = True
+            machine.kill()
+
+        def start() -> None:
+            for machine in machines:
+                machine.down = False
+                machine.start()
+
+        self._world.scheduler.outside_later(0.5, start)
 
     # Disks
 
@@ -309,7 +369,8 @@ class Nemesis:
     def truncate_changelog(self) -> None:
         """Lose the end of a changelog, at the end of a transaction.
 
-        A copy that another worker has, or a backup, could pass for one of the new end; Kafka gives no means to find out.
+        A copy that another worker has, or a backup, could pass for one of the new end: offsets do not show the
+        difference.
         """
         log = self._net.broker.log(CHANGELOG, self._partition())
         if (
@@ -320,7 +381,7 @@ class Nemesis:
         ):
             return
         ends = [e.offset + 1 for e in log.entries if e.marker]
-        if ends and log in self._world.judge.views:
+        if ends and log in self._world.judge.views and not log.compacted:
             self._world.machines[0].kill()
             self._backups.clear()
             log.truncate(self._random.choice(ends))
@@ -329,20 +390,25 @@ class Nemesis:
     def replace_cluster(self) -> None:
         """Stop all workers, and start them with their old disks on a new cluster."""
         world = self._world
-        for machine in world.machines:
-            machine.down = True
-            machine.kill()
+        self._pause_all()
         for topic in (EVENTS, CHANGELOG):
             if topic in world.net.broker.topics:
                 self._remake(topic, 0.0)
         world.group.forget()
 
-        def start() -> None:
-            for machine in world.machines:
-                machine.down = False
-                machine.start()
-
-        world.scheduler.outside_later(0.5, start)
+    def copy_changelog(self) -> None:
+        """Create the changelog again while no worker runs, with the records of the old one, or of another partition."""
+        broker, world = self._net.broker, self._world
+        old = broker.topics.get(CHANGELOG)
+        if old is None:
+            return
+        self._pause_all()
+        broker.delete(CHANGELOG)
+        new, shift = broker.create(CHANGELOG, world.partitions), self._random.choice((0, 0, 1))
+        for log in old.logs:
+            target = new.logs[(log.partition + shift) % world.partitions]
+            target.append([(e.key, e.value, ()) for e in log.entries if e.committed], broker.clock())
+            world.judge.copied(target)
 
     def remake_while_frozen(self) -> None:
         """Create a topic again while every worker stands still."""

@@ -94,7 +94,7 @@ class Network:
             result: Any = None
             try:
                 result = act()
-            except Exception as raised:
+            except Exception as raised:  # noqa: BLE001 - the client gets it
                 error = raised
             if self.trace is not None:
                 outcome = type(error).__name__ if error else _short(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -254,7 +255,7 @@ class Scheduler(asyncio.AbstractEventLoop):
                 return
             try:
                 future.set_result(func(*args))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the caller gets it
                 future.set_exception(error)
 
         self.call_later(self.random.uniform(0.001, 0.03), call)
@@ -274,7 +275,5 @@ class Scheduler(asyncio.AbstractEventLoop):
 
 
 def _close(coroutine: Any) -> None:
-    try:
+    with contextlib.suppress(BaseException):
         coroutine.close()
-    except BaseException:
-        pass

@@ -50,6 +50,8 @@ TIMED = (
 
 skew: dict[str, float] = {}
 """Seconds by which the wall clock of each machine is wrong."""
+passed: list[float] = []
+"""Seconds that have passed for all machines while no worker ran."""
 armed: dict[str, tuple[str, int]] = {}
 """Failpoint of each process and the arrivals before it dies there."""
 
@@ -67,7 +69,7 @@ class _Clock:
 
     @staticmethod
     def time() -> float:
-        return EPOCH + network().scheduler.now + skew.get(current().machine, 0.0)
+        return EPOCH + network().scheduler.now + skew.get(current().machine, 0.0) + sum(passed)
 
     @classmethod
     def time_ns(cls) -> int:

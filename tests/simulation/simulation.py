@@ -149,6 +149,7 @@ class Simulation:
         network.activate(self.net)
         disk.activate(self.disk)
         seams.skew.clear()
+        seams.passed.clear()
         seams.armed.clear()
         self.net.judge = self.judge = Judge(self.net)
         self.partitions = random.choice((1, 1, 2))
@@ -275,8 +276,8 @@ class Simulation:
     def _judge(self) -> None:
         refused = [machine for machine in self.machines if machine.refused]
         for machine in refused:
-            for reason in machine.refusals:
-                if not self.nemesis.explains(reason):
+            for number, reason in enumerate(machine.refusals, 1):
+                if not self.nemesis.explains(reason, last=number == len(machine.refusals)):
                     self.judge.fail(f"{machine.name} refuses without a cause: {reason}")
         if len(refused) < len(self.machines):
             self.judge.finish(range(self.partitions))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -141,7 +142,7 @@ class Consumer(ChunkConsumer):
         """What `on_partitions_revoked` does before Faust's part."""
         try:
             await self.release()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as in the worker
             end(error)
 
 
@@ -170,7 +171,7 @@ class Worker:
         """Run until stopped; any error ends the process."""
         try:
             await self._run()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as in the worker
             end(error)
 
     async def _run(self) -> None:
@@ -191,22 +192,27 @@ class Worker:
         self.consumer = consumer = Consumer(app, fetcher)
         queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)
         loop = asyncio.get_running_loop()
-        for part in (self._fetch(consumer, queue), self._fold(app, queue), self._commit(consumer)):
-            loop.create_task(self._guarded(part))
-        membership = loop.create_task(self._guarded(self._follow_group(consumer, fetcher)))
+        parts = (
+            loop.create_task(self._guarded(self._fetch, consumer, queue)),
+            loop.create_task(self._guarded(self._fold, app, queue)),
+            loop.create_task(self._guarded(self._commit, consumer)),
+        )
+        membership = loop.create_task(self._guarded(self._follow_group, consumer, fetcher))
         await self._stop.wait()
         membership.cancel()
         await asyncio.wait([membership])
         await consumer.give_up()
+        for part in parts:
+            part.cancel()
         await fetcher.request("leave", lambda: self._group.leave(fetcher.process.name))
         await app.publisher.stop()
         fetcher.process.exit_code = 0
         fetcher.net.scheduler.kill(fetcher.process)
 
-    async def _guarded(self, part: Any) -> None:
+    async def _guarded(self, part: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         try:
-            await part
-        except Exception as error:
+            await part(*arguments)
+        except Exception as error:  # noqa: BLE001 - as in the worker
             end(error)
 
     async def _fetch(self, consumer: Consumer, queue: asyncio.Queue[Any]) -> None:
