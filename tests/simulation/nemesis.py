@@ -36,6 +36,7 @@ EXPLAINED = {
     ),
     "copy changelog": (
         r"changelog app-state-changelog was deleted and created again",
+        r"the group app has committed offset \d+: the changelog was deleted and created again",
         rf"{_CHANGELOG} (was deleted and created again|contains the state of partition \d)",
     ),
     "trim source": (r"partition \d of events starts at offset \d+, but its state .*: \d+ offsets? expired",),
@@ -101,6 +102,7 @@ class Nemesis:
             self.remake_source,
             self.remake_changelog,
             self.remake_while_frozen,
+            self.remake_while_stalled,
             self.trim_source,
             self.trim_changelog,
             self.trim_changelog,
@@ -412,9 +414,19 @@ class Nemesis:
 
     def remake_while_frozen(self) -> None:
         """Create a topic again while every worker stands still."""
-        topic = self._random.choice((EVENTS, CHANGELOG))
-        self._net.happened(f"remake {'source' if topic == EVENTS else 'changelog'}")
+        topic = self._either_topic()
         for machine in self._world.machines:
             if machine.process is not None:
                 self._world.scheduler.freeze(machine.process, self._random.uniform(0.5, 3.0))
         self._world.scheduler.outside_later(0.05, lambda: self._remake(topic, 0.0))
+
+    def remake_while_stalled(self) -> None:
+        """Create a topic again while no broker answers."""
+        topic = self._either_topic()
+        self._net.stalled_until = self._world.scheduler.now + self._random.uniform(0.4, 2.0)
+        self._world.scheduler.outside_later(0.05, lambda: self._remake(topic, 0.0))
+
+    def _either_topic(self) -> str:
+        topic = self._random.choice((EVENTS, CHANGELOG))
+        self._net.happened(f"remake {'source' if topic == EVENTS else 'changelog'}")
+        return topic

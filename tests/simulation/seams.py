@@ -56,7 +56,7 @@ armed: dict[str, tuple[str, int]] = {}
 """Failpoint of each process and the arrivals before it dies there."""
 
 
-class _Clock:
+class Clock:
     """The module `time`, as the worker uses it."""
 
     strftime = staticmethod(time.strftime)
@@ -134,7 +134,7 @@ def _key() -> bytes:
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
     """Replace clients, disk and clock for the duration of a block; simulations run in it one after the other."""
-    clock = _Clock()
+    clock = Clock()
     quiet = SimpleNamespace(shutdown=lambda: None)
     replaced: list[tuple[Any, str, Any]] = [(module, "time", clock) for module in TIMED]
     replaced += [

@@ -105,7 +105,7 @@ class Machine:
         self.starts += 1
         self.process = process = Process(f"{self.name}{self.starts}", self.name)
         self.worker = Worker(
-            self.settings, SimpleNamespace(cache=None, writes=None), world.group, world.judge
+            self.settings, SimpleNamespace(cache=None, writes=None), world.group, seams.Clock.time
         )
         process.on_death.append(self._died)
         world.net.note(f"start {process.name}")

@@ -19,24 +19,26 @@ from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.process.app import WorkerApp
 from streamguard.agents.records.record import Record
 from streamguard.settings.schema import Settings
+from tests.simulation.broker import Entry
 from tests.simulation.clients import Client
 from tests.simulation.group import Group
-from tests.simulation.judge import Judge
-from tests.simulation.scheduler import EPOCH
 
 HEARTBEAT_SECONDS = 0.3
 COMMIT_SECONDS = 0.5
+IDLE_SECONDS = 0.09
+"""Pause after a fetch without records; Kafka's would be shorter, and would only cost time here."""
 
 
 class Fetcher(Client):
     """The consumer of the source topic: positions, fetches and commits, with the names that the fetch thread uses."""
 
-    def __init__(self, group: Group, topic: str) -> None:
+    def __init__(self, group: Group, wall_time: Callable[[], float]) -> None:
         super().__init__()
         self._group = group
-        self._topic = topic
+        self._wall_time = wall_time
         self._states: dict[TopicPartition, SimpleNamespace] = {}
         self._subscription = SimpleNamespace(subscription=SimpleNamespace(assignment=self))
+        self._fetches: dict[TP, asyncio.Task[tuple[SimpleNamespace, list[Entry], int]]] = {}
         self.generation = -1
 
     def state_value(self, tp: TopicPartition) -> SimpleNamespace | None:
@@ -51,19 +53,29 @@ class Fetcher(Client):
         pass
 
     async def poll(self, partitions: list[TP], timeout: float) -> dict[TP, list[Record]]:
-        """Records of the partitions; waits for some up to a time."""
+        """Records of the partitions; waits for some up to a time, while unanswered fetches continue."""
         loop = asyncio.get_running_loop()
-        patience = loop.time() + timeout
-        while True:
-            found = {}
-            for tp in partitions:
-                if records := await self._fetch(tp):
+        for tp in partitions:
+            if tp not in self._fetches:
+                self._fetches[tp] = loop.create_task(self._fetch(tp))
+        fetches = {tp: self._fetches[tp] for tp in partitions}
+        await asyncio.wait(list(fetches.values()), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        found = {}
+        for tp, fetch in fetches.items():
+            if fetch.done():
+                del self._fetches[tp]
+                if records := self._taken(tp, *fetch.result()):
                     found[tp] = records
-            if found or loop.time() >= patience:
-                return found
-            await asyncio.sleep(timeout / 2)
+        return found
 
-    async def _fetch(self, tp: TP) -> list[Record]:
+    def _taken(self, tp: TP, state: SimpleNamespace, entries: list[Entry], position: int) -> list[Record]:
+        """Move the position past fetched records, unless a seek has made them obsolete."""
+        if self._states[TopicPartition(*tp)] is not state:
+            return []
+        state.position = position
+        return [Record(tp.topic, tp.partition, e.offset, e.timestamp, e.key, e.value) for e in entries]
+
+    async def _fetch(self, tp: TP) -> tuple[SimpleNamespace, list[Entry], int]:
         state = self._states[TopicPartition(*tp)]
         broker, limit = self.net.broker, self.net.choose("events of a fetch", (1, 2, 5, 20))
 
@@ -75,10 +87,13 @@ class Fetcher(Client):
 
         answer = await self.request(f"fetch {tp.topic}-{tp.partition} from {state.position}", read)
         if answer is None:
-            return []
-        state.lso, state.highwater, entries, state.position = answer
-        state.timestamp = int((EPOCH + self.net.scheduler.now) * 1000)
-        return [Record(tp.topic, tp.partition, e.offset, e.timestamp, e.key, e.value) for e in entries]
+            await asyncio.sleep(IDLE_SECONDS)
+            return state, [], state.position
+        state.lso, state.highwater, entries, position = answer
+        state.timestamp = int(self._wall_time() * 1000)
+        if position == state.position:
+            await asyncio.sleep(IDLE_SECONDS)
+        return state, entries, position
 
     async def commit(self, offsets: dict[TopicPartition, Any]) -> None:
         plain = {tp.partition: found.offset for tp, found in offsets.items()}
@@ -155,11 +170,11 @@ class Worker:
         Its consumer, once it has joined the group.
     """
 
-    def __init__(self, settings: Settings, memory: Any, group: Group, judge: Judge) -> None:
+    def __init__(self, settings: Settings, memory: Any, group: Group, wall_time: Callable[[], float]) -> None:
         self._settings = settings
         self._memory = memory
         self._group = group
-        self._judge = judge
+        self._wall_time = wall_time
         self.consumer: Consumer | None = None
         self._stop = asyncio.Event()
 
@@ -187,7 +202,7 @@ class Worker:
                 chunk=contextlib.nullcontext, shadow=SimpleNamespace(score=lambda folded: None)
             ),
         )
-        fetcher = Fetcher(self._group, settings.kafka.events_topic)
+        fetcher = Fetcher(self._group, self._wall_time)
         await app.publisher.start()
         self.consumer = consumer = Consumer(app, fetcher)
         queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)
