@@ -9,9 +9,6 @@ from typing import Any
 from tests.simulation.network import Network, network
 from tests.simulation.scheduler import EPOCH, Process, require_alive
 
-MEMTABLE_FLUSH = 0.15
-"""Probability that RocksDB flushes its memory after a write."""
-
 
 class Directory:
     """A directory with a database.
@@ -51,6 +48,8 @@ class Disk:
 
     def __init__(self) -> None:
         self.directories: dict[str, Directory] = {}
+        self.flush = 0.15
+        """Probability that RocksDB flushes its memory after a write."""
         self.full: set[str] = set()
         """Beginnings of paths on which no write succeeds."""
 
@@ -195,7 +194,7 @@ class Rdict:
                 memory.pop(key, None)
             else:
                 memory[key] = value
-        if self._net.random.random() < MEMTABLE_FLUSH:
+        if self._net.random.random() < self._disk.flush:
             self._directory.durable = dict(memory)
 
     def compact_range(self, first: bytes, last: bytes) -> None:

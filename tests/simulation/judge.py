@@ -174,7 +174,7 @@ class Judge:
         """A changelog has lost its end: what it says now is judged as if the lost part had never been written."""
         former = self.views.pop(log)
         view = self.view(log)
-        view.hash_keys = former.hash_keys
+        view.hash_keys, view.foreign_reached = former.hash_keys, former.reached or 0
         self._owner.pop(log.partition, None)
         for entry in log.entries:
             if entry.committed and entry.key is not None and entry.value is not None:

@@ -113,8 +113,7 @@ class Nemesis:
         deletion: list[Callable[[], None]] = [
             self.forget_user,
             self.forget_user,
-            self.kill_in_restore,
-            self.kill_in_restore,
+            self.interrupt_restore,
             self.back_up,
             self.restore_backup,
             self.pass_week,
@@ -122,6 +121,7 @@ class Nemesis:
         draw = self._random.random()
         if draw < 0.08:
             self._kinds = deletion
+            world.length = self._random.uniform(5.0, 8.0)
         else:
             self._kinds = self._random.sample(harmless, self._random.randint(1, 6))
             self._kinds += [self._random.choice(drastic)] if draw < 0.4 else []
@@ -198,13 +198,16 @@ class Nemesis:
         if machine.process is not None:
             seams.armed[machine.process.name] = (self._random.choice(POINTS), self._random.randint(1, 3))
 
-    def kill_in_restore(self) -> None:
-        machine = self._machine()
-        machine.kill()
+    def interrupt_restore(self) -> None:
+        """Let a worker read a part of the changelog into an empty copy, and start it again after more than a week."""
+        machine, scheduler = self._machine(), self._world.scheduler
+        self.wipe(machine)
         seams.armed[f"{machine.name}{machine.starts + 1}"] = (
             "restore-batch-written",
-            self._random.choice((1, 1, 2)),
+            self._random.choice((1, 2)),
         )
+        scheduler.outside_later(3.0, self._guarded(self.forget_user))
+        scheduler.outside_later(4.0, self._guarded(self.pass_week))
 
     def freeze(self) -> None:
         process = self._machine().process
@@ -270,8 +273,9 @@ class Nemesis:
 
     # Disks
 
-    def wipe(self) -> None:
-        machine = self._machine()
+    def wipe(self, machine: Machine | None = None) -> None:
+        """Delete all copies of a machine."""
+        machine = machine or self._machine()
         machine.kill()
         for path in [p for p in self._world.disk.directories if p.startswith(f"/{machine.name}/")]:
             del self._world.disk.directories[path]

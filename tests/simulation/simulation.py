@@ -146,6 +146,7 @@ class Simulation:
         self.random = random = self.scheduler.random
         self.net = Network(self.scheduler, trace=trace)
         self.disk = Disk()
+        self.disk.flush = random.choice((0.05, 0.15, 0.6))
         network.activate(self.net)
         disk.activate(self.disk)
         seams.skew.clear()
