@@ -7,7 +7,7 @@ WARM := $(VENV)/.warm
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test fast lint docs bench chaos soak sbom
+.PHONY: help demo test fast lint docs bench chaos simulate soak sbom
 
 help:  ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.12]"
@@ -39,6 +39,10 @@ bench: $(INSTALLED) $(WARM)  ## measure the figures of the README
 
 chaos: $(INSTALLED)  ## inject kill -9, zombies and a dead broker, then verify that no event was lost
 	$(BIN)/python -m bench.chaos $(ARGS)
+
+SEEDS ?= 1000000
+simulate: $(INSTALLED)  ## run SEEDS=n simulations of crashes, zombies, lost answers and lost topics against an oracle
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
 sbom: $(INSTALLED)  ## write the bill of materials of the images to dist/ (CycloneDX)
 	$(BIN)/python -m deploy.sbom dist

@@ -16,6 +16,7 @@ from aiokafka.errors import (
     InvalidProducerIdMapping,
     InvalidTxnState,
     KafkaError,
+    OffsetOutOfRangeError,
     ProducerFenced,
 )
 
@@ -24,6 +25,7 @@ from streamguard.agents.records import reader
 from streamguard.agents.task.compatibility import COMPLETE_KEY, START_OVER, Bounds, SavedState
 from streamguard.agents.task.identity import StateIdentity
 from streamguard.agents.task.store import Change
+from streamguard.errors import TemporaryError
 from streamguard.events.event import Withheld
 from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
 from streamguard.state.partition import META
@@ -250,10 +252,20 @@ class CommittedReader:
         ------
         RefusedError
             If a batch cannot be read: without it, the state would be wrong.
+        TemporaryError
+            If the log no longer contains the position, because its beginning was deleted meanwhile, or the topic was
+            created again.
         """
         self._consumer.seek(self._tp, position)
         while position < end:
-            fetched = await self._consumer.getmany(timeout_ms=100, max_records=4000)
+            try:
+                fetched = await self._consumer.getmany(timeout_ms=100, max_records=4000)
+            except OffsetOutOfRangeError:
+                raise TemporaryError(
+                    f"partition {self._tp.partition} of {self._tp.topic} changed while it was read: offset {position} "
+                    "was deleted, or the topic was created again; start the command again, which checks whether the "
+                    "state is still complete and reports the cause if it is not"
+                ) from None
             records = [record for records in fetched.values() for record in records]
             for record in records:
                 if isinstance(record.value, Withheld):

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.structs import TopicPartition
 from click.testing import CliRunner
 
 from streamguard.agents.process import worker
 from streamguard.agents.process.logging import JsonFormatter, TextFormatter
+from streamguard.agents.task.changelog import CommittedReader
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.identity import StateIdentity, TopicIdentity
 from streamguard.agents.task.store import ChangelogPosition, StateStore, StoreMemory
@@ -117,6 +120,24 @@ def test_nothing_is_committed_before_incidents_are_acknowledged(tmp_path: Path) 
         store.close()
 
     asyncio.run(scenario())
+
+
+def test_a_changelog_that_changes_while_it_is_read_needs_another_start() -> None:
+    class Gone:
+        def seek(self, tp: TopicPartition, offset: int) -> None:
+            pass
+
+        async def getmany(self, **_: Any) -> Any:
+            raise OffsetOutOfRangeError({TopicPartition("state", 1): 3})
+
+    async def scenario() -> None:
+        reader = CommittedReader.__new__(CommittedReader)
+        reader._tp, reader._consumer = TopicPartition("state", 1), Gone()
+        async for _ in reader.batches(3, 9):
+            pass
+
+    with pytest.raises(TemporaryError, match="partition 1 of state changed while it was read: offset 3"):
+        asyncio.run(scenario())
 
 
 def test_log_line_is_one_json_object() -> None:
