@@ -70,6 +70,7 @@ def fold_result(
     ):
         if offset >= 500:
             peak[place[p, name]] = max(peak[place[p, name]], bits)
+    about = {(0, name) for name in names[:3]}
     summary = np.zeros(len(everybody), SUMMARY_COLUMNS)
     summary["total_events"] = 25
     summary["failed_auth_rate"] = 0.04
@@ -83,7 +84,8 @@ def fold_result(
         features=usual.astype(np.float32),
         usual=usual,
         summary=summary,
-        peak=peak,
+        event_bits=peak,
+        incident_bits=np.array([14.2 * (key in about) for key in everybody]),
     )
     result = FoldResult(
         sample=rows([keys[k] for k in sample], names),
@@ -173,7 +175,7 @@ def incident(user: str, offset: int, event: Any = None) -> Incident:
         first_seen="2023-11-14T22:13:20.123Z",
         last_seen="2023-11-14T22:15:20.123Z",
         count=12 + offset,
-        risk=91.5,
+        risk=81.0,
         severity="high",
         evidence_bits=14.2,
         technique="T1110.001",

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from streamguard.alerts.verdict import risk, verdict
+from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS
 from streamguard.fold.features import NAMES
+from streamguard.fold.grouping import ENTITY_KINDS
 from streamguard.fold.patterns import PATTERNS
 from streamguard.models.forest import Forest
+from streamguard.risk import risk
 from streamguard.settings.schema import Detection, Sampling
 from streamguard.state.in_memory import InMemoryPartition
 
@@ -57,6 +59,7 @@ class User:
 
     events: list[Seen] = field(default_factory=list)
     peak: float = 0.0
+    incident_bits: float = 0.0
 
 
 class ReferenceBatch:
@@ -85,7 +88,7 @@ class ReferenceBatch:
         """Fold the next records of each partition, by offset."""
         self.new, self.refused, self.records = set(), Counter(), 0
         for user in self.users.values():
-            user.peak = 0.0
+            user.peak = user.incident_bits = 0.0
         for partition, values in sorted(records.items()):
             self._fold(partition, sorted(values.items()))
 
@@ -127,6 +130,8 @@ class ReferenceBatch:
                 user = self.users.setdefault((partition, seen.user), User())
                 user.events.append(seen)
                 user.peak = max(user.peak, seen.strength)
+                if ENTITY_KINDS[abs(folded.kind[i])] == "user":
+                    user.incident_bits = max(user.incident_bits, float(folded.incident["evidence"][i]))
 
     def sample(self) -> list[Place]:
         """The places with the smallest hashes among all events, sorted."""
@@ -219,7 +224,8 @@ class ReferenceBatch:
             row = summary(user.events)
             expected = max(row["total_events"] * (now[partition] / max(ever[partition], 1)), 1.0)
             bits = max(user.peak, strongest.get((partition, name), 0.0))
-            evidence = with_forest(max(bits - np.log2(expected), 0.0), peer_bits.get((partition, name), 0.0))
+            rare = with_forest(max(bits - np.log2(expected), 0.0), peer_bits.get((partition, name), 0.0))
+            evidence = max(user.incident_bits, rare)
             last = user.events[-1]
             rows.append(
                 {
@@ -230,7 +236,7 @@ class ReferenceBatch:
                     **row,
                     "evidence_bits": evidence,
                     "risk": risk(evidence),
-                    "is_anomaly": evidence >= self._detection.alert_bits,
+                    "is_anomaly": risk(evidence) >= max(self._detection.alert_risk, 80.8),
                 }
             )
         return rows

@@ -9,7 +9,6 @@ import click
 import msgspec
 
 from streamguard.alerts.incident import encode
-from streamguard.alerts.verdict import SEVERITIES
 from streamguard.cli import options, source
 from streamguard.cli.incident_text import table
 from streamguard.errors import ExitCode
@@ -20,6 +19,7 @@ from streamguard.models import artifact
 from streamguard.models.forest import Forest
 from streamguard.models.key import key_of
 from streamguard.models.registry import Registry
+from streamguard.risk import SEVERITIES
 from streamguard.settings.schema import Models
 from streamguard.text import counted
 

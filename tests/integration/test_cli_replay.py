@@ -193,7 +193,7 @@ def test_replay_scores_with_the_forest_of_a_registry_or_directory(table: Path, t
 
 
 def test_alert_threshold_is_read_from_the_settings_file(table: Path, tmp_path: Path) -> None:
-    (tmp_path / "settings.toml").write_text("[detection]\nalert_risk = 10000.0\n")
+    (tmp_path / "settings.toml").write_text("[detection]\nalert_risk = 99.9\n")
     code, out, _ = streamguard("replay", table, "--config", tmp_path / "settings.toml")
     assert (code, out) == (0, "no incidents\n")
 

@@ -24,16 +24,16 @@ pytestmark = pytest.mark.integration
 RECORDED: dict[int, tuple[int, str, str, str, str]] = {
     1: (
         131,
-        "f7e3928b17696673dcc1634f4f1b43455d40302e9f40c7a5ec2b461c3c124435",
+        "24c369f554dafd379cff13fb4922efa6ca11c6f48d6c9a4d25de7d5f3937c137",
         "6f9c470432ea84a21723ec39a5b80fee961a27c5c3d950609d010e2f510998fa",
-        "68234dd82f9f",
+        "814992a075bd",
         "5a50f6c63a5dff06cf0b409b4bd3fa02261b9d5ecb58e19a5a8bfebb0b6a4a23",
     ),
     2: (
         170,
-        "9e431747c43d98b1939f47c14ab8dbed311002180451716468a0a92bd6d330ae",
+        "67483d8095d2389d5cd6c646a6cf4c3017953f3c430c6f8b0dbd1f4920a5d370",
         "03993a30c50488a165054fdd078404f52dabe23a4dc833e0825a28c002631f72",
-        "91b49802debc",
+        "bdc85f84eb3d",
         "a3751af8884f21ecd6a175f21f0a89af218671846616dd051e7486dfda0f2b5b",
     ),
 }

@@ -193,7 +193,7 @@ def test_page_renders_without_findings() -> None:
     nothing = with_incidents(fold_result(sampled=0, alerts=0, users=1), [])
     for tables in nothing.users.values():
         for table in tables:
-            table.peak[:] = 0
+            table.event_bits[:] = table.incident_bits[:] = 0
     page = Page(html.render(made(nothing, algorithm="kmeans")))
     assert "no event of this run reached the alert threshold" in page.text
     assert "There is no evidence against any user." in page.text
