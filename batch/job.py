@@ -27,6 +27,7 @@ from streamguard.batch.reporting import export, html, report
 from streamguard.batch.reporting.users import export_users
 from streamguard.batch.runs import REPORT, Run, Runs
 from streamguard.batch.source.partition_files import FileSource
+from streamguard.events.refusals import Refusals, lines, merged
 from streamguard.models.registry import Registry
 from streamguard.models.sampling import Selection
 from streamguard.settings.schema import Settings
@@ -46,6 +47,8 @@ class RetrainOutcome(msgspec.Struct, frozen=True):
     records: int
     events: int
     refused: int
+    refusals: dict[str, Refusals]
+    """Refused records by reason, with the users and sources that most of them name."""
     alerted: int
     users: int
     users_at_risk: int
@@ -71,6 +74,7 @@ class RetrainOutcome(msgspec.Struct, frozen=True):
             records=totals.records,
             events=totals.events,
             refused=totals.refused,
+            refusals=totals.refusals,
             alerted=totals.alerted,
             users=totals.users,
             users_at_risk=totals.users_at_risk,
@@ -148,6 +152,8 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
         with steps.step("fold") as print_result:
             history = fold_history(plan, settings, folded, spark, say)
             print_result(_fold_text(history.result))
+            for line in lines(merged(c.refusals for c in history.result.counts)):
+                say(f"      {line}")
         with steps.step("select") as print_result:
             selection = challenger.select(history.result.sample, settings)
             print_result(_selection_text(history.result, selection))
@@ -220,7 +226,7 @@ def _plan_text(plan: RetrainPlan) -> str:
 
 
 def _fold_text(result: FoldResult) -> str:
-    refused = sum(sum(c.refused.values()) for c in result.counts)
+    refused = sum(c.refused for c in result.counts)
     repaired = sum(c.repaired for c in result.counts)
     text = (
         f"{counted(sum(c.events for c in result.counts), 'event')} folded, "

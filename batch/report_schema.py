@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from streamguard.alerts.incident import Incident
+from streamguard.events.refusals import Refusals
 
 FORMAT = 2
 
@@ -62,6 +63,8 @@ class Totals(msgspec.Struct, frozen=True):
     """Share of the sample that was left out of the training as possible attacks."""
     users: int
     users_at_risk: int
+    refusals: dict[str, Refusals] = {}
+    """Refused records by reason, with the users and sources that most of them name."""
 
 
 class Check(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from streamguard.batch.detection.users import UserAssessor
 from streamguard.batch.folding.fold_result import EventTable, FoldResult, IncidentRisks, UserTable
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.batch.source.offset_range import Counts
+from streamguard.events.refusals import Refusals
 from streamguard.fold.features import NAMES
 from streamguard.models.forest import Forest
 from streamguard.models.sampling import Selection
@@ -104,7 +105,7 @@ def fold_result(
                 alerted=int(
                     (everything.alerted & (everything.offset >= 500) & (everything.partition == p)).sum()
                 ),
-                refused={"not_json": 2},
+                refusals={"not_json": Refusals(2, {"ann": 2}, {"10.0.0.1": 1, "10.0.0.2": 1})},
                 refused_first=[(501, "not_json", "expected a value"), (502, "not_json", "<b>?")],
                 first_ms=START_MS + 500_000,
                 last_ms=START_MS + 999_000,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS
+from streamguard.events.event import Refusal
 from streamguard.fold.features import NAMES
 from streamguard.fold.grouping import ENTITY_KINDS
 from streamguard.fold.patterns import PATTERNS
@@ -71,8 +72,8 @@ class ReferenceBatch:
         Every event ever folded, by place.
     new
         The places of the events of the last run.
-    refused
-        Refused records of the last run, by reason.
+    refusals
+        Refused records of the last run.
     """
 
     def __init__(self, sampling: Sampling, detection: Detection) -> None:
@@ -81,12 +82,12 @@ class ReferenceBatch:
         self.events: dict[Place, Seen] = {}
         self.users: dict[tuple[int, str], User] = {}
         self.new: set[Place] = set()
-        self.refused: Counter[str] = Counter()
+        self.refusals: list[Refusal] = []
         self.records = 0
 
     def run(self, records: Mapping[int, Mapping[int, bytes | None]]) -> None:
         """Fold the next records of each partition, by offset."""
-        self.new, self.refused, self.records = set(), Counter(), 0
+        self.new, self.refusals, self.records = set(), [], 0
         for user in self.users.values():
             user.peak = user.incident_bits = 0.0
         for partition, values in sorted(records.items()):
@@ -102,7 +103,7 @@ class ReferenceBatch:
             offsets = [offset for offset, _ in part]
             folded = self._states[partition].state.fold([value for _, value in part], np.array(offsets))
             self.records += len(part)
-            self.refused.update(refusal.reason for refusal in folded.refused)
+            self.refusals += folded.refused
             columns = folded.columns
             sources, locations = columns.text("source"), columns.text("location")
             for i, event in enumerate(folded.events):
@@ -252,8 +253,16 @@ class ReferenceBatch:
         return {
             "records": self.records,
             "events": len(new),
-            "refused": sum(self.refused.values()),
-            "refused_by_reason": dict(self.refused),
+            "refused": len(self.refusals),
+            "refused_by_reason": dict(Counter(refusal.reason for refusal in self.refusals)),
+            "refusals": {
+                reason: {
+                    "number": len(mine := [one for one in self.refusals if one.reason == reason]),
+                    "users": _most(one.user for one in mine),
+                    "sources": _most(one.source for one in mine),
+                }
+                for reason in {one.reason for one in self.refusals}
+            },
             "alerted": sum(seen.alerted for seen in new),
             "alert_rate": sum(seen.alerted for seen in new) / max(len(new), 1),
             "sampled": len(sampled),
@@ -268,6 +277,11 @@ class ReferenceBatch:
             "users": len(self.users),
             "users_at_risk": sum(row["is_anomaly"] for row in self.user_rows(forest, peer_bits)),
         }
+
+
+def _most(names: Iterable[str]) -> dict[str, int]:
+    counts = Counter(name for name in names if name)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:5])
 
 
 def summary(events: list[Seen]) -> dict[str, Any]:

@@ -105,7 +105,11 @@ def test_records_read_are_counted(tmp_path: Path) -> None:
     (counts,) = loaded(fold(values), tmp_path).counts
 
     assert (counts.records, counts.events) == (len(values), len(values) - 3)
-    assert counts.refused == {"not_json": 1, "empty": 1, "missing_field": 1}
+    assert {reason: entry.number for reason, entry in counts.refusals.items()} == {
+        "not_json": 1,
+        "empty": 1,
+        "missing_field": 1,
+    }
     assert [(offset, reason) for offset, reason, _ in counts.refused_first] == [
         (200, "not_json"), (201, "empty"), (202, "missing_field")
     ]  # fmt: skip

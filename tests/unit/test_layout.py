@@ -12,6 +12,7 @@ import pytest
 from streamguard.batch import job, report_schema
 from streamguard.batch.planning import Request
 from streamguard.batch.runs import REPORT
+from streamguard.events.refusals import merged
 from streamguard.history.evaluate import judge
 from streamguard.history.files import read
 from streamguard.history.layout import Layout
@@ -81,7 +82,7 @@ def test_same_file_gives_the_same_incidents_and_refusals_everywhere(file: str, t
     numbers = set(judged.scored.incident[judged.scored.incident >= 0].tolist())
     ids = {f"{number % PARTITIONS}-{number // PARTITIONS}" for number in numbers}
     assert ids == {id.rpartition("-")[0] for id, *_ in expected}
-    assert judged.refused == replay.refused
+    assert judged.refusals == merged([replay.refusals])
 
 
 @pytest.mark.parametrize("rows", [1, 7, 5000])
