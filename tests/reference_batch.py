@@ -17,7 +17,7 @@ import numpy as np
 
 from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS
-from streamguard.events.event import Refusal
+from streamguard.events.event import Event, Refusal
 from streamguard.fold.features import NAMES
 from streamguard.fold.grouping import ENTITY_KINDS
 from streamguard.fold.patterns import PATTERNS
@@ -88,6 +88,9 @@ class ReferenceBatch:
     def run(self, records: Mapping[int, Mapping[int, bytes | None]]) -> None:
         """Fold the next records of each partition, by offset."""
         self.new, self.refusals, self.records = set(), [], 0
+        self.repairs: Counter[str] = Counter()
+        self.repaired = 0
+        self.seen: list[Event] = []
         for user in self.users.values():
             user.peak = user.incident_bits = 0.0
         for partition, values in sorted(records.items()):
@@ -104,6 +107,9 @@ class ReferenceBatch:
             folded = self._states[partition].state.fold([value for _, value in part], np.array(offsets))
             self.records += len(part)
             self.refusals += folded.refused
+            self.repaired += len(folded.repaired)
+            self.seen += folded.events
+            self.repairs.update(str(repair) for event in folded.repaired for repair in event.repairs)
             columns = folded.columns
             sources, locations = columns.text("source"), columns.text("location")
             for i, event in enumerate(folded.events):
@@ -242,6 +248,25 @@ class ReferenceBatch:
             )
         return rows
 
+    def _understood(self) -> dict[str, Any]:
+        statuses = Counter(OUTCOMES.get(event.status, "unknown") for event in self.seen)
+        places = [event.metadata.geo_location for event in self.seen if event.metadata is not None]
+        return {
+            "events": len(self.seen),
+            **{outcome: statuses[outcome] for outcome in OUTCOMES.values()},
+            "logins": sum(event.event_type == "auth_attempt" for event in self.seen),
+            "not_understood": {
+                "status": statuses["unknown"],
+                "address": sum((event.source_ip or "").startswith("host") for event in self.seen),
+                "location": sum(place == "Atlantis" for place in places),
+            },
+            "words": _most(
+                (event.status or "").replace("\x1b", "�")
+                for event in self.seen
+                if event.status not in OUTCOMES
+            ),
+        }
+
     def _forest_bits(self, seen: Seen, forest: Forest | None) -> float:
         return 0.0 if forest is None else float(forest.bits(np.array([seen.features], np.float32))[0])
 
@@ -263,6 +288,9 @@ class ReferenceBatch:
                 }
                 for reason in {one.reason for one in self.refusals}
             },
+            "repaired": self.repaired,
+            "repairs": dict(self.repairs),
+            "understood": self._understood(),
             "alerted": sum(seen.alerted for seen in new),
             "alert_rate": sum(seen.alerted for seen in new) / max(len(new), 1),
             "sampled": len(sampled),
@@ -277,6 +305,10 @@ class ReferenceBatch:
             "users": len(self.users),
             "users_at_risk": sum(row["is_anomaly"] for row in self.user_rows(forest, peer_bits)),
         }
+
+
+OUTCOMES = {"success": "success", "failed": "failure", None: "absent"}
+"""The statuses of the test's events that are understood."""
 
 
 def _most(names: Iterable[str]) -> dict[str, int]:

@@ -88,6 +88,7 @@ def fold_range(
         counts.repaired += len(repaired)
         for repair, number in repairs_of(repaired).items():
             counts.repairs[repair] = counts.repairs.get(repair, 0) + number
+        counts.understood.add(folded.events, folded.columns.flags)
         counts.clamped += folded.clamped
         count(counts.refusals, refused)
         for refusal in refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from streamguard.batch.report_schema import (
 from streamguard.batch.source.offset_range import Counts
 from streamguard.events.refusals import merged
 from streamguard.fold.features import NAMES
+from streamguard.history import understood
 from streamguard.models.sampling import Selection
 from streamguard.settings.schema import Settings
 
@@ -127,6 +129,7 @@ def _totals(
     counts: Sequence[Counts], assessment: Assessment, selection: Selection, users: UserFindings
 ) -> Totals:
     refusals = merged(c.refusals for c in counts)
+    repairs = sum((Counter(c.repairs) for c in counts), Counter[str]())
     found = assessment.totals
     return Totals(
         records=sum(c.records for c in counts),
@@ -143,6 +146,9 @@ def _totals(
         users=users.users,
         users_at_risk=users.at_risk,
         refusals=refusals,
+        repaired=sum(c.repaired for c in counts),
+        repairs=dict(repairs.most_common()),
+        understood=understood.merged(c.understood for c in counts),
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from streamguard.errors import DataError
 from streamguard.events.hashing import FILES_KEY
 from streamguard.events.refusals import Refusals
+from streamguard.history.understood import Understood
 
 CHUNK = 4096
 NAMED = 5
@@ -94,6 +95,8 @@ class Counts(msgspec.Struct, forbid_unknown_fields=True):
     """Events that were repaired before they were scored."""
     repairs: dict[str, int] = {}
     """Number of events by field and repair."""
+    understood: Understood = msgspec.field(default_factory=Understood)
+    """How the values of the events were understood."""
     gaps: list[tuple[int, int]] = []
     """The first few ranges of offsets without a record, end exclusive."""
     missing: int = 0
