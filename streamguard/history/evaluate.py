@@ -69,7 +69,7 @@ def evaluate(
     batches: Iterable[Batch],
     labels: Labels,
     *,
-    partitions: int = 4,
+    partitions: int = 1,
     train_share: float = 0.3,
     settings: Settings | None = None,
 ) -> dict[str, Any]:

@@ -57,7 +57,8 @@ class Replay:
     Parameters
     ----------
     partitions
-        Number of partitions, over which `streamguard.history.layout.Layout` spreads the rows.
+        Number of partitions, over which `streamguard.history.layout.Layout` spreads the rows; by default one, as in
+        `streamguard replay`.
     detection
         Threshold of alerts and gap between incidents.
     forest
@@ -87,7 +88,7 @@ class Replay:
     """
 
     def __init__(
-        self, partitions: int = 4, *, detection: Detection | None = None, forest: Forest | None = None
+        self, partitions: int = 1, *, detection: Detection | None = None, forest: Forest | None = None
     ) -> None:
         self._forest = forest
         self._layout = Layout(partitions)
