@@ -12,7 +12,7 @@ from streamguard.events.event import RepairedEvent, as_document
 from streamguard.fold.patterns import PATTERNS
 from streamguard.risk import SEVERITIES, risk, severity
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Rises when a field changes its meaning or is removed; a new field leaves it as it is."""
 
 
@@ -73,7 +73,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
         _described(
             "Rarity, rounded down: 50 is one event in ten, 75 one in a thousand; sort by `evidence_bits`",
             ge=0,
-            lt=100,
+            le=100,  # in version 1 the scale ended at 100
         ),
     ]
     severity: Annotated[Literal[SEVERITIES], _described("Band of the risk")]  # type: ignore[valid-type]

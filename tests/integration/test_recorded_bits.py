@@ -24,14 +24,14 @@ pytestmark = pytest.mark.integration
 RECORDED: dict[int, tuple[int, str, str, str, str]] = {
     1: (
         131,
-        "24c369f554dafd379cff13fb4922efa6ca11c6f48d6c9a4d25de7d5f3937c137",
+        "f1362d4c97707a693eb6a46dc2bbe3b5300bab98d034d2aa8f3f0eed29ec914d",
         "6f9c470432ea84a21723ec39a5b80fee961a27c5c3d950609d010e2f510998fa",
         "814992a075bd",
         "5a50f6c63a5dff06cf0b409b4bd3fa02261b9d5ecb58e19a5a8bfebb0b6a4a23",
     ),
     2: (
         170,
-        "67483d8095d2389d5cd6c646a6cf4c3017953f3c430c6f8b0dbd1f4920a5d370",
+        "c070e2ab267bffafb155ca668e730fa3102aaeedf3c27b93334933e1b85c786e",
         "03993a30c50488a165054fdd078404f52dabe23a4dc833e0825a28c002631f72",
         "bdc85f84eb3d",
         "a3751af8884f21ecd6a175f21f0a89af218671846616dd051e7486dfda0f2b5b",

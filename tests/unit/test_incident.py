@@ -92,7 +92,7 @@ def test_reader_gets_the_published_incident_and_ignores_later_fields() -> None:
     ("field", "value"),
     [
         ("severity", "grave"),
-        ("risk", 100.0),
+        ("risk", 101.0),
         ("entity", {"kind": "host", "value": "a"}),
         ("count", 0),
         ("first_seen", "today"),
