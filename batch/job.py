@@ -27,6 +27,10 @@ from streamguard.batch.reporting import export, html, report
 from streamguard.batch.reporting.users import export_users
 from streamguard.batch.runs import REPORT, Run, Runs
 from streamguard.batch.source.partition_files import FileSource
+from streamguard.events import refusals
+from streamguard.events.refusals import Refusals
+from streamguard.history import understood
+from streamguard.history.understood import Understood
 from streamguard.models.registry import Registry
 from streamguard.models.sampling import Selection
 from streamguard.settings.schema import Settings
@@ -46,6 +50,14 @@ class RetrainOutcome(msgspec.Struct, frozen=True):
     records: int
     events: int
     refused: int
+    refusals: dict[str, Refusals]
+    """Refused records by reason, with the users and sources that most of them name."""
+    repaired: int
+    """Events that were repaired before they were scored."""
+    repairs: dict[str, int]
+    """Number of events by field and repair."""
+    understood: Understood
+    """How statuses, types, addresses and locations of the events were understood."""
     alerted: int
     users: int
     users_at_risk: int
@@ -71,6 +83,10 @@ class RetrainOutcome(msgspec.Struct, frozen=True):
             records=totals.records,
             events=totals.events,
             refused=totals.refused,
+            refusals=totals.refusals,
+            repaired=totals.repaired,
+            repairs=totals.repairs,
+            understood=totals.understood,
             alerted=totals.alerted,
             users=totals.users,
             users_at_risk=totals.users_at_risk,
@@ -148,6 +164,8 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
         with steps.step("fold") as print_result:
             history = fold_history(plan, settings, folded, spark, say)
             print_result(_fold_text(history.result))
+            for line in _input_texts(history.result):
+                say(f"      {line}")
         with steps.step("select") as print_result:
             selection = challenger.select(history.result.sample, settings)
             print_result(_selection_text(history.result, selection))
@@ -220,7 +238,7 @@ def _plan_text(plan: RetrainPlan) -> str:
 
 
 def _fold_text(result: FoldResult) -> str:
-    refused = sum(sum(c.refused.values()) for c in result.counts)
+    refused = sum(c.refused for c in result.counts)
     repaired = sum(c.repaired for c in result.counts)
     text = (
         f"{counted(sum(c.events for c in result.counts), 'event')} folded, "
@@ -232,6 +250,13 @@ def _fold_text(result: FoldResult) -> str:
     kinds = sum((Counter(c.repairs) for c in result.counts), Counter[str]())
     listed = ", ".join(f"{repair} {count:,}" for repair, count in kinds.most_common())
     return f"{text}, {counted(repaired, 'event')} repaired ({listed})"
+
+
+def _input_texts(result: FoldResult) -> list[str]:
+    """Lines on what was refused, and on how the other records were understood."""
+    texts = refusals.lines(refusals.merged(c.refusals for c in result.counts))
+    found = understood.merged(c.understood for c in result.counts)
+    return [*texts, found.message()] if found.events else texts
 
 
 def _selection_text(result: FoldResult, selection: Selection) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from streamguard.alerts.incident import Incident
+from streamguard.events.refusals import Refusals
+from streamguard.history.understood import Understood
 
 FORMAT = 2
 
@@ -62,6 +64,14 @@ class Totals(msgspec.Struct, frozen=True):
     """Share of the sample that was left out of the training as possible attacks."""
     users: int
     users_at_risk: int
+    refusals: dict[str, Refusals] = {}
+    """Refused records by reason, with the users and sources that most of them name."""
+    repaired: int = 0
+    """Events that were repaired before they were scored."""
+    repairs: dict[str, int] = {}
+    """Number of events by field and repair."""
+    understood: Understood = msgspec.field(default_factory=Understood)
+    """How statuses, types, addresses and locations of the events were understood."""
 
 
 class Check(msgspec.Struct, frozen=True):

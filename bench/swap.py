@@ -82,7 +82,7 @@ def _settings(bootstrap_servers: str, directory: Path) -> Settings:
     chosen = settings(bootstrap_servers, directory, directory / "registry")
     return msgspec.structs.replace(
         chosen,
-        detection=Detection(alert_risk=50.0, incident_gap_seconds=0.001),
+        detection=Detection(alert_risk=66.7, incident_gap_seconds=0.001),
         models=msgspec.structs.replace(chosen.models, poll_seconds=0.1),
     )
 

@@ -17,12 +17,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Hi
 from prometheus_client.metrics import MetricWrapperBase
 
 from streamguard import __version__
-from streamguard.alerts.verdict import SEVERITIES
 from streamguard.events.event import REASONS
 from streamguard.events.indicators import NOT_UNDERSTOOD
 from streamguard.events.lenient import REPAIRS
 from streamguard.fold.grouping import ENTITY_KINDS
 from streamguard.fold.patterns import PATTERNS
+from streamguard.risk import SEVERITIES
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 

@@ -17,6 +17,7 @@ from streamguard.batch.detection.users import UserAssessor
 from streamguard.batch.folding.fold_result import EventTable, FoldResult, IncidentRisks, UserTable
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
 from streamguard.batch.source.offset_range import Counts
+from streamguard.events.refusals import Refusals
 from streamguard.fold.features import NAMES
 from streamguard.models.forest import Forest
 from streamguard.models.sampling import Selection
@@ -70,6 +71,7 @@ def fold_result(
     ):
         if offset >= 500:
             peak[place[p, name]] = max(peak[place[p, name]], bits)
+    about = {(0, name) for name in names[:3]}
     summary = np.zeros(len(everybody), SUMMARY_COLUMNS)
     summary["total_events"] = 25
     summary["failed_auth_rate"] = 0.04
@@ -83,7 +85,8 @@ def fold_result(
         features=usual.astype(np.float32),
         usual=usual,
         summary=summary,
-        peak=peak,
+        event_bits=peak,
+        incident_bits=np.array([14.2 * (key in about) for key in everybody]),
     )
     result = FoldResult(
         sample=rows([keys[k] for k in sample], names),
@@ -102,7 +105,7 @@ def fold_result(
                 alerted=int(
                     (everything.alerted & (everything.offset >= 500) & (everything.partition == p)).sum()
                 ),
-                refused={"not_json": 2},
+                refusals={"not_json": Refusals(2, {"ann": 2}, {"10.0.0.1": 1, "10.0.0.2": 1})},
                 refused_first=[(501, "not_json", "expected a value"), (502, "not_json", "<b>?")],
                 first_ms=START_MS + 500_000,
                 last_ms=START_MS + 999_000,
@@ -173,7 +176,7 @@ def incident(user: str, offset: int, event: Any = None) -> Incident:
         first_seen="2023-11-14T22:13:20.123Z",
         last_seen="2023-11-14T22:15:20.123Z",
         count=12 + offset,
-        risk=91.5,
+        risk=81.0,
         severity="high",
         evidence_bits=14.2,
         technique="T1110.001",

@@ -460,7 +460,7 @@ class Reference:
     def __init__(self, detection: Detection) -> None:
         self.profiles: dict[str, Profile] = {}
         self.crowd = Crowd()
-        self._alert_bits = detection.alert_risk / (25 * math.log10(2))
+        self._alert_bits = math.log2(10) * detection.alert_risk / (100 - detection.alert_risk)
         self._gap_ms = int(detection.incident_gap_seconds * 1000)
 
     def fold(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from streamguard.alerts.verdict import risk, verdict
+from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS
+from streamguard.events.event import Event, Refusal
 from streamguard.fold.features import NAMES
+from streamguard.fold.grouping import ENTITY_KINDS
 from streamguard.fold.patterns import PATTERNS
 from streamguard.models.forest import Forest
+from streamguard.risk import risk
 from streamguard.settings.schema import Detection, Sampling
 from streamguard.state.in_memory import InMemoryPartition
 
@@ -59,6 +62,7 @@ class User:
 
     events: list[Seen] = field(default_factory=list)
     peak: float = 0.0
+    incident_bits: float = 0.0
 
 
 class ReferenceBatch:
@@ -70,8 +74,8 @@ class ReferenceBatch:
         Every event ever folded, by place.
     new
         The places of the events of the last run.
-    refused
-        Refused records of the last run, by reason.
+    refusals
+        Refused records of the last run.
     """
 
     def __init__(self, sampling: Sampling, detection: Detection) -> None:
@@ -80,14 +84,17 @@ class ReferenceBatch:
         self.events: dict[Place, Seen] = {}
         self.users: dict[tuple[int, str], User] = {}
         self.new: set[Place] = set()
-        self.refused: Counter[str] = Counter()
+        self.refusals: list[Refusal] = []
         self.records = 0
 
     def run(self, records: Mapping[int, Mapping[int, bytes | None]]) -> None:
         """Fold the next records of each partition, by offset."""
-        self.new, self.refused, self.records = set(), Counter(), 0
+        self.new, self.refusals, self.records = set(), [], 0
+        self.repairs: Counter[str] = Counter()
+        self.repaired = 0
+        self.seen: list[Event] = []
         for user in self.users.values():
-            user.peak = 0.0
+            user.peak = user.incident_bits = 0.0
         for partition, values in sorted(records.items()):
             self._fold(partition, sorted(values.items()))
 
@@ -101,7 +108,10 @@ class ReferenceBatch:
             offsets = [offset for offset, _ in part]
             folded = self._states[partition].state.fold([value for _, value in part], np.array(offsets))
             self.records += len(part)
-            self.refused.update(refusal.reason for refusal in folded.refused)
+            self.refusals += folded.refused
+            self.repaired += len(folded.repaired)
+            self.seen += folded.events
+            self.repairs.update(str(repair) for event in folded.repaired for repair in event.repairs)
             columns = folded.columns
             sources, locations = columns.text("source"), columns.text("location")
             for i, event in enumerate(folded.events):
@@ -129,6 +139,8 @@ class ReferenceBatch:
                 user = self.users.setdefault((partition, seen.user), User())
                 user.events.append(seen)
                 user.peak = max(user.peak, seen.strength)
+                if ENTITY_KINDS[abs(folded.kind[i])] == "user":
+                    user.incident_bits = max(user.incident_bits, float(folded.incident["evidence"][i]))
 
     def sample(self) -> list[Place]:
         """The places with the smallest hashes among all events, sorted."""
@@ -221,7 +233,8 @@ class ReferenceBatch:
             row = summary(user.events)
             expected = max(row["total_events"] * (now[partition] / max(ever[partition], 1)), 1.0)
             bits = max(user.peak, strongest.get((partition, name), 0.0))
-            evidence = with_forest(max(bits - np.log2(expected), 0.0), peer_bits.get((partition, name), 0.0))
+            rare = with_forest(max(bits - np.log2(expected), 0.0), peer_bits.get((partition, name), 0.0))
+            evidence = max(user.incident_bits, rare)
             last = user.events[-1]
             rows.append(
                 {
@@ -232,10 +245,29 @@ class ReferenceBatch:
                     **row,
                     "evidence_bits": evidence,
                     "risk": risk(evidence),
-                    "is_anomaly": evidence >= self._detection.alert_bits,
+                    "is_anomaly": risk(evidence) >= max(self._detection.alert_risk, 80.8),
                 }
             )
         return rows
+
+    def _understood(self) -> dict[str, Any]:
+        statuses = Counter(OUTCOMES.get(event.status, "unknown") for event in self.seen)
+        places = [event.metadata.geo_location for event in self.seen if event.metadata is not None]
+        return {
+            "events": len(self.seen),
+            **{outcome: statuses[outcome] for outcome in OUTCOMES.values()},
+            "logins": sum(event.event_type == "auth_attempt" for event in self.seen),
+            "not_understood": {
+                "status": statuses["unknown"],
+                "address": sum((event.source_ip or "").startswith("host") for event in self.seen),
+                "location": sum(place == "Atlantis" for place in places),
+            },
+            "words": _most(
+                (event.status or "").replace("\x1b", "�")
+                for event in self.seen
+                if event.status not in OUTCOMES
+            ),
+        }
 
     def _forest_bits(self, seen: Seen, forest: Forest | None) -> float:
         return 0.0 if forest is None else float(forest.bits(np.array([seen.features], np.float32))[0])
@@ -248,8 +280,19 @@ class ReferenceBatch:
         return {
             "records": self.records,
             "events": len(new),
-            "refused": sum(self.refused.values()),
-            "refused_by_reason": dict(self.refused),
+            "refused": len(self.refusals),
+            "refused_by_reason": dict(Counter(refusal.reason for refusal in self.refusals)),
+            "refusals": {
+                reason: {
+                    "number": len(mine := [one for one in self.refusals if one.reason == reason]),
+                    "users": _most(one.user for one in mine),
+                    "sources": _most(one.source for one in mine),
+                }
+                for reason in {one.reason for one in self.refusals}
+            },
+            "repaired": self.repaired,
+            "repairs": dict(self.repairs),
+            "understood": self._understood(),
             "alerted": sum(seen.alerted for seen in new),
             "alert_rate": sum(seen.alerted for seen in new) / max(len(new), 1),
             "sampled": len(sampled),
@@ -264,6 +307,15 @@ class ReferenceBatch:
             "users": len(self.users),
             "users_at_risk": sum(row["is_anomaly"] for row in self.user_rows(forest, peer_bits)),
         }
+
+
+OUTCOMES = {"success": "success", "failed": "failure", None: "absent"}
+"""The statuses of the test's events that are understood."""
+
+
+def _most(names: Iterable[str]) -> dict[str, int]:
+    counts = Counter(name for name in names if name)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:5])
 
 
 def summary(events: list[Seen]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import msgspec
 
 from streamguard.agents.records.record import HEAD_BYTES, Headers, Record
 from streamguard.events.event import Refusal, Withheld
+from streamguard.events.refusals import subject
 
 DETAIL_CHARACTERS = 500
 """Characters of the detail that are kept, because a header must not hold a whole event."""
@@ -85,10 +86,11 @@ def dead_letter(record: Record, refusal: Refusal) -> Message:
 
     Notes
     -----
-    `sg.cut` lists the parts that were too large to keep (`value`, `key`, `headers`). Of a value its head is kept, and
-    `sg.size` and `sg.sha256` hold its size and digest. `sg.null` is set if the record had neither key nor value:
-    aiokafka does not send such a record, so the dead letter has an empty key. `sg.last_offset` and `sg.count` are set
-    if the letter stands for several records: then the value is the head of their batch, as the broker stores it.
+    `sg.subject` names the user of the event, or else its source, if the event can be read so far. `sg.cut` lists the
+    parts that were too large to keep (`value`, `key`, `headers`). Of a value its head is kept, and `sg.size` and
+    `sg.sha256` hold its size and digest. `sg.null` is set if the record had neither key nor value: aiokafka does not
+    send such a record, so the dead letter has an empty key. `sg.last_offset` and `sg.count` are set if the letter
+    stands for several records: then the value is the head of their batch, as the broker stores it.
     """
     return _letter(record, refusal, keep=True)
 
@@ -115,6 +117,8 @@ def _letter(record: Record, refusal: Refusal, *, keep: bool) -> Message:
         ("sg.detail", refusal.detail[:DETAIL_CHARACTERS].encode(errors="replace")),
         *origin(record),
     ]
+    if keep and (named := subject(refusal)):
+        added.append(("sg.subject", named.encode(errors="replace")))
     head: bytes | None
     limit = MAX_VALUE_BYTES if keep else 0
     if isinstance(value, Withheld):

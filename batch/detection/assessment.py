@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.alerts.verdict import risk, verdict
+from streamguard.alerts.verdict import verdict
 from streamguard.batch.folding.fold_result import EventTable, FoldResult
 from streamguard.fold.patterns import PATTERNS
 from streamguard.models.forest import Forest
+from streamguard.risk import risk
 
 
 @dataclass(frozen=True, slots=True)

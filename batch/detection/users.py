@@ -14,6 +14,8 @@ from streamguard.batch.detection.assessment import Assessment, pattern_names, ri
 from streamguard.batch.detection.clusters import PeerGroups, Peers
 from streamguard.batch.folding.fold_result import UserTable
 from streamguard.batch.source.offset_range import Counts
+from streamguard.risk import HIGH_RISK
+from streamguard.risk import bits as bits_of_risk
 from streamguard.text import counted
 
 MAX_USERS = 50
@@ -26,17 +28,18 @@ class UserAssessment:
 
     Attributes
     ----------
-    event_bits, peer_bits
-        float64 (n,): the strongest evidence of an event of the user in this run, and how unusual the user is among
-        their peers (0 without peer groups). All events count with their evidence without the forest, kept events
-        also with it.
+    event_bits, incident_bits, peer_bits
+        float64 (n,): the strongest evidence of an event and of an incident of the user in this run, and how unusual the
+        user is among their peers (0 without peer groups). All events count with their evidence without the forest, kept
+        events also with it.
     events_seen
         float64 (n,): estimated number of the user's events in this run, at least 1. Among n events, an event of a
         given strength occurs by chance n times as often as in one event.
     evidence, risk, at_risk
-        float64, float64, bool (n,): `event_bits` minus log2 of `events_seen`, plus a quarter of the peers' bits
-        beyond 6, like the forest's bits in the verdict of an event: the peers' bits support a finding and rarely
-        cause one. Risk and `at_risk` follow from the evidence as for events.
+        float64, float64, bool (n,): `incident_bits`, so that a user has at least the risk of their worst incident. If
+        it is more, and for users without an incident: `event_bits` minus log2 of `events_seen`, plus a quarter of the
+        peers' bits beyond 6, like the forest's bits in the verdict of an event: the peers' bits support a finding and
+        rarely cause one. Risk follows from the evidence as for events, and a user is at risk from a high risk on.
     strongest
         int64 (n,): row of the user's strongest event in this run; -1 if that event was not kept.
     peers
@@ -44,6 +47,7 @@ class UserAssessment:
     """
 
     event_bits: NDArray[np.float64]
+    incident_bits: NDArray[np.float64]
     peer_bits: NDArray[np.float64]
     events_seen: NDArray[np.float64]
     evidence: NDArray[np.float64]
@@ -80,7 +84,8 @@ class UserAssessor:
     peers
         Peer groups; with None, users are assessed by their events alone.
     alert_bits
-        Minimum evidence of a user at risk.
+        Minimum evidence of an alerted event. A user at risk has at least this evidence, and that of a high risk: among
+        thousands of events, an event as rare as an alert occurs by chance.
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class UserAssessor:
     ) -> None:
         self._events = events
         self._peers = peers
-        self._alert_bits = alert_bits
+        self._at_risk_bits = max(alert_bits, bits_of_risk(HIGH_RISK))
         self._share = {c.partition: c.events / max(c.events_ever, 1.0) for c in counts}
         self._strongest = _strongest(events)
 
@@ -96,7 +101,7 @@ class UserAssessor:
         """Assess the users of a table; a threshold of evidence decides, never a fixed share."""
         keys = zip(users.partition.tolist(), users.user.tolist(), strict=True)
         strongest = np.array([self._strongest.get(key, -1) for key in keys], np.int64)
-        event_bits, evidence = users.peak.copy(), self._events.evidence
+        event_bits, evidence = users.event_bits.copy(), self._events.evidence
         kept = strongest >= 0
         event_bits[kept] = np.maximum(event_bits[kept], evidence[strongest[kept]])
         # If the strongest event was not kept, a weaker event must not serve as its explanation.
@@ -105,20 +110,22 @@ class UserAssessor:
         peer_bits = np.zeros(len(users)) if peers is None else peers.bits
         share = np.array([self._share[partition] for partition in users.partition.tolist()])
         events_seen = np.maximum(users.summary["total_events"] * share, 1.0)
-        user_evidence = verdict(np.maximum(event_bits - np.log2(events_seen), 0.0), peer_bits)
+        beyond_chance = np.maximum(event_bits - np.log2(events_seen), 0.0)
+        user_evidence = np.maximum(users.incident_bits, verdict(beyond_chance, peer_bits))
         return UserAssessment(
             event_bits=event_bits,
+            incident_bits=users.incident_bits,
             peer_bits=peer_bits,
             events_seen=events_seen,
             evidence=user_evidence,
             risk=risks(user_evidence),
-            at_risk=user_evidence >= self._alert_bits,
+            at_risk=user_evidence >= self._at_risk_bits,
             strongest=strongest,
             peers=peers,
         )
 
     def why(self, found: UserAssessment, user: int) -> list[str]:
-        """Reasons for a user's risk: the strongest event, then the distance from the peers; may be empty.
+        """Reasons for a user's risk: incident, strongest event, distance from the peers; may be empty.
 
         Parameters
         ----------
@@ -126,6 +133,8 @@ class UserAssessor:
             Place of the user in the table.
         """
         reasons = []
+        if found.incident_bits[user] > 0:
+            reasons.append(f"an incident of {found.incident_bits[user]:.1f} bits")
         row, bits, rows = int(found.strongest[user]), float(found.event_bits[user]), self._events.rows
         event = "an event that was not kept"
         if row >= 0:

@@ -12,10 +12,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamguard.batch.folding.bottom_k import SAMPLED, STORED, TEXTS
-from streamguard.batch.folding.summaries import SUMMARY
+from streamguard.batch.folding.summaries import PEAK, SUMMARY
 
-FORMAT = 2
+FORMAT = 3
 """Number of the format; a run does not continue a history in another one."""
+
+PEAKS = tuple(f"{name}_bits" for name in PEAK.names or ())
+"""Columns of `streamguard.batch.folding.summaries.PEAK`; they belong to one run and are not continued by the next."""
 
 SCHEMA = pa.schema(
     [
@@ -24,7 +27,7 @@ SCHEMA = pa.schema(
         pa.field("offset", pa.int64()),
         pa.field("priority", pa.float64()),
         *(pa.field(name, pa.string()) for name in TEXTS),
-        pa.field("peak", pa.float64()),
+        *(pa.field(name, pa.float64()) for name in PEAKS),
         pa.field("key", pa.binary()),
         pa.field("value", pa.binary()),
     ]
@@ -34,8 +37,8 @@ SCHEMA = pa.schema(
 * `counts`: `value` is the JSON of `streamguard.batch.source.offset_range.Counts`;
 * `sample`, `alert`: `offset`, the texts, `priority`, the key in `streamguard.batch.folding.bottom_k.BottomKSample`, and
   `value`, the bytes of `STORED` there;
-* `user`: `user`, `value`, the bytes of `streamguard.batch.folding.summaries.SUMMARY`, `peak`, the strongest evidence in
-  this run, and `priority`, a hash of the name: the users with the smallest are a random sample of all users;
+* `user`: `user`, `value`, the bytes of `streamguard.batch.folding.summaries.SUMMARY`, `event_bits` and `incident_bits`,
+  and `priority`, a hash of the name: the users with the smallest are a random sample of all users;
 * `incident`: `value` is its JSON;
 * `state`: `key` and `value`, as in a worker's changelog.
 
@@ -80,18 +83,19 @@ def sample_batches(
 def user_batches(
     partition: int,
     users: list[str],
-    peaks: NDArray[np.float64],
+    peaks: NDArray[Any],
     records: NDArray[Any],
     rows: NDArray[np.int64],
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of kind `user`: names, peaks, and the place of each user in `records`, `SUMMARY` (m,)."""
+    """Rows of kind `user`: names, `PEAK` (n,), and the place of each user in `records`, `SUMMARY` (m,)."""
     for a in range(0, len(users), ROWS_A_BATCH):
         names = users[a : a + ROWS_A_BATCH]
         yield from batches(
             partition,
             "user",
             user=names,
-            peak=peaks[a : a + ROWS_A_BATCH],
+            event_bits=peaks["event"][a : a + ROWS_A_BATCH],
+            incident_bits=peaks["incident"][a : a + ROWS_A_BATCH],
             priority=[_hashed(name) for name in names],
             value=_values(records[rows[a : a + ROWS_A_BATCH]]),
         )

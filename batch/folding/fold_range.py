@@ -34,6 +34,7 @@ from streamguard.batch.source.offset_range import (
     checked,
 )
 from streamguard.events.event import parse, repairs_of
+from streamguard.events.refusals import count
 from streamguard.history.incidents import Incidents, worst_first
 from streamguard.models.sampling import priority
 from streamguard.settings.schema import Detection, Sampling
@@ -87,9 +88,10 @@ def fold_range(
         counts.repaired += len(repaired)
         for repair, number in repairs_of(repaired).items():
             counts.repairs[repair] = counts.repairs.get(repair, 0) + number
+        counts.understood.add(folded.events, folded.columns.flags)
         counts.clamped += folded.clamped
+        count(counts.refusals, refused)
         for refusal in refused:
-            counts.refused[refusal.reason] = counts.refused.get(refusal.reason, 0) + 1
             if len(counts.refused_first) < NAMED:
                 counts.refused_first.append((int(offsets[refusal.index]), refusal.reason, refusal.detail))
         if events:

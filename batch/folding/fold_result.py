@@ -70,8 +70,9 @@ class UserTable:
         Structured (n,), see `streamguard.batch.folding.summaries.SUMMARY_COLUMNS`: total_events, unique_ips,
         unique_locations, avg_threat_score, max_threat_score, failed_auth_rate, unusual_hour_rate, first_seen,
         last_seen (epoch ms).
-    peak
-        float64 (n,), bits: the strongest evidence of an event of the user in this run; 0 without an event.
+    event_bits, incident_bits
+        float64 (n,), bits: the strongest evidence of an event of the user, and of an incident of the user, in this run,
+        without a forest; 0 without one.
     """
 
     user: NDArray[np.object_]
@@ -79,7 +80,8 @@ class UserTable:
     features: NDArray[np.float32]
     usual: NDArray[np.float64]
     summary: NDArray[np.void]
-    peak: NDArray[np.float64]
+    event_bits: NDArray[np.float64]
+    incident_bits: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.user)
@@ -94,7 +96,8 @@ def no_users() -> UserTable:
         features=np.empty((0, width), np.float32),
         usual=np.empty((0, width)),
         summary=np.empty(0, SUMMARY_COLUMNS),
-        peak=np.empty(0),
+        event_bits=np.empty(0),
+        incident_bits=np.empty(0),
     )
 
 

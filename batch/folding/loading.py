@@ -102,7 +102,8 @@ def _user_table(batch: pa.RecordBatch) -> UserTable:
         features=np.ascontiguousarray(records["features"]),
         usual=records["feature_sum"] / records["events"][:, None],
         summary=columns(records),
-        peak=batch["peak"].to_numpy(),
+        event_bits=batch["event_bits"].to_numpy(),
+        incident_bits=batch["incident_bits"].to_numpy(),
     )
 
 

@@ -11,6 +11,7 @@ from streamguard.compute.compiler import inline, kernel
 from streamguard.events import indicators as flag
 from streamguard.events.columns import TEXTS
 from streamguard.fold.features import NAMES
+from streamguard.fold.grouping import USER_ENTITY
 from streamguard.state.partition import Folded
 
 DISTINCT = 64
@@ -57,6 +58,9 @@ SUMMARY_COLUMNS = np.dtype(
 )
 """Columns of the summary for readers; times are epoch milliseconds, and rates without any event are 0."""
 
+PEAK = np.dtype([("event", "<f8"), ("incident", "<f8")])
+"""The strongest evidence of an event and of an incident of a user in one run, in bits; 0 without one."""
+
 _SOURCE, _LOCATION = TEXTS.index("source"), TEXTS.index("location")
 _OFF_HOURS = NAMES.index("off_hours_share")
 
@@ -79,7 +83,7 @@ class Summaries:
     def __init__(self) -> None:
         self._row: dict[str, int] = {}
         self._records = np.zeros(1024, SUMMARY)
-        self._peaks = np.zeros(1024)
+        self._peaks = np.zeros(1024, PEAK)
 
     @property
     def records(self) -> NDArray[Any]:
@@ -91,8 +95,8 @@ class Summaries:
         rows = self._rows(users)
         self._records[rows] = records
 
-    def sorted(self) -> tuple[list[str], NDArray[np.float64], NDArray[np.int64]]:
-        """Users by name, the strongest evidence (bits) of each in this run, and the place of each in `records`."""
+    def sorted(self) -> tuple[list[str], NDArray[Any], NDArray[np.int64]]:
+        """Users by name, the `PEAK` of each in this run, and the place of each in `records`."""
         users = sorted(self._row)
         rows = np.array([self._row[user] for user in users], np.int64)
         return users, self._peaks[rows], rows
@@ -104,6 +108,7 @@ class Summaries:
         _add(
             self._records, self._peaks, rows, columns.timestamp, columns.threat, columns.flags,
             columns.hashes[:, _SOURCE], columns.hashes[:, _LOCATION], folded.evidence, folded.features,
+            folded.kind, np.ascontiguousarray(folded.incident["evidence"]),
         )  # fmt: skip
 
     def _rows(self, users: list[str]) -> NDArray[np.int64]:
@@ -113,7 +118,7 @@ class Summaries:
             grown = np.zeros(max(len(row), 2 * len(self._records)), SUMMARY)
             grown[: len(self._records)] = self._records
             self._records = grown
-            self._peaks = np.concatenate([self._peaks, np.zeros(len(grown) - len(self._peaks))])
+            self._peaks = np.concatenate([self._peaks, np.zeros(len(grown) - len(self._peaks), PEAK)])
         return rows
 
 
@@ -160,7 +165,9 @@ def _insert(hashes, used, value):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _add(records, peaks, rows, timestamp, threat, flags, source, location, strength, features):  # type: ignore[no-untyped-def]
+def _add(  # type: ignore[no-untyped-def]
+    records, peaks, rows, timestamp, threat, flags, source, location, strength, features, kind, incident_bits
+):
     for i in range(len(rows)):
         r = records[rows[i]]
         if r.events == 0.0:
@@ -179,7 +186,10 @@ def _add(records, peaks, rows, timestamp, threat, flags, source, location, stren
                 r.failed_logins += 1.0
         if features[i, _OFF_HOURS] >= UNUSUAL_HOUR:
             r.unusual_hours += 1.0
-        peaks[rows[i]] = max(peaks[rows[i]], strength[i])
+        peak = peaks[rows[i]]
+        peak.event = max(peak.event, strength[i])
+        if abs(kind[i]) == USER_ENTITY:  # negative: the alert was not published
+            peak.incident = max(peak.incident, incident_bits[i])
         r.sources = _insert(r.source_hashes, r.sources, source[i])
         r.locations = _insert(r.location_hashes, r.locations, location[i])
         for k in range(features.shape[1]):

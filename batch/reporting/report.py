@@ -30,7 +30,9 @@ from streamguard.batch.report_schema import (
     User,
 )
 from streamguard.batch.source.offset_range import Counts
+from streamguard.events.refusals import merged
 from streamguard.fold.features import NAMES
+from streamguard.history import understood
 from streamguard.models.sampling import Selection
 from streamguard.settings.schema import Settings
 
@@ -115,7 +117,7 @@ def _range(counts: Counts) -> Range:
         counts.end,
         counts.records,
         counts.events,
-        sum(counts.refused.values()),
+        counts.refused,
         counts.alerted,
         counts.missing,
         None if counts.first_ms is None else rfc3339(counts.first_ms),
@@ -126,15 +128,14 @@ def _range(counts: Counts) -> Range:
 def _totals(
     counts: Sequence[Counts], assessment: Assessment, selection: Selection, users: UserFindings
 ) -> Totals:
-    refused: Counter[str] = Counter()
-    for c in counts:
-        refused.update(c.refused)
+    refusals = merged(c.refusals for c in counts)
+    repairs = sum((Counter(c.repairs) for c in counts), Counter[str]())
     found = assessment.totals
     return Totals(
         records=sum(c.records for c in counts),
         events=found.events,
-        refused=refused.total(),
-        refused_by_reason=dict(refused.most_common()),
+        refused=sum(c.refused for c in counts),
+        refused_by_reason={reason: entry.number for reason, entry in refusals.items()},
         alerted=found.alerted,
         alert_rate=found.alert_rate,
         sampled=found.sampled,
@@ -144,6 +145,10 @@ def _totals(
         trimmed_share=selection.trimmed,
         users=users.users,
         users_at_risk=users.at_risk,
+        refusals=refusals,
+        repaired=sum(c.repaired for c in counts),
+        repairs=dict(repairs.most_common()),
+        understood=understood.merged(c.understood for c in counts),
     )
 
 

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from streamguard.errors import DataError
 from streamguard.events.hashing import FILES_KEY
+from streamguard.events.refusals import Refusals
+from streamguard.history.understood import Understood
 
 CHUNK = 4096
 NAMED = 5
@@ -85,14 +87,16 @@ class Counts(msgspec.Struct, forbid_unknown_fields=True):
     records: int = 0
     events: int = 0
     alerted: int = 0
-    refused: dict[str, int] = {}
-    """Records that are not events, by reason."""
+    refusals: dict[str, Refusals] = {}
+    """Records that are not events, by reason, with the users and sources that they name."""
     refused_first: list[tuple[int, str, str]] = []
     """The first few refused records: offset, reason, detail."""
     repaired: int = 0
     """Events that were repaired before they were scored."""
     repairs: dict[str, int] = {}
     """Number of events by field and repair."""
+    understood: Understood = msgspec.field(default_factory=Understood)
+    """How the values of the events were understood."""
     gaps: list[tuple[int, int]] = []
     """The first few ranges of offsets without a record, end exclusive."""
     missing: int = 0
@@ -105,6 +109,11 @@ class Counts(msgspec.Struct, forbid_unknown_fields=True):
     """Events of the partition, including those of earlier runs."""
     clamped: int = 0
     """Events that were dated later than their records were appended, and got the time of their ceiling."""
+
+    @property
+    def refused(self) -> int:
+        """Number of records that are not events."""
+        return sum(entry.number for entry in self.refusals.values())
 
 
 def partition_file(directory: str | Path, partition: int) -> Path:

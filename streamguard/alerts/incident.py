@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from streamguard.alerts.explain import MAX_CHARACTERS, Alert, EntityKind, Reason, TextOf, reasons
-from streamguard.alerts.verdict import SEVERITIES, risk, severity
 from streamguard.events.event import RepairedEvent, as_document
 from streamguard.fold.patterns import PATTERNS
+from streamguard.risk import SEVERITIES, risk, severity
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Rises when a field changes its meaning or is removed; a new field leaves it as it is."""
 
 
@@ -69,9 +69,14 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     last_seen: Annotated[Time, _described("Event time of the latest alert")]
     count: Annotated[int, _described("Number of alerts so far", ge=1)]
     risk: Annotated[
-        float, _described("Evidence on a scale that ends at 100; sort by `evidence_bits`", ge=0, le=100)
+        float,
+        _described(
+            "Rarity, rounded down: 50 is one event in ten, 75 one in a thousand; sort by `evidence_bits`",
+            ge=0,
+            le=100,  # in version 1 the scale ended at 100
+        ),
     ]
-    severity: Annotated[Literal[SEVERITIES], _described("Band of the evidence")]  # type: ignore[valid-type]
+    severity: Annotated[Literal[SEVERITIES], _described("Band of the risk")]  # type: ignore[valid-type]
     evidence_bits: Annotated[float, _described("Strength of the evidence, in bits, without an upper limit")]
     technique: Annotated[
         str | None, _described("ATT&CK technique of the strongest pattern; null without a pattern")
@@ -133,7 +138,7 @@ def incident_of(alert: Alert, text_of: TextOf, value: bytes, topic: str | None) 
         last_seen=rfc3339(int(alert.event.timestamp)),
         count=alert.count,
         risk=risk(alert.evidence),
-        severity=severity(alert.evidence),
+        severity=severity(risk(alert.evidence)),
         evidence_bits=round(alert.evidence, 2),
         technique=patterns[0].technique if patterns else None,
         patterns=tuple(PatternMatch(p.name, p.technique, p.description) for p in patterns),
@@ -165,7 +170,7 @@ def brought_up_to_date(
         last_seen=rfc3339(last_ms),
         count=count,
         risk=risk(evidence),
-        severity=severity(evidence),
+        severity=severity(risk(evidence)),
         evidence_bits=round(evidence, 2),
     )
 

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from streamguard.cli import options, source
+from streamguard.events import refusals
 from streamguard.history.evaluate import evaluate
 from streamguard.history.labels import ColumnLabels, FileLabels
 from streamguard.text import counted
@@ -94,6 +95,7 @@ def table(result: dict[str, Any], refused: str) -> str:
         f"{false_events} of benign events alerted",
         f"campaigns   {caught['caught']} of {caught['total']} caught, median delay of the first alert {delay} s",
         f"CPU         {result['cpu_seconds']:.2f} s",
+        *refusals.lines(msgspec.convert(result["refusals"], dict[str, refusals.Refusals])),
         result["understood"],
     ]
     return "\n".join(lines)

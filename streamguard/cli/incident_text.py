@@ -52,7 +52,7 @@ def paragraph(incident: Incident) -> str:
     head = click.style(f"{incident.severity.upper():8}", fg=_COLOURS[incident.severity], bold=True)
     what = "; ".join(f"{p.description} ({p.technique})" for p in incident.patterns) or "unlike this user"
     name = printable(f"{incident.entity.kind} {incident.entity.value}")
-    lines = [f"  {head} risk {incident.risk:.0f}  {name}: {what}"]
+    lines = [f"  {head} risk {incident.risk}  {name}: {what}"]
     lines += [f"{'':11}{_reason(reason)}" for reason in incident.reasons[:3]]
     return "\n".join(lines)
 

@@ -9,10 +9,10 @@ import click
 import msgspec
 
 from streamguard.alerts.incident import encode
-from streamguard.alerts.verdict import SEVERITIES
 from streamguard.cli import options, source
 from streamguard.cli.incident_text import table
 from streamguard.errors import ExitCode
+from streamguard.events import refusals
 from streamguard.files.disk import cannot_write
 from streamguard.fold import features
 from streamguard.history.replay import Replay
@@ -20,6 +20,7 @@ from streamguard.models import artifact
 from streamguard.models.forest import Forest
 from streamguard.models.key import key_of
 from streamguard.models.registry import Registry
+from streamguard.risk import SEVERITIES
 from streamguard.settings.schema import Models
 from streamguard.text import counted
 
@@ -87,6 +88,8 @@ def command(
         f"{counted(replay.events, 'event')}, {counted(len(incidents), 'incident')}, {rows.refused()}",
         err=True,
     )
+    for line in refusals.lines(replay.refusals):
+        click.echo(line, err=True)
     if replay.events:
         click.echo(replay.understood.message(), err=True)
     if fail_on and any(SEVERITIES.index(one.severity) >= SEVERITIES.index(fail_on) for one in incidents):

@@ -39,7 +39,7 @@ CONTEXT = np.dtype(
 """Values that the explanation of an alert needs in addition to the profile."""
 
 RISE_BITS = 1.5
-"""An incident is published again if its evidence rises by this much, which is about 11 points of risk."""
+"""An incident is published again if its evidence rises by this much, for example from risk 75 to 77.5."""
 
 
 CAMPAIGN_GAP_MS = 86_400_000

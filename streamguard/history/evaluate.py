@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.alerts.verdict import verdict
 from streamguard.errors import DataError
+from streamguard.events.refusals import Refusals, merged
 from streamguard.history.files import Batch
 from streamguard.history.replay import Replay, Scored
 from streamguard.models.sampling import priority, select, smallest
@@ -51,8 +52,8 @@ class Judged:
         bool (n,), whether the event is labelled as an attack.
     campaign
         int64 (n,), a number for each campaign; -1 for an event without a campaign.
-    refused
-        Number of rows that are not valid events, by reason.
+    refusals
+        Rows that are not valid events, by reason.
     """
 
     scored: Scored
@@ -60,7 +61,7 @@ class Judged:
     user: NDArray[np.int64]
     attack: NDArray[np.bool_]
     campaign: NDArray[np.int64]
-    refused: Counter[str]
+    refusals: Mapping[str, Refusals]
     understood: str
 
 
@@ -68,7 +69,7 @@ def evaluate(
     batches: Iterable[Batch],
     labels: Labels,
     *,
-    partitions: int = 4,
+    partitions: int = 1,
     train_share: float = 0.3,
     settings: Settings | None = None,
 ) -> dict[str, Any]:
@@ -94,7 +95,8 @@ def evaluate(
         `scores`: the measures of `ranking` for `verdict`, `statistical` and `forest`. `forest` is None if no forest
         could be trained; `forest_missing` then contains the reason. The verdict includes the forest if there is one.
         `events`: number of folded events; `measured`, `attacks`: number of events and attacks after `train_share`.
-        `refused`: number of rows that are not valid events; `understood`: a sentence about the others.
+        `refused`: number of rows that are not valid events; `refusals`: by reason their number, and the users and
+        sources that most of them name; `understood`: a sentence about the other rows.
         `incidents`: number of incidents with an alert in the measured part. `incidents_per_benign_day`: incidents
         without any attack event, divided by the number of days (UTC) with a measured benign event.
         `campaigns`: see `campaigns`.
@@ -134,7 +136,8 @@ def evaluate(
         "events": n,
         "measured": n - first,
         "attacks": int(attack.sum()),
-        "refused": judged.refused.total(),
+        "refused": sum(entry.number for entry in judged.refusals.values()),
+        "refusals": msgspec.to_builtins(judged.refusals),
         "understood": judged.understood,
         "incidents": len(incidents),
         "incidents_per_benign_day": len(benign) / days if days else None,
@@ -174,7 +177,7 @@ def judge(batches: Iterable[Batch], labels: Labels, replay: Replay) -> Judged:
         np.array(user, np.int64),
         np.array(attack, np.bool_),
         np.array(campaign, np.int64),
-        replay.refused,
+        merged([replay.refusals]),
         replay.understood.message(),
     )
 

@@ -80,5 +80,7 @@ class Incidents:
 
 
 def worst_first(incidents: Iterable[Incident]) -> list[Incident]:
-    """Incidents by evidence, then number of alerts, then age; never by risk, which ends at 100."""
-    return sorted(incidents, key=lambda one: (-one.evidence_bits, -one.count, one.first_seen, one.id))
+    """Incidents by evidence, which gives the order of their risks, too; then by number of alerts, then age."""
+    return sorted(
+        incidents, key=lambda one: (-one.evidence_bits, -one.risk, -one.count, one.first_seen, one.id)
+    )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.alerts.incident import Incident
+from streamguard.events.refusals import Refusals, count
 from streamguard.fold.kernel import N_FEATURES
 from streamguard.history.files import BATCH_ROWS, Batch
 from streamguard.history.incidents import Incidents, worst_first
@@ -56,7 +57,8 @@ class Replay:
     Parameters
     ----------
     partitions
-        Number of partitions, over which `streamguard.history.layout.Layout` spreads the rows.
+        Number of partitions, over which `streamguard.history.layout.Layout` spreads the rows; by default one, as in
+        `streamguard replay`.
     detection
         Threshold of alerts and gap between incidents.
     forest
@@ -66,8 +68,8 @@ class Replay:
     ----------
     events : int
         Number of folded events.
-    refused : Counter
-        Number of refused rows by reason.
+    refusals : dict
+        Refused rows by reason, with the users and sources that they name.
     understood : Understood
         How statuses, types, addresses and places were understood.
 
@@ -86,7 +88,7 @@ class Replay:
     """
 
     def __init__(
-        self, partitions: int = 4, *, detection: Detection | None = None, forest: Forest | None = None
+        self, partitions: int = 1, *, detection: Detection | None = None, forest: Forest | None = None
     ) -> None:
         self._forest = forest
         self._layout = Layout(partitions)
@@ -96,14 +98,19 @@ class Replay:
         ]
         self._incidents = [Incidents() for _ in range(partitions)]
         self.events = 0
-        self.refused: Counter[str] = Counter()
+        self.refusals: dict[str, Refusals] = {}
         self.understood = Understood()
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Number of refused rows by reason."""
+        return Counter({reason: entry.number for reason, entry in self.refusals.items()})
 
     def feed(self, batch: Batch) -> Scored:
         """Fold the next rows and return their scores."""
         events = batch.events
         self.events += len(events)
-        self.refused.update(refusal.reason for refusal in batch.refused)
+        count(self.refusals, batch.refused)
         n = len(events)
         position = np.full(len(batch.values), -1)
         position[batch.index] = np.arange(n)

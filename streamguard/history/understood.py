@@ -1,10 +1,10 @@
-"""Counts how the events of a file were understood, so that a silent "no incidents" is not mistaken for good news."""
+"""Counts how the events of a history were understood, so that a silent "no incidents" is not mistaken for good news."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,8 +19,8 @@ _WORD_CHARACTERS = 40
 _OTHERS = "other words"
 
 
-class Understood:
-    """How statuses, types, addresses and places were understood.
+class Understood(msgspec.Struct):
+    """How statuses, types, addresses and locations were understood, as numbers of events.
 
     Examples
     --------
@@ -32,37 +32,68 @@ class Understood:
     'understood: status 1 failure, 1 not understood (pending 1); 2 logins'
     """
 
-    def __init__(self) -> None:
-        self._events = 0
-        self._flagged: Counter[int] = Counter()
-        self._words: Counter[str] = Counter()
+    events: int = 0
+    success: int = 0
+    failure: int = 0
+    absent: int = 0
+    """Without a status, which means success."""
+    logins: int = 0
+    """Whose type is that of a login."""
+    not_understood: dict[str, int] = msgspec.field(
+        default_factory=lambda: dict.fromkeys(flag.NOT_UNDERSTOOD, 0)
+    )
+    """By field of `streamguard.events.indicators.NOT_UNDERSTOOD`: whose value is given, but not understood."""
+    words: dict[str, int] = {}
+    """The statuses that are not understood, in a form that is safe to print."""
 
     def add(self, events: Sequence[Event], flags: NDArray[np.uint32]) -> None:
         """Count the n events, whose flags are those of their columns."""
-        self._events += len(events)
-        stated = flags & np.uint32(flag.SUCCEEDED | flag.STATUS_ABSENT)
-        self._flagged[flag.SUCCEEDED] += int(np.count_nonzero(stated == flag.SUCCEEDED))
-        for one in (flag.FAILED, flag.STATUS_ABSENT, flag.STATUS_UNKNOWN, flag.AUTHENTICATION,
-                    flag.ADDRESS_UNKNOWN, flag.PLACE_UNKNOWN):  # fmt: skip
-            self._flagged[one] += int(np.count_nonzero(flags & np.uint32(one)))
+
+        def number(mask: int, value: int) -> int:
+            return int(np.count_nonzero(flags & np.uint32(mask) == value))
+
+        self.events += len(events)
+        self.success += number(flag.SUCCEEDED | flag.STATUS_ABSENT, flag.SUCCEEDED)
+        self.failure += number(flag.FAILED, flag.FAILED)
+        self.absent += number(flag.STATUS_ABSENT, flag.STATUS_ABSENT)
+        self.logins += number(flag.AUTHENTICATION, flag.AUTHENTICATION)
+        for field, one in flag.NOT_UNDERSTOOD.items():
+            self.not_understood[field] += number(one, one)
         for i in np.flatnonzero(flags & np.uint32(flag.STATUS_UNKNOWN)).tolist():
-            word = printable(events[i].status or "")[:_WORD_CHARACTERS]
-            self._words[word if word in self._words or len(self._words) < MAX_WORDS else _OTHERS] += 1
+            self._count(printable(events[i].status or "")[:_WORD_CHARACTERS], 1)
+
+    def _count(self, word: str, number: int) -> None:
+        word = word if word in self.words or len(self.words) < MAX_WORDS else _OTHERS
+        self.words[word] = self.words.get(word, 0) + number
 
     def message(self) -> str:
         """The counts, in one line."""
-        n = self._flagged
-        unknown, logins = n[flag.STATUS_UNKNOWN], n[flag.AUTHENTICATION]
-        absent = n[flag.STATUS_ABSENT]
-        stated = [(n[flag.SUCCEEDED], "success"), (n[flag.FAILED], "failure"), (absent, "absent")]
+        stated = [(self.success, "success"), (self.failure, "failure"), (self.absent, "absent")]
         parts = [f"{number:,} {name}" for number, name in stated if number]
-        if unknown:
-            words = ", ".join(f"{word} {number:,}" for word, number in self._words.most_common(SHOWN_WORDS))
+        if unknown := self.not_understood["status"]:
+            words = ", ".join(f"{word} {number:,}" for word, number in _most(self.words).items())
             parts.append(f"{unknown:,} not understood ({words})")
-        text = f"understood: status {', '.join(parts) or 'none'}; {counted(logins, 'login')}"
-        if self._events > logins:
-            text += f", {counted(self._events - logins, 'event')} of other types"
-        for one, name in ((flag.ADDRESS_UNKNOWN, "address"), (flag.PLACE_UNKNOWN, "place")):
-            if n[one]:
-                text += f"; the {name} of {counted(n[one], 'event')} not understood"
+        text = f"understood: status {', '.join(parts) or 'none'}; {counted(self.logins, 'login')}"
+        if self.events > self.logins:
+            text += f", {counted(self.events - self.logins, 'event')} of other types"
+        for field in ("address", "location"):
+            if number := self.not_understood[field]:
+                text += f"; the {field} of {counted(number, 'event')} not understood"
         return text
+
+
+def merged(parts: Iterable[Understood]) -> Understood:
+    """The sum of several histories, with the words that most of their events have."""
+    total = Understood()
+    for part in parts:
+        for name in ("events", "success", "failure", "absent", "logins"):
+            setattr(total, name, getattr(total, name) + getattr(part, name))
+        for field, number in part.not_understood.items():
+            total.not_understood[field] += number
+        for word, number in part.words.items():
+            total._count(word, number)
+    return msgspec.structs.replace(total, words=_most(total.words))
+
+
+def _most(words: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(words.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_WORDS])

@@ -132,6 +132,9 @@ _UNKNOWN = re.compile(
 )
 
 
+SCALES = {"detection.alert_risk": "a risk of 80 is one event in ten thousand, of 85.7 one in a million"}
+"""Settings on a scale of their own; the error for a wrong value explains it."""
+
 _WRONG_TYPE = re.compile(
     r"Expected `(?P<kind>\w+)`(?P<bound> [<>]=? [\d.]+)?(, got `\w+`)? - at `\$\.(?P<name>[\w.]+)`"
 )
@@ -144,7 +147,8 @@ _KINDS = {
 def _plain(message: str) -> str:
     """An error message of msgspec, in plain words if a name or the type of a value is wrong."""
     if (value := _WRONG_TYPE.fullmatch(message)) and value["kind"] in _KINDS:
-        return f"{value['name']} must be {_KINDS[value['kind']]}{value['bound'] or ''}"
+        scale = f": {SCALES[value['name']]}" if value["name"] in SCALES else ""
+        return f"{value['name']} must be {_KINDS[value['kind']]}{value['bound'] or ''}{scale}"
     found = _UNKNOWN.fullmatch(message)
     if found is None:
         return message

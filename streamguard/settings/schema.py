@@ -7,15 +7,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from streamguard.errors import ConfigurationError
+from streamguard.risk import bits
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=86_400.0)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Memory = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]*[mg]$")]
 """Size in the notation of the JVM: 512m, 4g."""
-
-RISK_PER_BIT = 7.525749891599529
-"""25 * log10(2), because risk = 25 * -log10(tail)."""
 
 
 class SettingsError(ConfigurationError):
@@ -102,15 +100,16 @@ class Worker(_Section, frozen=True):
 class Detection(_Section, frozen=True):
     """Alert threshold and incident window. All other parameters of the score are learned."""
 
-    alert_risk: Annotated[float, msgspec.Meta(ge=0.0, le=100_000.0)] = 75.0
-    """Minimum risk of an alert: 75 is about one event in a thousand, 100 one in ten thousand, 150 one in a million."""
+    alert_risk: Annotated[float, msgspec.Meta(ge=0.0, lt=100.0)] = 75.0
+    """Minimum risk of an alert: 75 is about one event in a thousand, 80 one in ten thousand, 85.7 one in a
+    million."""
     incident_gap_seconds: Annotated[float, msgspec.Meta(gt=0.0, le=2_592_000.0)] = 3600.0
     """An alert opens a new incident if the entity's previous alert is older than this."""
 
     @property
     def alert_bits(self) -> float:
         """Evidence in bits that corresponds to `alert_risk`."""
-        return self.alert_risk / RISK_PER_BIT
+        return bits(self.alert_risk)
 
 
 class Models(_Section, frozen=True):

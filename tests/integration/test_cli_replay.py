@@ -132,6 +132,7 @@ def test_refused_rows_are_counted_and_the_first_ones_printed(lines: Path, tmp_pa
     assert "13 of 1,175 rows refused" in err
     assert "timestamp_out_of_range 2" in err
     assert "missing_user 1" in err
+    assert "refused as timestamp_out_of_range: user a 2\n" in err
     assert "1 event repaired (user: converted 1)" in err
     assert "understood: status " in err
 
@@ -193,9 +194,26 @@ def test_replay_scores_with_the_forest_of_a_registry_or_directory(table: Path, t
 
 
 def test_alert_threshold_is_read_from_the_settings_file(table: Path, tmp_path: Path) -> None:
-    (tmp_path / "settings.toml").write_text("[detection]\nalert_risk = 10000.0\n")
+    (tmp_path / "settings.toml").write_text("[detection]\nalert_risk = 99.9\n")
     code, out, _ = streamguard("replay", table, "--config", tmp_path / "settings.toml")
     assert (code, out) == (0, "no incidents\n")
+
+
+def test_refused_rows_are_listed_by_user_and_source_without_control_characters(
+    rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """In `replay` and `evaluate` alike, and in the JSON of `evaluate`."""
+    bad = [
+        dict(rows[0], timestamp="yesterday", user=user, source_ip=source, is_attack=0)
+        for user, source in (("eve\x1b[2J", "10.9.9.9"), ("eve\x1b[2J", "10.9.9.8"), ("", "10.9.9.9"))
+    ]
+    table = logins.write_csv(tmp_path / "a.csv", [*rows, *bad])
+    line = "refused as bad_timestamp: user eve�[2J 2; source 10.9.9.9 2, 10.9.9.8 1"
+    assert line in streamguard("replay", table)[2].splitlines()
+    assert line in streamguard("evaluate", table)[1].splitlines()
+    assert json.loads(streamguard("evaluate", table, "--json")[1])["refusals"] == {
+        "bad_timestamp": {"number": 3, "users": {"eve�[2J": 2}, "sources": {"10.9.9.9": 2, "10.9.9.8": 1}}
+    }
 
 
 def test_evaluate_json_has_every_metric(table: Path) -> None:

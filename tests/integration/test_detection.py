@@ -47,6 +47,6 @@ def test_forest_of_the_first_days_detects_later_attacks_without_a_worse_verdict(
         names = [truth.popleft() for _ in batch.values]
         return [name is not None for name in names], names
 
-    scores = evaluate(batches(), labels)["scores"]
+    scores = evaluate(batches(), labels, partitions=4)["scores"]
     assert scores["forest"]["average_precision"] >= 0.6
     assert scores["verdict"]["average_precision"] >= scores["statistical"]["average_precision"] - 0.01

@@ -24,16 +24,16 @@ pytestmark = pytest.mark.integration
 RECORDED: dict[int, tuple[int, str, str, str, str]] = {
     1: (
         131,
-        "f7e3928b17696673dcc1634f4f1b43455d40302e9f40c7a5ec2b461c3c124435",
+        "f1362d4c97707a693eb6a46dc2bbe3b5300bab98d034d2aa8f3f0eed29ec914d",
         "6f9c470432ea84a21723ec39a5b80fee961a27c5c3d950609d010e2f510998fa",
-        "68234dd82f9f",
+        "814992a075bd",
         "5a50f6c63a5dff06cf0b409b4bd3fa02261b9d5ecb58e19a5a8bfebb0b6a4a23",
     ),
     2: (
         170,
-        "9e431747c43d98b1939f47c14ab8dbed311002180451716468a0a92bd6d330ae",
+        "c070e2ab267bffafb155ca668e730fa3102aaeedf3c27b93334933e1b85c786e",
         "03993a30c50488a165054fdd078404f52dabe23a4dc833e0825a28c002631f72",
-        "91b49802debc",
+        "bdc85f84eb3d",
         "a3751af8884f21ecd6a175f21f0a89af218671846616dd051e7486dfda0f2b5b",
     ),
 }

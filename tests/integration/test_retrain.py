@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
+from streamguard.batch.folding.fold_file import PEAKS
 from streamguard.batch.runs import Runs
 from streamguard.batch.source import sources
 from streamguard.batch.source.offset_range import OffsetRange
@@ -90,7 +91,7 @@ class RetrainEnvironment:
         tables = [
             pq.read_table(file, filters=[("kind", "in", ["sample", "user", "state"])]) for file in files
         ]
-        return [table.drop_columns("peak").combine_chunks() for table in tables]
+        return [table.drop_columns(list(PEAKS)).combine_chunks() for table in tables]
 
 
 def run(arguments: list[str], environ: dict[str, str], code: int) -> Result:
@@ -346,7 +347,7 @@ def test_retrain_continues_the_topic_after_runs_over_other_input(
 ) -> None:
     values = list(habit(900))
     (tmp_path / "events.jsonl").write_bytes(b"\n".join(values))
-    config = _config(env, "[batch]\nkeep_runs = 1\n[detection]\nalert_risk = 80.0\n")
+    config = _config(env, "[batch]\nkeep_runs = 1\n[detection]\nalert_risk = 76.0\n")
     env.produce(values[:500])
     first = env.retrain()
     for arguments in (("--input", tmp_path / "events.jsonl"), ("--since", "2099-01-01")):

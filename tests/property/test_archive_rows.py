@@ -54,7 +54,7 @@ def fold(values: list[bytes | None]) -> tuple[pa.Table, list[Any]]:
     offset_range = OffsetRange(0, 0, len(values))
     records = [RecordChunk(np.arange(len(values)), values)]
     rows = pa.Table.from_batches(
-        fold_range(offset_range, records, Detection(alert_risk=30.0), Sampling(rows=256, alerts=50)), FOLDED
+        fold_range(offset_range, records, Detection(alert_risk=54.5), Sampling(rows=256, alerts=50)), FOLDED
     )
     decoded = [
         _without_event(value) if kind == "incident" else value

@@ -181,7 +181,7 @@ PARIS: dict[str, Any] = {
 @pytest.mark.parametrize("silence", [2 * DAY, 9 * DAY, 200 * DAY, 800 * DAY])
 def test_lone_event_after_silence_has_its_own_time(silence: int) -> None:
     values = office()
-    partition = Partition(detection=Detection(alert_risk=10.0))
+    partition = Partition(detection=Detection(alert_risk=28.6))
     partition.run(values)
     before = partition.profile("u1")
     at = FRIDAY + silence + 20 * HOUR
@@ -222,7 +222,7 @@ def test_lone_forged_event_adds_no_evidence_to_the_next_real_one(saved: dict[byt
 
 def test_alerts_with_false_times_do_not_keep_an_incident_open(saved: dict[bytes, bytes]) -> None:
     attack = {"source_ip": "203.0.113.9", "event_type": "auth_attempt", "status": "failed"}
-    partition = Partition(dict(saved), detection=Detection(alert_risk=30.0))
+    partition = Partition(dict(saved), detection=Detection(alert_risk=54.5))
     dump = {"process_details": {"command_line": "procdump -ma lsass.exe"}, **attack}
     firsts = []
     for k, at in enumerate((FAR, END + HOUR, END + 9 * DAY)):

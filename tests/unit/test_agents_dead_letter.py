@@ -41,6 +41,20 @@ def test_dead_letter_keeps_the_record_unchanged() -> None:
     assert not headers.keys() & {"sg.cut", "sg.null", "sg.size", "sg.sha256", "sg.count"}
 
 
+def test_subject_of_a_refused_event_is_named_in_a_bounded_printable_header() -> None:
+    sent = record(b"?", b"key")
+    for user, source, named in (
+        ("ann\x1b[2J", "10.0.0.1", "user ann�[2J"),
+        ("", "10.0.0.1", "source 10.0.0.1"),
+        ("u" * 1_000_000, "", "user " + "u" * 99 + "…"),
+        ("\ud800", "", "user �"),
+    ):
+        refusal = Refusal(0, "bad_timestamp", "", user, source)
+        assert headers_of(dead_letter(sent, refusal))["sg.subject"] == named.encode()
+        assert "sg.subject" not in headers_of(without_record(sent, refusal))
+    assert "sg.subject" not in headers_of(dead_letter(sent, REFUSAL))
+
+
 def test_headers_of_the_sender_cannot_pass_for_those_of_the_worker() -> None:
     forged = [
         ("sg.reason", b"fake"),

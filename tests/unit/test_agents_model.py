@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import subprocess
 import sys
 import threading
@@ -472,7 +473,7 @@ def test_shadow_counts_alerts_of_both_models_and_changes_no_scores(forests: list
         state = PartitionState(0, lambda keys: [None] * len(keys), resident=1000, detection=Detection())
         folded = state.fold(events, np.arange(100), champion)
         untouched = folded.evidence.copy(), folded.forest.copy()
-        shadow = Shadow(Detection(alert_risk=50.0))
+        shadow = Shadow(Detection(alert_risk=66.7))
         before = counts()
         shadow.score(folded)
         assert counts() == before
@@ -482,7 +483,7 @@ def test_shadow_counts_alerts_of_both_models_and_changes_no_scores(forests: list
         shadow.score(state.fold(events, np.arange(100), champion))  # folded before, so not counted again
         seen = {what: n - before[what] for what, n in counts().items()}
         assert seen["events"] == 100
-        assert seen["alerts champion"] == (folded.evidence >= 50.0 / 7.525749891599529).sum()
+        assert seen["alerts champion"] == (folded.evidence >= math.log2(10) * 66.7 / 33.3).sum()
         strict, lax = ("champion", "challenger") if champion is narrow else ("challenger", "champion")
         assert seen[f"forest_alerts {strict}"] > 90
         assert seen[f"forest_alerts {lax}"] == 0

@@ -25,6 +25,7 @@ from streamguard.batch import archive as module
 from streamguard.batch.archive import ArchiveOutcome, archive
 from streamguard.batch.archive_writer import write_archive_files
 from streamguard.batch.engines import local
+from streamguard.batch.folding.fold_file import PEAKS
 from streamguard.batch.folding.resume import ResumePoint, newest, write_about
 from streamguard.batch.runs import BusyError
 from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest, read
@@ -38,7 +39,7 @@ from streamguard.settings.schema import Batch, Detection, Sampling, Settings
 from tests.streams import DAY, HOUR, START, event, habit
 
 SETTINGS = Settings(
-    batch=Batch(engine="local"), detection=Detection(alert_risk=50.0), sampling=Sampling(rows=256, alerts=50)
+    batch=Batch(engine="local"), detection=Detection(alert_risk=66.7), sampling=Sampling(rows=256, alerts=50)
 )
 MONDAY = START // DAY
 
@@ -137,7 +138,7 @@ def fold(read_from: Source, directory: Path, before: Path | None = None, **limit
 def histories(directory: Path, kinds: Sequence[str] = ("sample", "user", "state")) -> list[pa.Table]:
     tables = [pq.read_table(path) for path in sorted(directory.glob("*.parquet"))]
     return [
-        table.filter(pa.compute.is_in(table["kind"], pa.array(kinds))).drop_columns("peak")
+        table.filter(pa.compute.is_in(table["kind"], pa.array(kinds))).drop_columns(list(PEAKS))
         for table in tables
     ]
 

@@ -18,6 +18,7 @@ from streamguard.batch.reporting.users import export_users
 from streamguard.batch.source.offset_range import Counts
 from streamguard.models.forest import Forest
 from streamguard.models.train import train
+from streamguard.risk import risk
 from streamguard.settings.schema import Clusters
 from tests.batches import ALERT_BITS, detected, fold_result, rows, users_of, with_users
 
@@ -57,7 +58,7 @@ def test_evidence_equals_that_of_a_worker_with_the_same_forest(history: FoldResu
     assert np.array_equal(found.forest, bits)
     assert np.array_equal(found.evidence, verdict(found.rows.strength, bits))
     assert np.array_equal(found.alerted, found.evidence >= ALERT_BITS)
-    assert found.risk.min() >= 0 and found.risk.max() <= 100
+    assert found.risk.min() >= 0 and found.risk.max() < 100
 
 
 def test_only_statistics_and_patterns_count_without_a_forest(history: FoldResult) -> None:
@@ -108,16 +109,18 @@ def test_user_evidence_is_that_of_the_strongest_event_of_this_run(
             & (events.rows.user == users.user[i])
             & (events.rows.offset >= 500)
         )
-        assert found.event_bits[i] == max([users.peak[i], *events.evidence[mine]])
+        assert found.event_bits[i] == max([users.event_bits[i], *events.evidence[mine]])
         if found.strongest[i] >= 0:
             assert mine[found.strongest[i]]
             assert events.evidence[found.strongest[i]] == found.event_bits[i]
-    assert np.array_equal(found.evidence, np.maximum(found.event_bits - np.log2(found.events_seen), 0.0))
-    assert np.array_equal(found.at_risk, found.evidence >= ALERT_BITS)
+    rare = np.maximum(found.event_bits - np.log2(found.events_seen), 0.0)
+    assert np.array_equal(found.evidence, np.maximum(rare, users.incident_bits))
+    assert np.array_equal(found.at_risk, found.risk >= 80.8)
 
 
 def test_events_of_earlier_runs_do_not_count_against_users(history: FoldResult) -> None:
-    nobody = changed(history, peak=np.zeros(len(users_of(history))))
+    none = np.zeros(len(users_of(history)))
+    nobody = changed(history, event_bits=none, incident_bits=none)
     old = replace(nobody, counts=[Counts(c.partition, 1000, 1000) for c in history.counts])
     assert not users_found(old)[1].at_risk.any()
 
@@ -142,8 +145,27 @@ def test_users_are_at_risk_by_evidence_and_not_by_a_fixed_share(history: FoldRes
         sample=replace(history.sample, strength=np.zeros(len(history.sample))),
         alerts=rows([], ["x"]),
     )
-    assert not users_found(changed(silent, peak=np.zeros(n)))[1].at_risk.any()
-    assert users_found(changed(history, peak=np.full(n, 30.0)))[1].at_risk.all()
+    assert not users_found(changed(silent, event_bits=np.zeros(n), incident_bits=np.zeros(n)))[
+        1
+    ].at_risk.any()
+    assert users_found(changed(history, event_bits=np.full(n, 30.0)))[1].at_risk.all()
+
+
+def test_user_has_at_least_the_risk_of_their_worst_incident(history: FoldResult) -> None:
+    """However many events the user has; an incident of another user changes nothing."""
+    users = users_of(history)
+    quiet = changed(
+        history, event_bits=np.full(len(users), ALERT_BITS - 1), incident_bits=np.zeros(len(users))
+    )
+    quiet = replace(quiet, sample=rows([], ["x"]), alerts=rows([], ["x"]))
+    bits = np.zeros(len(users))
+    bits[7] = 110.4
+    before, after = users_found(quiet)[1], users_found(changed(quiet, incident_bits=bits))[1]
+    assert not before.at_risk.any()
+    assert np.flatnonzero(after.at_risk).tolist() == [7]
+    assert (after.evidence[7], after.risk[7]) == (110.4, risk(110.4))
+    assert np.array_equal(np.delete(after.evidence, 7), np.delete(before.evidence, 7))
+    assert users_found(changed(quiet, incident_bits=bits))[0].why(after, 7)[0] == "an incident of 110.4 bits"
 
 
 def test_user_with_many_events_is_not_at_risk_for_a_rare_one(history: FoldResult) -> None:
@@ -152,7 +174,12 @@ def test_user_with_many_events_is_not_at_risk_for_a_rare_one(history: FoldResult
     summary = users.summary.copy()
     summary["total_events"] = 1
     summary["total_events"][7] = 1_000_000
-    busy = changed(history, summary=summary, peak=np.full(len(users), ALERT_BITS + 1))
+    busy = changed(
+        history,
+        summary=summary,
+        event_bits=np.full(len(users), 14.0),
+        incident_bits=np.zeros(len(users)),
+    )
     ever = [int(summary["total_events"][users.partition == c.partition].sum()) for c in history.counts]
     counts = [replace_counts(c, events_ever=total) for c, total in zip(history.counts, ever, strict=True)]
     _, found = users_found(replace(busy, counts=counts, sample=rows([], ["x"]), alerts=rows([], ["x"])))
@@ -166,12 +193,13 @@ def test_reasons_describe_the_event_or_state_that_it_was_not_kept(history: FoldR
     kept = int(np.flatnonzero((found.strongest >= 0) & (found.event_bits > 15))[0])
     row = found.strongest[kept]
     assert assessor.why(found, kept) == [
+        *(["an incident of 14.2 bits"] if found.incident_bits[kept] else []),
         f"{events.evidence[row]:.1f} bits, the strongest of about 12 events: auth_attempt from "
         f"{events.rows.source[row]} at partition {events.rows.partition[row]}, offset {events.rows.offset[row]} "
-        "(brute force, password spray)"
+        "(brute force, password spray)",
     ]
-    assessor, found = users_found(changed(history, peak=users_of(history).peak + 1))
-    (reason,) = assessor.why(found, kept)
+    assessor, found = users_found(changed(history, event_bits=users_of(history).event_bits + 1))
+    reason = assessor.why(found, kept)[-1]
     assert reason.endswith("the strongest of about 12 events: an event that was not kept")
 
 

@@ -11,13 +11,14 @@ import pytest
 
 from streamguard.alerts.incident import Entity
 from streamguard.batch.folding.bottom_k import SAMPLED
-from streamguard.batch.folding.fold_file import SCHEMA
+from streamguard.batch.folding.fold_file import PEAKS, SCHEMA
 from streamguard.batch.folding.fold_range import fold_range
 from streamguard.batch.folding.fold_result import FoldResult, UserTable
 from streamguard.batch.folding.loading import load
 from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError, RecordChunk
 from streamguard.fold.features import NAMES
 from streamguard.history.incidents import Incidents, worst_first
+from streamguard.risk import risk
 from streamguard.settings.schema import Detection, Sampling
 from tests.streams import DAY, HOUR, START, Partition, event, habit
 
@@ -60,7 +61,9 @@ def users_of(result: FoldResult) -> UserTable:
 
 def of_kind(table: pa.Table, *kinds: str) -> pa.Table:
     return (
-        table.filter(pa.compute.is_in(table["kind"], pa.array(kinds))).drop_columns("peak").combine_chunks()
+        table.filter(pa.compute.is_in(table["kind"], pa.array(kinds)))
+        .drop_columns(list(PEAKS))
+        .combine_chunks()
     )
 
 
@@ -102,7 +105,11 @@ def test_records_read_are_counted(tmp_path: Path) -> None:
     (counts,) = loaded(fold(values), tmp_path).counts
 
     assert (counts.records, counts.events) == (len(values), len(values) - 3)
-    assert counts.refused == {"not_json": 1, "empty": 1, "missing_field": 1}
+    assert {reason: entry.number for reason, entry in counts.refusals.items()} == {
+        "not_json": 1,
+        "empty": 1,
+        "missing_field": 1,
+    }
     assert [(offset, reason) for offset, reason, _ in counts.refused_first] == [
         (200, "not_json"), (201, "empty"), (202, "missing_field")
     ]  # fmt: skip
@@ -120,8 +127,22 @@ def test_attack_is_alerted_and_becomes_an_incident(tmp_path: Path) -> None:
     assert result.incidents[0].entity == Entity("user", "user3")
     assert result.incidents[0].event["source_ip"] == "203.0.113.9"
     users = users_of(result)
-    worst = users.user[np.argmax(users.peak)]
+    worst = users.user[np.argmax(users.event_bits)]
     assert worst == "user3"
+
+
+def test_users_have_the_evidence_of_their_worst_incident(tmp_path: Path) -> None:
+    """Alerts that were not published one by one count, too."""
+    result = loaded(fold(stream()), tmp_path)
+    users = users_of(result)
+    about = [one for one in result.incidents if one.entity.kind == "user"]
+    worst = {one.entity.value: one for one in reversed(worst_first(about))}
+    assert "user3" in worst and max(one.count for one in about) > 16
+    found = dict(zip(users.user.tolist(), users.incident_bits.tolist(), strict=True))
+    for name, bits in found.items():
+        assert (round(bits, 2), risk(bits)) == (
+            (worst[name].evidence_bits, worst[name].risk) if name in worst else (0.0, 0.0)
+        )
 
 
 def test_summaries_equal_those_in_plain_python(tmp_path: Path) -> None:

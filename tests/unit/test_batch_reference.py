@@ -87,6 +87,16 @@ def history(partition: int) -> dict[int, bytes | None]:
             event(late_attack + 1000 * k, f"user{partition}", source_ip="203.0.113.9", status="failed")
         )
     values += [b"?", None, b"{}", b"[1]", event(1, "ann")]
+    for k, status in enumerate(("pending", "pending", "odd\x1b[2J", None, 7)):
+        values.append(
+            event(
+                START + DAY,
+                "odd",
+                status=status,
+                source_ip=f"host-{k}",
+                metadata={"geo_location": "Atlantis"},
+            )
+        )
     ordered = [values[k] for k in np.argsort(np.arange(len(values)) + random.integers(0, 120, len(values)))]
     return {offset + offset // 50: value for offset, value in enumerate(ordered)}
 

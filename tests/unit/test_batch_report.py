@@ -25,6 +25,8 @@ from streamguard.batch.folding.resume import HistoryMetadata
 from streamguard.batch.report_schema import Check, Model, Report, decode, encode
 from streamguard.batch.reporting import html, report
 from streamguard.batch.reporting.users import export_users
+from streamguard.events.event import Refusal
+from streamguard.events.refusals import Refusals, count
 from streamguard.fold.features import NAMES
 from streamguard.models.train import train
 from streamguard.settings.schema import Clusters, Detection, Settings
@@ -90,6 +92,9 @@ def hostile() -> FoldResult:
         ],
     )
     history.counts[0].refused_first.append((3, "not_json", HOSTILE[0]))
+    count(
+        history.counts[0].refusals, [Refusal(k, "not_json", "", name, name) for k, name in enumerate(HOSTILE)]
+    )
     return history
 
 
@@ -130,11 +135,18 @@ def test_totals_add_up(whole: Report) -> None:
     assert totals.records == sum(r.records for r in whole.ranges) == 1000
     assert totals.events + totals.refused == totals.records
     assert totals.refused_by_reason == {"not_json": 4}
+    assert totals.refusals == {"not_json": Refusals(4, {"ann": 4}, {"10.0.0.1": 2, "10.0.0.2": 2})}
     assert [r.detail for r in whole.refused_first] == ["expected a value", "<b>?"] * 2
     assert totals.alerted == sum(r.alerted for r in whole.ranges)
     assert totals.alert_rate == totals.alerted / totals.events
     assert sum(whole.distribution.events) == totals.sampled == 300
     assert (totals.training_rows, totals.trimmed_share) == (150, pytest.approx(4 / 300))
+
+
+def test_page_names_the_users_and_sources_of_refused_records(whole: Report) -> None:
+    text = Page(html.render(whole)).text
+    assert "Most frequent users" in text
+    assert all(name in text for name in ("ann", "10.0.0.1", "10.0.0.2"))
 
 
 def test_bars_above_the_threshold_match_the_sampled_alerts() -> None:
@@ -193,7 +205,7 @@ def test_page_renders_without_findings() -> None:
     nothing = with_incidents(fold_result(sampled=0, alerts=0, users=1), [])
     for tables in nothing.users.values():
         for table in tables:
-            table.peak[:] = 0
+            table.event_bits[:] = table.incident_bits[:] = 0
     page = Page(html.render(made(nothing, algorithm="kmeans")))
     assert "no event of this run reached the alert threshold" in page.text
     assert "There is no evidence against any user." in page.text

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamguard.alerts.verdict import risk
 from streamguard.compute.compiler import kernel
 from streamguard.fold import calibration
 from streamguard.fold import population as crowd
@@ -60,11 +59,10 @@ def test_tail_has_no_upper_limit(events: int) -> None:
     assert (np.diff(bits) > 1.0 * events / (events + 100.0)).all()
 
 
-def test_risk_50_and_75_are_one_event_in_a_hundred_and_in_a_thousand() -> None:
-    fresh = np.random.default_rng(2).gamma(2.0, 3.0, 200_000)
-    risks = np.array([risk(b) for b in tail(learned(BENIGN), fresh)])
-    assert np.mean(risks >= 50.0) == pytest.approx(1e-2, rel=0.1)
-    assert np.mean(risks >= 75.0) == pytest.approx(1e-3, rel=0.25)
+def test_tail_of_7_and_10_bits_is_one_event_in_a_hundred_and_in_a_thousand() -> None:
+    bits = tail(learned(BENIGN), np.random.default_rng(2).gamma(2.0, 3.0, 200_000))
+    assert np.mean(bits >= np.log2(100)) == pytest.approx(1e-2, rel=0.1)
+    assert np.mean(bits >= np.log2(1000)) == pytest.approx(1e-3, rel=0.25)
 
 
 def test_new_partition_gives_little_evidence() -> None:
@@ -76,8 +74,3 @@ def test_new_partition_gives_little_evidence() -> None:
 def test_histogram_loses_no_weight(scores: list[float]) -> None:
     p = learned(np.array(scores))
     assert p["scores"].sum() == p["scores_total"][0] == len(scores)
-
-
-def test_risk_is_limited_to_0_and_100() -> None:
-    assert risk(1000.0) == 100.0
-    assert risk(0.0) == risk(-1.0) == 0.0

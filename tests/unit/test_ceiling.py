@@ -26,7 +26,7 @@ def times(values: list[bytes]) -> np.ndarray:
 
 def test_event_of_the_future_is_scored_at_its_ceiling_and_counted() -> None:
     values = [*habit(2000), *(event(FORGED + k, "user3", **ATTACK) for k in range(3))]
-    partition = Partition(detection=Detection(alert_risk=1.0))
+    partition = Partition(detection=Detection(alert_risk=3.8))
     folded = partition.state.fold(values, np.arange(len(values)), append_ms=times(values))
     partition.save()
 

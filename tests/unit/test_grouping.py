@@ -71,7 +71,7 @@ def test_failures_from_changing_addresses_are_an_incident_of_the_crowd() -> None
 
 def test_event_without_a_user_belongs_to_its_source() -> None:
     lone = [event(NOW + 1000 * k, None, "odd", status="failed", source_ip="203.0.113.9") for k in range(40)]
-    bodies = incidents_of(lone, alert_risk=30.0)
+    bodies = incidents_of(lone, alert_risk=54.5)
     assert {b["entity"]["kind"] for b in bodies} == {"source"}
 
 

@@ -10,7 +10,14 @@ import jsonschema
 import msgspec
 import pytest
 
-from streamguard.alerts.incident import SCHEMA_VERSION, Incident, decode, encode, json_schema
+from streamguard.alerts.incident import (
+    SCHEMA_VERSION,
+    Incident,
+    brought_up_to_date,
+    decode,
+    encode,
+    json_schema,
+)
 from streamguard.history.incidents import worst_first
 from tests.batches import incident
 from tests.incidents import published
@@ -99,14 +106,25 @@ def test_value_outside_the_contract_is_refused(field: str, value: object) -> Non
         decode(msgspec.json.encode(body))
 
 
-def test_worst_incident_is_first_although_risk_ends_at_100() -> None:
+def test_worst_incident_is_first_whatever_the_number_of_alerts() -> None:
     high = msgspec.structs.replace(
-        incident("ann", 1), risk=100.0, severity="high", evidence_bits=18.0, count=90
+        incident("ann", 1), risk=84.4, severity="high", evidence_bits=18.0, count=90
     )
     critical = msgspec.structs.replace(
-        incident("bob", 2), risk=100.0, severity="critical", evidence_bits=110.0
+        incident("bob", 2), risk=97.0, severity="critical", evidence_bits=110.0
     )
     assert worst_first([high, critical]) == [critical, high]
+
+
+def test_incidents_with_equal_published_evidence_are_ordered_by_risk() -> None:
+    """Both have 10.02 bits when rounded; their risks follow from the unrounded evidence."""
+    low, high = (
+        brought_up_to_date(incident("ann", k), first_ms=0, last_ms=0, count=9 - k, evidence=10.017 + k / 200)
+        for k in range(2)
+    )
+    assert low.evidence_bits == high.evidence_bits == 10.02
+    assert low.risk < high.risk
+    assert worst_first([low, high]) == [high, low]
 
 
 if __name__ == "__main__":

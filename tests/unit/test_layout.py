@@ -12,6 +12,8 @@ import pytest
 from streamguard.batch import job, report_schema
 from streamguard.batch.planning import Request
 from streamguard.batch.runs import REPORT
+from streamguard.events.refusals import lines, merged
+from streamguard.history import understood
 from streamguard.history.evaluate import judge
 from streamguard.history.files import read
 from streamguard.history.layout import Layout
@@ -31,10 +33,12 @@ BAD: list[bytes] = [
     b"\xff\xfe",
     b'"user3"',
     b'{"user": "user11", "status": "fai',
+    event(START + 20_000_000, "user5", status="pending", source_ip="host-7"),
+    event(START + 20_000_000, "user6", status="pending", metadata={"geo_location": "Atlantis"}),
 ]
 """Rows with faults, some of which name a user."""
 REFUSED = 7
-"""Number of these rows that are refused; the others are repaired."""
+"""Number of these rows that are refused; of the others, two are repaired, and two are not understood."""
 
 
 def history() -> list[bytes]:
@@ -71,17 +75,29 @@ def test_same_file_gives_the_same_incidents_and_refusals_everywhere(file: str, t
         },
         Settings,
     )
-    outcome = job.retrain(settings, Request(input=file, algorithm="kmeans"), lambda _: None)
+    said: list[str] = []
+    outcome = job.retrain(settings, Request(input=file, algorithm="kmeans"), said.append)
     report = report_schema.decode((Path(outcome.directory) / REPORT).read_bytes())
     assert [(one.id, one.count, one.evidence_bits, one.risk) for one in report.incidents] == expected
     assert Counter(report.totals.refused_by_reason) == replay.refused
+    totals = report.totals
+    assert totals.understood == outcome.understood == understood.merged([replay.understood])
+    assert totals.understood.not_understood == {"status": 6, "address": 3, "location": 3}
+    assert totals.understood.words == {"pending": 6}
+    assert totals.repaired == outcome.repaired == 6
+    assert totals.repairs == outcome.repairs == {"user: converted": 3, "user: too_long": 3}
+    assert totals.refusals == outcome.refusals == merged([replay.refusals])
+    assert f"      {replay.understood.message()}" in said
+    assert [line.strip() for line in said if "refused as" in line] == lines(replay.refusals) != []
+    page = (Path(outcome.directory) / "report.html").read_text()
+    assert replay.understood.message() in page and "6 events repaired" in page
 
     nothing = lambda batch: ([False] * len(batch.events), [None] * len(batch.events))  # noqa: E731
     judged = judge(read(file), nothing, Replay(PARTITIONS))
     numbers = set(judged.scored.incident[judged.scored.incident >= 0].tolist())
     ids = {f"{number % PARTITIONS}-{number // PARTITIONS}" for number in numbers}
     assert ids == {id.rpartition("-")[0] for id, *_ in expected}
-    assert judged.refused == replay.refused
+    assert judged.refusals == merged([replay.refusals])
 
 
 @pytest.mark.parametrize("rows", [1, 7, 5000])

@@ -20,7 +20,7 @@ def found(values: Iterable[bytes]) -> list[set[str]]:
     values = list(values)
     return [
         {p.name for k, p in enumerate(PATTERNS) if bits >> k & 1}
-        for folded in Partition(detection=Detection(alert_risk=100.0)).chunks(values)
+        for folded in Partition(detection=Detection(alert_risk=80.0)).chunks(values)
         for bits in folded.patterns.tolist()
     ]
 

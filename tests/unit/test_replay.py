@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 
 from streamguard.alerts.incident import Entity, Origin
+from streamguard.cli.evaluate import command as evaluate_command
+from streamguard.cli.replay import command as replay_command
 from streamguard.fold.features import NAMES
+from streamguard.history.evaluate import evaluate
 from streamguard.history.files import Batch, read
 from streamguard.history.partitioner import partition_of
 from streamguard.history.replay import Replay, Scored
@@ -36,6 +40,14 @@ def replayed(file: str, batch_rows: int = 4096, **options: Any) -> tuple[Replay,
     parts = [replay.feed(batch) for batch in read(file, rows=batch_rows)]
     together = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Scored)}
     return replay, Scored(**together)
+
+
+def test_default_number_of_partitions_is_that_of_the_commands() -> None:
+    number = len(Replay().partitions)
+    assert inspect.signature(evaluate).parameters["partitions"].default == number
+    for command in (replay_command, evaluate_command):
+        (option,) = (option for option in command.params if option.name == "partitions")
+        assert option.default == number
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 500])
@@ -127,7 +139,7 @@ def test_refused_rows_are_counted_and_have_offsets() -> None:
 def test_events_without_a_user_use_the_partition_of_their_address(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("timestamp,source_ip,event_type,status\n1700000000,10.0.0.1,login,failure\n")
-    replay, _ = replayed(str(path), detection=Detection(alert_risk=0.0))
+    replay, _ = replayed(str(path), partitions=4, detection=Detection(alert_risk=0.0))
     (incident,) = replay.incidents()
     assert incident.entity == Entity("source", "10.0.0.1")
     assert incident.origin.partition == partition_of(b"10.0.0.1", 4)

@@ -78,6 +78,17 @@ def test_misspelled_name_is_reported_with_the_right_one(tmp_path: Path, text: st
     assert str(refused.value) == f"{tmp_path / 'a.toml'}: {message}"
 
 
+def test_risk_from_100_on_is_refused_with_the_scale(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[detection]\nalert_risk = 150\n")
+    with pytest.raises(SettingsError) as refused:
+        load(tmp_path / "a.toml", {})
+    assert str(refused.value) == (
+        f"{tmp_path / 'a.toml'}: detection.alert_risk must be a number < 100.0: a risk of 80 is one event in ten "
+        "thousand, of 85.7 one in a million"
+    )
+    assert load(environ={"STREAMGUARD_DETECTION_ALERT_RISK": "99.9"}).detection.alert_bits < 4000
+
+
 def test_variable_with_misspelled_section_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"DETEKTION_ALERT_RISK: .*did you mean detection"):
         load(environ={"STREAMGUARD_DETEKTION_ALERT_RISK": "3"})
@@ -96,6 +107,7 @@ def test_variables_of_other_programs_are_ignored() -> None:
         ("WORKER_METRICS_PORT", "99999"),
         ("DETECTION_ALERT_RISK", "nan"),
         ("DETECTION_ALERT_RISK", "-1"),
+        ("DETECTION_ALERT_RISK", "100"),
         ("KAFKA_PARTITIONS", "0"),
     ],
 )

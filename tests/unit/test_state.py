@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -357,8 +358,8 @@ def test_profile_adapts_to_a_new_place_of_work() -> None:
 
 
 def test_risk_matches_its_share_of_ordinary_traffic() -> None:
-    """Risk 50 is one event in a hundred, risk 75 one in a thousand, of traffic without attacks."""
+    """Risk 66.7 is one event in a hundred, risk 75 one in a thousand, of traffic without attacks."""
     partition = Partition()
     tails = np.concatenate([f.tail for f in partition.chunks(habit(120_000, step=5000), chunk=1000)])[60_000:]
-    assert 0.5e-2 < np.mean(tails >= 50 / 7.5257) < 2e-2
-    assert 0.4e-3 < np.mean(tails >= 75 / 7.5257) < 2.5e-3
+    assert 0.5e-2 < np.mean(tails >= math.log2(100)) < 2e-2
+    assert 0.4e-3 < np.mean(tails >= math.log2(1000)) < 2.5e-3
