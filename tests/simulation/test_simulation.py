@@ -53,17 +53,17 @@ def traced(seed: int, hash_seed: int) -> bytes:
 
 
 def test_a_seed_always_takes_the_same_course() -> None:
-    for seed in (7, 19):
-        first = traced(seed, 1)
-        assert first == traced(seed, 2)
-        with installed():
-            for _ in range(2):
-                here = simulate(seed, trace=True)
-                assert here.trace == first.decode().splitlines()[: len(here.trace)]
-        assert len(here.trace) > 50
+    seed = 19
+    first = traced(seed, 1)
+    assert first == traced(seed, 2)
+    with installed():
+        for _ in range(2):
+            here = simulate(seed, trace=True)
+            assert here.trace == first.decode().splitlines()[: len(here.trace)]
+    assert len(here.trace) > 50
 
 
-@pytest.mark.parametrize("mutant", MUTANTS[:3], ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", MUTANTS[:2], ids=lambda mutant: mutant.name)
 def test_a_broken_worker_is_caught(mutant: Mutant, tmp_path: Path) -> None:
     """`python -m tests.simulation.mutants` runs the other mutants, some of which take a thousand seeds."""
     assert seeds_until_caught(mutant, tmp_path) is not None
