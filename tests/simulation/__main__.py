@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from tests.simulation.seams import installed
 from tests.simulation.simulation import Outcome, simulate
 
-BLOCK = 200
+BLOCK = 50
 """Seeds that a process runs at a time."""
 
 

@@ -9,9 +9,9 @@ from aiokafka.errors import CommitFailedError
 
 from tests.simulation.broker import Broker
 
-SESSION_SECONDS = 1.5
+SESSION_SECONDS = 1.0
 """A member that sends no heartbeat for this long is removed."""
-REBALANCE_SECONDS = 3.0
+REBALANCE_SECONDS = 2.0
 """Time that members have to close their partitions and to join again."""
 
 

@@ -248,13 +248,16 @@ class Simulation:
     # The end
 
     def _owner(self, partition: int) -> Any:
-        """The restored task of a partition."""
-        tp = TP(EVENTS, partition)
+        """The restored task of a partition, if it belongs to the present topics."""
+        tp, topics = TP(EVENTS, partition), self.net.broker.topics
+        present = [topics[name].id for name in (EVENTS, CHANGELOG)]
         for machine in self.machines:
-            if machine.worker is not None and machine.worker.consumer is not None:
-                task = machine.worker.consumer.open.get(tp)
-                if task is not None and tp in machine.worker.consumer.assignment():
-                    return task
+            consumer = machine.worker.consumer if machine.worker is not None else None
+            if consumer is None or tp not in consumer.assignment() or tp not in consumer.open:
+                continue
+            known = consumer._watch.topics
+            if [known.source.id, known.changelog_id] == present:
+                return consumer.open[tp]
         return None
 
     def _settled(self) -> bool:

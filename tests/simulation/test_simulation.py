@@ -12,7 +12,7 @@ import pytest
 
 from streamguard.testing.failpoints import POINTS
 from tests.simulation.__main__ import run_block
-from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutants import MUTANTS, Mutant, seeds_until_caught
 from tests.simulation.nemesis import EXPLAINED
 from tests.simulation.seams import installed
 from tests.simulation.simulation import simulate
@@ -53,17 +53,22 @@ def traced(seed: int, hash_seed: int) -> bytes:
 
 
 def test_a_seed_always_takes_the_same_course() -> None:
-    for seed in (7, 19):
-        first = traced(seed, 1)
-        assert first == traced(seed, 2)
-        with installed():
-            for _ in range(2):
-                here = simulate(seed, trace=True)
-                assert here.trace == first.decode().splitlines()[: len(here.trace)]
-        assert len(here.trace) > 50
+    seed = 19
+    first = traced(seed, 1)
+    assert first == traced(seed, 2)
+    with installed():
+        for _ in range(2):
+            here = simulate(seed, trace=True)
+            assert here.trace == first.decode().splitlines()[: len(here.trace)]
+    assert len(here.trace) > 50
 
 
-def test_a_broken_worker_is_caught() -> None:
-    """`python -m tests.simulation.mutants` runs all mutants; this test runs one, and checks that all can be applied."""
+@pytest.mark.parametrize("mutant", MUTANTS[:2], ids=lambda mutant: mutant.name)
+def test_a_broken_worker_is_caught(mutant: Mutant, tmp_path: Path) -> None:
+    """`python -m tests.simulation.mutants` runs the other mutants, some of which take a thousand seeds."""
+    assert seeds_until_caught(mutant, tmp_path) is not None
+
+
+def test_every_mutant_can_be_applied() -> None:
     for mutant in MUTANTS:
         assert (ROOT / "agents" / mutant.file).read_text().count(mutant.old) == 1, mutant.name
