@@ -32,7 +32,7 @@ def bound(chosen: Settings) -> float:
     takes its arrays and a full dictionary. Prefetched records and unused memory of the heap get 64 MB.
     """
     worker, partitions = chosen.worker, chosen.kafka.partitions
-    resident = partitions * max(8 * worker.chunk_events, worker.resident_profiles // partitions)
+    resident = worker.resident_profiles
     profiles = resident * (PROFILE.itemsize + 300) + resident / 2 * 4 * PROFILE.itemsize
     tables = partitions * (
         8 * ROWS * WIDTH + SOURCES * SOURCE_RECORD.itemsize + DICTIONARY * (MAX_CHARACTERS + 100)

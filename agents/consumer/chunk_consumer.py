@@ -43,6 +43,7 @@ from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.task import memory_release
 from streamguard.agents.task.identity import Topics
 from streamguard.agents.task.partition_task import Chunk, PartitionTask
+from streamguard.agents.task.profile_share import share_of
 from streamguard.agents.task.restore import restore
 from streamguard.agents.task.topic_watch import TopicWatch
 from streamguard.errors import UnavailableError
@@ -73,6 +74,7 @@ class ChunkConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self.open: dict[TP, PartitionTask] = {}
         """Partitions whose state is restored."""
+        self._share = share_of(self.app.settings.worker, self.app.settings.kafka.partitions)
         self._opening: asyncio.Task[None] | None = None
         self._watch: TopicWatch | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -106,11 +108,11 @@ class ChunkConsumer(driver.Consumer):
             settings = self.app.settings
             self._watch = watch = TopicWatch.of(Brokers.of(settings), await Topics.describe(settings))
             self._watching = asyncio.get_running_loop().create_task(watch.run())
-            worker = self.app.settings.worker
-            resident = max(8 * worker.chunk_events, worker.resident_profiles // len(assigned))
+            # A rebalance closes all partitions, so no other partition is open when these get their shares.
+            self._share = share_of(settings.worker, len(assigned))
             async with asyncio.TaskGroup() as group:
                 for tp in assigned:
-                    group.create_task(self._restore_one(tp, watch, resident))
+                    group.create_task(self._restore_one(tp, watch, self._share.profiles))
             _log.info("the worker is ready and scores the events of %s", counted(len(assigned), "partition"))
             if self._revoked_at is not None:
                 metrics.REBALANCE_SECONDS.observe(time.perf_counter() - self._revoked_at)
@@ -187,12 +189,11 @@ class ChunkConsumer(driver.Consumer):
                 fetched = await self._thread.fetch(before, watch)
         except OffsetOutOfRangeError as error:
             await self._explain(offset_error(error), watch)
-        size = self.app.settings.worker.chunk_events
         fetch = Fetch()
         for tp, (records, position) in fetched.items():
             partition = before[tp]
             if not partition.closed:
-                fetch.extend(partition.cut(records, position, size))
+                fetch.extend(partition.cut(records, position, self._share.chunk_events))
         if fetch:
             try:
                 await watch.confirm()

@@ -18,6 +18,7 @@ from streamguard.agents import errors
 from streamguard.agents.process.app import WorkerApp
 from streamguard.agents.process.health import HealthServer
 from streamguard.agents.task import memory_release
+from streamguard.agents.task.profile_share import share_of, whole_chunks
 from streamguard.agents.task.store import StoreMemory
 from streamguard.errors import ExitCode, TemporaryError, UnavailableError
 from streamguard.files import lock
@@ -26,6 +27,7 @@ from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
 from streamguard.state.warmup import compile_fold
+from streamguard.text import counted
 
 MAX_FILES = 65_536
 """A process that may open more files than this needs no higher limit: RocksDB opens up to 128 for each partition."""
@@ -54,6 +56,7 @@ def _run(settings: Settings) -> int:
     if brokers.exposed:
         _log.warning("%s", brokers.exposed)
     _raise_file_limit()
+    _check_share(settings)
     lock_file = _lock(Path(settings.worker.data_dir))
     for deviation in topics.require(settings):
         _log.warning("%s", deviation)
@@ -76,6 +79,27 @@ def _run(settings: Settings) -> int:
     finally:
         app.model.stop()
         os.close(lock_file)
+
+
+def _check_share(settings: Settings) -> None:
+    """Warn if the worker would cut smaller chunks when all partitions are assigned to it.
+
+    Raises
+    ------
+    SettingsError
+        If it could not keep a chunk of one event for each of them.
+    """
+    worker, partitions = settings.worker, settings.kafka.partitions
+    share = share_of(worker, partitions)
+    if share.chunk_events < worker.chunk_events:
+        _log.warning(
+            "with all %s a chunk has %s instead of %s: worker.resident_profiles is %s, and whole chunks need %s",
+            counted(partitions, "partition"),
+            counted(share.chunk_events, "event"),
+            f"{worker.chunk_events:,}",
+            f"{worker.resident_profiles:,}",
+            f"{whole_chunks(worker, partitions):,}",
+        )
 
 
 class _Process(faust.Worker):

@@ -76,13 +76,14 @@ class Worker(_Section, frozen=True):
     data_dir: str = "streamguard-data"
     """Directory of this worker's copy of the state; each worker needs its own directory."""
     chunk_events: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
-    """Maximum number of events that are folded at a time; results do not depend on it."""
+    """Maximum number of events that are folded at a time; results do not depend on it. It is smaller if a partition has
+    fewer than four profiles in memory for each of them."""
     checkpoint_seconds: Seconds = 1.0
     """Time between two checkpoints."""
     checkpoint_events: Count = 20_000
     """A checkpoint is also saved after this number of events of a partition."""
     resident_profiles: Count = 65_536
-    """Number of profiles that this worker keeps in memory, shared by its partitions (3.6 KB each)."""
+    """Maximum number of profiles that this worker keeps in memory, shared by its partitions (3.6 KB each)."""
     block_cache_mb: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 32
     """Memory for stored profiles read from disk, shared by all partitions. Unflushed writes need half as much in
     addition."""
