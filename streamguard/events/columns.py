@@ -96,15 +96,18 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
         volume, resource, reason = 0.0, event.destination_ip, event.failure_reason
         if resource:
             resource = ADDRESS[resource][0]
-        if (auth := event.auth_details) is not None:
-            resource = auth.auth_type
+        # The first part that states anything names the resource; a part never hides the flags or the volume of another.
+        named = False
+        if (auth := event.auth_details) is not None and (auth.auth_type or auth.failure_reason):
+            named, resource = True, auth.auth_type
             reason = auth.failure_reason or reason
-        elif (net := event.network_details) is not None:
-            volume = (net.bytes_sent or 0.0) + (net.bytes_received or 0.0)
-            resource = net.destination_hostname or resource
-        elif (file := event.file_details) is not None:
-            volume = file.file_size_bytes or 0.0
-            resource = (file.file_path or "").replace("\\", "/").rpartition("/")[0]
+        if (net := event.network_details) is not None:
+            volume = max((net.bytes_sent or 0.0) + (net.bytes_received or 0.0), 0.0)
+            if not named and (volume or net.destination_hostname):
+                named, resource = True, net.destination_hostname or resource
+        if (file := event.file_details) is not None:
+            size = file.file_size_bytes or 0.0
+            volume += max(size, 0.0)
             operation = (file.operation or "").lower()
             if operation in flag.READS:
                 flags |= flag.FILE_READ
@@ -112,14 +115,18 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
                 flags |= flag.FILE_CHANGE
             if file.is_encrypted:
                 flags |= flag.ENCRYPTED
-        elif (process := event.process_details) is not None:
-            resource = process.process_name
+            if not named and (size or operation or file.file_path or file.is_encrypted):
+                named, resource = True, (file.file_path or "").replace("\\", "/").rpartition("/")[0]
+        if (process := event.process_details) is not None and (process.process_name or process.command_line):
             if process.command_line:
-                flags |= flag.of_process(resource or "", process.command_line)
-        elif (dns := event.dns_details) is not None:
+                flags |= flag.of_process(process.process_name or "", process.command_line)
+            if not named:
+                named, resource = True, process.process_name
+        if (dns := event.dns_details) is not None and (dns.query_name or dns.response_code is not None):
             name = dns.query_name or ""
-            resource = ".".join(name.rstrip(".").rsplit(".", 2)[-2:])
             flags |= flag.of_query(name, str(dns.response_code) in {"NXDOMAIN", "3"})
+            if not named:
+                resource = ".".join(name.rstrip(".").rsplit(".", 2)[-2:])
         if volume > 0.0:
             flags |= flag.HAS_VOLUME
         threat = event.threat_score

@@ -358,4 +358,4 @@ class Lineage(RuleBasedStateMachine):
 
 
 TestLineage = Lineage.TestCase
-TestLineage.settings = hypothesis_settings(max_examples=60, stateful_step_count=25)
+TestLineage.settings = hypothesis_settings(max_examples=20, stateful_step_count=25)

@@ -109,6 +109,7 @@ class Judge:
         """Users whose profile an operator deletes; their incidents depend on the moment."""
         self._owner: dict[int, str] = {}
         self._restoring: set[tuple[int, str]] = set()
+        self._begun: dict[tuple[int, str], int] = {}
         self._answers: dict[tuple[str, int], int] = {}
         self._published: set[bytes] = set()
         self._letters: set[tuple[int, int]] = set()
@@ -131,6 +132,8 @@ class Judge:
     def restoring(self, partition: int) -> None:
         """A worker begins to restore a partition."""
         self._restoring.add((partition, current().name))
+        log = self._broker.log(CHANGELOG, partition)
+        self._begun[(partition, current().name)] = log.start if log is not None else 0
 
     def answered(self, partition: int, offset: int) -> None:
         """A worker that finds no state learns which offset the group has committed."""
@@ -158,6 +161,8 @@ class Judge:
         view = self.view(log)
         if task.store.items() != _data(view.values):
             self.fail(f"{name} restored a copy of partition {partition} that differs from the changelog")
+        if log.start == self._begun[(partition, name)] and _data(_visible(log)) != _data(view.values):
+            self.fail(f"{name} restored partition {partition}, but its changelog is incomplete")
         if view.reached is not None and task.processed_offset != view.reached:
             self.fail(
                 f"{name} continues partition {partition} at {task.processed_offset}, not {view.reached}"
@@ -339,6 +344,20 @@ class Judge:
                     origin = dict(entry.headers)
                     self._letters.add((int(origin["sg.partition"] or b""), int(origin["sg.offset"] or b"")))
             self._seen[name] = log.end
+
+
+def _visible(log: Log) -> dict[bytes, bytes]:
+    """What a worker without a copy reads when all transactions have ended."""
+    values: dict[bytes, bytes] = {}
+    for entry in log.entries[log.start :]:
+        if not entry.committed or entry.offset in log.compacted:
+            continue
+        assert entry.key is not None
+        if entry.value is None:
+            values.pop(entry.key, None)
+        else:
+            values[entry.key] = entry.value
+    return values
 
 
 def _data(values: dict[bytes, bytes]) -> dict[bytes, bytes]:

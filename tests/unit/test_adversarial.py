@@ -80,6 +80,11 @@ def with_wrong_types(value: bytes) -> Disguise:
     return disguise
 
 
+def with_details(login: Fields, network: Fields) -> Disguise:
+    """The event also has details of kinds that it does not need."""
+    return lambda fields: encoded({"auth_details": login, "network_details": network, **fields})
+
+
 def with_command(around: Callable[[str], str]) -> Disguise:
     def disguise(fields: Fields) -> bytes:
         if "process_details" not in fields:
@@ -110,6 +115,8 @@ DISGUISES: dict[str, Disguise] = {
     "an unknown escape": with_agent(b'"curl\\x41"'),
     "a control character": with_agent(b'"curl\x00\x1b\n"'),
     "a number that is none": with_field("x", b"NaN"),
+    "empty details of every kind": with_details({}, {}),
+    "details of a login": with_details({"auth_type": "password"}, {"destination_hostname": "db.example"}),
     "a long number": with_field("threat", b"9" * 100_000),
     **{name: with_command(around) for name, around in PADDINGS.items()},
     **{f"{value.decode()} as every optional field": with_wrong_types(value) for value in WRONG},

@@ -62,6 +62,45 @@ def test_resource_depends_on_the_event_type(kind: str, details: dict[str, Any], 
     assert texts(of(kind, **details))["resource"] == resource
 
 
+DETAILS: dict[str, tuple[dict[str, Any], int]] = {
+    "auth_details": ({"auth_type": "password"}, 0),
+    "network_details": ({"destination_hostname": "db.example", "bytes_sent": 9}, flag.HAS_VOLUME),
+    "file_details": (
+        {"file_path": "/a/b", "operation": "encrypt", "file_size_bytes": 9},
+        flag.FILE_CHANGE | flag.HAS_VOLUME,
+    ),
+    "process_details": ({"process_name": "x", "command_line": "mimikatz"}, flag.CREDENTIAL_DUMP),
+    "dns_details": ({"query_name": "xkqzjvwpqhtrw.biz", "response_code": 3}, flag.GENERATED_NAME),
+}
+"""Details of each kind, and the flags that they set."""
+
+
+@pytest.mark.parametrize("hidden", DETAILS)
+def test_empty_details_hide_nothing(hidden: str) -> None:
+    details, flags = DETAILS[hidden]
+    empty: dict[str, Any] = {name: {} for name in DETAILS if name != hidden}
+    alone, padded = of("event", **{hidden: details}), of("event", **{**empty, hidden: details})
+    assert alone.flags[0] & flags == flags
+    assert (padded.flags[0], padded.volume[0], padded.texts) == (alone.flags[0], alone.volume[0], alone.texts)
+
+
+@pytest.mark.parametrize("hidden", DETAILS)
+@pytest.mark.parametrize("shown", DETAILS)
+def test_details_of_one_kind_hide_no_flag_and_no_volume_of_another(shown: str, hidden: str) -> None:
+    both = of("event", **{shown: DETAILS[shown][0], hidden: DETAILS[hidden][0]})
+    flags = DETAILS[shown][1] | DETAILS[hidden][1]
+    assert both.flags[0] & flags == flags
+    first = min(shown, hidden, key=list(DETAILS).index)
+    assert texts(both)["resource"] == texts(of("event", **{first: DETAILS[first][0]}))["resource"] != ""
+
+
+def test_negative_bytes_of_one_kind_hide_no_volume_of_another() -> None:
+    c = of("event", network_details={"bytes_sent": -1e12}, file_details={"file_size_bytes": 5000})
+    assert c.volume[0] == 5000.0
+    c = of("event", network_details={"bytes_sent": 5000}, file_details={"file_size_bytes": -1e12})
+    assert c.volume[0] == 5000.0
+
+
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
