@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamguard.alerts.incident import Entity
+from streamguard.alerts.incident import Entity, encode
 from streamguard.batch.folding.bottom_k import SAMPLED
-from streamguard.batch.folding.fold_file import PEAKS, SCHEMA
+from streamguard.batch.folding.fold_file import PEAKS, SCHEMA, batches
 from streamguard.batch.folding.fold_range import fold_range
 from streamguard.batch.folding.fold_result import FoldResult, UserTable
 from streamguard.batch.folding.loading import load
@@ -20,6 +21,7 @@ from streamguard.fold.features import NAMES
 from streamguard.history.incidents import Incidents, worst_first
 from streamguard.risk import risk
 from streamguard.settings.schema import Detection, Sampling
+from tests.batches import incident
 from tests.streams import DAY, HOUR, START, Partition, event, habit
 
 SAMPLING = Sampling(rows=256, alerts=50)
@@ -143,6 +145,21 @@ def test_users_have_the_evidence_of_their_worst_incident(tmp_path: Path) -> None
         assert (round(bits, 2), risk(bits)) == (
             (worst[name].evidence_bits, worst[name].risk) if name in worst else (0.0, 0.0)
         )
+
+
+def test_incidents_of_a_user_are_counted_with_the_highest_risk(tmp_path: Path) -> None:
+    risks = {"ann": [75.0, 90.0, 80.0], "bob": [85.0]}
+    values = [
+        encode(msgspec.structs.replace(incident(user, k), risk=risk))
+        for user, some in risks.items()
+        for k, risk in enumerate(some)
+    ]
+    rows = pa.Table.from_batches(batches(3, "incident", value=values))
+    result = loaded(pa.concat_tables([fold([]), rows]), tmp_path)
+    assert {user: (found.number, found.worst) for (_, user), found in result.incident_risks.items()} == {
+        "ann": (3, 90.0),
+        "bob": (1, 85.0),
+    }
 
 
 def test_summaries_equal_those_in_plain_python(tmp_path: Path) -> None:
