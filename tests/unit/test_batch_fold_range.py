@@ -147,6 +147,15 @@ def test_users_have_the_evidence_of_their_worst_incident(tmp_path: Path) -> None
         )
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+def test_sample_of_users_is_exact_if_a_name_is_in_two_partitions(most: int, tmp_path: Path) -> None:
+    table = fold(stream()[:600])
+    files = [tmp_path / "partition-0003.parquet", tmp_path / "partition-0004.parquet"]
+    for file in files:
+        pq.write_table(table, file)
+    assert len(load(files, 100, most).usual) == most
+
+
 def test_incidents_of_a_user_are_counted_with_the_highest_risk(tmp_path: Path) -> None:
     risks = {"ann": [75.0, 90.0, 80.0], "bob": [85.0]}
     values = [
