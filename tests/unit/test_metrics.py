@@ -25,6 +25,7 @@ from streamguard.batch import metrics as batch_metrics
 from streamguard.batch import report_schema
 from streamguard.batch.job import RetrainOutcome
 from streamguard.batch.runs import REPORT, BusyError, Runs
+from streamguard.history.understood import Understood
 from streamguard.settings.schema import Batch, Detection, Settings, SettingsError
 from streamguard.state.partition import PartitionState
 from streamguard.testing.clock import ManualClock
@@ -204,7 +205,8 @@ def outcome(directory: Path, **changes: Any) -> RetrainOutcome:
     values: dict[str, Any] = {
         "run_id": "r", "directory": str(directory), "records": 90, "events": 80, "refused": 10, "alerted": 3,
         "users": 7, "users_at_risk": 2, "version": None, "current": True, "previous": None, "message": "",
-        "seconds": {"plan": 1.5, "publish": 0.5},
+        "seconds": {"plan": 1.5, "publish": 0.5}, "refusals": {}, "repaired": 0, "repairs": {},
+        "understood": Understood(),
     }  # fmt: skip
     return RetrainOutcome(**(values | changes))
 
