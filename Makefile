@@ -37,8 +37,9 @@ docs: $(INSTALLED)  ## build the documentation in site/; a broken link fails
 bench: $(INSTALLED) $(WARM)  ## measure the figures of the README
 	$(BIN)/python -m bench $(ARGS)
 
-chaos: $(INSTALLED)  ## inject kill -9, zombies and a dead broker, then verify that no event was lost
+chaos: $(INSTALLED)  ## inject kill -9, zombies, and faults of one broker and of three, then verify that no event was lost
 	$(BIN)/python -m bench.chaos $(ARGS)
+	$(BIN)/python -m bench.brokers
 
 SEEDS ?= 1000000
 simulate: $(INSTALLED)  ## run SEEDS=n simulations of crashes, zombies, lost answers and lost topics against an oracle

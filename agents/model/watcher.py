@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from prometheus_client import Gauge
@@ -106,7 +107,7 @@ class ModelWatcher:
             A promotion was announced: versions that were refused recently are tried again sooner.
         """
         try:
-            registry = Registry.of(self._settings.models)
+            registry = Registry.of(self._settings.models, Path(self._settings.worker.data_dir))
             wanted = registry.current()
             newest = self._newest.beside(registry, wanted) if self._settings.models.shadow else None
         except Exception as error:  # noqa: BLE001 - a bad registry must not stop the worker

@@ -155,12 +155,16 @@ def read_file(path: Path, limit: int) -> bytes:
         If the file is missing, not a regular file, or larger.
     """
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            about = os.fstat(file.fileno())
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            about = os.fstat(handle)
             if not stat.S_ISREG(about.st_mode):
                 raise ArtifactError(f"{path}: not a regular file")
             if about.st_size > limit:
                 raise ArtifactError(f"{path}: {about.st_size} bytes, but at most {limit} are read")
-            return file.read(limit)
+            with open(handle, "rb", closefd=False) as file:
+                return file.read(limit)
+        finally:
+            os.close(handle)  # `open` does not close the handle of a directory, which it refuses
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror}") from None

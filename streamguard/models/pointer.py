@@ -1,8 +1,8 @@
 """The pointer of a registry: the current version, the versions before it, and the versions that were rolled back.
 
 Each change raises the pointer's counter. With a key the pointer is signed, counter included: a pointer of another hand,
-or an older one that was put back, is refused. A process knows only the counters that it has read, so a worker that
-starts cannot know whether the pointer is the latest.
+or an older one that was put back, is refused. A worker stores the highest counter that it has read in its data
+directory. Another process knows only the counters that it has read itself.
 """
 
 from __future__ import annotations
@@ -88,11 +88,15 @@ class Pointer:
         network file system, too. Readers do not wait: the pointer is replaced in one step.
     key
         Signs the pointer; then a pointer without its signature is refused.
+    memory
+        A directory of this machine, where the highest counter outlives the process.
     """
 
-    def __init__(self, path: Path, key: bytes | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path, key: bytes | None = None, memory: Path | None = None) -> None:
+        self.path = path.absolute()
         self._key = key
+        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
+        self._memory = None if memory is None else memory / f"registry-{name}.counter"
 
     def read(self) -> Pointed:
         """Read the file; invalid lines are left out, except for the first one.
@@ -121,7 +125,7 @@ class Pointer:
                 found = _decode(read_file(self.path, _MAX_BYTES))
             except ArtifactError:
                 found = Pointed()
-            counter = max(found.counter, _highest.get(self.path.absolute(), 0))
+            counter = max(found.counter, self._seen())
             return Pointed(found.current, counter=counter, trusted=False)
 
     def _verify(self, content: bytes, pointed: Pointed) -> None:
@@ -134,13 +138,29 @@ class Pointer:
                 f"{self.path} {problem}, but models.key_file is set: find out who wrote it, then sign it by promoting "
                 f"the right version: {promote}"
             )
-        highest = _highest.get(self.path.absolute(), 0)
+        highest = self._seen()
         if pointed.counter < highest:
             raise ArtifactError(
                 f"{self.path} is an older pointer (change {pointed.counter}, after {highest} was read): find out who "
                 f"put it back; if it is right, for example restored from a backup, promote its version: {promote}"
             )
-        _highest[self.path.absolute()] = pointed.counter
+        self._saw(pointed.counter)
+
+    def _seen(self) -> int:
+        """The highest counter that this process, or one before it with the same memory, has read or written."""
+        if self.path not in _highest and self._memory is not None and self._memory.exists():
+            stored = read_file(self._memory, 64).strip()
+            if not stored.isdigit():
+                raise ArtifactError(
+                    f"{self._memory}: not a counter; remove the file if the pointer {self.path} is right"
+                )
+            _highest[self.path] = int(stored)
+        return _highest.get(self.path, 0)
+
+    def _saw(self, counter: int) -> None:
+        if counter > self._seen() and self._memory is not None:
+            replace(self._memory, b"%d\n" % counter)
+        _highest[self.path] = counter
 
     def current(self) -> str | None:
         """Return the current version; None before the first promotion.
@@ -177,7 +197,7 @@ class Pointer:
         if self._key is not None:
             content += _SIGNATURE.encode() + _signature(self._key, content) + b"\n"
         replace(self.path, content)
-        _highest[self.path.absolute()] = counter
+        self._saw(counter)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

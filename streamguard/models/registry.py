@@ -37,6 +37,8 @@ class Registry:
         Names of the feature columns in this program.
     key
         If given, published versions are signed with it, and versions that are not signed with it are refused.
+    memory
+        Directory of this machine where the pointer's highest counter is stored; see `Pointer`.
 
     Notes
     -----
@@ -47,17 +49,22 @@ class Registry:
     """
 
     def __init__(
-        self, directory: str | Path, *, feature_names: Sequence[str], key: bytes | None = None
+        self,
+        directory: str | Path,
+        *,
+        feature_names: Sequence[str],
+        key: bytes | None = None,
+        memory: Path | None = None,
     ) -> None:
         self.directory = Path(directory)
         self._versions = self.directory / "versions"
         self._judgements = self.directory / "judgements"
-        self._pointer = Pointer(self.directory / "current", key)
+        self._pointer = Pointer(self.directory / "current", key, memory)
         self._feature_names = list(feature_names)
         self._key = key
 
     @classmethod
-    def of(cls, models: Models) -> Registry:
+    def of(cls, models: Models, memory: Path | None = None) -> Registry:
         """Return the registry of the settings, with the key of the settings.
 
         Raises
@@ -65,7 +72,7 @@ class Registry:
         ArtifactError
             See `key_of`.
         """
-        return cls(models.registry, feature_names=NAMES, key=key_of(models))
+        return cls(models.registry, feature_names=NAMES, key=key_of(models), memory=memory)
 
     def probe(self) -> None:
         """Check before a long computation that a publication and a promotion will be possible.

@@ -73,7 +73,7 @@ class FakeRegistry:
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
     registry = FakeRegistry()
-    monkeypatch.setattr(watcher, "Registry", SimpleNamespace(of=lambda models: registry))
+    monkeypatch.setattr(watcher, "Registry", SimpleNamespace(of=lambda models, memory: registry))
     return registry
 
 

@@ -220,3 +220,10 @@ def test_empty_history_is_accepted(forest: Forest, tmp_path: Path) -> None:
     found = detected(empty, forest, peer_groups(empty.usual, Clusters(), seed=0))
     assert len(found.assessment.rows) == 0 and found.assessment.totals.alert_rate == 0.0
     assert export_users(empty, found, tmp_path).users == 0
+
+
+def test_equal_offsets_of_two_partitions_and_the_first_offset_of_a_run_count(history: FoldResult) -> None:
+    sample = rows([(0, 500), (1, 500)], ["ann", "bob"])
+    found = assess(replace(history, sample=sample, alerts=rows([], [])), None, alert_bits=ALERT_BITS)
+    assert found.rows.partition.tolist() == [0, 1]
+    assert found.here.tolist() == [True, True]  # the run reads from offset 500 on

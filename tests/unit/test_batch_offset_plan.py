@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from streamguard.batch.folding.resume import ResumePoint, newest, of_topic, write_about
-from streamguard.batch.source.offset_plan import plan
-from streamguard.batch.source.offset_range import OffsetRange, PlanError, Records
+from streamguard.batch.source.offset_plan import check_read, plan
+from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError, Records
 from streamguard.events.hashing import FILES_KEY
 from streamguard.settings.schema import Detection, Sampling, Settings
 
@@ -25,6 +25,7 @@ class Topic:
     kind: str = "kafka"
     times: dict[int, dict[int, int]] = field(default_factory=dict)
     keys: dict[int, bytes] = field(default_factory=dict)
+    records_between: set[tuple[int, int, int]] = field(default_factory=set)
 
     def identity(self) -> dict[str, Any]:
         return {"topic": "t", "topic_id": self.id}
@@ -42,7 +43,7 @@ class Topic:
         return ()
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
-        return True
+        return (partition, start, end) not in self.records_between
 
 
 def after(topic: Topic, directory: Path, **limits: Any) -> ResumePoint:
@@ -180,3 +181,18 @@ def test_a_history_with_other_keys_of_hashes_is_not_continued(tmp_path: Path) ->
     found = newest([tmp_path], topic, Settings())
     assert isinstance(found, str)
     assert "other keys of the hashes" in found
+
+
+def test_archive_that_ends_before_the_earlier_run_names_the_command_that_extends_it(tmp_path: Path) -> None:
+    earlier = after(Topic({0: (0, 9)}, kind="archive"), tmp_path)
+    with pytest.raises(PlanError, match="run `streamguard archive` first"):
+        plan(Topic({0: (0, 7)}, kind="archive"), earlier)
+
+
+def test_every_planned_offset_is_a_record_or_known_to_have_none() -> None:
+    topic = Topic({0: (0, 9)}, records_between={(0, 4, 6)})
+    check_read(topic, [Counts(0, 0, 9, records=8, missing=1, gaps=[(3, 4)])])
+    with pytest.raises(PlanError, match="but 9 offsets were planned"):
+        check_read(topic, [Counts(0, 0, 9, records=8)])
+    with pytest.raises(PlanError, match="offsets 4 to 5 were planned and have records"):
+        check_read(topic, [Counts(0, 0, 9, records=7, missing=2, gaps=[(4, 6)])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 
 from streamguard.errors import CannotWriteError
+from streamguard.models import pointer
 from streamguard.models.artifact import ArtifactError, Origin
 from streamguard.models.forest import Forest
 from streamguard.models.gate import Check, Judgement
+from streamguard.models.manifest import read_file
 from streamguard.models.pointer import REMEMBERED
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
@@ -474,6 +477,52 @@ def test_an_older_pointer_that_is_put_back_is_refused_until_a_promotion(
         signing.current()
     signing.promote(first)
     assert signing.current() == first
+
+
+def test_an_older_pointer_is_refused_after_a_restart_too(
+    tmp_path: Path, signing: Registry, forests: list[Forest]
+) -> None:
+    first, second = (forest.version for forest in forests)
+    file = tmp_path / "registry" / "current"
+    signing.promote(first)
+    older = file.read_bytes()
+    signing.promote(second)
+
+    def restarted() -> Registry:
+        pointer._highest.clear()
+        return Registry(file.parent, feature_names=NAMES, key=b"k" * 16, memory=tmp_path / "state")
+
+    assert restarted().current() == second
+    file.write_bytes(older)
+    with pytest.raises(ArtifactError, match="older pointer"):
+        restarted().current()
+    restarted().promote(first)
+    assert restarted().current() == first
+
+
+@pytest.mark.parametrize("content", [b"", b"x\n", b"9" * 100])
+def test_damaged_memory_of_the_counter_is_refused(
+    content: bytes, tmp_path: Path, signing: Registry, forests: list[Forest]
+) -> None:
+    signing.promote(forests[0].version)
+    remembering = Registry(signing.directory, feature_names=NAMES, key=b"k" * 16, memory=tmp_path / "state")
+    pointer._highest.clear()
+    assert remembering.current() == forests[0].version
+    (stored,) = (tmp_path / "state").iterdir()
+    stored.write_bytes(content)
+    pointer._highest.clear()
+    with pytest.raises(ArtifactError, match=re.escape(str(stored))):
+        remembering.current()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, fifo])
+def test_refused_file_leaves_no_open_handle(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / "current")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(10):
+        with pytest.raises(ArtifactError):
+            read_file(tmp_path / "current", 100)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_promotion_signs_the_pointer_of_an_unsigned_registry_and_trusts_nothing_else_in_it(
