@@ -169,13 +169,26 @@ def test_parts_too_large_to_keep_are_removed_and_named() -> None:
     assert (small.value, small.key, small.cut) == (b"v", b"k", ())
 
 
-@pytest.mark.parametrize("headers", [100_001, 1 << 40])
+@pytest.mark.parametrize("headers", [100_001, (1 << 31) - 1])
 def test_flood_of_headers_is_refused_before_objects_are_made(headers: int) -> None:
     body = bytes([0, 0, 0, 1, 1]) + wire.varint(headers) + bytes(2 * min(headers, 100_001))
     made = wire.batch(wire.varint(len(body)) + body, 1)
     (record,), end = read(made)
     assert "more than 100000 headers" in record.value.detail
     assert end == 1
+
+
+@pytest.mark.parametrize("attributes", [0, 0x80], ids=["fast", "slow"])
+@pytest.mark.parametrize("field", wire.FIELDS)
+def test_number_with_more_bytes_or_bits_than_its_type_is_unreadable(field: str, attributes: int) -> None:
+    most, bits = (10, 2) if field == "time" else (5, 0x10)
+    for size, last in ((most, bits), (most, 0x7F), (most + 1, 0), (10, 0x7E), (11, 0x7F)):
+        made = wire.with_overlong(field, size, last, attributes=attributes)
+        (record, _), end = read(made + good(1, b"z"))
+        assert isinstance(record.value, Withheld), (size, last)
+        assert "a number with more bytes or bits than its type" in record.value.detail
+        assert (record.offset, end) == (0, 2)
+    assert contents(wire.with_overlong(field, most, attributes=attributes)) == [(0, b"{}")]
 
 
 @pytest.mark.parametrize("magic", [0, 1])
