@@ -11,6 +11,7 @@ from aiokafka.structs import TopicPartition
 from streamguard.agents.records import codecs
 from streamguard.agents.records.reader import DamagedLogError, Fetched, PartitionRecords
 from streamguard.agents.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, UnreadableError
+from streamguard.errors import ExitCode
 from streamguard.events.event import MAX_EVENT_BYTES, Withheld
 from tests import wire
 
@@ -97,9 +98,13 @@ def test_wrong_checksum_is_one_range_whose_end_is_the_next_batch() -> None:
         4, "big"
     )  # the last offset, which the wrong checksum no longer protects
     assert read(bytes(far) + last, 7)[1] == 9
-    assert read(damaged, 7)[1] == 9  # alone, its header is believed if its count fits
-    with pytest.raises(DamagedLogError, match="partition 3, the end of the batch at offset 7 is unknown"):
-        read(bytes(far), 7)
+    assert contents(damaged + wire.at_offset(damaged, 9) + good(12, b"d"), 7) == [(7, 11)]
+    for alone in (damaged, bytes(far), damaged + last[:-1], damaged + damaged):
+        with pytest.raises(
+            DamagedLogError, match="partition 3, the end of the batch at offset 7 is unknown"
+        ) as error:
+            read(alone, 7)
+        assert error.value.exit_code == ExitCode.TEMPORARY
 
 
 @pytest.mark.parametrize("length", [0, 5, -1, 1 << 30])
