@@ -13,10 +13,10 @@ from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streamguard.agents.errors import RefusedError
 from streamguard.agents.records.reader import Fetched, PartitionRecords, install
 from streamguard.agents.records.record import Record
 from streamguard.agents.task.changelog import CommittedReader
+from streamguard.errors import TemporaryError
 from streamguard.events.event import Withheld
 from streamguard.kafka.connection import Brokers
 from tests import wire
@@ -112,7 +112,7 @@ def test_unreadable_changelog_is_refused_with_its_offsets(kafka: str, topic: str
             bounds = await reader.bounds()
             return [changes async for changes, _ in reader.batches(bounds.start, bounds.end)]
 
-    with pytest.raises(RefusedError, match=rf"partition 1 of {topic} cannot be read at the offsets 1 to 2"):
+    with pytest.raises(TemporaryError, match=rf"partition 1 of {topic} cannot be read at the offsets 1 to 2"):
         asyncio.run(read())
 
 
