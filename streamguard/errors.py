@@ -28,8 +28,8 @@ class ExitCode(IntEnum):
     CANNOT_WRITE = 73
     """A file, a directory or the disk cannot be written, or too many files are open."""
     TEMPORARY = 75
-    """Another process owns the partition, the data or output directory or the metrics port, or a local copy is damaged:
-    start the command again."""
+    """Another process owns the partition, the data or output directory or the metrics port, or a local copy is damaged,
+    or Kafka does not answer with records that it had: start the command again."""
     CONFIGURATION = 78
     """Settings, topics, stored state or installed packages contradict each other, or a topic does not exist: a person
     has to decide."""

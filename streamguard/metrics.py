@@ -161,6 +161,13 @@ DEAD_LETTERS = _counter(
     "Records that could not be scored and went to the dead-letter topic.",
     {"reason": tuple(REASONS)},
 )
+SUMMARISED = _counter(
+    "streamguard_summarised_records_total",
+    "records",
+    "Records that could not be scored and are only listed in a summary in the dead-letter topic, without content, "
+    "because there were many.",
+    {"reason": tuple(REASONS)},
+)
 REPAIRED_EVENTS = _counter(
     "streamguard_repaired_events_total",
     "events",

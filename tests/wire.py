@@ -29,6 +29,11 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+def overlong(number: bytes, size: int, last: int = 0) -> bytes:
+    """The same varint in `size` bytes; `last` is the last one, and its bits are beyond those of most numbers."""
+    return number[:-1] + bytes([number[-1] | 0x80]) + b"\x80" * (size - len(number) - 1) + bytes([last])
+
+
 def sized(text: bytes | None) -> bytes:
     return varint(-1) if text is None else varint(len(text)) + text
 
@@ -89,6 +94,21 @@ def sealed(made: bytes) -> bytes:
     struct.pack_into(">i", out, 8, len(out) - 12)
     struct.pack_into(">I", out, 17, calc_crc32c(bytes(out[21:])))
     return bytes(out)
+
+
+FIELDS = ("length", "time", "offset", "key", "value", "headers", "name", "text")
+
+
+def with_overlong(field: str, size: int, last: int = 0, *, attributes: int = 0) -> bytes:
+    """A batch of one record in which one number, named in `FIELDS`, has `size` bytes."""
+    numbers = dict(zip(FIELDS, map(varint, (0, 0, 0, 1, 2, 1, 1, 1)), strict=True))
+    if field != "length":
+        numbers[field] = overlong(numbers[field], size, last)
+    n = numbers
+    body = bytes([attributes]) + n["time"] + n["offset"] + n["key"] + b"k" + n["value"] + b"{}"
+    body += n["headers"] + n["name"] + b"n" + n["text"] + b"t"
+    length = varint(len(body))
+    return batch((overlong(length, size, last) if field == "length" else length) + body, 1)
 
 
 def at_offset(made: bytes, base: int) -> bytes:
@@ -263,7 +283,7 @@ def mutated(random_: random.Random) -> bytes:
         for i in range(count)
     ]
     data = b"".join(listed)
-    kind = random_.randrange(8)
+    kind = random_.randrange(9)
     if kind == 1:
         data = flipped(data, random_)
     packed = pack(codec_number, data)
@@ -280,6 +300,11 @@ def mutated(random_: random.Random) -> bytes:
         made = sealed(made[:21] + flipped(made[21:61], random_) + made[61:])
     elif kind == 7:
         made = poison(random_.choice(POISON))
+    elif kind == 8:
+        size, last = random_.choice(
+            ((5, 0), (5, 0x0F), (5, 0x10), (6, 0), (10, 0), (10, 1), (10, 2), (11, 1))
+        )
+        made = with_overlong(random_.choice(FIELDS), size, last, attributes=random_.choice((0, 0x80)))
     return made
 
 

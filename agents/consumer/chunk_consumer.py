@@ -46,7 +46,7 @@ from streamguard.agents.task.partition_task import Chunk, PartitionTask
 from streamguard.agents.task.profile_share import share_of
 from streamguard.agents.task.restore import restore
 from streamguard.agents.task.topic_watch import TopicWatch
-from streamguard.errors import UnavailableError
+from streamguard.errors import TemporaryError, UnavailableError
 from streamguard.kafka.connection import Brokers
 from streamguard.testing import failpoints
 from streamguard.text import counted
@@ -202,7 +202,7 @@ class ChunkConsumer(driver.Consumer):
             tp = TP(self.app.settings.kafka.events_topic, fetch[0].partition.number)
             yield tp, self._message(tp, fetch)
 
-    async def _explain(self, error: RefusedError, watch: TopicWatch) -> NoReturn:
+    async def _explain(self, error: TemporaryError, watch: TopicWatch) -> NoReturn:
         """End with the cause of an invalid offset: usually the topic was created again."""
         watch.doubt()
         try:

@@ -12,6 +12,8 @@ from typing import Any
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import ConsumerStoppedError
 
+from streamguard.agents.consumer import damaged_end
+from streamguard.agents.records.reader import DamagedLogError
 from streamguard.agents.records.record import Record
 
 FETCH_COST = 8 << 20
@@ -25,7 +27,7 @@ async def take(fetcher: Any, partitions: set[Any], timeout: float) -> dict[Any, 
     """
     if fetcher._subscriptions.reassignment_in_progress:
         await fetcher._subscriptions.wait_for_assignment()
-    if taken := _taken(fetcher, partitions):
+    if taken := await _taken(fetcher, partitions):
         return taken
     waiter = fetcher._create_fetch_waiter()
     done, _ = await asyncio.wait([waiter], timeout=timeout)
@@ -33,10 +35,10 @@ async def take(fetcher: Any, partitions: set[Any], timeout: float) -> dict[Any, 
         waiter.cancel()
         return {}
     waiter.result()  # raises if the group rejects this worker
-    return _taken(fetcher, partitions)
+    return await _taken(fetcher, partitions)
 
 
-def _taken(fetcher: Any, partitions: set[Any]) -> dict[Any, list[Record]]:
+async def _taken(fetcher: Any, partitions: set[Any]) -> dict[Any, list[Record]]:
     if fetcher._closed:
         raise ConsumerStoppedError
     taken: dict[Any, list[Record]] = {}
@@ -53,7 +55,13 @@ def _taken(fetcher: Any, partitions: set[Any]) -> dict[Any, list[Record]]:
             _drop(fetcher, tp)
             result.check_raise()
             continue
-        records, cost = _records(result, tp, left)
+        try:
+            records, cost = _records(result, tp, left)
+        except DamagedLogError as error:
+            if taken:
+                _drop(fetcher, tp)  # it is fetched and found again when what was taken is delivered
+                break
+            return await _passed(fetcher, tp, result, error)
         left -= cost
         if not result.has_more():
             _drop(fetcher, tp)
@@ -70,15 +78,37 @@ def _records(result: Any, tp: Any, limit: int) -> tuple[list[Record], int]:
         return [], 0
     source, records = result._partition_records, []
     before = source.cost
-    for record in source:
-        records.append(record)
-        if source.cost - before >= limit:
-            result._update_position()
-            break
-    else:
+    try:
+        for record in source:
+            records.append(record)
+            if source.cost - before >= limit:
+                result._update_position()
+                return records, source.cost - before
+    except DamagedLogError:
         result._update_position()
-        result._partition_records = None
+        if not records:
+            raise
+    result._update_position()
+    result._partition_records = None
     return records, source.cost - before
+
+
+async def _passed(fetcher: Any, tp: Any, result: Any, error: DamagedLogError) -> dict[Any, list[Record]]:
+    """The record for a damaged batch whose end only the broker can show; nothing if the next call reads it."""
+    first = result._partition_records.next_fetch_offset
+    source, end = await damaged_end.find(fetcher, tp, first, error)
+    if fetcher._records.get(tp) is not result:
+        return {}
+    if not result.check_assignment(tp):
+        _drop(fetcher, tp)
+        return {}
+    result._partition_records = source
+    if end is None:
+        return {}
+    record = source.passed(error.frame, error.reason, end)
+    result._update_position()
+    _drop(fetcher, tp)
+    return {tp: [record]}
 
 
 def _drop(fetcher: Any, tp: Any) -> None:

@@ -11,7 +11,6 @@ from weakref import WeakValueDictionary
 from aiokafka.errors import (
     CommitFailedError,
     ConsumerStoppedError,
-    GroupAuthorizationFailedError,
     InconsistentGroupProtocolError,
     InvalidSessionTimeoutError,
     KafkaError,
@@ -23,9 +22,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streamguard.agents.consumer import drain
-from streamguard.agents.errors import RefusedError
+from streamguard.agents.errors import RefusedError, translated
 from streamguard.agents.records import reader
 from streamguard.agents.task.topic_watch import PAUSE_SECONDS, TopicWatch
+from streamguard.errors import StreamGuardError, TemporaryError, UnavailableError
 
 if TYPE_CHECKING:
     from streamguard.agents.task.partition_task import PartitionTask
@@ -225,17 +225,18 @@ def _instance_id_remedy(instance_id: str) -> str:
     return f". If this repeats, another worker uses worker.instance_id {instance_id!r} too: give each its own"
 
 
-def rejected_by_group(error: KafkaError, group: str) -> RefusedError:
-    """The error for a worker that its group rejects, with a remedy for each cause."""
+def rejected_by_group(error: KafkaError, group: str) -> StreamGuardError:
+    """The error for a worker that its group rejects, with a remedy for each cause.
+
+    A missing right has the same exit code as everywhere else; it passes when the right is granted.
+    """
+    known = translated(error)
+    if isinstance(known, UnavailableError):
+        return known
     if isinstance(error, InvalidSessionTimeoutError):
         remedy = (
             "set worker.session_timeout_seconds to a value that the broker allows, from group.min.session.timeout.ms "
             "(6 s by default) to group.max.session.timeout.ms"
-        )
-    elif isinstance(error, GroupAuthorizationFailedError):
-        remedy = (
-            "grant this worker's Kafka user the READ operation on the group (`streamguard topics acls worker` prints "
-            "the command), or set another worker.app_id"
         )
     elif isinstance(error, InconsistentGroupProtocolError):
         remedy = (
@@ -246,12 +247,12 @@ def rejected_by_group(error: KafkaError, group: str) -> RefusedError:
     return RefusedError(f"the group {group} rejects this worker ({type(error).__name__}: {error}); {remedy}")
 
 
-def offset_error(error: OffsetOutOfRangeError) -> RefusedError:
-    """The error for offsets that the log no longer contains."""
+def offset_error(error: OffsetOutOfRangeError) -> TemporaryError:
+    """The error for offsets that the log no longer contains; if it still lacks them, the next start names the cause."""
     where = "; ".join(
         f"partition {tp.partition} of {tp.topic} at offset {o}" for tp, o in error.args[0].items()
     )
-    return RefusedError(
+    return TemporaryError(
         f"Kafka no longer has {where}: the records expired before they were read, or the log was truncated; start the "
         "worker again: its start checks the offsets and reports the cause with a remedy"
     )

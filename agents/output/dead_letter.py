@@ -1,14 +1,17 @@
-"""Converts refused records to dead letters: each with its content up to a size, and beyond a number a summary."""
+"""Converts refused records to dead letters: each with its content up to a size, and beyond a rate in a summary."""
 
 from __future__ import annotations
 
 import hashlib
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from streamguard.agents.records.record import HEAD_BYTES, Headers, Record
+from streamguard.events.ceiling import UNKNOWN
 from streamguard.events.event import Refusal, Withheld
 from streamguard.events.refusals import subject
 
@@ -17,7 +20,12 @@ DETAIL_CHARACTERS = 500
 MAX_VALUE_BYTES = HEAD_BYTES
 """Size in bytes up to which a value is kept; of a larger one its head of this size."""
 MAX_LETTERS = 20
-"""Refused records of a chunk that get a dead letter of their own, for each reason; the others are summarised."""
+"""Refused records that get a dead letter of their own at once, by partition and reason; the others are summarised."""
+REFILL_MS = 3000
+"""Time after which one more record gets a letter of its own: 20 a minute. With their content, letters of a sender whose
+records are all refused would otherwise push those of others out of the topic."""
+MAX_SUBJECTS = 20
+"""Users and sources that a summary names, those with most records."""
 OWN = "sg."
 """Prefix of the headers that the worker writes. A sender's header with it gets the prefix `sender.`."""
 
@@ -50,34 +58,65 @@ class Letter:
     smallest: Callable[[], Message]
     reason: str
     count: int
+    summary: bool = False
 
 
-def dead_letters(records: Sequence[Record], refused: Sequence[Refusal]) -> list[Letter]:
+class Allowance:
+    """How many letters of their own the refused records of one partition may have, by reason: a token bucket.
+
+    Its clock is the time at which a broker appended the records, so it does not depend on when they are read. If their
+    senders set the time, which they could choose to get more letters, it is `clock`.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._now = 0
+        self._left: dict[str, tuple[float, int]] = {}
+        """(Letters, time at which there were as many) of each reason."""
+
+    def take(self, reason: str, append_ms: int) -> bool:
+        """Whether a record of this time gets a letter of its own; time does not go back."""
+        self._now = max(self._now, append_ms if append_ms != UNKNOWN else int(self._clock() * 1000))
+        left, then = self._left.get(reason, (float(MAX_LETTERS), self._now))
+        left = min(float(MAX_LETTERS), left + (self._now - then) / REFILL_MS)
+        taken = left >= 1
+        self._left[reason] = left - taken, self._now
+        return taken
+
+
+def dead_letters(
+    records: Sequence[Record], refused: Sequence[Refusal], allowance: Allowance | None = None
+) -> list[Letter]:
     """Build the dead letters of a chunk; every refused record is in exactly one of them.
 
-    The first `MAX_LETTERS` records of each reason get one each. Millions of refused records can come in a few packed
-    bytes, so the others are listed in a summary for each reason. After a crash, chunks may be cut in other places:
-    letters may repeat and list other offsets together, but none is missing.
+    Records get one each as far as the partition's allowance goes (without one, that of a new partition). Millions of
+    refused records can come in a few packed bytes, so the others are listed in a summary for each reason. After a
+    crash, chunks may be cut in other places and the allowance is full: letters may repeat and list other offsets
+    together, but none is missing.
     """
-    letters, others = [], dict[str, list[Record]]()
-    counts = dict[str, int]()
+    allowance = Allowance() if allowance is None else allowance
+    letters, others = [], dict[str, tuple[list[Record], Counter[str]]]()
     for refusal in refused:
         record, reason = records[refusal.index], refusal.reason
-        counts[reason] = counts.get(reason, 0) + 1
-        if counts[reason] > MAX_LETTERS:
-            others.setdefault(reason, []).append(record)
+        if not allowance.take(reason, record.append_ms):
+            listed, subjects = others.setdefault(reason, ([], Counter()))
+            listed.append(record)
+            if named := subject(refusal):
+                subjects[named] += 1
             continue
         value = record.value
         count = value.count if isinstance(value, Withheld) else 1
         message = dead_letter(record, refusal)
         smallest = _later(without_record, record, refusal)
         letters.append(Letter(message, smallest, reason, count))
-    for reason, listed in others.items():
+    for reason, (listed, subjects) in others.items():
         ranges = _ranges(listed)
         count = sum(last - first + 1 for first, last in ranges)
         smallest = _later(_summary, listed[0], reason, ranges, count, b"")
-        message = _summary(listed[0], reason, ranges, count, msgspec.json.encode({"offsets": ranges}))
-        letters.append(Letter(message, smallest, reason, count))
+        most = sorted(subjects.items(), key=lambda item: (-item[1], item[0]))[:MAX_SUBJECTS]
+        content = {"offsets": ranges, "subjects": dict(most)}
+        message = _summary(listed[0], reason, ranges, count, msgspec.json.encode(content))
+        letters.append(Letter(message, smallest, reason, count, summary=True))
     return letters
 
 
@@ -149,7 +188,8 @@ def _letter(record: Record, refusal: Refusal, *, keep: bool) -> Message:
 
 def _summary(first: Record, reason: str, ranges: list[tuple[int, int]], count: int, value: bytes) -> Message:
     detail = (
-        f"{count} more records of the same reason; `offsets` lists the first and last of each run of them"
+        f"{count} more records of the same reason; `offsets` lists the first and last of each run of them, and "
+        "`subjects` the users and sources with most of them"
     )
     headers = [
         ("sg.reason", reason.encode()),

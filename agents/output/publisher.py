@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,17 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from streamguard.agents.errors import RefusedError, end
-from streamguard.agents.output.dead_letter import Message, dead_letters, origin
+from streamguard.agents.output.dead_letter import Allowance, Message, dead_letters, origin
 from streamguard.agents.records.record import Record
 from streamguard.alerts.incident import TRUNCATED, Incident, encode
 from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
-from streamguard.metrics import DEAD_LETTERS, EVENT_TO_ALERT_SECONDS, INCIDENT_PATTERNS, PUBLISHED_INCIDENTS
+from streamguard.metrics import (
+    DEAD_LETTERS,
+    EVENT_TO_ALERT_SECONDS,
+    INCIDENT_PATTERNS,
+    PUBLISHED_INCIDENTS,
+    SUMMARISED,
+)
 from streamguard.settings.schema import Settings
 from streamguard.state.partition import Folded
 
@@ -44,6 +51,8 @@ class Publisher:
         self._brokers = Brokers.of(settings)
         self._producer: AIOKafkaProducer | None = None
         self._in_order = asyncio.Lock()
+        self._allowances: defaultdict[int, Allowance] = defaultdict(Allowance)
+        """By partition."""
 
     async def start(self) -> None:
         """Connect."""
@@ -84,7 +93,8 @@ class Publisher:
                     await self._send(alerts, _message(u.incident, records[folded.index[u.event]]))
                     for u in folded.incidents
                 ]
-                letters = dead_letters(records, folded.refused)
+                allowance = self._allowances[records[0].partition]
+                letters = dead_letters(records, folded.refused, allowance)
                 dead = [await self._send(dead_letter_topic, letter.message) for letter in letters]
             for future, (event, incident) in zip(sent, folded.incidents, strict=True):
                 record = records[folded.index[event]]
@@ -103,6 +113,8 @@ class Publisher:
                 except _TOO_LARGE:
                     await self._send_smallest(dead_letter_topic, letter.smallest())
                 DEAD_LETTERS.labels(letter.reason).inc(letter.count)
+                if letter.summary:
+                    SUMMARISED.labels(letter.reason).inc(letter.count)
         except Exception as error:  # noqa: BLE001 - after any failure the checkpoint must not follow
             end(error)
 

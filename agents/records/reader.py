@@ -16,7 +16,6 @@ from typing import Any
 
 from aiokafka.consumer import fetcher
 
-from streamguard.agents.errors import RefusedError
 from streamguard.agents.records.batch import HEADER_BYTES, Batch
 from streamguard.agents.records.legacy import SMALLEST_MESSAGE, Message
 from streamguard.agents.records.record import (
@@ -28,17 +27,36 @@ from streamguard.agents.records.record import (
     UnreadableError,
 )
 from streamguard.agents.records.scan import compile_scan
+from streamguard.errors import TemporaryError
 from streamguard.events.ceiling import UNKNOWN
 from streamguard.events.event import MAX_EVENT_BYTES, Withheld
 
 _OVERHEAD = 12
 """Bytes of offset and length before the part that the length counts."""
+_CHECKSUM = "the checksum of the batch is wrong"
 _RECORD_COST, _HEADER_COST = 300, 128
 """Approximate memory of a record and of a header, besides their bytes."""
 
 
-class DamagedLogError(RefusedError):
-    """The log is damaged on the broker, so that the end of a batch is unknown; the message names the place."""
+class DamagedLogError(TemporaryError):
+    """A batch is damaged on the broker, and this fetch does not show where it ends; the message names the place.
+
+    Attributes
+    ----------
+    frame
+        The batch, as far as it is known.
+    reason
+        What is wrong with it.
+    """
+
+    def __init__(self, tp: Any, offset: int, frame: memoryview, reason: str) -> None:
+        self.frame = frame
+        self.reason = reason
+        super().__init__(
+            f"the log of {tp.topic} is damaged on the broker: in partition {tp.partition}, the end of the batch at "
+            f"offset {offset} is unknown ({reason}); start the worker again, and if this repeats, check the broker's "
+            "disk: another replica of the partition may hold the batch undamaged"
+        )
 
 
 def install() -> None:
@@ -108,11 +126,14 @@ class PartitionRecords:
             if batch is None:
                 return
             if not batch.valid:
-                batch.end = self._end_of_damaged(batch, following)
-                following = (
-                    None  # what was read of transactions so far may be wrong; a new fetch begins behind it
-                )
-            elif self._hidden(batch):
+                at, end = self._behind_damaged(following)
+                if end is None:
+                    raise self._damaged(batch.frame, _CHECKSUM)
+                if end > self.next_fetch_offset:
+                    yield self.passed(batch.frame, _CHECKSUM, end)
+                    return  # what was read of transactions so far may be wrong; a new fetch begins behind it
+                continue  # the broker believes its header, and sends it again although it was passed
+            if self._hidden(batch):
                 self.next_fetch_offset = max(self.next_fetch_offset, batch.end)
                 at = following
                 continue
@@ -133,7 +154,7 @@ class PartitionRecords:
             return Batch(frame), at + len(frame)
         if magic in (0, 1) and len(frame) >= SMALLEST_MESSAGE + 8 * magic:
             return Message(frame), at + len(frame)
-        raise self._damaged("its header is not that of a batch")
+        raise self._damaged(frame, "its header is not that of a batch")
 
     def _hidden(self, batch: Batch | Message) -> bool:
         """Whether no reader sees the batch: it marks the end of a transaction, or belongs to an aborted one."""
@@ -146,28 +167,44 @@ class PartitionRecords:
                 return True
         return batch.is_control
 
-    def _end_of_damaged(self, batch: Batch | Message, following: int | None) -> int:
-        """First offset after a batch with a wrong checksum.
+    def _behind_damaged(self, at: int | None) -> tuple[int | None, int | None]:
+        """Place and first offset of the next batch with a right checksum; None as offset if this fetch has none.
 
-        The header of such a batch cannot be believed; that of the next batch can, if its own checksum is right.
+        The header of a batch with a wrong checksum cannot be believed, and its length only if a right batch follows.
+        Damaged batches that follow directly are passed together with it. Without a right batch, the place is the end
+        of the data, or None if the data ends within a batch.
         """
-        if following is not None and following < len(self._data):
+        while at is not None and at < len(self._data):
             try:
-                after, _ = self._batch(following)
+                after, following = self._batch(at)
             except DamagedLogError:
-                after = None
-            if after is not None and after.valid and after.base > batch.base:
-                return after.base
-        if isinstance(batch, Message) or 0 < batch.count == batch.last_delta + 1:
-            return batch.end
-        raise self._damaged("its checksum is wrong")
+                return None, None
+            if after is not None and after.valid:
+                return at, after.base
+            at = following
+        return at, None
 
-    def _damaged(self, reason: str) -> DamagedLogError:
-        return DamagedLogError(
-            f"the log of {self._tp.topic} is damaged on the broker: in partition {self._tp.partition}, the end of the "
-            f"batch at offset {self.next_fetch_offset} is unknown ({reason}); start the worker again, and if this "
-            "repeats, check the broker's disk: another replica of the partition may hold the batch undamaged"
-        )
+    def stands_at_last(self) -> bool | None:
+        """Whether the first batch is damaged and only others like it follow; None if this fetch shows how to go on.
+
+        False if more follows that cannot be read.
+        """
+        try:
+            batch, following = self._batch(0)
+        except DamagedLogError:
+            return False
+        if batch is None or batch.valid:
+            return None
+        at, end = self._behind_damaged(following)
+        return at is not None if end is None else None
+
+    def passed(self, frame: memoryview, reason: str, end: int) -> Record:
+        """The one record for a damaged batch, behind which the position moves to `end`."""
+        first, self.next_fetch_offset = self.next_fetch_offset, end
+        return self._withheld(frame, reason, first, end - 1, int(time.time() * 1000))
+
+    def _damaged(self, frame: memoryview, reason: str) -> DamagedLogError:
+        return DamagedLogError(self._tp, self.next_fetch_offset, frame, reason)
 
     def _deliver(self, batch: Batch | Message) -> Iterator[Record]:
         topic, partition = self._tp
@@ -197,12 +234,14 @@ class PartitionRecords:
         first, last = min(batch.base, batch.end - 1), batch.end - 1
         if isinstance(batch, Message):
             first = self.next_fetch_offset  # the message has only the offset of its last record
+        return self._withheld(batch.frame, reason, first, last, batch.max_timestamp)
+
+    def _withheld(self, frame: memoryview, reason: str, first: int, last: int, timestamp: int) -> Record:
         value = Withheld(
-            "unreadable_batch", reason, bytes(batch.frame[:HEAD_BYTES]), len(batch.frame),
-            hashlib.sha256(batch.frame).hexdigest(), first, last,
+            "unreadable_batch", reason, bytes(frame[:HEAD_BYTES]), len(frame), hashlib.sha256(frame).hexdigest(),
+            first, last,
         )  # fmt: skip
         self.cost += _RECORD_COST + len(value.head)
-        timestamp = batch.max_timestamp if batch.valid else int(time.time() * 1000)
         return Record(self._tp.topic, self._tp.partition, last, timestamp, None, value)
 
 

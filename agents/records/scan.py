@@ -18,35 +18,47 @@ from streamguard.events.event import MAX_EVENT_BYTES
 PLAIN, LARGE, ODD = range(3)
 """What the records need: nothing; the removal of large parts; a parser that reads attributes as one byte, too."""
 
+INT32, INT64 = 5, 10
+"""Largest number of bytes of a number with 32 bits (lengths, counts, sizes and offsets) and with 64 bits (times)."""
+
 _REASONS = {
     -1: "is cut off",
     -2: "has a length that does not fit its contents",
     -3: "has an offset that does not follow the previous one within the batch",
     -4: f"has more than {MAX_RECORD_HEADERS} headers",
     -5: "is followed by bytes that belong to no record",
+    -6: "has a number with more bytes or bits than its type",
 }
 
 
 @inline
-def _varint(data: Any, at: int, end: int) -> tuple[Any, int]:
-    """(number, position behind it); a position of -1 if it is cut off or over ten bytes long."""
+def _varint(data: Any, at: int, end: int, size: int) -> tuple[Any, int]:
+    """(number, position behind it); instead of the position a negative number of `_REASONS` if it cannot be read.
+
+    `size` is the largest number of bytes: `INT32` or `INT64`. Bits beyond those of the type are refused, because
+    parsers differ in what they do with them.
+    """
     number = np.uint64(0)
-    for k in range(10):
+    for k in range(size):
         if at >= end:
             return 0, -1
         byte = np.uint64(data[at])
         at += 1
+        if k == size - 1 and byte > (0x0F if size == INT32 else 0x01):
+            return 0, -6
         number |= (byte & np.uint64(0x7F)) << np.uint64(7 * k)
         if byte < 0x80:
             return np.int64(number >> np.uint64(1)) ^ -np.int64(number & np.uint64(1)), at
-    return 0, -1
+    return 0, -6
 
 
 @inline
 def _sized(data: Any, at: int, end: int, null: int) -> tuple[int, int]:
-    """(size of a text, position behind it); -1 is null where `null` is -1; a position of -1 if it does not fit."""
-    size, at = _varint(data, at, end)
-    if at < 0 or size < null or size > end - at:
+    """(size of a text, position behind it); -1 is null where `null` is -1; a negative position if it does not fit."""
+    size, at = _varint(data, at, end, INT32)
+    if at < 0:
+        return 0, at
+    if size < null or size > end - at:
         return 0, -1
     return size, at + max(size, 0)
 
@@ -57,29 +69,33 @@ def _scan(data: Any, at: int, count: int, last_delta: int) -> tuple[Any, int]:
     end = len(data)
     needs, before = PLAIN, np.int64(-1)
     for i in range(count):
-        length, at = _varint(data, at, end)
-        if at < 0 or length < 1 or length > end - at:
+        length, at = _varint(data, at, end, INT32)
+        if at < 0:
+            return at, i
+        if length < 1 or length > end - at:
             return -1, i
         stop = at + length
         if data[at] >= 0x80:
             needs = ODD
-        _, at = _varint(data, at + 1, stop)
+        _, at = _varint(data, at + 1, stop, INT64)
         if at < 0:
-            return -1, i
-        delta, at = _varint(data, at, stop)
+            return at, i
+        delta, at = _varint(data, at, stop, INT32)
         if at < 0:
-            return -1, i
+            return at, i
         if delta <= before or delta > last_delta:
             return -3, i
         before = delta
         key, at = _sized(data, at, stop, -1)
         if at < 0:
-            return -1, i
+            return at, i
         value, at = _sized(data, at, stop, -1)
         if at < 0:
-            return -1, i
-        headers, at = _varint(data, at, stop)
-        if at < 0 or headers < 0:
+            return at, i
+        headers, at = _varint(data, at, stop, INT32)
+        if at < 0:
+            return at, i
+        if headers < 0:
             return -1, i
         if headers > MAX_RECORD_HEADERS:
             return -4, i
@@ -89,7 +105,7 @@ def _scan(data: Any, at: int, count: int, last_delta: int) -> tuple[Any, int]:
             if at >= 0:
                 _, at = _sized(data, at, stop, -1)
             if at < 0:
-                return -1, i
+                return at, i
         if at != stop:
             return -2, i
         large = key > MAX_KEY_BYTES or value > MAX_EVENT_BYTES or at - begun + 8 * headers > MAX_HEADERS_BYTES

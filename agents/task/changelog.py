@@ -250,9 +250,8 @@ class CommittedReader:
 
         Raises
         ------
-        RefusedError
-            If a batch cannot be read: without it, the state would be wrong.
         TemporaryError
+            If a batch cannot be read: without it, the state would be wrong, and another replica may have it.
             If the log no longer contains the position, because its beginning was deleted meanwhile, or the topic was
             created again.
         """
@@ -276,8 +275,8 @@ class CommittedReader:
                 yield changes, position
 
 
-def _damaged(batch: Withheld, tp: TopicPartition) -> RefusedError:
-    return RefusedError(
+def _damaged(batch: Withheld, tp: TopicPartition) -> TemporaryError:
+    return TemporaryError(
         f"partition {tp.partition} of {tp.topic} cannot be read at the offsets {batch.first} to {batch.last} "
         f"({batch.detail}), and the state would be wrong without them: start the worker again; if this repeats, check "
         "the disk of the partition's leader, and let another replica lead, which may hold these records undamaged; if "

@@ -31,7 +31,7 @@ from streamguard.agents.task.local_copy import LocalCopy
 from streamguard.agents.task.partition_task import PartitionTask
 from streamguard.agents.task.store import ChangelogPosition, DamagedCopyError, StateStore, StoreMemory, now_ms
 from streamguard.agents.task.topic_watch import TopicWatch
-from streamguard.events.hashing import new_key
+from streamguard.events.hashing import UNKEYED, new_key
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
@@ -140,6 +140,7 @@ async def _open(
         )
     except StateError as error:
         raise RefusedError(str(error)) from None
+    warn_of_missing_key(state)
     stored = StateIdentity.decoded(state.stored_identity)
     check_identity(topics.changelog, identity, stored)
     if state.next_offset is None:
@@ -212,6 +213,19 @@ def _report_missing(topic: str, partition: int, start: int) -> None:
         topic,
         start,
         counted(start, "offset"),
+    )
+
+
+def warn_of_missing_key(state: PartitionState) -> None:
+    """Warn of a state that version 0.1 began; it keeps the hash without a key, because hashes cannot be converted."""
+    if state.next_offset is None or state.hash_key != UNKEYED:
+        return
+    _log.warning(
+        "the state of partition %d was begun by version 0.1 and keeps its hash without a key: a sender can choose a "
+        "text with the hash of another one, which may then appear in incidents of other users. To get a key, set "
+        "another worker.app_id, run `streamguard topics create` and start the workers: they learn again from the first "
+        "event that Kafka still has",
+        state.partition,
     )
 
 

@@ -70,17 +70,34 @@ _PASSING = (
     "Operation not permitted",
     "Input/output error",
     "Cannot allocate memory",
+    "Device or resource busy",
+    "Resource temporarily unavailable",
+    "Interrupted system call",
+    "Stale file handle",
+    "Connection timed out",
+    "Transport endpoint is not connected",
 )
 """Reasons of the system that say nothing about the files; RocksDB reports some of them as a corruption."""
 
 _INCOMPLETE = ("No such file or directory", "Is a directory", "Not a directory")
 
 
-def _is_damage(error: Exception) -> bool:
-    """Whether an error of RocksDB means that the files are damaged. It is reported only in the text of the message."""
+_LOCKED = ("lock hold by", "While lock file")
+"""Reasons of RocksDB if another process has opened the files."""
+
+
+def _is_damage(error: Exception, *, opening: bool = False) -> bool:
+    """Whether an error of RocksDB means that the files are damaged. It is reported only in the text of the message.
+
+    RocksDB has many messages for files that do not fit together, so everything that prevents the opening and does not
+    pass counts as damage: the copy is put aside, and nothing is lost. While the database is open, only a corruption or
+    a missing file does.
+    """
     text = str(error)
     if type(error) is not Exception or any(reason in text for reason in _PASSING):
         return False
+    if opening:
+        return not any(reason in text for reason in _LOCKED)
     return text.startswith("Corruption") or any(reason in text for reason in _INCOMPLETE)
 
 
@@ -161,9 +178,9 @@ class StateStore:
             # so with a separate cache instead of the shared one.
             self._db = rocksdict.Rdict(str(path), options, column_families={"default": options})
         except Exception as error:  # noqa: BLE001 - rocksdict raises nothing narrower
-            if _is_damage(error):
+            if _is_damage(error, opening=True):
                 raise DamagedCopyError(path, error) from None
-            if any(reason in str(error) for reason in ("lock hold by", "While lock file")):
+            if any(reason in str(error) for reason in _LOCKED):
                 raise TemporaryError(
                     f"another process has opened the local state in {path} ({error}): start the worker again when that "
                     "process has ended; if it is another worker, give each worker its own --data-dir"

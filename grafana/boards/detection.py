@@ -26,6 +26,11 @@ DEAD_SHARE = (
     " / (sum(rate(streamguard_dead_letters_total{WORKER}[RATE]))"
     " + sum(rate(streamguard_events_total{WORKER}[RATE])) > 0)"
 )
+SUMMARISED_SHARE = (
+    "sum(rate(streamguard_summarised_records_total{WORKER}[RATE]))"
+    " / (sum(rate(streamguard_dead_letters_total{WORKER}[RATE]))"
+    " + sum(rate(streamguard_events_total{WORKER}[RATE])) > 0)"
+)
 DEAD_STEPS = thresholds((0.001, YELLOW), (0.01, RED))
 
 
@@ -132,12 +137,13 @@ def panels() -> list[Json]:
         row("Unreadable records"),
         timeseries(
             "Dead letters per minute",
-            "Records that could not be scored, by reason; the dead-letter topic contains each of them.",
+            "Records that could not be scored, by reason; the dead-letter topic contains or lists each of them.",
             [(DEAD, "{{reason}}")], "none", stacked=True, bars=True, size=(8, 8),
             runbooks=["StreamGuardDeadLetters"],
         ),
         timeseries(
-            "Unreadable", "Share of records that went to the dead-letter topic.", [(DEAD_SHARE, "unreadable")],
+            "Unreadable", "Share of records that went to the dead-letter topic, and of those that it only lists.",
+            [(DEAD_SHARE, "unreadable"), (SUMMARISED_SHARE, "only listed")],
             "percentunit", lines_at=DEAD_STEPS, size=(8, 8), runbooks=["StreamGuardDeadLetters"],
         ),
         timeseries(

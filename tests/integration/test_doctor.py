@@ -23,11 +23,14 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from streamguard.agents.task.identity import StateIdentity, TopicIdentity
 from streamguard.cli.doctor import broker
 from streamguard.cli.doctor.finding import Finding
 from streamguard.cli.main import main
+from streamguard.fold import profile as layout
 from streamguard.kafka import topics
 from streamguard.settings.schema import Kafka, Settings, Worker
+from streamguard.state.partition import META
 from streamguard.testing import broker as local
 from tests.harness import Site, eventually
 
@@ -111,6 +114,7 @@ def test_missing_topics_are_reported_and_not_created(settings: Settings) -> None
         "workers": {"warn"},
         "offsets": {"ok"},
         "transactions": {"ok"},
+        "state": {"ok"},
         "clock": {"ok"},
     }
     assert {finding.remedy for finding in found["topics"]} == {"run `streamguard topics create`"}
@@ -214,6 +218,38 @@ def test_transaction_that_stays_open_is_a_warning(settings: Settings) -> None:
     assert "107 records behind" in found["offsets"][0].found
     sender.abort_transaction(30)
     assert statuses(findings_of(settings))["transactions"] == {"ok"}
+
+
+def test_transaction_in_the_changelog_is_a_warning(settings: Settings) -> None:
+    topics.create(settings)
+    changelog = topics.names(settings)["changelog"]
+    sender = Producer(
+        {"bootstrap.servers": settings.kafka.bootstrap_servers, "transactional.id": settings.worker.app_id}
+    )
+    sender.init_transactions(30)
+    sender.begin_transaction()
+    sender.produce(changelog, b"{}", b"x", partition=1)
+    assert sender.flush(30) == 0
+    (blocked,) = findings_of(settings)["transactions"]
+    assert blocked.status == "warn"
+    assert f"partition 1 of {changelog}: a transaction" in blocked.found and "does not start" in blocked.found
+    sender.abort_transaction(30)
+
+
+def test_state_that_a_worker_would_refuse_fails(settings: Settings) -> None:
+    topics.create(settings)
+    name = topics.names(settings)
+    produce(settings, 10)
+    assert statuses(findings_of(settings))["state"] == {"ok"}
+    other = StateIdentity(settings.worker.app_id, 0, TopicIdentity(name["events"], "old"), "old")
+    checkpoint = META.pack(layout.VERSION, 4) + other.encoded()
+    producer = Producer({"bootstrap.servers": settings.kafka.bootstrap_servers})
+    producer.produce(name["changelog"], checkpoint, b"m", partition=0)
+    assert producer.flush(30) == 0
+    refused, unkeyed = findings_of(settings)["state"]
+    assert (refused.status, unkeyed.status) == ("fail", "warn")
+    assert "was deleted and created again (id old, now" in refused.found
+    assert "the partitions [0] were begun by version 0.1" in unkeyed.found
 
 
 def test_record_with_a_future_timestamp_is_a_warning(settings: Settings) -> None:

@@ -13,12 +13,14 @@ from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streamguard.agents.errors import RefusedError
+from streamguard.agents.consumer import drain
 from streamguard.agents.records.reader import Fetched, PartitionRecords, install
 from streamguard.agents.records.record import Record
 from streamguard.agents.task.changelog import CommittedReader
+from streamguard.errors import TemporaryError
 from streamguard.events.event import Withheld
 from streamguard.kafka.connection import Brokers
+from streamguard.testing.broker import LocalKafka
 from tests import wire
 
 pytestmark = pytest.mark.integration
@@ -30,7 +32,7 @@ READABLE, UNREADABLE = 0, 1
 def topic(kafka: str) -> str:
     name = f"wire-{uuid.uuid4().hex[:8]}"
     admin = AdminClient({"bootstrap.servers": kafka})  # it has to live until the answer
-    admin.create_topics([NewTopic(name, 2, 1)])[name].result(30)
+    admin.create_topics([NewTopic(name, 2, 1, config={"retention.ms": "-1"})])[name].result(30)
     return name
 
 
@@ -112,7 +114,7 @@ def test_unreadable_changelog_is_refused_with_its_offsets(kafka: str, topic: str
             bounds = await reader.bounds()
             return [changes async for changes, _ in reader.batches(bounds.start, bounds.end)]
 
-    with pytest.raises(RefusedError, match=rf"partition 1 of {topic} cannot be read at the offsets 1 to 2"):
+    with pytest.raises(TemporaryError, match=rf"partition 1 of {topic} cannot be read at the offsets 1 to 2"):
         asyncio.run(read())
 
 
@@ -150,3 +152,47 @@ def test_unreadable_batch_of_a_transaction_counts_only_if_it_is_committed(
     records = asyncio.run(by_this_program(kafka, topic, 0, last + 1))
     found = [r.value.count if isinstance(r.value, Withheld) else r.value for r in records]
     assert found == ([b"first", 2, b"next"] if end == "commit" else [b"next"])
+
+
+def test_batches_that_are_damaged_on_the_brokers_disk_are_one_range_each() -> None:
+    async def read(kafka: str, topic: str) -> list[Any]:
+        install()
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=kafka,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=100,  # each fetch ends with the first batch
+        )
+        tp = TopicPartition(topic, 0)
+        await consumer.start()
+        try:
+            consumer.assign([tp])
+            consumer.seek(tp, 0)
+            found: list[Any] = []
+            while await consumer.position(tp) < 12:
+                with consumer._fetcher._subscriptions.fetch_context():
+                    taken = await drain.take(consumer._fetcher, {tp}, 0.2)
+                for record in taken.get(tp, []):
+                    value = record.value
+                    found.append((value.first, value.last) if isinstance(value, Withheld) else record.offset)
+            return found
+        finally:
+            await consumer.stop()
+
+    with LocalKafka() as broker:
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+        new = NewTopic("damaged", 1, 1, config={"retention.ms": "-1"})
+        admin.create_topics([new])["damaged"].result(30)
+        made = wire.batch([wire.record(0, b"a"), wire.record(1, b"b")])
+        with wire.RawProducer(broker.bootstrap_servers) as producer:
+            for _ in range(6):
+                producer.accepted("damaged", 0, made)
+        (log,) = (broker.directory / "data" / "damaged-0").glob("*.log")
+        with log.open("r+b") as file:
+            for place, last_delta in ((1, 1), (3, 5), (5, 1 << 20)):
+                file.seek(place * len(made) + 23)
+                file.write(last_delta.to_bytes(4, "big"))
+                file.seek((place + 1) * len(made) - 1)
+                file.write(b"?")
+        found = asyncio.run(asyncio.wait_for(read(broker.bootstrap_servers, "damaged"), 60))
+    assert found == [0, 1, (2, 3), 4, 5, (6, 7), 8, 9, (10, 11)]

@@ -10,7 +10,10 @@ import pytest
 
 from streamguard.agents.output.dead_letter import (
     MAX_LETTERS,
+    MAX_SUBJECTS,
     MAX_VALUE_BYTES,
+    REFILL_MS,
+    Allowance,
     Message,
     dead_letter,
     dead_letters,
@@ -116,6 +119,46 @@ def test_beyond_a_number_the_refused_records_of_a_chunk_are_summarised_by_reason
         assert letter.smallest().value == b""
         covered += offsets
     assert sorted(covered) == [records[r.index].offset for r in refused]
+
+
+def test_sender_of_few_bad_records_in_each_chunk_gets_letters_at_a_limited_rate() -> None:
+    allowance, own, summarised, offset = Allowance(), 0, 0, 0
+    for chunk in range(100):  # ten minutes
+        ms = 1_700_000_000_000 + 6000 * chunk
+        records = [record(b"?", None, offset=offset + i, append_ms=ms) for i in range(MAX_LETTERS)]
+        offset += MAX_LETTERS
+        letters = dead_letters(records, [Refusal(i, "not_json", "?") for i in range(MAX_LETTERS)], allowance)
+        assert sum(letter.count for letter in letters) == MAX_LETTERS
+        own += sum(not letter.summary for letter in letters)
+        summarised += sum(letter.count for letter in letters if letter.summary)
+        other = dead_letters(records[:1], [Refusal(0, "empty", "?")], allowance)
+        assert [letter.summary for letter in other] == [False]  # another reason is not affected
+    assert own == MAX_LETTERS + 99 * 6000 // REFILL_MS
+    assert own + summarised == offset
+    (first, *rest) = dead_letters(
+        [record(b"?", None, append_ms=ms + REFILL_MS)] * 2,
+        [Refusal(i, "not_json", "?") for i in range(2)],
+        allowance,
+    )
+    assert not first.summary and all(letter.summary for letter in rest)
+
+
+def test_time_of_a_sender_gives_no_letters() -> None:
+    allowance = Allowance(lambda: 5.0)
+    records = [Record("events", 3, i, 10_000_000 * i, None, b"?") for i in range(3 * MAX_LETTERS)]
+    letters = dead_letters(records, [Refusal(i, "not_json", "?") for i in range(len(records))], allowance)
+    assert sum(not letter.summary for letter in letters) == MAX_LETTERS
+
+
+def test_summary_names_the_subjects_with_most_records() -> None:
+    users = ["loud"] * 50 + ["\ud800"] * 30 + [f"user-{i:03d}" for i in range(100)]
+    refused = [Refusal(i, "not_json", "?", user) for i, user in enumerate(["first"] * MAX_LETTERS + users)]
+    records = [record(b"?", None, offset=i) for i in range(len(refused))]
+    *_, summary = dead_letters(records, refused)
+    subjects = json.loads(summary.message.value or b"")["subjects"]
+    assert list(subjects.items())[:3] == [("user loud", 50), ("user \ufffd", 30), ("user user-000", 1)]
+    assert len(subjects) == MAX_SUBJECTS
+    assert summary.message.size < 10_000
 
 
 def test_parts_that_the_reader_removed_are_named() -> None:

@@ -6,8 +6,19 @@ import subprocess
 import sys
 
 import pytest
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    InconsistentGroupProtocolError,
+    InvalidSessionTimeoutError,
+    OffsetOutOfRangeError,
+)
+from aiokafka.structs import TopicPartition
 
+from streamguard.agents.consumer.fetch_thread import offset_error, rejected_by_group
+from streamguard.agents.records.reader import DamagedLogError
+from streamguard.agents.task import changelog
 from streamguard.errors import ExitCode
+from streamguard.events.event import Withheld
 
 
 def ended(error: str) -> tuple[int, str]:
@@ -72,3 +83,27 @@ def test_unexpected_errors_keep_their_traceback(error: str) -> None:
     assert exit_code == ExitCode.SOFTWARE
     assert stderr.startswith(f"unexpected {error.partition('(')[0].rpartition('.')[2]}: the worker ends")
     assert "why" in stderr.splitlines()[-1]
+
+
+def test_condition_that_a_restart_may_end_has_a_code_with_which_it_is_restarted() -> None:
+    place = TopicPartition("events", 3)
+    expired = offset_error(OffsetOutOfRangeError({place: 7}))
+    assert "partition 3 of events at offset 7" in str(expired)
+    batch = Withheld("unreadable_batch", "why", b"", 1, "", 4, 5)
+    unreadable = changelog._damaged(batch, place)
+    assert "at the offsets 4 to 5 (why)" in str(unreadable)
+    damaged = DamagedLogError(place, 7, memoryview(b""), "why")
+    for error in (expired, unreadable, damaged):
+        assert "start the worker again" in str(error)
+        assert error.exit_code == ExitCode.TEMPORARY
+
+
+def test_missing_right_on_the_group_has_the_code_of_every_missing_right() -> None:
+    missing = rejected_by_group(GroupAuthorizationFailedError("streamguard"), "streamguard")
+    assert missing.exit_code == ExitCode.UNAVAILABLE
+    assert "streamguard topics acls worker" in str(missing)
+    other = rejected_by_group(InvalidSessionTimeoutError(), "streamguard")
+    assert other.exit_code == ExitCode.CONFIGURATION
+    assert "worker.session_timeout_seconds" in str(other)
+    mixed = rejected_by_group(InconsistentGroupProtocolError(), "streamguard")
+    assert mixed.exit_code == ExitCode.CONFIGURATION

@@ -7,8 +7,10 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import rocksdict
 
 from streamguard.agents.task.identity import StateIdentity, TopicIdentity
 from streamguard.agents.task.local_copy import COPY_MS, LocalCopy
@@ -45,6 +47,14 @@ def manifest(copy: Path) -> Path:
     return next(copy.glob("MANIFEST-*"))
 
 
+def column_family(copy: Path) -> None:
+    """A further column family, as a later version or another program may have made it."""
+    options = rocksdict.Options(raw_mode=True)
+    db = rocksdict.Rdict(str(copy), options, column_families={"default": options})
+    db.create_column_family("other", options)
+    db.close()
+
+
 def as_file(copy: Path) -> None:
     shutil.rmtree(copy)
     copy.write_text("a file")
@@ -64,6 +74,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "zeroed CURRENT": lambda copy: (copy / "CURRENT").write_bytes(bytes(16)),
     "cut MANIFEST": lambda copy: os.truncate(manifest(copy), 60),
     "missing MANIFEST": lambda copy: manifest(copy).unlink(),
+    "column family of another program": column_family,
     "marked": lambda copy: (copy / "DAMAGED").touch(),
     "a file": as_file,
 }
@@ -142,7 +153,17 @@ def test_good_copy_is_kept(tmp_path: Path, identity: StateIdentity | None) -> No
 
 
 @pytest.mark.parametrize(
-    "code", [errno.EMFILE, errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO, errno.EDQUOT, errno.ENOMEM]
+    "code",
+    [
+        errno.EMFILE,
+        errno.ENOSPC,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EIO,
+        errno.EDQUOT,
+        errno.ENOMEM,
+        errno.ESTALE,
+    ],
 )
 @pytest.mark.parametrize("prefix", ["IO error: ", "Corruption: IO error: "])
 def test_condition_that_passes_keeps_the_copy(
@@ -160,6 +181,34 @@ def test_condition_that_passes_keeps_the_copy(
     copy = opened(path)
     assert copy.store.local is not None
     copy.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Invalid argument: leveldb.BytewiseComparator: does not match existing comparator other",
+        "Invalid argument: Column families not opened: other",
+        "Not implemented: Unknown compression type",
+        "Not supported: a later format",
+        "an unknown message",
+    ],
+)
+def test_copy_that_cannot_be_opened_for_a_lasting_reason_is_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
+    path = made(tmp_path / "partition-0003")
+    real, messages = rocksdict.Rdict, [message]
+
+    def refuse_once(*arguments: Any, **settings: Any) -> Any:
+        if messages:
+            raise Exception(messages.pop())
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr("rocksdict.Rdict", refuse_once)
+    copy = opened(path)
+    assert copy.store.local is None
+    copy.close()
+    assert [p.name.rpartition("-")[0] for p in tmp_path.iterdir() if p != path] == ["partition-0003.damaged"]
 
 
 def test_copy_that_another_process_has_open_is_kept(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from aiokafka.structs import TopicPartition
 from streamguard.agents.records import codecs
 from streamguard.agents.records.reader import DamagedLogError, Fetched, PartitionRecords
 from streamguard.agents.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, UnreadableError
+from streamguard.errors import ExitCode
 from streamguard.events.event import MAX_EVENT_BYTES, Withheld
 from tests import wire
 
@@ -97,9 +98,13 @@ def test_wrong_checksum_is_one_range_whose_end_is_the_next_batch() -> None:
         4, "big"
     )  # the last offset, which the wrong checksum no longer protects
     assert read(bytes(far) + last, 7)[1] == 9
-    assert read(damaged, 7)[1] == 9  # alone, its header is believed if its count fits
-    with pytest.raises(DamagedLogError, match="partition 3, the end of the batch at offset 7 is unknown"):
-        read(bytes(far), 7)
+    assert contents(damaged + wire.at_offset(damaged, 9) + good(12, b"d"), 7) == [(7, 11)]
+    for alone in (damaged, bytes(far), damaged + last[:-1], damaged + damaged):
+        with pytest.raises(
+            DamagedLogError, match="partition 3, the end of the batch at offset 7 is unknown"
+        ) as error:
+            read(alone, 7)
+        assert error.value.exit_code == ExitCode.TEMPORARY
 
 
 @pytest.mark.parametrize("length", [0, 5, -1, 1 << 30])
@@ -169,13 +174,26 @@ def test_parts_too_large_to_keep_are_removed_and_named() -> None:
     assert (small.value, small.key, small.cut) == (b"v", b"k", ())
 
 
-@pytest.mark.parametrize("headers", [100_001, 1 << 40])
+@pytest.mark.parametrize("headers", [100_001, (1 << 31) - 1])
 def test_flood_of_headers_is_refused_before_objects_are_made(headers: int) -> None:
     body = bytes([0, 0, 0, 1, 1]) + wire.varint(headers) + bytes(2 * min(headers, 100_001))
     made = wire.batch(wire.varint(len(body)) + body, 1)
     (record,), end = read(made)
     assert "more than 100000 headers" in record.value.detail
     assert end == 1
+
+
+@pytest.mark.parametrize("attributes", [0, 0x80], ids=["fast", "slow"])
+@pytest.mark.parametrize("field", wire.FIELDS)
+def test_number_with_more_bytes_or_bits_than_its_type_is_unreadable(field: str, attributes: int) -> None:
+    most, bits = (10, 2) if field == "time" else (5, 0x10)
+    for size, last in ((most, bits), (most, 0x7F), (most + 1, 0), (10, 0x7E), (11, 0x7F)):
+        made = wire.with_overlong(field, size, last, attributes=attributes)
+        (record, _), end = read(made + good(1, b"z"))
+        assert isinstance(record.value, Withheld), (size, last)
+        assert "a number with more bytes or bits than its type" in record.value.detail
+        assert (record.offset, end) == (0, 2)
+    assert contents(wire.with_overlong(field, most, attributes=attributes)) == [(0, b"{}")]
 
 
 @pytest.mark.parametrize("magic", [0, 1])

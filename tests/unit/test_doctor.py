@@ -316,6 +316,21 @@ def test_port_used_by_a_worker_reports_its_health() -> None:
     assert "failed its liveness check: hangs" in found.found
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_ipv6_address_is_bound_and_asked_as_a_worker_serves_it(host: str) -> None:
+    port = free_port()
+    settings = Settings(worker=Worker(metrics_host=host, metrics_port=port))
+    (found,) = ports.ports(settings)
+    assert (found.status, found.found) == ("ok", f"[{host}]:{port} is free for the worker metrics")
+    progress = Progress(stall_seconds=1e6, clock=ManualClock())
+    progress.assigned([0])
+    progress.ready(0)
+    HealthServer(progress, host, port).start()
+    (found,) = ports.ports(settings)
+    assert (found.status, found.found) == ("ok", f"the worker at [::1]:{port} is live and ready")
+
+
 def test_address_of_another_machine_fails() -> None:
     (found,) = ports.ports(Settings(worker=Worker(metrics_host="192.0.2.1", metrics_port=free_port())))
     assert found.status == "fail"

@@ -95,14 +95,16 @@ def test_thousands_of_users_and_addresses_add_no_series() -> None:
     publisher._producer = producer
 
     def publish(first: int, last: int) -> None:
-        records = [Record("t", 3, i, 1, b"%d" % i, hostile(i)) for i in range(first, last)]
+        records = [
+            Record("t", 3, i, 1, b"%d" % i, hostile(i), append_ms=60_000 * i) for i in range(first, last)
+        ]
         folded = state.fold([r.value for r in records], np.arange(first, last))
         metrics.EVENTS.labels(3).inc(folded.count)
         asyncio.run(publisher._publish(records, folded))
 
     publish(0, 1)
     before = series(metrics.WORKER)
-    for first in range(1, 3001, 60):  # few enough in a chunk that each has its own dead letter
+    for first in range(1, 3001, 60):  # so slowly that each has its own dead letter
         publish(first, first + 60)
     assert len(producer.keys) > 2500 and len(set(producer.keys)) > 1500
     assert series(metrics.WORKER) == before

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from streamguard.agents.task.restore import warn_of_missing_key
 from streamguard.events.hashing import FILES_KEY, UNKEYED
 from streamguard.fold import profile as layout
 from streamguard.fold.features import NAMES
@@ -80,6 +81,22 @@ def test_former_state_keeps_its_hash_and_a_new_one_has_a_key(partition: Partitio
     assert partition.saved[HASH_KEY] == UNKEYED
     assert Partition(partition.saved).state.hash_key == UNKEYED
     assert Partition().state.hash_key == FILES_KEY
+
+
+def test_worker_warns_of_a_state_without_a_key_at_every_start(
+    partition: Partition, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_missing_key(partition.state)
+    partition.run(log()[: STORED + 1], start=STORED)
+    warn_of_missing_key(Partition(partition.saved).state)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert all("another worker.app_id" in record.message for record in caplog.records)
+    caplog.clear()
+    warn_of_missing_key(Partition().state)
+    fresh = Partition()
+    fresh.run(log()[:3])
+    warn_of_missing_key(Partition(fresh.saved).state)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("version", [0, 3])

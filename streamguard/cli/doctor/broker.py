@@ -1,9 +1,10 @@
-"""Checks of Kafka without a write: brokers, topics, permissions, the consumer group, its offsets and clocks."""
+"""Checks of Kafka without a write: brokers, topics, permissions, the consumer group, its offsets, state and clocks."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from streamguard.cli.doctor import group
@@ -16,6 +17,8 @@ from streamguard.text import counted
 if TYPE_CHECKING:
     from streamguard.kafka.acls import Acl
 
+STATE = "streamguard.agents.commands.examine_state"
+"""The check of the stored state, which uses the functions of a worker; imported by name, as the worker's command is."""
 ANSWER_SECONDS = 4.0
 """Timeout of a request to the cluster."""
 SKEW_SECONDS = 2.0
@@ -41,14 +44,14 @@ def kafka(settings: Settings) -> Iterator[Finding]:
         yield fail(
             "broker",
             f"no Kafka answers at {brokers} ({reason});"
-            " topics, permissions, workers, offsets, transactions and clocks were not checked",
+            " topics, permissions, workers, offsets, transactions, state and clocks were not checked",
             remedy,
         )
         return
     except UnreachableError as error:
         yield fail(
             "broker",
-            f"{error.found}; topics, permissions, workers, offsets and clocks were not checked",
+            f"{error.found}; topics, permissions, workers, offsets, transactions, state and clocks were not checked",
             error.remedy,
         )
         return
@@ -59,6 +62,9 @@ def kafka(settings: Settings) -> Iterator[Finding]:
         "workers": lambda: group.workers(admin, settings, cluster),
         "offsets": lambda: group.offsets(admin, settings, cluster),
         "transactions": lambda: group.transactions(admin, settings, cluster),
+        "state": lambda: import_module(STATE).state(
+            settings, cluster, group.committed_offsets(admin, settings, cluster)
+        ),
         "clock": lambda: _clock(admin, settings, cluster),
     }
     for name, check in checks.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
+from streamguard.kafka import topics
 from streamguard.polling import poll_until
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
@@ -123,7 +124,7 @@ def offsets(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
     from confluent_kafka.admin import OffsetSpec
 
     topic, app = settings.kafka.events_topic, settings.worker.app_id
-    committed = _committed(admin, settings, cluster)
+    committed = committed_offsets(admin, settings, cluster)
     first = listed(admin, cluster, topic, OffsetSpec.earliest())
     end = listed(admin, cluster, topic, OffsetSpec.latest())
     half = settings.kafka.events_retention_days / 2
@@ -175,45 +176,60 @@ def offsets(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
 
 
 def transactions(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
-    """Look for a transaction of another program that stays open, and so blocks the reading of committed records."""
+    """Look for a transaction of another program that stays open, and so blocks the reading of committed records.
+
+    With one in the events topic, workers fall behind; with one in the changelog, where their own are short, they do not
+    start.
+    """
     from confluent_kafka import IsolationLevel
     from confluent_kafka.admin import OffsetSpec
 
-    topic = settings.kafka.events_topic
+    names = topics.names(settings)
+    events, changelog = names["events"], names["changelog"]
 
-    def opened() -> dict[int, tuple[int, int]]:
+    def opened() -> dict[tuple[str, int], tuple[int, int]]:
         """(First offset of the oldest open transaction, offsets from there to the end) of each partition."""
-        stable = listed(admin, cluster, topic, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-        end = listed(admin, cluster, topic, OffsetSpec.latest())
-        return {
-            p: (at.offset, end[p].offset - at.offset) for p, at in stable.items() if end[p].offset > at.offset
-        }
+        found = {}
+        for topic in (events, changelog):
+            stable = listed(admin, cluster, topic, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+            end = listed(admin, cluster, topic, OffsetSpec.latest())
+            for p, at in stable.items():
+                if end[p].offset > at.offset:
+                    found[topic, p] = at.offset, end[p].offset - at.offset
+        return found
 
     before = now = opened()
 
     def ended() -> bool:
         nonlocal now
         now = opened()
-        return not any(now.get(p, (-1, 0))[0] == at for p, (at, _) in before.items())
+        return not any(now.get(place, (-1, 0))[0] == at for place, (at, _) in before.items())
 
     try:
         poll_until(ended, TRANSACTION_SECONDS, 0.5)
     except TimeoutError:
-        for partition, (at, _) in sorted(before.items()):
-            if now.get(partition, (-1, 0))[0] == at:
-                yield warn(
-                    "transactions",
-                    f"partition {partition} of {topic}: a transaction of another program has been open at offset {at} "
-                    f"for more than {TRANSACTION_SECONDS:g} s; no worker can read the "
-                    f"{counted(now[partition][1], 'offset')} from there on",
-                    "if it does not end, find its holder with `kafka-transactions.sh describe-producers --topic "
-                    f"{topic} --partition {partition}`; see StreamGuardBlocked in docs/runbooks.md",
-                )
+        for (topic, partition), (at, _) in sorted(before.items()):
+            if now.get((topic, partition), (-1, 0))[0] != at:
+                continue
+            hidden = counted(now[topic, partition][1], "offset")
+            effect = (
+                f"no worker can read the {hidden} from there on"
+                if topic == events
+                else f"a worker that has to read the {hidden} from there on does not start"
+            )
+            yield warn(
+                "transactions",
+                f"partition {partition} of {topic}: a transaction of another program has been open at offset {at} "
+                f"for more than {TRANSACTION_SECONDS:g} s; {effect}",
+                "if it does not end, find its holder with `kafka-transactions.sh describe-producers --topic "
+                f"{topic} --partition {partition}`; see StreamGuardBlocked in docs/runbooks.md",
+            )
     else:
-        yield ok("transactions", f"no transaction stays open in {topic}")
+        yield ok("transactions", f"no transaction stays open in {events} and {changelog}")
 
 
-def _committed(admin: Any, settings: Settings, cluster: Any) -> dict[int, int]:
+def committed_offsets(admin: Any, settings: Settings, cluster: Any) -> dict[int, int]:
+    """Offset that the group has committed of each partition of the events topic."""
     from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
     topic, app = settings.kafka.events_topic, settings.worker.app_id

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import http.client
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,9 +12,12 @@ from typing import Any
 import msgspec
 
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
+from streamguard.serving import bind
 from streamguard.settings.schema import Settings
 
 _PATIENCE = 2.0
+_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+"""Where to ask a server that listens on all addresses."""
 
 
 def ports(settings: Settings) -> Iterator[Finding]:
@@ -29,16 +31,17 @@ def ports(settings: Settings) -> Iterator[Finding]:
         yield _port("batch", batch.metrics_host, batch.metrics_port)
 
 
+def _place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _port(section: str, host: str, port: int) -> Finding:
-    place, setting = f"{host}:{port}", f"{section}.metrics_port"
+    place, setting = _place(host, port), f"{section}.metrics_port"
     try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
+        bind(host, port).close()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            everywhere = host in ("", "0.0.0.0")  # noqa: S104 - compared, not bound
-            return _answered(section, "127.0.0.1" if everywhere else host, port)
+            return _answered(section, _LOOPBACK.get(host, host), port)
         return fail(
             "ports",
             f"the {section} metrics cannot be served on {place}: {error.strerror}",
@@ -48,7 +51,7 @@ def _port(section: str, host: str, port: int) -> Finding:
 
 
 def _answered(section: str, host: str, port: int) -> Finding:
-    place = f"{host}:{port}"
+    place = _place(host, port)
     status, body = _get(f"http://{place}/metrics")
     if status != 200 or b"\nstreamguard_" not in body:
         return fail(
