@@ -135,7 +135,9 @@ def test_rebalance_divides_the_setting_anew(monkeypatch: pytest.MonkeyPatch) -> 
     tasks = Tasks(monkeypatch, chosen(8000, 1000, 64))
 
     async def rebalances() -> list[ProfileShare]:
-        return [await tasks.assigned(range(n)) for n in (2, 64, 5, 1)]
+        shares = [await tasks.assigned(range(n)) for n in (2, 64, 5, 1)]
+        await tasks.consumer.release()  # also removes the metrics of the partitions
+        return shares
 
     assert asyncio.run(rebalances()) == [(8000, 1000), (8000, 31), (8000, 400), (8000, 1000)]
 
