@@ -45,7 +45,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.quick.start()
         self.key = key
         self.writers = [Registry(self.directory, feature_names=NAMES, key=key) for _ in range(2)]
-        self.published: set[str] = set()
+        self.published = {self.writers[0].publish(forest) for forest in FORESTS}
         self.damaged: set[str] = set()
         self.current: str | None = None
         self.before: list[str] = []
@@ -96,8 +96,9 @@ class RegistryMachine(RuleBasedStateMachine):
                 self.writers[writer].promote(version)
 
     @precondition(lambda self: self.published)
-    @rule(writer=WRITERS, version=WHICH, previous=st.sampled_from([None, *VERSIONS]))
-    def promote_after(self, writer: int, version: str, previous: str | None) -> None:
+    @rule(writer=WRITERS, version=WHICH, decided=st.sampled_from(["now", None, *VERSIONS]))
+    def promote_after(self, writer: int, version: str, decided: str | None) -> None:
+        previous = self.current if decided == "now" else decided
         if not self.usable(version):
             with pytest.raises(ArtifactError):
                 self.writers[writer].promote_after(version, previous)
@@ -136,7 +137,16 @@ class RegistryMachine(RuleBasedStateMachine):
         self.published -= removed
         self.damaged -= removed
 
-    @precondition(lambda self: self.published - self.damaged)
+    @precondition(lambda self: self.damaged)
+    @rule(writer=WRITERS)
+    def repair(self, writer: int) -> None:
+        """A person follows the remedy: removes the damaged version, and publishes it again."""
+        (version,) = self.damaged
+        shutil.rmtree(self.directory / "versions" / version)
+        self.damaged.clear()
+        assert self.writers[writer].publish(FORESTS[VERSIONS.index(version)]) == version
+
+    @precondition(lambda self: self.published and not self.damaged)
     @rule(data=st.data())
     def damage(self, data: st.DataObject) -> None:
         """A byte of a version's arrays changes on the disk."""
