@@ -32,7 +32,7 @@ def measure(*, quick: bool) -> list[Figure]:
         ]
     few, many = min(drivers), max(drivers)
     what = f"memory of the driver, {many:,} users / {few:,} users"
-    return [*figures, Figure(what, drivers[many] / drivers[few], "x", "" if quick else "<= 1.3")]
+    return [*figures, Figure(what, drivers[many] / drivers[few], "x", "<= 1.3")]
 
 
 def retrained(users: int) -> Ran:
