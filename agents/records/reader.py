@@ -29,7 +29,8 @@ from streamguard.agents.records.record import (
 from streamguard.agents.records.scan import compile_scan
 from streamguard.errors import TemporaryError
 from streamguard.events.ceiling import UNKNOWN
-from streamguard.events.event import MAX_EVENT_BYTES, Withheld
+from streamguard.events.event import Withheld
+from streamguard.limits import MAX_EVENT_BYTES
 
 _OVERHEAD = 12
 """Bytes of offset and length before the part that the length counts."""

@@ -13,7 +13,7 @@ from streamguard.agents.records.record import (
     UnreadableError,
 )
 from streamguard.compute.compiler import inline, kernel
-from streamguard.events.event import MAX_EVENT_BYTES
+from streamguard.limits import MAX_EVENT_BYTES
 
 PLAIN, LARGE, ODD = range(3)
 """What the records need: nothing; the removal of large parts; a parser that reads attributes as one byte, too."""

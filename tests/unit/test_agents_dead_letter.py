@@ -21,7 +21,7 @@ from streamguard.agents.output.dead_letter import (
 )
 from streamguard.agents.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, Record
 from streamguard.events.event import Refusal, Withheld
-from streamguard.kafka.topics import MAX_EVENT_BYTES
+from streamguard.limits import MAX_EVENT_BYTES
 
 REFUSAL = Refusal(0, "not_json", "it is not \N{GREEK SMALL LETTER ALPHA}" * 1000)
 ORIGIN = {"sg.topic": b"events", "sg.partition": b"3", "sg.offset": b"7", "sg.reason": b"not_json"}

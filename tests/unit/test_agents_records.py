@@ -12,7 +12,8 @@ from streamguard.agents.records import codecs
 from streamguard.agents.records.reader import DamagedLogError, Fetched, PartitionRecords
 from streamguard.agents.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, UnreadableError
 from streamguard.errors import ExitCode
-from streamguard.events.event import MAX_EVENT_BYTES, Withheld
+from streamguard.events.event import Withheld
+from streamguard.limits import MAX_EVENT_BYTES
 from tests import wire
 
 UNREADABLE = set(wire.POISON) - {"gzip-trailing", "zstd-frames", "attributes", "no-time"}
