@@ -15,6 +15,7 @@ from streamguard.events.address import ADDRESS
 from streamguard.events.event_time import epoch_ms
 from streamguard.events.lenient import MAX_DEPTH, LenientReader, NotAnObjectError, Repair
 from streamguard.limits import MAX_EVENT_BYTES
+from streamguard.text import printable, shortened
 
 MAX_USER_CHARACTERS = 256
 
@@ -119,7 +120,7 @@ class Refusal:
     reason
         A key of `REASONS`.
     detail
-        What exactly is wrong, without the content of the event.
+        What exactly is wrong, without the content of the event but for a time that cannot be read.
     user, source
         The user and the source address that the event names; empty if they cannot be read.
     """
@@ -186,6 +187,8 @@ Value = bytes | Withheld | None
 
 _decode = msgspec.json.Decoder(Event).decode
 _lenient = LenientReader(Event)
+_SHOWN_CHARACTERS = 40
+"""Length up to which a time that cannot be read is shown."""
 _FLAT_BYTES = 2 * MAX_DEPTH
 """A valid record of this size cannot exceed `MAX_DEPTH`."""
 
@@ -235,7 +238,7 @@ def parse(values: Sequence[Value]) -> Parsed:
             event.user = None
         stamp = epoch_ms(event.timestamp)
         if stamp is None:
-            refused.append(_refusal(i, event, "bad_timestamp", REASONS["bad_timestamp"]))
+            refused.append(_refusal(i, event, "bad_timestamp", _not_a_time(event.timestamp)))
             continue
         event.timestamp = stamp
         if not EARLIEST_MS <= stamp < LATEST_MS:
@@ -302,6 +305,11 @@ def _named(head: bytes) -> tuple[str, str]:
 def _subject(fields: dict[str, Any]) -> tuple[str, str]:
     user, source = fields.get("user"), fields.get("source_ip")
     return user if user and user.strip() not in NOBODY else "", source or ""
+
+
+def _not_a_time(stamp: int | float | str) -> str:
+    shown = printable(shortened(f"{stamp!r:.{_SHOWN_CHARACTERS}}", _SHOWN_CHARACTERS))
+    return REASONS["bad_timestamp"].replace("the timestamp", f"the timestamp {shown}", 1)
 
 
 def _refusal(index: int, event: Event, reason: str, detail: str) -> Refusal:

@@ -206,6 +206,13 @@ def test_refused_text_names_its_subject_as_far_as_it_is_read(reason: str) -> Non
     assert (refused.reason, refused.user, refused.source) == (reason, "eve", "192.0.2.66")
 
 
+def test_time_that_cannot_be_read_is_shown_harmless_and_short() -> None:
+    (refused,) = parse([event("Dec 10 06:55:46", "eve")]).refused
+    assert refused.detail == "the timestamp 'Dec 10 06:55:46' is neither a number nor RFC 3339"
+    (refused,) = parse([event("\x1b[2J\u202e" + "9" * 1000, "eve")]).refused
+    assert refused.detail.isprintable() and len(refused.detail) < 100
+
+
 def test_event_of_megabytes_is_scored() -> None:
     (one,) = parse([event(START, "eve", note="x" * (MAX_EVENT_BYTES - 1000))]).events
     assert one.user == "eve"
