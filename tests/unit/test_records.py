@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from streamguard.agents.records import codecs
-from streamguard.agents.records.reader import DamagedLogError, Fetched, PartitionRecords
-from streamguard.agents.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, UnreadableError
 from streamguard.errors import ExitCode
 from streamguard.events.event import MAX_EVENT_BYTES, Withheld
+from streamguard.records import codecs
+from streamguard.records.reader import DamagedLogError, Fetched, PartitionRecords
+from streamguard.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, UnreadableError
 from tests import wire
 
 UNREADABLE = set(wire.POISON) - {"gzip-trailing", "zstd-frames", "attributes", "no-time"}

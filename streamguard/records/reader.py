@@ -16,9 +16,12 @@ from typing import Any
 
 from aiokafka.consumer import fetcher
 
-from streamguard.agents.records.batch import HEADER_BYTES, Batch
-from streamguard.agents.records.legacy import SMALLEST_MESSAGE, Message
-from streamguard.agents.records.record import (
+from streamguard.errors import TemporaryError
+from streamguard.events.ceiling import UNKNOWN
+from streamguard.events.event import MAX_EVENT_BYTES, Withheld
+from streamguard.records.batch import HEADER_BYTES, Batch
+from streamguard.records.legacy import SMALLEST_MESSAGE, Message
+from streamguard.records.record import (
     HEAD_BYTES,
     MAX_HEADERS_BYTES,
     MAX_KEY_BYTES,
@@ -26,10 +29,7 @@ from streamguard.agents.records.record import (
     Record,
     UnreadableError,
 )
-from streamguard.agents.records.scan import compile_scan
-from streamguard.errors import TemporaryError
-from streamguard.events.ceiling import UNKNOWN
-from streamguard.events.event import MAX_EVENT_BYTES, Withheld
+from streamguard.records.scan import compile_scan
 
 _OVERHEAD = 12
 """Bytes of offset and length before the part that the length counts."""
@@ -54,7 +54,7 @@ class DamagedLogError(TemporaryError):
         self.reason = reason
         super().__init__(
             f"the log of {tp.topic} is damaged on the broker: in partition {tp.partition}, the end of the batch at "
-            f"offset {offset} is unknown ({reason}); start the worker again, and if this repeats, check the broker's "
+            f"offset {offset} is unknown ({reason}); start the command again, and if this repeats, check the broker's "
             "disk: another replica of the partition may hold the batch undamaged"
         )
 
