@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from aiokafka.errors import for_code
+from aiokafka.errors import LeaderNotAvailableError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
 
@@ -38,7 +38,10 @@ async def fetch(
     """
     topics = [(tp.topic, [(tp.partition, offset, size)])]
     request = FetchRequest(wait_ms, 1, size, isolation_level, topics)
-    answer = await client.send(client.cluster.leader_for_partition(tp), request)
+    leader = client.cluster.leader_for_partition(tp)
+    if leader is None or leader < 0:
+        raise LeaderNotAvailableError
+    answer = await client.send(leader, request)
     ((_, ((_, code, _, stable, *rest),)),) = answer.topics
     if code:
         raise for_code(code)

@@ -18,7 +18,7 @@ from aiokafka.consumer import fetcher
 
 from streamguard.errors import TemporaryError
 from streamguard.events.ceiling import UNKNOWN
-from streamguard.events.event import MAX_EVENT_BYTES, Withheld
+from streamguard.events.event import MAX_EVENT_BYTES, UNREADABLE, Withheld
 from streamguard.records.batch import HEADER_BYTES, Batch
 from streamguard.records.legacy import SMALLEST_MESSAGE, Message
 from streamguard.records.record import (
@@ -90,7 +90,11 @@ class PartitionRecords:
         The position behind what was delivered.
     cost
         Approximate memory of all records that were delivered, in bytes.
+    cuts
+        Whether the parts of a record that are too large to keep are removed.
     """
+
+    cuts = True
 
     def __init__(
         self,
@@ -220,7 +224,7 @@ class PartitionRecords:
                 continue
             key, value, headers = raw.key, raw.value, raw.headers
             cut: tuple[str, ...] = ()
-            if large:
+            if large and self.cuts:
                 key, value, headers, cut = _kept(raw)
             self.next_fetch_offset = offset + 1
             self.cost += (
@@ -238,11 +242,27 @@ class PartitionRecords:
 
     def _withheld(self, frame: memoryview, reason: str, first: int, last: int, timestamp: int) -> Record:
         value = Withheld(
-            "unreadable_batch", reason, bytes(frame[:HEAD_BYTES]), len(frame), hashlib.sha256(frame).hexdigest(),
+            UNREADABLE, reason, bytes(frame[:HEAD_BYTES]), len(frame), hashlib.sha256(frame).hexdigest(),
             first, last,
         )  # fmt: skip
         self.cost += _RECORD_COST + len(value.head)
         return Record(self._tp.topic, self._tp.partition, last, timestamp, None, value)
+
+
+class WholeRecords(PartitionRecords):
+    """The same records, with all of their parts: what a batch contains is limited by its unpacked size."""
+
+    cuts = False
+
+
+class UnreadableBatches(PartitionRecords):
+    """Only what `PartitionRecords` withholds as a batch; every batch is checked as there, and no other is delivered."""
+
+    def _deliver(self, batch: Batch | Message) -> Iterator[Record]:
+        try:
+            batch.unpack()
+        except UnreadableError as error:
+            yield self._unreadable(batch, str(error))
 
 
 def _kept(raw: Any) -> tuple[bytes | None, Any, Headers, tuple[str, ...]]:
