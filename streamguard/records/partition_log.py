@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import msgspec
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import READ_COMMITTED
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from streamguard.errors import DataError, TemporaryError, UnavailableError
@@ -152,7 +152,7 @@ class PartitionLog:
                 try:
                     source, behind = self._later(find).result()
                 except DamagedLogError:
-                    raise TemporaryError(str(error)) from None  # it can be sent from one process to another
+                    raise self._damaged(at, error.reason) from None
                 if behind is None:
                     continue
                 yield from _inside([source.passed(error.frame, error.reason, behind)], start, end)
@@ -189,6 +189,8 @@ class PartitionLog:
                     f"ends at {end - 1}: records expired while they were read, or the topic was created again; run "
                     "again"
                 ) from None
+            except CorruptRecordException:
+                raise self._damaged(offset, "the broker itself cannot read it") from None
             except (KafkaError, OSError) as error:
                 if time.monotonic() > until or not getattr(error, "retriable", True):
                     raise UnavailableError(
@@ -198,6 +200,15 @@ class PartitionLog:
             await asyncio.sleep(_PAUSE)
             if self._client is not None:
                 await self._client.force_metadata_update()
+
+    def _damaged(self, offset: int, reason: str) -> TemporaryError:
+        return TemporaryError(
+            f"the log of {self._tp.topic} is damaged on the broker: in partition {self._tp.partition}, the end of the "
+            f"batch at offset {offset} is unknown ({reason}); run again, and if this repeats, check the broker's disk: "
+            "another replica of the partition may hold the batch undamaged; to go on without it, run with "
+            f"`--until {self._tp.partition}:{offset}`, which reads this partition up to the batch and the others to "
+            "their ends"
+        )
 
     async def _connected(self) -> AIOKafkaClient:
         if self._client is None:

@@ -18,6 +18,7 @@ from streamguard.batch.source.archive_source import ArchiveSource
 from streamguard.batch.source.offset_plan import check_read, plan
 from streamguard.batch.source.offset_range import Counts, OffsetRange, partition_file
 from streamguard.batch.source.sources import KafkaSource, Source
+from streamguard.errors import ExitCode
 from streamguard.events.event import UNREADABLE
 from streamguard.settings.schema import Batch
 from streamguard.testing.broker import LocalKafka
@@ -200,3 +201,33 @@ def test_retrain_reports_the_batches_that_cannot_be_read(
     report = msgspec.json.decode((tmp_path / "runs/latest/anomaly_report.json").read_bytes())
     assert report["totals"]["refusals"]["unreadable_batch"]["number"] == number
     assert report["refused_first"][0]["reason"] == "unreadable_batch"
+
+
+@pytest.mark.parametrize("command", ["retrain", "archive"])
+def test_damage_without_an_end_ends_the_run_with_a_remedy_that_works(command: str, tmp_path: Path) -> None:
+    with LocalKafka() as broker:
+        site = Site(broker.bootstrap_servers, tmp_path / "site", partitions=2)
+        topic = site.names["events"]
+        made = wire.batch([wire.record(i, value) for i, value in enumerate(VALUES[:100])])
+        with wire.RawProducer(broker.bootstrap_servers) as producer:
+            for partition in (0, 0, 1):
+                producer.accepted(topic, partition, made)
+        (log,) = (broker.directory / "data" / f"{topic}-0").glob("*.log")
+        with log.open("r+b") as file:
+            file.seek(len(made) + 16)
+            file.write(b"\x09")  # the number of the format
+        environ = {
+            "STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+            "STREAMGUARD_KAFKA_EVENTS_TOPIC": topic,
+            "STREAMGUARD_KAFKA_MODELS_TOPIC": site.names["models"],
+            "STREAMGUARD_KAFKA_PARTITIONS": "2",
+        }
+        arguments = [command, "--engine", "local", "--output", str(tmp_path / "out"), "--json"]
+        arguments += ["--algorithm", "kmeans"] if command == "retrain" else []
+        error = run(arguments, environ, ExitCode.TEMPORARY).stderr.splitlines()[-1]
+        assert f"the log of {topic} is damaged" in error
+        assert "in partition 0, the end of the batch at offset 100 is unknown" in error
+        assert "`--until 0:100`" in error
+        outcome = msgspec.json.decode(run([*arguments, "--until", "0:100"], environ, ExitCode.OK).stdout)
+        assert outcome["records"] == 200
+        site.close()

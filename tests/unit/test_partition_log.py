@@ -169,7 +169,7 @@ def test_damage_without_an_end_is_an_error_that_processes_can_exchange(opened: O
     log = Log([good(0), cut])
     log.end = 4
     with pytest.raises(
-        TemporaryError, match=r"events is damaged.* partition 0.* offset 2 .*replica"
+        TemporaryError, match=r"events is damaged.* partition 0.* offset 2 .*`--until 0:2`"
     ) as raised:
         read(opened(log), 0, 4)
     again = pickle.loads(pickle.dumps(raised.value))
