@@ -34,7 +34,10 @@ COPY README.md LICENSE ./
 COPY streamguard streamguard
 COPY agents agents
 COPY batch batch
-RUN pip --python /opt/streamguard/bin/python install --no-deps .
+COPY deploy/image/build.txt deploy/image/
+RUN pip install --require-hashes --no-deps -r deploy/image/build.txt \
+    && pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && pip --python /opt/streamguard/bin/python install --no-deps --no-index dist/*.whl
 
 FROM packages AS worker-files
 COPY deploy/image deploy/image

@@ -74,12 +74,12 @@ def measure(*, quick: bool) -> list[Figure]:
             directory = Path(name, size)
             chosen = settings(kafka.bootstrap_servers, directory, app_id=size)
             topic = f"events-{size}"
-            _fill(chosen, topic, events, users)
+            fill(chosen, topic, events, users)
             cpu = {}
             for engine in ("local", "spark"):
                 rounds = 2 if size == "seed" and not quick else 1
                 fastest = min(
-                    (_retrain(chosen, topic, directory / f"{engine}-{k}", engine) for k in range(rounds)),
+                    (retrain(chosen, topic, directory / f"{engine}-{k}", engine) for k in range(rounds)),
                     key=lambda r: r.wall,
                 )
                 result = json.loads(fastest.output.splitlines()[-1])
@@ -113,7 +113,7 @@ def measure(*, quick: bool) -> list[Figure]:
     return figures
 
 
-def _fill(chosen: Settings, topic: str, events: int, users: int) -> None:
+def fill(chosen: Settings, topic: str, events: int, users: int) -> None:
     """Create a topic and fill it with events of the simulator, or of `Invented` for more than a million events."""
     import msgspec
 
@@ -129,7 +129,8 @@ def _fill(chosen: Settings, topic: str, events: int, users: int) -> None:
             producer.send(invented.events(order))
 
 
-def _retrain(chosen: Settings, topic: str, output: Path, engine: str) -> Ran:
+def retrain(chosen: Settings, topic: str, output: Path, engine: str) -> Ran:
+    """Retrain from a topic."""
     environ = {
         "STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS": chosen.kafka.bootstrap_servers,
         "STREAMGUARD_KAFKA_EVENTS_TOPIC": topic,

@@ -15,10 +15,18 @@ from collections import Counter
 from pathlib import Path
 
 from streamguard.errors import ExitCode
-from tests.cluster import NODES, LocalCluster
+from tests.cluster import GROUPS, NODES, TRANSACTIONS, LocalCluster
 from tests.harness import Site, WorkerProcess, events, eventually
 
-FAULTS = ("leader killed", "leader frozen", "node restarted", "worker killed")
+FAULTS = (
+    "leader killed",
+    "transaction coordinator killed",
+    "leader frozen",
+    "group coordinator killed",
+    "node restarted",
+    "transaction coordinator frozen",
+    "worker killed",
+)
 RESTARTED = {ExitCode.UNAVAILABLE, ExitCode.TEMPORARY, -9}
 PARTITIONS = 3
 
@@ -67,21 +75,32 @@ class Drill:
             self.produce(300)
             self.catch_up()
             return
-        leader = self.cluster.leader(self._random.choice(self._topics), self._random.randrange(PARTITIONS))
-        if fault == "leader killed":
-            self.cluster.nodes[leader].kill()
-        elif fault == "leader frozen":
-            self.cluster.freeze(leader)
+        who, _, what = fault.rpartition(" ")
+        node = self.choose(who)
+        if what == "frozen":
+            self.cluster.freeze(node)
+        elif what == "killed":
+            self.cluster.nodes[node].kill()
         else:
-            leader = self._random.choice(NODES)
-            self.cluster.nodes[leader].stop()
+            self.cluster.nodes[node].stop()
         self.produce(300)
         self.catch_up()
-        if fault == "leader frozen":
-            self.cluster.thaw(leader)
+        if what == "frozen":
+            self.cluster.thaw(node)
         else:
-            self.cluster.nodes[leader].start(180)
-        self.cluster.await_in_sync(*self._topics)
+            self.cluster.nodes[node].start(180)
+        self.cluster.await_in_sync(*self._topics, GROUPS, TRANSACTIONS)
+
+    def choose(self, who: str) -> int:
+        """The node with a role for a random partition."""
+        app_id, partition = self.site.settings.worker.app_id, self._random.randrange(PARTITIONS)
+        if who == "group coordinator":
+            return self.cluster.coordinator(GROUPS, app_id)
+        if who == "transaction coordinator":
+            return self.cluster.coordinator(TRANSACTIONS, f"{app_id}-{partition}")
+        if who == "leader":
+            return self.cluster.leader(self._random.choice(self._topics), partition)
+        return self._random.choice(NODES)
 
     def produce(self, count: int) -> None:
         """Write events."""
@@ -125,7 +144,7 @@ def main() -> int:
         finally:
             site.close()
     for fault, count in sorted(drill.done.items()):
-        print(f"  {fault:<16}{count:>6}")
+        print(f"  {fault:<32}{count:>6}")
     for line in wrong:
         print(f"WRONG: {line}")
     print("EXACT" if not wrong else "NOT EXACT")

@@ -1,7 +1,8 @@
-"""Memory and time of a local retrain by the number of users: ten thousand, a hundred thousand, a million.
+"""Memory and time of a local retrain by the number of users, and by the number of partitions.
 
-Each user has five events in a file. The driver holds no users, so its memory hardly grows with them; a task holds the
-users of its partition.
+Ten thousand, a hundred thousand and a million users have five events each in a file. The driver holds no users, so its
+memory hardly grows with them; a task holds the users of its partition. Then a topic has a thousand partitions, or 16
+with the same events.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ import tempfile
 from itertools import chain, repeat
 from pathlib import Path
 
-from bench.batch import Ran, ran
+from msgspec.structs import replace
+
+from bench.batch import Ran, fill, ran, retrain
 from bench.figures import Figure
 from bench.traffic import Invented
+from bench.worker import settings
+from streamguard.testing.broker import LocalKafka
 
 EVENTS_A_USER = 5
 
@@ -32,7 +37,24 @@ def measure(*, quick: bool) -> list[Figure]:
         ]
     few, many = min(drivers), max(drivers)
     what = f"memory of the driver, {many:,} users / {few:,} users"
-    return [*figures, Figure(what, drivers[many] / drivers[few], "x", "<= 1.3")]
+    figures.append(Figure(what, drivers[many] / drivers[few], "x", "<= 1.3"))
+    events, counts = (2_000, (4, 16)) if quick else (100_000, (16, 1_000))
+    fewer, more = (of_partitions(count, events) for count in counts)
+    return [
+        *figures,
+        Figure(f"{events:,} events in {counts[0]} partitions: a retrain", fewer.wall, "s"),
+        Figure(f"  in {counts[1]:,} partitions", more.wall, "s"),
+        Figure("  memory of the driver", more.driver, "MB"),
+    ]
+
+
+def of_partitions(count: int, events: int) -> Ran:
+    """Fill a topic of so many partitions, and retrain from it with the local engine."""
+    with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as name, LocalKafka() as kafka:
+        chosen = settings(kafka.bootstrap_servers, Path(name))
+        chosen = replace(chosen, kafka=replace(chosen.kafka, partitions=count))
+        fill(chosen, chosen.kafka.events_topic, events, 10_000)
+        return retrain(chosen, chosen.kafka.events_topic, Path(name, "runs"), "local")
 
 
 def retrained(users: int) -> Ran:

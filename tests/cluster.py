@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,7 @@ from streamguard.polling import poll_until
 from streamguard.testing.broker import LocalKafka, Quorum, free_port
 
 NODES = (1, 2, 3)
+GROUPS, TRANSACTIONS = "__consumer_offsets", "__transaction_state"
 REPLICATED = {
     "offsets.topic.replication.factor": 3,
     "transaction.state.log.replication.factor": 3,
@@ -68,6 +70,15 @@ class LocalCluster:
         """Number of the node that leads a partition."""
         metadata = self._admin().list_topics(topic, timeout=30)
         return int(metadata.topics[topic].partitions[partition].leader)
+
+    def coordinator(self, topic: str, name: str) -> int:
+        """Number of the node that coordinates a group (`GROUPS`) or a transactional id (`TRANSACTIONS`).
+
+        A broker chooses the partition by Java's hash code of the name.
+        """
+        partitions = len(self._admin().list_topics(topic, timeout=30).topics[topic].partitions)
+        code = reduce(lambda code, letter: (31 * code + ord(letter)) & 0xFFFFFFFF, name, 0)
+        return self.leader(topic, (code & 0x7FFFFFFF) % partitions)
 
     def in_sync(self, topic: str) -> int:
         """Number of in-sync replicas of the partition that has the fewest."""

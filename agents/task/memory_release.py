@@ -14,13 +14,18 @@ LARGE = 512 << 10
 this setting, glibc raises the threshold to as much as 32 MB when a large block is freed, and then takes the memory of
 partitions from the heap."""
 
-_M_MMAP_THRESHOLD = -3
+ARENAS = 2
+"""Number of heaps that glibc shares out to threads. By default it is eight for each processor, and each keeps the
+memory that its threads free."""
+
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 
 
 def keep_whole() -> None:
-    """Keep large allocations out of the heap from now on."""
+    """Keep large allocations out of the heap from now on, and threads that start from now on in few heaps."""
     if (mallopt := _function("mallopt")) is not None:
         mallopt(_M_MMAP_THRESHOLD, LARGE)
+        mallopt(_M_ARENA_MAX, ARENAS)
 
 
 def give_back() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from streamguard.errors import UnavailableError
 from streamguard.state.partition import HASH_KEY
+from streamguard.text import counted
 
 _PATIENCE = 30.0
 """Seconds to wait for an answer of a broker."""
@@ -35,26 +37,32 @@ def read_hash_keys(consumer: Any, changelog: str) -> dict[int, bytes]:
     if topic is None or topic.error is not None:
         return {}
     keys: dict[int, bytes] = {}
-    for partition in sorted(topic.partitions):
-        consumer.assign([TopicPartition(changelog, partition, OFFSET_BEGINNING)])
-        while True:
-            message = consumer.poll(_PATIENCE)
-            if message is None:
-                raise UnavailableError(
-                    f"partition {partition} of {changelog} does not answer within {_PATIENCE:.0f} s: check the "
-                    "brokers, then run again"
-                )
-            if message.error() is not None:
-                if message.error().code() == KafkaError._PARTITION_EOF:
-                    break
-                if message.error().code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-                    continue  # the client asks for its group, which is never used
-                raise UnavailableError(
-                    f"partition {partition} of {changelog} cannot be read ({message.error().str()}): grant this Kafka "
-                    "user READ on the topic (`streamguard topics acls retrain` prints the command), then run again"
-                )
-            if message.key() == HASH_KEY:
-                keys[partition] = message.value() or b""
-                break
+    unread = {p: TopicPartition(changelog, p, OFFSET_BEGINNING) for p in topic.partitions}
+    consumer.assign(list(unread.values()))
+    while unread:
+        message = consumer.poll(_PATIENCE)
+        if message is None:
+            raise UnavailableError(
+                f"{_listed(unread)} of {changelog} {'does' if len(unread) == 1 else 'do'} not answer within "
+                f"{_PATIENCE:.0f} s: check the brokers, then run again"
+            )
+        error, partition = message.error(), message.partition()
+        if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            continue  # the client asks for its group, which is never used
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            raise UnavailableError(
+                f"partition {partition} of {changelog} cannot be read ({error.str()}): grant this Kafka user READ on "
+                "the topic (`streamguard topics acls retrain` prints the command), then run again"
+            )
+        if error is None and message.key() == HASH_KEY:
+            keys[partition] = message.value() or b""
+        if (error is not None or partition in keys) and partition in unread:
+            consumer.incremental_unassign([unread.pop(partition)])
     consumer.unassign()
     return keys
+
+
+def _listed(partitions: Iterable[int]) -> str:
+    """Some partitions in words, the first of them by number."""
+    first, *others = sorted(partitions)
+    return f"partition {first}" if not others else f"partition {first} and {counted(len(others), 'other')}"

@@ -166,6 +166,9 @@ class KafkaSource:
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
+                "fetch.message.max.bytes": 4_194_304,
+                "queued.max.messages.kbytes": READ_BYTES // 1000,
+                "fetch.queue.backoff.ms": 10,  # by default, a full queue is checked again only after a second
             }
         )
         try:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from streamguard.alerts.explain import MAX_CHARACTERS, Alert, EntityKind, Reason, TextOf, reasons
-from streamguard.events.event import RepairedEvent, as_document
+from streamguard.events.document import as_document
+from streamguard.events.event import RepairedEvent
 from streamguard.fold.patterns import PATTERNS
 from streamguard.risk import SEVERITIES, risk, severity
 

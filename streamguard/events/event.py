@@ -6,18 +6,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
+from streamguard.events.absent import NOBODY
 from streamguard.events.address import ADDRESS
+from streamguard.events.event_time import epoch_ms
 from streamguard.events.lenient import MAX_DEPTH, LenientReader, NotAnObjectError, Repair
+from streamguard.limits import MAX_EVENT_BYTES
 
-MAX_EVENT_BYTES = 1_000_000
 MAX_USER_CHARACTERS = 256
-MAX_DOCUMENT_BYTES = 100_000
-"""Limit for an event inside an incident: a message that is too large for the broker would stop the worker."""
 
 UNKNOWN_STATUS = "unknown"
 """Status of an event whose status cannot be read; without a status an event counts as a success."""
@@ -239,6 +238,9 @@ def parse(values: Sequence[Value]) -> Parsed:
         if isinstance(event, Refusal):
             refused.append(event)
             continue
+        user = event.user
+        if user in NOBODY or (user[0] <= " " and user.strip() in NOBODY):  # type: ignore[index, union-attr]
+            event.user = None
         stamp = epoch_ms(event.timestamp)
         if stamp is None:
             refused.append(_refusal(i, event, "bad_timestamp", REASONS["bad_timestamp"]))
@@ -259,15 +261,15 @@ def parse(values: Sequence[Value]) -> Parsed:
 def _read_again(index: int, value: Value) -> Event | Refusal:
     """Read a record leniently that the strict decoder refuses, or that may be nested too deeply for it."""
     if isinstance(value, Withheld):
-        return Refusal(index, value.reason, value.detail, count=value.count)
+        return Refusal(index, value.reason, value.detail, *_named(value.head), count=value.count)
     if not value:
         return Refusal(index, "empty", REASONS["empty"])
     if len(value) > MAX_EVENT_BYTES:
-        return Refusal(index, "too_large", f"{len(value)} bytes")
+        return Refusal(index, "too_large", f"{len(value)} bytes", *_named(value))
     try:
         fields, repairs, depth = _lenient.read(value)
     except NotAnObjectError as error:
-        return Refusal(index, "not_json", str(error))
+        return Refusal(index, "not_json", str(error), *_subject(error.fields))
     if not repairs and depth <= MAX_DEPTH and "event_type" in fields:
         try:
             event = _decode(value)
@@ -278,7 +280,7 @@ def _read_again(index: int, value: Value) -> Event | Refusal:
                 return event
     if "timestamp" not in fields:
         reason = "bad_timestamp" if any(r.field == "timestamp" for r in repairs) else "missing_field"
-        return Refusal(index, reason, REASONS[reason], fields.get("user", ""), fields.get("source_ip", ""))
+        return Refusal(index, reason, REASONS[reason], *_subject(fields))
     return _repaired(fields, repairs)
 
 
@@ -297,6 +299,19 @@ def _repaired(fields: dict[str, Any], repairs: list[Repair]) -> RepairedEvent:
     return RepairedEvent(**fields, repairs=tuple(repairs))
 
 
+def _named(head: bytes) -> tuple[str, str]:
+    """The user and the source address that the beginning of a record names; empty if they cannot be read."""
+    try:
+        return _subject(_lenient.read(head[:MAX_EVENT_BYTES])[0])
+    except NotAnObjectError as error:
+        return _subject(error.fields)
+
+
+def _subject(fields: dict[str, Any]) -> tuple[str, str]:
+    user, source = fields.get("user"), fields.get("source_ip")
+    return user if user and user.strip() not in NOBODY else "", source or ""
+
+
 def _refusal(index: int, event: Event, reason: str, detail: str) -> Refusal:
     return Refusal(index, reason, detail, event.user or "", event.source_ip or "")
 
@@ -304,58 +319,3 @@ def _refusal(index: int, event: Event, reason: str, detail: str) -> Refusal:
 def repairs_of(repaired: Sequence[RepairedEvent]) -> Counter[str]:
     """Number of events by field and repair, written `field: repair`."""
     return Counter(str(repair) for event in repaired for repair in event.repairs)
-
-
-def epoch_ms(stamp: int | float | str) -> int | None:
-    """Convert a timestamp in any common unit to epoch milliseconds; None if it cannot be read.
-
-    A number below 1e11 is read as seconds, below 1e14 as milliseconds, below 1e17 as microseconds, above as
-    nanoseconds: the years 2000 to 2099 fall into a separate range in each unit. A text is RFC 3339 or such a number;
-    without a UTC offset it is read as UTC.
-
-    Examples
-    --------
-    >>> epoch_ms(1.7e9) == epoch_ms("2023-11-14T22:13:20Z") == epoch_ms(1_700_000_000_000_000) == 1_700_000_000_000
-    True
-    >>> epoch_ms("yesterday") is None
-    True
-    """
-    if type(stamp) is int and 100_000_000_000 <= stamp < 100_000_000_000_000:
-        return stamp
-    if isinstance(stamp, str):
-        try:
-            stamp = float(stamp) if "-" not in stamp[1:] else stamp
-        except ValueError:
-            return None
-    if isinstance(stamp, str):
-        try:
-            moment = datetime.fromisoformat(stamp)
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        return round(moment.timestamp() * 1000)
-    magnitude = abs(stamp)
-    for limit, factor in ((1e11, 1000), (1e14, 1), (1e17, 1e-3), (1e25, 1e-6)):
-        if magnitude < limit:
-            return round(stamp * factor)
-    return None
-
-
-def as_document(value: bytes) -> Any:
-    """Return the whole event for an incident, including the fields that are not scored.
-
-    The result is the event's text instead if a field cannot be decoded (bad UTF-8, a number out of range), if the event
-    may be nested too deeply, or if it is longer than `MAX_DOCUMENT_BYTES`, where the text is cut.
-
-    Examples
-    --------
-    >>> as_document(b'{"x": 1}'), as_document(b'{"x": 1e999}')
-    ({'x': 1}, '{"x": 1e999}')
-    """
-    if len(value) <= MAX_DOCUMENT_BYTES and value.count(b"[") + value.count(b"{") <= MAX_DEPTH:
-        try:
-            return msgspec.json.decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass
-    return value[:MAX_DOCUMENT_BYTES].decode("utf-8", "replace")

@@ -56,7 +56,17 @@ class Repair(NamedTuple):
 
 
 class NotAnObjectError(DataError):
-    """The text is not one JSON object; the message says where it stops to be one."""
+    """The text is not one JSON object; the message says where it stops to be one.
+
+    Attributes
+    ----------
+    fields
+        Value of every field that could be read before that place.
+    """
+
+    def __init__(self, message: str, fields: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.fields = fields or {}
 
 
 class _Scalar(NamedTuple):
@@ -121,7 +131,7 @@ class LenientReader:
         fields, end, depth = self._read(np.frombuffer(text, np.uint8), "", repairs)
         if end != len(text):
             raise NotAnObjectError(
-                f"the JSON object is damaged or incomplete at byte {abs(end)} of {len(text)}"
+                f"the JSON object is damaged or incomplete at byte {abs(end)} of {len(text)}", fields
             )
         if depth > MAX_DEPTH:
             repairs[Repair("", "too_deep")] = None
@@ -131,8 +141,6 @@ class LenientReader:
         spans = np.empty((len(self._names), 2), np.int64)
         end, depth = children(data, self._table, spans)
         fields: dict[str, Any] = {}
-        if end < 0:
-            return fields, end, depth
         for name, kind, (start, stop) in zip(self._names, self._kinds, spans.tolist(), strict=True):
             if not stop:
                 continue
@@ -164,6 +172,20 @@ class LenientReader:
             return None
         repairs[Repair(field, "wrong_type")] = None
         return None
+
+
+def depth_of(value: bytes) -> int:
+    """Levels of nesting of a JSON object or list, as far as its brackets fit.
+
+    Examples
+    --------
+    >>> depth_of(b'{"a": [{"b": "[[["}]}'), depth_of(b"7")
+    (3, 0)
+    """
+    text = value.removeprefix(_BOM).strip(b" \t\r\n")
+    if text[:1] not in (b"{", b"["):
+        return 0
+    return int(children(np.frombuffer(text, np.uint8), _NONE, np.empty((0, 2), np.int64))[1])
 
 
 def _kind_of(hint: Any) -> LenientReader | Callable[..., Any]:

@@ -6,12 +6,18 @@ import re
 import unicodedata
 
 from streamguard.events import indicators as flag
-from streamguard.events.address import ABSENT
+from streamguard.events.absent import UNKNOWN
 from streamguard.events.countries import CODE_OF
 from streamguard.events.readings import MAX_CHARACTERS, Readings
 
-NOWHERE = ABSENT | {"xx", "zz", "private", "internal", "reserved", "local", "lan", "unknown country"}
-"""Texts that stand for no place, in any case: what geolocation says of addresses that it does not know."""
+NOWHERE = UNKNOWN | {
+    "xx", "zz", "o1", "a2", "eu", "ap", "private", "internal", "reserved", "local", "lan", "loopback", "intranet",
+    "unknown country", "unknown city", "other country", "other", "satellite provider", "europe", "asia/pacific region",
+}  # fmt: skip
+"""Texts that stand for no place, in any case: what geolocation says of addresses that it cannot place."""
+
+HIDDEN = {"a1": "A1", "anonymous proxy": "A1", "t1": "T1", "tor": "T1"}
+"""Geolocation's codes for a sender that hides its place: a place of its own, although no country."""
 
 MAX_CACHED = 16_384
 _SIGNS = re.compile(r"[\W_]+")
@@ -53,19 +59,25 @@ def _read(text: str) -> tuple[str, int]:
         return "", 0
     if len(plain) > MAX_CHARACTERS:
         return plain, flag.PLACE_UNKNOWN
-    if code := country(plain):  # first, because some countries have a dash: Guinea-Bissau
+    if code := _area(plain):  # first, because some countries have a dash: Guinea-Bissau
         return code, 0
-    head, dash, rest = plain.partition("-")
-    if dash and (code := country(head)):
-        return f"{code}-{rest.strip()}" if rest.strip() else code, 0
+    head, dash, rest = (part.strip() for part in plain.partition("-"))
+    if dash and head.lower() in NOWHERE:
+        return _read(rest) if rest.lower() not in NOWHERE else ("", 0)
+    if dash and (code := _area(head)):
+        return f"{code}-{rest}" if rest.lower() not in NOWHERE else code, 0
     parts = [part for part in _PARTS.split(plain) if part.lower() not in NOWHERE]
     if not parts:
         return "", 0
-    if code := country(parts[-1]):
+    if code := _area(parts[-1]):
         return "-".join((code, ", ".join(parts[:-1]))) if parts[1:] else code, 0
-    if code := country(parts[0]):
+    if code := _area(parts[0]):
         return f"{code}-{', '.join(parts[1:])}", 0
     return plain, flag.PLACE_UNKNOWN
+
+
+def _area(text: str) -> str | None:
+    return country(text) or HIDDEN.get(text.lower())
 
 
 PLACE = Readings(_read, MAX_CACHED)

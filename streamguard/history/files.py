@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 import msgspec
 
 from streamguard.errors import DataError
-from streamguard.events.event import MAX_EVENT_BYTES, Event, Refusal, RepairedEvent, parse
+from streamguard.events.event import Event, Refusal, RepairedEvent, parse
 from streamguard.history.fields import RowMap
+from streamguard.limits import MAX_EVENT_BYTES
 from streamguard.text import counted
 
 BATCH_ROWS = 4096
@@ -298,7 +299,7 @@ def _parquet(
         wanted = fed + [name for name in beside if name not in fed]
         for batch in table.iter_batches(rows, columns=wanted):
             flat = arrow.Table.from_batches([batch]).flatten()
-            cells = [_plain(arrow, flat.column(name)).to_pylist() for name in wanted]
+            cells = [_cells(arrow, flat.column(name)) for name in wanted]
             for row in zip(*cells, strict=True):
                 number += 1
                 pending.add(number, row_map.document(row), {name: row[wanted.index(name)] for name in beside})
@@ -325,13 +326,18 @@ def _row_map(names: Sequence[str], mapped: Mapping[str, str], extra: Sequence[st
         raise HistoryError(f"{where}: {error}") from None
 
 
-def _plain(arrow: Any, column: Any) -> Any:
-    """A column cast to types that Python has: texts, and UTC times with microseconds."""
+def _cells(arrow: Any, column: Any) -> list[Any]:
+    """The cells of a column as Python's types: texts, and UTC times with microseconds.
+
+    Bytes that are no UTF-8 are escaped in their cell, as in CSV, so that only this cell is repaired.
+    """
     kind = column.type
-    if arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind):
-        return column.cast(arrow.string())
+    if str(kind).removeprefix("large_") in ("string", "binary"):
+        raw = column.cast(arrow.large_binary()).to_pylist()
+        return [None if cell is None else cell.decode("utf-8", "surrogateescape") for cell in raw]
     if arrow.types.is_date(kind):
-        return column.cast(arrow.timestamp("us"))
-    if arrow.types.is_timestamp(kind):
-        return column.cast(arrow.timestamp("us", "UTC" if kind.tz else None), safe=False)
-    return column
+        column = column.cast(arrow.timestamp("us"))
+    elif arrow.types.is_timestamp(kind):
+        column = column.cast(arrow.timestamp("us", "UTC" if kind.tz else None), safe=False)
+    found: list[Any] = column.to_pylist()
+    return found

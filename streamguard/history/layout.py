@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,7 +80,7 @@ class Layout:
         for event, row in zip(batch.events, batch.index, strict=True):
             partition[row] = self._partition(key_of(event))
         for refusal in batch.refused:
-            partition[refusal.index] = self._partition(_named_key(batch.values[refusal.index]))
+            partition[refusal.index] = self._partition(topic_key(refusal.user, refusal.source))
         if among is not None:
             partition[~among] = -1
         for number in np.unique(partition[partition >= 0]).tolist():
@@ -89,17 +88,3 @@ class Layout:
             first = self.ends[number]
             self.ends[number] = first + len(rows)
             yield Placed(number, rows, np.arange(first, first + len(rows)))
-
-
-class _Keyed(msgspec.Struct):
-    user: str | None = None
-    source_ip: str | None = None
-
-
-def _named_key(value: bytes | None) -> str:
-    """The key of a refused row: the subject that it names, as far as it can be read."""
-    try:
-        named = msgspec.json.decode(value or b"", type=_Keyed)
-        return topic_key(named.user, named.source_ip)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""

@@ -8,12 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 from streamguard.errors import ConfigurationError, UnavailableError
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
+from streamguard.limits import MAX_EVENT_BYTES
 from streamguard.polling import poll_until
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
-
-MAX_EVENT_BYTES = 4 * 1024 * 1024
-"""Size of the largest record in the events topic; a dead letter adds its reason and origin to the record."""
 
 MAX_INCIDENT_BYTES = 1_048_588
 """Size of a record that the alerts topic must accept, Kafka's default: an incident contains its event."""

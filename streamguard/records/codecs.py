@@ -68,6 +68,8 @@ def unpack(codec: int, data: memoryview, head: int = 0, limit: int = MAX_UNPACKE
             if written is not None:
                 return buffer[: head + written]
             del buffer  # before a larger one is written
+            if size < limit and _surely_exceeds(codec, data, limit):
+                break
     except _ERRORS as error:
         raise UnreadableError(f"{name}: {error}") from None
     raise UnreadableError(f"{name}: it unpacks to more than {limit} bytes")
@@ -77,6 +79,28 @@ def _first_size(codec: int, data: memoryview, limit: int) -> int:
     if codec == SNAPPY:
         return min(limit, SNAPPY_RATIO * len(data))
     return min(limit, max(1 << 16, USUAL_RATIO * len(data)))
+
+
+def _surely_exceeds(codec: int, data: memoryview, limit: int) -> bool:
+    """Whether a bomb is known before pages of memory are written for it: by its header, or for gzip by counting."""
+    if codec == GZIP:
+        stream, written = zlib.decompressobj(31), 0
+        while not stream.eof and written <= limit and len(data):
+            written += len(stream.decompress(data, 1 << 20))
+            data = memoryview(stream.unconsumed_tail)
+        return written > limit
+    if codec == ZSTD:
+        return _zstd_claim(data) > limit
+    return False
+
+
+def _zstd_claim(data: memoryview) -> int:
+    """Size of the content that the header of the first frame states; 0 if it states none. RFC 8878, section 3.1.1.1."""
+    flags = data[4]
+    single = flags >> 5 & 1
+    width = (single, 2, 4, 8)[flags >> 6]
+    at = 6 - single + (0, 1, 2, 4)[flags & 3]
+    return int.from_bytes(data[at : at + width], "little") + (256 if width == 2 else 0)
 
 
 def _gzip(data: memoryview, out: memoryview) -> int | None:

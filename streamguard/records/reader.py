@@ -18,7 +18,8 @@ from aiokafka.consumer import fetcher
 
 from streamguard.errors import TemporaryError
 from streamguard.events.ceiling import UNKNOWN
-from streamguard.events.event import MAX_EVENT_BYTES, UNREADABLE, Withheld
+from streamguard.events.event import UNREADABLE, Withheld
+from streamguard.limits import MAX_EVENT_BYTES
 from streamguard.records.batch import HEADER_BYTES, Batch
 from streamguard.records.legacy import SMALLEST_MESSAGE, Message
 from streamguard.records.record import (

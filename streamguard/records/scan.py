@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamguard.compute.compiler import inline, kernel
-from streamguard.events.event import MAX_EVENT_BYTES
+from streamguard.limits import MAX_EVENT_BYTES
 from streamguard.records.record import (
     MAX_HEADERS_BYTES,
     MAX_KEY_BYTES,

@@ -15,7 +15,8 @@ from streamguard.batch.folding.fold_range import fold_range
 from streamguard.batch.source.decoded import SCHEMA, append_times, to_columns, to_values
 from streamguard.batch.source.offset_range import OffsetRange, RecordChunk
 from streamguard.events.ceiling import UNKNOWN
-from streamguard.events.event import MAX_EVENT_BYTES, parse
+from streamguard.events.event import parse
+from streamguard.limits import MAX_EVENT_BYTES
 from streamguard.settings.schema import Detection, Sampling
 from tests.property.test_events import FIELDS, ODD, document
 from tests.streams import START, event, habit

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamguard.alerts.incident import encode
-from streamguard.events.event import MAX_EVENT_BYTES, REASONS, Parsed, epoch_ms, parse
+from streamguard.events.event import REASONS, Parsed, Withheld, parse
+from streamguard.events.event_time import epoch_ms
 from streamguard.events.lenient import Repair
+from streamguard.limits import MAX_EVENT_BYTES
 from streamguard.settings.schema import Detection
 from tests.incidents import published
 from tests.streams import START, Partition, event, fold_one
@@ -139,12 +141,14 @@ def test_damaged_events_are_handled(at: int, noise: bytes) -> None:
         (b'{"user": "a", "event_type": "t"}', "missing_field"),
         (event(START, None), "missing_user"),
         (event(START, ""), "missing_user"),
+        (event(START, " "), "missing_user"),
+        (event(START, "N/A"), "missing_user"),
         (document({"timestamp": b'"soon"'}), "bad_timestamp"),
         (document({"timestamp": b"9" * 400}), "bad_timestamp"),
         (document({"timestamp": b'"1970-01-01T00:00:00Z"'}), "timestamp_out_of_range"),
         (document({"timestamp": b'"2200-01-01T00:00:00Z"'}), "timestamp_out_of_range"),
-        (event(START, note="x" * 2_000_000), "too_large"),
-        (b"x" * 2_000_000, "too_large"),
+        (event(START, note="x" * MAX_EVENT_BYTES), "too_large"),
+        (b"x" * (MAX_EVENT_BYTES + 1), "too_large"),
         (b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "missing_field"),
         (b'{"x":' + b"[" * 990, "not_json"),
         (b'{"x":' * 190_000, "not_json"),
@@ -172,9 +176,61 @@ def test_nesting_never_raises_at_any_depth_of_the_caller() -> None:
     assert parsed.repaired[0].repairs == (Repair("", "too_deep"),)
 
 
-def test_alerted_event_with_an_invalid_ignored_field_is_published_as_text() -> None:
+@pytest.mark.parametrize(
+    "user", ["-", " - ", "N/A", "n/a", "(null)", "None", "NULL", "unknown", "Unknown", "\t", "  "]
+)
+def test_text_that_stands_for_no_user_names_none(user: str) -> None:
+    """Events without a user, once all of one user, belong to their sources."""
+    values = [event(START, user, source_ip=source) for source in ("192.0.2.1", "192.0.2.2")]
+    assert [one.user for one in parse(values).events] == [None, None]
+    (refused,) = parse([event(START, user)]).refused
+    assert (refused.reason, refused.user) == ("missing_user", "")
+
+
+@pytest.mark.parametrize("user", ["na", "nil", "root", "0", "x-", "-x", " ann", "Unknown Soldier"])
+def test_name_that_looks_like_none_is_a_user(user: str) -> None:
+    (one,) = parse([event(START, user)]).events
+    assert one.user == user
+
+
+@pytest.mark.parametrize("reason", ["not_json", "too_large"])
+def test_refused_text_names_its_subject_as_far_as_it_is_read(reason: str) -> None:
+    whole = event(
+        START, "eve", source_ip="192.0.2.66", note="x" * (MAX_EVENT_BYTES if reason == "too_large" else 9)
+    )
+    value = whole if reason == "too_large" else whole[:-3]
+    (refused,) = parse([value]).refused
+    assert (refused.reason, refused.user, refused.source) == (reason, "eve", "192.0.2.66")
+    head = Withheld(reason, "", value[:4096], len(value), "", 0, 0)
+    (refused,) = parse([head]).refused
+    assert (refused.reason, refused.user, refused.source) == (reason, "eve", "192.0.2.66")
+
+
+def test_event_of_megabytes_is_scored() -> None:
+    (one,) = parse([event(START, "eve", note="x" * (MAX_EVENT_BYTES - 1000))]).events
+    assert one.user == "eve"
+
+
+def test_alerted_event_with_an_invalid_ignored_field_is_published_repaired() -> None:
     """Scoring does not check ignored fields; publishing such an incident once raised an error at each restart."""
-    for odd in (b'"\xff"', b"1e999", b"9" * 5000):
+    for odd in (
+        b'"\xff"',
+        b"1e999",
+        b"9" * 5000,
+        b'"\\ud800"',
+        b"NaN",
+        b'"\\x41"',
+        b'"\x01"',
+        b'"[[' + b"[" * 300 + b'"',
+    ):
+        partition = Partition(resident=64, detection=Detection(alert_risk=0.0))
+        folded = fold_one(partition, document({"unknown": odd}), 0)
+        body = published(encode(folded.incidents[0].incident))
+        assert "mimikatz" in body["event"]["process_details"]["command_line"]
+
+
+def test_alerted_event_that_is_no_document_is_published_as_text() -> None:
+    for odd in (b"[" * 300 + b"]" * 300, b"nothing"):
         partition = Partition(resident=64, detection=Detection(alert_risk=0.0))
         folded = fold_one(partition, document({"unknown": odd}), 0)
         body = published(encode(folded.incidents[0].incident))

@@ -31,7 +31,10 @@ def of(**fields: Any) -> Columns:
         "192.0.2.10", "192.0.2.10:31367", " 192.0.2.10 ", "::ffff:192.0.2.10", "::FFFF:192.0.2.10", "::ffff:c000:20a",
         "[::ffff:192.0.2.10]:443", "0:0:0:0:0:ffff:c000:020a", "(192.0.2.10)", '"192.0.2.10"', "192.0.2.10#53",
         "192.0.2.10.5353", "192.0.2.10/32", "192.000.002.010", "192.0.2.10, 10.0.0.1", "ipv4:192.0.2.10:80",
-        "tcp://192.0.2.10:80", "/192.0.2.10:80", "<192.0.2.10>",
+        "tcp://192.0.2.10:80", "/192.0.2.10:80", "<192.0.2.10>", "192.0.2.10/24", "unknown, 192.0.2.10",
+        "192.0.2.10 10.0.0.1", "192.0.2.10;10.0.0.1", '["192.0.2.10", "10.0.0.1"]', "['192.0.2.10']", "[192.0.2.10]",
+        "[192.0.2.10, 10.0.0.1]", "for=192.0.2.10;proto=http", 'for="192.0.2.10:80"', "tcp:192.0.2.10:80",
+        "-, 192.0.2.10", "3221225994", "0xC000020A", "host.example (192.0.2.10)", "192.0.2.10 (host.example)",
     ],
 )  # fmt: skip
 def test_one_ipv4_address_in_many_spellings(spelled: str) -> None:
@@ -46,6 +49,7 @@ def test_one_ipv4_address_in_many_spellings(spelled: str) -> None:
     [
         "2001:db8:1:2::5", "2001:DB8:1:2::5", "2001:0db8:0001:0002:0000:0000:0000:0005", "[2001:db8:1:2::5]",
         "[2001:db8:1:2::5]:443", "2001:db8:1:2::5%eth0", "[2001:db8:1:2::5%25eth0]:80", "2001:db8:1:2::5/128",
+        "2001:db8:1:2::5/64", 'for="[2001:db8:1:2::5]:47011"',
         "2001:db8:1:2:0:0:0:5:443", "ipv6:[2001:db8:1:2::5]:80", "https://[2001:db8:1:2::5]:80",
     ],
 )  # fmt: skip
@@ -64,7 +68,25 @@ def test_network_of_ipv6_is_64_bits() -> None:
     assert len(set(networks)) == 1 + len(far)
 
 
-@pytest.mark.parametrize("spelled", ["", "-", " ", "unknown", "Unknown", "N/A", "null", "None", "UNKNOWN"])
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "",
+        "-",
+        " ",
+        "unknown",
+        "Unknown",
+        "N/A",
+        "null",
+        "None",
+        "UNKNOWN",
+        "-, -",
+        "unknown,",
+        "(null)",
+        "?",
+        ",;",
+    ],
+)
 def test_some_texts_stand_for_no_address(spelled: str) -> None:
     assert ADDRESS[spelled] == ("", 0)
     assert of(source_ip=spelled).hashes[0, 0] == 0
@@ -74,7 +96,22 @@ def test_some_texts_stand_for_no_address(spelled: str) -> None:
 
 @pytest.mark.parametrize(
     "spelled",
-    ["LOCAL", "host.example", "256.1.1.1", "1.2.3", "fe80::g", ":::", "a:b", "1.2.3.4:99999999", "\0"],
+    [
+        "LOCAL",
+        "host.example",
+        "256.1.1.1",
+        "1.2.3",
+        "fe80::g",
+        ":::",
+        "a:b",
+        "1.2.3.4:99999999",
+        "\0",
+        "00:11:22:33:44:55",
+        "10:30:00",
+        "12345",
+        "4294967296",
+        "99999999999",
+    ],
 )
 def test_another_text_stays_itself_and_is_not_understood(spelled: str) -> None:
     assert ADDRESS[spelled] == (spelled, flag.ADDRESS_UNKNOWN)
@@ -101,7 +138,7 @@ def test_canonical_is_stable(text: str) -> None:
         assert address.canonical(once) == once
     there = place.canonical(text)
     if PLACE[text][1] == 0 and there:
-        assert there[:2] in CODES
+        assert there[:2] in CODES | {"A1", "T1"}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +153,9 @@ def test_canonical_is_stable(text: str) -> None:
         ("The Netherlands", "NL"), ("UK-London", "GB-London"), ("Türkiye", "TR"), ("Turkey", "TR"),
         ("Guinea-Bissau", "GW"),
         ("Bosnia & Herzegovina", "BA"), ("Ashburn, Virginia, United States", "US-Ashburn, Virginia"),
-        ("Côte d'Ivoire", "CI"), ("Russian Federation", "RU"), ("South Korea-Seoul", "KR-Seoul"),
+        ("DE-Unknown", "DE"), ("DE-?", "DE"), ("DE - N/A", "DE"), ("Unknown-DE", "DE"), ("?-Germany", "DE"),
+        ("-Berlin, DE", "DE-Berlin"), ("Côte d'Ivoire", "CI"), ("Russian Federation", "RU"),
+        ("South Korea-Seoul", "KR-Seoul"),
     ],
 )  # fmt: skip
 def test_one_place_in_many_spellings(spelled: str, expected: str) -> None:
@@ -126,12 +165,39 @@ def test_one_place_in_many_spellings(spelled: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "spelled", ["", "-", "Unknown", "N/A", "null", "-, -", "XX", "Unknown, Unknown", "ZZ"]
+    "spelled",
+    [
+        "",
+        "-",
+        "Unknown",
+        "N/A",
+        "null",
+        "-, -",
+        "XX",
+        "Unknown, Unknown",
+        "ZZ",
+        "Unknown-Unknown",
+        "--",
+        "- - -",
+        "?",
+        "(not set)",
+        "XX-Unknown",
+        "EU",
+        "AP",
+        "O1",
+        "A2",
+    ],
 )
 def test_some_texts_stand_for_no_place(spelled: str) -> None:
     assert PLACE[spelled] == ("", 0)
     found = of(metadata={"geo_location": spelled})
     assert found.hashes[0, 1] == found.area[0] == 0
+
+
+def test_sender_that_hides_its_place_is_in_a_place_of_its_own() -> None:
+    assert PLACE["Anonymous Proxy"] == PLACE["a1"] == ("A1", 0)
+    assert PLACE["T1"] == ("T1", 0)
+    assert of(metadata={"geo_location": "T1"}).area[0] not in (0, of(metadata={"geo_location": "A1"}).area[0])
 
 
 def test_place_without_a_country_has_no_area() -> None:

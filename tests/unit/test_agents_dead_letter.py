@@ -20,7 +20,7 @@ from streamguard.agents.output.dead_letter import (
     without_record,
 )
 from streamguard.events.event import Refusal, Withheld
-from streamguard.kafka.topics import MAX_EVENT_BYTES
+from streamguard.limits import MAX_EVENT_BYTES
 from streamguard.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, Record
 
 REFUSAL = Refusal(0, "not_json", "it is not \N{GREEK SMALL LETTER ALPHA}" * 1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from fnmatch import fnmatch
 from itertools import pairwise
 from typing import Any
@@ -161,6 +162,26 @@ def test_images_are_built_from_files_of_the_build_context() -> None:
                 for source in sources:
                     assert (ROOT / source).exists(), source
                     assert any(fnmatch(source, f"{let}*") for let in lets_in), source
+
+
+def test_everything_that_images_install_has_a_digest() -> None:
+    """Also what builds the wheel, which pip would otherwise fetch by name."""
+    commands = [
+        command
+        for name in stages()
+        for word, rest in instructions(name)
+        if word == "RUN"
+        for command in re.split(r"&&", rest)
+        if re.search(r"\bpip\b", command)
+    ]
+    assert any("pip wheel" in command for command in commands)
+    for command in commands:
+        assert {"--require-hashes", "--no-index", "--no-build-isolation", "--without-pip"} & set(
+            command.split()
+        )
+    required = re.findall(r"^([\w-]+)==", (ROOT / "deploy/image/build.txt").read_text(), re.M)
+    built_with = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert {re.split(r"[^\w-]", name)[0] for name in built_with} <= set(required)
 
 
 def test_worker_image_has_neither_java_nor_spark() -> None:

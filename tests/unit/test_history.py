@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from streamguard.events.event import MAX_EVENT_BYTES, Event, repairs_of
+from streamguard.events.event import Event, repairs_of
 from streamguard.history.files import Batch, HistoryError, read
+from streamguard.limits import MAX_EVENT_BYTES
 
 Write = Callable[..., str]
 
@@ -174,9 +175,9 @@ def test_bad_cells_are_repaired_and_bad_rows_are_refused_one_by_one(write: Write
     batch = only(path)
     assert refusals(batch) == [
         *(("row 2 (line 3)", "not_csv"), ("row 4 (line 5)", "not_csv"), ("row 5 (line 6)", "bad_timestamp")),
-        *(("row 7 (line 8)", "not_csv"), ("row 9 (line 10)", "not_csv")),
+        *(("row 7 (line 8)", "not_csv"), ("row 8 (line 9)", "missing_user"), ("row 9 (line 10)", "not_csv")),
     ]
-    assert [event.user for event in batch.events] == ["ann", "\ufffd\ufffd", "ann", "null"]
+    assert [event.user for event in batch.events] == ["ann", "\ufffd\ufffd", "ann"]
     assert repairs_of(batch.repaired) == {
         "threat_score: wrong_type": 1,
         "threat_score: out_of_range": 1,
@@ -268,6 +269,26 @@ def test_parquet_times_of_every_type_are_the_same_moment(tmp_path: Path) -> None
             tmp_path / f"{number}.parquet", timestamp=column, user=["ann"], event_type=["login"]
         )
         assert [event.timestamp for event in events(path)] == [1_700_000_000_123]
+
+
+def test_parquet_cell_with_invalid_text_is_repaired_alone(tmp_path: Path) -> None:
+    """One such cell once lost the whole file."""
+    import pyarrow as arrow
+
+    kinds = [b"login", b"\xfflogin", None]
+    for number, kind in enumerate((arrow.binary(), arrow.large_binary(), arrow.string())):
+        column = arrow.array(kinds, arrow.binary())
+        column = (
+            arrow.Array.from_buffers(kind, 3, column.buffers())
+            if kind == arrow.string()
+            else column.cast(kind)
+        )
+        path = write_parquet(
+            tmp_path / f"{number}.parquet", timestamp=[1_700_000_000] * 3, user=["ann"] * 3, event_type=column
+        )
+        batch = only(path)
+        assert [event.event_type for event in batch.events] == ["login", "\ufffdlogin", ""]
+        assert repairs_of(batch.repaired) == {"event_type: bad_text": 1, "event_type: missing_type": 1}
 
 
 def test_parquet_with_map_numeric_names_and_binary_text_is_read(tmp_path: Path) -> None:

@@ -126,4 +126,5 @@ def test_refused_row_is_in_the_partition_of_the_user_whom_it_names() -> None:
     for user in ATTACKED:
         named = json.dumps({"user": user}).encode()
         assert partition(named) == partition(event(START, user)) != partition(b"?")
-    assert partition(b"[" * 2000) == partition(b'{"user": 5}') == partition(b"?")
+    assert partition(b'{"user": 5}') == partition(event(START, "5")) == partition(b'{"user": "5", "x": ')
+    assert partition(b"[" * 2000) == partition(b'{"user": "-"}') == partition(b"?")

@@ -19,6 +19,7 @@ from aiokafka.errors import (
 from streamguard.errors import ExitCode, StreamGuardError, TemporaryError, UnavailableError
 from streamguard.events.event import UNREADABLE, Withheld
 from streamguard.kafka.connection import Brokers
+from streamguard.limits import MAX_EVENT_BYTES
 from streamguard.records import partition_log
 from streamguard.records.partition_log import OffsetsGoneError, PartitionLog
 from streamguard.records.record import MAX_KEY_BYTES
@@ -117,7 +118,7 @@ def test_check_delivers_only_what_cannot_be_read(opened: Open) -> None:
 
 
 def test_large_records_keep_all_of_their_parts(opened: Open) -> None:
-    key, value = b"k" * (MAX_KEY_BYTES + 1), b"v" * 1_500_000
+    key, value = b"k" * (MAX_KEY_BYTES + 1), b"v" * (MAX_EVENT_BYTES + 1)
     log = Log([wire.batch([wire.record(0, value, key)], ms=0)])
     log.end = 1
     with opened(log) as reader:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from aiokafka.structs import TopicPartition
 
 from streamguard.errors import ExitCode
-from streamguard.events.event import MAX_EVENT_BYTES, Withheld
+from streamguard.events.event import Withheld
+from streamguard.limits import MAX_EVENT_BYTES
 from streamguard.records import codecs
 from streamguard.records.reader import DamagedLogError, Fetched, PartitionRecords
 from streamguard.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, UnreadableError
@@ -80,6 +83,29 @@ def test_bomb_is_refused_and_its_size_is_never_allocated(codec: int) -> None:
     with pytest.raises(UnreadableError, match="unpacks to more than 1048576 bytes"):
         codecs.unpack(codec, packed, limit=1 << 20)
     assert len(codecs.unpack(codec, packed, limit=4 << 20)) > 3 << 20
+
+
+@pytest.mark.parametrize("codec", [wire.GZIP, wire.ZSTD])
+def test_bomb_is_refused_with_less_memory_than_the_limit(codec: int) -> None:
+    code = """
+import re, sys
+from pathlib import Path
+from streamguard.records import codecs
+from tests import wire
+packed = memoryview(sys.stdin.buffer.read())
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+before = peak()
+try:
+    codecs.unpack(int(sys.argv[1]), packed, limit=256 << 20)
+except codecs.UnreadableError as error:
+    print(peak() - before, error)
+"""
+    packed = wire.bomb(codec, 300 << 20)[61:]
+    command = [sys.executable, "-c", code, str(codec)]
+    ran = subprocess.run(command, input=packed, capture_output=True, check=True)
+    kilobytes, _, message = ran.stdout.decode().partition(" ")
+    assert "unpacks to more than" in message
+    assert int(kilobytes) < 64 << 10
 
 
 def test_snappy_block_that_claims_gigabytes_is_refused() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamguard.events import absent, place, readings, vocabulary
 from streamguard.events import indicators as flag
-from streamguard.events import readings, vocabulary
 from streamguard.events.columns import columns
 from streamguard.events.event import parse
 from streamguard.events.vocabulary import KIND, STATUS
@@ -41,29 +41,37 @@ A text is read word by word, in any case. A change of case, a sign and a digit e
 ## Status
 
 1. An absent status means success. Blanks stand for an absent one, and these texts do:
-   {listed(vocabulary.ABSENT - {""})}.
+   {listed(absent.ABSENT - {""})}.
 2. A number is read by the table below.
 3. A word of a failure makes the status a failure, also beside a word of a success:
    {listed(vocabulary.FAILURE)}; and words that end in {listed(vocabulary.ENDINGS[1])}.
 4. A word of a success makes it a success: {listed(vocabulary.SUCCESS)}; and words that end in
    {listed(vocabulary.ENDINGS[0])}.
-5. {listed(vocabulary.NEGATION)} before such a word turns it into its opposite: `not allowed`, `no error`.
-6. Only as the whole status: {whole}.
-7. Any other status is neither, and is counted as not understood. If the event type states the outcome, the type
+   A failure are also the words {phrases_of(vocabulary.FAILURE_PHRASES)}, and what begins with `bad`, `invalid`,
+   `wrong` or `incorrect` and the name of a credential: `badpassword`.
+5. {listed(vocabulary.NEGATION)} before such a word turns it into its opposite: `not allowed`, `no error`. So does an
+   answer behind it (`success=no`, `failed: false`), and behind a failure at the end of the status one of
+   {listed(vocabulary.CANCELLED)}: `KDC_ERR_NONE`, `errors: 0`.
+6. A number behind {listed(vocabulary.CODES)} is the code of a program: 0 is a success, any other number a failure.
+   A number behind `res` is a success unless it is 0, as auditd writes it. Behind `status`, `code`, `result`, `outcome`
+   and `response` the status itself follows.
+7. Only as the whole status: {whole}.
+8. Any other status is neither, and is counted as not understood. If the event type states the outcome, the type
    decides.
 
 | number | outcome | used by |
 |---|---|---|
 {rows}
 
-Some logs use the same number for opposite outcomes: auditd's `res=1` is a success and a shell's exit code 1 is a
-failure. Send words instead of numbers if yours differ from this table.
+Some logs use the same number for opposite outcomes: 1 alone is a success, and a shell's exit code 1 is a failure. Send
+words, or the name of the number (`exit code 1`), if yours differ from this table.
 
 ## Login
 
 The patterns for guessed passwords look at logins only. An event is a login if its type contains a word with
-{listed(vocabulary.LOGIN)} in it (except for words with `author`, such as `authorize`, and for
-{listed(vocabulary.NO_LOGIN)}), if it contains the words {phrases}, or if it begins or ends with one of these numbers:
+{listed(vocabulary.LOGIN)} in it (except for words with `author` or `authz`, such as `authorize`, for words in which
+`g` follows, such as `signing`, and for {listed(vocabulary.NO_LOGIN)}), if it contains the words {phrases},
+or if it begins or ends with one of these numbers:
 
 | event type | outcome that the type states |
 |---|---|
@@ -72,7 +80,24 @@ The patterns for guessed passwords look at logins only. An event is a login if i
 A type states a failure by one of the words {listed(vocabulary.FAILURE_IN_TYPE)}.
 It states an outcome for events without a status, and for those whose status is not understood: `UserLoginFailed`,
 `logon-failed` and `4625` without a status are failed logins.
+
+## User, address and place
+
+These texts, in any case, stand for no address and for no place:
+{listed(absent.UNKNOWN - {""})}. All of them but {listed(absent.UNKNOWN - absent.NOBODY)} stand for no user. An event
+without a user belongs to its source address.
+
+An address is read without its port, prefix length, zone and protocol. Of several in one text, the first one counts.
+
+A place is a country by its code or name, and the rest: `DE-Berlin`, `Germany-Berlin`, `Berlin, DE` and
+`Berlin, Germany` are one. A code of two letters behind a comma is a country, so write `US-Los Angeles` and not
+`Los Angeles, CA`. No place are also {listed(place.NOWHERE - absent.UNKNOWN)}. Senders that hide their place have one of
+their own: {listed(place.HIDDEN)}.
 """
+
+
+def phrases_of(pairs: object) -> str:
+    return listed({" ".join(pair) for pair in pairs})  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -82,19 +107,27 @@ It states an outcome for events without a status, and for those whose status is 
             "success", "SUCCESS", "Success", " success ", "ALLOW", "Succeeded", "Login Successful", "Audit Success",
             "AUDIT_SUCCESS", "Accepted", "accepted password", "ok", "OK", "200 OK", "HTTP/1.1 204", "0", "1", "200",
             "302",
+            "KDC_ERR_NONE", "failed=0", "errors: 0", "0 errors", "ERROR_SUCCESS", "ERROR_SUCCESS (0)", "Success (0)",
+            "rc=0", "exit code 0", "exit status: 0", "status=200", "code: 0", "success=yes", "success: true",
+            "failed=no", "error: none", "success=1", "res=1", "auth_success=T", "outcome: Success",
             "0.0", "0x0", "0x00000000", "true", "T", "yes", "NOERROR", "no error", "loginsuccess", "LoginSucceeded",
         )),
         *((text, flag.FAILED) for text in (
             "failed", "failure", "blocked", "denied", "FAILURE", "Failure", "Failed", "DENY", "error", "Error", "fail",
             "Audit Failure", "AuditFailure", "AUDIT_FAILURE", "0xC000006D", "0x18", "50126", "90072", "50126.0", "2",
             "401",
+            "NOK", "KO", "disabled", "suspended", "timed_out", "TimedOut", "NotFound", "not found", "-1073741715", "-1",
+            "rc=1", "exit code 127", "errno=13", "badpassword", "BADPASSWORD", "invalidcredentials", "wrongpw",
+            "success=no", "success: false", "auth_success=F", "failed=yes", "res=0", "status=403", "code: 50126",
+            "too many attempts", "account locked out", "errors: 3", "failed: 1 of 3", "denied: no route",
             "403 Forbidden", "404 Not Found", "HTTP/1.1 401", "false", "F", "no", "AccessDenied", "access denied",
             "Client.UnauthorizedOperation", "Failed password", "Invalid user", "unsuccessful", "not successful",
             "Not allowed", "LOGIN_FAILED", "loginfailed", "Failure: success of the earlier try unknown", "rejected",
         )),
         *((text, flag.SUCCEEDED | flag.STATUS_ABSENT) for text in ("", "-", " ", "N/A", "null", "None", "(null)")),
         *((text, flag.STATUS_UNKNOWN) for text in (
-            "pending", "unknown", "CHALLENGE", "foo", "3", "99", "700", "-1", "0x", "\0", "\u202e", "échec", "\u0661",
+            "pending", "unknown", "CHALLENGE", "foo", "3", "99", "700", "badge", "code", "zone=1",
+            "0x", "\0", "\u202e", "échec", "\u0661",
             "failover", "1e3", "9" * 500 + "x",
         )),
     ],
@@ -118,10 +151,13 @@ def test_status_is_understood_in_any_spelling(spelled: str, expected: int) -> No
             "4624: An account was successfully logged on",
         )),
         *((text, flag.AUTHENTICATION | flag.FAILED) for text in (
-            "UserLoginFailed", "logon-failed", "4625", "4771", "login_failure", "loginfailed", "Failed password",
+            "bad_login", "BadLogin",
+            "UserLoginFailed", "logon-failed", "4625", "4771", "login_failure", "loginfailed",
+            "Failed password",
             "failed_login", "USER_LOGIN_FAILED", "An account failed to log on", "authentication.denied", "Invalid user",
         )),
         *((text, 0) for text in (
+            "cataloging", "signing", "designing", "code_signing", "authz", "badge_in",
             "logout", "LogOff", "user.session.end", "AuthorizeSecurityGroupIngress", "CreateLoginProfile", "4634",
             "file_access", "dns_query", "instance terminated", "DropTable", "session_expired", "FailoverDBCluster", "",
             "port 4625 opened",
