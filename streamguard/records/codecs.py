@@ -16,6 +16,8 @@ NAMES = ("none", "gzip", "snappy", "lz4", "zstd")
 
 USUAL_RATIO = 32
 """A first buffer has this many bytes for each packed one; only data that unpacks to more needs the largest buffer."""
+USUAL_BYTES = 16 << 20
+"""Largest size of a first buffer."""
 SNAPPY_RATIO = 64
 """More than snappy can reach: its shortest copy of 64 bytes takes three."""
 SLACK = 64
@@ -78,7 +80,7 @@ def unpack(codec: int, data: memoryview, head: int = 0, limit: int = MAX_UNPACKE
 def _first_size(codec: int, data: memoryview, limit: int) -> int:
     if codec == SNAPPY:
         return min(limit, SNAPPY_RATIO * len(data))
-    return min(limit, max(1 << 16, USUAL_RATIO * len(data)))
+    return min(limit, USUAL_BYTES, max(1 << 16, USUAL_RATIO * len(data)))
 
 
 def _surely_exceeds(codec: int, data: memoryview, limit: int) -> bool:
