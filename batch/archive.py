@@ -48,8 +48,10 @@ class ArchiveOutcome(msgspec.Struct, frozen=True):
     directory: str
     records: int
     refused: int
+    unreadable: int
+    """Those of them whose batch cannot be read; of the batch, its first bytes are kept."""
     kept_whole: int
-    """Records whose bytes are kept, refused records included."""
+    """Records whose bytes are kept, including refused ones that could be read."""
     files: int
     bytes: int
     ends: dict[int, int]
@@ -61,9 +63,12 @@ class ArchiveOutcome(msgspec.Struct, frozen=True):
         """The result, in one sentence."""
         if not self.records:
             return f"{self.directory}: no new records"
+        unreadable = (
+            f", {self.unreadable:,} of these in batches that cannot be read" if self.unreadable else ""
+        )
         return (
             f"{self.directory}: {counted(self.records, 'record')} in {counted(self.files, 'file')}, "
-            f"{self.bytes / self.records:.0f} bytes each, {self.refused:,} of them refused as events "
+            f"{self.bytes / self.records:.0f} bytes each, {self.refused:,} of them refused as events{unreadable} "
             f"({self.seconds:.1f} s)"
         )
 
@@ -150,6 +155,7 @@ def archive(
         directory=str(directory),
         records=sum(part.counts.records for part in parts),
         refused=sum(part.refused for part in parts),
+        unreadable=sum(part.unreadable for part in parts),
         kept_whole=sum(part.kept_whole for part in parts),
         files=len(files),
         bytes=sum(file.bytes for file in files),

@@ -18,13 +18,16 @@ import numpy as np
 import pyarrow as pa
 
 from streamguard.batch.source.archive_manifest import ArchiveFile
-from streamguard.batch.source.decoded import SCHEMA, to_columns
+from streamguard.batch.source.decoded import SCHEMA, first_offsets, to_columns
 from streamguard.batch.source.offset_range import CHUNK, Counts, OffsetRange, Records, checked
+from streamguard.events.event import Withheld
 from streamguard.files.disk import sync
 from streamguard.settings.schema import Settings
 
 GROUP_ROWS = 65_536
 """Maximum number of rows in a Parquet row group."""
+GROUP_BYTES = 256 << 20
+"""Approximate size in memory at which a row group ends sooner: a refused record may have 64 MiB."""
 _DAY_MS = 86_400_000
 _DELTA = ["offset", "timestamp"]
 
@@ -35,6 +38,8 @@ class Part(msgspec.Struct):
     counts: Counts
     refused: int = 0
     """Records that are not events."""
+    unreadable: int = 0
+    """Offsets of batches that cannot be read; they are also among the refused."""
     kept_whole: int = 0
     """Records whose bytes are kept in the column `raw`."""
     files: list[ArchiveFile] = []
@@ -72,8 +77,11 @@ def _pieces(
     """Decoded rows in pieces, each with the day of its file."""
     for chunk in records:
         rows = to_columns(*chunk)
-        part.refused += rows["timestamp"].null_count
-        part.kept_whole += len(rows) - rows["raw"].null_count
+        withheld = [value for value in chunk.values if isinstance(value, Withheld)]
+        unreadable = sum(value.count for value in withheld)
+        part.unreadable += unreadable
+        part.refused += rows["timestamp"].null_count - len(withheld) + unreadable
+        part.kept_whole += len(rows) - rows["raw"].null_count - len(withheld)
         days = rows["timestamp"].cast(pa.int64()).fill_null(0).to_numpy() // _DAY_MS
         days = np.minimum(days, today)
         if reached is None:
@@ -90,7 +98,7 @@ def _write_file(directory: Path, partition: int, day: int, pieces: Iterator[pa.R
     import pyarrow.parquet as pq
 
     first = next(pieces)
-    start = first["offset"][0].as_py()
+    start = int(first_offsets(first)[0])
     aside = directory / name_aside(partition, start)
     rows, end, stamps = 0, start, []
     with pq.ParquetWriter(
@@ -124,7 +132,7 @@ def _row_groups(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     waiting: list[pa.RecordBatch] = []
     for rows in pieces:
         waiting.append(rows)
-        if sum(map(len, waiting)) > GROUP_ROWS - CHUNK:
+        if sum(map(len, waiting)) > GROUP_ROWS - CHUNK or sum(r.nbytes for r in waiting) > GROUP_BYTES:
             yield pa.Table.from_batches(waiting)
             waiting = []
     if waiting:

@@ -28,6 +28,7 @@ from streamguard.batch.reporting.users import export_users
 from streamguard.batch.runs import REPORT, Run, Runs
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.events import refusals
+from streamguard.events.event import UNREADABLE
 from streamguard.events.refusals import Refusals
 from streamguard.history import understood
 from streamguard.history.understood import Understood
@@ -255,6 +256,12 @@ def _fold_text(result: FoldResult) -> str:
 def _input_texts(result: FoldResult) -> list[str]:
     """Lines on what was refused, and on how the other records were understood."""
     texts = refusals.lines(refusals.merged(c.refusals for c in result.counts))
+    unreadable = sum(c.refusals[UNREADABLE].number for c in result.counts if UNREADABLE in c.refusals)
+    if unreadable:
+        texts.append(
+            f"refused as {UNREADABLE}: {counted(unreadable, 'offset')} in batches that cannot be read; a worker "
+            "refuses the same, and its dead letters name the offsets"
+        )
     found = understood.merged(c.understood for c in result.counts)
     return [*texts, found.message()] if found.events else texts
 

@@ -7,14 +7,16 @@ memory. What is left stays packed in the fetcher until the next call.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import ConsumerStoppedError
 
-from streamguard.agents.consumer import damaged_end
-from streamguard.agents.records.reader import DamagedLogError
-from streamguard.agents.records.record import Record
+from streamguard.records import damaged_end
+from streamguard.records.fetch import Answer, fetch
+from streamguard.records.reader import DamagedLogError, Fetched, PartitionRecords
+from streamguard.records.record import Record
 
 FETCH_COST = 8 << 20
 """Approximate memory of the records of one call, in bytes; up to four fetches are in memory at the same time."""
@@ -95,8 +97,15 @@ def _records(result: Any, tp: Any, limit: int) -> tuple[list[Record], int]:
 
 async def _passed(fetcher: Any, tp: Any, result: Any, error: DamagedLogError) -> dict[Any, list[Record]]:
     """The record for a damaged batch whose end only the broker can show; nothing if the next call reads it."""
-    first = result._partition_records.next_fetch_offset
-    source, end = await damaged_end.find(fetcher, tp, first, error)
+    first, level = result._partition_records.next_fetch_offset, fetcher._isolation_level
+
+    def fetched(offset: int, size: int) -> Awaitable[Answer]:
+        return fetch(fetcher._client, tp, offset, size, level)
+
+    def records_of(answer: Answer) -> PartitionRecords:
+        return PartitionRecords(tp, Fetched(answer.data), answer.aborted, first, None, None, True, level)
+
+    source, end = await damaged_end.find(fetched, records_of, first, error)
     if fetcher._records.get(tp) is not result:
         return {}
     if not result.check_assignment(tp):

@@ -23,9 +23,9 @@ from faust.types import TP
 
 from streamguard.agents.consumer import drain
 from streamguard.agents.errors import RefusedError, translated
-from streamguard.agents.records import reader
 from streamguard.agents.task.topic_watch import PAUSE_SECONDS, TopicWatch
 from streamguard.errors import StreamGuardError, TemporaryError, UnavailableError
+from streamguard.records import reader
 
 if TYPE_CHECKING:
     from streamguard.agents.task.partition_task import PartitionTask

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from streamguard.agents.records.record import HEAD_BYTES, Headers, Record
 from streamguard.events.ceiling import UNKNOWN
 from streamguard.events.event import Refusal, Withheld
 from streamguard.events.refusals import subject
+from streamguard.records.record import HEAD_BYTES, Headers, Record
 
 DETAIL_CHARACTERS = 500
 """Characters of the detail that are kept, because a header must not hold a whole event."""

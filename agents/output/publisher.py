@@ -14,7 +14,6 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.output.dead_letter import Allowance, Message, dead_letters, origin
-from streamguard.agents.records.record import Record
 from streamguard.alerts.incident import TRUNCATED, Incident, encode
 from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
 from streamguard.metrics import (
@@ -24,6 +23,7 @@ from streamguard.metrics import (
     PUBLISHED_INCIDENTS,
     SUMMARISED,
 )
+from streamguard.records.record import Record
 from streamguard.settings.schema import Settings
 from streamguard.state.partition import Folded
 

@@ -21,13 +21,13 @@ from aiokafka.errors import (
 )
 
 from streamguard.agents.errors import FencedError, RefusedError
-from streamguard.agents.records import reader
 from streamguard.agents.task.compatibility import COMPLETE_KEY, START_OVER, Bounds, SavedState
 from streamguard.agents.task.identity import StateIdentity
 from streamguard.agents.task.store import Change
 from streamguard.errors import TemporaryError
 from streamguard.events.event import Withheld
 from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
+from streamguard.records import reader
 from streamguard.state.partition import META
 from streamguard.testing import failpoints
 

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from streamguard import metrics
 from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.output.publisher import Publisher
-from streamguard.agents.records.record import Record
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.errors import StreamGuardError
 from streamguard.events.indicators import NOT_UNDERSTOOD
 from streamguard.models.forest import Forest
+from streamguard.records.record import Record
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
 from streamguard.state.partition import Folded, PartitionState

@@ -43,11 +43,12 @@ def command(
 ) -> None:  # fmt: skip
     """Append the topic's new records to an archive, each once; `retrain --input DIR` reads it like the topic.
 
-    An archive keeps the fields that are scored and the event's id; of refused records it keeps the bytes. Exit codes:
-    0 if the archive is up to date, 65 if the topic does not continue where the archive ends, 69 if Kafka or Spark is
-    unavailable, 73 if the archive cannot be written, 75 if another run writes to it, 78 if settings contradict each
-    other, the topic does not exist or a package is missing, 130 after Ctrl-C, 143 after SIGTERM. A series (--every)
-    ends with 0 after either signal.
+    An archive keeps the fields that are scored and the event's id; of refused records it keeps the bytes, and of a
+    batch that cannot be read its offsets and its first bytes. Exit codes: 0 if the archive is up to date, 65 if the
+    topic does not continue where the archive ends, 69 if Kafka or Spark is unavailable, 73 if the archive cannot be
+    written, 75 if another run writes to it or a damaged batch of the topic has no known end, 78 if settings contradict
+    each other, the topic does not exist or a package is missing, 130 after Ctrl-C, 143 after SIGTERM. A series
+    (--every) ends with 0 after either signal.
     """
     require_packages("pyarrow")
     from streamguard.batch.archive import archive

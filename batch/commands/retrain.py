@@ -72,9 +72,10 @@ def command(
 
     A run continues the newest run over the same topic. Exit codes: 0 if the new model is current, equals the current
     one, or none was requested; 3 if no model was promoted, 65 if the input is missing or differs from the plan, 69 if
-    Kafka or Spark is unavailable, 73 if the output or the registry cannot be written, 75 if another retrain is running,
-    78 if settings or registry contradict each other, the topic does not exist or a package is missing, 130 after
-    Ctrl-C, 143 after SIGTERM. A series (--every) ends with 0 after either signal.
+    Kafka or Spark is unavailable, 73 if the output or the registry cannot be written, 75 if another retrain is running
+    or a damaged batch of the topic has no known end, 78 if settings or registry contradict each other, the topic does
+    not exist or a package is missing, 130 after Ctrl-C, 143 after SIGTERM. A series (--every) ends with 0 after either
+    signal.
     """
     require_packages("pyarrow", "sklearn", "threadpoolctl", "jinja2")
     from streamguard.batch.job import retrain

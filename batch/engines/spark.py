@@ -1,4 +1,8 @@
-"""The Spark engine: one task folds the offset range of one partition, in offset order, into its file."""
+"""The Spark engine: one task folds the offset range of one partition, in offset order, into its file.
+
+Spark's Kafka connector reads the records of a topic. Tasks themselves read partitions with a batch that a worker
+refuses, as the local engine reads them (`streamguard.batch.engines.readable`).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,9 @@ from streamguard.batch.engines.session import SparkError, root_cause
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, RecordChunk, Records
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.sources import KafkaSource, Source
+from streamguard.errors import TemporaryError, UnavailableError
 from streamguard.events.ceiling import LOG_APPEND_TIME, UNKNOWN
+from streamguard.records.partition_log import OffsetsGoneError
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
 from streamguard.text import counted
@@ -36,8 +42,10 @@ DONE = pa.schema(
 
 Do = Callable[[OffsetRange, Records], str]
 
+_ERRORS = (PlanError, StateError, UnavailableError, OffsetsGoneError, TemporaryError)
+"""Errors of tasks that the driver raises again."""
 _RAISED = re.compile(
-    rf"^(?:{re.escape(PlanError.__module__)}\.(PlanError)|{re.escape(StateError.__module__)}\.(StateError)): (.+)$",
+    rf"^(?:{'|'.join(re.escape(f'{kind.__module__}.{kind.__name__}') for kind in _ERRORS)}): .+$",
     re.MULTILINE,
 )
 
@@ -62,6 +70,8 @@ def fold(
         If a task did not receive the records of one partition in the planned order, or a partition has two tasks.
     StateError
         If the state of an earlier run has another layout.
+    UnavailableError, OffsetsGoneError, TemporaryError
+        If a task cannot read the topic.
     SparkError
         If the job failed for another reason.
     """
@@ -110,7 +120,7 @@ def _run(
 
     try:
         tasks = _tasks(source, planned, do, spark)
-        return [(row.partition, row.first, row.attempt) for row in tasks.collect()]
+        return [(row.partition, row.first, row.attempt) for task in tasks for row in task.collect()]
     except (Py4JError, PySparkException) as error:
         raised = _RAISED.search(str(error))
         if raised is None and "Failed to find data source: kafka" in str(error):
@@ -120,25 +130,34 @@ def _run(
             ) from None
         if raised is None:
             raise SparkError(f"the Spark job failed: {root_cause(error)}") from error
-        plan, _, message = raised.groups()
-        raise (PlanError if plan else StateError)(message) from None
+        name, _, message = raised.group().partition(": ")
+        raise next(kind for kind in _ERRORS if name.endswith(f".{kind.__name__}"))(message) from None
 
 
-def _tasks(source: Source, planned: Mapping[int, OffsetRange], do: Do, spark: SparkSession) -> DataFrame:
+def _tasks(
+    source: Source, planned: Mapping[int, OffsetRange], do: Do, spark: SparkSession
+) -> Iterator[DataFrame]:
+    """The tasks, each of which folds a partition: those with the connector, and those that read themselves."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
     answer = from_arrow_schema(DONE)
+    themselves = planned
     if isinstance(source, KafkaSource):
-        topic = spark.read.format("kafka").options(**reader_options(source, planned)).load()
-        task = partial(_fold_records, planned, do)
-        return topic.select("partition", "offset", "value", "timestamp", "timestampType").mapInArrow(
-            task, answer
-        )
+        from streamguard.batch.engines.readable import unreadable_partitions
+
+        unreadable = unreadable_partitions(source, planned, spark)
+        themselves = {p: s for p, s in planned.items() if p in unreadable}
+        connected = {p: s for p, s in planned.items() if p not in unreadable}
+        if connected:
+            topic = spark.read.format("kafka").options(**reader_options(source, connected)).load()
+            columns = topic.select("partition", "offset", "value", "timestamp", "timestampType")
+            yield columns.mapInArrow(partial(_fold_records, connected, do), answer)
     if isinstance(source, FileSource):
         source = replace(source, directory=str(Path(source.directory).resolve()))
-    ranges = list(planned.values())
-    numbers = spark.range(0, len(ranges), 1, len(ranges))
-    return numbers.mapInArrow(partial(_fold_files, source, ranges, do), answer)
+    ranges = list(themselves.values())
+    if ranges:
+        numbers = spark.range(0, len(ranges), 1, len(ranges))
+        yield numbers.mapInArrow(partial(_read_and_fold, source, ranges, do), answer)
 
 
 def _fold_records(
@@ -173,7 +192,7 @@ def _append_ms(batch: pa.RecordBatch) -> NDArray[np.int64]:
     return np.where(batch["timestampType"].to_numpy() == LOG_APPEND_TIME, times, UNKNOWN)
 
 
-def _fold_files(
+def _read_and_fold(
     source: Source, ranges: Sequence[OffsetRange], do: Do, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
     """A task: read and fold the offset ranges with the received numbers."""

@@ -93,7 +93,8 @@ def fold_range(
         count(counts.refusals, refused)
         for refusal in refused:
             if len(counts.refused_first) < NAMED:
-                counts.refused_first.append((int(offsets[refusal.index]), refusal.reason, refusal.detail))
+                first = int(offsets[refusal.index]) - refusal.count + 1
+                counts.refused_first.append((first, refusal.reason, refusal.detail))
         if events:
             stamps = folded.columns.timestamp
             counts.first_ms = min(counts.first_ms or 2**62, int(stamps.min()))

@@ -12,6 +12,7 @@ import numpy as np
 from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, RecordChunk, Records
 from streamguard.batch.source.sources import rows_at_a_time
+from streamguard.events.event import Withheld
 from streamguard.text import counted
 
 
@@ -48,15 +49,22 @@ class ArchiveSource:
 
     def records(self, offset_range: OffsetRange) -> Records:
         """Read the partition's files, a bounded number of rows at a time."""
-        from streamguard.batch.source.decoded import append_times, to_values
+        from streamguard.batch.source.decoded import append_times, first_offsets, to_values
 
         for file in self.manifest.of(offset_range.partition, offset_range.start, offset_range.end):
             for batch in self._batches(file, None):
-                offsets = batch["offset"].to_numpy()
-                a, b = np.searchsorted(offsets, [offset_range.start, offset_range.end]).tolist()
+                a = int(np.searchsorted(batch["offset"].to_numpy(), offset_range.start))
+                b = int(np.searchsorted(first_offsets(batch), offset_range.end))
                 if a < b:
                     rows = batch.slice(a, b - a)
-                    yield RecordChunk(offsets[a:b], to_values(rows), append_times(rows))
+                    offsets = np.minimum(rows["offset"].to_numpy(), offset_range.end - 1)
+                    values = [
+                        value.within(offset_range.start, offset_range.end)
+                        if isinstance(value, Withheld)
+                        else value
+                        for value in to_values(rows)
+                    ]
+                    yield RecordChunk(offsets, values, append_times(rows))
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
         """Read the offsets again; True if the archive has no record between them."""

@@ -16,11 +16,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamguard.events.ceiling import UNKNOWN
-from streamguard.events.event import Event, parse
+from streamguard.events.event import Event, Value, Withheld, parse
 
 _ID = "event_id"
 _RAW = "raw"
 _APPENDED = "appended"
+_WITHHELD = "withheld"
 
 
 def _columns() -> tuple[dict[str, pa.DataType], dict[str, type[msgspec.Struct]]]:
@@ -53,18 +54,33 @@ SCHEMA = pa.schema(
         pa.field(_ID, pa.string()),
         pa.field(_RAW, pa.binary()),
         pa.field(_APPENDED, pa.timestamp("ms", tz="UTC")),
+        pa.field(_WITHHELD, pa.string()),
     ]
 )
-"""One row per record: its offset, the event's columns (null where absent), `raw`, and `appended`.
+"""One row per record: its offset, the event's columns (null where absent), `raw`, `appended` and `withheld`.
 
 `raw` has the record's bytes if the columns do not contain everything that is scored. A refused record has only its
 offset and `raw`; a record without a value has only its offset. `appended` is the time at which a broker appended the
 record; it is null where the sender has set the record's time, and archives of version 0.1.0 do not have the column.
+
+A batch that cannot be read is one row with its last offset. Its `withheld` is a JSON document: the reason, its detail,
+the first offset, and size and digest of the batch, of which `raw` has the first bytes. It is null in all other rows,
+and archives of version 0.1 do not have the column.
 """
 
 
 class _Document(Event, omit_defaults=True):
     event_id: str | None = None
+
+
+class _Withheld(msgspec.Struct):
+    """What `Withheld` has beside its head and its last offset."""
+
+    reason: str
+    detail: str
+    first: int
+    size: int
+    sha256: str
 
 
 class _Identified(msgspec.Struct, gc=False):
@@ -77,7 +93,7 @@ _lines = msgspec.json.Encoder().encode_lines
 
 def to_columns(
     offsets: NDArray[np.int64],
-    values: Sequence[bytes | None],
+    values: Sequence[Value],
     append_ms: NDArray[np.int64] | None = None,
 ) -> pa.RecordBatch:
     """Decode records.
@@ -109,7 +125,7 @@ def to_columns(
     columns[_ID] = pa.array([_id_of(values[i]) for i in index], pa.string())
     decoded = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
     again, places, _, _ = parse(_documents(decoded))
-    kept: list[bytes | None] = list(values)
+    kept = [value.head if isinstance(value, Withheld) else value for value in values]
     for place, event in zip(places, again, strict=True):
         if event == events[place]:
             kept[index[place]] = None
@@ -120,18 +136,39 @@ def to_columns(
     times = np.full(len(offsets), UNKNOWN) if append_ms is None else append_ms
     appended = pa.array(times, SCHEMA.field(_APPENDED).type, mask=times == UNKNOWN)
     return pa.RecordBatch.from_arrays(
-        [pa.array(offsets, pa.int64()), *decoded.columns, pa.array(kept, pa.binary()), appended],
+        [
+            pa.array(offsets, pa.int64()),
+            *decoded.columns,
+            pa.array(kept, pa.binary()),
+            appended,
+            pa.array([_described(value) for value in values], pa.string()),
+        ],
         schema=SCHEMA,
     )
 
 
-def to_values(batch: pa.RecordBatch) -> list[bytes | None]:
-    """Records from rows of `SCHEMA`: the bytes in `raw`, or else a JSON document of the columns."""
-    values: list[bytes | None] = _documents(batch)  # type: ignore[assignment]
-    raw = batch[_RAW]
+def to_values(batch: pa.RecordBatch) -> list[Value]:
+    """Values from rows of `SCHEMA`: `withheld` ones, the bytes in `raw`, or else a JSON document of the columns."""
+    values: list[Value] = _documents(batch)  # type: ignore[assignment]
+    raw, withheld = batch[_RAW], _withheld(batch)
     for k in np.flatnonzero(~_filled(batch["timestamp"]) | _filled(raw)).tolist():
         values[k] = raw[k].as_py()
+    for k, entry in withheld.items():
+        last = batch["offset"][k].as_py()
+        values[k] = Withheld(
+            entry.reason, entry.detail, raw[k].as_py(), entry.size, entry.sha256, entry.first, last
+        )
     return values
+
+
+def first_offsets(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """First offset that every row stands for: its own, or that of the batch that cannot be read."""
+    offsets: NDArray[np.int64] = batch["offset"].to_numpy()
+    withheld = _withheld(batch)
+    if withheld:
+        offsets = offsets.copy()
+        offsets[list(withheld)] = [entry.first for entry in withheld.values()]
+    return offsets
 
 
 def append_times(batch: pa.RecordBatch) -> NDArray[np.int64] | None:
@@ -140,6 +177,22 @@ def append_times(batch: pa.RecordBatch) -> NDArray[np.int64] | None:
         return None
     times: NDArray[np.int64] = batch[_APPENDED].cast(pa.int64()).fill_null(UNKNOWN).to_numpy()
     return times
+
+
+def _described(value: Value) -> str | None:
+    if not isinstance(value, Withheld):
+        return None
+    about = _Withheld(value.reason, value.detail, value.first, value.size, value.sha256)
+    return msgspec.json.encode(about).decode()
+
+
+def _withheld(batch: pa.RecordBatch) -> dict[int, _Withheld]:
+    """What is stored of batches that could not be read, by row."""
+    if _WITHHELD not in batch.schema.names or batch[_WITHHELD].null_count == len(batch):
+        return {}
+    cells = batch[_WITHHELD]
+    rows = np.flatnonzero(_filled(cells)).tolist()
+    return {k: msgspec.json.decode(cells[k].as_py(), type=_Withheld) for k in rows}
 
 
 def _scored(events: Sequence[Event]) -> Iterator[tuple[str, pa.Array]]:
@@ -200,7 +253,7 @@ def _filled(column: pa.Array) -> NDArray[np.bool_]:
     return filled
 
 
-def _id_of(value: bytes | None) -> str | None:
+def _id_of(value: Value) -> str | None:
     try:
         return _identified(value).event_id  # type: ignore[arg-type]
     except (ValueError, RecursionError):  # an id that is not a text is dropped: it is not scored

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.errors import DataError
+from streamguard.events.event import Value, Withheld
 from streamguard.events.hashing import FILES_KEY
 from streamguard.events.refusals import Refusals
 from streamguard.history.understood import Understood
@@ -29,15 +30,24 @@ class RecordChunk(NamedTuple):
     offsets
         int64 (n,).
     values
-        n values.
+        n values; a `Withheld` value stands for several offsets, of which `offsets` has the last.
     append_ms
         int64 (n,): when a broker appended each record, epoch milliseconds; 0 where it is unknown. None if it is unknown
         for all of them.
     """
 
     offsets: NDArray[np.int64]
-    values: list[bytes | None]
+    values: list[Value]
     append_ms: NDArray[np.int64] | None = None
+
+    def firsts(self) -> NDArray[np.int64]:
+        """int64 (n,): the first offset that each value stands for; that of a record, if it is one."""
+        withheld = [k for k, value in enumerate(self.values) if isinstance(value, Withheld)]
+        if not withheld:
+            return self.offsets
+        firsts = self.offsets.copy()
+        firsts[withheld] = [self.values[k].first for k in withheld]  # type: ignore[union-attr]
+        return firsts
 
     def cut(self, start: int, end: int) -> RecordChunk:
         """The records at these positions, end exclusive."""
@@ -85,12 +95,13 @@ class Counts(msgspec.Struct, forbid_unknown_fields=True):
     end: int
     """First offset after the plan."""
     records: int = 0
+    """Records, and the offsets of batches that cannot be read."""
     events: int = 0
     alerted: int = 0
     refusals: dict[str, Refusals] = {}
     """Records that are not events, by reason, with the users and sources that they name."""
     refused_first: list[tuple[int, str, str]] = []
-    """The first few refused records: offset, reason, detail."""
+    """The first few refused records: offset, reason, detail; of a batch that cannot be read, its first offset."""
     repaired: int = 0
     """Events that were repaired before they were scored."""
     repairs: dict[str, int] = {}
@@ -131,12 +142,14 @@ def checked(offset_range: OffsetRange, records: Records, counts: Counts) -> Iter
     """
     at = offset_range.start
     for chunk in _chunks(records):
-        _check(offset_range, at, chunk.offsets)
-        _count_gaps(counts, at, chunk.offsets)
+        firsts = chunk.firsts()
+        _check(offset_range, at, firsts, chunk.offsets)
+        _count_gaps(counts, at, firsts, chunk.offsets)
         at = int(chunk.offsets[-1]) + 1
-        counts.records += len(chunk.values)
+        counts.records += len(firsts) + int((chunk.offsets - firsts).sum())
         yield chunk
-    _count_gaps(counts, at, np.array([offset_range.end]))
+    end = np.array([offset_range.end])
+    _count_gaps(counts, at, end, end)
 
 
 def _chunks(records: Records) -> Iterator[RecordChunk]:
@@ -145,9 +158,9 @@ def _chunks(records: Records) -> Iterator[RecordChunk]:
             yield read.cut(a, a + CHUNK)
 
 
-def _check(offset_range: OffsetRange, at: int, offsets: NDArray[np.int64]) -> None:
+def _check(offset_range: OffsetRange, at: int, firsts: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
     before = np.concatenate([[at - 1], offsets[:-1]])
-    wrong = np.flatnonzero((offsets <= before) | (offsets >= offset_range.end))
+    wrong = np.flatnonzero((firsts <= before) | (offsets >= offset_range.end))
     if len(wrong):
         k = wrong[0]
         raise PlanError(
@@ -156,9 +169,9 @@ def _check(offset_range: OffsetRange, at: int, offsets: NDArray[np.int64]) -> No
         )
 
 
-def _count_gaps(counts: Counts, at: int, offsets: NDArray[np.int64]) -> None:
+def _count_gaps(counts: Counts, at: int, firsts: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
     before = np.concatenate([[at], offsets[:-1] + 1])
-    for k in np.flatnonzero(offsets > before).tolist():
-        counts.missing += int(offsets[k] - before[k])
+    for k in np.flatnonzero(firsts > before).tolist():
+        counts.missing += int(firsts[k] - before[k])
         if len(counts.gaps) < NAMED:
-            counts.gaps.append((int(before[k]), int(offsets[k])))
+            counts.gaps.append((int(before[k]), int(firsts[k])))

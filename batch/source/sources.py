@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from streamguard.batch.source.offset_range import OffsetRange, PlanError, RecordChunk, Records
+from streamguard.batch.source.offset_range import OffsetRange, RecordChunk, Records
 from streamguard.errors import StreamGuardError, UnavailableError
-from streamguard.events.ceiling import UNKNOWN
+from streamguard.events.event import Withheld
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
 from streamguard.kafka.topics import TopicsMismatchError, names
+from streamguard.records.partition_log import PartitionLog
+from streamguard.records.record import Record
 from streamguard.settings.schema import Settings
 
 READ_ROWS, READ_BYTES = 4096, 32_000_000
 """Approximate limits of the rows in memory at a time; a single record may have a megabyte."""
-_PORTION = 64
-"""Maximum number of records per request to the client; their sizes are unknown before."""
 _PATIENCE = 30.0
 """Seconds to wait for an answer or a record of a broker."""
-_PAUSE = 0.2
-"""Seconds that the client waits for more records before it returns those that it has."""
-_UNREADABLE = (
-    "a producer has written a batch there that this client cannot unpack; where a worker has passed it, a dead letter "
-    "of the reason unreadable_batch names its offsets (headers sg.offset and sg.last_offset); run again with --fresh "
-    "and --since a time after it, or once the topic's retention has removed it"
-)
 
 
 class Source(Protocol):
@@ -137,46 +129,23 @@ class KafkaSource:
         )
 
     def records(self, offset_range: OffsetRange) -> Records:
-        """Consume the offset range, without transaction markers and aborted records."""
-        from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, TopicPartition
+        """Read the offset range as a worker does: without transaction markers and aborted records."""
+        with self._log(offset_range.partition) as log:
+            records = log.records(offset_range.start, offset_range.end)
+            for part in _portions(records):
+                yield RecordChunk(
+                    np.array([record.offset for record in part], np.int64),
+                    [record.value for record in part],
+                    np.array([record.append_ms for record in part], np.int64),
+                )
 
-        with self._consumer() as consumer:
-            consumer.assign([TopicPartition(self.topic, offset_range.partition, offset_range.start)])
-            at, last_message = offset_range.start, time.monotonic()
-            good: list[Any] = []
-            size = 0
-            while at < offset_range.end:
-                # The client waits for the requested number, so no more records are requested than are left.
-                messages = consumer.consume(min(_PORTION, offset_range.end - at), timeout=_PAUSE)
-                if messages:
-                    last_message = time.monotonic()
-                elif time.monotonic() > last_message + _PATIENCE:
-                    raise UnavailableError(
-                        f"partition {offset_range.partition}: Kafka at {self.brokers} sent no record at "
-                        f"offset {at} for {_PATIENCE:.0f} s, but the plan ends at {offset_range.end - 1}: check the "
-                        f"brokers, and run again; if this repeats at the same offset, {_UNREADABLE}"
-                    )
-                for message in messages:
-                    error = message.error()
-                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                        raise PlanError(
-                            f"partition {offset_range.partition} of {self.topic} cannot be read from offset {at} on "
-                            f"({error.str()}): {_UNREADABLE}"
-                        )
-                    if error is None and message.offset() < offset_range.end:
-                        good.append(message)
-                        size += len(message)
-                    at = max(at, message.offset() + (error is None))
-                if good and (at >= offset_range.end or len(good) >= READ_ROWS or size >= READ_BYTES):
-                    offsets = np.array([message.offset() for message in good], np.int64)
-                    times = (message.timestamp() for message in good)
-                    append_ms = (ms if kind == TIMESTAMP_LOG_APPEND_TIME else UNKNOWN for kind, ms in times)
-                    yield RecordChunk(
-                        offsets,
-                        [message.value() for message in good],
-                        np.fromiter(append_ms, np.int64, len(good)),
-                    )
-                    good, size = [], 0
+    def is_readable(self, offset_range: OffsetRange) -> bool:
+        """Whether a worker can read every batch of the offset range; each is checked, and no record is unpacked."""
+        with self._log(offset_range.partition) as log:
+            return next(log.unreadable(offset_range.start, offset_range.end), None) is None
+
+    def _log(self, partition: int) -> PartitionLog:
+        return PartitionLog(self.brokers, self.topic, partition, _PATIENCE)
 
     def nothing_between(self, partition: int, start: int, end: int) -> bool:
         """Read the gap again; True if it has no committed record."""
@@ -209,6 +178,21 @@ class KafkaSource:
             raise self._explained(error, errors) from None
         finally:
             consumer.close()
+
+
+def _portions(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in lists that exceed neither `READ_ROWS` nor, by more than one record, `READ_BYTES`."""
+    part: list[Record] = []
+    size = 0
+    for record in records:
+        part.append(record)
+        value = record.value
+        size += len(value.head) if isinstance(value, Withheld) else len(value or b"")
+        if len(part) == READ_ROWS or size > READ_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def rows_at_a_time(metadata: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamguard.agents.records.scan import compile_scan
+from streamguard.records.scan import compile_scan
 from streamguard.state.warmup import compile_fold, compile_forest
 
 if __name__ == "__main__":

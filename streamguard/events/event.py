@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,6 +26,7 @@ EARLIEST_MS = 946_684_800_000
 LATEST_MS = 4_102_444_800_000
 """2100-01-01; events at or after this time are refused."""
 
+UNREADABLE = "unreadable_batch"
 REASONS = {
     "empty": "the record has no value",
     "too_large": f"the record is over {MAX_EVENT_BYTES:,} bytes",
@@ -34,7 +35,7 @@ REASONS = {
     "missing_user": "the event names neither a user nor a source address",
     "bad_timestamp": "the timestamp is neither a number nor RFC 3339",
     "timestamp_out_of_range": "the timestamp is outside the years 2000 to 2099",
-    "unreadable_batch": "the batch of records cannot be unpacked",
+    UNREADABLE: "the batch of records cannot be unpacked",
 }
 """All reasons for a refusal; each key is also a label value of the dead-letter metric. Anything else that is wrong with
 an event is repaired, see `streamguard.events.lenient.REPAIRS`."""
@@ -123,6 +124,8 @@ class Refusal:
         What exactly is wrong, without the content of the event but for a time that cannot be read.
     user, source
         The user and the source address that the event names; empty if they cannot be read.
+    count
+        Number of offsets that it stands for; more than one for a batch that cannot be read.
     """
 
     index: int
@@ -130,6 +133,7 @@ class Refusal:
     detail: str
     user: str = ""
     source: str = ""
+    count: int = 1
 
 
 class Parsed(NamedTuple):
@@ -179,6 +183,10 @@ class Withheld:
     def count(self) -> int:
         """Number of offsets that it stands for."""
         return self.last - self.first + 1
+
+    def within(self, start: int, end: int) -> Withheld:
+        """The part of it that lies in an offset range, end exclusive; at least one of its offsets does."""
+        return replace(self, first=max(self.first, start), last=min(self.last, end - 1))
 
 
 Value = bytes | Withheld | None
@@ -256,7 +264,7 @@ def parse(values: Sequence[Value]) -> Parsed:
 def _read_again(index: int, value: Value) -> Event | Refusal:
     """Read a record leniently that the strict decoder refuses, or that may be nested too deeply for it."""
     if isinstance(value, Withheld):
-        return Refusal(index, value.reason, value.detail, *_named(value.head))
+        return Refusal(index, value.reason, value.detail, *_named(value.head), count=value.count)
     if not value:
         return Refusal(index, "empty", REASONS["empty"])
     if len(value) > MAX_EVENT_BYTES:

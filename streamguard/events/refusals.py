@@ -42,9 +42,9 @@ def count(table: dict[str, Refusals], refused: Iterable[Refusal]) -> None:
     """Add refused events to the refusals by reason."""
     for refusal in refused:
         entry = table.setdefault(refusal.reason, Refusals())
-        entry.number += 1
-        _add(entry.users, _name(refusal.user), 1)
-        _add(entry.sources, _name(refusal.source), 1)
+        entry.number += refusal.count
+        _add(entry.users, _name(refusal.user), refusal.count)
+        _add(entry.sources, _name(refusal.source), refusal.count)
 
 
 def merged(tables: Iterable[Mapping[str, Refusals]]) -> dict[str, Refusals]:

@@ -6,7 +6,9 @@ import contextlib
 import ipaddress
 import re
 import ssl
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,8 @@ class Brokers:
     servers: str
     security: Security = field(default_factory=Security)
     password: str = field(init=False, repr=False)
+    texts: dict[str, str] = field(init=False, repr=False, compare=False)
+    """Contents of the files with certificates and keys, for tasks on machines that do not have these files."""
 
     def __post_init__(self) -> None:
         security = self.security
@@ -67,9 +71,9 @@ class Brokers:
             raise SettingsError(
                 "security.key_file is set, but security.certificate_file, the certificate of this key, is not: set both"
             )
-        for name in ("ca_file", "certificate_file", "key_file"):
-            if path := getattr(security, name):
-                _text(name, path)
+        paths = {name: getattr(security, name) for name in ("ca_file", "certificate_file", "key_file")}
+        texts = {name: _text(name, path) for name, path in paths.items() if path}
+        object.__setattr__(self, "texts", texts)
         password = _password(security.password_file) if security.password_file else ""
         object.__setattr__(self, "password", password)
         self.ssl_context()
@@ -136,24 +140,29 @@ class Brokers:
         if not self.encrypted:
             return None
         security = self.security
-        try:
-            context = ssl.create_default_context(cafile=security.ca_file or None)
-        except ssl.SSLError as error:
-            raise SettingsError(
-                f"security.ca_file: {security.ca_file} has no certificate in PEM format ({error})"
-            ) from None
-        if security.certificate_file:
+        with contextlib.ExitStack() as stack:
+            files = {
+                name: stack.enter_context(_file(getattr(security, name), text))
+                for name, text in self.texts.items()
+            }
             try:
-                # Without this password, OpenSSL would ask for that of an encrypted key on the terminal and wait.
-                context.load_cert_chain(
-                    security.certificate_file, security.key_file or None, password=lambda: b""
-                )
+                context = ssl.create_default_context(cafile=files.get("ca_file"))
             except ssl.SSLError as error:
                 raise SettingsError(
-                    f"security.certificate_file: {security.certificate_file} and its key "
-                    f"{security.key_file or 'in the same file'} must be a matching pair in PEM format without a "
-                    f"passphrase ({error})"
+                    f"security.ca_file: {security.ca_file} has no certificate in PEM format ({error})"
                 ) from None
+            if security.certificate_file:
+                try:
+                    # Without this password, OpenSSL would ask for that of an encrypted key on the terminal and wait.
+                    context.load_cert_chain(
+                        files["certificate_file"], files.get("key_file"), password=lambda: b""
+                    )
+                except ssl.SSLError as error:
+                    raise SettingsError(
+                        f"security.certificate_file: {security.certificate_file} and its key "
+                        f"{security.key_file or 'in the same file'} must be a matching pair in PEM format without a "
+                        f"passphrase ({error})"
+                    ) from None
         return context
 
     def aiokafka(self) -> dict[str, Any]:
@@ -195,6 +204,18 @@ class Brokers:
                 "ssl.keystore.key": _text("key_file", security.key_file or security.certificate_file),
             }
         return options
+
+
+@contextlib.contextmanager
+def _file(path: str, text: str) -> Iterator[str]:
+    """The path, or on a machine without this file that of a temporary one, which only this user can read."""
+    if Path(path).is_file():
+        yield path
+        return
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        yield file.name
 
 
 def _password(path: str) -> str:

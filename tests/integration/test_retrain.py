@@ -381,7 +381,6 @@ def test_large_records_are_read_in_small_chunks(
     env: RetrainEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "READ_BYTES", 1_000_000)
-    monkeypatch.setattr(sources, "_PORTION", 4)
     env.produce([event(START + k, "x", "k" * 200_000) for k in range(40)])
     topic = KafkaSource(
         Brokers(env.environ["STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS"]),

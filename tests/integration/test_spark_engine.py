@@ -25,6 +25,8 @@ from streamguard.batch.source.offset_plan import plan
 from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.sources import KafkaSource
+from streamguard.errors import ExitCode
+from streamguard.records.partition_log import OffsetsGoneError
 from streamguard.settings.schema import Settings
 from tests.harness import Site, events
 from tests.streams import event
@@ -196,8 +198,23 @@ def test_records_that_expired_after_the_plan_stop_the_run(kafka: str, tmp_path: 
     topic = Topic(kafka, tmp_path)
     ranges = plan(topic.source, None)
     topic.site.expire("events", 1)
-    with pytest.raises(SparkError, match=topic.source.topic) as raised:
+    with pytest.raises(
+        OffsetsGoneError, match=f"partition 1 of {topic.source.topic} has no offset 0"
+    ) as raised:
         topic.fold(ranges, spark)
+    assert "\n" not in str(raised.value)
+    assert raised.value.exit_code == ExitCode.DATA_ERROR
+
+
+def test_failure_of_the_connector_is_an_error_in_one_line(
+    topic: Topic, spark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = engine.reader_options
+    monkeypatch.setattr(
+        engine, "reader_options", lambda *given: {**original(*given), "kafka.fetch.max.bytes": "x"}
+    )
+    with pytest.raises(SparkError, match=r"^the Spark job failed: .*fetch\.max\.bytes") as raised:
+        topic.fold(plan(topic.source, None), spark)
     assert "\n" not in str(raised.value)
 
 

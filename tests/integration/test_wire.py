@@ -14,12 +14,12 @@ from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streamguard.agents.consumer import drain
-from streamguard.agents.records.reader import Fetched, PartitionRecords, install
-from streamguard.agents.records.record import Record
 from streamguard.agents.task.changelog import CommittedReader
 from streamguard.errors import TemporaryError
 from streamguard.events.event import Withheld
 from streamguard.kafka.connection import Brokers
+from streamguard.records.reader import Fetched, PartitionRecords, install
+from streamguard.records.record import Record
 from streamguard.testing.broker import LocalKafka
 from tests import wire
 

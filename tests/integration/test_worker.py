@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.agents.records.record import HEAD_BYTES
 from streamguard.errors import ExitCode
 from streamguard.kafka import topics
+from streamguard.records.record import HEAD_BYTES
 from streamguard.testing.broker import LocalKafka
 from tests.harness import Site, WorkerProcess, events, eventually
 

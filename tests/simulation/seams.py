@@ -16,7 +16,6 @@ import confluent_kafka.admin
 from streamguard.agents import errors
 from streamguard.agents.consumer import chunk_consumer, fetch_thread
 from streamguard.agents.output import publisher
-from streamguard.agents.records import reader
 from streamguard.agents.task import (
     changelog,
     checkpoint,
@@ -27,6 +26,7 @@ from streamguard.agents.task import (
     store,
     topic_watch,
 )
+from streamguard.records import reader
 from streamguard.testing import failpoints
 from tests.simulation import clients, disk
 from tests.simulation.network import network

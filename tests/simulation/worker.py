@@ -17,7 +17,7 @@ from streamguard.agents.consumer.progress import Progress
 from streamguard.agents.errors import end
 from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.process.app import WorkerApp
-from streamguard.agents.records.record import Record
+from streamguard.records.record import Record
 from streamguard.settings.schema import Settings
 from tests.simulation.broker import Entry
 from tests.simulation.clients import Client

@@ -12,9 +12,9 @@ from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.structs import TopicPartition
 
 from streamguard.agents.consumer import drain
-from streamguard.agents.records.reader import DamagedLogError, Fetched, PartitionRecords
 from streamguard.errors import ExitCode
 from streamguard.events.event import Withheld
+from streamguard.records.reader import DamagedLogError, Fetched, PartitionRecords
 from tests import wire
 
 TP = TopicPartition("events", 0)

@@ -19,9 +19,9 @@ from streamguard.agents.output.dead_letter import (
     dead_letters,
     without_record,
 )
-from streamguard.agents.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, Record
 from streamguard.events.event import Refusal, Withheld
 from streamguard.limits import MAX_EVENT_BYTES
+from streamguard.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, Record
 
 REFUSAL = Refusal(0, "not_json", "it is not \N{GREEK SMALL LETTER ALPHA}" * 1000)
 ORIGIN = {"sg.topic": b"events", "sg.partition": b"3", "sg.offset": b"7", "sg.reason": b"not_json"}

@@ -15,10 +15,10 @@ from aiokafka.errors import (
 from aiokafka.structs import TopicPartition
 
 from streamguard.agents.consumer.fetch_thread import offset_error, rejected_by_group
-from streamguard.agents.records.reader import DamagedLogError
 from streamguard.agents.task import changelog
 from streamguard.errors import ExitCode
 from streamguard.events.event import Withheld
+from streamguard.records.reader import DamagedLogError
 
 
 def ended(error: str) -> tuple[int, str]:
@@ -93,8 +93,8 @@ def test_condition_that_a_restart_may_end_has_a_code_with_which_it_is_restarted(
     unreadable = changelog._damaged(batch, place)
     assert "at the offsets 4 to 5 (why)" in str(unreadable)
     damaged = DamagedLogError(place, 7, memoryview(b""), "why")
-    for error in (expired, unreadable, damaged):
-        assert "start the worker again" in str(error)
+    for error, command in ((expired, "worker"), (unreadable, "worker"), (damaged, "command")):
+        assert f"start the {command} again" in str(error)
         assert error.exit_code == ExitCode.TEMPORARY
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import ssl
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +59,22 @@ def test_all_clients_get_the_same_settings(authority: Authority, password: str) 
     assert aio["ssl_context"].check_hostname
     assert java["ssl.truststore.certificates"] == authority.file.read_text()
     assert java["ssl.keystore.key"] == java["ssl.keystore.certificate.chain"] == Path(own).read_text()
+
+
+def test_brokers_sent_to_another_machine_need_no_files(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = authority.issue("client")
+    sent = pickle.dumps(Brokers(SERVERS, Security(ca_file=str(authority.file), certificate_file=str(own))))
+    own.unlink()
+    authority.file.unlink()
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    context = pickle.loads(sent).aiokafka()["ssl_context"]
+    assert len(context.get_ca_certs()) == 1
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert not list(temporary.iterdir()), "no key stays on the disk"
 
 
 @pytest.mark.parametrize(

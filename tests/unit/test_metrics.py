@@ -19,13 +19,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamguard import metrics
 from streamguard.agents.output.publisher import Publisher
-from streamguard.agents.records.record import Record
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.batch import metrics as batch_metrics
 from streamguard.batch import report_schema
 from streamguard.batch.job import RetrainOutcome
 from streamguard.batch.runs import REPORT, BusyError, Runs
 from streamguard.history.understood import Understood
+from streamguard.records.record import Record
 from streamguard.settings.schema import Batch, Detection, Settings, SettingsError
 from streamguard.state.partition import PartitionState
 from streamguard.testing.clock import ManualClock

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from streamguard.agents.records.record import (
+from streamguard.compute.compiler import inline, kernel
+from streamguard.limits import MAX_EVENT_BYTES
+from streamguard.records.record import (
     MAX_HEADERS_BYTES,
     MAX_KEY_BYTES,
     MAX_RECORD_HEADERS,
     UnreadableError,
 )
-from streamguard.compute.compiler import inline, kernel
-from streamguard.limits import MAX_EVENT_BYTES
 
 PLAIN, LARGE, ODD = range(3)
 """What the records need: nothing; the removal of large parts; a parser that reads attributes as one byte, too."""

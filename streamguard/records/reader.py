@@ -16,9 +16,13 @@ from typing import Any
 
 from aiokafka.consumer import fetcher
 
-from streamguard.agents.records.batch import HEADER_BYTES, Batch
-from streamguard.agents.records.legacy import SMALLEST_MESSAGE, Message
-from streamguard.agents.records.record import (
+from streamguard.errors import TemporaryError
+from streamguard.events.ceiling import UNKNOWN
+from streamguard.events.event import UNREADABLE, Withheld
+from streamguard.limits import MAX_EVENT_BYTES
+from streamguard.records.batch import HEADER_BYTES, Batch
+from streamguard.records.legacy import SMALLEST_MESSAGE, Message
+from streamguard.records.record import (
     HEAD_BYTES,
     MAX_HEADERS_BYTES,
     MAX_KEY_BYTES,
@@ -26,11 +30,7 @@ from streamguard.agents.records.record import (
     Record,
     UnreadableError,
 )
-from streamguard.agents.records.scan import compile_scan
-from streamguard.errors import TemporaryError
-from streamguard.events.ceiling import UNKNOWN
-from streamguard.events.event import Withheld
-from streamguard.limits import MAX_EVENT_BYTES
+from streamguard.records.scan import compile_scan
 
 _OVERHEAD = 12
 """Bytes of offset and length before the part that the length counts."""
@@ -55,7 +55,7 @@ class DamagedLogError(TemporaryError):
         self.reason = reason
         super().__init__(
             f"the log of {tp.topic} is damaged on the broker: in partition {tp.partition}, the end of the batch at "
-            f"offset {offset} is unknown ({reason}); start the worker again, and if this repeats, check the broker's "
+            f"offset {offset} is unknown ({reason}); start the command again, and if this repeats, check the broker's "
             "disk: another replica of the partition may hold the batch undamaged"
         )
 
@@ -91,7 +91,11 @@ class PartitionRecords:
         The position behind what was delivered.
     cost
         Approximate memory of all records that were delivered, in bytes.
+    cuts
+        Whether the parts of a record that are too large to keep are removed.
     """
+
+    cuts = True
 
     def __init__(
         self,
@@ -221,7 +225,7 @@ class PartitionRecords:
                 continue
             key, value, headers = raw.key, raw.value, raw.headers
             cut: tuple[str, ...] = ()
-            if large:
+            if large and self.cuts:
                 key, value, headers, cut = _kept(raw)
             self.next_fetch_offset = offset + 1
             self.cost += (
@@ -239,11 +243,27 @@ class PartitionRecords:
 
     def _withheld(self, frame: memoryview, reason: str, first: int, last: int, timestamp: int) -> Record:
         value = Withheld(
-            "unreadable_batch", reason, bytes(frame[:HEAD_BYTES]), len(frame), hashlib.sha256(frame).hexdigest(),
+            UNREADABLE, reason, bytes(frame[:HEAD_BYTES]), len(frame), hashlib.sha256(frame).hexdigest(),
             first, last,
         )  # fmt: skip
         self.cost += _RECORD_COST + len(value.head)
         return Record(self._tp.topic, self._tp.partition, last, timestamp, None, value)
+
+
+class WholeRecords(PartitionRecords):
+    """The same records, with all of their parts: what a batch contains is limited by its unpacked size."""
+
+    cuts = False
+
+
+class UnreadableBatches(PartitionRecords):
+    """Only what `PartitionRecords` withholds as a batch; every batch is checked as there, and no other is delivered."""
+
+    def _deliver(self, batch: Batch | Message) -> Iterator[Record]:
+        try:
+            batch.unpack()
+        except UnreadableError as error:
+            yield self._unreadable(batch, str(error))
 
 
 def _kept(raw: Any) -> tuple[bytes | None, Any, Headers, tuple[str, ...]]:

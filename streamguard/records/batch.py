@@ -12,9 +12,9 @@ from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.util import decode_varint_py as varint
 
-from streamguard.agents.records.codecs import NONE, unpack
-from streamguard.agents.records.record import MAX_RECORDS, UnreadableError
-from streamguard.agents.records.scan import LARGE, ODD, scan
+from streamguard.records.codecs import NONE, unpack
+from streamguard.records.record import MAX_RECORDS, UnreadableError
+from streamguard.records.scan import LARGE, ODD, scan
 from streamguard.text import counted
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")

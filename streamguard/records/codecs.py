@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import cramjam
 
-from streamguard.agents.records.record import MAX_UNPACKED_BYTES, UnreadableError
+from streamguard.records.record import MAX_UNPACKED_BYTES, UnreadableError
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 NAMES = ("none", "gzip", "snappy", "lz4", "zstd")

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from streamguard.agents.records import codecs
-from streamguard.agents.records.reader import DamagedLogError, Fetched, PartitionRecords
-from streamguard.agents.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, UnreadableError
 from streamguard.errors import ExitCode
 from streamguard.events.event import Withheld
 from streamguard.limits import MAX_EVENT_BYTES
+from streamguard.records import codecs
+from streamguard.records.reader import DamagedLogError, Fetched, PartitionRecords
+from streamguard.records.record import MAX_HEADERS_BYTES, MAX_KEY_BYTES, UnreadableError
 from tests import wire
 
 UNREADABLE = set(wire.POISON) - {"gzip-trailing", "zstd-frames", "attributes", "no-time"}
@@ -90,7 +90,7 @@ def test_bomb_is_refused_with_less_memory_than_the_limit(codec: int) -> None:
     code = """
 import re, sys
 from pathlib import Path
-from streamguard.agents.records import codecs
+from streamguard.records import codecs
 from tests import wire
 packed = memoryview(sys.stdin.buffer.read())
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

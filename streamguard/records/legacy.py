@@ -6,9 +6,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from streamguard.agents.records.batch import RawRecord
-from streamguard.agents.records.codecs import LZ4, NONE, unpack
-from streamguard.agents.records.record import MAX_RECORDS, UnreadableError
+from streamguard.records.batch import RawRecord
+from streamguard.records.codecs import LZ4, NONE, unpack
+from streamguard.records.record import MAX_RECORDS, UnreadableError
 
 _HEADER = struct.Struct(">qiIbb")
 SMALLEST_MESSAGE = _HEADER.size + 8
