@@ -18,7 +18,7 @@ demo: $(INSTALLED)  ## start Kafka and a worker, learn a month of events, simula
 
 test: $(INSTALLED) $(WARM)  ## run all tests, including those with a real Kafka
 	@$(BIN)/python deploy/image/kernels.py  # once, instead of in each of the first processes at the same time
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
+	SIMULATED_SEEDS=10000 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
 fast: $(INSTALLED)  ## run the tests that need no Kafka and no Spark
 	@$(BIN)/python deploy/image/kernels.py

@@ -18,7 +18,9 @@ from tests.simulation.seams import installed
 from tests.simulation.simulation import simulate
 
 ROOT = Path(__file__).parents[2]
-BLOCKS, SEEDS = 10, 1_000
+SEEDS = 1_000
+BLOCKS = int(os.environ.get("SIMULATED_SEEDS", SEEDS)) // SEEDS
+"""`make test` sets ten; a run of the fast tests has one."""
 covered: Counter[str] = Counter()
 
 
