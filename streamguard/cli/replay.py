@@ -9,7 +9,10 @@ import click
 import msgspec
 
 from streamguard.alerts.incident import encode
+from streamguard.campaigns.budget import Decision, decide
+from streamguard.campaigns.campaign import Campaign, campaigns
 from streamguard.cli import options, source
+from streamguard.cli.campaign_text import table as campaign_table
 from streamguard.cli.incident_text import table
 from streamguard.errors import ExitCode
 from streamguard.events import refusals
@@ -33,7 +36,13 @@ from streamguard.text import counted
     type=click.IntRange(0),
     default=20,
     show_default=True,
-    help="Maximum number of incidents in the table; 0 prints all.",
+    help="Maximum number of rows in the table; 0 prints all.",
+)
+@click.option(
+    "--campaigns",
+    "by_campaign",
+    is_flag=True,
+    help="Print one row for each campaign: the incidents of one attack, who was tried, and who was entered.",
 )
 @click.option(
     "--output",
@@ -53,7 +62,7 @@ from streamguard.text import counted
 )
 def command(
     file: str, format: str | None, mapped: tuple[tuple[str, str], ...], partitions: int, config: Path | None,
-    as_json: bool, top: int, output: Path | None, fail_on: str | None,
+    as_json: bool, top: int, by_campaign: bool, output: Path | None, fail_on: str | None,
     model: str | None, registry: str | None,
 ) -> None:  # fmt: skip
     """Score the events of FILE as a worker scores a topic, and print the incidents, worst first.
@@ -75,8 +84,19 @@ def command(
         replay.feed(batch)
     incidents = replay.incidents()
     as_json = as_json or (output is not None and output.suffix in (".json", ".jsonl"))
-    lines = (encode(incident).decode() + "\n" for incident in incidents)
-    text = "".join(lines) if as_json else table(incidents[: top or None], len(incidents))
+    found = None
+    if by_campaign:
+        found = campaigns(incidents)
+        decisions = decide(found)
+        text = (
+            "".join(_line(one, decisions[one.id]) for one in found)
+            if as_json
+            else campaign_table(found[: top or None], decisions, len(found))
+        )
+    elif as_json:
+        text = "".join(encode(incident).decode() + "\n" for incident in incidents)
+    else:
+        text = table(incidents[: top or None], len(incidents))
     if output is None:
         click.echo(text, nl=False)
     else:
@@ -84,8 +104,9 @@ def command(
             output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise cannot_write(output, error, "choose another --output") from None
+    in_campaigns = "" if found is None else f" in {counted(len(found), 'campaign')}"
     click.echo(
-        f"{counted(replay.events, 'event')}, {counted(len(incidents), 'incident')}, {rows.refused()}",
+        f"{counted(replay.events, 'event')}, {counted(len(incidents), 'incident')}{in_campaigns}, {rows.refused()}",
         err=True,
     )
     for line in refusals.lines(replay.refusals):
@@ -94,6 +115,12 @@ def command(
         click.echo(replay.understood.message(), err=True)
     if fail_on and any(SEVERITIES.index(one.severity) >= SEVERITIES.index(fail_on) for one in incidents):
         sys.exit(ExitCode.FOUND)
+
+
+def _line(campaign: Campaign, decision: Decision) -> str:
+    """A campaign with its decision, as a JSON line."""
+    document = msgspec.to_builtins(campaign) | {"decision": msgspec.to_builtins(decision)}
+    return msgspec.json.encode(document).decode() + "\n"
 
 
 def _forest(model: str | None, registry: str | None, models: Models) -> Forest | None:

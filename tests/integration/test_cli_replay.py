@@ -45,6 +45,41 @@ def lines(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) 
     return logins.write_jsonl(tmp_path_factory.mktemp("history") / "logins.jsonl", rows)
 
 
+def test_replay_prints_a_row_for_each_campaign(tmp_path: Path) -> None:
+    """Their incidents are those that a replay prints without the option."""
+    table, labels = tmp_path / "spray.jsonl", tmp_path / "labels.jsonl"
+    simulated = (
+        "--users",
+        60,
+        "--days",
+        8,
+        "--seed",
+        3,
+        "--attack",
+        "password_spray",
+        "--start",
+        "2025-01-06T00:00:00Z",
+    )
+    assert streamguard("simulate", *simulated, "--output", table, "--labels", labels)[0] == 0
+    code, out, err = streamguard("replay", table, "--campaigns", "--json")
+    assert code == 0
+    found = [json.loads(line) for line in out.splitlines()]
+    _, out, _ = streamguard("replay", table, "--json")
+    incidents = {json.loads(line)["id"]: json.loads(line) for line in out.splitlines()}
+    assert sorted(id for row in found for id in row["incidents"]) == sorted(incidents)
+    assert len(found) < len(incidents)
+    assert f"{len(incidents)} incidents in {len(found)} campaigns" in err
+    for row in found:
+        assert row["evidence_bits"] == max(incidents[id]["evidence_bits"] for id in row["incidents"])
+        assert set(row["decision"]) == {"raised", "level", "why"}
+    assert found[0]["decision"]["raised"]
+    assert found[0]["technique"] in ("T1110.003", "T1110.004")
+    assert found[0]["size"] > 10
+    _, text, _ = streamguard("replay", table, "--campaigns", "--top", "1")
+    assert text.startswith(" SCORE  RAISED")
+    assert "tried: " in text and f"... and {len(found) - 1} more" in text
+
+
 def test_replay_json_prints_one_incident_per_line_worst_first(table: Path) -> None:
     code, out, err = streamguard("replay", table, "--json")
     assert code == 0

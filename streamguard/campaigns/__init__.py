@@ -1,0 +1,1 @@
+"""Campaigns: which incidents belong to one attack."""
