@@ -20,6 +20,7 @@ import numpy as np
 from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS
 from streamguard.events.event import Event, Refusal
+from streamguard.events.subject import shown
 from streamguard.fold.features import NAMES
 from streamguard.fold.grouping import ENTITY_KINDS
 from streamguard.fold.patterns import PATTERNS
@@ -119,14 +120,14 @@ class ReferenceBatch:
                 seen = Seen(
                     place=(partition, offsets[folded.index[i]]),
                     timestamp=int(event.timestamp),
-                    user=columns.users[i],
+                    user=shown(columns.subjects[i]),
                     event_type=event.event_type,
                     source=sources[i],
                     source_hash=int(columns.hashes[i, TEXTS.index("source")]),
                     location_hash=int(columns.hashes[i, TEXTS.index("location")]) if locations[i] else 0,
                     threat=event.threat_score,
-                    authentication=event.event_type == "auth_attempt",
-                    failed=event.status == "failed",
+                    authentication=event.event_type in LOGINS,
+                    failed=event.status == "failed" or event.event_type == "login_failed",
                     features=[float(value) for value in folded.features[i]],
                     score=float(folded.score[i]),
                     tail=float(folded.tail[i]),
@@ -256,7 +257,8 @@ class ReferenceBatch:
         return {
             "events": len(self.seen),
             **{outcome: statuses[outcome] for outcome in OUTCOMES.values()},
-            "logins": sum(event.event_type == "auth_attempt" for event in self.seen),
+            "by_type": sum(event.event_type == "login_failed" for event in self.seen),
+            "logins": sum(event.event_type in LOGINS for event in self.seen),
             "not_understood": {
                 "status": statuses["unknown"],
                 "address": sum((event.source_ip or "").startswith("host") for event in self.seen),
@@ -309,6 +311,8 @@ class ReferenceBatch:
         }
 
 
+LOGINS = ("auth_attempt", "login_failed")
+"""The types of the test's events that are logins; the second one states a failure."""
 OUTCOMES = {"success": "success", "failed": "failure", None: "absent"}
 """The statuses of the test's events that are understood."""
 

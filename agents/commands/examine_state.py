@@ -182,8 +182,7 @@ def compare(
         local = of_copy = None  # a worker puts it aside
     try:
         if not held and not compatibility.continues(local, identity, saved.bounds):
-            folded = of_copy.source if of_copy is not None else None
-            compatibility.check_whole(described.changelog, identity, saved.bounds, local, folded, saved.state)
+            compatibility.check_whole(described.changelog, identity, saved.bounds, local, saved.state)
         compatibility.check_identity(described.changelog, identity, saved.state.identity)
         if saved.state.exists:
             compatibility.check_source(described.source, number, source, saved.source, saved.next_offset)

@@ -150,7 +150,6 @@ def check_whole(
     identity: StateIdentity,
     bounds: Bounds,
     local: ChangelogPosition | None,
-    source: TopicIdentity | None,
     saved: SavedState,
 ) -> None:
     """Check that the whole changelog may replace a copy that it does not continue; `continues` is False.
@@ -163,8 +162,8 @@ def check_whole(
         What the state has to belong to.
     bounds
         Offsets of the changelog's partition.
-    local, source
-        The copy, and the topic whose events were folded into it; None if they do not exist or are not known.
+    local
+        The copy; None if there is none.
     saved
         What the changelog contains.
 
@@ -176,8 +175,7 @@ def check_whole(
     where = f"partition {identity.partition} of the changelog {changelog}"
     remedy = f"to start over, {START_OVER}"
     if local is not None and local.changelog_id != identity.changelog_id:
-        both_new = source is not None and source.id != identity.source.id
-        if not both_new and not (saved.exists and saved.identity == identity):
+        if not (saved.exists and saved.identity == identity):
             raise RefusedError(
                 f"the changelog {changelog} was deleted and created again (id {local.changelog_id}, now "
                 f"{identity.changelog_id}) after the local state of partition {identity.partition} had read it up to "

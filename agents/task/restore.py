@@ -165,11 +165,11 @@ async def _catch_up(
     began, count = now_ms(), 0
     local = copy.store.local
     if not continues(local, identity, bounds):
-        check_whole(changelog, identity, bounds, local, _source(copy.store), await reader.saved(bounds))
+        check_whole(changelog, identity, bounds, local, await reader.saved(bounds))
         if local is not None:
             copy.replace(
                 "superseded",
-                "is of a changelog that was created again, or misses records that were deleted",
+                "is of another changelog than the present one, or misses records that were deleted",
             )
             local = None
     position, complete = (local.position, local.complete_ms) if local is not None else (bounds.start, 0)
@@ -227,13 +227,6 @@ def warn_of_missing_key(state: PartitionState) -> None:
         "event that Kafka still has",
         state.partition,
     )
-
-
-def _source(store: StateStore) -> TopicIdentity | None:
-    """The topic whose events were folded into a copy; None if it is not known."""
-    if store.local is not None and store.local.identity is not None:
-        return store.local.identity.source
-    return _saved_source(store)
 
 
 def _saved_source(store: StateStore) -> TopicIdentity | None:

@@ -79,7 +79,7 @@ class BottomKSample:
         rows["alerted"] = folded.kind[selected] != 0
         columns = folded.columns
         texts = np.empty((len(selected), len(TEXTS)), object)
-        for k, values in enumerate((columns.users, columns.text("type"), columns.text("source"))):
+        for k, values in enumerate((columns.subjects, columns.text("type"), columns.text("source"))):
             texts[:, k] = [values[i][:MAX_CHARACTERS] for i in selected.tolist()]
         self.restore(rows, texts)
 

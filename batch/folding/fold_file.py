@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamguard.batch.folding.bottom_k import SAMPLED, STORED, TEXTS
 from streamguard.batch.folding.summaries import PEAK, SUMMARY
 
-FORMAT = 3
+FORMAT = 4
 """Number of the format; a run does not continue a history in another one."""
 
 PEAKS = tuple(f"{name}_bits" for name in PEAK.names or ())

@@ -66,7 +66,7 @@ _OFF_HOURS = NAMES.index("off_hours_share")
 
 
 class Summaries:
-    """Summaries of the users of one partition.
+    """Summaries of the users of one partition; a source of events without a user counts as one, see `subject_of`.
 
     Examples
     --------
@@ -104,7 +104,7 @@ class Summaries:
     def add(self, folded: Folded) -> None:
         """Add the events of a chunk to the summaries of their users."""
         columns = folded.columns
-        rows = self._rows(columns.users)
+        rows = self._rows(columns.subjects)
         _add(
             self._records, self._peaks, rows, columns.timestamp, columns.threat, columns.flags,
             columns.hashes[:, _SOURCE], columns.hashes[:, _LOCATION], folded.evidence, folded.features,

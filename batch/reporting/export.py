@@ -13,6 +13,7 @@ from streamguard.batch.detection.assessment import Assessment, pattern_names
 from streamguard.batch.detection.users import UserAssessment
 from streamguard.batch.folding.fold_result import UserTable, no_users
 from streamguard.batch.folding.summaries import SUMMARY_COLUMNS
+from streamguard.events.subject import shown
 from streamguard.fold.features import NAMES
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def training_data(assessment: Assessment, training: NDArray[np.bool_], directory
             "partition": pa.array(rows.partition, pa.int32()),
             "offset": pa.array(rows.offset, pa.int64()),
             "timestamp": _time(rows.timestamp),
-            "user": pa.array(rows.user, pa.string()),
+            "user": pa.array([shown(one) for one in rows.user], pa.string()),
             "event_type": pa.array(rows.event_type, pa.string()),
             "source_ip": pa.array(rows.source, pa.string()),
             **_features(rows.features),
@@ -125,7 +126,7 @@ def _user_table(users: UserTable, found: UserAssessment | None) -> pa.Table:
     }
     return pa.table(
         {
-            "user": pa.array(users.user, pa.string()),
+            "user": pa.array([shown(one) for one in users.user], pa.string()),
             "partition": pa.array(users.partition, pa.int32()),
             **_features(users.features),
             **_features(users.usual, "mean_"),

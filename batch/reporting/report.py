@@ -31,6 +31,7 @@ from streamguard.batch.report_schema import (
 )
 from streamguard.batch.source.offset_range import Counts
 from streamguard.events.refusals import merged
+from streamguard.events.subject import shown
 from streamguard.fold.features import NAMES
 from streamguard.history import understood
 from streamguard.models.sampling import Selection
@@ -180,7 +181,7 @@ def _incident(incident: Incident, users: UserFindings) -> ReportedIncident:
 def _user(user: RankedUser, peers: PeerGroups | None, incidents: IncidentRisks | None) -> User:
     summary = user.summary
     return User(
-        user=user.user,
+        user=shown(user.user),
         partition=user.partition,
         risk=user.risk,
         evidence_bits=round(user.evidence, 2),

@@ -50,6 +50,19 @@ def profile_key(subject: str) -> bytes:
     return b"u" + subject.removeprefix(_USER).encode()
 
 
+def shown(subject: str) -> str:
+    """A subject in words for people and files: the name of the user, or `source` and the address.
+
+    Examples
+    --------
+    >>> shown("ann"), shown(subject_of("", "10.0.0.1"))
+    ('ann', 'source 10.0.0.1')
+    """
+    if subject.startswith(_SOURCE):
+        return f"source {subject[len(_SOURCE) :]}"
+    return subject.removeprefix(_USER)
+
+
 def topic_key(user: str | None, source: str | None) -> str:
     """Key of an event in a topic: its user, or else its source address in the canonical spelling."""
     return user or ADDRESS[source or ""][0]

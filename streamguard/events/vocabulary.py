@@ -147,7 +147,7 @@ def outcome_of_words(found: list[str], failure: frozenset[str] = FAILURE) -> int
     """
     if not FAILURE_PHRASES.isdisjoint(pairwise(found)):
         return flag.FAILED
-    outcome, negated = 0, False
+    outcome, negated, none = 0, False, False
     for place, word in enumerate(found, 1):
         failed = word in failure or word.endswith(ENDINGS[1]) or _JOINED_FAILURE.match(word) is not None
         if failed or word in SUCCESS or word.endswith(ENDINGS[0]):
@@ -157,10 +157,10 @@ def outcome_of_words(found: list[str], failure: frozenset[str] = FAILURE) -> int
                 and found[place + 1 :] in ([], ["0"])
             ):
                 return flag.SUCCEEDED
-            if failed != negated:
+            if failed != (negated or (failed and none)):
                 return flag.FAILED
             outcome = flag.SUCCEEDED
-        negated = word in NEGATION or (word == "0" and place == 1)
+        negated, none = word in NEGATION, word == "0" and place == 1
     return outcome
 
 

@@ -30,13 +30,17 @@ class Understood(msgspec.Struct):
     >>> understood.add(events, columns(events).flags)
     >>> understood.message()
     'understood: status 1 failure, 1 not understood (pending 1); 2 logins'
+
+    Each event is counted in one of `success`, `failure`, `absent` and the not understood statuses.
     """
 
     events: int = 0
     success: int = 0
     failure: int = 0
     absent: int = 0
-    """Without a status, which means success."""
+    """Without a status, which means success unless the type states another outcome."""
+    by_type: int = 0
+    """Without a status, or with one that is not understood, but with a type that states the outcome."""
     logins: int = 0
     """Whose type is that of a login."""
     not_understood: dict[str, int] = msgspec.field(
@@ -53,9 +57,13 @@ class Understood(msgspec.Struct):
             return int(np.count_nonzero(flags & np.uint32(mask) == value))
 
         self.events += len(events)
-        self.success += number(flag.SUCCEEDED | flag.STATUS_ABSENT, flag.SUCCEEDED)
-        self.failure += number(flag.FAILED, flag.FAILED)
+        unstated = flag.STATUS_ABSENT | flag.STATUS_UNKNOWN
+        self.success += number(flag.SUCCEEDED | unstated, flag.SUCCEEDED)
+        self.failure += number(flag.FAILED | unstated, flag.FAILED)
         self.absent += number(flag.STATUS_ABSENT, flag.STATUS_ABSENT)
+        self.by_type += number(flag.FAILED | flag.STATUS_ABSENT, flag.FAILED | flag.STATUS_ABSENT)
+        for outcome in (flag.SUCCEEDED, flag.FAILED):
+            self.by_type += number(outcome | flag.STATUS_UNKNOWN, outcome | flag.STATUS_UNKNOWN)
         self.logins += number(flag.AUTHENTICATION, flag.AUTHENTICATION)
         for field, one in flag.NOT_UNDERSTOOD.items():
             self.not_understood[field] += number(one, one)
@@ -73,7 +81,10 @@ class Understood(msgspec.Struct):
         if unknown := self.not_understood["status"]:
             words = ", ".join(f"{word} {number:,}" for word, number in _most(self.words).items())
             parts.append(f"{unknown:,} not understood ({words})")
-        text = f"understood: status {', '.join(parts) or 'none'}; {counted(self.logins, 'login')}"
+        text = f"understood: status {', '.join(parts) or 'none'}"
+        if self.by_type:
+            text += f"; the type states the outcome of {counted(self.by_type, 'event')}"
+        text += f"; {counted(self.logins, 'login')}"
         if self.events > self.logins:
             text += f", {counted(self.events - self.logins, 'event')} of other types"
         for field in ("address", "location"):
@@ -86,7 +97,7 @@ def merged(parts: Iterable[Understood]) -> Understood:
     """The sum of several histories, with the words that most of their events have."""
     total = Understood()
     for part in parts:
-        for name in ("events", "success", "failure", "absent", "logins"):
+        for name in ("events", "success", "failure", "absent", "by_type", "logins"):
             setattr(total, name, getattr(total, name) + getattr(part, name))
         for field, number in part.not_understood.items():
             total.not_understood[field] += number

@@ -262,15 +262,23 @@ def test_changelog_that_is_created_again_under_a_quiet_worker_gets_no_checkpoint
     assert site.read("changelog") == []
 
 
-def test_copy_of_an_older_cluster_is_put_aside(site: Site) -> None:
+def test_state_of_another_cluster_is_neither_continued_nor_replaced_by_an_empty_one(site: Site) -> None:
+    """A wrong address, or a Kafka that was set up again; a person decides which."""
     learned(site, 600)
     for role in ("events", "changelog"):
         site.delete_topic(role)
     topics.create(site.settings)
     site.produce(events(600, 2, seed=2))
-    worker = site.start().await_ready()
+    worker = site.start()
+    assert worker.await_exit() == ExitCode.CONFIGURATION, worker.tail()
+    message = worker.exit_message()
+    assert 0 < message.index("give the worker another --data-dir") < message.index("to start over")
+    assert site.read("changelog") == []
+    other = site.start("b").await_ready()
+    site.await_caught_up(workers=[other])
+    assert other.terminate() == 0, other.tail()
+    worker = site.start().await_ready()  # this cluster has a state of its own now, which the copy cannot harm
     assert replaced(worker, "superseded") == 2.0
-    site.await_caught_up(workers=[worker])
     assert worker.terminate() == 0, worker.tail()
     expected = site.truth().state
     found = {

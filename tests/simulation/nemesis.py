@@ -34,6 +34,9 @@ EXPLAINED = {
         r"the group app has committed offset \d+: the changelog was deleted and created again",
         rf"{_CHANGELOG} was deleted and created again",
     ),
+    "replace cluster": (
+        r"changelog app-state-changelog was deleted and created again .* another Kafka cluster",
+    ),
     "copy changelog": (
         r"changelog app-state-changelog was deleted and created again",
         r"the group app has committed offset \d+: the changelog was deleted and created again",

@@ -88,48 +88,49 @@ STATE = SavedState(HERE, exists=True)
 
 
 @pytest.mark.parametrize(
-    ("local", "source", "bounds", "saved"),
+    ("local", "bounds", "saved"),
     [
         # The changelog was created again, and a worker has started over on it.
-        (ChangelogPosition.at(50, OLD_LOG, 1), EVENTS, BOUNDS, STATE),
-        # Both topics are new: the directory belongs to an older cluster.
-        (ChangelogPosition.at(50, OLD_CLUSTER, 1), OLD_CLUSTER.source, BOUNDS, SavedState()),
-        (ChangelogPosition("log-1", 50, 1), OLD_CLUSTER.source, BOUNDS, SavedState()),
+        (ChangelogPosition.at(50, OLD_LOG, 1), BOUNDS, STATE),
+        # The directory belongs to another cluster, and this one has a state of its own.
+        (ChangelogPosition.at(50, OLD_CLUSTER, 1), BOUNDS, STATE),
+        (ChangelogPosition("log-1", 50, 1), BOUNDS, STATE),
         # The beginning of the changelog was deleted, but a complete copy was written again after it.
-        (ChangelogPosition.at(50, HERE, 1), EVENTS, Bounds(60, 90, 90), SavedState(HERE, True, 60)),
-        (None, None, Bounds(60, 90, 90), SavedState(HERE, True, 70)),
+        (ChangelogPosition.at(50, HERE, 1), Bounds(60, 90, 90), SavedState(HERE, True, 60)),
+        (None, Bounds(60, 90, 90), SavedState(HERE, True, 70)),
     ],
 )
 def test_whole_changelog_replaces_a_copy_that_it_does_not_continue(
-    local: ChangelogPosition | None, source: TopicIdentity | None, bounds: Bounds, saved: SavedState
+    local: ChangelogPosition | None, bounds: Bounds, saved: SavedState
 ) -> None:
     assert not continues(local, HERE, bounds)
-    check_whole("state", HERE, bounds, local, source, saved)
+    check_whole("state", HERE, bounds, local, saved)
 
 
 @pytest.mark.parametrize(
-    ("local", "source", "bounds", "saved", "expected", "remedy"),
+    ("local", "bounds", "saved", "expected", "remedy"),
     [
-        (ChangelogPosition.at(50, OLD_LOG, 1), EVENTS, BOUNDS, SavedState(), "created again", "another --data-dir"),
-        (ChangelogPosition.at(50, OLD_LOG, 1), EVENTS, BOUNDS, SavedState(OLD_LOG, True), "created", "--data-dir"),
-        (ChangelogPosition("log-1", 50, 1), None, BOUNDS, SavedState(None, True), "created", "move the directory"),
-        (ChangelogPosition.at(91, HERE, 1), EVENTS, BOUNDS, STATE, "records were lost", "bring the newer log"),
-        (ChangelogPosition("log-2", 91, 1), EVENTS, BOUNDS, STATE, "committed records were lost", "move it away"),
-        (ChangelogPosition.at(5, HERE, 1), EVENTS, Bounds(6, 90, 90), STATE, "starts at offset 6", "complete copy"),
-        (None, None, Bounds(6, 90, 90), STATE, "no local copy", "complete copy"),
-        (ChangelogPosition.at(5, HERE, 1), EVENTS, Bounds(6, 90, 90), SavedState(HERE, True, 5), "offset 6", "copy"),
+        (ChangelogPosition.at(50, OLD_LOG, 1), BOUNDS, SavedState(), "created again", "another --data-dir"),
+        (ChangelogPosition.at(50, OLD_LOG, 1), BOUNDS, SavedState(OLD_LOG, True), "created", "--data-dir"),
+        (ChangelogPosition("log-1", 50, 1), BOUNDS, SavedState(None, True), "created", "move the directory"),
+        # Both topics are new and empty: another cluster, perhaps by a wrong address, or all of Kafka was lost.
+        (ChangelogPosition.at(50, OLD_CLUSTER, 1), BOUNDS, SavedState(), "another Kafka cluster", "--data-dir"),
+        (ChangelogPosition.at(91, HERE, 1), BOUNDS, STATE, "records were lost", "bring the newer log"),
+        (ChangelogPosition("log-2", 91, 1), BOUNDS, STATE, "committed records were lost", "move it away"),
+        (ChangelogPosition.at(5, HERE, 1), Bounds(6, 90, 90), STATE, "starts at offset 6", "complete copy"),
+        (None, Bounds(6, 90, 90), STATE, "no local copy", "complete copy"),
+        (ChangelogPosition.at(5, HERE, 1), Bounds(6, 90, 90), SavedState(HERE, True, 5), "offset 6", "copy"),
     ],
 )  # fmt: skip
 def test_changelog_that_lacks_the_state_is_refused_with_the_gentlest_remedy_first(
     local: ChangelogPosition | None,
-    source: TopicIdentity | None,
     bounds: Bounds,
     saved: SavedState,
     expected: str,
     remedy: str,
 ) -> None:
     with pytest.raises(RefusedError) as refused:
-        check_whole("state", HERE, bounds, local, source, saved)
+        check_whole("state", HERE, bounds, local, saved)
     message = str(refused.value)
     assert expected in message and "partition 3" in message and "state" in message
     assert 0 < message.index(remedy) < message.index(START_OVER)

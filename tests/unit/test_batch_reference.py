@@ -97,6 +97,11 @@ def history(partition: int) -> dict[int, bytes | None]:
                 metadata={"geo_location": "Atlantis"},
             )
         )
+    for k in range(40):  # sources of events without a user, one of them with a login that its type fails
+        kind = "login_failed" if k == 0 else "dns_query"
+        values.append(
+            event(START + 3 * DAY + k * HOUR, "-" if k % 2 else None, kind, source_ip=f"192.0.2.{k % 3}")
+        )
     ordered = [values[k] for k in np.argsort(np.arange(len(values)) + random.integers(0, 120, len(values)))]
     return {offset + offset // 50: value for offset, value in enumerate(ordered)}
 
