@@ -154,7 +154,7 @@ def check_files(source: str) -> None:
         If there is no file, or a file cannot be opened.
     """
     for file in _files(source):
-        with _as_plan_error(file):
+        with _as_plan_error():
             check(file)
 
 
@@ -164,7 +164,7 @@ def _batches(
     """Batches of rows, and which of their rows are within the limits."""
     left = max_records
     for file in _files(source):
-        with _as_plan_error(file):
+        with _as_plan_error():
             for batch in read(file):
                 if left == 0:
                     return
@@ -176,15 +176,12 @@ def _batches(
 
 
 @contextmanager
-def _as_plan_error(file: str) -> Iterator[None]:
+def _as_plan_error() -> Iterator[None]:
     """Raise an error of the file as a `PlanError`."""
     try:
         yield
     except HistoryError as error:
-        hint = ""
-        if file.lower().endswith((".csv", ".parquet")):
-            hint = " (a retrain reads only columns with the names of an event's fields)"
-        raise PlanError(f"{error}{hint}") from None
+        raise PlanError(str(error)) from None
 
 
 def _within(batch: Batch, since: int | None, until: int | None) -> NDArray[np.bool_]:

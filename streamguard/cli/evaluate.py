@@ -64,6 +64,8 @@ def command(
         rows, labels, partitions=partitions, train_share=train_share, settings=options.read_settings(config)
     )
     labels.check()
+    if isinstance(labels, ColumnLabels) and labels.unlabelled:
+        click.echo(f"{counted(labels.unlabelled, 'event')} without a label: counted as benign", err=True)
     if not result["attacks"]:
         click.echo("no measured event is labelled as an attack: scores cannot be measured", err=True)
     click.echo(msgspec.json.encode(result).decode() if as_json else table(result, rows.refused()))

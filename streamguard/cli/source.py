@@ -15,7 +15,7 @@ from streamguard.history.order import RowOrder
 from streamguard.text import counted
 
 NAMED = 5
-"""Number of refused rows that are printed one by one. All refused rows are counted."""
+"""Number of refused rows that are printed one by one, besides the first one of each reason. All of them are counted."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -86,7 +86,7 @@ class Source:
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
             for refusal in batch.refused:
-                if self._refused.total() < NAMED:
+                if self._refused.total() < NAMED or refusal.reason not in self._refused:
                     click.echo(
                         f"refused {batch.where(refusal)}: {refusal.reason}: {refusal.detail}", err=True
                     )

@@ -312,7 +312,7 @@ def _named(head: bytes) -> tuple[str, str]:
 
 def _subject(fields: dict[str, Any]) -> tuple[str, str]:
     user, source = fields.get("user"), fields.get("source_ip")
-    return user if user and user.strip() not in NOBODY else "", source or ""
+    return user if user and user.strip() not in NOBODY else "", ADDRESS[source or ""][0]
 
 
 def _not_a_time(stamp: int | float | str) -> str:
@@ -321,7 +321,7 @@ def _not_a_time(stamp: int | float | str) -> str:
 
 
 def _refusal(index: int, event: Event, reason: str, detail: str) -> Refusal:
-    return Refusal(index, reason, detail, event.user or "", event.source_ip or "")
+    return Refusal(index, reason, detail, event.user or "", ADDRESS[event.source_ip or ""][0])
 
 
 def repairs_of(repaired: Sequence[RepairedEvent]) -> Counter[str]:

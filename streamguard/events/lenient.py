@@ -127,11 +127,15 @@ class LenientReader:
         text = value.removeprefix(_BOM).strip(b" \t\r\n")
         repairs: dict[Repair, None] = {Repair("", "bad_text"): None} if marked else {}
         if not text.startswith(b"{"):
-            raise NotAnObjectError("the record is not a JSON object")
+            raise NotAnObjectError(_what_instead(text))
         fields, end, depth = self._read(np.frombuffer(text, np.uint8), "", repairs)
         if end != len(text):
+            at = abs(end)
             raise NotAnObjectError(
-                f"the JSON object is damaged or incomplete at byte {abs(end)} of {len(text)}", fields
+                f"the JSON object is damaged at byte {at} of {len(text)}"
+                if at <= len(text)
+                else f"the JSON object is incomplete: it ends early, at byte {len(text)}",
+                fields,
             )
         if depth > MAX_DEPTH:
             repairs[Repair("", "too_deep")] = None
@@ -172,6 +176,19 @@ class LenientReader:
             return None
         repairs[Repair(field, "wrong_type")] = None
         return None
+
+
+def _what_instead(text: bytes) -> str:
+    """What a record is that is not a JSON object, with the remedy if it is known."""
+    for beginning, what in (
+        (b"[", "it begins a JSON list: write one object in each line or record, without a list around them"),
+        (b"\x1f\x8b", "it is packed with gzip: unpack it"),
+        (b"\xff\xfe", "it is UTF-16: convert it to UTF-8"),
+        (b"\xfe\xff", "it is UTF-16: convert it to UTF-8"),
+    ):
+        if text.startswith(beginning):
+            return f"the record is not a JSON object: {what}"
+    return "the record is not a JSON object"
 
 
 def depth_of(value: bytes) -> int:

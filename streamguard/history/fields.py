@@ -69,6 +69,15 @@ def field_named(name: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+def _separated(names: Sequence[str]) -> str:
+    """A hint at another separator than the comma, if the only column looks like several."""
+    if len(names) == 1:
+        for sign, word in ((";", "semicolons"), ("\t", "tabs")):
+            if sign in names[0]:
+                return f"; they seem to be separated by {word}: convert the file to commas"
+    return ""
+
+
 class RowMap:
     """Mapping of columns to event fields.
 
@@ -120,7 +129,10 @@ class RowMap:
         if "user" not in source and "source_ip" not in source:
             needed.append("user")
         if needed:
-            raise ValueError(f"no column maps to {needed[0]}: give --map {needed[0]}=COLUMN; {there}")
+            raise ValueError(
+                f"no column maps to {needed[0]}: name a column so, or give --map {needed[0]}=COLUMN to replay or "
+                f"evaluate; {there}{_separated(names)}"
+            )
         self.columns = [names[k] for k in dict.fromkeys(source.values())]
         self._places: list[tuple[int, str, str, Callable[[Any], Any]]] = []
         for field, k in source.items():

@@ -27,6 +27,8 @@ class ColumnLabels:
     ----------
     columns : list of str
         Names of the columns that the labels need from the history.
+    unlabelled : int
+        Number of events so far with an empty cell, which count as benign.
 
     Raises
     ------
@@ -43,6 +45,7 @@ class ColumnLabels:
         self._label = label
         self._campaign = campaign
         self._given = False
+        self.unlabelled = 0
         self.columns = [label] if campaign is None else [label, campaign]
 
     def __call__(self, batch: Batch) -> tuple[list[bool], list[str | None]]:
@@ -59,9 +62,11 @@ class ColumnLabels:
             text = "" if cells[i] is None else str(cells[i]).strip().lower()
             if text not in _ATTACK and text not in _BENIGN:
                 raise HistoryError(
-                    f"row {batch.first + i}: {self._label} is {cells[i]!r}: write 1 or 0, true or false, yes or no"
+                    f"row {batch.first + i}: {self._label} is {cells[i]!r}: write 1 or 0, true or false, yes or no, "
+                    "attack or benign"
                 )
             self._given = self._given or text != ""
+            self.unlabelled += text == ""
             attack.append(text in _ATTACK)
         if self._campaign is None:
             return attack, [None] * len(attack)

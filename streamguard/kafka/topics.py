@@ -155,7 +155,12 @@ def check(settings: Settings) -> list[Deviation]:
     deviations = []
     for topic in wanted:
         if topic.name not in existing:
-            deviations.append(Deviation(f"{topic.name} does not exist", "run `streamguard topics create`"))
+            deviations.append(
+                Deviation(
+                    f"the topic {topic.name} does not exist at {settings.kafka.bootstrap_servers}",
+                    "correct its name in [kafka], or run `streamguard topics create`",
+                )
+            )
             continue
         partitions, replicas = existing[topic.name]
         if topic.exact_partitions and partitions != topic.partitions:

@@ -77,11 +77,10 @@ def override(settings: Settings, **sections: Mapping[str, Any]) -> Settings:
     >>> override(Settings(), worker={"chunk_events": 500, "data_dir": None}).worker.chunk_events
     500
     """
+    tree: dict[str, Any] = msgspec.to_builtins(settings)
     for section, given in sections.items():
-        values = {name: value for name, value in given.items() if value is not None}
-        replaced = msgspec.structs.replace(getattr(settings, section), **values)
-        settings = msgspec.structs.replace(settings, **{section: replaced})
-    return _convert(msgspec.to_builtins(settings), "the command line", strict=False)
+        tree[section] |= {name: value for name, value in given.items() if value is not None}
+    return _convert(tree, "the command line", strict=False)
 
 
 _SERVICE_LINK = re.compile(
@@ -138,6 +137,8 @@ SCALES = {"detection.alert_risk": "a risk of 80 is one event in ten thousand, of
 _WRONG_TYPE = re.compile(
     r"Expected `(?P<kind>\w+)`(?P<bound> [<>]=? [\d.]+)?(, got `\w+`)? - at `\$\.(?P<name>[\w.]+)`"
 )
+_CHECKED = re.compile(r"(?P<text>(?P<section>\w+)\.\w+: .*) - at `\$\.(?P=section)`", re.DOTALL)
+"""A value that its section has checked; the text names the setting."""
 _KINDS = {
     "int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text in quotation marks",
     "object": "a section",
@@ -149,11 +150,16 @@ def _plain(message: str) -> str:
     if (value := _WRONG_TYPE.fullmatch(message)) and value["kind"] in _KINDS:
         scale = f": {SCALES[value['name']]}" if value["name"] in SCALES else ""
         return f"{value['name']} must be {_KINDS[value['kind']]}{value['bound'] or ''}{scale}"
+    if (checked := _CHECKED.fullmatch(message)) is not None:
+        return checked["text"]
     found = _UNKNOWN.fullmatch(message)
     if found is None:
         return message
     name, section = found["name"][:100], found["section"]
     if section is None:
+        for known in Settings.__struct_fields__:
+            if name in type(getattr(Settings(), known)).__struct_fields__:
+                return f"there is no section {name!r}: put this setting under [{known}]"
         return f"there is no section {name!r}{_near(name, Settings.__struct_fields__)}"
     setting = f"{section}.{name}"
     if setting in RENAMED:

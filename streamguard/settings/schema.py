@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,6 +19,17 @@ Memory = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]*[mg]$")]
 
 class SettingsError(ConfigurationError):
     """A setting is unknown or has a value of the wrong kind; the message names it and its source."""
+
+
+_SERVER = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^\s:/\[\],]+):([0-9]{1,5})")
+_NAME = re.compile(r"[a-zA-Z0-9._-]{1,200}")
+
+
+def _check_name(setting: str, name: str) -> None:
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise ValueError(
+            f"{setting}: {name[:100]!r} is no name for Kafka: use letters, digits, dots, underscores and dashes"
+        )
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +56,17 @@ class Kafka(_Section, frozen=True):
     """Replication factor of the topics that `streamguard topics create` creates."""
     events_retention_days: float = 7.0
     """Days for which Kafka keeps events: the maximum outage of a worker, and the history that a back-test can read."""
+
+    def __post_init__(self) -> None:
+        for server in self.bootstrap_servers.split(","):
+            found = _SERVER.fullmatch(server.strip())
+            if found is None or not 0 < int(found[1]) < 1 << 16:
+                raise ValueError(
+                    f"kafka.bootstrap_servers: {server[:100]!r} is not host:port, such as 127.0.0.1:9092; separate "
+                    "several with commas"
+                )
+        for name in ("events_topic", "alerts_topic", "dead_letter_topic", "models_topic"):
+            _check_name(f"kafka.{name}", getattr(self, name))
 
 
 class Security(_Section, frozen=True):

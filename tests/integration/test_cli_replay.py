@@ -162,7 +162,9 @@ def test_refused_rows_are_counted_and_the_first_ones_printed(lines: Path, tmp_pa
     assert code == 0
     assert out
     assert "refused row 1 (line 2): not_json" in err
-    assert err.count("refused row") == 5
+    assert err.count("refused row") == 5 + 3  # the first five, and the first one of each other reason
+    for reason in ("not_json", "bad_timestamp", "missing_field", "missing_user", "timestamp_out_of_range"):
+        assert re.search(rf"refused row .*: {reason}: ", err), reason
     assert "1,162 events" in err
     assert "13 of 1,175 rows refused" in err
     assert "timestamp_out_of_range 2" in err

@@ -179,7 +179,10 @@ def test_check_reports_every_missing_topic_with_the_remedy(settings: Settings) -
     deviations = list(map(str, topics.check(settings)))
     assert len(deviations) == 5
     for name, deviation in zip(topics.names(settings).values(), deviations, strict=True):
-        assert deviation == f"{name} does not exist: run `streamguard topics create`"
+        assert deviation == (
+            f"the topic {name} does not exist at {settings.kafka.bootstrap_servers}: correct its name in [kafka], or "
+            "run `streamguard topics create`"
+        )
 
 
 def test_check_reports_the_deviating_setting_with_found_and_required_value(settings: Settings) -> None:

@@ -230,7 +230,7 @@ def test_no_records_and_a_single_record_are_folded(tmp_path: Path) -> None:
     one = loaded(fold([event(START, None, source_ip="10.0.0.1")]), tmp_path)
 
     assert empty.counts == [Counts(3, 0, 0)]
-    assert (len(one.sample), users_of(one).user.tolist()) == (1, [""])
+    assert (len(one.sample), users_of(one).user.tolist()) == (1, ["\0a10.0.0.1"])
     assert one.sample.source.tolist() == ["10.0.0.1"]
 
 

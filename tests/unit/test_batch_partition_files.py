@@ -43,5 +43,7 @@ def test_table_with_unknown_column_names_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(event(START))
     (tmp_path / "b.csv").write_text("time,who\n1,ann\n")
 
-    with pytest.raises(PlanError, match=r"b\.csv: .*only columns with the names of an event's fields"):
+    with pytest.raises(
+        PlanError, match=r"b\.csv: .*name a column so, or give --map timestamp=COLUMN to replay"
+    ):
         lay_out(str(tmp_path), tmp_path / "out", partitions=2)

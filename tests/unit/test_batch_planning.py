@@ -22,11 +22,7 @@ from tests.streams import START, event
     [
         ("nosuch", [], "nosuch: the name must end in .jsonl, .ndjson, .json, .csv, .parquet; otherwise give --format"),
         ("nosuch.jsonl", [], "cannot read nosuch.jsonl: No such file or directory"),
-        (
-            "nosuch.csv", [],
-            "cannot read nosuch.csv: No such file or directory (a retrain reads only columns with the names of an "
-            "event's fields)",
-        ),
+        ("nosuch.csv", [], "cannot read nosuch.csv: No such file or directory"),
         ("empty", [], "empty: no file in it ends in .jsonl, .ndjson, .json, .csv, .parquet"),
         ("-", ["--since", "0:7"], "files have no offsets: give --since and --until as times"),
         ("damaged", [], f"damaged/{archive_manifest.NAME} is damaged"),

@@ -109,6 +109,16 @@ def test_labels_do_not_influence_the_scores(file: str) -> None:
     assert lie["incidents"] == truth["incidents"]
 
 
+def test_events_without_a_label_are_counted(tmp_path: Path) -> None:
+    rows = logins.rows()
+    for row in rows[::3]:
+        row["is_attack"] = ""
+    file = str(logins.write_csv(tmp_path / "a.csv", rows))
+    labels = ColumnLabels("is_attack", "attack_id")
+    evaluate(read(file, extra=["is_attack", "attack_id"]), labels)
+    assert labels.unlabelled == len(rows[::3])
+
+
 def test_only_incidents_without_any_attack_count_as_false(tmp_path: Path) -> None:
     """An incident that began with an attack before the measured part does not count."""
     rows = logins.rows()

@@ -189,7 +189,12 @@ def test_bad_cells_are_repaired_and_bad_rows_are_refused_one_by_one(write: Write
     ("name", "content", "options", "message"),
     [
         ("a.csv", "", {}, "is empty"),
-        ("a.csv", "user,event_type\n", {}, "--map timestamp=COLUMN; the columns are user, event_type"),
+        (
+            "a.csv",
+            "user,event_type\n",
+            {},
+            "--map timestamp=COLUMN to replay or evaluate; the columns are user, event_type",
+        ),
         ("a.csv", "timestamp,event_type\n", {}, "--map user=COLUMN"),
         ("a.csv", "timestamp,event_type,user,user\n", {}, r"columns 3 \(user\) and 4 \(user\) both map"),
         ("a.csv", "timestamp,event_type,user\n", {"columns": {"user": "account"}}, "no column 'account'"),

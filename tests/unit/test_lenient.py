@@ -185,6 +185,20 @@ def test_strict_json_is_read_like_the_strict_decoder_does(
             READER.read(value[:cut])
 
 
+@pytest.mark.parametrize(("value", "what"), [
+    (b'[{"a": 1}]', "one object in each line"),
+    (b"\x1f\x8b\x08", "gzip"),
+    ("{}".encode("utf-16"), "UTF-16"),
+    (b"{", "ends early, at byte 1"),
+    (b'{"a": 1', "ends early, at byte 7"),
+    (b'{"a" 1}', "damaged at byte 6 of 7"),
+    (b"7", "not a JSON object"),
+])  # fmt: skip
+def test_text_that_is_no_object_is_described(value: bytes, what: str) -> None:
+    with pytest.raises(NotAnObjectError, match=what):
+        READER.read(value)
+
+
 def measured(value: Any) -> int:
     """Independent measure of nesting."""
     if isinstance(value, dict):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamguard.settings.load import load
+from streamguard.settings.load import load, override
 from streamguard.settings.schema import Settings, SettingsError
 
 
@@ -76,6 +76,43 @@ def test_misspelled_name_is_reported_with_the_right_one(tmp_path: Path, text: st
     with pytest.raises(SettingsError) as refused:
         load(tmp_path / "a.toml", {})
     assert str(refused.value) == f"{tmp_path / 'a.toml'}: {message}"
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [
+        "",
+        "localhost",
+        "127.0.0.1:99999",
+        "127.0.0.1:0",
+        "http://127.0.0.1:9092",
+        "a:1,,b:2",
+        "a:1 b:2",
+        "[::1]",
+    ],
+)
+def test_address_that_is_none_is_refused_at_once(servers: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"the command line: kafka\.bootstrap_servers: .* is not host:port"
+    ):
+        override(Settings(), kafka={"bootstrap_servers": servers})
+
+
+@pytest.mark.parametrize("servers", ["localhost:9092", "a:1, b:2", "[::1]:9092", "kafka-0.kafka.svc:65535"])
+def test_addresses_of_brokers_are_accepted(servers: str) -> None:
+    assert override(Settings(), kafka={"bootstrap_servers": servers}).kafka.bootstrap_servers == servers
+
+
+@pytest.mark.parametrize("name", ["a b", "", "..", "x" * 201, "caf\u00e9", "a/b"])
+def test_name_that_kafka_refuses_is_refused_at_once(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"kafka\.events_topic: .* is no name for Kafka: use letters"):
+        override(Settings(), kafka={"events_topic": name})
+
+
+def test_setting_outside_of_its_section_is_reported_with_the_section(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("alert_risk = 80\n")
+    with pytest.raises(SettingsError, match=r"put this setting under \[detection\]"):
+        load(tmp_path / "settings.toml", {})
 
 
 def test_risk_from_100_on_is_refused_with_the_scale(tmp_path: Path) -> None:

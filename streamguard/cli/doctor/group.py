@@ -81,6 +81,8 @@ def listed(admin: Any, cluster: Any, topic: str, what: Any, isolation: Any = Non
 def workers(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
     """Compare the workers with the partitions."""
     events, app = settings.kafka.events_topic, settings.worker.app_id
+    if events not in cluster.topics:
+        return  # the check of the topics reports it
     about = described(admin, settings)
     state = about.state.name if about is not None else "EMPTY"
     if about is None or not about.members:
@@ -98,7 +100,7 @@ def workers(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
         member.member_id: {tp.partition for tp in member.assignment.topic_partitions if tp.topic == events}
         for member in about.members
     }
-    partitions = set(cluster.topics[events].partitions) if events in cluster.topics else set()
+    partitions = set(cluster.topics[events].partitions)
     found = f"{counted(len(held), 'worker')} of {app} for {counted(len(partitions), 'partition')} of {events}"
     idle = sum(not held_by for held_by in held.values())
     if lost := partitions - set().union(*held.values()):
