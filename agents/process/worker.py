@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -9,6 +10,7 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import faust
@@ -32,6 +34,10 @@ from streamguard.text import counted
 MAX_FILES = 65_536
 """A process that may open more files than this needs no higher limit: RocksDB opens up to 128 for each partition."""
 
+STOP_SECONDS = 20.0
+"""How long a worker that is stopped may take to end: with brokers it takes less than a second, and without them its
+clients would wait for longer than supervisors do."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +58,7 @@ def _run(settings: Settings) -> int:
     # Until Faust takes over, there is no state to save.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(_ended(settings, "before it had any state to save")))
+    threading.excepthook = _log_thread
     errors.Ending.brokers = brokers = Brokers.of(settings)
     if brokers.exposed:
         _log.warning("%s", brokers.exposed)
@@ -81,6 +88,17 @@ def _run(settings: Settings) -> int:
         os.close(lock_file)
 
 
+def _log_thread(ended: threading.ExceptHookArgs) -> None:
+    """Log what has ended a thread; a cancelled task only says that Faust stops while no broker answers."""
+    cancelled = issubclass(ended.exc_type, asyncio.CancelledError)
+    _log.error(
+        "the thread %s has ended by %s",
+        ended.thread.name if ended.thread is not None else "(unknown)",
+        ended.exc_type.__name__,
+        exc_info=None if cancelled else ended.exc_value,
+    )
+
+
 def _check_share(settings: Settings) -> None:
     """Warn if the worker would cut smaller chunks when all partitions are assigned to it.
 
@@ -103,7 +121,19 @@ def _check_share(settings: Settings) -> None:
 
 
 class _Process(faust.Worker):
-    """Faust's process: handles signals, and stops the services in order."""
+    """Faust's process: handles signals, and stops the services in order, within `STOP_SECONDS`."""
+
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        if not self._signal_stop_time:
+            late = UnavailableError(
+                f"the last checkpoint was not complete {STOP_SECONDS:.0f} s after {signal.name}, probably because no "
+                "broker answers: check the brokers, then start the worker again; no event is lost, it folds everything "
+                "after the last complete checkpoint"
+            )
+            deadline = threading.Timer(STOP_SECONDS, errors.end, [late])
+            deadline.daemon = True
+            deadline.start()
+        super()._schedule_shutdown(signal)
 
     async def _sentinel_task(self) -> None:
         """Do nothing: the original sleeps for one second after everything has ended."""

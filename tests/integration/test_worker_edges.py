@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,22 @@ def test_idle_worker_without_a_broker_becomes_unready_and_exits_with_69(tmp_path
     assert "no broker at" in worker.exit_message()
     messages = [line["message"] for line in worker.lines() if line["logger"].startswith("aiokafka")]
     assert 0 < len(messages) < 100
+
+
+def test_worker_that_is_stopped_while_no_broker_runs_ends_in_time_and_says_why(tmp_path: Path) -> None:
+    with LocalKafka() as own:
+        site = Site(own.bootstrap_servers, tmp_path)
+        site.produce(events(200, 2))
+        worker = site.start("a").await_ready()
+        site.await_caught_up(workers=[worker])
+        own.kill()
+        worker.signal(signal.SIGTERM)
+        assert worker.process.wait(45) == ExitCode.UNAVAILABLE
+    last = worker.lines()[-1]
+    assert "20 s after SIGTERM" in last["message"] and "no event is lost" in last["message"]
+    assert last["exit_code"] == ExitCode.UNAVAILABLE
+    text = worker.log.read_text()
+    assert all(line.startswith("{") for line in text.splitlines()), text
 
 
 INVALID_HEADER = """

@@ -47,14 +47,14 @@ A text is read word by word, in any case. A change of case, a sign and a digit e
    {listed(vocabulary.FAILURE)}; and words that end in {listed(vocabulary.ENDINGS[1])}.
 4. A word of a success makes it a success: {listed(vocabulary.SUCCESS)}; and words that end in
    {listed(vocabulary.ENDINGS[0])}.
-   A failure are also the words {phrases_of(vocabulary.FAILURE_PHRASES)}, and what begins with `bad`, `invalid`,
-   `wrong` or `incorrect` and the name of a credential: `badpassword`.
-5. {listed(vocabulary.NEGATION)} before such a word turns it into its opposite: `not allowed`, `no error`. So does an
-   answer behind it (`success=no`, `failed: false`), and behind a failure at the end of the status one of
-   {listed(vocabulary.CANCELLED)}: `KDC_ERR_NONE`, `errors: 0`.
-6. A number behind {listed(vocabulary.CODES)} is the code of a program: 0 is a success, any other number a failure.
-   A number behind `res` is a success unless it is 0, as auditd writes it. Behind `status`, `code`, `result`, `outcome`
-   and `response` the status itself follows.
+   The words {phrases_of(vocabulary.FAILURE_PHRASES)} also make it a failure, and so does a word that joins `bad`,
+   `invalid`, `wrong` or `incorrect` with the name of a credential: `badpassword`.
+5. {listed(vocabulary.NEGATION)} before such a word turns it into its opposite: `not allowed`, `no error`. The answer
+   `no` after it does the same: `success=no`, `failed: false`. A failure becomes a success if the status begins
+   with 0 before it (`0 errors`), or ends after it with one of {listed(vocabulary.CANCELLED)}: `KDC_ERR_NONE`, `errors: 0`.
+6. A number after {listed(vocabulary.CODES)} is the code of a program: 0 is a success, any other number a failure. A
+   number after `res` is a success unless it is 0, as auditd writes it. After `status`, `code`, `result`, `outcome` and
+   `response` the status itself follows.
 7. Only as the whole status: {whole}.
 8. Any other status is neither, and is counted as not understood. If the event type states the outcome, the type
    decides.
@@ -91,8 +91,8 @@ An address is read without its port, prefix length, zone and protocol. Of severa
 
 A place is a country by its code or name, and the rest: `DE-Berlin`, `Germany-Berlin`, `Berlin, DE` and
 `Berlin, Germany` are one. A code of two letters behind a comma is a country, so write `US-Los Angeles` and not
-`Los Angeles, CA`. No place are also {listed(place.NOWHERE - absent.UNKNOWN)}. Senders that hide their place have one of
-their own: {listed(place.HIDDEN)}.
+`Los Angeles, CA`. These texts stand for no place, either: {listed(place.NOWHERE - absent.UNKNOWN)}. A sender that hides
+its place is in a place of its own: {listed(place.HIDDEN)}.
 """
 
 
