@@ -51,7 +51,8 @@ A text is read word by word, in any case. A change of case, a sign and a digit e
    `invalid`, `wrong` or `incorrect` with the name of a credential: `badpassword`.
 5. {listed(vocabulary.NEGATION)} before such a word turns it into its opposite: `not allowed`, `no error`. The answer
    `no` after it does the same: `success=no`, `failed: false`. A failure becomes a success if the status begins
-   with 0 before it (`0 errors`), or ends after it with one of {listed(vocabulary.CANCELLED)}: `KDC_ERR_NONE`, `errors: 0`.
+   with 0 before it (`0 errors`), or ends after it with one of
+   {listed(vocabulary.CANCELLED)}: `KDC_ERR_NONE`, `errors: 0`.
 6. A number after {listed(vocabulary.CODES)} is the code of a program: 0 is a success, any other number a failure. A
    number after `res` is a success unless it is 0, as auditd writes it. After `status`, `code`, `result`, `outcome` and
    `response` the status itself follows.
