@@ -81,13 +81,13 @@ def listed(admin: Any, cluster: Any, topic: str, what: Any, isolation: Any = Non
 def workers(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
     """Compare the workers with the partitions."""
     events, app = settings.kafka.events_topic, settings.worker.app_id
-    if events not in cluster.topics:
-        return  # the check of the topics reports it
     about = described(admin, settings)
     state = about.state.name if about is not None else "EMPTY"
     if about is None or not about.members:
         yield warn("workers", f"no worker of {app} is running", "start one with `streamguard worker`")
         return
+    if events not in cluster.topics:
+        return  # the check of the topics reports it
     if state != "STABLE":
         yield warn(
             "workers",
