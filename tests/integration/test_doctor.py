@@ -117,7 +117,8 @@ def test_missing_topics_are_reported_and_not_created(settings: Settings) -> None
         "state": {"ok"},
         "clock": {"ok"},
     }
-    assert {finding.remedy for finding in found["topics"]} == {"run `streamguard topics create`"}
+    remedy = "correct its name in [kafka], or run `streamguard topics create`"
+    assert {finding.remedy for finding in found["topics"]} == {remedy}
     assert len(found["topics"]) == 5
     existing = (
         AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers}).list_topics(timeout=30).topics
