@@ -129,19 +129,14 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
                 resource = ".".join(name.rstrip(".").rsplit(".", 2)[-2:])
         if volume > 0.0:
             flags |= flag.HAS_VOLUME
+            volume = min(volume, MAX_QUANTITY)
         threat = event.threat_score
         if threat is None:
             threat = 0.0
         else:
             flags |= flag.HAS_THREAT
-        _pack(
-            rows,
-            position,
-            event.timestamp,
-            min(max(threat, 0.0), 1e6),
-            min(max(volume, 0.0), MAX_QUANTITY),
-            flags,
-        )
+            threat = min(max(threat, 0.0), 1e6)
+        _pack(rows, position, event.timestamp, threat, volume, flags)
         position += _ROW.itemsize
         if meta is not None:
             extend(

@@ -197,8 +197,8 @@ _decode = msgspec.json.Decoder(Event).decode
 _lenient = LenientReader(Event)
 _SHOWN_CHARACTERS = 40
 """Length up to which a time that cannot be read is shown."""
-_FLAT_BYTES = 2 * MAX_DEPTH
-"""A valid record of this size cannot exceed `MAX_DEPTH`."""
+_FLAT_BYTES, _FLAT_OBJECT_BYTES = 2 * MAX_DEPTH, 5 * MAX_DEPTH
+"""A valid record of these sizes cannot exceed `MAX_DEPTH`, the second one without a list: a level takes 5 bytes."""
 
 
 def parse(values: Sequence[Value]) -> Parsed:
@@ -228,8 +228,10 @@ def parse(values: Sequence[Value]) -> Parsed:
     for i, value in enumerate(values):
         try:
             size = len(value)  # type: ignore[arg-type]
-            if size > _FLAT_BYTES and (
-                size > MAX_EVENT_BYTES or value.count(b"[") + value.count(b"{") > MAX_DEPTH  # type: ignore[union-attr, operator]
+            if (
+                size > _FLAT_BYTES
+                and (size > _FLAT_OBJECT_BYTES or b"[" in value)  # type: ignore[operator]
+                and (size > MAX_EVENT_BYTES or value.count(b"[") + value.count(b"{") > MAX_DEPTH)  # type: ignore[union-attr, operator]
             ):
                 event = _read_again(i, value)
             else:
@@ -256,7 +258,7 @@ def parse(values: Sequence[Value]) -> Parsed:
         else:
             events.append(event)
             index.append(i)
-            if isinstance(event, RepairedEvent):
+            if type(event) is RepairedEvent:  # faster than isinstance
                 repaired.append(event)
     return Parsed(events, index, refused, repaired)
 

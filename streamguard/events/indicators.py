@@ -78,7 +78,10 @@ def of_process(name: str, command_line: str) -> int:
 
 
 def _shows(text: str, tricks: tuple[tuple[str, tuple[re.Pattern[str], ...]], ...]) -> bool:
-    return any(word in text and all(mark.search(text) for mark in marks) for word, marks in tricks)
+    for word, marks in tricks:  # noqa: SIM110 - a generator takes as long again as the search
+        if word in text and all(mark.search(text) for mark in marks):
+            return True
+    return False
 
 
 def of_query(name: str, failed: bool) -> int:
