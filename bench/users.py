@@ -199,7 +199,7 @@ def worker_costs(sizes: tuple[int, ...], events: int, rounds: int) -> dict[int, 
 def measure(*, quick: bool) -> list[Figure]:
     sizes, events = ((300, 1_000), 5_000) if quick else ((1_000, 10_000, 100_000, 1_000_000), 200_000)
     few, many = sizes[0], sizes[-1]
-    whole = worker_costs((few, many), 5_000 if quick else 300_000, 1 if quick else 3)
+    whole = worker_costs((few, many), 60_000 if quick else 300_000, 1 if quick else 3)
     figures = [
         Figure(f"{users:,} users: an event in the worker", cost, "us") for users, cost in whole.items()
     ]
