@@ -1,8 +1,8 @@
 """Memory and time of a local retrain by the number of users, and by the number of partitions.
 
-Ten thousand, a hundred thousand and a million users have five events each in a file. The driver holds no users, so its
-memory hardly grows with them; a task holds the users of its partition. Then a topic has a thousand partitions, or 16
-with the same events.
+Ten thousand, a hundred thousand and a million users have two million events together in a file. The driver holds no
+users, so its memory hardly grows with them; a task holds the users of its partition. Then a topic has a thousand
+partitions, or 16 with the same events.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from bench.traffic import Invented
 from bench.worker import settings
 from streamguard.testing.broker import LocalKafka
 
-EVENTS_A_USER = 5
+EVENTS = 2_000_000
+"""The same for all numbers of users, because the driver holds a sample of the events, which more events fill."""
 
 
 def measure(*, quick: bool) -> list[Figure]:
     figures: list[Figure] = []
     drivers = {}
     for users in (1_000, 2_000) if quick else (10_000, 100_000, 1_000_000):
-        done = retrained(users)
+        done = retrained(users, EVENTS // 100 if quick else EVENTS)
         drivers[users] = done.driver
         figures += [
             Figure(f"{users:,} users: a retrain", done.wall, "s"),
@@ -57,11 +58,11 @@ def of_partitions(count: int, events: int) -> Ran:
         return retrain(chosen, chosen.kafka.events_topic, Path(name, "runs"), "local")
 
 
-def retrained(users: int) -> Ran:
-    """Write a file with events of so many users, and retrain from it with the local engine."""
+def retrained(users: int, events: int) -> Ran:
+    """Write a file with so many events of so many users, and retrain from it with the local engine."""
     with tempfile.TemporaryDirectory(prefix="streamguard-bench-") as name:
         file = Path(name, "events.jsonl")
-        numbers = chain.from_iterable(repeat(range(users), EVENTS_A_USER))
+        numbers = chain.from_iterable(repeat(range(users), events // users))
         with file.open("wb") as lines:
             for _, event in Invented(step_ms=1000).events(numbers):
                 lines.write(event + b"\n")
