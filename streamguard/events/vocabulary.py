@@ -85,7 +85,7 @@ NUMBERS = (
 LOGIN = ("login", "logon", "signin", "signon", "auth")
 """Words of an event type that make the event a login, in any case and inside a longer word (`consolelogin`,
 `authentication`). Words in which they are followed by `g` (`cataloging`, `signing`) mean something else, and so do
-words with `author` and `authz`: permission is no login."""
+words with `author` and `authz`, which are about permissions."""
 
 LOGIN_PHRASES = (
     ("log", "in"), ("log", "on"), ("logged", "in"), ("logged", "on"), ("sign", "in"), ("sign", "on"),

@@ -26,6 +26,7 @@ SLACK = 64
 _XERIAL = struct.pack(">8sii", b"\x82SNAPPY\0", 1, 1)
 _LZ4_MAGIC = 0x184D2204
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ERRORS = (cramjam.DecompressionError, zlib.error, struct.error, ValueError, IndexError, OverflowError)
 
 
@@ -97,7 +98,12 @@ def _surely_exceeds(codec: int, data: memoryview, limit: int) -> bool:
 
 
 def _zstd_claim(data: memoryview) -> int:
-    """Size of the content that the header of the first frame states; 0 if it states none. RFC 8878, section 3.1.1.1."""
+    """Size of the content that the header of the first frame states; 0 if it states none. RFC 8878, section 3.1.1.1.
+
+    A frame that decoders skip has no content.
+    """
+    if bytes(data[: len(_ZSTD_MAGIC)]) != _ZSTD_MAGIC:
+        return 0
     flags = data[4]
     single = flags >> 5 & 1
     width = (single, 2, 4, 8)[flags >> 6]

@@ -159,7 +159,7 @@ def _plain(message: str) -> str:
     if section is None:
         for known in Settings.__struct_fields__:
             if name in type(getattr(Settings(), known)).__struct_fields__:
-                return f"there is no section {name!r}: put this setting under [{known}]"
+                return f"{name!r} is a setting and not a section: write it under [{known}]"
         return f"there is no section {name!r}{_near(name, Settings.__struct_fields__)}"
     setting = f"{section}.{name}"
     if setting in RENAMED:

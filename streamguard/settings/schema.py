@@ -28,7 +28,8 @@ _NAME = re.compile(r"[a-zA-Z0-9._-]{1,200}")
 def _check_name(setting: str, name: str) -> None:
     if not _NAME.fullmatch(name) or name in (".", ".."):
         raise ValueError(
-            f"{setting}: {name[:100]!r} is no name for Kafka: use letters, digits, dots, underscores and dashes"
+            f"{setting}: {name[:100]!r} is not a valid name of a topic: use letters, digits, dots, underscores "
+            "and dashes"
         )
 
 

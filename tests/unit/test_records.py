@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import subprocess
 import sys
 from typing import Any
@@ -83,6 +84,16 @@ def test_bomb_is_refused_and_its_size_is_never_allocated(codec: int) -> None:
     with pytest.raises(UnreadableError, match="unpacks to more than 1048576 bytes"):
         codecs.unpack(codec, packed, limit=1 << 20)
     assert len(codecs.unpack(codec, packed, limit=4 << 20)) > 3 << 20
+
+
+def test_frame_that_zstd_skips_states_no_size() -> None:
+    skipped = (
+        struct.pack("<II", 0x184D2A50, 0xC0) + b"\xff" * 0xC0
+    )  # its size looks like the header of a frame
+    packed = skipped + wire.pack(wire.ZSTD, bytes(8 << 20))
+    assert len(codecs.unpack(wire.ZSTD, memoryview(packed))) == 8 << 20
+    with pytest.raises(UnreadableError, match="unpacks to more than"):
+        codecs.unpack(wire.ZSTD, memoryview(packed), limit=4 << 20)
 
 
 @pytest.mark.parametrize("codec", [wire.GZIP, wire.ZSTD])

@@ -105,13 +105,15 @@ def test_addresses_of_brokers_are_accepted(servers: str) -> None:
 
 @pytest.mark.parametrize("name", ["a b", "", "..", "x" * 201, "caf\u00e9", "a/b"])
 def test_name_that_kafka_refuses_is_refused_at_once(name: str) -> None:
-    with pytest.raises(SettingsError, match=r"kafka\.events_topic: .* is no name for Kafka: use letters"):
+    with pytest.raises(
+        SettingsError, match=r"kafka\.events_topic: .* is not a valid name of a topic: use letters"
+    ):
         override(Settings(), kafka={"events_topic": name})
 
 
 def test_setting_outside_of_its_section_is_reported_with_the_section(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("alert_risk = 80\n")
-    with pytest.raises(SettingsError, match=r"put this setting under \[detection\]"):
+    with pytest.raises(SettingsError, match=r"write it under \[detection\]"):
         load(tmp_path / "settings.toml", {})
 
 
