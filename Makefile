@@ -13,8 +13,13 @@ help:  ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.12]"
 	@sed -n 's/^\([a-z]*\):.*## /  \1	/p' Makefile
 
-demo: $(INSTALLED)  ## start Kafka and a worker, learn a month of events, simulate attacks, show incidents
-	$(BIN)/streamguard demo $(ARGS)
+# `make demo -- --keep`: words that begin with -- are options of the command, and no targets.
+OPTIONS := $(filter --%,$(MAKECMDGOALS))
+.PHONY: $(OPTIONS)
+$(OPTIONS): ; @:
+
+demo: $(INSTALLED)  ## start Kafka, a worker and the page, learn a month of events, simulate attacks, show incidents
+	$(BIN)/streamguard demo $(ARGS) $(OPTIONS)
 
 test: $(INSTALLED) $(WARM)  ## run all tests, including those with a real Kafka
 	@$(BIN)/python deploy/image/kernels.py  # once, instead of in each of the first processes at the same time

@@ -24,9 +24,6 @@ from streamguard.kafka.connection import Brokers, diagnosis
 
 _log = logging.getLogger(__name__)
 
-_KEPT = "no event is lost: the worker folds everything after its last checkpoint again"
-_AGAIN = f"then start the worker again; {_KEPT}"
-
 _FENCED = (
     aiokafka.ProducerFenced,
     aiokafka.InvalidProducerEpoch,
@@ -62,7 +59,20 @@ class Ending:
     """What this process reports when it ends; set once at its start."""
 
     brokers: Brokers | None = None
-    """Brokers of the worker, to find out which of their addresses cannot be reached."""
+    """Brokers of the process, to find out which of their addresses cannot be reached."""
+    program = "worker"
+    """What messages call the process."""
+    part = "worker"
+    """Its name in `streamguard topics acls`."""
+    kept = "no event is lost: the worker folds everything after its last checkpoint again"
+    """Why it may be started again."""
+    rivals = "another worker or `streamguard forget` has taken a partition over"
+    """Who may have taken over what this process writes."""
+
+    @classmethod
+    def again(cls) -> str:
+        """The end of a message: start the process again, nothing is lost."""
+        return f"then start the {cls.program} again; {cls.kept}"
 
 
 def is_disk_failure(error: BaseException) -> bool:
@@ -79,19 +89,19 @@ def _aiokafka(error: BaseException) -> StreamGuardError | None:
     reason = str(error) or type(error).__name__
     if isinstance(error, _FENCED):
         return FencedError(
-            f"the brokers no longer accept this worker's transactions ({reason}): another worker or `streamguard "
-            "forget` has taken a partition over, or no event came for so long that the brokers forgot the "
-            f"transactional id (transactional.id.expiration.ms); start the worker again: {_KEPT}"
+            f"the brokers no longer accept this {Ending.program}'s transactions ({reason}): {Ending.rivals}, or "
+            "nothing was written for so long that the brokers forgot the transactional id "
+            f"(transactional.id.expiration.ms); start the {Ending.program} again: {Ending.kept}"
         )
     if isinstance(error, _UNAUTHORIZED):
         return UnavailableError(
-            f"Kafka refuses access ({reason}): grant this worker's user the rights that `streamguard topics acls "
-            f"worker` prints, {_AGAIN}"
+            f"Kafka refuses access ({reason}): grant this user the rights that `streamguard topics acls "
+            f"{Ending.part}` prints, {Ending.again()}"
         )
     if isinstance(error, _UNAUTHENTICATED):
         return UnavailableError(
-            f"Kafka refuses this worker's user ({reason}): check the section `security` of the settings and the "
-            f"password file, {_AGAIN}"
+            f"Kafka refuses this {Ending.program}'s user ({reason}): check the section `security` of the settings and "
+            f"the password file, {Ending.again()}"
         )
     bare = type(error) is KafkaError and error.__cause__ is None
     if error.retriable or isinstance(error, KafkaTimeoutError) or bare:
@@ -103,7 +113,7 @@ def _silent(reason: object) -> StreamGuardError:
     if Ending.brokers is not None and (unreachable := diagnosis(Ending.brokers)) is not None:
         return unreachable
     return UnavailableError(
-        f"Kafka no longer answers ({reason}): check the brokers and the network, {_AGAIN}"
+        f"Kafka no longer answers ({reason}): check the brokers and the network, {Ending.again()}"
     )
 
 
@@ -120,7 +130,7 @@ def translated(error: BaseException) -> StreamGuardError | None:
         if is_disk_failure(one):
             return CannotWriteError(
                 f"the state cannot be written to disk ({one}): free space, repair the disk or permit the worker to "
-                f"write there, {_AGAIN}"
+                f"write there, {Ending.again()}"
             )
     return foreign.translated(error, Ending.brokers)
 
@@ -132,8 +142,8 @@ def report(error: BaseException) -> ExitCode:
     fields = {"reason": code.name.lower(), "exit_code": int(code)}
     if known is None or code == ExitCode.SOFTWARE:
         _log.critical(
-            "unexpected %s: the worker ends; start it again, and report this traceback if the error repeats",
-            type(error).__name__, exc_info=error, extra=fields,
+            "unexpected %s: the %s ends; start it again, and report this traceback if the error repeats",
+            type(error).__name__, Ending.program, exc_info=error, extra=fields,
         )  # fmt: skip
     else:
         _log.critical("%s", known, extra=fields)

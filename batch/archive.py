@@ -1,6 +1,6 @@
 """Appends the records of a topic to an archive: decoded Parquet by day and partition, each record exactly once.
 
-    ARCHIVE/_manifest.json                                  see `streamguard.batch.source.archive_manifest`
+    ARCHIVE/_manifest.json                                  see `streamguard.runs.archive_manifest`
     ARCHIVE/date=YYYY-MM-DD/partition=N/START-END.parquet   see `streamguard.batch.archive_writer`
 
 An archive keeps records longer than Kafka does. New files are written to a temporary directory and moved to their
@@ -26,13 +26,13 @@ from streamguard.batch.archive_writer import name_aside, read_part, write_archiv
 from streamguard.batch.engines import local
 from streamguard.batch.engines.attempts import Work
 from streamguard.batch.runs import BusyError
-from streamguard.batch.source import archive_manifest
-from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest
 from streamguard.batch.source.offset_plan import Limit, check_read, plan
 from streamguard.batch.source.offset_range import OffsetRange, PlanError
 from streamguard.batch.source.sources import KafkaSource, Source
 from streamguard.files import lock
 from streamguard.files.disk import cannot_write, sync
+from streamguard.runs import archive_manifest
+from streamguard.runs.archive_manifest import ArchiveFile, ArchiveManifest
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
 
@@ -113,8 +113,9 @@ def archive(
     Raises
     ------
     PlanError
-        If the archive is damaged or belongs to another topic, if records expired unread, or if planned records were
-        not read.
+        If the archive belongs to another topic, if records expired unread, or if planned records were not read.
+    ArchiveError
+        If the manifest of the archive is damaged.
     TopicsMismatchError
         If the topic does not exist.
     UnavailableError, SparkError

@@ -17,11 +17,12 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from streamguard.batch.source.archive_manifest import ArchiveFile
 from streamguard.batch.source.decoded import SCHEMA, first_offsets, to_columns
 from streamguard.batch.source.offset_range import CHUNK, Counts, OffsetRange, Records, checked
-from streamguard.events.event import Withheld
+from streamguard.events.decision import Decision
+from streamguard.events.event import UNREADABLE, Withheld
 from streamguard.files.disk import sync
+from streamguard.runs.archive_manifest import ArchiveFile
 from streamguard.settings.schema import Settings
 
 GROUP_ROWS = 65_536
@@ -78,9 +79,12 @@ def _pieces(
     for chunk in records:
         rows = to_columns(*chunk)
         withheld = [value for value in chunk.values if isinstance(value, Withheld)]
-        unreadable = sum(value.count for value in withheld)
+        unreadable = sum(value.count for value in withheld if value.reason == UNREADABLE)
         part.unreadable += unreadable
-        part.refused += rows["timestamp"].null_count - len(withheld) + unreadable
+        decisions = sum(isinstance(value, Decision) for value in chunk.values)
+        part.refused += (
+            rows["timestamp"].null_count - len(withheld) - decisions + sum(value.count for value in withheld)
+        )
         part.kept_whole += len(rows) - rows["raw"].null_count - len(withheld)
         days = rows["timestamp"].cast(pa.int64()).fill_null(0).to_numpy() // _DAY_MS
         days = np.minimum(days, today)

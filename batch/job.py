@@ -15,25 +15,26 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from streamguard.batch import report_schema
 from streamguard.batch.detection import challenger
 from streamguard.batch.detection.detect import DetectionResult, detect
 from streamguard.batch.folded_history import fold_history
 from streamguard.batch.folding.fold_result import FoldResult
 from streamguard.batch.folding.resume import of_topic
-from streamguard.batch.planning import Request, RetrainPlan, check_input, make_plan, registry_settings
-from streamguard.batch.report_schema import Report
+from streamguard.batch.planning import Request, RetrainPlan, check_input, make_plan
 from streamguard.batch.reporting import export, html, report
 from streamguard.batch.reporting.users import export_users
-from streamguard.batch.runs import REPORT, Run, Runs
+from streamguard.batch.runs import Run, Runs
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.events import refusals
 from streamguard.events.event import UNREADABLE
 from streamguard.events.refusals import Refusals
 from streamguard.history import understood
 from streamguard.history.understood import Understood
-from streamguard.models.registry import Registry
+from streamguard.models.registry import Registry, registry_settings
 from streamguard.models.sampling import Selection
+from streamguard.runs import report as batch_report
+from streamguard.runs.directory import FEATURES, REPORT
+from streamguard.runs.report import Report
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
 
@@ -177,7 +178,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
             drift = challenger.drift_since(latest, detected.challenger, registry, say)
             decision = challenger.decide(detected.challenger, history.result.sample, registry, settings)
             export.training_data(detected.assessment, selection.mask, run.directory / "training_data")
-            users = export_users(history.result, detected, run.directory / "features")
+            users = export_users(history.result, detected, run.directory / FEATURES)
             body = report.build(
                 run.id,
                 history,
@@ -217,7 +218,7 @@ def _publish(runs: Runs, run: Run, body: Report, keep: int) -> Path:
 
     Old runs are removed. The newest run that a later run over a topic can continue is kept in any case.
     """
-    (run.directory / REPORT).write_bytes(report_schema.encode(body))
+    (run.directory / REPORT).write_bytes(batch_report.encode(body))
     (run.directory / "report.html").write_text(html.render(body), encoding="utf-8")
     directory = runs.publish(run)
     newest_first = reversed(runs.published())
@@ -279,8 +280,7 @@ def _training_text(detected: DetectionResult) -> str:
     if detected.challenger is not None:
         version = detected.challenger.forest.version
         parts.append(
-            f"forest {version} adds {counted(totals.forest_added, 'alert')} "
-            f"in {counted(totals.sampled, 'sampled event')}"
+            f"forest {version} ranks {totals.forest_ranked:,} of {counted(totals.sampled, 'sampled event')}"
         )
     if detected.peers is not None:
         parts.append(counted(len(detected.peers.groups), "peer group"))

@@ -14,13 +14,13 @@ from prometheus_client import Counter, Gauge, write_to_textfile
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamguard import metrics
-from streamguard.batch import report_schema
-from streamguard.batch.planning import registry_settings
-from streamguard.batch.runs import REPORT, BusyError, Runs
+from streamguard.batch.runs import BusyError, Runs
 from streamguard.models.gate import GROWING
 from streamguard.models.manifest import ArtifactError
-from streamguard.models.registry import Registry
-from streamguard.serving import Answer, Server
+from streamguard.models.registry import Registry, registry_settings
+from streamguard.probes import Answer, Server
+from streamguard.runs import report as batch_report
+from streamguard.runs.directory import REPORT
 from streamguard.settings.schema import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class RetrainMetrics:
         for step, seconds in outcome.seconds.items():
             metrics.RETRAIN_STEPS.labels(step).set(seconds)
         with suppress(OSError, msgspec.DecodeError):
-            body = report_schema.decode((Path(outcome.directory) / REPORT).read_bytes())
+            body = batch_report.decode((Path(outcome.directory) / REPORT).read_bytes())
             metrics.RETRAIN_ROWS.set(body.totals.training_rows)
             metrics.RETRAIN_TRIMMED.set(body.totals.trimmed_share)
             metrics.RETRAIN_GATE.set(math.nan if body.model is None else body.model.passed)

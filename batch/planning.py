@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
 from streamguard.batch.folding.resume import ResumePoint, newest
 from streamguard.batch.runs import Runs
-from streamguard.batch.source import archive_manifest
 from streamguard.batch.source.archive_source import ArchiveSource
 from streamguard.batch.source.offset_plan import Limit, plan
 from streamguard.batch.source.offset_range import OffsetRange, PlanError
 from streamguard.batch.source.partition_files import FileSource, check_files, lay_out
 from streamguard.batch.source.sources import KafkaSource, Source
-from streamguard.settings.schema import Models, Settings
+from streamguard.runs import archive_manifest
+from streamguard.settings.schema import Settings
 
 Algorithm = Literal["isolation_forest", "kmeans", "both"]
 
@@ -70,14 +68,6 @@ class RetrainPlan:
         return None if isinstance(self.before, str) else self.before
 
 
-def registry_settings(settings: Settings) -> Models:
-    """Settings of the configured registry, or of a registry inside the output directory of the runs."""
-    named = settings.models
-    if named.registry:
-        return named
-    return msgspec.structs.replace(named, registry=str(Path(settings.batch.output) / "registry"))
-
-
 def check_input(request: Request) -> None:
     """Check that the requested input exists, before anything is written.
 
@@ -85,6 +75,8 @@ def check_input(request: Request) -> None:
     ------
     PlanError
         If the input is missing or cannot be opened, or if limits for files are given as offsets.
+    ArchiveError
+        If the input is an archive with a damaged manifest.
     """
     if request.input is not None and archive_manifest.read(Path(request.input)) is None:
         _times(request)

@@ -1,9 +1,8 @@
-"""Directories of runs: creates, publishes and removes them; publishing is atomic."""
+"""Writes directories of runs: creates, publishes and removes them; publishing is atomic."""
 
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterable
@@ -17,10 +16,8 @@ import msgspec
 from streamguard.errors import CannotWriteError, TemporaryError
 from streamguard.files import lock
 from streamguard.files.disk import cannot_write, sync, sync_tree
+from streamguard.runs.directory import LATEST, REPORT, PublishedRuns
 
-REPORT = "anomaly_report.json"
-_ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")
-_LATEST = "latest"
 _LOCK = ".lock"
 _PARTIAL = ".partial"
 
@@ -68,8 +65,8 @@ class Run:
         self._lock = -1
 
 
-class Runs:
-    """The runs in one directory.
+class Runs(PublishedRuns):
+    """The runs in one directory, with what writes them.
 
     Parameters
     ----------
@@ -78,10 +75,9 @@ class Runs:
 
     Notes
     -----
-    A run is the directory `<id>/`, or `.<id>.partial/` while it is written. `latest` is a relative link to the run
-    published last. It serves people; where it is missing or broken, such as on a file system without links, the
-    newest run is the latest one. The writing process holds a lock, which the system releases when the process ends in
-    any way. A partial run that is found while holding the lock therefore belongs to a process that has ended.
+    A run is the directory `.<id>.partial/` while it is written. The writing process holds a lock, which the system
+    releases when the process ends in any way. A partial run that is found while holding the lock therefore belongs to a
+    process that has ended.
 
     Examples
     --------
@@ -93,9 +89,6 @@ class Runs:
     >>> runs.latest() == path and (path / "result").read_text()
     'whole'
     """
-
-    def __init__(self, directory: str | Path) -> None:
-        self.directory = Path(directory)
 
     def begin(self) -> Run:
         """Remove the partial runs of killed processes, and start a run.
@@ -148,7 +141,7 @@ class Runs:
         target = self.directory / run.id
         run.directory.rename(target)
         sync(self.directory)
-        link, latest = self.directory / f".{_LATEST}{_PARTIAL}", self.directory / _LATEST
+        link, latest = self.directory / f".{LATEST}{_PARTIAL}", self.directory / LATEST
         try:
             link.unlink(missing_ok=True)
             link.symlink_to(run.id)
@@ -158,22 +151,6 @@ class Runs:
             with suppress(OSError):
                 latest.unlink(missing_ok=True)
         return target
-
-    def latest(self) -> Path | None:
-        """Directory of the run that `latest` links to; of the newest run if it is no link to a run; or None."""
-        published = self.published()
-        try:
-            linked = str((self.directory / _LATEST).readlink())
-        except OSError:
-            linked = ""
-        name = linked if linked in published else next(reversed(published), None)
-        return None if name is None else self.directory / name
-
-    def published(self) -> list[str]:
-        """Ids of all published runs, oldest first."""
-        if not self.directory.is_dir():
-            return []
-        return sorted(path.name for path in self.directory.iterdir() if _ID.fullmatch(path.name))
 
     def prune(self, keep: int, needed: Iterable[str] = ()) -> list[str]:
         """Remove all but the newest runs; the latest run, and the run that it continues, are always kept.

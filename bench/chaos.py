@@ -1,8 +1,10 @@
 """Exactness under failures: `python -m bench.chaos --kills 20` prints a table, and exits with 0 if all is exact.
 
 Two workers on a real Kafka are killed, stopped, frozen for longer than their session timeout and started again at
-random moments. Half of the kills also delete the local state. The input has aborted transactions, and the broker is
-killed for ten seconds. The final state is compared, to the bit, with a fold of the topic from scratch.
+random moments. Half of the kills also delete the local state. The input has aborted transactions and decisions of
+people, and the broker is killed for ten seconds. The final state, the incidents, the dead letters and the events that
+were forwarded to the fold of sources are compared, to the bit, with a fold of the topic from scratch. Two servers are
+killed, too, while people act on incidents; their projections are compared with that of a rebuilt server.
 """
 
 from __future__ import annotations
@@ -19,13 +21,19 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
+from bench.chaos_servers import Servers
+from streamguard.decisions.signing import HEADER
 from streamguard.errors import ExitCode
+from streamguard.events.decision import Decision
 from streamguard.polling import poll_until
+from streamguard.settings.schema import Models
 from streamguard.testing.broker import LocalKafka
 from streamguard.text import counted
 from tests.harness import Site, WorkerProcess, events
 
 NAMES = ("a", "b")
+UNTIL = 1_900_000_000_000
+"""Event time, ms, at which expectations end: after all events."""
 ACTIONS = ("kill", "kill and wipe", "stop", "freeze")
 RESTARTABLE = {0, -9, -15, ExitCode.UNAVAILABLE, ExitCode.SOFTWARE, ExitCode.TEMPORARY}
 """Exit codes after which a supervisor starts a worker again; others fail the run.
@@ -55,6 +63,7 @@ class Chaos:
         self.done: Counter[str] = Counter()
         self.exits: Counter[int] = Counter()
         self.started = time.monotonic()
+        self.servers = Servers(site, random.Random(seed + 1), self.say)
         self._produced = 0
         self._quiet = threading.Event()
 
@@ -72,6 +81,7 @@ class Chaos:
                 self.pause(1.0, 8.0)
                 self.supervise()
                 self.act()
+                self.servers.act()
                 if (
                     not self.done["broker killed"]
                     and self.done["kill"] + self.done["kill and wipe"] >= kills // 2
@@ -91,7 +101,9 @@ class Chaos:
             self.exits[worker.terminate()] += 1
         self.say("comparing with a fold from scratch")
         unforeseen = set(self.exits) - RESTARTABLE
-        return [f"a worker exited with {code}" for code in unforeseen] + self.site.differences(NAMES)
+        wrong = [f"a worker exited with {code}" for code in unforeseen] + self.site.differences(NAMES)
+        self.say("comparing the servers with one that is built from the topics")
+        return wrong + self.servers.compare(self.site.truth().incidents)
 
     def caught_up(self) -> bool:
         """Whether the checkpoints reach the end of the topic; workers that have ended are started again."""
@@ -168,9 +180,28 @@ class Chaos:
                     [(True, made[: rate // 2]), (False, made[:50]), (True, made[rate // 2 :])]
                 )
                 self._produced += rate
+                self._decide()
             except KafkaException as error:  # the broker is being killed
                 self.say(f"the producer failed and continues: {str(error)[:80]}")
             self._quiet.wait(max(0.0, 1.0 - (time.monotonic() - began)))
+
+    def _decide(self) -> None:
+        """Write a decision about one of the busy users: an address is expected, or part of an attack."""
+        user = self.random.randrange(9)
+        partition = user % self.site.settings.kafka.partitions
+        expected = self.random.random() < 0.5
+        decision = Decision(
+            version=1,
+            id=f"{partition}-{self._produced:024x}",
+            decision="expected" if expected else "attack",
+            until=UNTIL if expected else 0,
+            user=f"user-{user}",
+            field="source",
+            value=f"10.0.{user}.{self.random.randrange(3)}",
+        )
+        header = self.site.binding().header(decision, partition, decision.encoded())
+        self.site.produce_with_header(partition, decision.encoded(), {HEADER: header})
+        self.done["decision"] += 1
 
 
 def main() -> int:
@@ -186,12 +217,15 @@ def main() -> int:
     options = parser.parse_args()
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory(prefix="streamguard-chaos-") as directory, LocalKafka() as broker:
+        key = Path(directory, "key")
+        key.write_bytes(random.Random(options.seed).randbytes(32))
         site = Site(
             broker.bootstrap_servers,
             Path(directory),
             partitions=4,
             checkpoint_events=2000,
             resident_profiles=1600,
+            models=Models(key_file=str(key)),
         )
         chaos = Chaos(site, broker, options.seed)
         try:
@@ -199,8 +233,9 @@ def main() -> int:
             truth = site.truth()
         finally:
             site.close()
+            chaos.servers.close()
         print("\nactions")
-        for action, count in sorted(chaos.done.items()):
+        for action, count in sorted((chaos.done + chaos.servers.done).items()):
             print(f"  {action:<16}{count:>6}")
         print("exit codes of workers")
         for code, count in sorted(chaos.exits.items()):
@@ -213,6 +248,7 @@ def main() -> int:
         print(f"  values          {sum(map(len, truth.state.values())):>6}")
         print(f"  incidents       {len(truth.incidents):>6}")
         print(f"  dead letters    {len(truth.refused):>6}")
+        print(f"  for the sources {len(truth.forwarded):>6}")
         for line in wrong:
             print(f"WRONG: {line}")
         print("EXACT" if not wrong else "NOT EXACT")

@@ -11,12 +11,12 @@ import numpy as np
 from bench.figures import Figure
 from bench.traffic import Invented
 from bench.worker import RESIDENT, RunningWorker, running, settings
+from streamguard.fold.dimensions import TEXT_CHARACTERS
 from streamguard.fold.population import ROWS, SOURCE_RECORD, SOURCES, WIDTH
 from streamguard.fold.profile import PROFILE
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.producer import EventProducer
 from streamguard.settings.schema import Settings
-from streamguard.state.dictionary import MAX_CHARACTERS
 from streamguard.state.dictionary import SIZE as DICTIONARY
 from streamguard.testing.broker import LocalKafka
 
@@ -35,7 +35,7 @@ def bound(chosen: Settings) -> float:
     resident = worker.resident_profiles
     profiles = resident * (PROFILE.itemsize + 300) + resident / 2 * 4 * PROFILE.itemsize
     tables = partitions * (
-        8 * ROWS * WIDTH + SOURCES * SOURCE_RECORD.itemsize + DICTIONARY * (MAX_CHARACTERS + 100)
+        8 * ROWS * WIDTH + SOURCES * SOURCE_RECORD.itemsize + DICTIONARY * (TEXT_CHARACTERS + 100)
     )
     return profiles + tables + (worker.block_cache_mb + 64) * MB
 

@@ -25,11 +25,11 @@ from bench.traffic import habits, learn, values
 from streamguard import metrics
 from streamguard.agents.consumer.chunk_consumer import export
 from streamguard.agents.task.checkpoint import Checkpointer
-from streamguard.agents.task.identity import StateIdentity, TopicIdentity
 from streamguard.agents.task.partition_task import Chunk, PartitionTask
 from streamguard.models.forest import Forest
 from streamguard.records.record import Record
 from streamguard.settings.schema import Settings
+from streamguard.state.identity import StateIdentity, TopicIdentity
 from streamguard.state.partition import PartitionState
 
 PARTITIONS = 16

@@ -18,7 +18,6 @@ import numpy as np
 from bench.figures import Figure
 from bench.traffic import CHUNK, Invented, learn, publish
 from bench.worker import CPU, EVENTS, running, settings
-from streamguard.agents.task.store import ChangelogPosition, StateStore, StoreMemory
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.producer import EventProducer
@@ -26,6 +25,7 @@ from streamguard.models.forest import Forest
 from streamguard.models.train import train
 from streamguard.settings.schema import Detection, Worker
 from streamguard.state.partition import PartitionState
+from streamguard.state.store import ChangelogPosition, StateStore, StoreMemory
 from streamguard.testing.broker import LocalKafka
 
 ZIPF = 1.05

@@ -139,22 +139,27 @@ def settings(
     )
 
 
+def environment(chosen: Settings) -> dict[str, str]:
+    """The environment of a process that uses the settings."""
+    own = {
+        f"STREAMGUARD_{section}_{name}".upper(): str(value)
+        for section, part in msgspec.to_builtins(chosen).items()
+        for name, value in part.items()
+    }
+    return {**os.environ, **own}
+
+
 @contextmanager
 def running(chosen: Settings) -> Iterator[RunningWorker]:
     """Create the topics, and run a worker until the context ends. The compiled kernels should be cached."""
     topics.create(chosen)
     directory = Path(chosen.worker.data_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    environ = {
-        f"STREAMGUARD_{section}_{name}".upper(): str(value)
-        for section, part in msgspec.to_builtins(chosen).items()
-        for name, value in part.items()
-    }
     log = directory / "worker.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "streamguard.cli", "worker"],
-            stdout=out, stderr=out, env={**os.environ, **environ},
+            stdout=out, stderr=out, env=environment(chosen),
         )  # fmt: skip
     try:
         yield RunningWorker(process, f"http://127.0.0.1:{chosen.worker.metrics_port}", log)

@@ -7,14 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from grafana.boards import detection, kafka, models, overview, worker
+from grafana.boards import campaigns, detection, kafka, models, overview, serving, worker
 from grafana.panels import DATASOURCE, JOB, UID, Json, placed, promql
 
-BOARDS = (overview, detection, worker, models, kafka)
+BOARDS = (overview, detection, campaigns, worker, models, kafka, serving)
 DIRECTORY = Path(__file__).parent / "dashboards"
 PROMETHEUS = Path(__file__).parent / "prometheus"
 RUNBOOK = re.compile(r"(?<=runbook_url: )[^\s#]+(?=#)")
 TAG = "streamguard"
+JOBS = ["streamguard-worker", "streamguard-campaigns", "streamguard-retrain", "streamguard-serve"]
+SELECTED = {"selected": True, "text": JOBS, "value": JOBS}
+"""Jobs of a dashboard that is opened. The sources process folds events that workers have folded, too, so sums over both
+would count them twice: select the job streamguard-sources alone to see it."""
 
 
 def runbooks() -> str:
@@ -76,7 +80,7 @@ def _variables() -> Mapping[str, Json]:
             "current": {"selected": True, "text": "Prometheus", "value": UID},
             "hide": 0, "includeAll": False, "multi": False, "options": [], "refresh": 1, "regex": "",
         },
-        "job": _values("job", 'label_values(streamguard_build_info, job)'),
+        "job": _values("job", 'label_values(streamguard_build_info, job)') | {"current": SELECTED},
         "instance": _values("instance", 'label_values(streamguard_build_info{job=~"$job"}, instance)'),
         "partition": _values("partition", f"label_values(streamguard_events_total{{{JOB}}}, partition)"),
         "severity": _values("severity", f"label_values(streamguard_published_incidents_total{{{JOB}}}, severity)"),

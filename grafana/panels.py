@@ -25,7 +25,13 @@ MACROS = {
     "{WORKER_NOWHERE}": f'{{{JOB}, found="nowhere"}}',
     "{WORKER_MEMORY}": f'{{{JOB}, found="memory"}}',
     "{WORKER_KNOWN}": f'{{{JOB}, found!="nowhere"}}',
-    "{PROCESS}": f'{{{JOB}, job="streamguard-worker"}}',
+    "{PROCESS}": f'{{{JOB}, job=~"streamguard-(worker|sources)"}}',
+    "{CAMPAIGNS_PROCESS}": f'{{{JOB}, job="streamguard-campaigns"}}',
+    "{SERVE_PROCESS}": f'{{{JOB}, job="streamguard-serve"}}',
+    "{SERVE_ERRORS}": f'{{{JOB}, status="5xx"}}',
+    "{API}": f'{{{JOB}, route="api"}}',
+    "{DAY}": f'{{{JOB}, over="day"}}',
+    "{WEEK}": f'{{{JOB}, over="week"}}',
     "{RETRAIN_PROCESS}": f'{{{JOB}, job="streamguard-retrain"}}',
 }
 """Abbreviations in expressions, with their meanings."""

@@ -9,8 +9,8 @@ class ExitCode(IntEnum):
     """Exit codes of a command; from 65 on the names and numbers are those of sysexits.h."""
 
     OK = 0
-    """The command succeeded. `worker`, `broker`, `simulate`, `demo` and a series (`--every`) also end with it after
-    Ctrl-C."""
+    """The command succeeded. `worker`, `sources`, `campaigns`, `serve`, `broker`, `simulate`, `demo`, `incidents watch`
+    and a series (`--every`) also end with it after Ctrl-C."""
     FOUND = 1
     """A check found what it searches for: `replay --fail-on`, `doctor`. `demo` missed an attack. The program that reads
     the output closed the pipe."""
@@ -28,8 +28,8 @@ class ExitCode(IntEnum):
     CANNOT_WRITE = 73
     """A file, a directory or the disk cannot be written, or too many files are open."""
     TEMPORARY = 75
-    """Another process owns the partition, the data or output directory or the metrics port, or a local copy is damaged,
-    or Kafka does not answer with records that it had: start the command again."""
+    """Another process owns the partition, the campaigns topic, the data or output directory or the metrics port, or a
+    local copy is damaged, or Kafka does not answer with records that it had: start the command again."""
     CONFIGURATION = 78
     """Settings, topics, stored state or installed packages contradict each other, or a topic does not exist: a person
     has to decide."""

@@ -1,4 +1,4 @@
-"""Declares every Prometheus metric of the worker and of the retrain.
+"""Declares every Prometheus metric of the worker, of the campaigns process, of the retrain and of the server.
 
 Labels have few values: partitions, severities, patterns, reasons, versions. No label contains a user, an address or
 any other value from an event. `python -m tests.unit.test_metrics` generates docs/metrics.md from `DECLARED`.
@@ -17,9 +17,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Hi
 from prometheus_client.metrics import MetricWrapperBase
 
 from streamguard import __version__
+from streamguard.events.decision import Kind
 from streamguard.events.event import REASONS
 from streamguard.events.indicators import NOT_UNDERSTOOD
 from streamguard.events.lenient import REPAIRS
+from streamguard.fold.decisions import Outcome
 from streamguard.fold.grouping import ENTITY_KINDS
 from streamguard.fold.patterns import PATTERNS
 from streamguard.risk import SEVERITIES
@@ -30,8 +32,12 @@ WORKER = CollectorRegistry()
 """Metrics of a worker. The library's global registry is left to the application that embeds this code."""
 RETRAIN = CollectorRegistry()
 """Metrics of a retrain."""
+CAMPAIGNS = CollectorRegistry()
+"""Metrics of the campaigns process."""
+SERVE = CollectorRegistry()
+"""Metrics of the server."""
 PROCESS = CollectorRegistry()
-"""Memory, CPU and garbage collection: both processes serve them. They are never written to `batch.metrics_file`,
+"""Memory, CPU and garbage collection: every process serves them. They are never written to `batch.metrics_file`,
 because the node exporter that reads the file exports metrics of the same names."""
 ProcessCollector(registry=PROCESS)
 GCCollector(registry=PROCESS)
@@ -64,7 +70,9 @@ _FINE = (
     0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.04, 0.064, 0.1, 0.25, 1.0, 4.0, 30.0, 300.0
 )  # fmt: skip
 _COARSE = (0.001, 0.004, 0.016, 0.064, 0.25, 1.0, 4.0, 30.0)
+_ROUNDS = (0.004, 0.016, 0.064, 0.25, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 300.0)
 _PAUSES = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
+_REQUESTS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _EVENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 
@@ -103,8 +111,9 @@ def _histogram(
     labels: Labels = _NONE,
     buckets: tuple[float, ...] = _FINE,
     unit: str = "seconds",
+    registry: CollectorRegistry = WORKER,
 ) -> Histogram:
-    return _declared(Histogram, name, unit, labels, text, WORKER, buckets=buckets)
+    return _declared(Histogram, name, unit, labels, text, registry, buckets=buckets)
 
 
 def _retrain(name: str, unit: str, text: str, labels: Labels = _NONE) -> Gauge:
@@ -114,7 +123,12 @@ def _retrain(name: str, unit: str, text: str, labels: Labels = _NONE) -> Gauge:
 def as_markdown() -> str:
     """Tables of docs/metrics.md."""
     out = []
-    for title, registry in (("The worker", WORKER), ("The retrain", RETRAIN)):
+    for title, registry in (
+        ("The worker", WORKER),
+        ("The campaigns process", CAMPAIGNS),
+        ("The retrain", RETRAIN),
+        ("The server", SERVE),
+    ):
         out += [f"## {title}", "", "| name | type | unit | labels | meaning |", "|---|---|---|---|---|"]
         for metric in DECLARED:
             if metric.registry is registry:
@@ -167,6 +181,16 @@ SUMMARISED = _counter(
     "Records that could not be scored and are only listed in a summary in the dead-letter topic, without content, "
     "because there were many.",
     {"reason": tuple(REASONS)},
+)
+DECISIONS = _counter(
+    "streamguard_decisions_total",
+    "records",
+    "Decisions of people that were read from the events topic, by what became of them: applied, repeated, of an "
+    "unknown id, or refused because the partition is full. Decisions without a valid signature are dead letters.",
+    {
+        "decision": tuple(kind.name.lower() for kind in Kind),
+        "outcome": tuple(outcome.name.lower() for outcome in Outcome),
+    },
 )
 REPAIRED_EVENTS = _counter(
     "streamguard_repaired_events_total",
@@ -259,6 +283,12 @@ PROFILE_LOOKUPS = _counter(
     "events",
     "Events by the place of their user's profile: the profile cache in memory, RocksDB on disk, or nowhere (new user).",
     {"found": ("memory", "disk", "nowhere")},
+)
+EXPIRED_PROFILES = _counter(
+    "streamguard_expired_profiles_total",
+    "profiles",
+    "Profiles that have aged out: deleted after `detection.forget_after_days` without an event of the user, or begun "
+    "again by an event that came later.",
 )
 PROFILES_RESIDENT = _gauge(
     "streamguard_profiles_resident", "profiles", "Profiles in the cache in memory.", _PARTITION
@@ -388,10 +418,10 @@ SHADOW_INFO = _gauge(
 SHADOW_EVENTS = _counter(
     "streamguard_shadow_events_total", "events", "Events that the challenger also scored."
 )
-SHADOW_ALERTS = _counter(
-    "streamguard_shadow_alerts_total",
+SHADOW_RANKED = _counter(
+    "streamguard_shadow_ranked_total",
     "events",
-    "Of these, events whose evidence reaches the alert threshold with the bits of the champion or of the challenger.",
+    "Of these, events of which the champion or the challenger says more than statistics and patterns.",
     {"role": ("champion", "challenger")},
 )
 SHADOW_FOREST_ALERTS = _counter(
@@ -401,6 +431,106 @@ SHADOW_FOREST_ALERTS = _counter(
     {"role": ("champion", "challenger")},
 )
 READY = _gauge("streamguard_ready", "", "1 while /readyz answers 200.")
+FORWARDED = _counter(
+    "streamguard_forwarded_events_total",
+    "events",
+    "Failures and logins that were forwarded to the sources topic, in the transaction of a checkpoint.",
+    _PARTITION,
+)
+FORWARDED_TOO_LARGE = _counter(
+    "streamguard_forwarded_too_large_total",
+    "events",
+    "Failures and logins that were not forwarded, because they are larger than the sources topic accepts; the log "
+    "names their offsets.",
+)
+
+# The campaigns process
+
+CAMPAIGN_RECORDS = _counter(
+    "streamguard_campaigns_alert_records_total",
+    "records",
+    "Records read from the alerts topic: incidents, and records that were passed over, by reason. After a restart, and "
+    "when Kafka has deleted old records, the whole topic is read again.",
+    {
+        "result": (
+            "incident", "empty", "too_large", "unreadable_batch", "not_an_incident", "unknown_version", "out_of_bounds",
+            "not_computable",
+        )
+    },
+    CAMPAIGNS,
+)  # fmt: skip
+CAMPAIGN_ROUND_SECONDS = _histogram(
+    "streamguard_campaigns_round_seconds",
+    "Time of one round: computing all campaigns, and publishing those that have changed.",
+    buckets=_ROUNDS,
+    registry=CAMPAIGNS,
+)
+CAMPAIGNS_PUBLISHED = _counter(
+    "streamguard_campaigns_published_total",
+    "records",
+    "Records written to the campaigns topic: new campaigns, changed ones, and deletions of campaigns that have become "
+    "part of another one or were retired.",
+    {"change": ("new", "changed", "withdrawn")},
+    CAMPAIGNS,
+)
+CAMPAIGNS_CURRENT = _gauge(
+    "streamguard_campaigns_current", "campaigns", "Campaigns in the campaigns topic.", registry=CAMPAIGNS
+)
+CAMPAIGNS_OPEN = _gauge(
+    "streamguard_campaigns_open",
+    "campaigns",
+    "Campaigns whose last alert is at most three days older than the latest alert, so that incidents may join them.",
+    registry=CAMPAIGNS,
+)
+CAMPAIGNS_RAISED = _gauge(
+    "streamguard_campaigns_raised",
+    "campaigns",
+    "Campaigns in the topic that are raised to a person.",
+    {"severity": SEVERITIES},
+    CAMPAIGNS,
+)
+CAMPAIGNS_RAISED_PER_DAY = _gauge(
+    "streamguard_campaigns_raised_per_day",
+    "campaigns",
+    "Raised campaigns a day, of those that began within a day or a week before the latest alert.",
+    {"over": ("day", "week")},
+    CAMPAIGNS,
+)
+CAMPAIGNS_PROMISED_PER_DAY = _gauge(
+    "streamguard_campaigns_promised_per_day",
+    "campaigns",
+    "Campaigns a day that a person is expected to read.",
+    registry=CAMPAIGNS,
+)
+CAMPAIGN_UPDATES = _gauge(
+    "streamguard_campaigns_updates",
+    "records",
+    "Updates of incidents in memory, from which campaigns are computed.",
+    registry=CAMPAIGNS,
+)
+CAMPAIGN_SPAN = _gauge(
+    "streamguard_campaigns_window_seconds",
+    "seconds",
+    "Time of alerts from the first to the latest of these updates. Below 37 days it is what the alerts topic keeps, or "
+    "what fits into memory.",
+    registry=CAMPAIGNS,
+)
+CAMPAIGNS_LAG = _gauge(
+    "streamguard_campaigns_lag_records",
+    "records",
+    "Offsets of the alerts topic that were not read yet, in all partitions.",
+    registry=CAMPAIGNS,
+)
+CAMPAIGNS_LAG_SECONDS = _gauge(
+    "streamguard_campaigns_lag_seconds",
+    "seconds",
+    "Time for which the oldest update that was read has not been part of a published round; 0 if none waits. The value "
+    "is computed at each scrape.",
+    registry=CAMPAIGNS,
+)
+CAMPAIGNS_READY = _gauge(
+    "streamguard_campaigns_ready", "", "1 while /readyz answers 200.", registry=CAMPAIGNS
+)
 
 # The retrain: values of the last run, NaN until a run has produced them
 
@@ -461,7 +591,83 @@ RETRAIN_MODEL_PUBLISHED = _retrain(
     "Time at which the registry's current forest was published.",
 )
 
-for _registry in (WORKER, RETRAIN):
+# The server
+
+SERVED_TOPICS = ("alerts", "campaigns", "decisions")
+"""Roles of the topics of the projection, as `streamguard.kafka.topics.names` has them."""
+READ_TOPICS = (*SERVED_TOPICS, "changelog")
+"""Roles of all topics that a server follows: the copy of the changelog has the profiles."""
+ROUTES = ("api", "page", "stream", "sign_in", "static")
+"""Classes of a server's routes: JSON, the page, the stream of changes, signing in and out, and files."""
+
+SERVE_READY = _gauge("streamguard_serve_ready", "", "1 while /readyz answers 200.", registry=SERVE)
+SERVE_STALENESS = _gauge(
+    "streamguard_serve_staleness_seconds",
+    "seconds",
+    "Time since the server was last known to reflect the whole topic. The value is computed at each scrape.",
+    {"topic": READ_TOPICS},
+    SERVE,
+)
+SERVE_LAG = _gauge(
+    "streamguard_serve_lag_records",
+    "records",
+    "Offsets of the topic that were not read yet, in all partitions, by the ends that the brokers named last.",
+    {"topic": READ_TOPICS},
+    SERVE,
+)
+SERVE_TROUBLE = _gauge(
+    "streamguard_serve_trouble",
+    "",
+    "1 while the topic cannot be followed: it does not exist, or Kafka does not answer or refuses the request. The log "
+    "has the reason.",
+    {"topic": SERVED_TOPICS},
+    SERVE,
+)
+SERVE_RECORDS = _counter(
+    "streamguard_serve_records_total",
+    "records",
+    "Records read from the topic: those in the projection, and those that were passed over, by reason.",
+    {
+        "topic": SERVED_TOPICS,
+        "result": (
+            "read", "empty", "too_large", "not_an_incident", "unknown_version", "out_of_bounds", "not_a_campaign",
+            "not_an_action", "unknown_kind", "contradictory",
+        ),
+    },
+    SERVE,
+)  # fmt: skip
+SERVE_INCIDENTS = _gauge(
+    "streamguard_serve_incidents", "incidents", "Incidents in the projection.", registry=SERVE
+)
+SERVE_OPEN_INCIDENTS = _gauge(
+    "streamguard_serve_open_incidents",
+    "incidents",
+    "Of these, incidents that are not closed, whether or not they are raised to a person.",
+    registry=SERVE,
+)
+SERVE_REQUESTS = _counter(
+    "streamguard_serve_requests_total",
+    "requests",
+    "Requests by the class of their route and of their status; requests that the server refuses are included.",
+    {"route": ROUTES, "status": ("2xx", "3xx", "4xx", "5xx")},
+    SERVE,
+)
+SERVE_REQUEST_SECONDS = _histogram(
+    "streamguard_serve_request_seconds",
+    "Time from a request to the end of its answer; for the stream of changes, to the beginning of its answer.",
+    {"route": ROUTES},
+    _REQUESTS,
+    registry=SERVE,
+)
+SERVE_STREAMS = _gauge(
+    "streamguard_serve_open_streams",
+    "streams",
+    "Open streams of changes: browsers that show the page, and programs that watch.",
+    registry=SERVE,
+)
+SERVE_STREAMS.set(0)
+
+for _registry in (WORKER, CAMPAIGNS, RETRAIN, SERVE):
     _build = _declared(
         Gauge,
         "streamguard_build_info",
@@ -474,7 +680,7 @@ for _registry in (WORKER, RETRAIN):
 
 
 def exposition(registry: CollectorRegistry) -> bytes:
-    """Text that a scrape of a worker or a retrain returns: its metrics and those of its process."""
+    """Text that a scrape of a process returns: its metrics and those of every process."""
     return prometheus_client.generate_latest(registry) + prometheus_client.generate_latest(PROCESS)
 
 

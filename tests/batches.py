@@ -92,6 +92,7 @@ def fold_result(
         sample=rows([keys[k] for k in sample], names),
         alerts=rows([keys[k] for k in sorted(worst[:alerts].tolist())], names),
         users={},
+        states={},
         usual=usual,
         incidents=[],
         incident_risks={},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import shutil
@@ -12,26 +13,35 @@ import sys
 import urllib.error
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 import numpy as np
 from confluent_kafka import OFFSET_END, TIMESTAMP_LOG_APPEND_TIME, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streamguard.agents.output.source_incidents import PREFIX
 from streamguard.agents.task.identity import Topics
-from streamguard.agents.task.store import RESERVED, StateStore, StoreMemory
+from streamguard.alerts.incident import Incident
+from streamguard.decisions.signing import Binding, has_header, header_of
 from streamguard.events.ceiling import UNKNOWN
+from streamguard.events.event import Value
+from streamguard.events.indicators import AUTHENTICATION, FAILED
 from streamguard.fold.population import POPULATION
 from streamguard.kafka import topics
+from streamguard.models.key import key_of
 from streamguard.polling import poll_until
 from streamguard.settings.schema import Detection, Kafka, Models, Settings, Worker
+from streamguard.settings.sources import of_sources
 from streamguard.state.codec import unpack
+from streamguard.state.expiry import PROFILE_KINDS, last_active
 from streamguard.state.in_memory import InMemoryPartition
 from streamguard.state.partition import HASH_KEY, META
+from streamguard.state.store import RESERVED, StateStore, StoreMemory
 from streamguard.testing import failpoints
 from tests.incidents import published
 
@@ -57,21 +67,57 @@ class Record:
     headers: dict[str, bytes]
     append_ms: int
     """0 if the sender has set the record's time."""
+    timestamp: int = -1
 
 
-class WorkerProcess:
-    """A process of `streamguard worker`."""
+def read_topic(bootstrap_servers: str, topic: str, isolation: str = "read_committed") -> list[Record]:
+    """All records of a topic; with the default isolation level only committed ones."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "harness",
+            "enable.auto.commit": False,
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    try:
+        count = len(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
+        consumer.assign([TopicPartition(topic, p, 0) for p in range(count)])
+        records, ended = [], set()
+        while len(ended) < count:
+            for message in consumer.consume(1000, 0.05):
+                if message.error():
+                    ended.add(message.partition())
+                else:
+                    kind, ms = message.timestamp()
+                    records.append(
+                        Record(
+                            message.partition(),
+                            message.offset(),
+                            message.key(),
+                            message.value(),
+                            dict(message.headers() or []),
+                            ms if kind == TIMESTAMP_LOG_APPEND_TIME else UNKNOWN,
+                            ms,
+                        )
+                    )
+        return records
+    finally:
+        consumer.close()
 
-    def __init__(self, site: Site, name: str, environ: dict[str, str]) -> None:
+
+class Process:
+    """A process of a `streamguard` command that logs JSON lines and serves metrics."""
+
+    def __init__(self, log: Path, name: str, arguments: list[str], environ: dict[str, str]) -> None:
         self.name = name
-        self.data_dir = site.directory / name
-        self.log = site.directory / f"{name}-{len(site.started)}.log"
-        config = site.directory / "streamguard.toml"
-        command = [str(Path(sys.executable).with_name("streamguard")), "worker", "--config", str(config)]
-        command += ["--data-dir", str(self.data_dir), "--metrics-port", "0", "--log-format", "json"]
-        with self.log.open("wb") as log:
+        self.log = log
+        command = [str(Path(sys.executable).with_name("streamguard")), *arguments]
+        with self.log.open("wb") as file:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env={**os.environ, "NUMBA_NUM_THREADS": "1", **environ}
+                command, stdout=file, stderr=file, env={**os.environ, "NUMBA_NUM_THREADS": "1", **environ}
             )
 
     def lines(self) -> list[dict[str, Any]]:
@@ -124,7 +170,7 @@ class WorkerProcess:
         status = Path(f"/proc/{self.process.pid}/stat").read_text()
         return status.rpartition(")")[2].split()[0] == "T"
 
-    def await_ready(self, timeout: float = 60.0) -> WorkerProcess:
+    def await_ready(self, timeout: float = 60.0) -> Self:
         def ready() -> bool:
             assert self.alive, f"{self.name} exited with {self.process.returncode}:\n{self.tail()}"
             return self.get("/readyz")[0] == 200
@@ -154,6 +200,17 @@ class WorkerProcess:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
+class WorkerProcess(Process):
+    """A process of `streamguard worker`, or of `streamguard sources`."""
+
+    def __init__(self, site: Site, name: str, environ: dict[str, str], verb: str = "worker") -> None:
+        self.data_dir = site.directory / name
+        config = str(site.directory / "streamguard.toml")
+        arguments = [verb, "--config", config, "--data-dir", str(self.data_dir), "--metrics-port", "0"]
+        arguments += ["--log-format", "json"]
+        super().__init__(site.directory / f"{name}-{len(site.started)}.log", name, arguments, environ)
+
+
 @dataclass
 class Truth:
     """Expected results of the workers: state and end offset of each partition, incidents and refused records."""
@@ -162,6 +219,8 @@ class Truth:
     next_offset: dict[int, int] = field(default_factory=dict)
     incidents: set[str] = field(default_factory=set)
     refused: set[tuple[int, int]] = field(default_factory=set)
+    forwarded: list[tuple[int, int, bytes | None]] = field(default_factory=list)
+    """Partition, offset and value of each failure or login with an address."""
 
 
 class Site:
@@ -190,6 +249,7 @@ class Site:
         partitions: int = 2,
         models: Models | None = None,
         replication_factor: int = 1,
+        detection: Detection | None = None,
         **worker: Any,
     ) -> None:
         suffix = uuid.uuid4().hex[:8]
@@ -206,30 +266,46 @@ class Site:
                 bootstrap_servers=bootstrap_servers,
                 events_topic=f"events-{suffix}",
                 alerts_topic=f"alerts-{suffix}",
+                sources_topic=f"sources-{suffix}",
+                campaigns_topic=f"campaigns-{suffix}",
+                decisions_topic=f"decisions-{suffix}",
                 dead_letter_topic=f"dead-{suffix}",
                 models_topic=f"models-{suffix}",
                 partitions=partitions,
                 replication_factor=replication_factor,
             ),
             worker=Worker(**{**defaults, **worker}),
-            detection=Detection(),
+            detection=detection or Detection(),
             models=models or Models(),
         )
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "streamguard.toml").write_text(_toml(self.settings))
+        (directory / "streamguard.toml").write_text(settings_toml(self.settings))
         self.admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
         self.started: list[WorkerProcess] = []
         topics.create(self.settings)
         self.names = topics.names(self.settings)
 
+    def second(self) -> Site:
+        """The second fold of the same site, to read and to compare: its events topic is the sources topic."""
+        site = copy.copy(self)
+        site.settings = of_sources(self.settings)
+        site.names = topics.names(site.settings)
+        return site
+
+    def _own(self, incidents: Iterable[str]) -> set[str]:
+        """Those of the incidents' ids that this fold has published, and not the other one."""
+        return {name for name in incidents if name.startswith(PREFIX) == self.settings.kafka.folds_sources}
+
     # Workers
 
-    def start(self, name: str = "a", *, failpoint: str = "", **environ: str) -> WorkerProcess:
-        """Start a worker; its data directory has its name."""
+    def start(
+        self, name: str = "a", *, failpoint: str = "", verb: str = "worker", **environ: str
+    ) -> WorkerProcess:
+        """Start a worker, or `streamguard sources`; its data directory has its name."""
         if failpoint:
             environ[failpoints.VARIABLE] = failpoint
-        worker = WorkerProcess(self, name, environ)
+        worker = WorkerProcess(self, name, environ, verb)
         self.started.append(worker)
         return worker
 
@@ -264,6 +340,12 @@ class Site:
             producer.poll(0)
         assert producer.flush(60) == 0
 
+    def produce_with_header(self, partition: int, value: bytes, headers: dict[str, bytes]) -> None:
+        """Write one record of the events topic with headers, such as those of a control record."""
+        producer = Producer({"bootstrap.servers": self.settings.kafka.bootstrap_servers, "log_level": 0})
+        producer.produce(self.names["events"], value, partition=partition, headers=headers)
+        assert producer.flush(60) == 0
+
     def produce_in_transactions(self, batches: Iterable[tuple[bool, list[tuple[int, bytes]]]]) -> None:
         """Write each batch in its own transaction; a batch that starts with False is aborted."""
         producer = Producer(
@@ -293,43 +375,12 @@ class Site:
 
     def read(self, role: str, isolation: str = "read_committed") -> list[Record]:
         """All records of a topic; with the default isolation level only committed ones."""
-        topic = self.names[role]
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.settings.kafka.bootstrap_servers,
-                "group.id": "harness",
-                "enable.auto.commit": False,
-                "isolation.level": isolation,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-            }
-        )
-        try:
-            count = len(consumer.list_topics(topic, timeout=30).topics[topic].partitions)
-            consumer.assign([TopicPartition(topic, p, 0) for p in range(count)])
-            records, ended = [], set()
-            while len(ended) < count:
-                for message in consumer.consume(1000, 0.05):
-                    if message.error():
-                        ended.add(message.partition())
-                    else:
-                        if role == "alerts":
-                            published(message.value())
-                        headers = dict(message.headers() or [])
-                        kind, ms = message.timestamp()
-                        records.append(
-                            Record(
-                                message.partition(),
-                                message.offset(),
-                                message.key(),
-                                message.value(),
-                                headers,
-                                ms if kind == TIMESTAMP_LOG_APPEND_TIME else UNKNOWN,
-                            )
-                        )
-            return records
-        finally:
-            consumer.close()
+        records = read_topic(self.settings.kafka.bootstrap_servers, self.names[role], isolation)
+        if role == "alerts":
+            for record in records:
+                assert record.value is not None
+                published(record.value)
+        return records
 
     def committed(self) -> dict[int, int]:
         """Offset that the consumer group committed in each partition; a worker commits it after a checkpoint."""
@@ -387,6 +438,22 @@ class Site:
         """Identity that the checkpoints of a partition carry, by the ids that the topics have now."""
         return asyncio.run(Topics.describe(self.settings)).identity(partition).encoded()
 
+    def binding(self) -> Binding:
+        """What signatures of decisions are valid for, by the id that the events topic has now."""
+        source = asyncio.run(Topics.describe(self.settings)).source
+        return Binding(source.topic, source.id, key_of(self.settings.models))
+
+    def values(self, records: Iterable[Record]) -> list[Value]:
+        """Values of records of the events topic, with verified decisions."""
+        binding, out = None, list[Value]()
+        for r in records:
+            if has_header(r.headers.items()):
+                binding = binding or self.binding()
+                out.append(binding.read(header_of(r.headers.items()) or b"", r.partition, r.offset, r.value))
+            else:
+                out.append(r.value)
+        return out
+
     def truth(self, chunk: int = 113) -> Truth:
         """Fold the topic from scratch, in chunks of a different size and with a dictionary as the state store."""
         by_partition: dict[int, list[Record]] = {}
@@ -410,15 +477,25 @@ class Site:
             for i in range(0, len(records), chunk):
                 part = records[i : i + chunk]
                 offsets, times = np.array([(r.offset, r.append_ms) for r in part], np.int64).T
-                folded = state.fold([r.value for r in part], offsets, append_ms=times)
-                truth.incidents |= {update.incident.id for update in folded.incidents}
+                folded = state.fold(self.values(part), offsets, append_ms=times)
+                truth.incidents |= self._ids(update.incident for update in folded.incidents)
                 truth.refused |= {(partition, part[refusal.index].offset) for refusal in folded.refused}
+                for index, flags, source in zip(
+                    folded.index, folded.columns.flags.tolist(), folded.columns.text("source"), strict=True
+                ):
+                    if source and flags & (FAILED | AUTHENTICATION):
+                        truth.forwarded.append((partition, part[index].offset, part[index].value))
                 partition_state.save_if_full()
             state.next_offset = truth.next_offset[partition]
             partition_state.save()
             partition_state.saved[b"m"] += self.identity(partition)
             truth.state[partition] = partition_state.saved
         return truth
+
+    def _ids(self, incidents: Iterable[Incident]) -> set[str]:
+        if not self.settings.kafka.folds_sources:
+            return {incident.id for incident in incidents}
+        return {PREFIX + incident.id for incident in incidents if incident.entity.kind == "source"}
 
     def changelog(self) -> dict[int, list[Record]]:
         """Committed changelog records by partition."""
@@ -447,12 +524,12 @@ class Site:
         truth, changelog = self.truth(), self.changelog()
         wrong = (
             []
-            if truth.incidents and truth.refused
+            if truth.incidents and (truth.refused or self.settings.kafka.folds_sources)
             else ["the topic has no incident or no bad record: the comparison proves nothing"]
         )
         for partition, state in truth.state.items():
             records = changelog.get(partition, [])
-            final = _last_values(records)
+            final = without_expired(_last_values(records), self.settings.detection)
             wrong += _compare(f"changelog of partition {partition}", state, final)
             newest = 0
             for name in names:
@@ -478,26 +555,41 @@ class Site:
                 wrong.append(
                     f"changelog of partition {partition}: {regressions} checkpoints of an older state"
                 )
-        incidents = {r.headers["sg.incident"].decode() for r in self.read("alerts")}
+        incidents = self._own(r.headers["sg.incident"].decode() for r in self.read("alerts"))
         if incidents != truth.incidents:
             missing, extra = truth.incidents - incidents, incidents - truth.incidents
             wrong.append(
                 f"incidents: {len(missing)} missing, {len(extra)} unexpected, of {len(truth.incidents)}"
             )
         dead = {
-            (int(r.headers["sg.partition"]), int(r.headers["sg.offset"])) for r in self.read("dead_letter")
+            (int(r.headers["sg.partition"]), offset)
+            for r in self.read("dead_letter")
+            if r.headers["sg.topic"].decode() == self.names["events"]
+            for offset in _offsets(r)
         }
         if dead != truth.refused:
             wrong.append(
                 f"dead letters: {len(truth.refused - dead)} missing, {len(dead - truth.refused)} unexpected, "
                 f"of {len(truth.refused)}"
             )
+        if self.settings.kafka.forwards:
+            forwarded = [
+                (int(r.headers["sg.partition"]), int(r.headers["sg.offset"]), r.value)
+                for r in self.read("sources")
+            ]
+            want, have = Counter(truth.forwarded), Counter(forwarded)
+            if want != have:
+                wrong.append(
+                    f"sources topic: {(want - have).total()} missing, {(have - want).total()} unexpected, "
+                    f"of {len(truth.forwarded)}"
+                )
         if self.committed() != truth.next_offset:
             wrong.append(f"group offsets {self.committed()}, not {truth.next_offset}")
         return wrong
 
 
-def _toml(settings: Settings) -> str:
+def settings_toml(settings: Settings) -> str:
+    """The settings as a file."""
     sections = msgspec.to_builtins(settings)
     return "".join(
         f"[{section}]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
@@ -506,7 +598,22 @@ def _toml(settings: Settings) -> str:
 
 
 def _last_values(records: Iterable[Record]) -> dict[bytes, bytes]:
-    return {r.key: r.value for r in records if r.key and r.value and not r.key.startswith(RESERVED)}
+    last = {r.key: r.value for r in records if r.key and not r.key.startswith(RESERVED)}
+    return {key: value for key, value in last.items() if value is not None}
+
+
+def without_expired(values: dict[bytes, bytes], detection: Detection) -> dict[bytes, bytes]:
+    """The values of a state without profiles that have aged out, which a worker deletes some time later."""
+    limit = int(unpack(values[b"p"], POPULATION, "the population")[0]["active_ms"]) - detection.forget_ms
+    return {k: v for k, v in values.items() if k[:1] not in PROFILE_KINDS or last_active(v) >= limit}
+
+
+def _offsets(letter: Record) -> list[int]:
+    """Offsets that a dead letter stands for; a summary lists those of many records."""
+    if "sg.count" not in letter.headers or not letter.value or not letter.value.startswith(b'{"offsets"'):
+        return [int(letter.headers["sg.offset"])]
+    ranges = json.loads(letter.value)["offsets"]
+    return [offset for first, last in ranges for offset in range(first, last + 1)]
 
 
 def _compare(name: str, wanted: dict[bytes, bytes], found: dict[bytes, bytes]) -> list[str]:
@@ -535,7 +642,10 @@ def _regressions(records: list[Record]) -> int:
 def events(
     count: int, partitions: int, users: int = 900, seed: int = 1, start: int = 0
 ) -> list[tuple[int, bytes]]:
-    """Generate (partition, event) pairs: few users are busy, some users fail often, some records are not valid JSON."""
+    """Generate (partition, event) pairs: few users are busy, some users fail often, some records are not valid JSON.
+
+    Every 150th event copies credentials, so that there are incidents.
+    """
     random = np.random.default_rng(seed)
     made = []
     for i in range(start, start + count):
@@ -548,6 +658,9 @@ def events(
             "user": f"user-{user}",
             "status": "failed" if random.random() < (0.75 if user % 7 == 0 else 0.1) else "success",
         }
+        if i % 150 == 75:
+            command = {"process_name": "tool.exe", "command_line": "mimikatz sekurlsa::logonpasswords"}
+            event |= {"event_type": "process_execution", "status": "success", "process_details": command}
         value = json.dumps(event).encode()
         if random.random() < 0.01:
             value = value[: len(value) // 2]

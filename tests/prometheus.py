@@ -19,10 +19,10 @@ from tests.harness import eventually
 
 
 def binary(name: str = "prometheus") -> str:
-    """Path of the program; without it the test is skipped, which CI counts as a failure."""
+    """Path of a program; without it the test is skipped, which CI counts as a failure."""
     found = shutil.which(name)
     if found is None:
-        pytest.skip(f"no {name} on the path: install Debian's package `prometheus`, or Prometheus's own")
+        pytest.skip(f"no {name} on the path: install Debian's package `{name}`, or that of its project")
     return found
 
 

@@ -20,6 +20,7 @@ CHECKED = (
         "streamguard/",
         "agents/",
         "batch/",
+        "serving/",
     ),
     *("bench/", "grafana/", "deploy/", "Makefile", "Dockerfile", "docker-compose.yml", "pyproject.toml"),
 )
@@ -108,6 +109,7 @@ def main() -> int:
             "streamguard",
             "agents",
             "batch",
+            "serving",
         )
         for line, phrase, instead in sorted(findings(text, python=product)):
             print(f"{path.relative_to(ROOT)}:{line}: {phrase!r}: write {instead}")

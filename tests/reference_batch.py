@@ -20,7 +20,7 @@ import numpy as np
 from streamguard.alerts.verdict import verdict
 from streamguard.events.columns import TEXTS
 from streamguard.events.event import Event, Refusal
-from streamguard.events.subject import shown
+from streamguard.events.subject import profile_key, shown
 from streamguard.fold.features import NAMES
 from streamguard.fold.grouping import ENTITY_KINDS
 from streamguard.fold.patterns import PATTERNS
@@ -85,6 +85,7 @@ class ReferenceBatch:
         self.events: dict[Place, Seen] = {}
         self.users: dict[tuple[int, str], User] = {}
         self.new: set[Place] = set()
+        self.subjects: set[tuple[int, str, str]] = set()
         self.refusals: list[Refusal] = []
         self.records = 0
 
@@ -115,6 +116,7 @@ class ReferenceBatch:
             self.repairs.update(str(repair) for event in folded.repaired for repair in event.repairs)
             columns = folded.columns
             sources, locations = columns.text("source"), columns.text("location")
+            self.subjects.update((partition, shown(s), s) for s in columns.subjects)
             for i, event in enumerate(folded.events):
                 assert bool(sources[i]) == bool(columns.hashes[i, TEXTS.index("source")])
                 seen = Seen(
@@ -138,10 +140,17 @@ class ReferenceBatch:
                 self.events[seen.place] = seen
                 self.new.add(seen.place)
                 user = self.users.setdefault((partition, seen.user), User())
+                if folded.expired[i]:
+                    user.events.clear()
                 user.events.append(seen)
                 user.peak = max(user.peak, seen.strength)
                 if ENTITY_KINDS[abs(folded.kind[i])] == "user":
                     user.incident_bits = max(user.incident_bits, float(folded.incident["evidence"][i]))
+
+        self._states[partition].save()
+        for _, user, subject in [known for known in self.subjects if known[0] == partition]:
+            if profile_key(subject) not in self._states[partition].saved:
+                self.users.pop((partition, user), None)
 
     def sample(self) -> list[Place]:
         """The places with the smallest hashes among all events, sorted."""
@@ -234,7 +243,8 @@ class ReferenceBatch:
             row = summary(user.events)
             expected = max(row["total_events"] * (now[partition] / max(ever[partition], 1)), 1.0)
             bits = max(user.peak, strongest.get((partition, name), 0.0))
-            rare = with_forest(max(bits - np.log2(expected), 0.0), peer_bits.get((partition, name), 0.0))
+            apart = max(peer_bits.get((partition, name), 0.0) - 6.0, 0.0) / 4.0
+            rare = max(bits - np.log2(expected), 0.0) + apart
             evidence = max(user.incident_bits, rare)
             last = user.events[-1]
             rows.append(
@@ -278,7 +288,7 @@ class ReferenceBatch:
         """The totals of the report."""
         new = [self.events[place] for place in self.new]
         sampled = [row for row in self.training_rows(forest) if row["is_sampled"]]
-        alerted = [self.events[row["partition"], row["offset"]].alerted for row in sampled]
+        strengths = [self.events[row["partition"], row["offset"]].strength for row in sampled]
         return {
             "records": self.records,
             "events": len(new),
@@ -298,11 +308,10 @@ class ReferenceBatch:
             "alerted": sum(seen.alerted for seen in new),
             "alert_rate": sum(seen.alerted for seen in new) / max(len(new), 1),
             "sampled": len(sampled),
-            "sampled_alerts": sum(
-                row["is_anomaly"] or alert for row, alert in zip(sampled, alerted, strict=True)
-            ),
-            "forest_added": sum(
-                row["is_anomaly"] and not alert for row, alert in zip(sampled, alerted, strict=True)
+            "sampled_alerts": sum(row["is_anomaly"] for row in sampled),
+            "forest_ranked": sum(
+                min(row["forest_bits"], 6.0) > strength
+                for row, strength in zip(sampled, strengths, strict=True)
             ),
             "training_rows": len(self.training()),
             "trimmed_share": self.trimmed(),

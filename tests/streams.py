@@ -186,6 +186,8 @@ def runs(draw: Callable[..., Any], max_runs: int = 12) -> list[bytes]:
             }
         if draw(st.booleans()):
             fields["threat_score"] = draw(st.sampled_from([0.0, 0.1, 0.9, 50.0]))
+        if draw(st.booleans()):
+            fields["rule_name"] = draw(st.sampled_from(["Port Scan", " port scan", "Theft", " "]))
         user, address, varied = draw(st.integers(0, 4)), draw(st.integers(0, 5)), draw(st.sampled_from("uan"))
         count = draw(st.sampled_from([1, 2, 10, 40]))
         for i in range(count):

@@ -19,15 +19,16 @@ from streamguard.agents.errors import RefusedError
 from streamguard.agents.task import compatibility
 from streamguard.agents.task.changelog import CommittedReader
 from streamguard.agents.task.compatibility import Bounds, OpenTransactionError, SavedState
-from streamguard.agents.task.identity import StateIdentity, TopicIdentity, Topics
-from streamguard.agents.task.store import LOCAL, ChangelogPosition
+from streamguard.agents.task.identity import Topics
 from streamguard.cli.doctor.finding import Finding, fail, ok, warn
 from streamguard.errors import StreamGuardError, TemporaryError
 from streamguard.events.hashing import UNKEYED
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
+from streamguard.state.identity import StateIdentity, TopicIdentity
 from streamguard.state.partition import HASH_KEY, META
+from streamguard.state.store import COMPLETE_KEY, LOCAL, ChangelogPosition
 from streamguard.text import counted
 
 READ_SECONDS = 20.0
@@ -126,7 +127,7 @@ def unkeyed_warning(partitions: list[int]) -> Finding:
 
 async def _read(settings: Settings, described: Topics, number: int) -> tuple[Saved, Bounds]:
     """The last checkpoint in the changelog, and the offsets of the events topic."""
-    wanted = (b"m", HASH_KEY, compatibility.COMPLETE_KEY, compatibility.TOPIC_KEY)
+    wanted = (b"m", HASH_KEY, COMPLETE_KEY, compatibility.TOPIC_KEY)
     found: dict[bytes, bytes | None] = {}
     async with CommittedReader(Brokers.of(settings), described.changelog, number) as reader:
         bounds = await reader.bounds()
@@ -140,7 +141,7 @@ async def _read(settings: Settings, described: Topics, number: int) -> tuple[Sav
     return (
         Saved(
             bounds,
-            SavedState(identity, meta is not None, int(found.get(compatibility.COMPLETE_KEY) or 0)),
+            SavedState(identity, meta is not None, int(found.get(COMPLETE_KEY) or 0)),
             META.unpack_from(meta)[1] if meta else None,
             identity.source if identity is not None else former,
             found.get(HASH_KEY) not in (None, UNKEYED),

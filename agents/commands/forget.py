@@ -1,4 +1,4 @@
-"""`streamguard forget`: deletes what the workers have learned about a user."""
+"""`streamguard forget`: deletes what the workers have learned, and what was decided, about a user."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from streamguard.errors import UnavailableError
 @options.config
 @options.bootstrap_servers
 def command(user: str, config: Path | None, bootstrap_servers: str | None) -> None:
-    """Delete the profile of USER from the changelog and, through it, from every worker.
+    """Delete the profile of USER, and the decisions about USER, from the changelog and so from every worker.
 
-    Workers may run during the deletion. The worker that holds the profile exits with 75 at its next checkpoint;
-    after a restart it continues without the profile. A later event of the user creates a new profile.
+    The state of `streamguard sources` is searched, too, if there is one. Workers and sources processes may run during
+    the deletion. The one that holds the profile exits with 75 at its next checkpoint; after a restart it continues
+    without the profile. A later event of the user creates a new profile.
 
-    Exit codes: 0 if the profile is deleted or the user has none, 69 if Kafka is unavailable, 78 if settings and
+    Exit codes: 0 if the user is deleted or unknown, 69 if Kafka is unavailable, 78 if settings and
     topics contradict each other.
     """
     from aiokafka.errors import KafkaError
@@ -29,6 +30,7 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
     from streamguard.agents.errors import translated
     from streamguard.agents.task.erase import erase
     from streamguard.kafka import topics
+    from streamguard.settings.sources import of_sources
 
     if not user:
         raise click.BadParameter(
@@ -39,21 +41,34 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
     except UnicodeEncodeError:
         raise click.BadParameter("the name is not UTF-8", param_hint="USER") from None
     settings = options.read_settings(config, kafka={"bootstrap_servers": bootstrap_servers})
-    topics.require(settings)
-    try:
-        found = asyncio.run(erase(settings, user))
-    except KafkaError as error:
-        raise translated(error) or UnavailableError(
-            f"Kafka rejected a request: {error}; check that the brokers answer and that this user has the access "
-            "rights of a worker, which `streamguard topics acls worker` prints"
-        ) from None
-    if not found:
+    topics.require(settings, topics.WORKER_ROLES)
+    folds = {"": settings}
+    if settings.kafka.forwards and topics.exists(settings, topics.names(settings)["sources_changelog"]):
+        folds[" of the sources process"] = of_sources(settings)
+    erased = {}
+    for whose, fold in folds.items():
+        try:
+            erased[whose] = asyncio.run(erase(fold, user))
+        except KafkaError as error:
+            part = "sources" if fold.kafka.folds_sources else "worker"
+            raise translated(error) or UnavailableError(
+                f"Kafka rejected a request: {error}; check that the brokers answer and that this user has the access "
+                f"rights that `streamguard topics acls {part}` prints"
+            ) from None
+    if not any(erased.values()):
         click.echo("no profile found for this user")
         return
-    where = ", ".join(map(str, found))
+    for whose, found in erased.items():
+        for what, partitions in (
+            ("the profile is", [one.partition for one in found if one.profile]),
+            ("decisions about the user are", [one.partition for one in found if one.decisions]),
+        ):
+            if partitions:
+                noun = "partition" if len(partitions) == 1 else "partitions"
+                numbers = ", ".join(map(str, partitions))
+                click.echo(f"{what} deleted from the changelog{whose}, {noun} {numbers}")
     click.echo(
-        f"the profile is deleted from the changelog, {'partition' if len(found) == 1 else 'partitions'} {where}; the "
-        "worker that holds it in memory exits with 75 at its next checkpoint: start that worker again\n"
-        "events, incidents and dead letters remain until the retention of their topics ends, runs and archives until "
-        "you delete them: see docs/security.md"
+        "the worker that holds the partition in memory exits with 75 at its next checkpoint: start that worker again\n"
+        "events, forwarded events, incidents, dead letters and the records of decisions in the events topic remain "
+        "until the retention of their topics ends, runs and archives until you delete them: see docs/security.md"
     )

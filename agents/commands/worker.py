@@ -21,13 +21,7 @@ from streamguard.errors import StreamGuardError
     help="Port of /metrics, /healthz and /readyz; 0 selects any free port.",
 )
 @click.option("--registry", help="Directory of the model registry.")
-@click.option(
-    "--log-format",
-    type=click.Choice(["text", "json"]),
-    default="json",
-    show_default=True,
-    help="Form of log lines.",
-)
+@options.log_format
 def command(
     config: Path | None, bootstrap_servers: str | None, data_dir: str | None, metrics_port: int | None,
     registry: str | None, log_format: str,
@@ -38,7 +32,7 @@ def command(
     unexpected error, 73 if the state cannot be written to disk, 75 if another process has taken over a partition, 78 if
     settings, topics and stored state contradict each other. The last line of the log has the reason and the code.
     """
-    from streamguard.agents.process import logging
+    from streamguard import logs
 
     try:
         settings = options.read_settings(
@@ -48,9 +42,9 @@ def command(
             models={"registry": registry},
         )
     except StreamGuardError as error:
-        logging.last_line(error, log_format)
+        logs.last_line(error, log_format)
         sys.exit(error.exit_code)
-    logging.configure(log_format)
+    logs.configure(log_format)
     from streamguard.agents.process import worker
 
     sys.exit(worker.run(settings))

@@ -38,15 +38,15 @@ from streamguard.agents.consumer.fetch_thread import (
     offset_error,
     rejected_by_group,
 )
-from streamguard.agents.consumer.progress import GONE_SECONDS
-from streamguard.agents.errors import RefusedError, end
+from streamguard.agents.consumer.liveness import GONE_SECONDS
+from streamguard.agents.errors import end
 from streamguard.agents.task import memory_release
 from streamguard.agents.task.identity import Topics
 from streamguard.agents.task.partition_task import Chunk, PartitionTask
 from streamguard.agents.task.profile_share import share_of
 from streamguard.agents.task.restore import restore
 from streamguard.agents.task.topic_watch import TopicWatch
-from streamguard.errors import TemporaryError, UnavailableError
+from streamguard.errors import StreamGuardError, TemporaryError, UnavailableError
 from streamguard.kafka.connection import Brokers
 from streamguard.testing import failpoints
 from streamguard.text import counted
@@ -197,7 +197,7 @@ class ChunkConsumer(driver.Consumer):
         if fetch:
             try:
                 await watch.confirm()
-            except (RefusedError, KafkaException) as error:
+            except (StreamGuardError, KafkaException) as error:
                 end(error)
             tp = TP(self.app.settings.kafka.events_topic, fetch[0].partition.number)
             yield tp, self._message(tp, fetch)
@@ -207,7 +207,7 @@ class ChunkConsumer(driver.Consumer):
         watch.doubt()
         try:
             await watch.confirm()
-        except (RefusedError, KafkaException) as cause:
+        except (StreamGuardError, KafkaException) as cause:
             end(cause)
         end(error)
 

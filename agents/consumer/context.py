@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from streamguard.agents.consumer.progress import Progress
 from streamguard.agents.output.publisher import Publisher
-from streamguard.agents.task.store import StoreMemory
 from streamguard.settings.schema import Settings
+from streamguard.state.store import StoreMemory
 
 
 class WorkerContext(Protocol):

@@ -171,7 +171,10 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
     async def _reaches_broker(self) -> bool:
         update = self._ensure_consumer()._client.force_metadata_update()
         try:
-            return bool(await asyncio.wait_for(update, ANSWER_SECONDS))
+            async with asyncio.timeout(
+                ANSWER_SECONDS
+            ):  # wait_for may swallow a cancellation, before Python 3.12
+                return bool(await update)
         except TimeoutError:
             return False
 

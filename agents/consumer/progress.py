@@ -6,18 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from streamguard.agents.consumer.liveness import Liveness, Problem
 from streamguard.metrics import PARTITION_OWNED, PARTITIONS
 from streamguard.text import counted
 
-BEAT_SECONDS = 10.0
-"""The main thread reports twice a second. Without a report for this long, it hangs, and /readyz answers 503."""
-DEAD_SECONDS = 60.0
-"""Without a report for this long, it is considered dead: /healthz answers 503, so that a supervisor restarts the
-worker."""
-SILENT_SECONDS = 15.0
-"""The worker contacts its brokers every few seconds. Without an answer for this long, /readyz answers 503."""
-GONE_SECONDS = 30.0
-"""Without an answer from a broker for this long, the worker ends."""
 UNANSWERED_SECONDS = 30.0
 """The leader of a partition answers a fetch at once. Without an answer for this long, /readyz answers 503."""
 MAX_NAMED = 8
@@ -26,7 +18,7 @@ BLOCKED_SECONDS = 30.0
 """The same transaction may be open for this long: then it hangs, and /readyz answers 503."""
 
 
-class Progress:
+class Progress(Liveness):
     """Progress of the worker: the main thread reports it, the health thread evaluates it.
 
     Parameters
@@ -48,10 +40,9 @@ class Progress:
     """
 
     def __init__(self, stall_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(clock)
         self._stall_seconds = stall_seconds
-        self._clock = clock
         self._lock = threading.Lock()
-        self._beat = self._answered = clock()
         self._restoring: set[int] = set()
         self._moved: dict[int, tuple[int | None, float]] = {}
         self._fetch_answers: dict[int, tuple[int, float]] = {}
@@ -112,27 +103,7 @@ class Progress:
             self._transactions[partition] = (last_stable_offset, high_watermark, since)
             return self._clock() - since
 
-    def beat(self) -> None:
-        """Record that the main thread runs."""
-        self._beat = self._clock()
-
-    def broker_answered(self) -> None:
-        """Record that a broker has answered."""
-        self._answered = self._clock()
-
-    @property
-    def brokers_gone(self) -> bool:
-        """Whether no broker has answered for more than `GONE_SECONDS`."""
-        return self._clock() - self._answered > GONE_SECONDS
-
-    def hangs(self, limit: float = BEAT_SECONDS) -> dict[str, object] | None:
-        """Return reason and detail if the main thread has not reported for more than `limit` seconds, else None."""
-        silent = self._clock() - self._beat
-        if silent <= limit:
-            return None
-        return {"reason": "hangs", "detail": f"the main thread has not reported for {silent:.0f} s"}
-
-    def not_ready(self) -> dict[str, object] | None:
+    def not_ready(self) -> Problem | None:
         """Return reason and detail if the worker makes no progress, else None."""
         with self._lock:
             restoring, moved = sorted(self._restoring), dict(self._moved)
@@ -140,9 +111,8 @@ class Progress:
         hangs = self.hangs()
         if hangs is not None and moved:
             return hangs
-        silent = self._clock() - self._answered
-        if silent > SILENT_SECONDS:
-            return {"reason": "no_broker", "detail": f"no broker has answered for {silent:.0f} s"}
+        if (silent := self.no_broker()) is not None:
+            return silent
         if restoring:
             return {
                 "reason": "restoring",

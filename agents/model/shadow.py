@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from streamguard.alerts.verdict import verdict
-from streamguard.metrics import SHADOW_ALERTS, SHADOW_EVENTS, SHADOW_FOREST_ALERTS
+from streamguard.metrics import SHADOW_EVENTS, SHADOW_FOREST_ALERTS, SHADOW_RANKED
 from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
@@ -27,17 +25,16 @@ class Shadow:
         self.challenger: Forest | None = None
 
     def score(self, folded: Folded) -> None:
-        """Count the alerts of champion and challenger in a chunk that was `folded` with the champion."""
+        """Count what champion and challenger say of a chunk that was `folded` with the champion; peers are left out."""
         challenger = self.challenger
         if challenger is None or not folded.count:
             return
         seen = folded.score >= 0  # excludes events that were already folded before a crash
-        champion, bits = folded.forest, challenger.bits(folded.features)
-        without = folded.evidence - verdict(np.zeros(folded.count), champion)
         SHADOW_EVENTS.inc(int(seen.sum()))
-        for role, own in (("champion", champion), ("challenger", bits)):
-            SHADOW_ALERTS.labels(role).inc(int((verdict(without, own)[seen] >= self._alert_bits).sum()))
-            SHADOW_FOREST_ALERTS.labels(role).inc(int((own[seen] >= self._alert_bits).sum()))
+        for role, bits in (("champion", folded.forest), ("challenger", challenger.bits(folded.features))):
+            ranked = verdict(folded.strength, bits) > folded.strength
+            SHADOW_RANKED.labels(role).inc(int(ranked[seen].sum()))
+            SHADOW_FOREST_ALERTS.labels(role).inc(int((bits[seen] >= self._alert_bits).sum()))
 
 
 class Newest:

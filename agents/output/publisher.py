@@ -14,6 +14,7 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.output.dead_letter import Allowance, Message, dead_letters, origin
+from streamguard.agents.output.source_incidents import source_incident
 from streamguard.alerts.incident import TRUNCATED, Incident, encode
 from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
 from streamguard.metrics import (
@@ -87,17 +88,14 @@ class Publisher:
 
     async def _publish(self, records: Sequence[Record], folded: Folded) -> None:
         alerts, dead_letter_topic = self._kafka.alerts_topic, self._kafka.dead_letter_topic
+        incidents = self._selected(records, folded)
         try:
             async with self._in_order:  # an update of an incident must not overtake its first record
-                sent = [
-                    await self._send(alerts, _message(u.incident, records[folded.index[u.event]]))
-                    for u in folded.incidents
-                ]
+                sent = [await self._send(alerts, _message(*one)) for one in incidents]
                 allowance = self._allowances[records[0].partition]
                 letters = dead_letters(records, folded.refused, allowance)
                 dead = [await self._send(dead_letter_topic, letter.message) for letter in letters]
-            for future, (event, incident) in zip(sent, folded.incidents, strict=True):
-                record = records[folded.index[event]]
+            for future, (incident, record) in zip(sent, incidents, strict=True):
                 try:
                     await future
                 except _TOO_LARGE:
@@ -118,6 +116,13 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - after any failure the checkpoint must not follow
             end(error)
 
+    def _selected(self, records: Sequence[Record], folded: Folded) -> list[tuple[Incident, Record]]:
+        """Each incident to publish, and the record of its event."""
+        found = [(update.incident, records[folded.index[update.event]]) for update in folded.incidents]
+        if not self._kafka.folds_sources:
+            return found
+        return [one for incident, record in found if (one := source_incident(incident, record)) is not None]
+
     async def _send(self, topic: str, message: Message) -> asyncio.Future[RecordMetadata]:
         assert self._producer is not None
         sent: asyncio.Future[RecordMetadata] = await self._producer.send(
@@ -126,8 +131,12 @@ class Publisher:
         return sent
 
     async def _send_smallest(self, topic: str, message: Message) -> None:
+        """Send a record in a batch of its own: the limit of a topic is that of a batch."""
+        assert self._producer is not None
         try:
-            await (await self._send(topic, message))
+            async with self._in_order:
+                await self._producer.flush()
+                await (await self._send(topic, message))
         except _TOO_LARGE:
             raise RefusedError(
                 f"the topic {topic} refuses a record of {message.size} bytes, the smallest that can be published:"

@@ -17,9 +17,9 @@ from streamguard.agents.consumer.progress import Progress
 from streamguard.agents.errors import end
 from streamguard.agents.model.watcher import ModelWatcher
 from streamguard.agents.output.publisher import Publisher
-from streamguard.agents.task.store import StoreMemory
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
+from streamguard.state.store import StoreMemory
 
 _log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class WorkerApp(faust.App):
         return ChunkTransport(self.conf.broker_consumer, self)
 
     def _create_directories(self) -> None:
-        """Create no directories for Faust: `streamguard.agents.task.store` creates its own."""
+        """Create no directories for Faust: `streamguard.state.store` creates its own."""
 
     def _crash(self, reason: BaseException) -> None:
         if isinstance(reason, asyncio.CancelledError):  # Faust's fetcher restarts this way during a rebalance

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 
 import msgspec
+from prometheus_client import CollectorRegistry, Gauge
 
-from streamguard.agents.consumer.progress import DEAD_SECONDS, Progress
-from streamguard.agents.errors import RefusedError
+from streamguard.agents.consumer.liveness import DEAD_SECONDS, Liveness
+from streamguard.agents.errors import Ending, RefusedError
 from streamguard.errors import TemporaryError
-from streamguard.metrics import READY, WORKER, exposition
-from streamguard.serving import Answer, Server
+from streamguard.metrics import exposition
+from streamguard.probes import Answer, Server
 
 
 class HealthServer:
@@ -19,7 +20,11 @@ class HealthServer:
     Parameters
     ----------
     progress
-        Progress of the worker.
+        Progress of the process.
+    registry
+        Metrics of the process.
+    ready
+        The gauge that says whether it is ready.
     host, port
         Address; port 0 selects any free port.
     allowed_hosts
@@ -33,16 +38,27 @@ class HealthServer:
         If the port cannot be bound for another reason; the message names it and the setting.
     """
 
-    def __init__(self, progress: Progress, host: str, port: int, allowed_hosts: str = "") -> None:
+    def __init__(
+        self,
+        progress: Liveness,
+        registry: CollectorRegistry,
+        ready: Gauge,
+        host: str,
+        port: int,
+        allowed_hosts: str = "",
+    ) -> None:
         self._progress = progress
+        self._registry = registry
+        self._ready = ready
         try:
             self._server = Server(self._page, host, port, allowed_hosts)
         except OSError as error:
-            # The former worker, which still ends, frees its port; a wrong address stays wrong.
+            # The former process, which still ends, frees its port; a wrong address stays wrong.
             passing = error.errno == errno.EADDRINUSE
             raise (TemporaryError if passing else RefusedError)(
                 f"metrics cannot be served on {host}:{port}: {error.strerror}; "
-                f"{'start the worker again when the port is free, or ' if passing else ''}choose another --metrics-port"
+                f"{f'start the {Ending.program} again when the port is free, or ' if passing else ''}choose another "
+                "--metrics-port"
             ) from None
 
     @property
@@ -56,9 +72,9 @@ class HealthServer:
 
     def _page(self, path: str) -> Answer:
         problem = self._progress.not_ready()
-        READY.set(problem is None)
+        self._ready.set(problem is None)
         if path == "/metrics":
-            return Answer(200, "text/plain; version=0.0.4; charset=utf-8", exposition(WORKER))
+            return Answer(200, "text/plain; version=0.0.4; charset=utf-8", exposition(self._registry))
         if path == "/healthz":
             hangs = self._progress.hangs(DEAD_SECONDS)
             return _json(503 if hangs else 200, hangs or {"status": "alive"})

@@ -21,13 +21,13 @@ from streamguard.agents.process.app import WorkerApp
 from streamguard.agents.process.health import HealthServer
 from streamguard.agents.task import memory_release
 from streamguard.agents.task.profile_share import share_of, whole_chunks
-from streamguard.agents.task.store import StoreMemory
 from streamguard.errors import ExitCode, TemporaryError, UnavailableError
 from streamguard.files import lock
 from streamguard.files.disk import cannot_write
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.schema import Settings
+from streamguard.state.store import StoreMemory
 from streamguard.state.warmup import compile_fold
 from streamguard.text import counted
 
@@ -65,13 +65,18 @@ def _run(settings: Settings) -> int:
     _raise_file_limit()
     _check_share(settings)
     lock_file = _lock(Path(settings.worker.data_dir))
-    for deviation in topics.require(settings):
+    for deviation in topics.require(settings, topics.WORKER_ROLES):
         _log.warning("%s", deviation)
     compile_fold()
     app = WorkerApp(settings)
     worker = settings.worker
     health = HealthServer(
-        app.progress, worker.metrics_host, worker.metrics_port, worker.metrics_allowed_hosts
+        app.progress,
+        metrics.WORKER,
+        metrics.READY,
+        worker.metrics_host,
+        worker.metrics_port,
+        worker.metrics_allowed_hosts,
     )
     _export_space(Path(settings.worker.data_dir), app.memory)
     health.start()

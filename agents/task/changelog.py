@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
@@ -16,19 +16,22 @@ from aiokafka.errors import (
     InvalidProducerIdMapping,
     InvalidTxnState,
     KafkaError,
+    MessageSizeTooLargeError,
     OffsetOutOfRangeError,
     ProducerFenced,
+    RecordListTooLargeError,
 )
 
 from streamguard.agents.errors import FencedError, RefusedError
-from streamguard.agents.task.compatibility import COMPLETE_KEY, START_OVER, Bounds, SavedState
-from streamguard.agents.task.identity import StateIdentity
-from streamguard.agents.task.store import Change
-from streamguard.errors import TemporaryError
+from streamguard.agents.output.forwarding import ForwardedBatch
+from streamguard.agents.task.compatibility import START_OVER, Bounds, SavedState
+from streamguard.errors import StreamGuardError, TemporaryError
 from streamguard.events.event import Withheld
 from streamguard.kafka.connection import REQUEST_TIMEOUT, Brokers
 from streamguard.records import reader
+from streamguard.state.identity import StateIdentity
 from streamguard.state.partition import META
+from streamguard.state.store import COMPLETE_KEY, Change
 from streamguard.testing import failpoints
 
 SETTLE_SECONDS = 10.0
@@ -55,6 +58,11 @@ class ChangelogWriter:
         An offset that the changelog has reached. The next record must not get a lower one.
     """
 
+    program = "worker"
+    """What errors call this process."""
+    transaction_seconds = 60.0
+    """Time after which the broker aborts a transaction that is still open."""
+
     def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
         self._producer = producer
         self.topic = topic
@@ -62,12 +70,13 @@ class ChangelogWriter:
         self.end = 0
 
     @classmethod
-    async def fence(cls, brokers: Brokers, app_id: str, topic: str, partition: int) -> ChangelogWriter:
+    async def fence(cls, brokers: Brokers, app_id: str, topic: str, partition: int) -> Self:
         """Become the owner; returns when no transaction of a previous owner is open any more."""
         producer = AIOKafkaProducer(
             **brokers.aiokafka(),
             client_id=f"{app_id}-changelog-{partition}",
             transactional_id=f"{app_id}-{partition}",
+            transaction_timeout_ms=int(cls.transaction_seconds * 1000),
             acks="all",
             max_batch_size=BATCH_BYTES,
             linger_ms=0,
@@ -81,8 +90,8 @@ class ChangelogWriter:
         failpoints.reach("restore-fenced")
         return cls(producer, topic, partition)
 
-    async def commit(self, changes: Sequence[Change]) -> int:
-        """Write all changes in one transaction.
+    async def commit(self, changes: Sequence[Change], forwarded: Sequence[ForwardedBatch] = ()) -> int:
+        """Write all changes, and records for another topic, in one transaction.
 
         Returns
         -------
@@ -102,15 +111,12 @@ class ChangelogWriter:
             await self._producer.begin_transaction()
             failpoints.reach("transaction-begun")
             sent = [await self._send(batch) for batch in self._batches(changes)]
+            others = [await self._forward(batch) for batch in forwarded]
             acknowledged = [((await future).offset, count) for future, count in sent]
             if acknowledged[0][0] < self.end:
                 await self._producer.abort_transaction()
-                raise RefusedError(
-                    f"the changelog {self.topic} was deleted and created again while the worker was running: partition "
-                    f"{self.partition} had reached offset {self.end}, but the next record got offset "
-                    f"{acknowledged[0][0]}. The transaction was aborted, so the new changelog contains nothing of it; "
-                    f"to start over, {START_OVER}"
-                )
+                raise self._recreated(acknowledged[0][0])
+            await self._acknowledged(others)
             failpoints.reach("changes-sent")
             await self._producer.commit_transaction()
         except KafkaError as error:
@@ -119,26 +125,38 @@ class ChangelogWriter:
                 raise
             raise FencedError(
                 f"{reason}; no reader sees any record of the last transaction on {self.topic}, and no event is lost: "
-                "start this worker again"
+                f"start this {self.program} again"
             ) from None
         failpoints.reach("transaction-committed")
         offset, count = acknowledged[-1]
         self.end = int(offset) + count
         return self.end
 
+    def _recreated(self, offset: int) -> StreamGuardError:
+        """The error for a record that got an offset which the log had passed: it is another topic."""
+        return RefusedError(
+            f"the changelog {self.topic} was deleted and created again while the worker was running: partition "
+            f"{self.partition} had reached offset {self.end}, but the next record got offset {offset}. The transaction "
+            f"was aborted, so the new changelog contains nothing of it; to start over, {START_OVER}"
+        )
+
+    def _taken_over(self) -> str:
+        """Who has registered as the writer after this one."""
+        return (
+            f"partition {self.partition} was taken over by another worker, or by `streamguard forget` to delete a "
+            "user: the broker rejected this worker's transaction"
+        )
+
     def _lost(self, error: BaseException | None) -> str | None:
         """Why this writer may write no more, or None; aiokafka wraps some errors of the broker in others."""
         while error is not None:
             if isinstance(error, (ProducerFenced, InvalidProducerEpoch)):
-                return (
-                    f"partition {self.partition} was taken over by another worker, or by `streamguard forget` to "
-                    "delete a user: the broker rejected this worker's transaction"
-                )
+                return self._taken_over()
             if isinstance(error, (InvalidProducerIdMapping, InvalidTxnState)):
                 return (
-                    f"Kafka no longer knows this worker as the writer of partition {self.partition}, because it wrote "
-                    "nothing for transactional.id.expiration.ms (7 days by default), or too slowly: the broker "
-                    "rejected its transaction"
+                    f"Kafka no longer knows this {self.program} as the writer of partition {self.partition} of "
+                    f"{self.topic}, because it wrote nothing for transactional.id.expiration.ms (7 days by default), "
+                    "or too slowly: the broker rejected its transaction"
                 )
             error = error.__cause__
         return None
@@ -168,6 +186,31 @@ class ChangelogWriter:
         batch.close()
         return await self._producer.send_batch(batch, self.topic, partition=self.partition), count
 
+    async def _forward(self, forwarded: ForwardedBatch) -> asyncio.Future[Any]:
+        batch = self._producer.create_batch()
+        for record in forwarded.records:
+            timestamp = record.timestamp if record.timestamp >= 0 else None
+            appended = batch.append(
+                key=record.key, value=record.value, timestamp=timestamp, headers=record.headers
+            )
+            assert appended is not None, "a batch of forwarded records is larger than the producer's"
+        batch.close()
+        sent: asyncio.Future[Any] = await self._producer.send_batch(
+            batch, forwarded.topic, partition=forwarded.partition
+        )
+        return sent
+
+    async def _acknowledged(self, forwarded: Iterable[asyncio.Future[Any]]) -> None:
+        try:
+            for future in forwarded:
+                await future
+        except (MessageSizeTooLargeError, RecordListTooLargeError):
+            raise TemporaryError(
+                "the sources topic refuses a batch for its size, because its max.message.bytes was lowered while the "
+                f"{self.program} ran; no reader sees any record of the transaction, and no event is lost: start this "
+                f"{self.program} again, which asks for the limit at its start"
+            ) from None
+
     async def close(self) -> None:
         """Disconnect. Ownership ends when the next owner registers."""
         await _stop(self._producer)
@@ -176,7 +219,8 @@ class ChangelogWriter:
 async def _stop(producer: AIOKafkaProducer) -> None:
     # Stopping a fenced producer waits for batches that it can never send.
     with contextlib.suppress(TimeoutError, KafkaError):
-        await asyncio.wait_for(producer.stop(), 5.0)
+        async with asyncio.timeout(5.0):
+            await producer.stop()
 
 
 class CommittedReader:
@@ -268,14 +312,19 @@ class CommittedReader:
             records = [record for records in fetched.values() for record in records]
             for record in records:
                 if isinstance(record.value, Withheld):
-                    raise _damaged(record.value, self._tp)
-            changes = [(record.key, record.value) for record in records]
-            position = await self._consumer.position(self._tp)
+                    raise self._damaged(record.value)
+            # Later records are part of a transaction of another process, of which this may be only the beginning.
+            changes = [(record.key, record.value) for record in records if record.offset < end]
+            position = min(await self._consumer.position(self._tp), end)
             if changes:
                 yield changes, position
 
+    def _damaged(self, batch: Withheld) -> TemporaryError:
+        return damaged(batch, self._tp)
 
-def _damaged(batch: Withheld, tp: TopicPartition) -> TemporaryError:
+
+def damaged(batch: Withheld, tp: TopicPartition) -> TemporaryError:
+    """The error for a batch of the changelog that cannot be read."""
     return TemporaryError(
         f"partition {tp.partition} of {tp.topic} cannot be read at the offsets {batch.first} to {batch.last} "
         f"({batch.detail}), and the state would be wrong without them: start the worker again; if this repeats, check "

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from aiokafka.errors import KafkaError
 
+from streamguard.agents.output.forwarding import ForwardedBatch
 from streamguard.agents.task.changelog import ChangelogWriter
-from streamguard.agents.task.identity import StateIdentity
-from streamguard.agents.task.store import Change, ChangelogPosition, StateStore, now_ms
 from streamguard.agents.task.topic_watch import TopicWatch
 from streamguard.metrics import CHECKPOINT_RECORDS, CHECKPOINT_SECONDS, CHECKPOINT_STAGE_SECONDS
+from streamguard.state.identity import StateIdentity
+from streamguard.state.store import Change, ChangelogPosition, StateStore, now_ms
 from streamguard.testing import failpoints
 
 QUIET_SECONDS = 3.0
@@ -55,7 +56,12 @@ class Checkpointer:
             return [saving.get(key, value) for key, value in zip(keys, values, strict=True)]
         return values
 
-    async def save(self, changes: Sequence[Change], published: Sequence[asyncio.Future[None]]) -> None:
+    async def save(
+        self,
+        changes: Sequence[Change],
+        published: Sequence[asyncio.Future[None]],
+        forwarded: Sequence[ForwardedBatch] = (),
+    ) -> None:
         """Make one snapshot durable.
 
         Parameters
@@ -65,6 +71,8 @@ class Checkpointer:
         published
             Futures that are done when Kafka has acknowledged the incidents and dead letters of all events in the
             snapshot. They are awaited first, because a restart continues after these events.
+        forwarded
+            Records of the snapshot's events for the sources topic; they are part of the transaction.
         """
         started = time.perf_counter()
         failpoints.reach("checkpoint-begun")
@@ -74,7 +82,7 @@ class Checkpointer:
                 await future
         failpoints.reach("incidents-acknowledged")
         with CHECKPOINT_STAGE_SECONDS.labels("transaction").time():
-            position = await self._commit(changes)
+            position = await self._commit(changes, forwarded)
         with CHECKPOINT_STAGE_SECONDS.labels("store").time():
             self.store.write(changes, ChangelogPosition.at(position, self._identity, now_ms()))
         self._saving = {}
@@ -82,13 +90,13 @@ class Checkpointer:
         CHECKPOINT_SECONDS.observe(time.perf_counter() - started)
         CHECKPOINT_RECORDS.inc(len(changes))
 
-    async def _commit(self, changes: Sequence[Change]) -> int:
+    async def _commit(self, changes: Sequence[Change], forwarded: Sequence[ForwardedBatch]) -> int:
         """Write the transaction after the topics are confirmed, in doubt; an error may be that one was deleted."""
         if time.monotonic() - self._committed > QUIET_SECONDS:
             self._watch.doubt()
         await self._watch.confirm()
         try:
-            position = await self._writer.commit(changes)
+            position = await self._writer.commit(changes, forwarded)
         except KafkaError:
             self._watch.doubt()
             await self._watch.confirm()

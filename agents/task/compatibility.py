@@ -10,17 +10,14 @@ import asyncio
 from typing import NamedTuple
 
 from streamguard.agents.errors import RefusedError
-from streamguard.agents.task.identity import StateIdentity, TopicIdentity
-from streamguard.agents.task.store import RESERVED, ChangelogPosition
 from streamguard.errors import TemporaryError, UnavailableError
 from streamguard.kafka.connection import Brokers
+from streamguard.state.identity import StateIdentity, TopicIdentity
+from streamguard.state.store import RESERVED, ChangelogPosition
 from streamguard.text import counted
 
 TOPIC_KEY = RESERVED + b"source"
 """Key of `TopicIdentity` in states that were saved before checkpoints had an identity."""
-
-COMPLETE_KEY = RESERVED + b"complete"
-"""Changelog key of the offset from which on the changelog contains every key; 0 if the record does not exist."""
 
 START_OVER = (
     "set another worker.app_id, run `streamguard topics create` and start the workers: "

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from streamguard.agents.task.identity import StateIdentity
-from streamguard.agents.task.store import DamagedCopyError, StateStore, StoreMemory, now_ms
 from streamguard.kafka.topics import DELETION_MS
 from streamguard.metrics import COPIES_REPLACED
+from streamguard.state.identity import StateIdentity
+from streamguard.state.store import DamagedCopyError, StateStore, StoreMemory, now_ms
 
 COPY_MS = DELETION_MS - 86_400_000
 """Age from which a local copy is discarded, because it may have missed the deletion of a user. It is one day shorter

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from streamguard import metrics
 from streamguard.agents.errors import RefusedError, end
+from streamguard.agents.output.forwarding import Destination, Forwarding
 from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.lag import PartitionLag
+from streamguard.agents.task.sweep import Sweep
+from streamguard.decisions.signing import UNBOUND, Binding, values_of
 from streamguard.errors import StreamGuardError
 from streamguard.events.indicators import NOT_UNDERSTOOD
 from streamguard.models.forest import Forest
@@ -23,6 +26,7 @@ from streamguard.records.record import Record
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
 from streamguard.state.partition import Folded, PartitionState
+from streamguard.state.store import Change
 from streamguard.testing import failpoints
 
 SAVE_LIMIT_SECONDS = 45.0
@@ -74,6 +78,10 @@ class PartitionTask:
         The restored state.
     start
         First offset that is not in the state.
+    binding
+        Topic and key for which the signatures of decisions are valid; without one, every decision is refused.
+    destination
+        The sources topic, to which checkpoints forward failures and logins; None if they forward nothing.
 
     Attributes
     ----------
@@ -98,7 +106,10 @@ class PartitionTask:
         checkpointer: Checkpointer,
         state: PartitionState,
         start: int,
+        binding: Binding = UNBOUND,
+        destination: Destination | None = None,
     ) -> None:
+        self._binding = binding
         self.number = state.partition
         self.store = checkpointer.store
         self.state = state
@@ -112,7 +123,10 @@ class PartitionTask:
         self._events = metrics.EVENTS.labels(self.number)
         self._alerted = metrics.ALERTED_EVENTS.labels(self.number)
         self._clamped = metrics.CLAMPED_EVENTS.labels(self.number)
+        self._forwarded = metrics.FORWARDED.labels(self.number)
         self._profile_lookups = state.profile_lookups
+        self._forwarding = Forwarding(destination)
+        self._sweep = Sweep(self.store, state)
         self._unsaved = 0
         self._published: list[asyncio.Future[None]] = []
         self._save_lock = asyncio.Lock()
@@ -167,7 +181,8 @@ class PartitionTask:
         offsets = np.fromiter((r.offset for r in records), np.int64, len(records))
         try:
             with metrics.SCORING_SECONDS.time():
-                folded = self.state.fold([r.value for r in records], offsets, forest, append_times(records))
+                values = values_of(records, self._binding)
+                folded = self.state.fold(values, offsets, forest, append_times(records))
         except StateError as error:
             raise RefusedError(str(error)) from None
         self.processed_offset = self.state.next_offset = chunk.end
@@ -176,6 +191,7 @@ class PartitionTask:
         published = self._publisher.publish(records, folded)
         if published is not None:
             self._published.append(published)
+        self._forwarding.add(records, folded)
         failpoints.reach("chunk-folded")
         metrics.CHUNK_SECONDS.observe(time.perf_counter() - started)
         metrics.EVENT_TO_VERDICT_SECONDS.observe(max(0.0, time.time() - records[0].timestamp / 1000))
@@ -188,9 +204,13 @@ class PartitionTask:
         for event in folded.repaired:
             for kind in {repair.kind for repair in event.repairs}:
                 metrics.REPAIRED_EVENTS.labels(kind).inc()
+        if number := int(np.count_nonzero(folded.expired)):
+            metrics.EXPIRED_PROFILES.inc(number)
+        for one in folded.decided:
+            metrics.DECISIONS.labels(one.decision.decision, one.outcome.name.lower()).inc()
         if folded.clamped:
             self._clamped.inc(folded.clamped)
-        if self._unsaved >= self._settings.worker.checkpoint_events:
+        if self._unsaved >= self._settings.worker.checkpoint_events or self._forwarding.full:
             self._save_soon.set()
         return folded
 
@@ -206,7 +226,8 @@ class PartitionTask:
 
     async def make_room(self) -> None:
         """Save a checkpoint now if the next chunk might not fit in memory, or if too many events are unsaved."""
-        if self.state.full or self._unsaved >= 2 * self._settings.worker.checkpoint_events:
+        late = self._unsaved >= 2 * self._settings.worker.checkpoint_events
+        if late or self.state.full or self._forwarding.overfull:
             await self.checkpoint()
 
     async def checkpoint(self) -> None:
@@ -224,15 +245,19 @@ class PartitionTask:
                     return
                 reached = self.processed_offset
                 with metrics.CHECKPOINT_STAGE_SECONDS.labels("snapshot").time():
-                    changes = self.state.changes()
+                    changes: list[Change] = list(self.state.changes())
+                    expired = self._sweep.step(dict(changes))
+                    changes += [(key, None) for key in expired]
                 published, self._published = self._published, []
+                forwarded = self._forwarding.take()
                 self._unsaved = 0
                 self._save_soon.clear()
                 # From here on the state may drop these values, so they must be readable from the checkpointer before
                 # any other code runs: `save` stores them before its first await.
                 self.state.clean()
-                await self._checkpointer.save(changes, published)
+                await self._checkpointer.save(changes, published, forwarded)
                 self.checkpointed_offset = reached
+                self._forwarded.inc(sum(len(batch.records) for batch in forwarded))
         except Exception as error:  # noqa: BLE001 - the worker must not continue after an incomplete checkpoint
             end(error)
 
@@ -244,7 +269,8 @@ class PartitionTask:
         interval = self._settings.worker.checkpoint_seconds
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._save_soon.wait(), interval)
+                async with asyncio.timeout(interval):
+                    await self._save_soon.wait()
             await self.checkpoint()
 
     async def close(self) -> None:

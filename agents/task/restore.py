@@ -10,12 +10,11 @@ from pathlib import Path
 import msgspec
 
 from streamguard import metrics
-from streamguard.agents.errors import RefusedError
+from streamguard.agents.errors import FencedError, RefusedError
 from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.task.changelog import ChangelogWriter, CommittedReader
 from streamguard.agents.task.checkpoint import Checkpointer
 from streamguard.agents.task.compatibility import (
-    COMPLETE_KEY,
     TOPIC_KEY,
     Bounds,
     check_identity,
@@ -26,16 +25,25 @@ from streamguard.agents.task.compatibility import (
     committed_offset,
     continues,
 )
-from streamguard.agents.task.identity import StateIdentity, TopicIdentity
 from streamguard.agents.task.local_copy import LocalCopy
 from streamguard.agents.task.partition_task import PartitionTask
-from streamguard.agents.task.store import ChangelogPosition, DamagedCopyError, StateStore, StoreMemory, now_ms
 from streamguard.agents.task.topic_watch import TopicWatch
+from streamguard.decisions.signing import Binding
 from streamguard.events.hashing import UNKEYED, new_key
 from streamguard.kafka.connection import Brokers
+from streamguard.models.key import key_of
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
+from streamguard.state.identity import StateIdentity, TopicIdentity
 from streamguard.state.partition import HASH_KEY, PartitionState
+from streamguard.state.store import (
+    COMPLETE_KEY,
+    ChangelogPosition,
+    DamagedCopyError,
+    StateStore,
+    StoreMemory,
+    now_ms,
+)
 from streamguard.testing import failpoints
 from streamguard.text import counted
 
@@ -75,6 +83,8 @@ async def restore(
         If the stored state and the topics do not belong together.
     OpenTransactionError
         If a transaction of another program hides the end of the changelog.
+    FencedError
+        If another process has taken the partition over meanwhile.
     """
     started = time.perf_counter()
     topics = watch.topics
@@ -125,6 +135,7 @@ async def _open(
         changelog = await reader.settled()
         check_stable(topics.changelog, identity.partition, changelog)
         records = await _catch_up(copy, reader, topics.changelog, identity, changelog)
+        _check_owned(topics.changelog, identity.partition, changelog, await reader.bounds())
         bounds = await reader.bounds(source.topic)
     writer.end = changelog.end
     checkpointer = Checkpointer(copy.store, writer, identity, watch)
@@ -155,7 +166,28 @@ async def _open(
         # Saved before the first event is folded: a crash then folds the same events to the same bits.
         await checkpointer.save([(HASH_KEY, state.unsaved_hash_key)], [])
         state.clean()
-    return PartitionTask(settings, publisher, checkpointer, state, start), records
+    binding = Binding(source.topic, source.id, key_of(settings.models))
+    task = PartitionTask(settings, publisher, checkpointer, state, start, binding, topics.destination)
+    return task, records
+
+
+def _check_owned(changelog: str, partition: int, restored: Bounds, now: Bounds) -> None:
+    """Check that no other process has written to the changelog while it was read.
+
+    Its records replace older ones, which compaction may have removed before they were read. The state would then be
+    incomplete, and its incidents wrong, until the first checkpoint of this worker is rejected.
+
+    Raises
+    ------
+    FencedError
+        If one has: it is the owner of the partition now.
+    """
+    if now.end != restored.end:
+        raise FencedError(
+            f"partition {partition} was taken over by another worker, or by `streamguard forget` to delete a user, "
+            f"while this worker restored it: {changelog} had {counted(now.end - restored.end, 'offset')} more at the "
+            "end; no event is lost: start this worker again"
+        )
 
 
 async def _catch_up(
@@ -173,12 +205,15 @@ async def _catch_up(
             )
             local = None
     position, complete = (local.position, local.complete_ms) if local is not None else (bounds.start, 0)
+    deleted = set[bytes]()
     async for changes, reached in reader.batches(position, bounds.stable):
+        deleted.update(key for key, value in changes if value is None)
         copy.store.write(changes, ChangelogPosition.at(reached, identity, complete))
         count += len(changes)
         failpoints.reach("restore-batch-written")
     if copy.store.local is not None:
         copy.store.write([], ChangelogPosition.at(bounds.stable, identity, began))
+        copy.store.purge(deleted)
     return count
 
 

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from streamguard.agents.errors import RefusedError, end
 from streamguard.agents.task.compatibility import START_OVER
 from streamguard.agents.task.identity import Topics
+from streamguard.errors import TemporaryError
 from streamguard.kafka.connection import Brokers
 
 PAUSE_SECONDS = 0.2
@@ -48,7 +49,7 @@ class TopicWatch:
     topics
         The topics as they were when the partitions were assigned.
     describe
-        Asks Kafka for the ids of the events topic and the changelog.
+        Asks Kafka for the ids of the events topic, the changelog, and the sources topic if events are forwarded.
     clock
         Returns monotonic seconds.
     """
@@ -70,6 +71,8 @@ class TopicWatch:
     def of(cls, brokers: Brokers, topics: Topics) -> TopicWatch:
         """A watch that asks the brokers."""
         names = [topics.source.topic, topics.changelog]
+        if topics.destination is not None:
+            names.append(topics.destination.topic)
         ask = _Question(lambda: AdminClient(brokers.librdkafka()), names)
         return cls(topics, lambda: asyncio.to_thread(ask))
 
@@ -83,7 +86,9 @@ class TopicWatch:
         Raises
         ------
         RefusedError
-            If a topic was deleted, or created again.
+            If the events topic or the changelog was deleted, or created again.
+        TemporaryError
+            If the sources topic was: no state belongs to it, and a transaction would wait for it without end.
         KafkaException
             If no broker answers.
         """
@@ -124,6 +129,13 @@ class TopicWatch:
             raise RefusedError(
                 f"the topic {topic} {changed}; the worker ends, because its state belongs to the old topic, and a "
                 f"restart does not help: to start over, {START_OVER}"
+            )
+        forward = topics.destination
+        if forward is not None and found[forward.topic] != forward.id:
+            raise TemporaryError(
+                f"the topic {forward.topic}, to which failures and logins are forwarded, was deleted while the worker "
+                "was running; no event is lost: run `streamguard topics create` if it does not exist, and start the "
+                "worker again"
             )
 
     async def run(self) -> None:

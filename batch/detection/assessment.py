@@ -22,17 +22,16 @@ class Totals:
     ----------
     events, alerted
         All events of this run, and those that statistics and patterns alert. Both are counted, not estimated.
-    sampled, sampled_alerted, forest_added
-        Events of the uniform sample, those of them that statistics and patterns alert, and those that are alerted
-        only with the forest's bits. The forest scores kept rows only, so its additional alerts are known for the
-        sample, not for all events.
+    sampled, sampled_alerted, forest_ranked
+        Events of the uniform sample, those of them that are alerted, and those of which the forest says more than
+        statistics and patterns.
     """
 
     events: int
     alerted: int
     sampled: int
     sampled_alerted: int
-    forest_added: int
+    forest_ranked: int
 
     @property
     def alert_rate(self) -> float:
@@ -110,8 +109,8 @@ def assess(result: FoldResult, forest: Forest | None, *, alert_bits: float) -> A
             events=sum(c.events for c in result.counts),
             alerted=sum(c.alerted for c in result.counts),
             sampled=int(sampled.sum()),
-            sampled_alerted=int((sampled & (rows.strength >= alert_bits)).sum()),
-            forest_added=int((sampled & alerted & (rows.strength < alert_bits)).sum()),
+            sampled_alerted=int((sampled & alerted).sum()),
+            forest_ranked=int((sampled & (evidence > rows.strength)).sum()),
         ),
     )
 

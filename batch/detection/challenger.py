@@ -11,17 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.alerts.incident import rfc3339
-from streamguard.batch import report_schema
 from streamguard.batch.folding.fold_result import EventTable
 from streamguard.batch.folding.resume import HistoryMetadata
-from streamguard.batch.runs import REPORT
 from streamguard.errors import CannotWriteError
 from streamguard.models import gate, sampling
 from streamguard.models.forest import Forest
 from streamguard.models.manifest import ArtifactError, Origin
 from streamguard.models.registry import Registry
 from streamguard.models.sampling import Selection
-from streamguard.models.train import train_on
+from streamguard.models.weight import SEPARATION, Separation
+from streamguard.models.weighted_training import train_weighted
+from streamguard.runs import report as batch_report
+from streamguard.runs.directory import REPORT
 from streamguard.settings.schema import Settings
 
 _NEWEST = 0.999
@@ -35,15 +36,18 @@ class Challenger:
     Attributes
     ----------
     rows
-        float32 (m, 28): its training rows.
+        float32 (m, 34): its training rows.
     distribution
         Distribution of these rows, see `streamguard.models.gate.distribution`.
+    separation
+        Why the forest has its weight.
     """
 
     forest: Forest
     origin: Origin
     rows: NDArray[np.float32]
     distribution: gate.Distribution
+    separation: Separation
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ class Decision:
         Error that prevented the publication; None if the challenger was published.
     """
 
-    model: report_schema.Model
+    model: batch_report.Model
     trouble: ArtifactError | CannotWriteError | None = None
 
     def carry_out(self, registry: Registry) -> tuple[bool, str]:
@@ -136,8 +140,8 @@ def train(
         offsets={str(p): [about.starts[p], about.ends[p]] for p in sorted(about.ends)},
         events_until=rfc3339(int(newest)),
     )
-    forest = train_on(sample.features, selection, settings.training)
-    return Challenger(forest, origin, rows, gate.distribution(rows))
+    forest, separation = train_weighted(sample.features, selection, sample.timestamp, settings.training)
+    return Challenger(forest, origin, rows, gate.distribution(rows), separation)
 
 
 def decide(
@@ -159,14 +163,17 @@ def decide(
     judgement = _judged(challenger, previous, sample, registry, settings)
     message = judgement.message
     try:
-        metrics = {gate.DISTRIBUTION: challenger.distribution}
+        metrics = {
+            gate.DISTRIBUTION: challenger.distribution,
+            SEPARATION: msgspec.to_builtins(challenger.separation),
+        }
         registry.publish(challenger.forest, origin=challenger.origin, metrics=metrics)
         if version != previous or registry.judgement(version) is None:
             registry.judge(version, judgement)
     except (ArtifactError, CannotWriteError) as error:
         trouble, message = error, f"not published: {error}; verdict of the gate: {message}"
-    checks = [report_schema.Check(check.name, check.passed, check.message) for check in judgement.checks]
-    return Decision(report_schema.Model(version, judgement.passed, previous, message, checks), trouble)
+    checks = [batch_report.Check(check.name, check.passed, check.message) for check in judgement.checks]
+    return Decision(batch_report.Model(version, judgement.passed, previous, message, checks), trouble)
 
 
 def _judged(
@@ -184,14 +191,13 @@ def _judged(
     judgement = gate.judge(
         challenger.forest,
         champion,
-        gate.Sample(
-            sample.features, sample.strength, sampling.quiet(sample.tail, sample.patterns, sample.alerted)
-        ),
+        gate.Sample(sample.features, sampling.quiet(sample.tail, sample.patterns, sample.alerted)),
         rows=challenger.rows,
         before=before,
         rows_before=rows_before,
         alert_bits=settings.detection.alert_bits,
         limits=settings.gate,
+        separation=challenger.separation,
     )
     return msgspec.structs.replace(judgement, champion=previous, uncompared=uncompared)
 
@@ -209,7 +215,7 @@ def drift_since(
     if latest is None or challenger is None:
         return None
     try:
-        model = report_schema.decode((latest / REPORT).read_bytes()).model
+        model = batch_report.decode((latest / REPORT).read_bytes()).model
         before = None if model is None else gate.distribution_in(registry.metrics(model.version))
     except (OSError, msgspec.DecodeError, ArtifactError) as error:
         say(f"      no drift since run {latest.name}: its report or its model cannot be read ({error})")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamguard.batch.detection.assessment import Assessment, assess
 from streamguard.batch.detection.challenger import Challenger, train
 from streamguard.batch.detection.clusters import PeerGroups, peer_groups
+from streamguard.batch.detection.peer_values import peer_values
 from streamguard.batch.detection.users import UserAssessor
 from streamguard.batch.folded_history import FoldedHistory
 from streamguard.batch.planning import Algorithm
+from streamguard.models.forest import with_peers
 from streamguard.models.sampling import Selection
 from streamguard.settings.schema import Settings
 
@@ -24,7 +26,7 @@ class DetectionResult:
     selection
         The training rows of the sample.
     challenger
-        The forest, before the gate; None if none was requested, or too few rows were selected.
+        The forest with its peers, before the gate; None if none was requested, or too few rows were selected.
     peers
         The peer groups; None if they were not requested.
     assessment
@@ -58,6 +60,9 @@ def detect(
             challenger = train(result.sample, selection, history.about, settings)
         if algorithm != "isolation_forest":
             peers = grouping.result()
+    if challenger and peers:
+        usual = peer_values(result, peers, challenger.forest.version)
+        challenger = replace(challenger, forest=with_peers(challenger.forest, usual))
     forest = challenger.forest if challenger else None
     alert_bits = settings.detection.alert_bits
     assessment = assess(result, forest, alert_bits=alert_bits)

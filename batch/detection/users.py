@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.alerts.verdict import FOREST_USUAL, verdict
 from streamguard.batch.detection.assessment import Assessment, pattern_names, risks
 from streamguard.batch.detection.clusters import PeerGroups, Peers
 from streamguard.batch.folding.fold_result import UserTable
@@ -20,6 +19,14 @@ from streamguard.text import counted
 
 MAX_USERS = 50
 """Number of users of all partitions that are described, those with the most evidence."""
+
+
+PEER_SHARE = 0.25
+"""Share of the bits of a distance from the peers above `PEER_USUAL` that adds to the evidence of a user: to be unlike
+others supports an event and rarely puts a user at risk alone."""
+
+PEER_USUAL = 6.0
+"""Bits of a distance that are usual: one user in 64 has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +45,8 @@ class UserAssessment:
     evidence, risk, at_risk
         float64, float64, bool (n,): `incident_bits`, so that a user has at least the risk of their worst incident. If
         it is more, and for users without an incident: `event_bits` minus log2 of `events_seen`, plus a quarter of the
-        peers' bits beyond 6, like the forest's bits in the verdict of an event: the peers' bits support a finding and
-        rarely cause one. Risk follows from the evidence as for events, and a user is at risk from a high risk on.
+        peers' bits beyond 6, because the distance from peers supports a finding and rarely causes one. Risk follows
+        from the evidence as for events, and a user is at risk from a high risk on.
     strongest
         int64 (n,): row of the user's strongest event in this run; -1 if that event was not kept.
     peers
@@ -111,7 +118,8 @@ class UserAssessor:
         share = np.array([self._share[partition] for partition in users.partition.tolist()])
         events_seen = np.maximum(users.summary["total_events"] * share, 1.0)
         beyond_chance = np.maximum(event_bits - np.log2(events_seen), 0.0)
-        user_evidence = np.maximum(users.incident_bits, verdict(beyond_chance, peer_bits))
+        apart = PEER_SHARE * np.maximum(peer_bits - PEER_USUAL, 0.0)
+        user_evidence = np.maximum(users.incident_bits, beyond_chance + apart)
         return UserAssessment(
             event_bits=event_bits,
             incident_bits=users.incident_bits,
@@ -148,7 +156,7 @@ class UserAssessor:
             events_seen = round(float(found.events_seen[user]))
             among = f", the strongest of about {counted(events_seen, 'event')}" if events_seen > 1 else ""
             reasons.append(f"{bits:.1f} bits{among}: {event}")
-        if found.peer_bits[user] > FOREST_USUAL:
+        if found.peer_bits[user] > PEER_USUAL:
             reasons.append(f"unlike their peers: {found.peer_bits[user]:.1f} bits")
         return reasons
 

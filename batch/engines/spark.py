@@ -25,8 +25,10 @@ from streamguard.batch.engines.session import SparkError, root_cause
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, RecordChunk, Records
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.sources import KafkaSource, Source
+from streamguard.decisions.signing import HEADER, Binding
 from streamguard.errors import TemporaryError, UnavailableError
 from streamguard.events.ceiling import LOG_APPEND_TIME, UNKNOWN
+from streamguard.events.event import Value
 from streamguard.records.partition_log import OffsetsGoneError
 from streamguard.settings.schema import Settings
 from streamguard.state.codec import StateError
@@ -39,6 +41,10 @@ DONE = pa.schema(
     [pa.field("partition", pa.int32()), pa.field("first", pa.int64()), pa.field("attempt", pa.string())]
 )
 """Result of a task: the partition that it folded, the first offset that it received, and the name of its attempt."""
+
+_FIRST = f"get(filter(headers, one -> one.key = '{HEADER}'), 0)"
+_DECISION = f"if({_FIRST} is null, null, coalesce({_FIRST}.value, cast('' as binary))) as decision"
+"""The first header that makes a record a decision; null if it has none."""
 
 Do = Callable[[OffsetRange, Records], str]
 
@@ -106,6 +112,7 @@ def reader_options(source: KafkaSource, planned: Mapping[int, OffsetRange]) -> d
         "assign": json.dumps({source.topic: list(planned)}),
         "startingOffsets": json.dumps({source.topic: {str(p): s.start for p, s in planned.items()}}),
         "endingOffsets": json.dumps({source.topic: {str(p): s.end for p, s in planned.items()}}),
+        "includeHeaders": "true",
         "kafka.isolation.level": "read_committed",
         "failOnDataLoss": "true",
     }
@@ -150,8 +157,10 @@ def _tasks(
         connected = {p: s for p, s in planned.items() if p not in unreadable}
         if connected:
             topic = spark.read.format("kafka").options(**reader_options(source, connected)).load()
-            columns = topic.select("partition", "offset", "value", "timestamp", "timestampType")
-            yield columns.mapInArrow(partial(_fold_records, connected, do), answer)
+            columns = topic.selectExpr(
+                "partition", "offset", "value", "timestamp", "timestampType", _DECISION
+            )
+            yield columns.mapInArrow(partial(_fold_records, connected, do, source.binding()), answer)
     if isinstance(source, FileSource):
         source = replace(source, directory=str(Path(source.directory).resolve()))
     ranges = list(themselves.values())
@@ -161,7 +170,7 @@ def _tasks(
 
 
 def _fold_records(
-    planned: Mapping[int, OffsetRange], do: Do, batches: Iterable[pa.RecordBatch]
+    planned: Mapping[int, OffsetRange], do: Do, binding: Binding, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
     """A task: fold the received records, which must belong to one partition."""
     filled = (batch for batch in batches if batch.num_rows)
@@ -171,10 +180,12 @@ def _fold_records(
     partition, offset = first["partition"][0].as_py(), first["offset"][0].as_py()
     if partition not in planned:
         raise PlanError(f"partition {partition}: offset {offset} was read, but the plan has no offsets of it")
-    yield _answer(partition, offset, do(planned[partition], _of_one(partition, chain([first], filled))))
+    yield _answer(
+        partition, offset, do(planned[partition], _of_one(partition, binding, chain([first], filled)))
+    )
 
 
-def _of_one(partition: int, batches: Iterable[pa.RecordBatch]) -> Records:
+def _of_one(partition: int, binding: Binding, batches: Iterable[pa.RecordBatch]) -> Records:
     for batch in batches:
         partitions, offsets = batch["partition"].to_numpy(), batch["offset"].to_numpy()
         others = (partitions != partition).nonzero()[0]
@@ -184,7 +195,11 @@ def _of_one(partition: int, batches: Iterable[pa.RecordBatch]) -> Records:
                 f"partition {partition}: its task also received offset {offsets[k]} of partition {partitions[k]}, "
                 "but each partition has its own task"
             )
-        yield RecordChunk(offsets, batch["value"].to_pylist(), _append_ms(batch))
+        values: list[Value] = batch["value"].to_pylist()
+        headers = batch["decision"]
+        for k in np.flatnonzero(headers.is_valid().to_numpy(zero_copy_only=False)).tolist():
+            values[k] = binding.read(headers[k].as_py(), partition, int(offsets[k]), values[k])
+        yield RecordChunk(offsets, values, _append_ms(batch))
 
 
 def _append_ms(batch: pa.RecordBatch) -> NDArray[np.int64]:

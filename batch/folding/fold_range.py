@@ -90,6 +90,7 @@ def fold_range(
             counts.repairs[repair] = counts.repairs.get(repair, 0) + number
         counts.understood.add(folded.events, folded.columns.flags)
         counts.clamped += folded.clamped
+        refused = sorted([*refused, *folded.refused], key=lambda refusal: refusal.index)
         count(counts.refusals, refused)
         for refusal in refused:
             if len(counts.refused_first) < NAMED:
@@ -99,12 +100,14 @@ def fold_range(
             stamps = folded.columns.timestamp
             counts.first_ms = min(counts.first_ms or 2**62, int(stamps.min()))
             counts.last_ms = max(counts.last_ms or 0, int(stamps.max()))
-        partition.save_if_full()
+        if partition.save_if_full():
+            summaries.retain(saved)
     if offset_range.end > offset_range.start:
         state.next_offset = offset_range.end
-    partition.save()
+    if partition.save():
+        summaries.retain(saved)
     users, peaks, rows = summaries.sorted()
-    counts.users, counts.events_ever = len(users), int(summaries.records["events"].sum())
+    counts.users, counts.events_ever = len(users), state.events
     make = partial(batches, offset_range.partition)
     yield from make("counts", value=[msgspec.json.encode(counts)])
     for kind, selected in (("sample", sample), ("alert", alerts)):

@@ -26,7 +26,7 @@ class EventTable:
     user, event_type, source
         Texts, object (n,); empty where the event has none.
     features
-        float32 (n, 28), computed before the event was learned.
+        float32 (n, 34), computed before the event was learned.
     score, tail, strength
         float64 (n,), bits: the sum of components, its calibrated tail, and the evidence without a forest.
     patterns
@@ -63,9 +63,9 @@ class UserTable:
     partition
         int32 (n,).
     features
-        float32 (n, 28): features of the user's last event.
+        float32 (n, 34): features of the user's last event.
     usual
-        float64 (n, 28): means of the features over all events of the user.
+        float64 (n, 34): means of the features over all events of the user.
     summary
         Structured (n,), see `streamguard.batch.folding.summaries.SUMMARY_COLUMNS`: total_events, unique_ips,
         unique_locations, avg_threat_score, max_threat_score, failed_auth_rate, unusual_hour_rate, first_seen,
@@ -101,6 +101,10 @@ def no_users() -> UserTable:
     )
 
 
+Stored = Iterable[tuple[bytes, bytes]]
+"""Keys and values of the state of a partition, as in a worker's changelog, sorted by key; can be read again."""
+
+
 class IncidentRisks(NamedTuple):
     """Number of the incidents of a user in this run, and the highest risk among them."""
 
@@ -119,9 +123,12 @@ class FoldResult:
     alerts
         The alerted events of this run with the strongest evidence, in a limited number.
     users
-        All users ever seen, by partition: tables of a limited size, sorted by name, that can be read again and again.
+        All users that are not forgotten, by partition: tables of a limited size, sorted by name, that can be read again
+        and again.
+    states
+        The state of each partition at the end of the history.
     usual
-        float64 (m, 28): `UserTable.usual` of all users, or of a random sample of a limited size, in their order.
+        float64 (m, 34): `UserTable.usual` of all users, or of a random sample of a limited size, in their order.
     incidents
         The worst incidents of this run as published, worst first, in a limited number.
     incident_risks
@@ -133,6 +140,7 @@ class FoldResult:
     sample: EventTable
     alerts: EventTable
     users: Mapping[int, Iterable[UserTable]]
+    states: Mapping[int, Stored]
     usual: NDArray[np.float64]
     incidents: list[Incident]
     incident_risks: Mapping[tuple[int, str], IncidentRisks]

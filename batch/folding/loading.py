@@ -34,6 +34,17 @@ class UserFile:
             yield _user_table(batch)
 
 
+class StateFile:
+    """The state of a partition in its file, sorted by key; each iteration reads it again, in bounded parts."""
+
+    def __init__(self, file: str | Path) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        for _, batch in parts(self._file, ("state",), ["key", "value"]):
+            yield from zip(batch["key"].to_pylist(), batch["value"].to_pylist(), strict=True)
+
+
 def load(files: Sequence[str | Path], max_rows: int, max_users: int) -> FoldResult:
     """Read the files that an engine wrote, one for each partition.
 
@@ -57,11 +68,13 @@ def load(files: Sequence[str | Path], max_rows: int, max_users: int) -> FoldResu
             else:
                 incidents.add([decode(value) for value in batch["value"].to_pylist()])
     users = {c.partition: UserFile(file) for c, file in zip(counts, files, strict=True)}
+    states = {c.partition: StateFile(file) for c, file in zip(counts, files, strict=True)}
     usual = [_user_table(batch).usual for batch in _smallest(files, "user", max_users)]
     return FoldResult(
         sample=_events(_smallest(files, "sample", max_rows)),
         alerts=_events([batch for file in files for _, batch in parts(file, ("alert",))]),
         users=users,
+        states=states,
         usual=np.concatenate([no_users().usual, *usual]),
         incidents=incidents.worst,
         incident_risks=incidents.risks,

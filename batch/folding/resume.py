@@ -16,7 +16,8 @@ from streamguard.batch.folding.summaries import SUMMARY
 from streamguard.batch.source.offset_range import OffsetRange, partition_file
 from streamguard.batch.source.sources import Source
 from streamguard.events.hashing import FILES_KEY
-from streamguard.fold import features, profile
+from streamguard.fold import features
+from streamguard.fold.dimensions import VERSION
 from streamguard.settings.schema import Detection, Settings
 
 _ABOUT = "history.json"
@@ -69,7 +70,7 @@ class ResumePoint:
 
 def layout() -> str:
     """Identifier of everything that the files of a folded history depend on."""
-    return f"{profile.VERSION}.{features.DIGEST[:12]}.{FORMAT}.{SUMMARY.itemsize}.{STORED.itemsize}"
+    return f"{VERSION}.{features.DIGEST[:12]}.{FORMAT}.{SUMMARY.itemsize}.{STORED.itemsize}"
 
 
 def newest(directories: Iterable[Path], source: Source, settings: Settings) -> ResumePoint | str:
@@ -97,7 +98,11 @@ def _fitting(
         return f"the earlier run read another source ({_source_name(about.source)}, now {_source_name(identity)})"
     for difference, theirs, ours in (
         ("was written by another version", about.layout, layout()),
-        ("was folded with other settings of [detection]", about.detection, settings.detection),
+        (
+            "was folded with other settings of [detection]",
+            about.detection.of_the_fold,
+            settings.detection.of_the_fold,
+        ),
         ("was sampled with another sampling.rows", about.rows, settings.sampling.rows),
         (
             "was folded with other keys of the hashes than the workers use",

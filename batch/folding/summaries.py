@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from streamguard.compute.compiler import inline, kernel
 from streamguard.events import indicators as flag
 from streamguard.events.columns import TEXTS
+from streamguard.events.subject import profile_key
 from streamguard.fold.features import NAMES
 from streamguard.fold.grouping import USER_ENTITY
 from streamguard.state.partition import Folded
@@ -61,6 +63,7 @@ SUMMARY_COLUMNS = np.dtype(
 PEAK = np.dtype([("event", "<f8"), ("incident", "<f8")])
 """The strongest evidence of an event and of an incident of a user in one run, in bits; 0 without one."""
 
+_NOTHING = np.zeros(1, SUMMARY)
 _SOURCE, _LOCATION = TEXTS.index("source"), TEXTS.index("location")
 _OFF_HOURS = NAMES.index("off_hours_share")
 
@@ -95,6 +98,21 @@ class Summaries:
         rows = self._rows(users)
         self._records[rows] = records
 
+    def retain(self, profiles: Container[bytes]) -> None:
+        """Drop the users without a profile: a summary begins and ends with the profile of its user.
+
+        Parameters
+        ----------
+        profiles
+            Keys of the profiles, see `streamguard.events.subject.profile_key`.
+        """
+        users = [user for user in self._row if profile_key(user) in profiles]
+        rows = np.array([self._row[user] for user in users], np.int64)
+        for table in (self._records, self._peaks):
+            table[: len(rows)] = table[rows]
+            table[len(rows) :] = 0
+        self._row = {user: k for k, user in enumerate(users)}
+
     def sorted(self) -> tuple[list[str], NDArray[Any], NDArray[np.int64]]:
         """Users by name, the `PEAK` of each in this run, and the place of each in `records`."""
         users = sorted(self._row)
@@ -106,7 +124,8 @@ class Summaries:
         columns = folded.columns
         rows = self._rows(columns.subjects)
         _add(
-            self._records, self._peaks, rows, columns.timestamp, columns.threat, columns.flags,
+            self._records, self._peaks, _NOTHING, folded.expired, rows, columns.timestamp, columns.threat,
+            columns.flags,
             columns.hashes[:, _SOURCE], columns.hashes[:, _LOCATION], folded.evidence, folded.features,
             folded.kind, np.ascontiguousarray(folded.incident["evidence"]),
         )  # fmt: skip
@@ -166,10 +185,25 @@ def _insert(hashes, used, value):  # type: ignore[no-untyped-def]
 
 @kernel
 def _add(  # type: ignore[no-untyped-def]
-    records, peaks, rows, timestamp, threat, flags, source, location, strength, features, kind, incident_bits
+    records,
+    peaks,
+    nothing,
+    expired,
+    rows,
+    timestamp,
+    threat,
+    flags,
+    source,
+    location,
+    strength,
+    features,
+    kind,
+    incident_bits,
 ):
     for i in range(len(rows)):
         r = records[rows[i]]
+        if expired[i]:
+            records[rows[i]] = nothing[0]
         if r.events == 0.0:
             r.first_ms = timestamp[i]
             r.last_ms = timestamp[i]

@@ -34,7 +34,7 @@ _COMPRESSION = "zstd"
 def training_data(assessment: Assessment, training: NDArray[np.bool_], directory: Path) -> None:
     """Write `anomaly=0/part-0.parquet` and `anomaly=1/part-0.parquet`; the same assessment gives the same bytes.
 
-    Columns: partition, offset, timestamp (UTC), user, event_type, source_ip, the 28 features, score, tail_bits,
+    Columns: partition, offset, timestamp (UTC), user, event_type, source_ip, the 34 features, score, tail_bits,
     forest_bits, evidence_bits, risk, patterns (names), is_sampled (true for the uniform sample; the other rows are the
     alerts with the strongest evidence), is_training, is_anomaly. A file without rows has all columns, too.
 
@@ -84,7 +84,7 @@ def training_data(assessment: Assessment, training: NDArray[np.bool_], directory
 def features(tables: Iterable[tuple[UserTable, UserAssessment]], partition: int, directory: Path) -> None:
     """Write the file of a partition, with one row per user; the same users give the same bytes.
 
-    Columns: user, partition, the 28 features of the last event, their means over all events (mean_NAME), the
+    Columns: user, partition, the 34 features of the last event, their means over all events (mean_NAME), the
     summary (total_events to last_seen), peer_group, peer_distance, peer_bits, small_group (null without peer groups),
     evidence_bits, risk, is_anomaly.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from streamguard.batch.report_schema import Distribution, Report
+from streamguard.runs.report import Distribution, Report
 from streamguard.text import counted, printable, shortened
 
 PLOT = (960.0, 240.0)

@@ -15,7 +15,13 @@ from streamguard.batch.detection.assessment import Assessment
 from streamguard.batch.detection.clusters import Group, PeerGroups
 from streamguard.batch.detection.users import RankedUser, UserFindings
 from streamguard.batch.folding.fold_result import IncidentRisks
-from streamguard.batch.report_schema import (
+from streamguard.batch.source.offset_range import Counts
+from streamguard.events.refusals import merged
+from streamguard.events.subject import shown
+from streamguard.fold.features import NAMES
+from streamguard.history import understood
+from streamguard.models.sampling import Selection
+from streamguard.runs.report import (
     FORMAT,
     Distribution,
     Drift,
@@ -29,12 +35,6 @@ from streamguard.batch.report_schema import (
     Trait,
     User,
 )
-from streamguard.batch.source.offset_range import Counts
-from streamguard.events.refusals import merged
-from streamguard.events.subject import shown
-from streamguard.fold.features import NAMES
-from streamguard.history import understood
-from streamguard.models.sampling import Selection
 from streamguard.settings.schema import Settings
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ def _totals(
         alerted=found.alerted,
         alert_rate=found.alert_rate,
         sampled=found.sampled,
-        sampled_alerts=found.sampled_alerted + found.forest_added,
-        forest_added=found.forest_added,
+        sampled_alerts=found.sampled_alerted,
+        forest_ranked=found.forest_ranked,
         training_rows=len(selection.rows),
         trimmed_share=selection.trimmed,
         users=users.users,

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, RecordChunk, Records
 from streamguard.batch.source.sources import rows_at_a_time
 from streamguard.events.event import Withheld
+from streamguard.runs.archive_manifest import ArchiveFile, ArchiveManifest
 from streamguard.text import counted
 
 

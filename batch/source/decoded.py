@@ -16,12 +16,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streamguard.events.ceiling import UNKNOWN
+from streamguard.events.decision import Decision, decoded
 from streamguard.events.event import Event, Value, Withheld, parse
 
 _ID = "event_id"
 _RAW = "raw"
 _APPENDED = "appended"
 _WITHHELD = "withheld"
+_DECISION = "decision"
 
 
 def _columns() -> tuple[dict[str, pa.DataType], dict[str, type[msgspec.Struct]]]:
@@ -55,9 +57,10 @@ SCHEMA = pa.schema(
         pa.field(_RAW, pa.binary()),
         pa.field(_APPENDED, pa.timestamp("ms", tz="UTC")),
         pa.field(_WITHHELD, pa.string()),
+        pa.field(_DECISION, pa.string()),
     ]
 )
-"""One row per record: its offset, the event's columns (null where absent), `raw`, `appended` and `withheld`.
+"""One row per record: its offset, the event's columns (null where absent), `raw`, `appended`, `withheld`, `decision`.
 
 `raw` has the record's bytes if the columns do not contain everything that is scored. A refused record has only its
 offset and `raw`; a record without a value has only its offset. `appended` is the time at which a broker appended the
@@ -66,6 +69,9 @@ record; it is null where the sender has set the record's time, and archives of v
 A batch that cannot be read is one row with its last offset. Its `withheld` is a JSON document: the reason, its detail,
 the first offset, and size and digest of the batch, of which `raw` has the first bytes. It is null in all other rows,
 and archives of version 0.1 do not have the column.
+
+`decision` is the JSON of a decision whose signature was valid when it was archived; it is null in all other rows, and
+archives of version 0.1 do not have the column.
 """
 
 
@@ -125,7 +131,10 @@ def to_columns(
     columns[_ID] = pa.array([_id_of(values[i]) for i in index], pa.string())
     decoded = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
     again, places, _, _ = parse(_documents(decoded))
-    kept = [value.head if isinstance(value, Withheld) else value for value in values]
+    kept = [
+        value.head if isinstance(value, Withheld) else None if isinstance(value, Decision) else value
+        for value in values
+    ]
     for place, event in zip(places, again, strict=True):
         if event == events[place]:
             kept[index[place]] = None
@@ -142,6 +151,7 @@ def to_columns(
             pa.array(kept, pa.binary()),
             appended,
             pa.array([_described(value) for value in values], pa.string()),
+            pa.array([v.encoded() if isinstance(v, Decision) else None for v in values], pa.string()),
         ],
         schema=SCHEMA,
     )
@@ -158,6 +168,10 @@ def to_values(batch: pa.RecordBatch) -> list[Value]:
         values[k] = Withheld(
             entry.reason, entry.detail, raw[k].as_py(), entry.size, entry.sha256, entry.first, last
         )
+    if _DECISION in batch.schema.names:
+        decisions = batch[_DECISION]
+        for k in np.flatnonzero(_filled(decisions)).tolist():
+            values[k] = decoded(decisions[k].as_py().encode())
     return values
 
 
@@ -223,15 +237,20 @@ def _documents(batch: pa.RecordBatch) -> list[bytes]:
         elif name == "timestamp":
             fields.append(batch[name].cast(pa.int64()).to_pylist())
         else:
-            fields.append(batch[name].to_pylist())
+            fields.append(_column(batch, name).to_pylist())
     fields.append(batch[_ID].to_pylist())
     return _lines(map(_Document, *fields)).split(b"\n")[:n]
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A column; archives of earlier versions lack fields that were scored later, and their events did not have them."""
+    return batch[name] if name in batch.schema.names else pa.nulls(batch.num_rows, _SCORED[name])
 
 
 def _parts(batch: pa.RecordBatch, group: str) -> list[Any]:
     """Struct of a group of fields, for every row; None where all fields of the group are absent."""
     make = _GROUPS[group]
-    columns = [batch[f"{group}.{field}"] for field in make.__struct_fields__]
+    columns = [_column(batch, f"{group}.{field}") for field in make.__struct_fields__]
     present = np.flatnonzero(np.logical_or.reduce([_filled(column) for column in columns]))
     parts: list[Any] = [None] * batch.num_rows
     cells = [column.take(pa.array(present)).to_pylist() for column in columns]

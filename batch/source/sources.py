@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from streamguard.batch.source.offset_range import OffsetRange, RecordChunk, Records
+from streamguard.decisions.signing import UNBOUND, Binding, has_header, values_of
 from streamguard.errors import StreamGuardError, UnavailableError
 from streamguard.events.event import Withheld
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
 from streamguard.kafka.topics import TopicsMismatchError, names
+from streamguard.models.key import key_of
 from streamguard.records.partition_log import PartitionLog
 from streamguard.records.record import Record
 from streamguard.settings.schema import Settings
@@ -59,12 +61,14 @@ class KafkaSource:
     changelog: str = ""
     """The workers' changelog, which holds the keys of the hashes; empty: the topic has no workers."""
     kind: str = "kafka"
+    key: bytes | None = field(default=None, repr=False)
+    """Key of the signatures of decisions; None: decisions are refused, as by a worker without it."""
 
     @classmethod
     def of(cls, settings: Settings) -> KafkaSource:
         """The events topic of the settings."""
         topics = names(settings)
-        return cls(Brokers.of(settings), topics["events"], topics["changelog"])
+        return cls(Brokers.of(settings), topics["events"], topics["changelog"], key=key_of(settings.models))
 
     def identity(self) -> dict[str, Any]:
         """Name of the topic and Kafka's id of it; a topic created again under the same name has another id."""
@@ -80,6 +84,12 @@ class KafkaSource:
         except KafkaException as error:
             admin.poll(0)
             raise self._explained(error, errors) from None
+
+    def binding(self) -> Binding:
+        """What signatures of decisions are valid for; Kafka is asked for the topic's id."""
+        if self.key is None:
+            return UNBOUND
+        return Binding(self.topic, str(self.identity()["topic_id"]), self.key)
 
     def hash_keys(self) -> dict[int, bytes]:
         """Read the keys from the beginnings of the changelog's partitions, where workers write them first."""
@@ -130,12 +140,15 @@ class KafkaSource:
 
     def records(self, offset_range: OffsetRange) -> Records:
         """Read the offset range as a worker does: without transaction markers and aborted records."""
+        binding = None
         with self._log(offset_range.partition) as log:
             records = log.records(offset_range.start, offset_range.end)
             for part in _portions(records):
+                if binding is None and any(has_header(record.headers) for record in part):
+                    binding = self.binding()
                 yield RecordChunk(
                     np.array([record.offset for record in part], np.int64),
-                    [record.value for record in part],
+                    values_of(part, binding) if binding is not None else [record.value for record in part],
                     np.array([record.append_ms for record in part], np.int64),
                 )
 

@@ -171,4 +171,9 @@ def panels() -> list[Json]:
             )],
             "percentunit", size=(8, 8),
         ),
+        timeseries(
+            "Decisions per minute", "Decisions of people that were read from the events topic, by what became of them.",
+            [("60 * sum by (outcome) (rate(streamguard_decisions_total{WORKER}[RATE]))", "{{outcome}}")],
+            "none", stacked=True, bars=True, size=(8, 8),
+        ),
     ]  # fmt: skip

@@ -139,6 +139,14 @@ def panels() -> list[Json]:
             ],
             "short",
         ),
+        timeseries(
+            "Forwarded", "Failures and logins forwarded to the sources topic per second, and those too large for it.",
+            [
+                ("sum(rate(streamguard_forwarded_events_total{PARTITION}[RATE]))", "forwarded"),
+                ("sum(rate(streamguard_forwarded_too_large_total{WORKER}[RATE]))", "too large"),
+            ],
+            "cps", runbooks=["StreamGuardNotForwarded"],
+        ),
         row("State"),
         timeseries(
             "Profile lookups", "Events by the place of their user's profile: memory, disk, or nowhere (new user).",
@@ -154,6 +162,11 @@ def panels() -> list[Json]:
                 "found in memory",
             )],
             "percentunit",
+        ),
+        timeseries(
+            "Aged out profiles per minute", "Profiles of users without an event for detection.forget_after_days.",
+            [("60 * sum(rate(streamguard_expired_profiles_total{WORKER}[RATE]))", "aged out")],
+            "none", bars=True, size=(8, 8),
         ),
         timeseries(
             "Profiles in memory", "Cached profiles, by partition.", _by_partition("streamguard_profiles_resident"),

@@ -126,8 +126,8 @@ def panels() -> list[Json]:
         ),
         row("The challenger (models.shadow)"),
         timeseries(
-            "Would be alerted", "Share of events whose evidence reaches the alert threshold with each forest.",
-            _shadow("streamguard_shadow_alerts_total"), "percentunit",
+            "Ranked by the forest", "Share of events of which each forest says more than statistics and patterns.",
+            _shadow("streamguard_shadow_ranked_total"), "percentunit",
         ),
         timeseries(
             "Alerted by the forest alone",

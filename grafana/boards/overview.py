@@ -22,7 +22,7 @@ NAME = "overview"
 TITLE = "Overview"
 SAYS = "The first row shows ready workers, the lag, the share of alerted events, and the model with its age."
 
-READY = "(sum(streamguard_ready{WORKER}) or vector(0)) / count(up{PROCESS})"
+READY = "(sum(streamguard_ready{PROCESS}) or vector(0)) / count(up{PROCESS})"
 LAG = "max(streamguard_lag_seconds{PARTITION})"
 ALERTED_EVENTS = (
     "sum(rate(streamguard_alerted_events_total{PARTITION}[RATE]))"
@@ -45,6 +45,7 @@ WHERE = """
 | events wait | [Kafka and state](/d/streamguard-kafka) | [Lag grows](${runbooks}#streamguardlaggrowing) |
 | many alerts | [Detection](/d/streamguard-detection) | [Many alerts](${runbooks}#streamguardalertsmany) |
 | the model is old | [Models and batch](/d/streamguard-models) | [Stale model](${runbooks}#streamguardmodelstale) |
+| the page is out of date | [Serving](/d/streamguard-serving) | [Server behind](${runbooks}#streamguardservebehind) |
 """
 
 

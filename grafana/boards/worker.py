@@ -34,7 +34,7 @@ def panels() -> list[Json]:
             size=(4, 4), runbooks=["StreamGuardWorkerDown", "StreamGuardNoWorkers"],
         ),
         stat(
-            "Ready", "Workers whose /readyz returns 200.", "sum(streamguard_ready{WORKER})", "none",
+            "Ready", "Workers whose /readyz returns 200.", "sum(streamguard_ready{PROCESS})", "none",
             steps=thresholds((1, GREEN), base=RED), size=(4, 4), runbooks=["StreamGuardNotReady"],
         ),
         stat(

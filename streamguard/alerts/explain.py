@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -11,24 +10,34 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.alerts.peers import PeerRelief
+from streamguard.alerts.usual import (
+    TextOf,
+    amount,
+    failure_share,
+    hour_name,
+    lived_seconds,
+    span,
+    usual_hours,
+    usual_values,
+)
 from streamguard.events.columns import TEXTS
 from streamguard.events.event import Event
-from streamguard.fold import patterns, population
+from streamguard.fold import population
+from streamguard.fold.components import COMPONENTS, DECLARED
+from streamguard.fold.dimensions import SKETCHES, WITH_TEXT
+from streamguard.fold.evidence import GUESSING
 from streamguard.fold.patterns import PATTERNS
-from streamguard.fold.profile import COMPONENTS, MONTH, SKETCHES
 from streamguard.text import counted
-
-TextOf = Callable[[int], str | None]
-"""Dictionary of the partition: hash -> text."""
 
 MAX_REASONS = 6
 """Reasons of an incident; the strongest are kept."""
 MIN_REASON_BITS = 1.0
 """Components below this weight are no reason."""
+MAX_SHOWN = 120
+"""Characters of a command line or an event type that a reason shows."""
 MAX_CHARACTERS = 256
 """Length of a text taken from an event: a record that the broker refuses would stop the worker."""
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 EntityKind = Literal["user", "source", "crowd"]
@@ -54,12 +63,18 @@ class Alert:
         Texts of the event, in the order of `streamguard.events.columns.TEXTS`.
     evidence, tail, forest
         Bits; `forest` is None without a model.
+    weight
+        Weight of the forest, which `forest` contains; None without a model.
     raw, excess
-        float32 (18,), bits of each component.
+        float32 (21,), bits of each component.
     profile
         `PROFILE` scalar, as it was before the event.
     context
         `streamguard.fold.grouping.CONTEXT` scalar.
+    peers
+        What the peers of the user have relieved; None if nothing was.
+    lowered
+        Bits by which they have lowered the evidence of the incident, which `evidence` is after.
     """
 
     partition: int
@@ -78,10 +93,13 @@ class Alert:
     tail: float
     forest: float | None
     model: str | None
+    weight: float | None
     raw: NDArray[np.float32]
     excess: NDArray[np.float32]
     profile: np.void
     context: np.void
+    peers: PeerRelief | None
+    lowered: float
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -100,7 +118,7 @@ def reasons(alert: Alert, text_of: TextOf) -> tuple[Reason, ...]:
     Suspicion carried over from earlier events stands last, because it only repeats their reasons.
     """
     found = [
-        (PATTERNS[k].name, PATTERNS[k].bits, pattern_words(k, alert, text_of))
+        (PATTERNS[k].name, _pattern_bits(k, alert), pattern_words(k, alert, text_of))
         for k in range(len(PATTERNS))
         if alert.found >> k & 1
     ]
@@ -125,59 +143,74 @@ def reasons(alert: Alert, text_of: TextOf) -> tuple[Reason, ...]:
     )
 
 
+def _pattern_bits(k: int, alert: Alert) -> float:
+    more = float(alert.context["guess_bits"]) if GUESSING[k] else 0.0
+    return PATTERNS[k].bits + more
+
+
 def pattern_words(k: int, alert: Alert, text_of: TextOf) -> tuple[str, str]:
     """(actual, typical) of a pattern that the event completes."""
-    profile, context = alert.profile, alert.context
-    if k in (patterns.BRUTE_FORCE, patterns.SUCCESS_AFTER_FAILURES):
-        share = float(profile["learned_failures"]) / max(float(profile["learned"]), 1.0)
+    profile, context, name = alert.profile, alert.context, PATTERNS[k].name
+    if GUESSING[k]:
+        share = failure_share(profile)
         return (
             f"{int(profile['streak'])} failed logins in a row before",
             f"{share:.1%} of the user's events fail",
         )
-    if k == patterns.SPRAY:
+    if name == "password_spray":
         return component_words("source_spread", alert, text_of)
-    if k == patterns.DISTRIBUTED:
+    if name == "distributed_guessing":
         return component_words("crowd_new_source_failure", alert, text_of)
-    if k == patterns.TRAVEL:
+    if name == "impossible_travel":
         minutes = (int(alert.event.timestamp) - int(profile["last_area_ts"])) / 60_000
         after = counted(round(max(minutes, 0)), "minute")
         usual = usual_values(profile, SKETCHES.index("location"), text_of)
         return f"{alert.texts[1]}, {after} after another country", usual
-    if k == patterns.DORMANT:
+    if name == "dormant_account":
         return (
             f"first event in {counted(round(context['gap'] / 86_400), 'day')}",
             f"{span(2.0 ** float(profile['mean'][0]))} between events",
         )
-    if k == patterns.DOWNLOAD:
+    if name == "mass_download":
         return _per_five_minutes("file", "read", profile["reads"], profile)
-    if k == patterns.RANSOMWARE:
+    if name == "ransomware":
         return _per_five_minutes("file", "changed", profile["changes"], profile)
-    if k == patterns.EXFILTRATION:
+    if name == "exfiltration":
         moved = float(profile["volume"][1]) + alert.volume
         return f"{amount(moved)} moved within the hour", f"{amount(float(profile['volume'][3]))} in a month"
-    if k in (patterns.TUNNEL, patterns.GENERATED):
-        return f"{counted(round(float(profile['queries']) + 1), 'such name')} in 5 minutes", "0"
-    days = float(profile["pattern_days"][k])
-    command = alert.event.process_details.command_line if alert.event.process_details else None
-    return (command or "")[:120], f"on {counted(round(days), 'day')} of the last month"
+    if name == "dns_tunnel":
+        names = counted(int(context["names"]), "different name")
+        return f"{names} under {alert.texts[TEXTS.index('resource')]} within minutes", "0"
+    if name == "confirmed_before":
+        denied = [name for c, name in enumerate(SKETCHES) if int(context["denied"]) >> c & 1]
+        shown = ", ".join(f"{name} {alert.texts[TEXTS.index(name)]}" for name in denied)
+        return shown, "a person has decided that this is part of an attack"
+    if name == "generated_names":
+        return f"{counted(int(context['names']), 'such domain')} within minutes", "0"
+    days = counted(round(float(profile["pattern_days"][k])), "day")
+    process = alert.event.process_details
+    shown = alert.event.event_type if process is None else process.command_line or ""
+    return shown[:MAX_SHOWN], f"on {days} of the last month"
 
 
 def _per_five_minutes(noun: str, verb: str, counts: Any, profile: np.void) -> tuple[str, str]:
-    age = (int(profile["active_ms"]) - int(profile["first_active_ms"])) / 1000
-    usual = float(counts[1]) / patterns.lived.py_func(2.0 ** (-age / MONTH)) * 300.0
+    usual = float(counts[1]) / lived_seconds(profile) * 300.0
     return f"{counted(round(float(counts[0]) + 1), noun)} {verb} in 5 minutes", f"{usual:.2g} in 5 minutes"
 
 
 def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str, str]:
     """(actual, typical) of a component of the score."""
     profile, event, context = alert.profile, alert.event, alert.context
-    if component in ("source", "location", "host", "agent", "resource"):
-        return alert.texts[TEXTS.index(component)], usual_values(profile, SKETCHES.index(component), text_of)
+    if component in WITH_TEXT:
+        usual = usual_values(profile, SKETCHES.index(component), text_of)
+        return alert.texts[TEXTS.index(component)], usual + _among_peers(component, alert.peers)
+    if component == "unheard_actions":
+        return "further action that no user had done before", "one now and then"
     if component == "transition":
         return f"{event.event_type} as the next event", "rarely the next event for this user"
     if component == "failure":
         reason = alert.texts[TEXTS.index("reason")]
-        share = float(profile["learned_failures"]) / max(float(profile["learned"]), 1.0)
+        share = failure_share(profile)
         outcome = event.status or event.event_type
         return f"{outcome}{f' ({reason})' if reason else ''}", f"{share:.1%} of the user's events fail"
     if component == "outcome":
@@ -202,6 +235,9 @@ def component_words(component: str, alert: Alert, text_of: TextOf) -> tuple[str,
         )
     if component == "carried":
         return "the same source was suspicious minutes ago", "no suspicion"
+    declared = DECLARED.all[COMPONENTS.index(component)]
+    if declared.about != "crowd":  # a component without words of its own
+        return declared.formula, f"{float(profile['typical'][COMPONENTS.index(component)]):.1f} bits"
     k = population.CLASSES.index(component.removeprefix("crowd_"))
     noun, which = _CROWD_WORDS[k]
     return (
@@ -218,85 +254,7 @@ _CROWD_WORDS = (
 )
 
 
-def usual_values(profile: np.void, sketch: int, text_of: TextOf) -> str:
-    """The most frequent values of a user with their shares, at most three."""
-    total = float(profile["sketch_total"][sketch])
-    if total <= 0.0:
-        return "nothing known yet"
-    weights = profile["sketch_weight"][sketch]
-    parts = []
-    for q in np.argsort(-weights, kind="stable")[:3].tolist():
-        share = float(weights[q]) / total
-        if share < 0.01:
-            break
-        name = text_of(int(profile["sketch_hash"][sketch][q])) or "an older value"
-        parts.append(f"{name} ({share:.0%})")
-    return ", ".join(parts) or "no dominant value"
-
-
-def usual_hours(hours: NDArray[np.float32]) -> str:
-    """The hours of the week that hold most of a user's events, in words."""
-    total = float(hours.sum())
-    if total <= 0.0:
-        return "nothing known yet"
-    by_hour = hours.reshape(7, 24).sum(axis=0)
-    order = np.argsort(-by_hour, kind="stable")
-    kept = np.sort(order[: int(np.searchsorted(np.cumsum(by_hour[order]), 0.9 * total)) + 1])
-    weekend = float(hours[120:].sum()) / total
-    return f"{spans(kept.tolist())} UTC, {weekend:.0%} at weekends"
-
-
-def spans(hours: list[int]) -> str:
-    """Ascending hours as ranges.
-
-    Examples
-    --------
-    >>> spans([8, 9, 10, 14])
-    '8-11 h, 14-15 h'
-    """
-    out: list[list[int]] = []
-    for hour in hours:
-        if out and out[-1][1] == hour:
-            out[-1][1] = hour + 1
-        else:
-            out.append([hour, hour + 1])
-    return ", ".join(f"{a}-{b} h" for a, b in out)
-
-
-def hour_name(hour: int) -> str:
-    """An hour of the week in words.
-
-    Examples
-    --------
-    >>> hour_name(167)
-    'Sun 23 h UTC'
-    """
-    return f"{_DAYS[hour // 24 % 7]} {hour % 24} h UTC"
-
-
-def amount(size: float) -> str:
-    """Bytes in words.
-
-    Examples
-    --------
-    >>> amount(1_250_000)
-    '1.2 MB'
-    """
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size:.0f} B"
-
-
-def span(seconds: float) -> str:
-    """A duration in words.
-
-    Examples
-    --------
-    >>> span(0.25), span(90), span(200_000)
-    ('0.2 s', '2 minutes', '2 days')
-    """
-    for unit, length in (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10.0 else f"{seconds:.1f} s"
+def _among_peers(component: str, peers: PeerRelief | None) -> str:
+    if peers is None or component not in peers.having:
+        return ""
+    return f"; usual for {peers.having[component]:,} of {peers.users:,} peers"

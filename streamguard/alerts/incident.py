@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from streamguard.alerts.explain import MAX_CHARACTERS, Alert, EntityKind, Reason, TextOf, reasons
+from streamguard.alerts.explain import MAX_CHARACTERS, Alert, EntityKind, Reason, reasons
+from streamguard.alerts.usual import TextOf
 from streamguard.events.document import as_document
 from streamguard.events.event import RepairedEvent
 from streamguard.fold.patterns import PATTERNS
@@ -50,6 +51,20 @@ class Model(msgspec.Struct, frozen=True):
     forest_bits: Annotated[
         float | None, _described("Evidence of the forest alone, in bits; null without a model")
     ]
+    weight: Annotated[
+        float | None,
+        _described(
+            "Factor in `forest_bits`: 0 is a forest without a say, 1 a good one; null without a model"
+        ),
+    ] = None
+
+
+class Peers(msgspec.Struct, frozen=True):
+    """The peer group of the user, for which something of the alert is usual."""
+
+    group: Annotated[Count, _described("Number of the group in the report of the retrain")]
+    users: Annotated[Count, _described("Number of users of the group")]
+    bits: Annotated[float, _described("Bits by which the peers have lowered `evidence_bits`", ge=0)]
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -58,6 +73,21 @@ class Origin(msgspec.Struct, frozen=True):
     topic: Annotated[str | None, _described("Topic of the event; null for events from a file")]
     partition: Annotated[Count, _described("Partition of the event")]
     offset: Annotated[Count, _described("Offset of the event")]
+
+
+class Names(msgspec.Struct, frozen=True):
+    """A set of names: how many they are, and which."""
+
+    count: Annotated[int, _described("Number of all names, exact up to 1,000; beyond, an estimate", ge=0)]
+    names: Annotated[tuple[str, ...], _described("The names, at most 1,000, in alphabetical order")]
+
+
+class Involved(msgspec.Struct, frozen=True):
+    """Who takes part in the alerts of an incident."""
+
+    users: Annotated[Names, _described("Users that the alerts name")]
+    entered: Annotated[Names, _described("Those of them whose account a stranger entered")]
+    sources: Annotated[Names, _described("Source addresses")]
 
 
 class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -102,6 +132,20 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
             "What of this event was repaired before it was scored, as `field: repair`; absent if nothing was"
         ),
     ] = ()
+    peers: Annotated[
+        Peers | None,
+        _described(
+            "Peers of the user who usually have what is new for the user in the latest published alert; absent if they "
+            "changed nothing"
+        ),
+    ] = None
+    involved: Annotated[
+        Involved | None,
+        _described(
+            "Who takes part in all alerts so far. Only a replay states it, and only if the event does not show it all; "
+            "of a published incident, the events of all records show it"
+        ),
+    ] = None
 
 
 _encoder = msgspec.json.Encoder()
@@ -133,7 +177,7 @@ def incident_of(alert: Alert, text_of: TextOf, value: bytes, topic: str | None) 
     }
     return Incident(
         schema_version=SCHEMA_VERSION,
-        id=f"{alert.partition}-{alert.first_offset}-{alert.first_ms:x}",
+        id=incident_id(alert.partition, alert.first_offset, alert.first_ms),
         entity=Entity(alert.entity_kind, names[alert.entity_kind]),
         first_seen=rfc3339(alert.first_ms),
         last_seen=rfc3339(int(alert.event.timestamp)),
@@ -144,15 +188,42 @@ def incident_of(alert: Alert, text_of: TextOf, value: bytes, topic: str | None) 
         technique=patterns[0].technique if patterns else None,
         patterns=tuple(PatternMatch(p.name, p.technique, p.description) for p in patterns),
         reasons=reasons(alert, text_of),
-        model=Model(alert.model, None if alert.forest is None else round(alert.forest, 2)),
+        model=Model(alert.model, None if alert.forest is None else round(alert.forest, 2), alert.weight),
         origin=Origin(topic, alert.partition, alert.offset),
         event=as_document(value),
         repaired=tuple(map(str, alert.event.repairs)) if isinstance(alert.event, RepairedEvent) else (),
+        peers=_peers(alert),
+    )
+
+
+def incident_id(partition: int, first_offset: int, first_ms: int) -> str:
+    """Id of the incident that began at this offset and event time (epoch milliseconds) of a partition.
+
+    Examples
+    --------
+    >>> incident_id(3, 17, 1_700_000_000_123)
+    '3-17-18bcfe5687b'
+    """
+    return f"{partition}-{first_offset}-{first_ms:x}"
+
+
+def _peers(alert: Alert) -> Peers | None:
+    """The section about peers; None if they have not lowered the evidence of the incident."""
+    lowered = round(alert.lowered, 2)
+    return (
+        Peers(alert.peers.group, alert.peers.users, lowered) if alert.peers is not None and lowered else None
     )
 
 
 def brought_up_to_date(
-    incident: Incident, *, first_ms: int, last_ms: int, count: int, evidence: float
+    incident: Incident,
+    *,
+    first_ms: int,
+    last_ms: int,
+    count: int,
+    evidence: float,
+    lowered: float,
+    involved: Involved | None = None,
 ) -> Incident:
     """The incident with the counters that later alerts have left, which were not published one by one.
 
@@ -164,6 +235,10 @@ def brought_up_to_date(
         Number of alerts.
     evidence
         The strongest evidence, in bits.
+    lowered
+        Bits by which peers have lowered it.
+    involved
+        Who takes part in all alerts, if that is known and not shown by the event.
     """
     return msgspec.structs.replace(
         incident,
@@ -173,7 +248,14 @@ def brought_up_to_date(
         risk=risk(evidence),
         severity=severity(risk(evidence)),
         evidence_bits=round(evidence, 2),
+        peers=_still_lowered(incident.peers, lowered),
+        involved=involved,
     )
+
+
+def _still_lowered(peers: Peers | None, lowered: float) -> Peers | None:
+    bits = round(lowered, 2)
+    return msgspec.structs.replace(peers, bits=bits) if peers is not None and bits else None
 
 
 def encode(incident: Incident) -> bytes:

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from streamguard.alerts.incident import Incident, Time, rfc3339
+from streamguard.alerts.explain import Reason
+from streamguard.alerts.incident import Incident, Involved, Time, rfc3339
 from streamguard.campaigns.chains import link_chains
-from streamguard.campaigns.sighting import WAVE_PATTERNS, Sighting
+from streamguard.campaigns.entry import WAVE_PATTERNS
+from streamguard.campaigns.name_set import MAX_NAMES, union
+from streamguard.campaigns.participants import Participants
+from streamguard.campaigns.sighting import Sighting
 from streamguard.campaigns.union_find import UnionFind
 from streamguard.campaigns.waves import link_waves
 
-MAX_NAMES = 1000
-"""Users, sources and incidents that a campaign names; it counts all of them."""
 BITS_OF_PERSISTENCE = 2.0
 """What each doubling of the alerts adds to the score: most benign rows are a single alert."""
 PERSISTENT_ALERTS = 4
@@ -32,7 +34,7 @@ class Campaign(msgspec.Struct, frozen=True):
     kind
         What it is about: its pattern, or else its strongest reason.
     technique
-        ATT&CK technique that most incidents with a pattern have; None without a pattern.
+        ATT&CK technique that most incidents with a pattern have, of equals the most specific; None without a pattern.
     first_seen, last_seen
         Event time of the first and of the latest alert.
     score
@@ -45,12 +47,14 @@ class Campaign(msgspec.Struct, frozen=True):
     alerts
         Number of alerts.
     tried, entered, sources, incidents
-        Users that were tried and those of them that were entered, source addresses, and ids of the incidents; at most
-        `MAX_NAMES` of each, sorted.
+        Users that were tried and those of them that were entered (see `streamguard.campaigns.entry`), source
+        addresses, and ids of the incidents; at most `MAX_NAMES` of each, sorted.
     users, accounts, addresses, size
-        Numbers of them all.
+        Numbers of them all; beyond `MAX_NAMES` in one incident an estimate.
     patterns
         Names of all patterns.
+    reasons
+        Why the incident with the largest evidence is unusual, the strongest first.
     """
 
     id: str
@@ -72,52 +76,78 @@ class Campaign(msgspec.Struct, frozen=True):
     sources: tuple[str, ...]
     incidents: tuple[str, ...]
     patterns: tuple[str, ...]
+    reasons: tuple[Reason, ...]
 
 
 def campaigns(incidents: Iterable[Incident]) -> list[Campaign]:
-    """The campaigns of a set of incidents, by score.
+    """The campaigns of a set of updates of incidents, by score.
 
-    The result depends on the set alone: not on the order, and not on earlier updates of an incident, of which the one
-    with most alerts counts.
+    The result depends on the set alone: not on the order, and not on repetitions. Of each incident, the update with
+    most alerts counts; who was tried, who was entered and from where is the union over all of its updates.
 
     Parameters
     ----------
     incidents
-        Updates of incidents.
+        All updates, as workers publish them, or the latest of each incident with what it involves, as a replay
+        prints them.
 
     Notes
     -----
     Incidents are linked by union-find over keys that neighbours in time share, which takes O(n log n).
     """
-    latest: dict[str, Incident] = {}
+    updates: dict[str, list[Sighting]] = defaultdict(list)
     for incident in incidents:
-        before = latest.get(incident.id)
-        if before is None or _version(incident) > _version(before):
-            latest[incident.id] = incident
-    sightings = [Sighting(latest[id]) for id in sorted(latest)]
+        updates[incident.id].append(Sighting(incident))
+    sightings, involved = [], []
+    for id in sorted(updates):
+        *earlier, latest = sorted(updates[id], key=_version)
+        sightings.append(Sighting(latest.incident, tuple(earlier)))
+        participants = Participants()
+        for update in updates[id]:
+            update.show(participants)
+        involved.append(participants.involved())
     sets = UnionFind(len(sightings))
     link_chains(sightings, sets)
     link_waves(sightings, sets)
-    groups: dict[int, list[Sighting]] = defaultdict(list)
-    for i, sighting in enumerate(sightings):
-        groups[sets.find(i)].append(sighting)
-    found = [_campaign(group) for group in groups.values()]
+    groups: dict[int, list[int]] = defaultdict(list)
+    for i in range(len(sightings)):
+        groups[sets.find(i)].append(i)
+    found = [
+        _campaign([sightings[i] for i in group], [involved[i] for i in group]) for group in groups.values()
+    ]
     return sorted(found, key=lambda one: (-one.score, -one.evidence_bits, one.first_seen, one.id))
 
 
-def _version(incident: Incident) -> tuple[int, float, bytes]:
+def alone(updates: Iterable[Incident]) -> Campaign:
+    """The campaign of one incident without others; `campaigns` finds the same for a set of this incident alone.
+
+    Parameters
+    ----------
+    updates
+        The updates of the incident, at least one.
+    """
+    sightings = [Sighting(update) for update in updates]
+    *earlier, latest = sorted(sightings, key=_version)
+    participants = Participants()
+    for update in sightings:
+        update.show(participants)
+    return _campaign([Sighting(latest.incident, tuple(earlier))], [participants.involved()])
+
+
+def _version(update: Sighting) -> tuple[int, float, bytes]:
+    incident = update.incident
     return incident.count, incident.evidence_bits, msgspec.json.encode(incident)
 
 
-def _campaign(group: Sequence[Sighting]) -> Campaign:
+def _campaign(group: Sequence[Sighting], involved: Sequence[Involved]) -> Campaign:
     wave = len({one.entity for one in group}) > 1 and any(one.in_wave for one in group)
     strongest = max(group, key=lambda one: (one.incident.evidence_bits, one.incident.id)).incident
     own = max(one.incident.evidence_bits * (1.0 if wave else 1.0 - _of_the_crowd(one)) for one in group)
     alerts = sum(one.incident.count for one in group)
     patterns = frozenset[str]().union(*(one.patterns for one in group))
-    users = {one.user for one in group if one.kind == "user"}
-    entered = {one.user for one in group if one.entered}
-    sources = {one.source for one in group if one.source}
+    users = union(one.users for one in involved)
+    entered = union(one.entered for one in involved)
+    sources = union(one.sources for one in involved)
     return Campaign(
         id=min((one.first_ms, one.incident.id) for one in group)[1],
         kind=_kind(group, patterns, wave),
@@ -129,20 +159,17 @@ def _campaign(group: Sequence[Sighting]) -> Campaign:
         risk=strongest.risk,
         severity=strongest.severity,
         alerts=alerts,
-        users=len(users),
-        accounts=len(entered),
-        addresses=len(sources),
+        users=users.count,
+        accounts=entered.count,
+        addresses=sources.count,
         size=len(group),
-        tried=_names(users),
-        entered=_names(entered),
-        sources=_names(sources),
-        incidents=_names(one.incident.id for one in group),
+        tried=users.names,
+        entered=entered.names,
+        sources=sources.names,
+        incidents=tuple(sorted(one.incident.id for one in group)[:MAX_NAMES]),
         patterns=tuple(sorted(patterns)),
+        reasons=strongest.reasons,
     )
-
-
-def _names(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(names)[:MAX_NAMES])
 
 
 def _of_the_crowd(sighting: Sighting) -> float:
@@ -169,4 +196,4 @@ def _technique(group: Sequence[Sighting], wave: bool) -> str | None:
         for pattern in one.incident.patterns
         if not wave or pattern.name in WAVE_PATTERNS
     )
-    return min(votes, key=lambda technique: (-votes[technique], technique), default=None)
+    return min(votes, key=lambda technique: (-votes[technique], -len(technique), technique), default=None)

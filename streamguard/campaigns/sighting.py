@@ -12,12 +12,19 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamguard.alerts.incident import Incident
-from streamguard.events import indicators as flag
+from streamguard.campaigns.entry import (
+    FOOTHOLD_BITS,
+    NO_OWN_PATTERNS,
+    WAVE_PATTERNS,
+    is_entry,
+    is_login,
+    succeeded,
+)
+from streamguard.campaigns.participants import Participants
 from streamguard.events.address import ADDRESS
 from streamguard.events.event import Event, Metadata, parse
 from streamguard.events.event_time import epoch_ms
 from streamguard.events.place import PLACE
-from streamguard.events.vocabulary import KIND, STATUS
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -30,13 +37,7 @@ BORDER_BITS = 5.0
 """Evidence from which a login at the time of a wave may belong to it."""
 RARE_BITS = 8.0
 """Evidence from which an address, a host or an agent is rare enough to join incidents of different users."""
-FOOTHOLD_BITS = 5.0
-"""Evidence from which a source, a host, or an agent with a place is foreign to its user: a foothold in the account."""
 
-WAVE_PATTERNS = frozenset({"distributed_guessing", "password_spray"})
-"""Patterns of an attack on many users."""
-_NO_OWN_PATTERNS = WAVE_PATTERNS | {"impossible_travel", "success_after_failures"}
-"""Patterns that state nothing about what is done, so that two incidents with one of them may be different attacks."""
 _WAVE_COMPONENTS = ("crowd_new_source_failure", "crowd_new_source", "source_spread")
 
 
@@ -56,9 +57,12 @@ class Sighting:
     ----------
     incident
         As last published.
+    earlier
+        Its earlier updates; each shows what else the incident is about.
     """
 
     incident: Incident
+    earlier: tuple[Sighting, ...] = ()
 
     @cached_property
     def first_ms(self) -> int:
@@ -119,24 +123,14 @@ class Sighting:
         return (self.event.metadata if self.event else None) or Metadata()
 
     @cached_property
-    def _flags(self) -> int:
-        if self.event is None:
-            return 0
-        stated = KIND[self.event.event_type]
-        status = STATUS[self.event.status or ""]
-        decided = status & (flag.FAILED | flag.SUCCEEDED) and not status & flag.STATUS_ABSENT
-        outcome = status if decided or not stated & flag.FAILED else stated
-        return stated & flag.AUTHENTICATION | outcome & (flag.FAILED | flag.SUCCEEDED)
-
-    @property
     def is_login(self) -> bool:
         """Whether the latest event is a login."""
-        return bool(self._flags & flag.AUTHENTICATION)
+        return self.event is not None and is_login(self.event)
 
-    @property
+    @cached_property
     def succeeded(self) -> bool:
         """Whether the latest event is a success."""
-        return bool(self._flags & flag.SUCCEEDED)
+        return self.event is not None and succeeded(self.event)
 
     def of(self, *components: str) -> float:
         """The largest weight of some reasons, in bits."""
@@ -161,34 +155,57 @@ class Sighting:
         return self.moments[len(self.moments) // 2]
 
     @cached_property
+    def _is_of_the_user(self) -> bool:
+        """Whether the event is the success of its user: while a wave tries many, they log in from new places."""
+        if self.event is None or not self.succeeded:
+            return False
+        return not is_entry(self.event, self.kind, self.bits, self.patterns)
+
+    @cached_property
     def is_core(self) -> bool:
         """Whether the incident by itself shows a wave: logins of many users at once."""
-        strong = self.of(*_WAVE_COMPONENTS) >= CORE_BITS or bool(self.patterns & WAVE_PATTERNS)
-        return self.is_login and (self.kind != "user" or strong)
+        return self._shows_wave or any(one._shows_wave for one in self.earlier)
+
+    @cached_property
+    def _shows_wave(self) -> bool:
+        strong = self.of(*_WAVE_COMPONENTS) >= CORE_BITS and not self._is_of_the_user
+        return self.is_login and (self.kind != "user" or strong or bool(self.patterns & WAVE_PATTERNS))
 
     @cached_property
     def is_border(self) -> bool:
         """Whether the incident may belong to a wave at its time."""
+        return not self.is_core and any(one._may_be_in_wave for one in (self, *self.earlier))
+
+    @cached_property
+    def _may_be_in_wave(self) -> bool:
         weak = self.of(*_WAVE_COMPONENTS, "source", "crowd_new_user") >= BORDER_BITS
-        return self.is_login and not self.is_core and weak
+        return self.is_login and weak and not self._is_of_the_user
 
     @property
     def in_wave(self) -> bool:
         """Whether the incident is in a wave, or may be."""
         return self.is_core or self.is_border
 
-    @property
-    def entered(self) -> bool:
-        """Whether the attacker is in the account: a success after failures, or one from a foreign place."""
-        foreign = self.of("source", "host", "agent", "location") >= FOOTHOLD_BITS
-        return self.kind == "user" and (
-            "success_after_failures" in self.patterns or (self.succeeded and foreign)
-        )
+    def show(self, participants: Participants) -> None:
+        """Add whom this update of the incident shows: the participants of its event, and those that it names."""
+        if self.event is not None:
+            participants.add(self.event, self.kind, self.bits, self.patterns)
+        if self.kind == "user":
+            participants.add_user(self.user)
+        elif self.kind == "source":
+            participants.add_source(self.source)
+        if self.incident.involved is not None:
+            participants.merge(self.incident.involved)
 
     def links(self) -> Iterator[Key]:
         """The keys by which incidents of one attack find each other."""
+        yield from dict.fromkeys(key for one in (self, *self.earlier) for key in one._links())
+        if self.kind == "user" and not self.in_wave:
+            yield Key("likeness", DAY, self.entity)
+
+    def _links(self) -> Iterator[Key]:
         yield from self._links_of_any_entity()
-        own = self.patterns - _NO_OWN_PATTERNS
+        own = self.patterns - NO_OWN_PATTERNS
         if self.kind == "crowd" and not own:
             return
         entity, host = self.entity, self.metadata.hostname
@@ -202,8 +219,6 @@ class Sighting:
             yield Key("foothold", 3 * DAY, (entity, "agent and place", agent, place))
         for pattern in sorted(own):
             yield Key("pattern", DAY, (entity, pattern))
-        if self.kind == "user" and not self.in_wave:
-            yield Key("likeness", DAY, entity)
 
     def _links_of_any_entity(self) -> Iterator[Key]:
         if self.source and (self.of("source") >= RARE_BITS or self.kind == "source"):

@@ -13,7 +13,9 @@ from streamguard.text import printable, shortened
 MAX_CHARACTERS = 100
 """Maximum length of a value in the text; JSON output has the whole value."""
 MAX_NAME_WIDTH = 40
-_COLOURS = {"low": "white", "medium": "yellow", "high": "magenta", "critical": "red"}
+_USUAL = "; usual: "
+COLOURS = {"low": "white", "medium": "yellow", "high": "magenta", "critical": "red"}
+"""Colours of the severities, for `click.style`."""
 
 
 def table(incidents: Sequence[Incident], total: int) -> str:
@@ -41,7 +43,7 @@ def table(incidents: Sequence[Incident], total: int) -> str:
             f"{name:{width}}  {one.technique or '-'}"
         )
         lines += [f"{'':9}{_pattern(pattern)}" for pattern in one.patterns]
-        lines += [f"{'':9}{_reason(reason)}" for reason in one.reasons]
+        lines += [f"{'':9}{reason_line(reason)}" for reason in one.reasons]
     if total > len(incidents):
         lines.append(f"... and {total - len(incidents):,} more: --top 0 and --json show all")
     return "".join(line + "\n" for line in lines)
@@ -49,11 +51,11 @@ def table(incidents: Sequence[Incident], total: int) -> str:
 
 def paragraph(incident: Incident) -> str:
     """One incident in a few lines: entity, severity, risk, patterns, and the three strongest reasons."""
-    head = click.style(f"{incident.severity.upper():8}", fg=_COLOURS[incident.severity], bold=True)
+    head = click.style(f"{incident.severity.upper():8}", fg=COLOURS[incident.severity], bold=True)
     what = "; ".join(f"{p.description} ({p.technique})" for p in incident.patterns) or "unlike this user"
     name = printable(f"{incident.entity.kind} {incident.entity.value}")
     lines = [f"  {head} risk {incident.risk}  {name}: {what}"]
-    lines += [f"{'':11}{_reason(reason)}" for reason in incident.reasons[:3]]
+    lines += [f"{'':11}{reason_line(reason)}" for reason in incident.reasons[:3]]
     return "\n".join(lines)
 
 
@@ -61,6 +63,22 @@ def _pattern(pattern: PatternMatch) -> str:
     return f"{pattern.name.replace('_', ' ')}: {pattern.description}"
 
 
-def _reason(reason: Reason) -> str:
-    actual, typical = (printable(shortened(text, MAX_CHARACTERS)) for text in (reason.actual, reason.typical))
-    return f"{reason.feature.replace('_', ' ')}: {actual}; usual: {typical} ({reason.bits:.1f} bits)"
+def reason_line(reason: Reason, width: int | None = None) -> str:
+    """A reason in one line: what was seen, what is usual, and its weight.
+
+    Parameters
+    ----------
+    width
+        Maximum length of the line; longer texts in it are cut, the longest first. None: `MAX_CHARACTERS` of each text.
+    """
+    name, weight = f"{reason.feature.replace('_', ' ')}: ", f" ({reason.bits:.1f} bits)"
+    limits = [MAX_CHARACTERS, MAX_CHARACTERS]
+    if width is not None:
+        space = max(width - len(name) - len(weight) - len(_USUAL), 2)
+        lengths = [min(len(reason.actual), space), min(len(reason.typical), space)]
+        limits = [max(space - lengths[1], space // 2), max(space - lengths[0], space - space // 2)]
+    actual, typical = (
+        printable(shortened(text, limit))
+        for text, limit in zip((reason.actual, reason.typical), limits, strict=True)
+    )
+    return f"{name}{actual}{_USUAL}{typical}{weight}"

@@ -27,6 +27,24 @@ COMMANDS = {
         "Generate security events with habits, drift and named attacks.",
     ),
     "worker": ("streamguard.agents.commands.worker", "Score events from Kafka and publish incidents."),
+    "sources": (
+        "streamguard.agents.commands.sources",
+        "Judge each source address over all partitions.",
+    ),
+    "campaigns": (
+        "streamguard.agents.commands.campaigns",
+        "Publish one record for each attack instead of each incident.",
+    ),
+    "serve": ("streamguard.serving.commands.serve", "Serve incidents in an API and on a page."),
+    "incidents": (
+        "streamguard.serving.commands.incidents",
+        "List, show and watch incidents, from a server, Kafka or a file.",
+    ),
+    "keys": ("streamguard.serving.commands.keys", "Add, list and revoke access keys of `serve`."),
+    "decide": (
+        "streamguard.cli.decide",
+        "Accept or deny a value of a user, as a signed record of the events topic.",
+    ),
     "forget": ("streamguard.agents.commands.forget", "Delete what was learned about a user."),
     "retrain": ("streamguard.batch.commands.retrain", "Compute features, a model and a report from history."),
     "models": ("streamguard.cli.models", "List, verify, compare and promote models."),

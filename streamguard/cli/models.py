@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from streamguard.cli import options
 from streamguard.errors import ExitCode
 from streamguard.models import gate
 from streamguard.models.gate import Judgement
+from streamguard.models.listing import ListedVersion, listed, moment
 from streamguard.models.manifest import ArtifactError, Manifest, events_until
 from streamguard.models.pointer import VERSION
 from streamguard.models.registry import Registry
@@ -70,11 +70,7 @@ def list_(registry: str | None, config: Path | None, as_json: bool) -> None:
     """List all versions, the latest first."""
     versions, _ = _open(registry, config)
     current = versions.current()
-    found = sorted(
-        (_summary(versions, version, current) for version in versions.versions()),
-        key=lambda one: (one["published"], one["version"]),
-        reverse=True,
-    )
+    found = [_summary(one, current) for one in listed(versions)]
     lines = [f"  {'VERSION':12}  {'PUBLISHED':20}  {'EVENTS UNTIL':20}  {'ROWS':>9}  {'TREES':>5}  GATE"]
     for one in found:
         mark = "*" if one["current"] else " "
@@ -87,31 +83,22 @@ def list_(registry: str | None, config: Path | None, as_json: bool) -> None:
     _print(found, "\n".join(lines).rstrip() if found else "no versions", as_json)
 
 
-def _summary(versions: Registry, version: str, current: str | None) -> dict[str, Any]:
-    one: dict[str, Any] = dict.fromkeys(("events_until", "rows", "trees", "gate", "damaged"))
-    one |= {"version": version, "current": version == current, "published": "-"}
-    try:
-        about = versions.manifest(version)
-        trees = about.origin.parameters.get("trees")
-        one |= {
-            "published": _moment(versions.published(version)),
-            "events_until": _until(about),
-            "rows": about.origin.rows,
-            "trees": trees if isinstance(trees, int) else None,
-        }
-        judgement = versions.judgement(version)
-    except ArtifactError as error:
-        return one | {"damaged": str(error)}
-    return one | {"gate": None if judgement is None else judgement.passed}
+def _summary(one: ListedVersion, current: str | None) -> dict[str, Any]:
+    return {
+        "events_until": one.events_until,
+        "rows": one.rows,
+        "trees": one.trees,
+        "gate": None if one.judgement is None else one.judgement.passed,
+        "damaged": one.damaged,
+        "version": one.version,
+        "current": one.version == current,
+        "published": "-" if one.published is None else moment(one.published),
+    }
 
 
 def _until(about: Manifest) -> str | None:
     at = events_until(about)
-    return None if at is None else _moment(at)
-
-
-def _moment(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return None if at is None else moment(at)
 
 
 def _passed(verdict: bool | None) -> str:
@@ -138,7 +125,7 @@ def show(version: str | None, registry: str | None, config: Path | None, as_json
     state = " (current)" if version == current else " (withdrawn by a rollback)" if withdrawn else ""
     lines = [
         f"version     {version}{state}",
-        f"published   {_moment(published)}",
+        f"published   {moment(published)}",
         f"events      until {_until(about) or '-'}",
         f"rows        {about.origin.rows:,}",
         f"parameters  {_flat(about.origin.parameters)}",

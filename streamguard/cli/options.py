@@ -22,6 +22,13 @@ config = click.option(
 bootstrap_servers = click.option(
     "--bootstrap-servers", help="Addresses of Kafka brokers: host:port[,host:port]."
 )
+log_format = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="json",
+    show_default=True,
+    help="Form of log lines.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

@@ -1,4 +1,4 @@
-"""`streamguard replay`: scores a file of events and prints the incidents."""
+"""`streamguard replay`: scores a file of events and prints the ranked list of campaigns and incidents."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from pathlib import Path
 import click
 import msgspec
 
-from streamguard.alerts.incident import encode
-from streamguard.campaigns.budget import Decision, decide
+from streamguard.alerts.incident import Incident, encode
+from streamguard.campaigns.budget import Decision, busy_days, decide
 from streamguard.campaigns.campaign import Campaign, campaigns
 from streamguard.cli import options, source
 from streamguard.cli.campaign_text import table as campaign_table
+from streamguard.cli.campaign_text import warning
 from streamguard.cli.incident_text import table
 from streamguard.errors import ExitCode
 from streamguard.events import refusals
 from streamguard.files.disk import cannot_write
 from streamguard.fold import features
+from streamguard.history.decisions import read as read_decisions
 from streamguard.history.replay import Replay
 from streamguard.models import artifact
 from streamguard.models.forest import Forest
@@ -30,7 +32,7 @@ from streamguard.text import counted
 
 @click.command()
 @source.source_options
-@click.option("--json", "as_json", is_flag=True, help="Print all incidents as JSON lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print all rows as JSON lines, by default incidents.")
 @click.option(
     "--top",
     type=click.IntRange(0),
@@ -39,10 +41,11 @@ from streamguard.text import counted
     help="Maximum number of rows in the table; 0 prints all.",
 )
 @click.option(
-    "--campaigns",
-    "by_campaign",
-    is_flag=True,
-    help="Print one row for each campaign: the incidents of one attack, who was tried, and who was entered.",
+    "--by",
+    type=click.Choice(("campaign", "incident")),
+    help="What a row is: a campaign, which is the incidents of one attack or a lone incident, with who was tried, who "
+    "was entered and whether it is raised to a person; or each incident as a worker publishes it.  [default: campaign "
+    "in the table, incident in JSON]",
 )
 @click.option(
     "--output",
@@ -60,12 +63,19 @@ from streamguard.text import counted
     type=click.Path(file_okay=False),
     help="Directory of a registry; its current forest scores the events.",
 )
+@click.option(
+    "--decisions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="JSON lines with decisions and their places, to see what they would have changed: see docs/detection.md.",
+)
 def command(
     file: str, format: str | None, mapped: tuple[tuple[str, str], ...], partitions: int, config: Path | None,
-    as_json: bool, top: int, by_campaign: bool, output: Path | None, fail_on: str | None,
-    model: str | None, registry: str | None,
+    as_json: bool, top: int, by: str | None, output: Path | None, fail_on: str | None,
+    model: str | None, registry: str | None, decisions: Path | None,
 ) -> None:  # fmt: skip
-    """Score the events of FILE as a worker scores a topic, and print the incidents, worst first.
+    """Score the events of FILE as a worker scores a topic, and print what was found, worst first.
+
+    The table has one row for each campaign, and one for each incident that belongs to none.
 
     FILE is JSON lines (.jsonl), CSV with a line of column names, or Parquet; - reads standard input. Events are
     read in the order of the file. Rows that are not valid events are counted on standard error, and the first of
@@ -78,23 +88,24 @@ def command(
         raise click.UsageError("--model and --registry both select a forest: give only one of them")
     settings = options.read_settings(config)
     forest = _forest(model, registry, settings.models)
-    replay = Replay(partitions, detection=settings.detection, forest=forest)
+    made = read_decisions(decisions) if decisions else []
+    replay = Replay(partitions, detection=settings.detection, forest=forest, decisions=made)
     rows = source.Source(file, format, mapped)
     for batch in rows:
         replay.feed(batch)
     incidents = replay.incidents()
     as_json = as_json or (output is not None and output.suffix in (".json", ".jsonl"))
-    found = None
-    if by_campaign:
-        found = campaigns(incidents)
-        decisions = decide(found)
-        text = (
-            "".join(_line(one, decisions[one.id]) for one in found)
-            if as_json
-            else campaign_table(found[: top or None], decisions, len(found))
-        )
-    elif as_json:
-        text = "".join(encode(incident).decode() + "\n" for incident in incidents)
+    found = campaigns(replay.updates())
+    raised_or_not = decide(found, settings.detection.floor_bits)
+    by = by or ("incident" if as_json else "campaign")
+    if as_json:
+        rows_of = {
+            "campaign": (_line(one, raised_or_not[one.id]) for one in found),
+            "incident": map(_text, incidents),
+        }
+        text = "".join(rows_of[by])
+    elif by == "campaign":
+        text = campaign_table(found[: top or None], raised_or_not, len(found))
     else:
         text = table(incidents[: top or None], len(incidents))
     if output is None:
@@ -104,17 +115,29 @@ def command(
             output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise cannot_write(output, error, "choose another --output") from None
-    in_campaigns = "" if found is None else f" in {counted(len(found), 'campaign')}"
+    raised = sum(decision.raised for decision in raised_or_not.values())
     click.echo(
-        f"{counted(replay.events, 'event')}, {counted(len(incidents), 'incident')}{in_campaigns}, {rows.refused()}",
+        f"{counted(replay.events, 'event')}, {counted(len(incidents), 'incident')} in {counted(len(found), 'row')}, "
+        f"{raised:,} raised, {rows.refused()}",
         err=True,
     )
+    if made:
+        click.echo(
+            f"{counted(replay.plan.folded, 'decision')} folded, {replay.plan.waiting} not reached", err=True
+        )
+    days = busy_days(found, raised_or_not, settings.detection.incidents_per_day)
+    if too_many := warning(days, settings.detection):
+        click.echo(too_many, err=True)
     for line in refusals.lines(replay.refusals):
         click.echo(line, err=True)
     if replay.events:
         click.echo(replay.understood.message(), err=True)
     if fail_on and any(SEVERITIES.index(one.severity) >= SEVERITIES.index(fail_on) for one in incidents):
         sys.exit(ExitCode.FOUND)
+
+
+def _text(incident: Incident) -> str:
+    return encode(incident).decode() + "\n"
 
 
 def _line(campaign: Campaign, decision: Decision) -> str:

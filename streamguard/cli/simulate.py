@@ -13,8 +13,8 @@ import click
 from streamguard.cli import options
 from streamguard.files.disk import cannot_write
 from streamguard.kafka.connection import Brokers
-from streamguard.simulate import SCENARIOS, SimulatedEvent, Simulation
-from streamguard.simulate.output import Labels, open_file
+from streamguard.simulate import ACTIVITIES, MORE_SCENARIOS, SCENARIOS, SITUATIONS, SimulatedEvent, Simulation
+from streamguard.simulate.output import Labels, SituationLabels, open_file
 from streamguard.simulate.pace import paced
 from streamguard.simulate.simulation import START_MS
 from streamguard.text import counted
@@ -28,6 +28,9 @@ LEAD_MS = 500
 
 Drawing the accounts takes less time than this, so the first events are not late.
 """
+
+_GROUPS = {"all": tuple(SCENARIOS), "more": tuple(MORE_SCENARIOS)}
+"""Names that stand for several attacks."""
 
 Sink = Callable[[Sequence[SimulatedEvent]], object]
 
@@ -83,7 +86,26 @@ Sink = Callable[[Sequence[SimulatedEvent]], object]
     multiple=True,
     metavar="NAME",
     help="Attack to add as a campaign (see --list). Repeat the option for several attacks; `all` adds one of "
-    "each.",
+    "each, `more` one of each further attack: on a cloud, on Windows and on a cluster.",
+)
+@click.option(
+    "--situation",
+    "situations",
+    multiple=True,
+    metavar="NAME",
+    help="Benign situation that happens after three fifths of the run (see --list). Repeat the option for several.",
+)
+@click.option(
+    "--takeovers",
+    is_flag=True,
+    help="Add an attack to each situation: an account is taken over while the situation lasts.",
+)
+@click.option(
+    "--activity",
+    "activities",
+    default="",
+    metavar="NAME,...",
+    help=f"Further ordinary events, separated by commas: {', '.join(ACTIVITIES)}.",
 )
 @click.option(
     "--window",
@@ -101,22 +123,30 @@ Sink = Callable[[Sequence[SimulatedEvent]], object]
 @click.option(
     "--with-labels",
     is_flag=True,
-    help="Add the columns is_attack and attack_id to --output (.parquet or .csv).",
+    help="Add the columns is_attack and attack_id, with --situation also situation, to --output (.parquet or .csv).",
 )
 @click.option(
     "--labels",
     type=click.Path(dir_okay=False, path_type=Path),
     help="File for the labels: a JSON line with event id, campaign and technique for each attack event.",
 )
+@click.option(
+    "--situation-labels",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File for the labels of situations: a JSON line with event id and situation for each of their events.",
+)
 @options.bootstrap_servers
 @click.option("--topic", help="Kafka topic to write to.  [default: kafka.events_topic of the settings]")
 @options.config
-@click.option("--list", "listing", is_flag=True, help="List the attacks and exit.")
+@click.option(
+    "--list", "listing", is_flag=True, help="List the attacks, situations and activities, and exit."
+)
 def command(
     users: int, seed: int, rate: float | None, events_per_day: float, events: int | None,
     duration: float | None, days: float | None, start: int | None, attacks: tuple[str, ...],
     output: Path | None, with_labels: bool, labels: Path | None, bootstrap_servers: str | None,
     topic: str | None, config: Path | None, listing: bool, window: tuple[float, float],
+    situations: tuple[str, ...], takeovers: bool, activities: str, situation_labels: Path | None,
 ) -> None:  # fmt: skip
     """Generate security events with habits, drift and named attacks, and write them to Kafka or to a file.
 
@@ -134,6 +164,8 @@ def command(
     if (output is not None or rate is None) and events is None and duration_ms is None:
         what = "a run without --rate" if output is None else "a file"
         raise click.UsageError(f"{what} needs a size: give --events, --duration or --days")
+    if takeovers and not situations:
+        raise click.UsageError("--takeovers needs a --situation in which they happen")
     if with_labels and output is None:
         raise click.UsageError(
             "--with-labels needs --output; for events in Kafka write the labels to a file with --labels"
@@ -153,12 +185,16 @@ def command(
         simulation = Simulation(
             users, seed, start, duration_ms=duration_ms, events=events, events_per_day=events_per_day, rate=rate,
             window=window,
-            scenarios=[name for given in attacks for name in (SCENARIOS if given == "all" else (given,))],
+            scenarios=[name for given in attacks for name in _GROUPS.get(given, (given,))],
+            situations=situations, takeovers=takeovers, activities=_separated(activities),
         )  # fmt: skip
         with ExitStack() as stack:
             sinks: list[Sink] = [stack.enter_context(Labels(labels)).write] if labels else []
+            if situation_labels:
+                sinks.append(stack.enter_context(SituationLabels(situation_labels)).write)
             if output is not None:
-                sinks.append(stack.enter_context(open_file(output, with_labels=with_labels)).write)
+                file = open_file(output, with_labels=with_labels, with_situations=bool(situations))
+                sinks.append(stack.enter_context(file).write)
             else:
                 target = topic or settings.kafka.events_topic
                 sinks.append(stack.enter_context(_to_kafka(Brokers.of(settings), target, rate)))
@@ -171,10 +207,22 @@ def command(
         raise cannot_write(error.filename or output, error, "choose another --output or --labels") from None
 
 
+def _separated(names: str) -> list[str]:
+    return [name for part in names.split(",") if (name := part.strip())]
+
+
 def _list() -> None:
-    for scenario in SCENARIOS.values():
-        slow = " (slow)" if scenario.slow else ""
-        click.echo(f"{scenario.name:20} {scenario.technique:10} {scenario.description}{slow}")
+    for title, scenarios in (("Attacks", SCENARIOS), ("Further attacks", MORE_SCENARIOS)):
+        click.echo(f"{title} (--attack)")
+        for scenario in scenarios.values():
+            slow = " (slow)" if scenario.slow else ""
+            click.echo(f"  {scenario.name:20} {scenario.technique:10} {scenario.description}{slow}")
+    click.echo("Benign situations (--situation)")
+    for situation in SITUATIONS.values():
+        click.echo(f"  {situation.name:20} {situation.description}")
+    click.echo("Further ordinary events (--activity)")
+    for activity in ACTIVITIES.values():
+        click.echo(f"  {activity.name:20} {activity.description}")
 
 
 def _announce(simulation: Simulation) -> None:

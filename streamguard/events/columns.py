@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +12,27 @@ from numpy.typing import NDArray
 
 from streamguard.events import indicators as flag
 from streamguard.events.address import ADDRESS, with_network
+from streamguard.events.domain import DOMAIN
 from streamguard.events.event import Event
 from streamguard.events.hashing import FILES_KEY, hash_texts
 from streamguard.events.place import PLACE
 from streamguard.events.subject import subject_of
 from streamguard.events.vocabulary import KIND, STATUS
 
-TEXTS = ("source", "location", "host", "agent", "resource", "type", "reason")
-"""Texts of an event that are hashed, in order; each of the first five has its own sketch."""
+TEXTS = ("source", "location", "host", "agent", "resource", "type", "reason", "action", "command", "name")
+"""Texts of an event that are hashed, in order. `action` is what was done: the type and the operation on a file, the
+rule of another system that it has met, and whether it failed. `command` is a command line without its particulars,
+`name` a DNS name with an indicator."""
 
 MAX_QUANTITY = 2.0**53
 _pack = struct.Struct("<qddI").pack_into
 _ROW = np.dtype([("timestamp", "<i8"), ("threat", "<f8"), ("volume", "<f8"), ("flags", "<u4")])
+_PARTICULARS = re.compile(r"[0-9a-f]{6,}|[0-9]+|\{[^}]*\}")
+"""Numbers, hexadecimal digits and unique ids, by which command lines differ that do the same."""
+MAX_COMMAND = 400
+"""Characters of a command line that distinguish it from others."""
+MAX_RULE = 120
+"""Characters of the name of a rule that distinguish it from others."""
 _OUTCOME = flag.FAILED | flag.SUCCEEDED
 _NOT_STATED = flag.STATUS_ABSENT | flag.STATUS_UNKNOWN
 
@@ -46,7 +56,7 @@ class Columns:
     flags
         Flags of `streamguard.events.indicators`, uint32 (n,).
     hashes
-        uint64 (n, 7), in the order of `TEXTS`; 0 where absent.
+        uint64 (n, 10), in the order of `TEXTS`; 0 where absent.
     network, area
         Hashes of the network of the source address and of the country of the location, uint64 (n,); 0 where absent.
     texts
@@ -69,6 +79,17 @@ class Columns:
         return self.texts[TEXTS.index(name) :: len(TEXTS)]
 
 
+def without_particulars(command_line: str) -> str:
+    """A command line as the column `command` has it.
+
+    Examples
+    --------
+    >>> without_particulars("Tar -x backup-2025.tar")
+    'tar -x backup-#.tar'
+    """
+    return _PARTICULARS.sub("#", command_line[:MAX_COMMAND].lower())
+
+
 def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
     """Convert a chunk of events to arrays; `key` is that of the hashes."""
     rows = bytearray(_ROW.itemsize * len(events))
@@ -84,7 +105,7 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
         if flags & _NOT_STATED and stated & _OUTCOME:
             flags = flags & ~_OUTCOME | stated
         else:
-            flags |= stated & flag.AUTHENTICATION
+            flags |= stated & ~_OUTCOME
         source, unknown = ADDRESS[event.source_ip or ""]
         if ":" in source:
             spelled_out[len(texts)] = with_network(source)
@@ -94,6 +115,7 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
             unknown |= nowhere
         flags |= unknown
         volume, resource, reason = 0.0, event.destination_ip, event.failure_reason
+        action, command, dns_name = kind, "", ""
         if resource:
             resource = ADDRESS[resource][0]
         # The first part that states anything names the resource; a part never hides the flags or the volume of another.
@@ -109,6 +131,8 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
             size = file.file_size_bytes or 0.0
             volume += max(size, 0.0)
             operation = (file.operation or "").lower()
+            if operation:
+                action = f"{kind} {operation}"
             if operation in flag.READS:
                 flags |= flag.FILE_READ
             elif operation in flag.CHANGES:
@@ -120,13 +144,22 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
         if (process := event.process_details) is not None and (process.process_name or process.command_line):
             if process.command_line:
                 flags |= flag.of_process(process.process_name or "", process.command_line)
+                command = without_particulars(process.command_line)
             if not named:
                 named, resource = True, process.process_name
         if (dns := event.dns_details) is not None and (dns.query_name or dns.response_code is not None):
             name = dns.query_name or ""
-            flags |= flag.of_query(name, str(dns.response_code) in {"NXDOMAIN", "3"})
+            shown = flag.of_query(name, str(dns.response_code) in {"NXDOMAIN", "3"})
+            if shown:
+                flags |= shown
+                dns_name = name
             if not named:
-                resource = ".".join(name.rstrip(".").rsplit(".", 2)[-2:])
+                resource = DOMAIN[name]
+        if event.rule_name and (rule := event.rule_name[:MAX_RULE].strip().casefold()):
+            action += f" (rule: {rule})"
+            flags &= ~flag.READ_ONLY  # what another system warns of is news, even if it only reads
+        if flags & flag.FAILED:
+            action += " (failed)"
         if volume > 0.0:
             flags |= flag.HAS_VOLUME
             volume = min(volume, MAX_QUANTITY)
@@ -148,10 +181,13 @@ def columns(events: Sequence[Event], key: bytes = FILES_KEY) -> Columns:
                     resource or "",
                     kind,
                     reason or "",
+                    action,
+                    command,
+                    dns_name,
                 )
             )
         else:
-            extend((source, "", "", "", resource or "", kind, reason or ""))
+            extend((source, "", "", "", resource or "", kind, reason or "", action, command, dns_name))
         user = event.user or ""
         add(user)
         subjects.append(user if user and user[0] != "\0" else subject_of(user, source))

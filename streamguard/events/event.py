@@ -12,6 +12,7 @@ import msgspec
 
 from streamguard.events.absent import NOBODY
 from streamguard.events.address import ADDRESS
+from streamguard.events.decision import Decision
 from streamguard.events.event_time import epoch_ms
 from streamguard.events.lenient import MAX_DEPTH, LenientReader, NotAnObjectError, Repair
 from streamguard.limits import MAX_EVENT_BYTES
@@ -27,6 +28,9 @@ LATEST_MS = 4_102_444_800_000
 """2100-01-01; events at or after this time are refused."""
 
 UNREADABLE = "unreadable_batch"
+UNSIGNED_DECISION = "unsigned_decision"
+BAD_DECISION = "bad_decision"
+DECISIONS_FULL = "decisions_full"
 REASONS = {
     "empty": "the record has no value",
     "too_large": f"the record is over {MAX_EVENT_BYTES:,} bytes",
@@ -36,6 +40,9 @@ REASONS = {
     "bad_timestamp": "the timestamp is neither a number nor RFC 3339",
     "timestamp_out_of_range": "the timestamp is outside the years 2000 to 2099",
     UNREADABLE: "the batch of records cannot be unpacked",
+    UNSIGNED_DECISION: "the decision has no valid signature for this topic and partition",
+    BAD_DECISION: "the decision is signed, but cannot be read",
+    DECISIONS_FULL: "the partition holds as many decisions as it has room for",
 }
 """All reasons for a refusal; each key is also a label value of the dead-letter metric. Anything else that is wrong with
 an event is repaired, see `streamguard.events.lenient.REPAIRS`."""
@@ -88,6 +95,7 @@ class Event(msgspec.Struct, gc=False):
     source_ip: str | None = None
     destination_ip: str | None = None
     threat_score: float | None = None
+    rule_name: str | None = None
     status: str | None = None
     failure_reason: str | None = None
     metadata: Metadata | None = None
@@ -189,8 +197,8 @@ class Withheld:
         return replace(self, first=max(self.first, start), last=min(self.last, end - 1))
 
 
-Value = bytes | Withheld | None
-"""The value of a record."""
+Value = bytes | Withheld | Decision | None
+"""The value of a record: a decision, if the record is one and its signature was verified."""
 
 
 _decode = msgspec.json.Decoder(Event).decode
@@ -233,12 +241,14 @@ def parse(values: Sequence[Value]) -> Parsed:
                 and (size > _FLAT_OBJECT_BYTES or b"[" in value)  # type: ignore[operator]
                 and (size > MAX_EVENT_BYTES or value.count(b"[") + value.count(b"{") > MAX_DEPTH)  # type: ignore[union-attr, operator]
             ):
-                event = _read_again(i, value)
+                event = _read_again(i, value)  # type: ignore[arg-type]
             else:
                 event = _decode(value)  # type: ignore[arg-type]
                 if event.user is not None and len(event.user) > MAX_USER_CHARACTERS:
                     event = _repaired(msgspec.structs.asdict(event), [])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
+            if isinstance(value, Decision):
+                continue  # the fold applies it; it is neither an event nor refused
             event = _read_again(i, value)
         if isinstance(event, Refusal):
             refused.append(event)
@@ -263,7 +273,7 @@ def parse(values: Sequence[Value]) -> Parsed:
     return Parsed(events, index, refused, repaired)
 
 
-def _read_again(index: int, value: Value) -> Event | Refusal:
+def _read_again(index: int, value: bytes | Withheld | None) -> Event | Refusal:
     """Read a record leniently that the strict decoder refuses, or that may be nested too deeply for it."""
     if isinstance(value, Withheld):
         return Refusal(index, value.reason, value.detail, *_named(value.head), count=value.count)

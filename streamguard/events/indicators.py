@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
 
 FAILED = 1
 SUCCEEDED = 2
@@ -25,6 +28,25 @@ ADDRESS_UNKNOWN = 16384
 """The source is not an address, such as a host name; the fold does not read it."""
 PLACE_UNKNOWN = 32768
 """The location names no country; the fold does not read it."""
+LOG_CLEARING = 1 << 16
+AUDIT_TAMPERING = 1 << 17
+LIVING_OFF_THE_LAND = 1 << 18
+REMOTE_EXECUTION = 1 << 19
+RECOVERY_INHIBITED = 1 << 20
+
+READ_ONLY = 1 << 21
+"""The event type states an action that only reads, such as `ListUsers`."""
+
+TECHNIQUES = {
+    "encoded_command": ENCODED_COMMAND,
+    "credential_dump": CREDENTIAL_DUMP,
+    "log_clearing": LOG_CLEARING,
+    "audit_tampering": AUDIT_TAMPERING,
+    "living_off_the_land": LIVING_OFF_THE_LAND,
+    "remote_execution": REMOTE_EXECUTION,
+    "recovery_inhibited": RECOVERY_INHIBITED,
+}
+"""Flag of each technique of `indicators.toml`."""
 
 NOT_UNDERSTOOD = {"status": STATUS_UNKNOWN, "address": ADDRESS_UNKNOWN, "location": PLACE_UNKNOWN}
 """Flag of each field whose value was given, but is not understood; the names are label values of a metric."""
@@ -34,31 +56,29 @@ MAX_NAME = 255
 READS = frozenset({"read", "download", "copy", "open", "view"})
 CHANGES = frozenset({"write", "modify", "rename", "delete", "encrypt", "overwrite", "update"})
 
-_ENCODED_ARGUMENT = re.compile(r"\s[-/]e(?:c|n|nc|nco|ncodedcommand)?\s+[a-z0-9+/=]{16}")
-_TO_SHELL = re.compile(r"\|\s*(?:ba|z|da)?sh\b")
-_ENCODED = (
-    ("powershell", (_ENCODED_ARGUMENT,)),
-    ("pwsh", (_ENCODED_ARGUMENT,)),
-    ("frombase64string", ()),
-    ("-encodedcommand", ()),
-    ("certutil", (re.compile("-decode"),)),
-    ("base64", (re.compile("-d"), _TO_SHELL)),
-)
-_DUMP = (
-    ("mimikatz", ()),
-    ("sekurlsa", ()),
-    ("lsadump", ()),
-    ("procdump", (re.compile("lsass"),)),
-    ("comsvcs.dll", (re.compile("minidump"),)),
-    ("hklm", (re.compile(r"save\s+hklm.(?:sam|security|system)\b"),)),
-    ("ntdsutil", (re.compile("ifm"),)),
-    ("ntds.dit", ()),
-    ("/etc/shadow", ()),
-    ("gsecdump", ()),
-    ("secretsdump", ()),
-)
-"""Techniques: a word, and the expressions that a command line with this word must match, too. Each takes time linear
-in the length of the text."""
+
+class _Technique(NamedTuple):
+    """One entry of the table: its flag, the words and expressions of commands, and the expressions of event types."""
+
+    flag: int
+    command: tuple[tuple[str, tuple[re.Pattern[str], ...]], ...]
+    type: tuple[re.Pattern[str], ...]
+
+
+def _read_table() -> tuple[_Technique, ...]:
+    table = tomllib.loads((Path(__file__).parent / "indicators.toml").read_text(encoding="utf-8"))
+    return tuple(
+        _Technique(
+            TECHNIQUES[name],
+            tuple((word, tuple(map(re.compile, marks))) for word, *marks in entry.get("command", [])),
+            tuple(map(re.compile, entry.get("type", []))),
+        )
+        for name, entry in table.items()
+    )
+
+
+_TABLE = _read_table()
+_SIGNS = re.compile(r"[^a-z0-9]+")
 
 
 def of_process(name: str, command_line: str) -> int:
@@ -72,16 +92,29 @@ def of_process(name: str, command_line: str) -> int:
     True
     """
     text = f"{name} {command_line}".lower()
-    return (ENCODED_COMMAND if _shows(text, _ENCODED) else 0) | (
-        CREDENTIAL_DUMP if _shows(text, _DUMP) else 0
-    )
+    flags = 0
+    for technique in _TABLE:
+        for word, marks in technique.command:
+            if word in text and all(mark.search(text) for mark in marks):
+                flags |= technique.flag
+                break
+    return flags
 
 
-def _shows(text: str, tricks: tuple[tuple[str, tuple[re.Pattern[str], ...]], ...]) -> bool:
-    for word, marks in tricks:  # noqa: SIM110 - a generator takes as long again as the search
-        if word in text and all(mark.search(text) for mark in marks):
-            return True
-    return False
+def of_type(text: str) -> int:
+    """Return the flags of an event type that names a technique, in any spelling.
+
+    Examples
+    --------
+    >>> of_type("StopLogging") == of_type("cloudtrail.delete_trail") == AUDIT_TAMPERING, of_type("1102") == LOG_CLEARING
+    (True, True)
+    """
+    spellings = {_SIGNS.sub("", text.lower()), _SIGNS.sub("", re.split(r"[.:/\s]", text.lower())[-1])}
+    flags = 0
+    for technique in _TABLE:
+        if any(mark.fullmatch(one) for mark in technique.type for one in spellings):
+            flags |= technique.flag
+    return flags
 
 
 def of_query(name: str, failed: bool) -> int:

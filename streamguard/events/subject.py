@@ -50,6 +50,20 @@ def profile_key(subject: str) -> bytes:
     return b"u" + subject.removeprefix(_USER).encode()
 
 
+def subject_of_key(key: bytes) -> str:
+    """The subject whose profile is stored under a key; the inverse of `profile_key`.
+
+    Examples
+    --------
+    >>> subject_of_key(b"uann"), subject_of_key(b"a10.0.0.1") == subject_of("", "10.0.0.1")
+    ('ann', True)
+    """
+    name = key[1:].decode()
+    if key[:1] == b"a":
+        return _SOURCE + name
+    return _USER + name if name[:1] == _MARK else name
+
+
 def shown(subject: str) -> str:
     """A subject in words for people and files: the name of the user, or `source` and the address.
 

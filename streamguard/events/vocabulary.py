@@ -106,6 +106,11 @@ LOGIN_NUMBERS = {
 """Event types that are numbers of a login, with the outcome that the number itself states (0: none): Windows'
 security log, NPS and SQL Server, and OCSF's class and type of a logon."""
 
+READING = frozenset(
+    {"get", "list", "describe", "head", "read", "view", "lookup", "search", "query", "watch", "show"}
+)
+"""Verbs of event types that only read, at the beginning or the end: looking around does less harm than a change."""
+
 MAX_CACHED = 4096
 _PHRASES = frozenset(LOGIN_PHRASES)
 _LOGIN = re.compile(rf"(?:{'|'.join(LOGIN)})(?!g|or|z)")
@@ -209,7 +214,9 @@ def _kind(text: str) -> int:
     login = login or not _PHRASES.isdisjoint(pairwise(found))
     if login and any(name in "".join(found) for name in NO_LOGIN):
         login = False
-    return (flag.AUTHENTICATION if login else 0) | outcome
+    reads = bool(found) and (found[0] in READING or found[-1] in READING)
+    techniques = flag.of_type(text[:MAX_CHARACTERS])
+    return (flag.AUTHENTICATION if login else 0) | (flag.READ_ONLY if reads else 0) | outcome | techniques
 
 
 STATUS = Readings(_status, MAX_CACHED)

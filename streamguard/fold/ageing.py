@@ -7,20 +7,22 @@ So silence, or an event with a false time, takes at most a day's worth of what w
 
 from __future__ import annotations
 
+import numpy as np
+
 from streamguard.compute.arithmetic import exp2
 from streamguard.compute.compiler import inline
 from streamguard.events.ceiling import TOLERANCE_MS, UNKNOWN
+from streamguard.fold import dimensions as layout
 from streamguard.fold import patterns, population
-from streamguard.fold import profile as layout
+from streamguard.fold.dimensions import DAY_MS, FAR_MS, HOUR_MS, MONTH_MS
+from streamguard.fold.moments import INTERVAL
 
 N_CLASSES = len(population.CLASSES)
 N_SKETCHES = len(layout.SKETCHES)
 SLOTS = layout.SLOTS
 MARKS = population.MARKS
-HOUR_MS = 3_600_000
-DAY_MS = 86_400_000
-MONTH_MS = 30 * DAY_MS
-FAR_MS = DAY_MS
+WEEK = 7 * 86_400.0
+"""Seconds of a week."""
 FEW_AGREE = 2
 MANY_AGREE = 100
 """Number of consecutive events that are needed to move the partition's clock far ahead; see `advance`."""
@@ -28,6 +30,11 @@ MANY_AGREE = 100
 LATE_MS = 6 * HOUR_MS
 TOO_MANY_LATE = 300
 """The clock, not the events, is considered wrong if this many more events are late than are not."""
+
+EVENTS_PER_HALF_LIFE = 500.0
+"""A partition forgets half of what it knows in 30 active days, but not within fewer events: a quiet log stays known."""
+USER_EVENTS_PER_HALF_LIFE = 50.0
+"""The same for the habits of a user."""
 
 EVENTS_PER_DAY = 100
 """A user alone ages the partition by a day, and by another day for each further 100 consecutive events."""
@@ -146,6 +153,24 @@ def set_back(s, now):  # type: ignore[no-untyped-def]
         s.pattern_last_day[k] = min(s.pattern_last_day[k], now // DAY_MS)
     for q in range(SLOTS):
         s.suspicion_ts[q] = min(s.suspicion_ts[q], now)
+    for q in range(layout.DNS_SLOTS + 1):
+        s.dns_ts[q] = min(s.dns_ts[q], now)
+    s.unheard_ts = min(s.unheard_ts, now)
+
+
+@inline
+def since_last_event(s, p, ts):  # type: ignore[no-untyped-def]
+    """Seconds since the user's last event; prepares a new profile, or one with times of a wrong clock."""
+    if s.events == 0.0:
+        s.first_ts = ts
+        s.last_ts = ts
+        s.last_day = -1
+        s.last_hour = -1
+        return 0.0
+    if s.last_ts > max(p.clock, ts) + FAR_MS:
+        set_back(s, ts)
+        return exp2(s.mean[INTERVAL])  # the time is unknown: the usual one has no weight
+    return max(np.float64(ts - s.last_ts), 0.0) * 1e-3
 
 
 @inline
@@ -157,16 +182,26 @@ def age_population(p, table, seconds, active):  # type: ignore[no-untyped-def]
             p.fast[k] *= fast
         p.failed_users *= fast
         p.fast_plain *= fast
+        p.fast_stranger *= fast
     if active > 0.0:
         slow = exp2(-active / layout.MONTH)
         for k in range(N_CLASSES):
             p.slow[k] *= slow
         p.slow_plain *= slow
+        p.active_month *= slow
+        p.active_week *= exp2(-active / WEEK)
+        day = exp2(-active / 86_400.0)
+        p.active *= day
+        p.returns *= day
+        p.strange *= day
+        p.recent *= day
         p.age = p.age * slow + active
     if p.active_ms - p.aged_ms < DAY_MS:
         return False
-    g = exp2(-(p.active_ms - p.aged_ms) * 1e-3 / layout.MONTH)
+    half_lives = (p.active_ms - p.aged_ms) * 1e-3 / layout.MONTH
+    g = exp2(-min(half_lives, (p.events - p.aged_events) / EVENTS_PER_HALF_LIFE))
     p.aged_ms = p.active_ms
+    p.aged_events = p.events
     for k in range(population.FIELDS):
         p.field_total[k] *= g
         p.novel[k] *= g
@@ -183,6 +218,18 @@ def age_population(p, table, seconds, active):  # type: ignore[no-untyped-def]
         for k in range(population.WIDTH):
             table[r, k] *= g
     return True
+
+
+@inline
+def has_expired(s, p, forget_ms):  # type: ignore[no-untyped-def]
+    """Whether the user's last event is more than `forget_ms` of active time ago: the profile then no longer counts.
+
+    `active_ms` of a profile is at most an hour behind its last event. A profile that was stored before active time was
+    measured has none; its active time began where its event time ended. `streamguard.state.expiry` has the same rule
+    for stored profiles.
+    """
+    last = s.active_ms if s.active_ms != 0 else s.last_ts
+    return s.events > 0.0 and last < p.active_ms - forget_ms
 
 
 @inline
@@ -207,25 +254,29 @@ def age_profile(s, p, seconds):  # type: ignore[no-untyped-def]
                 s.reads[0] *= g
                 s.changes[0] *= g
                 s.encrypted *= g
-                s.queries *= g
     if p.active_ms - s.active_ms < HOUR_MS:
         return
-    g = exp2(-(p.active_ms - s.active_ms) * 1e-3 / layout.MONTH)
+    half_lives = (p.active_ms - s.active_ms) * 1e-3 / layout.MONTH
+    g = exp2(-half_lives)
     s.active_ms = p.active_ms
     s.count[3] *= g
     s.failures[3] *= g
     s.volume[3] *= g
     s.reads[1] *= g
     s.changes[1] *= g
+    for k in range(patterns.COUNT):
+        s.pattern_days[k] *= g
+    g = exp2(-min(half_lives, (s.events - s.aged_events) / USER_EVENTS_PER_HALF_LIFE))
+    s.aged_events = s.events
     s.learned *= g
     s.learned_failures *= g
     for c in range(N_SKETCHES):
         s.sketch_total[c] *= g
         s.novel[c] *= g
+        s.seen[c] *= g
+        s.unheard_of[c] *= g
         for q in range(SLOTS):
             s.sketch_weight[c, q] *= g
     s.hours_total *= g
     for k in range(layout.HOURS):
         s.hours[k] *= g
-    for k in range(patterns.COUNT):
-        s.pattern_days[k] *= g

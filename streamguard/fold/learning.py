@@ -1,29 +1,31 @@
-"""Updates profiles, population and failing sources with one event."""
+"""Updates profiles and population with one event."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from streamguard.compute.arithmetic import exp2, log2, mix
+from streamguard.compute.arithmetic import exp2, log2
 from streamguard.compute.compiler import inline
 from streamguard.events import indicators as flag
-from streamguard.fold import patterns, population, surprisal
-from streamguard.fold import profile as layout
-from streamguard.fold.ageing import FAR_MS, HOUR_MS, hour_of_week
+from streamguard.fold import components, crowd, moments, patterns, population, suspicion
+from streamguard.fold.ageing import hour_of_week
+from streamguard.fold.dimensions import HALF_LIVES, HOUR_MS, NETWORK, RESOURCE, SKETCHES, SOURCE
+from streamguard.fold.frequencies import frequency, learn_value
+from streamguard.fold.sketch import lightest
 
 N_CLASSES = len(population.CLASSES)
-N_COMPONENTS = len(layout.COMPONENTS)
-N_SKETCHES = len(layout.SKETCHES)
-SLOTS = layout.SLOTS
+N_COMPONENTS = len(components.COMPONENTS)
+N_SKETCHES = len(SKETCHES)
 QUIET_BITS = 5.0
+"""Tail bits up to which an event is learned with its full weight."""
 LEARN_BITS = 1.5
+"""Further tail bits that halve the weight."""
 MIN_WEIGHT = 0.02
-UNREMARKABLE = 3.0
-SUSPICION_KEPT = 0.9
-"""The suspicion of a source grows by the bits of an event beyond 3, and keeps 90% from one event to the next."""
-
-MEMORY = 200.0
-"""Memory of means and variances, in events."""
+"""Least weight of an event: a baseline adapts to a lasting change."""
+TRIED_SHARE = 0.125
+"""Weight of a value that only failed: strangers who guess do not crowd out the values of the owner."""
+MOST_TYPICAL = 20.0
+"""Bits of a component that count at most in their mean, so that one event does not make all others usual."""
 
 
 @inline
@@ -36,20 +38,24 @@ def weight_of(tail_bits):  # type: ignore[no-untyped-def]
 
 
 @inline
-def learn_moment(s, k, x, weight):  # type: ignore[no-untyped-def]
-    """Exponentially weighted mean and variance (West 1979) with a memory of `MEMORY` events."""
-    s.moments[k] = min(s.moments[k] + weight, MEMORY)
-    share = weight / s.moments[k]
-    d = x - s.mean[k]
-    s.mean[k] += share * d
-    s.variance[k] = (1.0 - share) * (s.variance[k] + share * d * d)
+def learn_profile(e, own, day, hit, weight):  # type: ignore[no-untyped-def]
+    """Update a user's profile with one event of a given weight.
 
+    With weight 0, which an event with a denied value has, only what has happened is counted: rates, failures, suspicion
+    and times. The event brings no value, no hour and no habit.
 
-@inline
-def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, threat, hit, weight):  # type: ignore[no-untyped-def]
-    """Update a user's profile with one event of a given weight."""
+    Parameters
+    ----------
+    own
+        Tail bits of the event that suspicion of its source is based on.
+    day
+        Days since 1970.
+    hit
+        The event's patterns.
+    """
+    s, values, slot, flags, ts, volume = e.profile, e.values, e.slot, e.flags, e.ts, e.volume
     failed = 1.0 if flags & flag.FAILED else 0.0
-    for j in range(4):
+    for j in range(len(HALF_LIVES)):
         s.count[j] += 1.0
         s.failures[j] += failed
         s.volume[j] += volume
@@ -61,31 +67,33 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, 
         s.changes[1] += 1.0
         if flags & flag.ENCRYPTED:
             s.encrypted += 1.0
-    if flags & (flag.TUNNEL_QUERY | flag.GENERATED_NAME):
-        s.queries += 1.0
+    tried = weight * (TRIED_SHARE if failed > 0.0 else 1.0)
     for c in range(N_SKETCHES):
         if values[c] == 0:
             continue
+        w = tried if c < RESOURCE or c == NETWORK else weight
         k = slot[c]
+        if k < 0 and weight <= 0.0:
+            continue
+        s.seen[c] += w
+        if k < 0 and frequency(e.table, c, values[c]) <= 0.0:
+            s.unheard_of[c] += w
         if k < 0:
-            k = 0
-            for q in range(1, SLOTS):
-                if s.sketch_weight[c, q] < s.sketch_weight[c, k]:
-                    k = q
+            k = lightest(s, c)
+            s.sketch_proven[c] &= ~(np.uint32(1) << np.uint32(k))
             s.sketch_total[c] -= s.sketch_weight[c, k]
-            s.novel[c] += weight
+            s.novel[c] += w
             s.sketch_hash[c, k] = values[c]
-            s.sketch_weight[c, k] = weight
+            s.sketch_weight[c, k] = w
         else:
-            s.sketch_weight[c, k] += weight
-        s.sketch_total[c] += weight
-        if c == surprisal.SOURCE:
-            s.suspicion[k] = surprisal.suspicion(s, slot[c], ts) * SUSPICION_KEPT + max(
-                own - UNREMARKABLE, 0.0
-            )
-            s.suspicion_ts[k] = max(ts, s.suspicion_ts[k]) if slot[c] >= 0 else ts
+            s.sketch_weight[c, k] += w
+        s.sketch_total[c] += w
+        if failed == 0.0 and weight > 0.0:
+            s.sketch_proven[c] |= np.uint32(1) << np.uint32(k)
+        if c == SOURCE:
+            suspicion.suspect(s, k, slot[c], own, ts)
         slot[c] = k
-    if ts // HOUR_MS != s.last_hour:
+    if ts // HOUR_MS != s.last_hour and weight > 0.0:
         if s.last_hour >= 0:
             s.hours[hour_of_week(s.last_hour)] += s.hour_weight
             s.hours_total += s.hour_weight
@@ -93,17 +101,16 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, 
         s.hour_weight = weight
     s.learned += weight
     s.learned_failures += weight * failed
-    share = weight / min(s.learned, MEMORY)
+    share = weight / min(s.learned, moments.MEMORY) if weight > 0.0 else 0.0
     for c in range(N_COMPONENTS):
-        s.typical[c] += share * (min(raw[c], 20.0) - s.typical[c])
+        s.typical[c] += share * (min(e.bits[c], MOST_TYPICAL) - s.typical[c])
     if s.events > 0.0 and ts >= s.last_ts:
-        learn_moment(s, 0, log2(gap + 1e-3), weight)
+        moments.learn_moment(s, moments.INTERVAL, log2(e.gap + components.NOISE), weight)
     if flags & flag.HAS_VOLUME:
-        learn_moment(s, 1, log2(volume + 1.0), weight)
-    if flags & flag.HAS_THREAT:
-        learn_moment(s, 2, threat, weight)
+        moments.learn_moment(s, moments.VOLUME, log2(volume + 1.0), weight)
+    moments.learn_moment(s, moments.THREAT, e.threat, weight)  # an event without a score counts as 0
     for k in range(patterns.COUNT):
-        if (hit >> np.uint64(k)) & np.uint64(1) and s.pattern_last_day[k] < day:
+        if (hit >> np.uint64(k)) & np.uint64(1) and s.pattern_last_day[k] < day and weight > 0.0:
             s.pattern_last_day[k] = day
             s.pattern_days[k] += 1.0
     if failed > 0.0:
@@ -114,98 +121,72 @@ def learn_profile(s, raw, own, values, slot, flags, ts, gap, day, area, volume, 
     if s.last_day < day:
         s.last_day = day
         s.active_days += 1.0
-    if area != 0 and ts >= s.last_area_ts:
-        s.last_area = area
+    if e.area != 0 and ts >= s.last_area_ts:
+        s.last_area = e.area
         s.last_area_ts = ts
     s.last_ts = max(s.last_ts, ts)
     s.events += 1.0
 
 
 @inline
-def learn_value(table, dirty, field, value):  # type: ignore[no-untyped-def]
-    """Count a value in the frequency table, conservatively (Estan and Varghese 2002); return whether it was new."""
-    a, b = surprisal.cells(field, value)
-    old = min(table[0, a], table[1, b])
-    new = old + 1.0
-    table[0, a] = max(table[0, a], new)
-    table[1, b] = max(table[1, b], new)
-    dirty[a // population.PAGE] = 1
-    dirty[(population.WIDTH + b) // population.PAGE] = 1
-    return old == 0.0
+def learn_return(p, away):  # type: ignore[no-untyped-def]
+    """Count a known user's first event of a day, and one who comes back after weeks.
+
+    Parameters
+    ----------
+    away
+        Seconds since the user's last event in which the log was active.
+    """
+    p.active += 1.0
+    p.active_week += 1.0
+    p.active_month += 1.0
+    if away >= patterns.RETURN_SECONDS:
+        p.returns += 1.0
 
 
 @inline
-def learn_population(p, table, dirty, values, fresh, learned, events, user, flags, hour, weight):  # type: ignore[no-untyped-def]
-    """Update the population with one event: rates and frequencies count it fully, the rest by its weight."""
-    failed = flags & flag.FAILED
+def learn_population(e, dirty, fresh, repeated, learned, events, weight):  # type: ignore[no-untyped-def]
+    """Update the population with one event: rates and frequencies count it fully, the rest by its weight.
+
+    The failures of one user in a row, and those of one user from one source, count once among the crowd's.
+
+    Parameters
+    ----------
+    fresh
+        Whether the source was new to the user.
+    repeated
+        Whether the source has failed for this user before, within hours.
+    learned, events
+        Of the profile, before it learned the event.
+    """
+    p, values = e.population, e.values
+    failed = e.flags & flag.FAILED != 0
+    who = e.user if e.user != 0 else values[SOURCE]
+    same = failed and who == p.last_failed_user
     plain = True
+    if crowd.is_stranger(learned, events):
+        p.fast_stranger += 1.0
     for k in range(N_CLASSES):
-        if surprisal.belongs(k, fresh, failed, learned, events):
-            p.fast[k] += 1.0
-            p.slow[k] += 1.0
+        if crowd.belongs(k, fresh, failed, learned, events):
             plain = False
+            if not (same or repeated):
+                p.fast[k] += 1.0
+                p.slow[k] += 1.0
     if plain:
         p.fast_plain += 1.0
         p.slow_plain += 1.0
     for c in range(population.FIELDS):
-        if values[c] != 0 and c != surprisal.NETWORK:
+        if values[c] != 0 and c != NETWORK:
             p.novel_total[c] += weight
-            if learn_value(table, dirty, c, values[c]):
+            if learn_value(e.table, dirty, c, values[c]):
                 p.novel[c] += weight
             p.field_total[c] += 1.0
-    p.hours[hour] += 1.0
+    p.hours[e.hour] += 1.0
     p.hours_total += 1.0
     p.learned += weight
     if failed:
         p.failures += weight
-        if user != p.last_failed_user:
-            p.last_failed_user = user
+        if not same:
             p.failed_users += 1.0
+        p.last_failed_user = who
     p.events += 1.0
-
-
-@inline
-def track_source(sources, dirty, value, user, ts):  # type: ignore[no-untyped-def]
-    """Record that an address failed for a user; return its position.
-
-    In a full set, the entry that has been silent for longest is replaced.
-    """
-    at = surprisal.source_entry(sources, value)
-    if at < 0:
-        base = np.int64(mix(value) & surprisal.WAY_MASK) * population.WAYS
-        at = base
-        for w in range(1, population.WAYS):
-            if sources[base + w].last_ts < sources[at].last_ts:
-                at = base + w
-        forget_source(sources[at])
-        sources[at].hash = value
-        sources[at].last_ts = ts
-        sources[at].incident_offset = -1
-    e = sources[at]
-    seconds = max(np.float64(ts - e.last_ts), 0.0) * 1e-3
-    e.failures *= exp2(-seconds / 3600.0)
-    if e.failures < 0.25:
-        for q in range(4):
-            e.users[q] = np.uint64(0)
-    e.failures += 1.0
-    e.last_ts = ts if e.last_ts > ts + FAR_MS else max(e.last_ts, ts)
-    bit = user >> np.uint64(56)
-    e.users[np.int64(bit >> np.uint64(6))] |= np.uint64(1) << (bit & np.uint64(63))
-    dirty[at // population.SOURCES_PER_PAGE] = 1
-    return at
-
-
-@inline
-def forget_source(e):  # type: ignore[no-untyped-def]
-    e.failures = 0.0
-    for q in range(4):
-        e.users[q] = np.uint64(0)
-    e.incident_patterns = np.uint64(0)
-    e.incident_count = 0
-
-
-@inline
-def should_intern(s, c, slot):  # type: ignore[no-untyped-def]
-    """Whether to store the text of a value: if its weight is at least 2, or a tenth of its sketch after some events."""
-    weight = s.sketch_weight[c, slot]
-    return weight >= 2.0 or (s.events >= 5.0 and weight >= 0.1 * s.sketch_total[c])

@@ -5,42 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 2
-"""Version of the layout of a partition's state. `streamguard.state.migration` converts the state of the version before;
-any other is refused with an error that names both."""
-
-MONTH = 2_592_000.0
-HALF_LIVES = (300.0, 3600.0, 86_400.0, MONTH)
-"""Seconds: 5 minutes, 1 hour, 1 day, 30 days."""
-
-SKETCHES = ("source", "location", "host", "agent", "resource", "transition", "network")
-"""Each sketch holds the 16 values of a user that have the greatest weight."""
-
-SLOTS = 16
-HOURS = 168
-"""Hours of the week."""
-
-COMPONENTS = (
-    "source",
-    "location",
-    "host",
-    "agent",
-    "resource",
-    "transition",
-    "failure",
-    "outcome",
-    "hour",
-    "interval",
-    "volume",
-    "threat",
-    "crowd_new_source",
-    "crowd_failure",
-    "crowd_new_user",
-    "crowd_new_source_failure",
-    "source_spread",
-    "carried",
-)
-"""Components of a score, which is their sum; each is in bits."""
+from streamguard.fold.components import COMPONENTS
+from streamguard.fold.dimensions import DNS_SLOTS, HOURS, PATTERN_SLOTS, SKETCHES, SLOTS, VERSION
 
 PROFILE = np.dtype(
     [
@@ -50,6 +16,9 @@ PROFILE = np.dtype(
         ("first_ts", "<i8"),  # ms
         ("last_ts", "<i8"),  # ms, time of the latest event
         ("active_ms", "<i8"),  # ms, the partition's active time when values of a month were last decayed
+        ("aged_events", "<f8"),  # all events until then
+        ("unheard_ts", "<i8"),  # ms, time of the last action that was new to all users
+        ("unheard", "<f8"),  # bits of such actions, half-life 5 minutes
         ("first_active_ms", "<i8"),  # ms, active time of the first event
         ("last_failure_ts", "<i8"),  # ms
         ("last_day", "<i8"),  # days since 1970
@@ -66,7 +35,13 @@ PROFILE = np.dtype(
         ("reads", "<f8", 2),  # files read, half-lives 5 minutes and 30 days
         ("changes", "<f8", 2),  # files changed, half-lives 5 minutes and 30 days
         ("encrypted", "<f8"),  # encrypted files written, half-life 5 minutes
-        ("queries", "<f8"),  # suspicious DNS names, half-life 5 minutes
+        ("dns_domain", "<u8", DNS_SLOTS),  # registered domains with names that may carry data
+        (
+            "dns_names",
+            "<u8",
+            DNS_SLOTS + 1,
+        ),  # bitmap of these names of each; the last one: of generated domains
+        ("dns_ts", "<i8", DNS_SLOTS + 1),  # ms, when each bitmap last changed
         ("learned", "<f8"),  # weight of all events that were learned, half-life 30 days
         ("learned_failures", "<f8"),  # weight of the failures in `learned`
         ("moments", "<f8", 3),  # weight of mean and variance of: interval, volume, threat
@@ -77,8 +52,16 @@ PROFILE = np.dtype(
             "<f8",
             len(COMPONENTS),
         ),  # mean bits of each component, which are usual for this user
-        ("pattern_days", "<f8", 16),  # days on which each pattern was seen, half-life 30 days
-        ("pattern_last_day", "<i8", 16),
+        ("pattern_days", "<f8", PATTERN_SLOTS),  # days on which each pattern was seen, half-life 30 days
+        ("pattern_last_day", "<i8", PATTERN_SLOTS),
+        (
+            "tried_incident",
+            "<i8",
+        ),  # offset at which the last incident of a source or crowd began that tried this user
+        (
+            "entered_incident",
+            "<i8",
+        ),  # offset at which the last incident began in which this user's login succeeded
         ("incident_offset", "<i8"),  # offset at which the open incident began; -1 if there was none
         ("incident_first_ts", "<i8"),
         ("incident_last_ts", "<i8"),
@@ -88,6 +71,9 @@ PROFILE = np.dtype(
         ("hours_total", "<f8"),
         ("sketch_total", "<f8", len(SKETCHES)),
         ("novel", "<f8", len(SKETCHES)),  # weight of values that were new to the sketch when they arrived
+        ("seen", "<f8", len(SKETCHES)),  # weight of all values, including those that have left the sketch
+        ("unheard_of", "<f8", len(SKETCHES)),  # weight of values that were new to all users when they arrived
+        ("sketch_proven", "<u4", len(SKETCHES)),  # bitmap of the slots whose values have succeeded
         ("sketch_hash", "<u8", (len(SKETCHES), SLOTS)),
         ("suspicion_ts", "<i8", SLOTS),  # ms, when each source was last seen
         ("suspicion", "<f4", SLOTS),  # suspicion of each source, bits
@@ -102,5 +88,6 @@ def blank() -> NDArray[np.void]:
     profile = np.zeros((), PROFILE)
     profile["version"] = VERSION
     profile["last_offset"] = -1
-    profile["incident_offset"] = -1
+    for name in ("incident_offset", "tried_incident", "entered_incident"):
+        profile[name] = -1
     return profile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,20 +12,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamguard.alerts.incident import Incident
 from streamguard.alerts.verdict import verdict
 from streamguard.errors import DataError
 from streamguard.events.refusals import Refusals, merged
+from streamguard.history.event_measures import ranking
 from streamguard.history.files import Batch
+from streamguard.history.ranked import LabelledEntries, rank
 from streamguard.history.replay import Replay, Scored
+from streamguard.models.forest import Forest
 from streamguard.models.sampling import priority, select, smallest
 from streamguard.settings.schema import Settings
 from streamguard.state.warmup import compile_fold
 from streamguard.text import counted
 
-FALSE_POSITIVE_RATES = (0.01, 0.001)
-"""False-positive rates at which the recall is measured."""
-TOP = 100
-"""Number of events with the highest scores whose precision is measured."""
 DAY_MS = 86_400_000
 
 Labels = Callable[[Batch], tuple[list[bool], list[str | None]]]
@@ -54,6 +54,10 @@ class Judged:
         int64 (n,), a number for each campaign; -1 for an event without a campaign.
     refusals
         Rows that are not valid events, by reason.
+    incidents, updates
+        Incidents by number, and all their updates.
+    truth
+        Names of the campaigns, and whom they entered.
     """
 
     scored: Scored
@@ -63,6 +67,9 @@ class Judged:
     campaign: NDArray[np.int64]
     refusals: Mapping[str, Refusals]
     understood: str
+    incidents: Mapping[int, Incident]
+    updates: Sequence[Incident]
+    truth: LabelledEntries
 
 
 def evaluate(
@@ -72,6 +79,8 @@ def evaluate(
     partitions: int = 1,
     train_share: float = 0.3,
     settings: Settings | None = None,
+    techniques: Mapping[str, str] | None = None,
+    with_sweep: bool = False,
 ) -> dict[str, Any]:
     """Replay a labelled history and measure the detection.
 
@@ -88,18 +97,25 @@ def evaluate(
         on it.
     settings
         Settings, of which `detection`, `sampling`, `training` and `gate.min_rows` are used; None means defaults.
+    techniques
+        Technique of each campaign, as far as the labels state it.
+    with_sweep
+        Whether to measure the ranked list with other floors, too.
 
     Returns
     -------
     dict
         `scores`: the measures of `ranking` for `verdict`, `statistical` and `forest`. `forest` is None if no forest
-        could be trained; `forest_missing` then contains the reason. The verdict includes the forest if there is one.
+        could be trained; `forest_missing` then contains the reason. The verdict includes the forest, with its weight.
+        `forest_weight`: that weight, see `streamguard.models.weight`.
         `events`: number of folded events; `measured`, `attacks`: number of events and attacks after `train_share`.
         `refused`: number of rows that are not valid events; `refusals`: by reason their number, and the users and
         sources that most of them name; `understood`: a sentence about the other rows.
         `incidents`: number of incidents with an alert in the measured part. `incidents_per_benign_day`: incidents
         without any attack event, divided by the number of days (UTC) with a measured benign event.
         `campaigns`: see `campaigns`.
+        `ranked`: `measures` of the ranked list, see `streamguard.campaigns.measures.Measures`; `busy_days`: days with
+        more raised rows than `detection.incidents_per_day`; `points`: the sweep.
         `alerted_benign_share`: share of the measured benign events that are alerted.
         `cpu_seconds`: CPU time of reading and folding all events, without the compilation of the kernels.
 
@@ -120,7 +136,8 @@ def evaluate(
     if first == n:
         raise EvaluationError("no event is left to measure: give a smaller --train-share, or a longer file")
     scored, attack = judged.scored, judged.attack[first:]
-    forest, missing = forest_bits(judged, first, settings)
+    trained, missing = trained_forest(judged, first, settings)
+    rows = scored.features[first:]
     evidence = scored.evidence[first:]
     alerted = scored.incident >= 0
     incidents = np.unique(scored.incident[first:][alerted[first:]])
@@ -128,10 +145,13 @@ def evaluate(
     days = len(np.unique(judged.timestamp[first:][~attack] // DAY_MS))
     return {
         "scores": {
-            "verdict": ranking(evidence if forest is None else verdict(evidence, forest), attack),
+            "verdict": ranking(
+                evidence if trained is None else verdict(evidence, trained.bits(rows)), attack
+            ),
             "statistical": ranking(scored.score[first:], attack),
-            "forest": None if forest is None else ranking(forest, attack),
+            "forest": None if trained is None else ranking(-trained.score_samples(rows), attack),
         },
+        "forest_weight": None if trained is None else trained.weight,
         "forest_missing": missing,
         "events": n,
         "measured": n - first,
@@ -142,6 +162,21 @@ def evaluate(
         "incidents": len(incidents),
         "incidents_per_benign_day": len(benign) / days if days else None,
         "campaigns": campaigns(judged, first),
+        "ranked": msgspec.to_builtins(
+            rank(
+                judged.updates,
+                judged.incidents,
+                scored.incident,
+                judged.attack,
+                judged.campaign,
+                first,
+                judged.truth,
+                techniques or {},
+                len(np.unique(judged.timestamp[first:] // DAY_MS)),
+                settings.detection,
+                with_sweep=with_sweep,
+            )
+        ),
         "alerted_benign_share": float(alerted[first:][~attack].mean()) if days else None,
         "cpu_seconds": round(cpu_seconds, 3),
     }
@@ -154,7 +189,7 @@ def judge(batches: Iterable[Batch], labels: Labels, replay: Replay) -> Judged:
     users: dict[str, int] = {}
     user: list[int] = []
     attack: list[bool] = []
-    names: dict[str, int] = {}
+    entries = LabelledEntries()
     campaign: list[int] = []
     for batch in batches:
         scored.append(replay.feed(batch))
@@ -163,8 +198,8 @@ def judge(batches: Iterable[Batch], labels: Labels, replay: Replay) -> Judged:
         truth, of = labels(batch)
         attack += truth
         campaign += [
-            names.setdefault(name, len(names)) if name and hit else -1
-            for hit, name in zip(truth, of, strict=True)
+            entries.number(name, event) if name and hit else -1
+            for event, hit, name in zip(batch.events, truth, of, strict=True)
         ]
     if not stamps:
         raise EvaluationError("there is no event to measure")
@@ -179,18 +214,19 @@ def judge(batches: Iterable[Batch], labels: Labels, replay: Replay) -> Judged:
         np.array(campaign, np.int64),
         merged([replay.refusals]),
         replay.understood.message(),
+        replay.numbered(),
+        replay.updates(),
+        entries,
     )
 
 
-def forest_bits(
-    judged: Judged, first: int, settings: Settings
-) -> tuple[NDArray[np.float64] | None, str | None]:
-    """Evidence in bits of a forest that is trained without labels on the first events, as a retrain trains it.
+def trained_forest(judged: Judged, first: int, settings: Settings) -> tuple[Forest | None, str | None]:
+    """Forest that is trained and weighted without labels on the first events, as a retrain does it.
 
     Returns
     -------
-    bits
-        float64 (n - first,); None if no forest can be trained.
+    forest
+        None if no forest can be trained.
     missing
         The reason if no forest can be trained; otherwise None.
     """
@@ -217,54 +253,11 @@ def forest_bits(
     try:
         import sklearn  # noqa: F401
 
-        from streamguard.models.train import train_on
+        from streamguard.models.weighted_training import train_weighted
     except ImportError:
         return None, "scikit-learn is not installed: pip install '.[batch]' in StreamGuard's checkout"
-    return train_on(features, chosen, settings.training).bits(scored.features[first:]), None
-
-
-def ranking(score: NDArray[np.float64], attack: NDArray[np.bool_]) -> dict[str, float | None]:
-    """Measures of how well a score ranks attacks before benign events; events of equal score count as one step.
-
-    Parameters
-    ----------
-    score
-        float64 (n,); a higher score is more suspicious.
-    attack
-        bool (n,), whether the event is an attack.
-
-    Returns
-    -------
-    dict
-        `roc_auc`, `average_precision`, `precision_at_100` (of all events if there are fewer than 100),
-        `recall_at_fpr_0.01` and `recall_at_fpr_0.001`: the highest recall of a threshold that alerts at most this
-        share of the benign events. All are None if there are no attacks or no benign events.
-
-    Examples
-    --------
-    >>> ranking(np.array([5.0, 4.0, 3.0, 1.0]), np.array([True, True, False, False]))["average_precision"]
-    1.0
-    """
-    names = ["roc_auc", "average_precision", f"precision_at_{TOP}"]
-    names += [f"recall_at_fpr_{rate:g}" for rate in FALSE_POSITIVE_RATES]
-    positives = int(attack.sum())
-    negatives = len(attack) - positives
-    if not positives or not negatives:
-        return dict.fromkeys(names)
-    order = np.argsort(-score, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
-    hits = np.cumsum(attack[order])[ends].astype(np.float64)
-    found = ends + 1.0
-    recall = np.append(0.0, hits / positives)
-    false = np.append(0.0, (found - hits) / negatives)
-    top = min(TOP, len(order))
-    measures = [
-        float(np.trapezoid(recall, false)),
-        float(np.sum(np.diff(recall) * hits / found)),
-        float(np.interp(top, np.append(0.0, found), np.append(0.0, hits)) / top),
-        *(float(recall[false <= rate].max()) for rate in FALSE_POSITIVE_RATES),
-    ]
-    return dict(zip(names, measures, strict=True))
+    forest, _ = train_weighted(features, chosen, judged.timestamp[sample], settings.training)
+    return forest, None
 
 
 def campaigns(judged: Judged, first: int) -> dict[str, Any]:

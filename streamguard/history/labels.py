@@ -101,6 +101,8 @@ class FileLabels:
     ----------
     columns : list of str
         Names of the columns that the labels need from the history.
+    techniques : dict
+        ATT&CK technique of each campaign, as far as the file states it.
 
     Raises
     ------
@@ -116,13 +118,17 @@ class FileLabels:
         self._found = False
         self.columns = [column]
         self._campaign: dict[str, str | None] = {}
+        self.techniques: dict[str, str] = {}
         try:
             with path.open("rb") as file:
                 for line in file:
                     number += 1
                     if line.strip():
                         label = decode(line)
-                        self._campaign[label.event_id] = label.campaign or label.scenario
+                        name = label.campaign or label.scenario
+                        self._campaign[label.event_id] = name
+                        if name and label.technique:
+                            self.techniques[name] = label.technique
         except OSError as error:
             raise HistoryError(f"cannot read {path}: {error.strerror}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -154,3 +160,4 @@ class _Label(msgspec.Struct):
     event_id: str
     campaign: str | None = None
     scenario: str | None = None
+    technique: str | None = None

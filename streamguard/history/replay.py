@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from streamguard.alerts.incident import Incident
 from streamguard.events.refusals import Refusals, count
 from streamguard.fold.kernel import N_FEATURES
+from streamguard.history.decisions import DecisionPlan, Placed
 from streamguard.history.files import BATCH_ROWS, Batch
 from streamguard.history.incidents import Incidents, worst_first
 from streamguard.history.layout import Layout
@@ -29,7 +31,7 @@ class Scored:
     Attributes
     ----------
     features
-        float32 (n, 28).
+        float32 (n, 34).
     score, tail, forest, evidence
         float64 (n,), bits; see `streamguard.state.partition.Folded`.
     patterns
@@ -63,11 +65,15 @@ class Replay:
         Threshold of alerts and gap between incidents.
     forest
         Adds evidence to verdicts.
+    decisions
+        Decisions to fold, with their places.
 
     Attributes
     ----------
     events : int
         Number of folded events.
+    plan : DecisionPlan
+        The decisions that are not folded yet.
     refusals : dict
         Refused rows by reason, with the users and sources that they name.
     understood : Understood
@@ -88,15 +94,21 @@ class Replay:
     """
 
     def __init__(
-        self, partitions: int = 1, *, detection: Detection | None = None, forest: Forest | None = None
+        self,
+        partitions: int = 1,
+        *,
+        detection: Detection | None = None,
+        forest: Forest | None = None,
+        decisions: Sequence[Placed] = (),
     ) -> None:
+        self.plan = DecisionPlan(decisions, partitions)
         self._forest = forest
         self._layout = Layout(partitions)
         self.partitions = [
             InMemoryPartition(partition, resident=RESIDENT, detection=detection or Detection())
             for partition in range(partitions)
         ]
-        self._incidents = [Incidents() for _ in range(partitions)]
+        self._incidents = [Incidents(involved=True) for _ in range(partitions)]
         self.events = 0
         self.refusals: dict[str, Refusals] = {}
         self.understood = Understood()
@@ -131,10 +143,17 @@ class Replay:
                 good = np.flatnonzero(position[rows] >= 0)
                 at = position[rows[good]]
                 out.partition[at], out.offset[at] = p, offsets[good]
-                values = [batch.values[row] for row in rows.tolist()]
-                folded = partition.state.fold_events(
-                    [events[i] for i in at], good.tolist(), offsets, values, self._forest
+                chunk = [events[i] for i in at]
+                values, index, places = self.plan.insert(
+                    p,
+                    [batch.values[row] for row in rows.tolist()],
+                    good.tolist(),
+                    offsets,
+                    chunk,
+                    batch.first + rows,
                 )
+                folded = partition.state.fold_events(chunk, index, places, values, self._forest)
+                count(self.refusals, folded.refused)
                 partition.state.next_offset = int(offsets[-1]) + 1
                 self.understood.add(folded.events, folded.columns.flags)
                 for name in ("features", "score", "tail", "forest", "evidence", "patterns"):
@@ -147,6 +166,18 @@ class Replay:
 
     def _number(self, partition: int, first_offset: NDArray[np.int64]) -> NDArray[np.int64]:
         return first_offset * len(self.partitions) + partition
+
+    def numbered(self) -> dict[int, Incident]:
+        """Incidents as they stand now, by the number that `Scored.incident` has for their alerts."""
+        return {
+            first_offset * len(self.partitions) + p: incident
+            for p, partition in enumerate(self._incidents)
+            for first_offset, incident in partition.by_first_offset().items()
+        }
+
+    def updates(self) -> list[Incident]:
+        """All updates of all incidents, for `streamguard.campaigns.campaign.campaigns`."""
+        return [update for partition in self._incidents for update in partition.updates()]
 
     def incidents(self) -> list[Incident]:
         """Incidents as they stand now, the worst first: by evidence, then number of alerts, then age."""

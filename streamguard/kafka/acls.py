@@ -8,8 +8,9 @@ from typing import Literal
 
 from streamguard.kafka.topics import names
 from streamguard.settings.schema import Settings
+from streamguard.settings.sources import of_sources
 
-Part = Literal["setup", "producer", "worker", "retrain", "analyst"]
+Part = Literal["setup", "producer", "worker", "sources", "campaigns", "serve", "retrain", "analyst", "decide"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Acl:
 
 
 def acls_of(settings: Settings) -> dict[Part, list[Acl]]:
-    """Access rights that each part needs.
+    """Access rights that each part needs; `sources` has none if nothing is forwarded.
 
     All workers use the same Kafka user, because any worker may own any partition.
 
@@ -72,19 +73,46 @@ def acls_of(settings: Settings) -> dict[Part, list[Acl]]:
             for topic in topics.values()
         ],
         "producer": [Acl("topic", events, ("WRITE",))],
-        "worker": [
-            Acl("topic", events, ("READ", "DESCRIBE_CONFIGS")),
-            Acl("topic", topics["alerts"], ("WRITE", "DESCRIBE_CONFIGS")),
-            Acl("topic", topics["dead_letter"], ("WRITE", "DESCRIBE_CONFIGS")),
-            Acl("topic", models, ("READ", "WRITE", "DESCRIBE_CONFIGS")),
-            Acl("topic", topics["changelog"], ("READ", "WRITE", "DESCRIBE_CONFIGS")),
-            Acl("group", app, ("READ",)),
-            Acl("transactional-id", f"{app}-", ("WRITE", "DESCRIBE"), prefixed=True),
+        "worker": _of_worker(settings),
+        "sources": _of_worker(of_sources(settings)) if settings.kafka.forwards else [],
+        "campaigns": [
+            Acl("topic", topics["alerts"], ("READ", "DESCRIBE_CONFIGS")),
+            Acl("topic", topics["campaigns"], ("READ", "WRITE", "DESCRIBE_CONFIGS")),
+            Acl("transactional-id", f"{app}-campaigns-0", ("WRITE", "DESCRIBE")),
+        ],
+        "serve": [
+            *(Acl("topic", topics[role], ("READ",)) for role in ("campaigns", "changelog", "dead_letter")),
+            Acl("topic", topics["alerts"], ("READ", "DESCRIBE_CONFIGS")),
+            Acl("topic", topics["decisions"], ("READ", "WRITE", "DESCRIBE_CONFIGS")),
+            Acl("topic", events, ("READ", "WRITE")),  # WRITE for decisions that change detection
+            Acl(
+                "group", "streamguard-serve", ("DESCRIBE",)
+            ),  # the client looks it up, although it commits no offset
         ],
         "retrain": [
             Acl("topic", events, ("READ",)),
             Acl("topic", topics["changelog"], ("READ",)),  # the key of the hashes
             Acl("topic", models, ("WRITE",)),
         ],
-        "analyst": [Acl("topic", topics["alerts"], ("READ",))],
+        "analyst": [Acl("topic", topics[role], ("READ",)) for role in ("alerts", "campaigns")],
+        "decide": [
+            Acl("topic", events, ("WRITE",)),
+            Acl("topic", topics["alerts"], ("READ",)),
+            Acl("group", "streamguard-decide", ("DESCRIBE",)),
+        ],
     }
+
+
+def _of_worker(settings: Settings) -> list[Acl]:
+    topics, app = names(settings), settings.worker.app_id
+    write = ("WRITE", "DESCRIBE_CONFIGS")
+    return [
+        Acl("topic", topics["events"], ("READ", "DESCRIBE_CONFIGS")),
+        *([Acl("topic", topics["sources"], write)] if settings.kafka.forwards else []),
+        Acl("topic", topics["alerts"], write),
+        Acl("topic", topics["dead_letter"], write),
+        Acl("topic", topics["models"], ("READ", "WRITE", "DESCRIBE_CONFIGS")),
+        Acl("topic", topics["changelog"], ("READ", "WRITE", "DESCRIBE_CONFIGS")),
+        Acl("group", app, ("READ",)),
+        Acl("transactional-id", f"{app}-", ("WRITE", "DESCRIBE"), prefixed=True),
+    ]

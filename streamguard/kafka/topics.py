@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from streamguard.errors import ConfigurationError, UnavailableError
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
-from streamguard.limits import MAX_EVENT_BYTES
+from streamguard.limits import MAX_EVENT_BYTES, MAX_INCIDENT_BYTES
 from streamguard.polling import poll_until
+from streamguard.settings import sources
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
-
-MAX_INCIDENT_BYTES = 1_048_588
-"""Size of a record that the alerts topic must accept, Kafka's default: an incident contains its event."""
 
 DEAD_LETTER_BYTES = 1 << 30
 """Size up to which Kafka keeps dead letters."""
 
 DELETION_MS = 7 * 86_400_000
-"""How long the changelog keeps the deletion of a user, for workers that do not run at that time."""
+"""How long a compacted topic keeps a deletion, of a user, a campaign or a decision, for readers that are stopped."""
 _TIMEOUT = 30.0
 """Seconds within which the cluster must answer."""
+
+SOURCES_DAYS = 3.0
+"""Days for which the sources topic keeps what workers forward: an outage of `streamguard sources` over a weekend. The
+events themselves stay in the events topic."""
+
+WORKER_ROLES = ("events", "sources", "alerts", "dead_letter", "models", "changelog")
+"""Topics that a worker uses: it starts whether or not the others exist."""
+CAMPAIGNS_ROLES = ("alerts", "campaigns")
+"""Topics that the campaigns process uses."""
+SERVING_ROLES = ("alerts", "decisions")
+"""Topics without which a server has nothing to show and nowhere to write."""
 
 
 class TopicsError(UnavailableError):
@@ -77,21 +86,34 @@ class Topic:
 
 
 def names(settings: Settings) -> dict[str, str]:
-    """Name of each topic by its role: events, alerts, dead_letter, models, changelog.
+    """Name of each topic by its role: events, alerts, campaigns, decisions, dead_letter, models, changelog.
+
+    If workers forward events, also sources and sources_changelog.
 
     Examples
     --------
-    >>> names(Settings())["changelog"]
-    'streamguard-state-changelog'
+    >>> names(Settings())["changelog"], names(Settings())["sources_changelog"]
+    ('streamguard-state-changelog', 'streamguard-sources-state-changelog')
     """
     kafka = settings.kafka
+    forwarded = {
+        "sources": kafka.sources_topic,
+        "sources_changelog": _changelog(sources.app_id(settings)),
+    }
     return {
         "events": kafka.events_topic,
+        **(forwarded if kafka.forwards else {}),
         "alerts": kafka.alerts_topic,
+        "campaigns": kafka.campaigns_topic,
+        "decisions": kafka.decisions_topic,
         "dead_letter": kafka.dead_letter_topic,
         "models": kafka.models_topic,
-        "changelog": f"{settings.worker.app_id}-state-changelog",
+        "changelog": _changelog(settings.worker.app_id),
     }
+
+
+def _changelog(app_id: str) -> str:
+    return f"{app_id}-state-changelog"
 
 
 class Deviation(NamedTuple):
@@ -141,8 +163,13 @@ def create(settings: Settings, *, alter: bool = False) -> list[str]:
     return created
 
 
-def check(settings: Settings) -> list[Deviation]:
+def check(settings: Settings, roles: Collection[str] = ()) -> list[Deviation]:
     """Find every deviation of the topics from what the settings require or recommend.
+
+    Parameters
+    ----------
+    roles
+        Roles of the topics that are compared; by default all.
 
     Raises
     ------
@@ -151,7 +178,8 @@ def check(settings: Settings) -> list[Deviation]:
     """
     admin, errors = _admin(settings)
     existing = _existing(admin, errors, settings)
-    wanted = _wanted(settings, existing)
+    compared = {name for role, name in names(settings).items() if not roles or role in roles}
+    wanted = [topic for topic in _wanted(settings, existing) if topic.name in compared]
     deviations = []
     for topic in wanted:
         if topic.name not in existing:
@@ -191,8 +219,13 @@ def check(settings: Settings) -> list[Deviation]:
     ]
 
 
-def require(settings: Settings) -> list[Deviation]:
+def require(settings: Settings, roles: Collection[str] = ()) -> list[Deviation]:
     """Raise an error unless the topics are as the settings require.
+
+    Parameters
+    ----------
+    roles
+        Roles of the topics that are required; by default all.
 
     Returns
     -------
@@ -206,10 +239,33 @@ def require(settings: Settings) -> list[Deviation]:
     TopicsError
         If Kafka cannot be reached.
     """
-    deviations = check(settings)
+    deviations = check(settings, roles)
     if refused := [deviation for deviation in deviations if deviation.required]:
         raise TopicsMismatchError("\n".join(map(str, refused)))
     return deviations
+
+
+def exists(settings: Settings, topic: str) -> bool:
+    """Whether there is a topic of this name.
+
+    Raises
+    ------
+    TopicsError
+        If Kafka cannot be reached.
+    """
+    return topic in _existing(*_admin(settings), settings)
+
+
+def max_batch_bytes(settings: Settings, topic: str) -> int:
+    """Size of the largest batch that a topic accepts now, in bytes.
+
+    Raises
+    ------
+    TopicsError
+        If Kafka does not state it.
+    """
+    admin, _ = _admin(settings)
+    return int(_described(admin, [topic])[topic]["max.message.bytes"].value)
 
 
 def _wanted(settings: Settings, existing: Mapping[str, tuple[int, int]]) -> list[Topic]:
@@ -217,6 +273,11 @@ def _wanted(settings: Settings, existing: Mapping[str, tuple[int, int]]) -> list
     kafka = settings.kafka
     retention_ms = round(kafka.events_retention_days * 24 * 3600 * 1000)
     deleted, compacted = Wanted("delete"), Wanted("compact")
+    append_time = Wanted(
+        "LogAppendTime",
+        required=False,
+        reason="record times set by senders decide when Kafka deletes records, and do not bound forged event times",
+    )
 
     def durable(topic: str) -> dict[str, Wanted]:
         """No acknowledged record is lost with one broker. With fewer than three replicas, two would stop the writes."""
@@ -226,36 +287,86 @@ def _wanted(settings: Settings, existing: Mapping[str, tuple[int, int]]) -> list
             "unclean.leader.election.enable": Wanted("false", required=False),
         }
 
-    return [
-        Topic(
-            name["events"],
+    def latest_values(topic: str) -> Topic:
+        """One partition has one order. A deletion is kept so long that every reader sees it."""
+        return Topic(
+            topic,
+            1,
+            settings={
+                "cleanup.policy": compacted,
+                "segment.ms": Wanted("86400000", "at most "),
+                "delete.retention.ms": Wanted(str(DELETION_MS), "at least "),
+                "max.message.bytes": Wanted(str(MAX_INCIDENT_BYTES), "at least "),
+                **durable(topic),
+            },
+        )
+
+    def changelog(topic: str) -> Topic:
+        return Topic(
+            topic,
             kafka.partitions,
             exact_partitions=True,
             settings={
-                "cleanup.policy": deleted,
-                # Kafka deletes records by their own timestamp. The broker sets it (below), so a back-fill stays; the
-                # event itself contains the time at which it happened.
-                "retention.ms": Wanted(str(retention_ms), "at least "),
-                "retention.bytes": Wanted("-1"),
-                "max.message.bytes": Wanted(str(MAX_EVENT_BYTES), "at most "),
-                "message.timestamp.type": Wanted(
-                    "LogAppendTime",
-                    required=False,
-                    reason="record times set by senders decide when Kafka deletes records, and do not bound "
-                    "forged event times",
-                ),
-                **durable(name["events"]),
+                "cleanup.policy": compacted,
+                # Only closed segments are compacted; a restore has to read the other segments completely.
+                "segment.ms": Wanted("600000", "at most "),
+                "segment.bytes": Wanted(str(64 * 1024 * 1024), "at most "),
+                "min.cleanable.dirty.ratio": Wanted("0.2", "at most "),
+                "delete.retention.ms": Wanted(str(DELETION_MS), "at least "),
+                "max.message.bytes": Wanted(str(2 * 1024 * 1024), "at least "),
+                **durable(topic),
             },
-        ),
+        )
+
+    events = Topic(
+        name["events"],
+        kafka.partitions,
+        exact_partitions=True,
+        settings={
+            "cleanup.policy": deleted,
+            # Kafka deletes records by their own timestamp. The broker sets it (below), so a back-fill stays; the
+            # event itself contains the time at which it happened.
+            "retention.ms": Wanted(str(retention_ms), "at least "),
+            "retention.bytes": Wanted("-1"),
+            "max.message.bytes": Wanted(str(MAX_EVENT_BYTES), "at most "),
+            "message.timestamp.type": append_time,
+            **durable(name["events"]),
+        },
+    )
+    forwarded = Topic(
+        kafka.sources_topic,
+        kafka.partitions,
+        exact_partitions=True,
+        settings={
+            "cleanup.policy": deleted,
+            # Records of a backlog are as old as their events: with the broker's time, none expires unread.
+            "retention.ms": Wanted(str(min(retention_ms, round(SOURCES_DAYS * 86_400_000))), "at least "),
+            "retention.bytes": Wanted("-1"),
+            "max.message.bytes": Wanted(str(MAX_EVENT_BYTES + 65_536), "at least ", required=False),
+            "message.timestamp.type": append_time,
+            **durable(kafka.sources_topic),
+        },
+    )
+    return [
+        *([forwarded] if kafka.folds_sources else [events]),
+        *([forwarded, changelog(name["sources_changelog"])] if kafka.forwards else []),
         Topic(
             name["alerts"],
             kafka.partitions,
             settings={
                 "cleanup.policy": deleted,
                 "max.message.bytes": Wanted(str(MAX_INCIDENT_BYTES), "at least "),
+                "retention.ms": Wanted(
+                    str(round(kafka.alerts_retention_days * 86_400_000)),
+                    "at least ",
+                    required=False,
+                    reason="a server that rebuilds its store does not find older incidents",
+                ),
                 **durable(name["alerts"]),
             },
         ),
+        latest_values(name["campaigns"]),  # a reader of committed records sees whole rounds
+        latest_values(name["decisions"]),  # the order of the log settles conflicts
         Topic(
             name["dead_letter"],
             1,
@@ -278,21 +389,7 @@ def _wanted(settings: Settings, existing: Mapping[str, tuple[int, int]]) -> list
                 "segment.ms": Wanted("3600000", "at most "),
             },
         ),
-        Topic(
-            name["changelog"],
-            kafka.partitions,
-            exact_partitions=True,
-            settings={
-                "cleanup.policy": compacted,
-                # Only closed segments are compacted; a restore has to read the other segments completely.
-                "segment.ms": Wanted("600000", "at most "),
-                "segment.bytes": Wanted(str(64 * 1024 * 1024), "at most "),
-                "min.cleanable.dirty.ratio": Wanted("0.2", "at most "),
-                "delete.retention.ms": Wanted(str(DELETION_MS), "at least "),
-                "max.message.bytes": Wanted(str(2 * 1024 * 1024), "at least "),
-                **durable(name["changelog"]),
-            },
-        ),
+        changelog(name["changelog"]),
     ]
 
 
@@ -325,29 +422,34 @@ def _existing(admin: Any, errors: ClientErrors, settings: Settings) -> dict[str,
 
 def _deviations(admin: Any, topics: list[Topic]) -> list[tuple[Topic, str, str, Wanted]]:
     """(topic, setting, found, wanted) of each setting with a value that is not accepted."""
+    found = _described(admin, [topic.name for topic in topics])
+    return [
+        (topic, setting, found[topic.name][setting].value, wanted)
+        for topic in topics
+        for setting, wanted in topic.settings.items()
+        # A broker that does not know a setting does not report it.
+        if setting in found[topic.name] and not wanted.accepts(found[topic.name][setting].value)
+    ]
+
+
+def _described(admin: Any, topics: list[str]) -> dict[str, dict[str, Any]]:
+    """The settings of each topic, by name."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import ConfigResource, ResourceType
 
     if not topics:
-        return []
-    answers = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic.name) for topic in topics])
-    by_name = {resource.name: answer for resource, answer in answers.items()}
-    wrong = []
-    for topic in topics:
+        return {}
+    answers = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic) for topic in topics])
+    found = {}
+    for resource, answer in answers.items():
         try:
-            found = by_name[topic.name].result(_TIMEOUT)
+            found[resource.name] = answer.result(_TIMEOUT)
         except KafkaException as error:
             raise TopicsError(
-                f"Kafka did not return the settings of the topic {topic.name}: {error.args[0].str()}; if the right is "
-                "missing, `streamguard topics acls` prints the commands that grant it"
+                f"Kafka did not return the settings of the topic {resource.name}: {error.args[0].str()}; if the right "
+                "is missing, `streamguard topics acls` prints the commands that grant it"
             ) from None
-        wrong += [
-            (topic, setting, found[setting].value, wanted)
-            for setting, wanted in topic.settings.items()
-            # A broker that does not know a setting does not report it.
-            if setting in found and not wanted.accepts(found[setting].value)
-        ]
-    return wrong
+    return found
 
 
 def _create(

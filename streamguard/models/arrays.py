@@ -1,4 +1,4 @@
-"""The arrays of a forest in a safetensors file: the same bytes for the same arrays, and no code in what is read."""
+"""The arrays of a model in a safetensors file: the same bytes for the same arrays, and no code in what is read."""
 
 from __future__ import annotations
 

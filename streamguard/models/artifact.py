@@ -1,4 +1,4 @@
-"""A forest as a directory of files: written byte for byte the same, read back only after every check."""
+"""A forest with its peers as a directory of files: written byte for byte the same, read back only after every check."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.models import arrays, manifest
+from streamguard.models import arrays, manifest, peer_values
 from streamguard.models.forest import BLOCK, Forest
 from streamguard.models.manifest import ArtifactError, File, Manifest, Origin, decode, encode, read_file
+from streamguard.models.peer_values import PeerValues
 from streamguard.models.tail import Tail
 from streamguard.models.trees import Trees
 
@@ -32,6 +33,7 @@ _ARRAYS: dict[str, np.dtype[Any]] = {
     "golden_rows": np.dtype("<f4"),
     "golden_scores": np.dtype("<f8"),
 }
+_PEERS = "peers.safetensors"
 _DIMENSIONS = {"features": 0, "normaliser": 0, "golden_rows": 2}
 _GOLDEN_TOLERANCE = 1e-14
 """Relative. The path lengths are exact everywhere, but the last bit of 2**x is the processor's own."""
@@ -72,7 +74,7 @@ def save(
         It is created if it is missing. Files of an older artifact are overwritten one by one; use a registry if a
         process may read the directory at the same time.
     feature_names
-        Names of the features, in the order of the columns.
+        Names of the columns of a row; the artifact contains those on which the trees split.
     origin, metrics
         Information for people and for the gate; metrics are any JSON object.
     key
@@ -85,6 +87,7 @@ def save(
     """
     if len(feature_names) != forest.features:
         raise ValueError(f"{len(feature_names)} feature names for a forest of {forest.features} features")
+    names = [feature_names[k] for k in forest.columns]
     flat = {name: getattr(forest.trees, name) for name in _ARRAYS if not name.startswith("golden")}
     flat |= {"golden_rows": forest.golden_rows, "golden_scores": forest.golden_scores}
     tail = forest.tail
@@ -93,13 +96,15 @@ def save(
             {name: np.asarray(flat[name], dtype) for name, dtype in _ARRAYS.items()}
         ),
         "calibration.json": encode(_Calibration(tail.anomaly.tolist(), tail.level.tolist(), tail.slope)),
-        "features.json": encode(_Features(list(feature_names), feature_hash(feature_names))),
+        "features.json": encode(_Features(names, feature_hash(names))),
         "metrics.json": encode(metrics or {}),
     }
+    if forest.peers is not None:
+        files[_PEERS] = forest.peers.pack()
     described = {
         name: File(hashlib.sha256(data).hexdigest(), len(data)) for name, data in sorted(files.items())
     }
-    about = Manifest(manifest.FORMAT, forest.version, origin or Origin(), described)
+    about = Manifest(manifest.FORMAT, forest.version, origin or Origin(), described, weight=forest.weight)
     if key is not None:
         about = msgspec.structs.replace(about, hmac=about.sign(key))
     files["manifest.json"] = encode(about)
@@ -126,7 +131,7 @@ def load(
     directory
         Directory of the artifact.
     feature_names
-        Names of the columns in this program; those of the artifact must be the same, in the same order.
+        Names of the columns in this program; those of the artifact must be among them, in the same order.
     key
         See `streamguard.models.manifest.read`.
     between_steps
@@ -135,8 +140,9 @@ def load(
     Raises
     ------
     ArtifactError
-        If a file is missing, too large or changed since it was written, if features differ, arrays have a wrong type
-        or shape, nodes do not form a tree, the calibration does not rise, or golden rows score differently.
+        If a file is missing, too large or changed since it was written, if features are unknown, arrays have a wrong
+        type or shape, nodes do not form a tree, the calibration does not rise, golden rows score differently, or peers
+        are not sorted.
     """
     directory = Path(directory)
     about = manifest.read(directory, key=key)
@@ -149,20 +155,27 @@ def load(
     features = decode(path, content["features.json"], _Features)
     if features.sha256 != feature_hash(features.names):
         raise ArtifactError(f"{path}: the hash is not that of the names beside it")
-    if features.names != list(feature_names):
-        raise ArtifactError(f"{path}: {_difference(features.names, list(feature_names))}: train again")
+    columns = _columns(path, features.names, list(feature_names))
     path = directory / "calibration.json"
     calibration = decode(path, content["calibration.json"], _Calibration)
     try:
         tail = Tail(np.array(calibration.anomaly), np.array(calibration.level), calibration.slope)
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}") from None
+    path, peers = directory / _PEERS, None
+    if _PEERS in content:
+        between_steps()
+        try:
+            peers = peer_values.unpack(content[_PEERS])
+        except ValueError as error:
+            raise ArtifactError(f"{path}: {error}") from None
     path = directory / "forest.safetensors"
     between_steps()
     try:
         flat = arrays.unpack(content["forest.safetensors"], _ARRAYS, _DIMENSIONS)
         between_steps()
-        forest = _forest(flat, tail, len(features.names), between_steps)
+        weight = 1.0 if about.weight is msgspec.UNSET else about.weight
+        forest = _forest(flat, tail, columns, len(feature_names), weight, peers, between_steps)
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}") from None
     if forest.version != about.version:
@@ -186,23 +199,31 @@ def read_metrics(directory: str | Path, *, key: bytes | None = None) -> dict[str
 
 
 def _described(path: Path, file: File) -> bytes:
-    data = read_file(path, manifest.LIMITS[path.name])
+    data = read_file(path, (manifest.LIMITS | manifest.OPTIONAL)[path.name])
     if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
         raise ArtifactError(f"{path}: not the file that manifest.json describes (size or SHA-256)")
     return data
 
 
 def _forest(
-    flat: dict[str, NDArray[Any]], tail: Tail, features: int, between_steps: Callable[[], object]
+    flat: dict[str, NDArray[Any]],
+    tail: Tail,
+    columns: NDArray[np.int64],
+    width: int,
+    weight: float,
+    peers: PeerValues | None,
+    between_steps: Callable[[], object],
 ) -> Forest:
     rows, scores = flat.pop("golden_rows"), flat.pop("golden_scores")
     trees = Trees(int(flat.pop("features")), float(flat.pop("normaliser")), **flat)
-    if trees.features != features:
-        raise ValueError(f"trees over {trees.features} features, but features.json names {features}")
-    forest = Forest(trees, tail, rows, scores)
+    if trees.features != len(columns):
+        raise ValueError(f"trees over {trees.features} features, but features.json names {len(columns)}")
+    forest = Forest(trees, tail, rows, scores, weight=weight, columns=columns, width=width, peers=peers)
     between_steps()
+    wide = np.zeros((len(rows), width), np.float32)
+    wide[:, columns] = rows
     # Each batch runs through another kernel, which is then compiled as well.
-    for batch in (rows, np.resize(rows, (BLOCK, features))):
+    for batch in (wide, np.resize(wide, (BLOCK, width))):
         expected = np.resize(scores, len(batch))
         error = np.abs(forest.score_samples(batch) - expected)
         wrong = ~(error <= _GOLDEN_TOLERANCE * np.abs(expected))
@@ -212,8 +233,14 @@ def _forest(
     return forest
 
 
-def _difference(theirs: list[str], ours: list[str]) -> str:
-    if len(theirs) != len(ours):
-        return f"trained on {len(theirs)} features, but there are {len(ours)} now"
-    place = next(i for i, (their, our) in enumerate(zip(theirs, ours, strict=True)) if their != our)
-    return f"trained with feature {place} = {theirs[place]!r}, which is {ours[place]!r} now"
+def _columns(path: Path, theirs: list[str], ours: list[str]) -> NDArray[np.int64]:
+    """Columns of an artifact's features in the rows of this program, which may have more."""
+    unknown = [name for name in theirs if name not in ours]
+    if unknown:
+        raise ArtifactError(
+            f"{path}: trained with feature {unknown[0]!r}, which this version does not have: train again"
+        )
+    columns = np.array([ours.index(name) for name in theirs], np.int64)
+    if not len(columns) or (np.diff(columns) <= 0).any():
+        raise ArtifactError(f"{path}: features in another order than in this version: train again")
+    return columns

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.compute.compiler import inline, kernel
+from streamguard.models.peer_values import PeerValues
 from streamguard.models.tail import Tail
 from streamguard.models.trees import MAX_DEPTH, Trees
 
@@ -31,6 +32,10 @@ class Packed:
     ----------
     trees
         Trees of the forest. They are checked here, because the kernels do not check bounds.
+    columns
+        For each feature of the trees its column in the rows to score, in rising order; None if they are the same.
+    width
+        Number of columns of a row to score; None if it has the features of the trees only.
 
     Raises
     ------
@@ -38,16 +43,21 @@ class Packed:
         If the trees are malformed or too deep; the message names the node at fault.
     """
 
-    def __init__(self, trees: Trees) -> None:
+    def __init__(
+        self, trees: Trees, columns: NDArray[np.int64] | None = None, width: int | None = None
+    ) -> None:
         depth = trees.depths()
-        self.features = trees.features
+        self.features = trees.features if width is None else width
+        columns = np.arange(trees.features) if columns is None else columns
         self.normaliser = trees.normaliser
         count = len(trees.roots)
         self._nodes = np.full((count, MAX_NODES), _GO_LEFT, np.uint64)
         """The high half is the order key of the threshold, the low half the feature. Below a leaf all rows go left."""
         self._paths = np.zeros((count, MAX_NODES + 1))
         """Path length of each leaf, copied to all leaves of the subtree that it stands for."""
-        words = (order_keys(trees.threshold) << _HIGH) | np.maximum(trees.feature, 0).astype(np.uint64)
+        words = (order_keys(trees.threshold) << _HIGH) | columns[np.maximum(trees.feature, 0)].astype(
+            np.uint64
+        )
         _pack(trees.roots, trees.left, trees.right, trees.path, depth, words, self._nodes, self._paths)
 
     def score_samples(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -75,22 +85,41 @@ class Forest:
         Rows that are scored again each time the forest is loaded.
     golden_scores : (golden,) float64
         Scores that these rows must get.
+    weight
+        Factor of `bits`, from 0 (the forest has no say in a verdict) to 1; see `streamguard.models.weight`.
+    columns
+        For each feature of the trees its column in the rows to score, in rising order; None if they are the same.
+    width
+        Number of columns of a row to score; None if it has the features of the trees only.
+    peers
+        What is usual among the peers of each user; it comes with the forest and does not change its scores. None
+        without peer groups.
 
     Raises
     ------
     ValueError
-        If the trees are malformed or too deep, or the golden rows do not fit; the message says which.
+        If the trees are malformed or too deep, the golden rows or the columns do not fit, or the weight is out of
+        range; the message says which.
 
     Attributes
     ----------
     version : str
         Twelve hexadecimal digits that are computed from all parameters: the same training results in the same version.
     features : int
-        Columns of a row.
+        Columns of a row to score.
     """
 
     def __init__(
-        self, trees: Trees, tail: Tail, golden_rows: NDArray[np.float32], golden_scores: NDArray[np.float64]
+        self,
+        trees: Trees,
+        tail: Tail,
+        golden_rows: NDArray[np.float32],
+        golden_scores: NDArray[np.float64],
+        *,
+        weight: float = 1.0,
+        columns: NDArray[np.int64] | None = None,
+        width: int | None = None,
+        peers: PeerValues | None = None,
     ) -> None:
         if golden_rows.shape != (len(golden_scores), trees.features) or not len(golden_scores):
             raise ValueError(
@@ -101,12 +130,30 @@ class Forest:
         self.tail = tail
         self.golden_rows = golden_rows
         self.golden_scores = golden_scores
-        self.features = trees.features
-        self._packed = Packed(trees)
+        self.features = trees.features if width is None else width
+        self.columns = np.arange(trees.features) if columns is None else columns
+        self.weight = weight
+        self.peers = peers
+        chosen = self.columns
+        if len(chosen) != trees.features or (np.diff(chosen) <= 0).any():
+            raise ValueError(
+                f"{len(chosen)} columns for {trees.features} features: they must be as many and rise"
+            )
+        if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < self.features:
+            raise ValueError(
+                f"columns {chosen[0]} to {chosen[-1]} are not among the {self.features} of a row"
+            )
+        if not 0.0 <= weight <= 1.0:
+            raise ValueError(f"the weight must be from 0 to 1, not {weight:g}")
+        self._packed = Packed(trees, self.columns, self.features)
         digest = hashlib.sha256()
         for part in (*astuple(trees), tail.anomaly, tail.level, tail.slope, golden_rows, golden_scores):
             array = np.asarray(part)
             digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+        if weight != 1.0:  # versions of programs without weights stay the same
+            digest.update(f"weight {weight!r}".encode())
+        if peers is not None:  # those of programs without peers, too
+            digest.update(b"peers " + peers.digest())
         self.version = digest.hexdigest()[:12]
 
     def score_samples(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -131,6 +178,10 @@ class Forest:
         return self._packed.score_samples(rows)
 
     def bits(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Compute the evidence of the forest: `rarity` times its weight."""
+        return self.weight * self.rarity(rows)
+
+    def rarity(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Compute how abnormal rows are: -log2 of the share of usual rows that are at least as abnormal.
 
         Parameters
@@ -144,6 +195,29 @@ class Forest:
             0 at and below the median; above, the bits rise with the anomaly without a limit.
         """
         return self.tail.bits(-self.score_samples(rows))
+
+
+def weighted(forest: Forest, weight: float) -> Forest:
+    """Return the same forest with another weight."""
+    return _changed(forest, weight, forest.peers)
+
+
+def with_peers(forest: Forest, peers: PeerValues | None) -> Forest:
+    """Return the same forest with other peers; another version, because a version is all that workers load."""
+    return _changed(forest, forest.weight, peers)
+
+
+def _changed(forest: Forest, weight: float, peers: PeerValues | None) -> Forest:
+    return Forest(
+        forest.trees,
+        forest.tail,
+        forest.golden_rows,
+        forest.golden_scores,
+        weight=weight,
+        columns=forest.columns,
+        width=forest.features,
+        peers=peers,
+    )
 
 
 def finite_rows(values: NDArray[np.floating], features: int | None = None) -> NDArray[np.float32]:

@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.alerts.verdict import verdict
 from streamguard.fold.features import NAMES
 from streamguard.models.forest import Forest
+from streamguard.models.injection import separations
+from streamguard.models.weight import Separation
 from streamguard.settings.schema import Gate
 from streamguard.text import counted
 
@@ -21,39 +22,14 @@ DISTRIBUTION = "distribution"
 LEVELS = 101
 """Number of quantiles in a distribution: 0, 1, ... 100%."""
 
-MAX_INJECTED = 2000
-"""Maximum number of quiet rows into which attacks are injected."""
 MIN_TOP = 50
 """Minimum number of events in the top 1%: the overlap of fewer events is not meaningful."""
-MIN_SHARE = 0.5
-"""An attack is injected if at least this share of the features that it changes varies in the training rows: a forest
-cannot detect a change of the others."""
 
 Distribution = dict[str, list[float]]
 """Quantiles of each feature: the values below which 0, 1, ... 100% of the rows lie."""
 
 GROWING = {"active_days"}
 """Features that grow with time in any case, and are not checked for drift."""
-
-ATTACKS: dict[str, dict[str, float]] = {
-    "takeover": {"source_bits": 10, "network_bits": 8, "location_bits": 8, "agent_bits": 6, "hour_bits": 11},
-    "brute_force": {
-        "failure_streak": 4.4, "failure_rate_1h": 0.9, "failure_rate_1d": 0.8, "event_rate_5m": 7.9,
-        "event_rate_1h": 4.4, "burst": 6, "source_bits": 8, "transition_bits": 6,
-    },
-    "spray": {
-        "crowd_new_sources": 25, "source_bits": 10, "network_bits": 6, "failure_streak": 1, "failure_rate_1h": 0.5,
-        "transition_bits": 5,
-    },
-    "dormant_account": {
-        "dormancy": 5.9, "interval_z": 4, "source_bits": 9, "network_bits": 6, "location_bits": 6, "hour_bits": 10,
-    },
-    "exfiltration": {
-        "volume_z": 6, "resource_bits": 8, "event_rate_5m": 8, "event_rate_1h": 5, "burst": 6, "hour_bits": 10,
-    },
-    "malware": {"host_bits": 8, "resource_bits": 12, "transition_bits": 8, "threat_z": 5, "hour_bits": 10},
-}  # fmt: skip
-"""Values to which each attack raises features that are lower, in the units of `streamguard.fold.features`."""
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,15 +70,12 @@ class Sample:
     Attributes
     ----------
     features
-        float32 (n, 28).
-    strength
-        float64 (n,): evidence without that of a forest.
+        float32 (n, 34).
     quiet
         bool (n,): result of `streamguard.models.sampling.quiet`.
     """
 
     features: NDArray[np.float32]
-    strength: NDArray[np.float64]
     quiet: NDArray[np.bool_]
 
 
@@ -116,6 +89,7 @@ def judge(
     rows_before: int,
     alert_bits: float,
     limits: Gate,
+    separation: Separation | None = None,
 ) -> Judgement:
     """Run all checks; the result is deterministic.
 
@@ -126,7 +100,7 @@ def judge(
     sample
         Events on which both forests are compared.
     rows
-        float32 (m, 28): training rows of the challenger.
+        float32 (m, 34): training rows of the challenger.
     before
         `distribution` of the champion's training rows, from its metrics; None if they contain none.
     rows_before
@@ -135,26 +109,27 @@ def judge(
         for ever.
     alert_bits
         Evidence from which an event is alerted.
+    separation
+        Why the challenger has its weight; None if this was not measured.
     """
     checks = [_trimmed(sample, limits), _rows(len(rows), limits)]
     comparable = 2 * rows_before >= len(rows)
     if before is not None and comparable:
         checks.append(_drift(drift(before, distribution(rows)), limits))
     if champion is not None and len(sample.features):
-        ours, theirs = (forest.bits(sample.features) for forest in (challenger, champion))
+        ours, theirs = (forest.rarity(sample.features) for forest in (challenger, champion))
         if comparable:
             checks.append(_overlap(ours, theirs, limits))
-        checks.append(_alerts(sample.strength, ours, theirs, alert_bits, limits))
-    varies = rows.min(axis=0) < rows.max(axis=0) if len(rows) else np.zeros(len(NAMES), bool)
-    calm = sample.features[sample.quiet]
-    if len(calm):
-        calm = calm[np.linspace(0, len(calm) - 1, min(len(calm), MAX_INJECTED)).astype(np.int64)]
-        checks += _injected(challenger, calm, varies, limits)
+        ours, theirs = challenger.weight * ours, champion.weight * theirs
+        checks.append(_alerts(ours[sample.quiet], theirs[sample.quiet], alert_bits, limits))
+    checks += _injected(separations(challenger, sample.features[sample.quiet], rows), limits)
+    if separation is not None:
+        checks.append(_weight(separation))
     return Judgement(all(check.passed for check in checks), checks)
 
 
 def distribution(features: NDArray[np.float32]) -> Distribution:
-    """Compute the distribution of training rows, float32 (m, 28), at least one; an artifact's metrics contain it."""
+    """Compute the distribution of training rows, float32 (m, 34), at least one; an artifact's metrics contain it."""
     levels = np.quantile(features, np.linspace(0, 1, LEVELS), axis=0, method="inverted_cdf")
     return {name: np.round(levels[:, k].astype(float), 4).tolist() for k, name in enumerate(NAMES)}
 
@@ -245,36 +220,20 @@ def _overlap(ours: NDArray[np.float64], theirs: NDArray[np.float64], limits: Gat
     )  # fmt: skip
 
 
-def _alerts(
-    strength: NDArray[np.float64],
-    ours: NDArray[np.float64],
-    theirs: NDArray[np.float64],
-    alert_bits: float,
-    limits: Gate,
-) -> Check:
-    now, before = (int(np.count_nonzero(verdict(strength, bits) >= alert_bits)) for bits in (ours, theirs))
+def _alerts(ours: NDArray[np.float64], theirs: NDArray[np.float64], alert_bits: float, limits: Gate) -> Check:
+    """A forest that calls far more quiet events as rare as an alert is calibrated wrongly."""
+    now, before = (int(np.count_nonzero(bits >= alert_bits)) for bits in (ours, theirs))
     value = (now + 1) / (before + 1)
     return Check(
         "alerts", value, limits.max_alert_ratio, value <= limits.max_alert_ratio,
-        f"{now:,} of {counted(len(strength), 'event')} would be alerted with the challenger, {before:,} with "
-        f"the champion: ratio {value:.2f} (limit {limits.max_alert_ratio:.2f})",
+        f"the challenger calls {now:,} of {counted(len(ours), 'quiet event')} as rare as an alert, the champion "
+        f"{before:,}: ratio {value:.2f} (limit {limits.max_alert_ratio:.2f})",
     )  # fmt: skip
 
 
-def _injected(
-    forest: Forest, calm: NDArray[np.float32], varies: NDArray[np.bool_], limits: Gate
-) -> list[Check]:
-    usual = np.sort(forest.bits(calm))
+def _injected(found: Mapping[str, float], limits: Gate) -> list[Check]:
     checks = []
-    for attack, raised in ATTACKS.items():
-        columns = np.array([NAMES.index(name) for name in raised])
-        if varies[columns].mean() < MIN_SHARE:
-            continue
-        rows = calm.copy()
-        rows[:, columns] = np.maximum(rows[:, columns], np.array(list(raised.values()), np.float32))
-        bits = forest.bits(rows)
-        above = np.searchsorted(usual, bits, "left") + np.searchsorted(usual, bits, "right")
-        value = float(above.mean() / (2 * len(usual)))
+    for attack, value in found.items():
         message = (
             f"simulated {attack.replace('_', ' ')} among quiet events: AUC {value:.3f} "
             f"(minimum {limits.min_injected_auc:.3f})"
@@ -282,3 +241,8 @@ def _injected(
         passed = value >= limits.min_injected_auc
         checks.append(Check(f"injected_{attack}", value, limits.min_injected_auc, passed, message))
     return checks
+
+
+def _weight(separation: Separation) -> Check:
+    """The weight of the challenger, for information: a forest without a say does no harm."""
+    return Check("weight", separation.weight, 0.0, True, separation.message)

@@ -9,7 +9,7 @@ import re
 import stat
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -26,6 +26,9 @@ LIMITS = {
     "forest.safetensors": 2**26,
 }
 """Files of an artifact, and the maximum size of each in bytes."""
+
+OPTIONAL = {"peers.safetensors": 2**25}
+"""The same for files that an artifact may lack. Versions before these files refuse an artifact that has one."""
 
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -63,6 +66,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     origin: Origin
     files: dict[str, File]
+    weight: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] | msgspec.UnsetType = msgspec.UNSET
+    """Weight of the forest; a manifest of version 0.1 has none, which means 1."""
     hmac: str | None = None
     """HMAC-SHA256 of this manifest without this field, as compact JSON with sorted keys."""
 
@@ -104,7 +109,7 @@ def read(directory: str | Path, *, key: bytes | None = None) -> Manifest:
                 f"{path}: the signature does not match the key that is set: set the key with which it was signed, or "
                 "remove the version and run `streamguard retrain --fresh` to publish it again"
             )
-    if manifest.files.keys() != LIMITS.keys() - {"manifest.json"}:
+    if manifest.files.keys() - OPTIONAL.keys() != LIMITS.keys() - {"manifest.json"}:
         raise ArtifactError(f"{path}: files {sorted(manifest.files)} are not those of an artifact")
     return manifest
 

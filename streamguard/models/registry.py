@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from streamguard.files.disk import sync
 from streamguard.fold.features import NAMES
 from streamguard.models import artifact, manifest
@@ -18,9 +20,17 @@ from streamguard.models.gate import Judgement
 from streamguard.models.key import key_of
 from streamguard.models.manifest import ArtifactError, Manifest, Origin
 from streamguard.models.pointer import VERSION, Pointer
-from streamguard.settings.schema import Models
+from streamguard.settings.schema import Models, Settings
 
 _JUDGEMENT_BYTES = 2**16
+
+
+def registry_settings(settings: Settings) -> Models:
+    """Settings of the configured registry, or of a registry inside the output directory of the runs."""
+    named = settings.models
+    if named.registry:
+        return named
+    return msgspec.structs.replace(named, registry=str(Path(settings.batch.output) / "registry"))
 
 
 class Registry:

@@ -76,7 +76,7 @@ def select(
     user
         (n,), anything that sorts and is the same for the same user.
     features
-        float32 (n, 28).
+        float32 (n, 34).
     tail, patterns, alerted
         See `quiet`.
     per_user
@@ -156,7 +156,7 @@ def quiet(
 
 
 def settled(features: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether the user of an event was seen on `SETTLED_DAYS` days: bool (n,), from (n, 28) features."""
+    """Whether the user of an event was seen on `SETTLED_DAYS` days: bool (n,), from (n, 34) features."""
     return np.asarray(features[:, _ACTIVE_DAYS] > np.log2(SETTLED_DAYS + 0.5), np.bool_)
 
 

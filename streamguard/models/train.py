@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamguard.errors import ConfigurationError
+from streamguard.fold.features import NAMES, TRAINED
 from streamguard.models import tail
 from streamguard.models.forest import Forest, Packed, finite_rows
 from streamguard.models.sampling import Selection
@@ -23,7 +24,19 @@ MARGIN = 0.5
 
 
 def train_on(features: NDArray[np.float32], chosen: Selection, settings: Training) -> Forest:
-    """Train with the parameters of the settings on the selected rows of a sample's (n, 28) features.
+    """Train on the features `TRAINED` of the selected rows of a sample, with the parameters of the settings.
+
+    Parameters
+    ----------
+    features : (n, 34) float32
+        Rows with all features.
+    chosen
+        Selection among them.
+
+    Returns
+    -------
+    Forest
+        It scores rows with all features.
 
     Raises
     ------
@@ -33,6 +46,7 @@ def train_on(features: NDArray[np.float32], chosen: Selection, settings: Trainin
     return train(
         features[chosen.rows],
         calibration=features[chosen.calibration],
+        columns=np.array([NAMES.index(name) for name in TRAINED]),
         seed=settings.seed,
         trees=settings.trees,
         samples=settings.samples,
@@ -44,6 +58,7 @@ def train(
     rows: NDArray[np.float32],
     *,
     calibration: NDArray[np.float32] | None = None,
+    columns: NDArray[np.int64] | None = None,
     seed: int = 0,
     trees: int = 300,
     samples: int = 256,
@@ -61,6 +76,8 @@ def train(
         Finite values, at least two rows. Leave out events that look like attacks, or the forest learns them as normal.
     calibration : (m, features) float32
         Rows that stand for usual events: `Forest.bits` is relative to them. None: the training rows.
+    columns : (k,) int64
+        Columns of the rows on which the trees split, in rising order; None: all.
     seed
         Seed of the random splits and the background.
     trees
@@ -88,6 +105,10 @@ def train(
         raise ValueError(f"trees must be from 1 to {MAX_TREES}, not {trees}")
     if not 0.0 <= background <= 1.0:
         raise ValueError(f"the background must be from 0 to 1, not {background:g}")
+    width = rows.shape[1]
+    columns = np.arange(width) if columns is None else columns
+    usual_rows = rows if calibration is None else finite_rows(calibration, width)
+    rows = np.ascontiguousarray(rows[:, columns])
     seen = np.concatenate([rows, _background(rows, round(background * len(rows)), seed)])
     samples = min(samples, len(seen))
     model = IsolationForest(
@@ -96,10 +117,12 @@ def train(
     grown = flatten(model)
     packed = Packed(grown)
     scores = packed.score_samples(rows)
-    usual = scores if calibration is None else packed.score_samples(calibration)
+    usual = scores if calibration is None else packed.score_samples(usual_rows[:, columns])
     golden = rows[np.argsort(-scores, kind="stable")[np.linspace(0, len(rows) - 1, GOLDEN).astype(int)]]
-    forest = Forest(grown, tail.measure(-usual), golden, model.score_samples(golden))
-    if not np.array_equal(forest.score_samples(golden), forest.golden_scores):
+    forest = Forest(
+        grown, tail.measure(-usual), golden, model.score_samples(golden), columns=columns, width=width
+    )
+    if not np.array_equal(packed.score_samples(golden), forest.golden_scores):
         raise ConfigurationError(
             "the packed trees and scikit-learn compute different scores: this version of scikit-learn is not "
             "supported; install the version that constraints.txt names"

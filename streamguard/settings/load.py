@@ -13,6 +13,10 @@ import msgspec
 
 from streamguard.settings.schema import Settings, SettingsError
 
+NO_SETTINGS = frozenset({"STREAMGUARD_SERVE_KEY"})
+"""Variables of the environment that look like a setting and are none: the access key with which `streamguard incidents`
+asks a server is a secret, and settings contain no secrets."""
+
 
 def load(path: str | Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from a TOML file, overridden by the environment.
@@ -53,7 +57,7 @@ def load(path: str | Path | None = None, environ: Mapping[str, str] | None = Non
         if not name.startswith(prefix):
             continue
         section, _, field = name.removeprefix(prefix).lower().partition("_")
-        if is_service_link(name, value):
+        if name in NO_SETTINGS or is_service_link(name, value):
             continue
         if section not in Settings.__struct_fields__:
             if near := _near(section, Settings.__struct_fields__):
@@ -106,9 +110,15 @@ def is_service_link(name: str, value: str) -> bool:
 
 def _convert(tree: dict[str, Any], source: str, *, strict: bool) -> Settings:
     try:
-        return msgspec.convert(tree, Settings, strict=strict)
+        settings = msgspec.convert(tree, Settings, strict=strict)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{source}: {_plain(str(error))}") from None
+    if settings.kafka.folds_sources:
+        raise SettingsError(
+            f"{source}: kafka.sources_topic is the events topic {settings.kafka.events_topic!r}: give it another name, "
+            "or set it to an empty text, which forwards nothing"
+        )
+    return settings
 
 
 RENAMED = {

@@ -44,8 +44,16 @@ class Kafka(_Section, frozen=True):
     """`host:port[,host:port]`: some of the brokers; the client learns the addresses of the others from them."""
     events_topic: str = "security-events"
     """Topic from which events are read."""
+    sources_topic: str = "security-sources"
+    """Topic to which workers forward failures and logins, keyed by source address, for `streamguard sources`. Empty, or
+    with one partition: nothing is forwarded."""
     alerts_topic: str = "security-alerts"
     """Topic to which incidents are published."""
+    campaigns_topic: str = "security-campaigns"
+    """Topic to which campaigns are published: incidents of one attack as one record."""
+    decisions_topic: str = "streamguard-decisions"
+    """Topic of what people do with incidents without changing detection: acknowledge, assign, comment, snooze, mute,
+    close, reopen, undo."""
     dead_letter_topic: str = "security-events-dead-letter"
     """Topic for records that cannot be scored."""
     models_topic: str = "streamguard-models"
@@ -57,6 +65,8 @@ class Kafka(_Section, frozen=True):
     """Replication factor of the topics that `streamguard topics create` creates."""
     events_retention_days: float = 7.0
     """Days for which Kafka keeps events: the maximum outage of a worker, and the history that a back-test can read."""
+    alerts_retention_days: Annotated[float, msgspec.Meta(gt=0.0, le=36_500.0)] = 90.0
+    """Days for which Kafka keeps incidents: a server that rebuilds its store finds those of so many days."""
 
     def __post_init__(self) -> None:
         for server in self.bootstrap_servers.split(","):
@@ -66,8 +76,20 @@ class Kafka(_Section, frozen=True):
                     f"kafka.bootstrap_servers: {server[:100]!r} is not host:port, such as 127.0.0.1:9092; separate "
                     "several with commas"
                 )
-        for name in ("events_topic", "alerts_topic", "dead_letter_topic", "models_topic"):
-            _check_name(f"kafka.{name}", getattr(self, name))
+        for role in ("events", "alerts", "campaigns", "decisions", "dead_letter", "models"):
+            _check_name(f"kafka.{role}_topic", getattr(self, f"{role}_topic"))
+        if self.sources_topic:
+            _check_name("kafka.sources_topic", self.sources_topic)
+
+    @property
+    def folds_sources(self) -> bool:
+        """Whether the events are those of the sources topic: these are the settings of `streamguard sources`."""
+        return self.events_topic == self.sources_topic
+
+    @property
+    def forwards(self) -> bool:
+        """Whether workers forward events to the sources topic. With one partition, the first fold sees everything."""
+        return bool(self.sources_topic) and self.partitions > 1 and not self.folds_sources
 
 
 class Security(_Section, frozen=True):
@@ -107,7 +129,7 @@ class Worker(_Section, frozen=True):
     checkpoint_events: Count = 20_000
     """A checkpoint is also saved after this number of events of a partition."""
     resident_profiles: Count = 65_536
-    """Maximum number of profiles that this worker keeps in memory, shared by its partitions (3.6 KB each)."""
+    """Maximum number of profiles that this worker keeps in memory, shared by its partitions (4.8 KB each)."""
     block_cache_mb: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 32
     """Memory for stored profiles read from disk, shared by all partitions. Unflushed writes need half as much in
     addition."""
@@ -123,18 +145,97 @@ class Worker(_Section, frozen=True):
 
 
 class Detection(_Section, frozen=True):
-    """Alert threshold and incident window. All other parameters of the score are learned."""
+    """Alert threshold, incident window, and what is raised to a person. The score's other parameters are learned."""
 
     alert_risk: Annotated[float, msgspec.Meta(ge=0.0, lt=100.0)] = 75.0
     """Minimum risk of an alert: 75 is about one event in a thousand, 80 one in ten thousand, 85.7 one in a
     million."""
     incident_gap_seconds: Annotated[float, msgspec.Meta(gt=0.0, le=2_592_000.0)] = 3600.0
     """An alert opens a new incident if the entity's previous alert is older than this."""
+    floor_bits: Annotated[float, msgspec.Meta(ge=0.0, le=1000.0)] = 18.0
+    """Score in bits from which a row of the ranked list, a campaign or a lone incident, is raised to a person. One bit
+    more raises about a quarter fewer benign rows. It does not follow the traffic, as planted events could move it."""
+    incidents_per_day: Annotated[float, msgspec.Meta(gt=0.0, le=100_000.0)] = 5.0
+    """Rows of the ranked list that are expected to be raised in one day of the whole installation. More are not hidden:
+    `replay` and `evaluate` warn of the days, and a higher `floor_bits` is the remedy."""
+
+    forget_after_days: Annotated[float, msgspec.Meta(ge=1.0, le=36_500.0)] = 400.0
+    """Days after which the profile of a user without events is deleted; a later event begins a new one. They are days
+    of the partition's active time, so a gap in the collection of the whole log counts as at most one day."""
+
+    @property
+    def of_the_fold(self) -> tuple[float, float, float]:
+        """The settings that change the folded state; the others only select what is raised."""
+        return self.alert_risk, self.incident_gap_seconds, self.forget_after_days
+
+    @property
+    def forget_ms(self) -> int:
+        """`forget_after_days` in milliseconds."""
+        return round(self.forget_after_days * 86_400_000)
 
     @property
     def alert_bits(self) -> float:
         """Evidence in bits that corresponds to `alert_risk`."""
         return bits(self.alert_risk)
+
+
+class Campaigns(_Section, frozen=True):
+    """The process that puts the incidents of one attack into one campaign."""
+
+    round_seconds: Seconds = 1.0
+    """Least time between the end of a round and the start of the next one. It is longer after a long round, so that
+    rounds take at most a quarter of one core."""
+    metrics_host: str = "127.0.0.1"
+    """Address of /metrics, /healthz and /readyz, which require no authentication."""
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 9466
+    """Port of /metrics, /healthz and /readyz; 0: any free port."""
+    metrics_allowed_hosts: str = ""
+    """`name[,name]`: names with a dot, such as `campaigns.example.com`, under which the metrics port may be requested.
+    IP addresses, names without a dot and the machine's own name are always allowed."""
+
+
+class Sources(_Section, frozen=True):
+    """The second fold: `streamguard sources` judges each source address over all partitions."""
+
+    metrics_host: str = "127.0.0.1"
+    """Address of /metrics, /healthz and /readyz, which require no authentication."""
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 9467
+    """Port of /metrics, /healthz and /readyz; 0: any free port."""
+    metrics_allowed_hosts: str = ""
+    """`name[,name]`: names with a dot, such as `sources.example.com`, under which the metrics port may be requested.
+    IP addresses, names without a dot and the machine's own name are always allowed."""
+
+
+class Serve(_Section, frozen=True):
+    """Serving: the API and the page over incidents, profiles and batch results."""
+
+    host: str = "127.0.0.1"
+    """Address of the API and the page."""
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080
+    """Port of the API and the page; 0: any free port."""
+    allowed_hosts: str = ""
+    """`name[,name]`: names under which browsers may request the page, such as `guard.example.com` behind a proxy. IP
+    addresses of this machine, `localhost` and its own name are always allowed."""
+    data_dir: Annotated[str, msgspec.Meta(min_length=1)] = "streamguard-serve"
+    """Directory of the projection. It is disposable: without it, the topics are read from their beginning."""
+    archive_dir: str = ""
+    """Directory that `streamguard archive` writes, from which events are shown that Kafka has deleted. Empty: none."""
+    keys_file: str = ""
+    """File of the access keys, which `streamguard keys` writes; it holds their hashes only. Empty: one key, which
+    is made at the start and printed with the address of the page."""
+    certificate_file: str = ""
+    """Certificate chain in PEM format for TLS. Empty: plain HTTP, for a proxy on the same machine."""
+    private_key_file: str = ""
+    """Private key of the certificate."""
+    requests_per_minute: Count = 600
+    """Requests of one key a minute; further ones are refused with 429 and Retry-After."""
+    metrics_host: str = "127.0.0.1"
+    """Address of the metrics and probes."""
+    metrics_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 9468
+    """Port of /metrics, /healthz and /readyz; 0: any free port."""
+    metrics_allowed_hosts: str = ""
+    """`name[,name]`: names with a dot, such as `serve.example.com`, under which the metrics port may be requested.
+    IP addresses, names without a dot and the machine's own name are always allowed."""
 
 
 class Models(_Section, frozen=True):
@@ -147,7 +248,7 @@ class Models(_Section, frozen=True):
     poll_seconds: Seconds = 5.0
     """Interval at which workers poll the registry's pointer; they also poll when a promotion is announced."""
     shadow: bool = False
-    """Whether workers also score events with the newest version that is not current, and export what it would alert."""
+    """Whether workers also score events with the newest version that is not current, and export what it says."""
     keep_versions: Count = 100
     """Number of versions that a retrain keeps; versions that a rollback can restore are never removed."""
 
@@ -234,7 +335,7 @@ class Gate(_Section, frozen=True):
     min_rows: Annotated[int, msgspec.Meta(ge=2)] = 256
     """Minimum number of training rows; a forest needs at least two."""
     max_alert_ratio: Annotated[float, msgspec.Meta(ge=1.0)] = 3.0
-    """Maximum ratio of the challenger's alert rate to the champion's on the same events."""
+    """Maximum ratio of the quiet events that the challenger calls as rare as an alert to those of the champion."""
     min_overlap: Share = 0.2
     """Minimum share of the champion's top 1 % of events that is also in the challenger's top 1 %."""
     max_drift: Annotated[float, msgspec.Meta(gt=0.0)] = 2.0
@@ -250,6 +351,9 @@ class Settings(_Section, frozen=True):
     security: Security = Security()
     worker: Worker = Worker()
     detection: Detection = Detection()
+    sources: Sources = Sources()
+    campaigns: Campaigns = Campaigns()
+    serve: Serve = Serve()
     models: Models = Models()
     batch: Batch = Batch()
     spark: Spark = Spark()

@@ -1,6 +1,19 @@
 """Simulated security events of an invented company: habits, drift, and named attacks with separate labels."""
 
-from streamguard.simulate.scenarios import SCENARIOS, Scenario
-from streamguard.simulate.simulation import Campaign, SimulatedEvent, Simulation
+from streamguard.simulate.activities import ACTIVITIES
+from streamguard.simulate.labelled import Campaign, SimulatedEvent
+from streamguard.simulate.scenarios import ALL_SCENARIOS, MORE_SCENARIOS, SCENARIOS, Scenario
+from streamguard.simulate.simulation import Simulation
+from streamguard.simulate.situations import SITUATIONS
 
-__all__ = ["SCENARIOS", "Campaign", "Scenario", "SimulatedEvent", "Simulation"]
+__all__ = [
+    "ACTIVITIES",
+    "ALL_SCENARIOS",
+    "MORE_SCENARIOS",
+    "SCENARIOS",
+    "SITUATIONS",
+    "Campaign",
+    "Scenario",
+    "SimulatedEvent",
+    "Simulation",
+]

@@ -135,8 +135,9 @@ class Encoder:
 
 
 def encode_step(event_id: str, step: Step) -> bytes:
-    """Encode one attack step as JSON, with the same fields as the benign stream."""
+    """Encode one step as JSON with the fields of the benign stream; types that it does not have are without details."""
     place = step.place
+    group = _GROUPS.get(step.event_type)
     return msgspec.json.encode(
         {
             "event_id": event_id,
@@ -153,6 +154,6 @@ def encode_step(event_id: str, step: Step) -> bytes:
                 "user_agent": place.agent,
                 "session_id": f"{step.session:012x}",
             },
-            _GROUPS[step.event_type]: step.details,
         }
+        | ({group: step.details} if group else {})
     )

@@ -11,8 +11,8 @@ from typing import IO, Any, Self
 
 import msgspec
 
-from streamguard.simulate.scenarios import SCENARIOS
-from streamguard.simulate.simulation import SimulatedEvent
+from streamguard.simulate.labelled import SimulatedEvent
+from streamguard.simulate.scenarios import ALL_SCENARIOS
 
 EVENT_FIELDS: dict[str, Any] = {
     "event_id": "string",
@@ -72,6 +72,8 @@ EVENT_FIELDS: dict[str, Any] = {
 """Fields of an event and their Arrow types; a group is a struct in Parquet, and separate columns in CSV."""
 
 LABEL_FIELDS = {"is_attack": "int64", "attack_id": "string"}
+SITUATION_FIELDS = {"situation": "string"}
+"""Further label of a run with situations."""
 
 
 class EventFile(ABC):
@@ -94,7 +96,7 @@ class EventFile(ABC):
         self.close()
 
 
-def open_file(path: str | Path, *, with_labels: bool = False) -> EventFile:
+def open_file(path: str | Path, *, with_labels: bool = False, with_situations: bool = False) -> EventFile:
     """Create a file in the format of its suffix.
 
     Parameters
@@ -104,6 +106,8 @@ def open_file(path: str | Path, *, with_labels: bool = False) -> EventFile:
     with_labels
         Whether to add the columns `is_attack` (0 or 1) and `attack_id` (campaign). JSON lines cannot have them: they
         contain only the bytes of the events.
+    with_situations
+        Whether the labels have the column `situation` (name of a benign situation), too.
 
     Raises
     ------
@@ -111,6 +115,7 @@ def open_file(path: str | Path, *, with_labels: bool = False) -> EventFile:
         If the suffix is another one, or if labels are requested in JSON lines.
     """
     path = Path(path)
+    labels = LABEL_FIELDS | (SITUATION_FIELDS if with_situations else {}) if with_labels else {}
     match path.suffix:
         case ".jsonl":
             if with_labels:
@@ -119,9 +124,9 @@ def open_file(path: str | Path, *, with_labels: bool = False) -> EventFile:
                 )
             return JsonLines(path)
         case ".parquet":
-            return Parquet(path, with_labels)
+            return Parquet(path, labels)
         case ".csv":
-            return Csv(path, with_labels)
+            return Csv(path, labels)
     raise ValueError(f"{path}: the name must end in .jsonl, .parquet or .csv")
 
 
@@ -143,7 +148,7 @@ class Parquet(EventFile):
 
     _GROUP = 16_384
 
-    def __init__(self, path: Path, with_labels: bool) -> None:
+    def __init__(self, path: Path, labels: dict[str, str]) -> None:
         try:
             import pyarrow as arrow
             import pyarrow.parquet as parquet
@@ -153,14 +158,14 @@ class Parquet(EventFile):
                 "StreamGuard's checkout"
             ) from None
         self._arrow = arrow
-        fields = EVENT_FIELDS | (LABEL_FIELDS if with_labels else {})
+        fields = EVENT_FIELDS | labels
         self._schema = arrow.schema([(name, _arrow_type(arrow, kind)) for name, kind in fields.items()])
         self._file = parquet.ParquetWriter(path, self._schema, compression="zstd")
-        self._with_labels = with_labels
+        self._labels = labels
         self._rows: list[dict[str, Any]] = []
 
     def write(self, events: Sequence[SimulatedEvent]) -> None:
-        self._rows += [_row(event, self._with_labels) for event in events]
+        self._rows += [_row(event, self._labels) for event in events]
         if len(self._rows) >= self._GROUP:
             self._flush()
 
@@ -177,40 +182,39 @@ class Parquet(EventFile):
 class Csv(EventFile):
     """One column per field, including the fields of groups, without the group's name; lists are JSON."""
 
-    def __init__(self, path: Path, with_labels: bool) -> None:
+    def __init__(self, path: Path, labels: dict[str, str]) -> None:
         self._file: IO[str] = path.open("w", newline="", encoding="utf-8")
-        self._with_labels = with_labels
+        self._labels = labels
         columns: list[str] = []
         for name, kind in EVENT_FIELDS.items():
             columns += kind if isinstance(kind, dict) else (name,)
-        self._csv = csv.DictWriter(self._file, columns + list(LABEL_FIELDS) * with_labels)
+        self._csv = csv.DictWriter(self._file, [*columns, *labels])
         self._csv.writeheader()
 
     def write(self, events: Sequence[SimulatedEvent]) -> None:
-        self._csv.writerows(_flat(_row(event, self._with_labels)) for event in events)
+        self._csv.writerows(_flat(_row(event, self._labels)) for event in events)
 
     def close(self) -> None:
         self._file.close()
 
 
-class Labels:
-    """The file of labels, with one JSON line per event of an attack, and a context manager that completes it."""
+class LabelFile(ABC):
+    """A file of labels in JSON lines, and a context manager that completes it."""
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
         self._file = path.open("wb")
 
     def write(self, events: Sequence[SimulatedEvent]) -> None:
-        """Append the labels of the events that belong to an attack."""
+        """Append the labels of the events that have one."""
         for event in events:
-            if event.scenario is not None:
-                label = {
-                    "event_id": event.event_id,
-                    "scenario": event.scenario,
-                    "campaign": event.campaign,
-                    "technique": SCENARIOS[event.scenario].technique,
-                }
-                self._file.write(msgspec.json.encode(label) + b"\n")
+            label = self._label(event)
+            if label is not None:
+                self._file.write(msgspec.json.encode({"event_id": event.event_id} | label) + b"\n")
+
+    @abstractmethod
+    def _label(self, event: SimulatedEvent) -> dict[str, str | None] | None:
+        """The label of an event, or None."""
 
     def __enter__(self) -> Self:
         return self
@@ -221,10 +225,29 @@ class Labels:
         self._file.close()
 
 
-def _row(event: SimulatedEvent, with_labels: bool) -> dict[str, Any]:
+class Labels(LabelFile):
+    """One line for each event of an attack."""
+
+    def _label(self, event: SimulatedEvent) -> dict[str, str | None] | None:
+        if event.scenario is None:
+            return None
+        technique = ALL_SCENARIOS[event.scenario].technique
+        return {"scenario": event.scenario, "campaign": event.campaign, "technique": technique}
+
+
+class SituationLabels(LabelFile):
+    """One line for each benign event that a situation adds or changes."""
+
+    def _label(self, event: SimulatedEvent) -> dict[str, str | None] | None:
+        return None if event.situation is None else {"situation": event.situation}
+
+
+def _row(event: SimulatedEvent, labels: dict[str, str]) -> dict[str, Any]:
     row: dict[str, Any] = msgspec.json.decode(event.value)
-    if with_labels:
+    if labels:
         row["is_attack"], row["attack_id"] = int(event.scenario is not None), event.campaign
+    if "situation" in labels:
+        row["situation"] = event.situation
     return row
 
 

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from streamguard.simulate.simulation import SimulatedEvent
+from streamguard.simulate.labelled import SimulatedEvent
 
 SLICE_SECONDS = 0.001
 """Shortest wait; events that become due within it are released together."""

@@ -3,50 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from random import Random
-from typing import NamedTuple
 
 import numpy as np
 
+from streamguard.simulate.activities import ACTIVITIES
 from streamguard.simulate.arrivals import ARRIVAL, Arrivals
 from streamguard.simulate.encode import Encoder, EventIds, encode_step
+from streamguard.simulate.labelled import Campaign, SimulatedEvent
 from streamguard.simulate.population import Population
-from streamguard.simulate.scenarios import SCENARIOS, Scenario, ScenarioContext, Step
+from streamguard.simulate.scenarios import ALL_SCENARIOS, Scenario, ScenarioContext, Step
+from streamguard.simulate.situations import SITUATIONS
+from streamguard.simulate.weave import Weave
 
 START_MS = 1_736_121_600_000
 """Default start: Monday, 2025-01-06, 00:00 UTC."""
 ENDLESS_WINDOW_MS = 600_000
 """In a run without an end, campaigns begin within the first 10 minutes."""
-
-
-class SimulatedEvent(NamedTuple):
-    """One event; its labels are separate fields and never part of its bytes."""
-
-    event_id: str
-    user: str
-    timestamp: int
-    """Event time, epoch ms."""
-    value: bytes
-    """JSON of the event."""
-    scenario: str | None
-    campaign: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    """One run of a scenario."""
-
-    id: str
-    scenario: str
-    technique: str
-    start: int
-    """First event, epoch ms."""
-    end: int
-    """Last event, epoch ms."""
-    events: int
-    users: frozenset[str]
 
 
 class Simulation:
@@ -72,12 +46,19 @@ class Simulation:
     rate
         Events per second of all accounts together at any hour, instead of `events_per_day`.
     scenarios
-        Names of `SCENARIOS`, one campaign each; a name may be repeated.
+        Names of `ALL_SCENARIOS`, one campaign each; a name may be repeated.
     window
         Part of the run in which campaigns begin, as shares. The default leaves a quiet beginning for learning.
     leaver
         Whether the run begins with four weeks of the account whose owner left 70 days before the start, which
         `dormant_account` needs. None: yes if that scenario is among the `scenarios`.
+    situations
+        Names of `SITUATIONS`, which happen after three fifths of the run.
+    takeovers
+        Whether an account is taken over inside each situation: an attack that has to be found there.
+    activities
+        Names of `ACTIVITIES`, further kinds of ordinary events. Without them and without situations the bytes of a run
+        are the same as before these existed.
 
     Raises
     ------
@@ -104,6 +85,9 @@ class Simulation:
         scenarios: Sequence[str] = (),
         window: tuple[float, float] = (0.4, 1.0),
         leaver: bool | None = None,
+        situations: Sequence[str] = (),
+        takeovers: bool = False,
+        activities: Sequence[str] = (),
     ) -> None:
         for name, value in (("events_per_day", events_per_day), ("rate", 1.0 if rate is None else rate)):
             if not value > 0:
@@ -112,9 +96,14 @@ class Simulation:
             raise ValueError(f"seed must not be negative, not {seed}")
         if not 0 <= window[0] <= window[1] <= 1:
             raise ValueError(f"window must be two rising shares between 0 and 1, not {window}")
-        unknown = sorted(set(scenarios) - set(SCENARIOS))
-        if unknown:
-            raise ValueError(f"unknown scenario {unknown[0]!r}: choose one of {', '.join(SCENARIOS)}")
+        for kind, given, known in (
+            ("scenario", scenarios, ALL_SCENARIOS),
+            ("situation", situations, SITUATIONS),
+            ("activity", activities, ACTIVITIES),
+        ):
+            for name in given:
+                if name not in known:
+                    raise ValueError(f"unknown {kind} {name!r}: choose one of {', '.join(known)}")
         self.population = Population(users, seed)
         self.start_ms = start_ms
         self.rate = rate
@@ -128,13 +117,24 @@ class Simulation:
         self._leaver = "dormant_account" in scenarios if leaver is None else leaver
         self._names = tuple(scenarios)
         self._steps, self.campaigns = self._stage(duration_ms)
+        self._weave: Weave | None = None
+        if situations or activities:
+            self._weave = Weave(self.population, start_ms, self._end, situations, activities, takeovers)
+            self.campaigns += self._weave.campaigns
 
     def __iter__(self) -> Iterator[SimulatedEvent]:
         return chain.from_iterable(self.blocks())
 
     def blocks(self) -> Iterator[list[SimulatedEvent]]:
         """Yield the same events in the lists in which they are created."""
-        population, left = self.population, self._events
+        blocks = self._blocks()
+        if self._weave is not None:
+            blocks = self._weave.into(blocks)
+        return blocks if self._events is None else _first(blocks, self._events)
+
+    def _blocks(self) -> Iterator[list[SimulatedEvent]]:
+        """Yield the benign stream with the campaigns of `scenarios`."""
+        population = self.population
         arrivals = Arrivals(population, events_per_day=self._per_day, rate=self.rate)
         encoder = Encoder(population, self.start_ms)
         ids = EventIds(
@@ -163,13 +163,8 @@ class Simulation:
                 made = self._benign(encoder, block, given[: len(block)])
                 made += map(_attack, attacks, given[len(block) :])
                 events = [made[row] for row in order.tolist()]
-            if left is not None:
-                events = events[:left]
-                left -= len(events)
             if events:
                 yield events
-            if left == 0:
-                return
 
     def _benign(self, encoder: Encoder, block: np.ndarray, ids: list[str]) -> list[SimulatedEvent]:
         name = encoder.name
@@ -179,7 +174,7 @@ class Simulation:
         return list(
             map(
                 SimulatedEvent._make,
-                zip(ids, users, block["time"].tolist(), values, nobody, nobody, strict=True),
+                zip(ids, users, block["time"].tolist(), values, nobody, nobody, nobody, strict=True),
             )
         )
 
@@ -190,7 +185,7 @@ class Simulation:
         steps, campaigns = [], []
         for number, name in enumerate(self._names):
             count = self._names[: number + 1].count(name)
-            played = self._play(SCENARIOS[name], count, length, end)
+            played = self._play(ALL_SCENARIOS[name], count, length, end)
             if not played:
                 raise ValueError(
                     f"{name}-{count} does not fit into a run of {length / 1000:.0f} s: make the run longer"
@@ -198,7 +193,7 @@ class Simulation:
             campaign = Campaign(
                 f"{name}-{count}",
                 name,
-                SCENARIOS[name].technique,
+                ALL_SCENARIOS[name].technique,
                 played[0].timestamp,
                 played[-1].timestamp,
                 len(played),
@@ -226,6 +221,15 @@ class Simulation:
             for step in steps
             if self.start_ms <= step.timestamp and (end is None or step.timestamp < end)
         ]
+
+
+def _first(blocks: Iterator[list[SimulatedEvent]], count: int) -> Iterator[list[SimulatedEvent]]:
+    """Yield the first `count` events."""
+    for block in blocks:
+        yield block[:count]
+        count -= len(block)
+        if count <= 0:
+            return
 
 
 def _attack(attack: tuple[Step, Campaign], event_id: str) -> SimulatedEvent:

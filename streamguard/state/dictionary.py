@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import numpy as np
 
+from streamguard.fold.dimensions import TEXT_CHARACTERS
+
 SIZE = 65_536
 PER_PAGE = 256
-MAX_CHARACTERS = 96
 _decode = msgspec.msgpack.Decoder(tuple[list[int], list[str]]).decode
 
 
@@ -39,12 +40,12 @@ class Dictionary:
     def remember(self, place: int, value: int, text: str) -> None:
         """Store the text of a hash at the place that the fold has chosen."""
         self._values[place] = value
-        self._texts[place] = text[:MAX_CHARACTERS]
+        self._texts[place] = text[:TEXT_CHARACTERS]
         self._dirty.add(place // PER_PAGE)
 
     def texts(self, value: int) -> str | None:
         """Return the text of a hash, or None if it is not stored."""
-        for place in (value % SIZE, (value >> 32) % SIZE):
+        for place in _places(value):
             if self._values[place] == value:
                 return self._texts[place]
         return None
@@ -60,6 +61,32 @@ class Dictionary:
     def clean(self) -> None:
         """Mark all changes as saved."""
         self._dirty.clear()
+
+
+def texts_of(read: Callable[[list[bytes]], list[bytes | None]], values: Iterable[int]) -> dict[int, str]:
+    """The texts of some hashes, from the saved pages that may contain them; a hash without a text is left out.
+
+    Parameters
+    ----------
+    read
+        Reads saved pages: keys -> value or None.
+    values
+        Hashes.
+    """
+    wanted = set(values)
+    numbers = sorted({place // PER_PAGE for value in wanted for place in _places(value)})
+    found: dict[int, str] = {}
+    for saved in read([_key(page) for page in numbers]) if numbers else ():
+        if saved is not None:
+            found.update(
+                (value, text) for value, text in zip(*_decode(saved), strict=True) if value in wanted
+            )
+    return found
+
+
+def _places(value: int) -> tuple[int, int]:
+    """The two places that a hash may have."""
+    return value % SIZE, (value >> 32) % SIZE
 
 
 def _key(page: int) -> bytes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamguard.events.subject import profile_key, subject_of
+from streamguard.events.subject import profile_key, subject_of, subject_of_key
 from streamguard.fold import profile as layout
 from streamguard.state import migration
 from streamguard.state.codec import StateError, pack
@@ -78,6 +78,13 @@ class ProfileCache:
         self._dirty[rows] = True
         return rows
 
+    def has(self, subjects: list[str]) -> list[bool]:
+        """Whether each subject has a profile, in memory or in the state store."""
+        stored = self._read([profile_key(subject) for subject in subjects])
+        return [
+            subject in self._row or value is not None for subject, value in zip(subjects, stored, strict=True)
+        ]
+
     def _admit(self, subjects: list[str]) -> None:
         if len(self._free) < len(subjects):
             self._evict(len(subjects) - len(self._free))
@@ -111,6 +118,14 @@ class ProfileCache:
     def full(self) -> bool:
         """Whether half of the profiles are unsaved: then a checkpoint is needed, so that the next chunk finds room."""
         return int(np.count_nonzero(self._dirty)) * 2 >= len(self._subject)
+
+    def drop(self, keys: Iterable[bytes]) -> None:
+        """Remove the saved profiles with these keys from memory."""
+        for key in keys:
+            row = self._row.get(subject_of_key(key))
+            if row is not None and not self._dirty[row]:
+                del self._row[self._subject[row]]
+                self._free.append(row)
 
     def changes(self) -> list[tuple[bytes, bytes]]:
         """Return (key, value) of each unsaved profile."""

@@ -20,11 +20,11 @@ from confluent_kafka.admin import AdminClient
 from streamguard.batch.archive import archive
 from streamguard.batch.job import RetrainOutcome, retrain
 from streamguard.batch.planning import Request
-from streamguard.batch.source.archive_manifest import ArchiveManifest, read
 from streamguard.batch.source.archive_source import ArchiveSource
 from streamguard.batch.source.offset_plan import plan
 from streamguard.batch.source.sources import KafkaSource
 from streamguard.kafka.connection import Brokers
+from streamguard.runs.archive_manifest import ArchiveManifest, read
 from streamguard.settings.load import load
 from streamguard.settings.schema import Batch, Settings
 from tests.harness import Site, events, eventually
@@ -118,6 +118,14 @@ def test_topic_archive_and_a_mix_of_both_train_the_same_model(
     assert archived(env, kept)["records"] == 0
 
 
+def present(directory: Path, pattern: str) -> list[Path]:
+    """The files of a directory in which a process creates and renames directories meanwhile."""
+    try:
+        return list(directory.glob(pattern))
+    except FileNotFoundError:
+        return []
+
+
 def test_killed_run_leaves_the_archive_unchanged(env: RetrainEnvironment, tmp_path: Path) -> None:
     kept, whole = tmp_path / "archive", tmp_path / "whole"
     env.produce(list(habit(60_000, step=3000)))
@@ -125,7 +133,7 @@ def test_killed_run_leaves_the_archive_unchanged(env: RetrainEnvironment, tmp_pa
     before = manifest(kept)
     for pattern in (".partial/**/*.part", ".partial/**/*.json"):
         with subprocess.Popen(command(kept), env=env.environ, stdout=subprocess.PIPE) as process:
-            eventually(f"{pattern} exists", lambda pattern=pattern: list(kept.glob(pattern)))
+            eventually(f"{pattern} exists", lambda pattern=pattern: present(kept, pattern))
             started = children(process.pid)
             process.send_signal(signal.SIGKILL)
         assert started

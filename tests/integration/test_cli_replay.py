@@ -46,7 +46,7 @@ def lines(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_replay_prints_a_row_for_each_campaign(tmp_path: Path) -> None:
-    """Their incidents are those that a replay prints without the option."""
+    """Their incidents are those that a replay prints one by one."""
     table, labels = tmp_path / "spray.jsonl", tmp_path / "labels.jsonl"
     simulated = (
         "--users",
@@ -61,23 +61,32 @@ def test_replay_prints_a_row_for_each_campaign(tmp_path: Path) -> None:
         "2025-01-06T00:00:00Z",
     )
     assert streamguard("simulate", *simulated, "--output", table, "--labels", labels)[0] == 0
-    code, out, err = streamguard("replay", table, "--campaigns", "--json")
+    code, out, err = streamguard("replay", table, "--by", "campaign", "--json")
     assert code == 0
     found = [json.loads(line) for line in out.splitlines()]
     _, out, _ = streamguard("replay", table, "--json")
     incidents = {json.loads(line)["id"]: json.loads(line) for line in out.splitlines()}
     assert sorted(id for row in found for id in row["incidents"]) == sorted(incidents)
     assert len(found) < len(incidents)
-    assert f"{len(incidents)} incidents in {len(found)} campaigns" in err
+    raised = sum(row["decision"]["raised"] for row in found)
+    assert f"{len(incidents)} incidents in {len(found)} rows, {raised} raised" in err
     for row in found:
         assert row["evidence_bits"] == max(incidents[id]["evidence_bits"] for id in row["incidents"])
         assert set(row["decision"]) == {"raised", "level", "why"}
     assert found[0]["decision"]["raised"]
     assert found[0]["technique"] in ("T1110.003", "T1110.004")
     assert found[0]["size"] > 10
-    _, text, _ = streamguard("replay", table, "--campaigns", "--top", "1")
+    _, text, _ = streamguard("replay", table, "--top", "1")
     assert text.startswith(" SCORE  RAISED")
     assert "tried: " in text and f"... and {len(found) - 1} more" in text
+    assert "above the floor (18.0 bits)" in text and "usual: " in text
+    assert max(map(len, text.splitlines())) <= 100
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[detection]\nfloor_bits = 100.0\nincidents_per_day = 0.5\n")
+    _, _, err = streamguard("replay", table, "--config", settings)
+    busy = sum(row["score"] >= 100.0 for row in found)
+    assert f"{busy} raised" in err
+    assert ("warning: more rows were raised than 0.5 a day" in err) == (busy > 0)
 
 
 def test_replay_json_prints_one_incident_per_line_worst_first(table: Path) -> None:
@@ -93,7 +102,8 @@ def test_replay_json_prints_one_incident_per_line_worst_first(table: Path) -> No
         (i["evidence_bits"] for i in incidents), reverse=True
     )
     assert "is_attack" not in out
-    assert f"1,160 events, {len(incidents)} incidents, no row refused" in err
+    assert f"1,160 events, {len(incidents)} incidents in " in err
+    assert err.splitlines()[0].endswith("raised, no row refused")
 
 
 def test_file_stdin_jsonl_and_csv_give_the_same_incidents(table: Path, lines: Path) -> None:
@@ -110,8 +120,8 @@ def test_file_stdin_jsonl_and_csv_give_the_same_incidents(table: Path, lines: Pa
     assert found(lines, "--partitions", 4) != expected
 
 
-def test_table_shows_severity_reasons_and_the_number_of_hidden_incidents(table: Path) -> None:
-    code, out, _ = streamguard("replay", table, "--top", 1)
+def test_table_of_incidents_shows_severity_reasons_and_the_number_of_hidden_ones(table: Path) -> None:
+    code, out, _ = streamguard("replay", table, "--by", "incident", "--top", 1)
     assert code == 0
     assert out.startswith("  BITS   RISK  SEVERITY  EVENTS  FIRST SEEN")
     assert "critical" in out
@@ -329,3 +339,23 @@ def test_standard_output_on_a_full_disk_is_a_one_line_error(
     assert done.stderr.decode() == (
         "Error: cannot write the output: No space left on device; free disk space, or choose another place\n"
     )
+
+
+def test_evaluate_sweeps_over_floors_and_draws_the_curve(table: Path, tmp_path: Path) -> None:
+    page = tmp_path / "sweep.html"
+    code, out, _ = streamguard("evaluate", table, "--sweep", "--output", page)
+    assert code == 0
+    assert "2 of 2 campaigns raised" in out
+    assert re.search(r"^\S+ +c1 +yes", out, re.MULTILINE)
+    assert re.search(r"^ 18.0 .* 2 of 2  <- detection.floor_bits$", out, re.MULTILINE)
+    assert "<svg" in page.read_text()
+    code, out, _ = streamguard("evaluate", table, "--sweep", "--json")
+    ranked = json.loads(out)["ranked"]
+    assert ranked["measures"]["caught"] == ranked["measures"]["total"] == 2
+    assert len(ranked["points"]) > 10
+    caught = [point["caught"] for point in ranked["points"]]
+    assert caught == sorted(caught, reverse=True)
+    code, _, err = streamguard("evaluate", table, "--output", page)
+    assert (code, "add --sweep" in err) == (2, True)
+    code, _, err = streamguard("evaluate", table, "--sweep", "--output", tmp_path / "missing" / "a.html")
+    assert (code, "cannot write" in err) == (73, True)

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions
 from confluent_kafka.admin import AdminClient
 
 from streamguard.jvm.java import find_java
+from streamguard.serving.api import keys
 from streamguard.testing.broker import KAFKA, free_port
 from tests.composed import ROOT, compose, environment
 from tests.harness import eventually
@@ -37,7 +39,20 @@ class Stack:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ports = {
-            name: free_port() for name in ("kafka", "host", "controller", "9464", "9465", "9090", "9093")
+            name: free_port()
+            for name in (
+                "kafka",
+                "host",
+                "controller",
+                "9464",
+                "9465",
+                "9466",
+                "9467",
+                "9468",
+                "8080",
+                "9090",
+                "9093",
+            )
         }
         self.services = compose(
             {
@@ -81,6 +96,13 @@ class Stack:
             set_.pop(kept, None)  # they point to packages of the image; the tests use the installed ones
         if service.startswith("worker"):
             set_["STREAMGUARD_WORKER_METRICS_PORT"] = str(self._port("9464", service))
+        if service == "sources":
+            set_["STREAMGUARD_SOURCES_METRICS_PORT"] = str(self._port("9467", service))
+        if service == "campaigns":
+            set_["STREAMGUARD_CAMPAIGNS_METRICS_PORT"] = str(self._port("9466", service))
+        if service == "serve":
+            set_["STREAMGUARD_SERVE_PORT"] = str(self._port("8080", service))
+            set_["STREAMGUARD_SERVE_METRICS_PORT"] = str(self._port("9468", service))
         if "STREAMGUARD_BATCH_METRICS_PORT" in set_:
             set_["STREAMGUARD_BATCH_METRICS_PORT"] = str(self._port("9465", service))
         path = f"{PROGRAMS}:{os.environ['PATH']}"
@@ -214,11 +236,7 @@ def test_two_workers_score_simulated_events_load_a_retrained_model_and_stop_clea
     assert stack.end("simulator", signal.SIGINT) == 0
     assert stack.end("retrain", timeout=120) == 0, stack.log("retrain").read_text()
     for worker in workers:
-        before, after = (
-            {path.relative_to(directory) for path in directory.rglob("*.nbc")}
-            for directory in (stack.directory / "kernels", stack.directory / worker / "kernels")
-        )
-        assert after == before, "a worker compiled kernels that the image should contain"
+        assert _compiled(stack, worker) == set(), "the image should contain these kernels"
         assert stack.end(worker) == 0, stack.log(worker).read_text()
 
 
@@ -228,6 +246,66 @@ def test_monitoring_service_starts_and_becomes_healthy(stack: Stack, service: st
     stack.start(service)
     stack.await_healthy(service)
     assert stack.end(service) == 0, stack.log(service).read_text()
+
+
+def test_sources_service_becomes_healthy_and_stops_cleanly(stack: Stack) -> None:
+    assert not stack.healthy("sources")
+    stack.start("sources")
+    stack.await_healthy("sources")
+    assert stack.end("sources") == 0, stack.log("sources").read_text()
+
+
+def test_campaigns_service_becomes_healthy_and_stops_cleanly(stack: Stack) -> None:
+    assert not stack.healthy("campaigns")
+    stack.start("campaigns")
+    stack.await_healthy("campaigns")
+    assert stack.end("campaigns", timeout=10) == 0, stack.log("campaigns").read_text()
+
+
+def test_serve_service_becomes_healthy_answers_a_key_of_its_volume_and_stops_cleanly(stack: Stack) -> None:
+    assert not stack.healthy("serve")
+    stack.start("serve")
+    stack.await_healthy("serve")
+    assert _status(stack, "") == 401
+    assert "sign-in?key=" not in stack.log("serve").read_text(), "keys are in the file alone"
+    key, made = keys.new_key("ann", "viewer", 3600)
+    keys.write(Path(stack.environment("serve")["STREAMGUARD_SERVE_KEYS_FILE"]), [made])
+    assert _status(stack, key) == 200
+    assert (stack.directory / "volumes" / "serve" / "projection").is_dir()
+    eventually("profiles are known", lambda: "changelog" in _fresh(stack))
+    assert _compiled(stack, "serve") == set(), "the image should contain these kernels"
+    assert stack.end("serve", timeout=15) == 0, stack.log("serve").read_text()
+
+
+def _fresh(stack: Stack) -> set[str]:
+    """Topics that the server knows up to now."""
+    url = stack.local("http://127.0.0.1:9468/metrics", "serve")
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        found = re.findall(
+            r'^streamguard_serve_staleness_seconds\{topic="(\w+)"\} (\S+)$', answer.read().decode(), re.M
+        )
+    return {topic for topic, seconds in found if float(seconds) < 1}
+
+
+def _compiled(stack: Stack, service: str) -> set[Path]:
+    """Kernels that a service has compiled, because the image does not contain them."""
+    before, after = (
+        {path.relative_to(directory) for path in directory.rglob("*.nbc")}
+        for directory in (stack.directory / "kernels", stack.directory / service / "kernels")
+    )
+    assert before <= after
+    return after - before
+
+
+def _status(stack: Stack, key: str) -> int:
+    """Status of a request to the API, at the port that is published."""
+    address = stack.local("http://127.0.0.1:8080/v1/statistics", "serve")
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {key}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def _alive(stack: Stack, service: str) -> bool:

@@ -1,4 +1,4 @@
-"""Every query of every panel has values on a real Prometheus that scrapes workers and a retrain during attacks."""
+"""Every query of every panel has values on a real Prometheus: workers, a retrain and a server during attacks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ EMPTY = {"overview / Prometheus alerts": "no alert fires"}
 """dashboard / panel -> why it is empty in a healthy system."""
 
 READY = 'sum(streamguard_partitions{state="ready"})'
+ASKED = 'sum(rate(streamguard_serve_requests_total{route="api", status="2xx"}[8s])) > 0'
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Scene:
     workers: list[WorkerProcess]
     retrain_port: int
     began: float
+    serve_port: int = 0
     ended: float = 0.0
 
 
@@ -89,6 +92,14 @@ def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
             )  # fmt: skip
             prometheus.scrape("streamguard-retrain", scene.retrain_port)
             eventually("a model is in use", lambda: prometheus.value("sum(streamguard_model_info)"))
+            campaigns_port = free_port()
+            streamguard("campaigns", STREAMGUARD_CAMPAIGNS_METRICS_PORT=str(campaigns_port))
+            prometheus.scrape("streamguard-campaigns", campaigns_port)
+            scene.serve_port = free_port()
+            page = streamguard(
+                "serve", "--port", "0", "--metrics-port", str(scene.serve_port), "--data-dir", str(directory / "serve"),
+            )  # fmt: skip
+            prometheus.scrape("streamguard-serve", scene.serve_port)
             scene.workers.append(start("b"))
             eventually(
                 "the rebalance is complete",
@@ -105,6 +116,12 @@ def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
                 "attacks are found",
                 lambda: prometheus.value("sum(streamguard_published_incidents_total) > 3"),
             )
+            eventually(
+                "campaigns are published",
+                lambda: prometheus.value("sum(streamguard_campaigns_published_total) > 0"),
+            )
+            log = directory / f"serve-{processes.index(page)}.log"
+            eventually("the API is asked", lambda: asked(log) and prometheus.value(ASKED))
             settled = prometheus.value("sum(streamguard_events_total)") or 0.0
             eventually(
                 "two more scrapes have new events",
@@ -121,6 +138,18 @@ def scene(kafka: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scen
                 except subprocess.TimeoutExpired:
                     process.kill()
             site.close()
+
+
+def asked(log: Path) -> bool:
+    """Ask the API of a server once, with the key in its log."""
+    found = re.search(r"^open (\S+)/sign-in\?key=(\S+)$", log.read_text(), re.MULTILINE)
+    if found is None:
+        return False
+    request = urllib.request.Request(
+        f"{found[1]}/v1/statistics", headers={"Authorization": f"Bearer {found[2]}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return bool(answer.status == 200)
 
 
 def dashboards() -> dict[str, Any]:
@@ -184,9 +213,7 @@ def test_scrape_has_fewer_than_1500_samples(scene: Scene) -> None:
 
 
 def test_metrics_pass_promtool_check(scene: Scene) -> None:
-    import urllib.request
-
-    for port in (scene.workers[0].port, scene.retrain_port):
+    for port in (scene.workers[0].port, scene.retrain_port, scene.serve_port):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
             text = response.read()
         checked = subprocess.run(

@@ -23,13 +23,13 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from streamguard.agents.task.identity import StateIdentity, TopicIdentity
 from streamguard.cli.doctor import broker
 from streamguard.cli.doctor.finding import Finding
 from streamguard.cli.main import main
 from streamguard.fold import profile as layout
 from streamguard.kafka import topics
 from streamguard.settings.schema import Kafka, Settings, Worker
+from streamguard.state.identity import StateIdentity, TopicIdentity
 from streamguard.state.partition import META
 from streamguard.testing import broker as local
 from tests.harness import Site, eventually
@@ -51,7 +51,9 @@ def settings(kafka: str) -> Settings:
         kafka=Kafka(
             bootstrap_servers=kafka,
             events_topic=f"events-{own}",
+            sources_topic=f"sources-{own}",
             alerts_topic=f"alerts-{own}",
+            decisions_topic=f"decisions-{own}",
             dead_letter_topic=f"dead-{own}",
             models_topic=f"models-{own}",
             partitions=3,
@@ -112,6 +114,7 @@ def test_missing_topics_are_reported_and_not_created(settings: Settings) -> None
         "topics": {"fail"},
         "permissions": {"warn"},
         "workers": {"warn"},
+        "sources": {"warn"},
         "offsets": {"ok"},
         "transactions": {"ok"},
         "state": {"ok"},
@@ -119,19 +122,21 @@ def test_missing_topics_are_reported_and_not_created(settings: Settings) -> None
     }
     remedy = "correct its name in [kafka], or run `streamguard topics create`"
     assert {finding.remedy for finding in found["topics"]} == {remedy}
-    assert len(found["topics"]) == 5
+    assert [finding.status for finding in found["topics"]] == ["fail"] * 6
     existing = (
         AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers}).list_topics(timeout=30).topics
     )
     assert not set(topics.names(settings).values()) & set(existing)
 
 
-def test_correct_topics_without_a_worker_are_a_warning_about_workers_only(settings: Settings) -> None:
+def test_correct_topics_without_a_process_are_a_warning_about_processes_only(settings: Settings) -> None:
     topics.create(settings)
     found = findings_of(settings)
-    assert {check for check, status in statuses(found).items() if status != {"ok"}} == {"workers"}
+    assert {check for check, status in statuses(found).items() if status != {"ok"}} == {"workers", "sources"}
+    assert found["sources"][0].remedy == "start one with `streamguard sources`"
     assert found["workers"][0].found == f"no worker of {settings.worker.app_id} is running"
-    assert "on 5 resources" in found["permissions"][0].found
+    assert topics.names(settings)["decisions"] in found["topics"][0].found
+    assert "on 6 resources" in found["permissions"][0].found
     assert found["broker"][0].found.endswith(": 1 broker")
 
 
@@ -327,7 +332,12 @@ def test_running_workers_are_counted_and_their_metrics_port_is_checked(site: Sit
 
     port = next(line["metrics_port"] for line in worker.lines() if "metrics_port" in line)
     config = str(site.directory / "streamguard.toml")
-    run = CliRunner(env={"STREAMGUARD_WORKER_METRICS_PORT": str(port)}).invoke(
+    environ = {
+        "STREAMGUARD_WORKER_METRICS_PORT": str(port),
+        "STREAMGUARD_SERVE_PORT": "0",
+        "STREAMGUARD_SERVE_METRICS_PORT": "0",
+    }
+    run = CliRunner(env=environ).invoke(
         main, ["doctor", "--json", "--config", config, "--data-dir", str(worker.data_dir)]
     )
     assert run.exit_code == 0, run.output

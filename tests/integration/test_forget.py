@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamguard.agents.task.store import StateStore, StoreMemory, now_ms
 from streamguard.errors import ExitCode
 from streamguard.state.partition import HASH_KEY, PartitionState
 from streamguard.state.profile_cache import user_key
+from streamguard.state.store import StateStore, StoreMemory, now_ms
 from tests.harness import Site, events
 
 pytestmark = pytest.mark.integration

@@ -9,12 +9,12 @@ import pytest
 
 from streamguard.batch.archive import archive
 from streamguard.batch.engines import local
-from streamguard.batch.source import archive_manifest
 from streamguard.batch.source.archive_source import ArchiveSource
 from streamguard.batch.source.offset_plan import plan
 from streamguard.batch.source.offset_range import partition_file
 from streamguard.batch.source.sources import KafkaSource, Source
 from streamguard.events.hashing import KEY_BYTES
+from streamguard.runs import archive_manifest
 from streamguard.state.partition import HASH_KEY, META
 from tests.harness import Site, events
 

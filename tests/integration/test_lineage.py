@@ -12,9 +12,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from streamguard.agents.task.store import RESERVED
 from streamguard.errors import ExitCode
 from streamguard.kafka import topics
+from streamguard.state.store import RESERVED
 from streamguard.testing.broker import LocalKafka
 from tests.harness import Site, WorkerProcess, events, eventually
 

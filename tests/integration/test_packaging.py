@@ -25,12 +25,12 @@ from tests.incidents import published
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[2]
-NEIGHBOURS = ("agents", "batch")
+NEIGHBOURS = ("agents", "batch", "serving")
 """Top-level import names of other packages: openai-agents ships `agents`, and overwrote ours in one environment."""
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
-import agents, batch
+import agents, batch, serving
 for _, name, _ in pkgutil.walk_packages(importlib.import_module("streamguard").__path__, "streamguard."):
     if not name.endswith("__main__") and not name.startswith(tuple(sys.argv[1:])):
         importlib.import_module(name)
@@ -129,11 +129,12 @@ def test_the_wheel_has_every_file_under_one_name(wheel: Path) -> None:
     assert packed == there
     assert {name.partition("/")[0] for name in packed} == {"streamguard"}
     assert {"streamguard/py.typed", "streamguard/alerts/incident.schema.json"} <= packed
+    assert "streamguard/campaigns/campaign.schema.json" in packed
 
 
 def test_a_worker_and_replay_run_from_the_plain_wheel(wheel: Path, kafka: str, tmp_path: Path) -> None:
     programs = install(wheel, "", tmp_path)
-    check_imports(programs, tmp_path, "streamguard.batch")
+    check_imports(programs, tmp_path, "streamguard.batch", "streamguard.serving")
     command, suffix, port = programs / "streamguard", uuid.uuid4().hex[:8], free_port()
     simulate = ("simulate", "--days", "3", "--attack", "brute_force", "--seed", "4")
     run(command, *simulate, "--output", "events.jsonl", cwd=tmp_path)
@@ -176,13 +177,52 @@ def test_a_worker_and_replay_run_from_the_plain_wheel(wheel: Path, kafka: str, t
 
 def test_a_retrain_runs_from_the_wheel_with_its_extra(wheel: Path, tmp_path: Path) -> None:
     programs = install(wheel, "batch", tmp_path)
-    check_imports(programs, tmp_path)
+    check_imports(programs, tmp_path, "streamguard.serving")
     command = programs / "streamguard"
     run(command, "simulate", "--days", "30", "--output", "events.jsonl", cwd=tmp_path)
     outcome = json.loads(
         run(command, "retrain", "--engine", "local", "--input", "events.jsonl", "--json", cwd=tmp_path)
     )
     assert outcome["current"] and len(outcome["version"]) == 12
+
+
+def test_the_page_is_served_from_the_wheel_with_its_extra(wheel: Path, kafka: str, tmp_path: Path) -> None:
+    programs = install(wheel, "serve", tmp_path)
+    check_imports(programs, tmp_path, "streamguard.batch")
+    command = [
+        programs / "streamguard",
+        "serve",
+        "--bootstrap-servers",
+        kafka,
+        "--port",
+        "0",
+        "--metrics-port",
+        "0",
+    ]
+    out = tmp_path / "out"
+    with out.open("wb") as standard, (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=standard, stderr=log)
+    try:
+
+        def address() -> str:
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            return out.read_text().strip().removeprefix("open ")
+
+        signed_in = eventually("the server prints its address", address)
+        home, _, key = signed_in.partition("/sign-in?key=")
+        for path in (
+            "/",
+            "/static/page.css",
+            "/static/page.js",
+            "/v1/docs",
+            "/v1/docs/files/swagger-ui-bundle.js",
+        ):
+            request = urllib.request.Request(home + path, headers={"Authorization": f"Bearer {key}"})
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                assert answer.status == 200 and answer.read(), path
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
 
 
 def test_help_loads_nothing_heavy() -> None:

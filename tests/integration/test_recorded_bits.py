@@ -23,17 +23,17 @@ pytestmark = pytest.mark.integration
 
 RECORDED: dict[int, tuple[int, str, str, str, str]] = {
     1: (
-        131,
-        "f1362d4c97707a693eb6a46dc2bbe3b5300bab98d034d2aa8f3f0eed29ec914d",
-        "6f9c470432ea84a21723ec39a5b80fee961a27c5c3d950609d010e2f510998fa",
-        "814992a075bd",
+        124,
+        "de2e4823030ac878725c2ec26f8f1cb89fdd8cfe923e6928a7637f0b40d0292d",
+        "5cada1dd2b5b376cf7bb25310ab440c9e2de0c5671208df9f78ba931f2ee5272",
+        "a557ac7b956d",
         "5a50f6c63a5dff06cf0b409b4bd3fa02261b9d5ecb58e19a5a8bfebb0b6a4a23",
     ),
     2: (
-        170,
-        "c070e2ab267bffafb155ca668e730fa3102aaeedf3c27b93334933e1b85c786e",
-        "03993a30c50488a165054fdd078404f52dabe23a4dc833e0825a28c002631f72",
-        "bdc85f84eb3d",
+        173,
+        "10919aac56e46cf278a8f5389d7d52e82d29e2139931913a63d5a87426fddb1d",
+        "c5fc00742d295f4c1a4e4233d6ff18e8b252892c8082a10e5343ca83a10b6c07",
+        "953d94386b83",
         "a3751af8884f21ecd6a175f21f0a89af218671846616dd051e7486dfda0f2b5b",
     ),
 }

@@ -19,18 +19,27 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from streamguard.alerts.incident import decode
+from streamguard.errors import UnavailableError
+from streamguard.kafka import control, topics
 from streamguard.kafka.acls import acls_of
 from streamguard.kafka.connection import Brokers
+from streamguard.serving.decisions.writer import ActionWriter
+from streamguard.serving.log.reader import LogReader, topic_state
 from streamguard.settings.load import load
 from streamguard.settings.schema import Security, Settings
 from streamguard.testing.broker import LocalKafka
+from tests.case_actions import close
 from tests.certificates import Authority
 from tests.harness import eventually
 
 pytestmark = pytest.mark.integration
 
 SECRET = "=;[secret"
-PASSWORDS = {name: f"{name} \"\\' {SECRET}" for name in ("setup", "producer", "worker", "retrain")}
+PASSWORDS = {
+    name: f"{name} \"\\' {SECRET}"
+    for name in ("setup", "producer", "worker", "sources", "campaigns", "serve", "retrain", "decide")
+}
 BROKER = {"broker": "broker-secret"}
 RESOURCES = {
     "topic": ResourceType.TOPIC,
@@ -56,7 +65,10 @@ class SecuredBroker:
         """Write the settings file of a part; `other` replaces security settings with wrong ones."""
         file = self.directory / f"{part}-{len(other)}.toml"
         security = {"ca_file": str(self.authority.file)} | self._credentials(part) | other
-        text = f'[kafka]\nbootstrap_servers = "{self.kafka.bootstrap_servers}"\npartitions = 2\n[security]\n'
+        text = f'[kafka]\nbootstrap_servers = "{self.kafka.bootstrap_servers}"\npartitions = 2\n'
+        text += (
+            "[gate]\nmin_injected_auc = 0.5\n[security]\n"  # the forest of so few events may be a weak one
+        )
         file.write_text(text + "".join(f'{name} = "{value}"\n' for name, value in security.items()))
         return file
 
@@ -102,7 +114,31 @@ class SecuredBroker:
             code = worker.wait(60)
         assert code == 0, log.read_text()
         assert not [line for line in log.read_text().splitlines() if '"ERROR"' in line]
-        for printed in (ran.stdout, ran.stderr, log.read_text()):
+        sources_log = self.directory / "sources.log"
+        command = self.command(
+            "sources", "sources", "--data-dir", self.directory / "data", "--metrics-port", "0",
+        )  # fmt: skip
+        with sources_log.open("wb") as out:
+            sources = subprocess.Popen([*command, "--log-format", "json"], stdout=out, stderr=out)
+        try:
+            eventually("sources are judged", lambda: "is ready and scores" in sources_log.read_text())
+        finally:
+            sources.terminate()
+            code = sources.wait(60)
+        assert code == 0, sources_log.read_text()
+        campaigns_log = self.directory / "campaigns.log"
+        with campaigns_log.open("wb") as out:
+            campaigns = subprocess.Popen(
+                self.command("campaigns", "campaigns", "--metrics-port", "0"), stdout=out, stderr=out
+            )
+        try:
+            eventually("campaigns are published", lambda: '"published ' in campaigns_log.read_text())
+        finally:
+            campaigns.terminate()
+            code = campaigns.wait(20)
+        assert code == 0, campaigns_log.read_text()
+        logs = [one.read_text() for one in (log, sources_log, campaigns_log)]
+        for printed in (ran.stdout, ran.stderr, *logs):
             assert SECRET not in printed
             assert "PRIVATE KEY" not in printed
 
@@ -224,3 +260,32 @@ def test_missing_permission_is_reported_with_the_command_that_grants_it(by_passw
     found = by_password.run("producer", "doctor", code=1).stdout
     assert "topic security-alerts: no permission for WRITE, DESCRIBE_CONFIGS" in found
     assert "--operation Write --operation DescribeConfigs --topic security-alerts" in found
+
+
+def test_a_server_reads_its_topics_and_writes_actions_with_its_rights(by_password: ByPassword) -> None:
+    by_password.run("setup", "topics", "create")
+    settings = load(by_password.config("serve"), {})
+    assert topics.require(settings, topics.SERVING_ROLES) == []
+    brokers, names = Brokers.of(settings), topics.names(settings)
+    with ActionWriter(brokers, names["decisions"]) as writer:
+        assert writer.write(close("a")) >= 0
+    for role in ("events", "alerts", "campaigns", "decisions", "dead_letter", "changelog"):
+        state = topic_state(brokers, names[role])
+        assert state is not None
+        reader = LogReader(brokers, names[role], {0: state.bounds[0].start})
+        eventually(f"{role} is read", lambda reader=reader: reader.take(0.2) is not None and reader.at_end)  # type: ignore[misc]
+        reader.close()
+    with (
+        ActionWriter(brokers, names["alerts"]) as stranger,
+        pytest.raises(UnavailableError, match="Topic authorization failed"),
+    ):
+        stranger.write(close("a"))
+
+
+def test_decide_reads_incidents_with_its_rights(by_password: ByPassword) -> None:
+    by_password.run("setup", "topics", "create")
+    settings = load(by_password.config("decide"), {})
+    _, partitions = control.described(Brokers.of(settings), settings.kafka.events_topic)
+    assert partitions == 2
+    for value in control.values(Brokers.of(settings), settings.kafka.alerts_topic):
+        assert decode(value)

@@ -25,6 +25,7 @@ from streamguard.batch.source.offset_plan import plan
 from streamguard.batch.source.offset_range import Counts, OffsetRange, PlanError
 from streamguard.batch.source.partition_files import FileSource
 from streamguard.batch.source.sources import KafkaSource
+from streamguard.decisions.signing import UNBOUND
 from streamguard.errors import ExitCode
 from streamguard.records.partition_log import OffsetsGoneError
 from streamguard.settings.schema import Settings
@@ -190,7 +191,7 @@ def test_task_with_several_partitions_stops_the_run(topic: Topic, spark: Any) ->
     )
     batches = records.toArrow().to_batches()
     with pytest.raises(PlanError, match=r"^partition \d: its task also received offset 0 of partition \d"):
-        for _ in engine._of_one(batches[0]["partition"][0].as_py(), batches):
+        for _ in engine._of_one(batches[0]["partition"][0].as_py(), UNBOUND, batches):
             pass
 
 

@@ -22,6 +22,7 @@ from confluent_kafka.admin import (
 from streamguard.cli.main import main
 from streamguard.kafka import topics
 from streamguard.settings.schema import Kafka, Settings, Worker
+from streamguard.settings.sources import of_sources
 from tests.harness import eventually
 
 pytestmark = pytest.mark.integration
@@ -34,7 +35,10 @@ def settings(kafka: str) -> Settings:
         kafka=Kafka(
             bootstrap_servers=kafka,
             events_topic=f"events-{own}",
+            sources_topic=f"sources-{own}",
             alerts_topic=f"alerts-{own}",
+            campaigns_topic=f"campaigns-{own}",
+            decisions_topic=f"decisions-{own}",
             dead_letter_topic=f"dead-{own}",
             models_topic=f"models-{own}",
             partitions=3,
@@ -86,13 +90,36 @@ def test_created_topics_pass_the_check_and_have_the_required_settings(
     assert (partitions, changelog["cleanup.policy"]) == (3, "compact")
     assert float(changelog["min.cleanable.dirty.ratio"]) == 0.2
     assert int(described(settings, name["alerts"])[1]["max.message.bytes"]) == 1_048_588
+    partitions, sources = described(settings, name["sources"])
+    assert (partitions, sources["cleanup.policy"], sources["retention.bytes"]) == (3, "delete", "-1")
+    assert int(sources["retention.ms"]) == 3 * 24 * 3600 * 1000
+    assert int(sources["max.message.bytes"]) > int(events["max.message.bytes"])
+    assert described(settings, name["sources_changelog"])[1]["cleanup.policy"] == "compact"
+    assert topics.require(of_sources(settings), topics.WORKER_ROLES) == []
+    partitions, campaigns = described(settings, name["campaigns"])
+    assert (partitions, campaigns["cleanup.policy"]) == (1, "compact")
+    partitions, decisions = described(settings, name["decisions"])
+    assert (partitions, decisions["cleanup.policy"]) == (1, "compact")
+    assert int(decisions["delete.retention.ms"]) == 7 * 24 * 3600 * 1000
+    assert int(described(settings, name["alerts"])[1]["retention.ms"]) == 90 * 24 * 3600 * 1000
     _, dead_letter = described(settings, name["dead_letter"])
     assert int(dead_letter["max.message.bytes"]) > int(events["max.message.bytes"])
     assert dead_letter["retention.ms"] == events["retention.ms"]
     assert dead_letter["retention.bytes"] == str(1 << 30)
 
 
-LASTING = ("events", "alerts", "dead_letter", "changelog")
+LASTING = (
+    *(
+        "events",
+        "sources",
+        "sources_changelog",
+        "alerts",
+        "campaigns",
+        "decisions",
+        "dead_letter",
+        "changelog",
+    ),
+)
 """Roles of the topics that must not lose an acknowledged record."""
 
 
@@ -171,18 +198,31 @@ def test_a_cluster_that_refuses_recommended_values_still_gets_its_topics(
     with pytest.raises(topics.TopicsError, match="did not change the settings"):
         topics._alter(topics._admin(settings)[0], with_refused(settings, {}), required=False)
     recommended = [deviation.found for deviation in topics.require(settings)]
-    assert len([found for found in recommended if "min.insync.replicas" in found]) == 5
+    assert len([found for found in recommended if "min.insync.replicas" in found]) == 9
     assert any("message.timestamp.type" in found for found in recommended)
 
 
 def test_check_reports_every_missing_topic_with_the_remedy(settings: Settings) -> None:
     deviations = list(map(str, topics.check(settings)))
-    assert len(deviations) == 5
+    assert len(deviations) == 9
     for name, deviation in zip(topics.names(settings).values(), deviations, strict=True):
         assert deviation == (
             f"the topic {name} does not exist at {settings.kafka.bootstrap_servers}: correct its name in [kafka], or "
             "run `streamguard topics create`"
         )
+
+
+def test_processes_require_only_the_topics_that_they_use(settings: Settings) -> None:
+    create_topic(settings, "alerts", max_message_bytes="1048588")
+    create_topic(settings, "campaigns", 1, cleanup_policy="compact", delete_retention_ms="604800000")
+    assert not [
+        one for one in topics.check(settings, topics.CAMPAIGNS_ROLES) if "does not exist" in one.found
+    ]
+    missing = [
+        one.found for one in topics.check(settings, topics.WORKER_ROLES) if "does not exist" in one.found
+    ]
+    assert len(missing) == len(topics.WORKER_ROLES) - 1
+    assert not any(topics.names(settings)["campaigns"] in found for found in missing)
 
 
 def test_check_reports_the_deviating_setting_with_found_and_required_value(settings: Settings) -> None:
@@ -213,6 +253,17 @@ def test_longer_retention_than_required_is_accepted(settings: Settings) -> None:
     create_topic(settings, "events", retention_ms="-1")
     topics.create(settings)
     assert topics.require(settings) == [d for d in topics.check(settings) if "LogAppendTime" in d.found]
+
+
+def test_a_shorter_retention_of_incidents_is_a_warning_until_it_is_altered(settings: Settings) -> None:
+    alerts = create_topic(settings, "alerts", retention_ms="604800000")
+    topics.create(settings)
+    assert [one.found for one in topics.require(settings, topics.SERVING_ROLES)] == [
+        f"{alerts} has retention.ms=604800000, recommended at least 7776000000 (a server that rebuilds its store does "
+        "not find older incidents)"
+    ]
+    topics.create(settings, alter=True)
+    assert topics.check(settings) == []
 
 
 def test_retention_by_size_and_a_too_small_record_limit_are_reported(settings: Settings) -> None:

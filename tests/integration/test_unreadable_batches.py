@@ -13,13 +13,13 @@ import pytest
 from streamguard.batch.archive import archive
 from streamguard.batch.engines import local, readable
 from streamguard.batch.engines import spark as spark_engine
-from streamguard.batch.source import archive_manifest
 from streamguard.batch.source.archive_source import ArchiveSource
 from streamguard.batch.source.offset_plan import check_read, plan
 from streamguard.batch.source.offset_range import Counts, OffsetRange, partition_file
 from streamguard.batch.source.sources import KafkaSource, Source
 from streamguard.errors import ExitCode
 from streamguard.events.event import UNREADABLE
+from streamguard.runs import archive_manifest
 from streamguard.settings.schema import Batch
 from streamguard.testing.broker import LocalKafka
 from tests import wire

@@ -138,3 +138,10 @@ def test_records_that_columns_cannot_represent_are_stored_whole() -> None:
     assert rows["raw"].to_pylist() == odd
     assert rows["user"].to_pylist() == [None, None, None, "ann", "ann"]
     assert to_values(rows) == odd
+
+
+def test_rows_of_an_earlier_version_lack_fields_that_are_scored_since() -> None:
+    values = habit(3)
+    rows = to_columns(np.arange(3), values)
+    later = ["rule_name", "metadata.user_agent"]
+    assert parse(to_values(rows.drop_columns(later))) == parse(values)

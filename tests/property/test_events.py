@@ -21,8 +21,9 @@ from tests.incidents import published
 from tests.streams import START, Partition, event, fold_one
 
 FIELDS = (
-    "timestamp", "event_type", "user", "source_ip", "destination_ip", "threat_score", "status", "failure_reason",
-    "metadata", "auth_details", "network_details", "file_details", "process_details", "dns_details", "unknown",
+    "timestamp", "event_type", "user", "source_ip", "destination_ip", "threat_score", "rule_name", "status",
+    "failure_reason", "metadata", "auth_details", "network_details", "file_details", "process_details", "dns_details",
+    "unknown",
 )  # fmt: skip
 ODD = (
     b'"\xff\xfe"', b'"\xed\xa0\x80"', b'"\\ud800"', b'"\\udc00"', b'"\\ud83d\\ude00"', b'"\\u0000"', b'"\x00"',

@@ -25,12 +25,13 @@ from streamguard.agents.errors import RefusedError
 from streamguard.agents.task import changelog, restore
 from streamguard.agents.task.changelog import ChangelogWriter, CommittedReader
 from streamguard.agents.task.compatibility import Bounds, OpenTransactionError
-from streamguard.agents.task.identity import TopicIdentity, Topics
+from streamguard.agents.task.identity import Topics
 from streamguard.agents.task.partition_task import PartitionTask
-from streamguard.agents.task.store import RESERVED, Change, StoreMemory
 from streamguard.settings.schema import Detection, Settings, Worker
+from streamguard.state.identity import TopicIdentity
 from streamguard.state.in_memory import InMemoryPartition
 from streamguard.state.partition import HASH_KEY
+from streamguard.state.store import RESERVED, Change, StoreMemory
 
 PARTITIONS = (0, 1)
 MEMORY = StoreMemory(8 << 20)

@@ -12,7 +12,8 @@ from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 from aiokafka.structs import TopicPartition
 from confluent_kafka import KafkaError, KafkaException
 
-from tests.simulation.broker import Session
+from streamguard.agents.output.forwarding import OVERHEAD_BYTES
+from tests.simulation.broker import Headers, Session
 from tests.simulation.network import Network, network
 from tests.simulation.scheduler import DiedError, require_alive
 
@@ -62,12 +63,14 @@ class Batch:
     LIMIT = 7
 
     def __init__(self) -> None:
-        self.records: list[tuple[bytes, bytes | None, tuple[()]]] = []
+        self.records: list[tuple[bytes, bytes | None, Headers]] = []
 
-    def append(self, *, key: bytes, value: bytes | None, timestamp: None) -> object | None:
+    def append(
+        self, *, key: bytes, value: bytes | None, timestamp: int | None, headers: Headers = ()
+    ) -> object | None:
         if len(self.records) >= self.LIMIT:
             return None
-        self.records.append((key, value, ()))
+        self.records.append((key, value, headers))
         return self
 
     def record_count(self) -> int:
@@ -238,6 +241,24 @@ class AdminClient:
         names = [str(name) for name in topics.topic_names]
         self._net.note(f"describe {' '.join(names)}")
         return {name: _Described(self._net, name, silent) for name in names}
+
+    def describe_configs(self, resources: list[Any]) -> dict[Any, Any]:
+        names = [resource.name for resource in resources]
+        self._net.note(f"describe the settings of {' '.join(names)}")
+        silent = self._net.chance("silent describe", 0.02)
+        return {resource: _Settings(silent) for resource in resources}
+
+
+class _Settings:
+    """A topic's settings: it accepts batches of three forwarded records, so that tests see several batches."""
+
+    def __init__(self, silent: bool) -> None:
+        self._silent = silent
+
+    def result(self, timeout: float) -> Any:
+        if self._silent:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return {"max.message.bytes": SimpleNamespace(value=str(4 * OVERHEAD_BYTES))}
 
 
 class _Described:

@@ -200,9 +200,12 @@ class Rdict:
     def compact_range(self, first: bytes, last: bytes) -> None:
         pass
 
-    def items(self) -> list[tuple[bytes, bytes]]:
+    def items(self, from_key: bytes = b"", read_opt: Any = None) -> list[tuple[bytes, bytes]]:
         self._fail()
-        return sorted(self._directory.memory.items())
+        return sorted(entry for entry in self._directory.memory.items() if entry[0] >= from_key)
+
+    def set_options(self, options: dict[str, str]) -> None:
+        pass
 
     def property_int_value(self, name: str) -> int:
         return len(self._directory.memory)
@@ -241,6 +244,7 @@ rocksdict = SimpleNamespace(
     DbClosedError=DbClosedError,
     WriteOptions=_Options,
     Options=_Options,
+    ReadOptions=_Options,
     BlockBasedOptions=_Options,
     Cache=_Options,
     WriteBufferManager=SimpleNamespace(new_write_buffer_manager_with_cache=_accept),

@@ -7,17 +7,22 @@ from typing import Any
 
 import msgspec
 
-from streamguard.agents.task.identity import StateIdentity
-from streamguard.agents.task.store import LOCAL, RESERVED, ChangelogPosition
 from streamguard.alerts.incident import decode, encode
+from streamguard.history.partitioner import partition_of
+from streamguard.state.identity import StateIdentity
 from streamguard.state.partition import HASH_KEY, META
 from streamguard.state.profile_cache import user_key
-from tests.simulation.broker import Entry, Log, Session
+from streamguard.state.store import LOCAL, RESERVED, ChangelogPosition
+from tests.simulation.broker import Entry, Headers, Log, Session, Transaction
 from tests.simulation.network import Network
 from tests.simulation.scheduler import current
-from tests.simulation.state import incident, link, user_of
+from tests.simulation.state import extended, forwarded_key, incident, link, remaining, user_of
 
 EVENTS, CHANGELOG, ALERTS, DEAD_LETTERS = "events", "app-state-changelog", "alerts", "dead-letters"
+SOURCES = "sources"
+
+Forwarded = tuple[int, bytes | None, bytes | None, Headers]
+"""Partition of the sources topic, key, value and headers of a record."""
 
 
 class Truth:
@@ -52,14 +57,28 @@ class Truth:
         """Delete a value, as `streamguard forget` does."""
         self.values.pop(key, None)
 
+    def forwarded(self, begin: int, end: int) -> list[Forwarded]:
+        """The records that checkpoints between two offsets have to forward, if there are several partitions."""
+        partitions, found = len(self.log.topic.logs), list[Forwarded]()
+        for entry in self.log.entries[begin:end] if partitions > 1 else ():
+            key = forwarded_key(entry.value) if entry.committed else None
+            if key is not None:
+                place = (("sg.partition", self.log.partition), ("sg.offset", entry.offset))
+                headers: Headers = [
+                    ("sg.topic", self.log.topic.name.encode()),
+                    *((name, str(number).encode()) for name, number in place),
+                ]
+                found.append((partition_of(key, partitions), key, entry.value, headers))
+        return found
+
     def _fold(self, entry: Entry) -> None:
         user = user_of(entry.value)
         if user is None:
             self.letters.add(entry.offset)
             return
         value = entry.value or b""
-        for key in (user_key(user), b"p"):
-            self.values[key] = link(self._hash_key, self.values.get(key), entry.offset, value)
+        for key, follow in ((user_key(user), extended), (b"p", link)):
+            self.values[key] = follow(self._hash_key, self.values.get(key), entry.offset, value)
         topic, partition = self.log.topic.name, self.log.partition
         if (found := incident(self.values[user_key(user)], user, topic, partition, entry.offset)) is not None:
             self.incidents[entry.offset] = encode(found)
@@ -105,6 +124,7 @@ class Judge:
         self.violations: list[str] = []
         self.views: dict[Log, View] = {}
         self.checkpoints = 0
+        self.forwarded = 0
         self.forgotten: set[str] = set()
         """Users whose profile an operator deletes; their incidents depend on the moment."""
         self._owner: dict[int, str] = {}
@@ -181,9 +201,7 @@ class Judge:
         view = self.view(log)
         view.hash_keys, view.foreign_reached = former.hash_keys, former.reached or 0
         self._owner.pop(log.partition, None)
-        for entry in log.entries:
-            if entry.committed and entry.key is not None and entry.value is not None:
-                view.values[entry.key] = entry.value
+        view.values = _visible(log)
         meta = view.values.get(b"m")
         if meta is not None and former.truth is not None:
             view.reached = META.unpack_from(meta)[1]
@@ -218,6 +236,11 @@ class Judge:
     # Called by the broker
 
     def _committed(self, session: Session | None, log: Log, entries: list[Entry]) -> None:
+        transaction = entries[0].transaction if entries else None
+        if log.topic.name == SOURCES:
+            if transaction is None or CHANGELOG not in {one.topic.name for one in transaction.logs}:
+                self.fail(f"records were forwarded to partition {log.partition} without a checkpoint")
+            return
         if log.topic.name != CHANGELOG:
             return
         view, name = self.view(log), session.owner if session is not None else "?"
@@ -243,10 +266,15 @@ class Judge:
                             f"{name} starts partition {log.partition} over, although the group has learned it"
                         )
                     view.hash_keys.append(entry.value)
+        forwarded = _forwarded_in(transaction)
         if meta is not None:
-            self._checkpoint(view, name, meta)
+            self._checkpoint(view, name, meta, forwarded)
+        elif forwarded:
+            self.fail(
+                f"{name} forwarded records of partition {log.partition} without a state that contains them"
+            )
 
-    def _checkpoint(self, view: View, name: str, meta: bytes) -> None:
+    def _checkpoint(self, view: View, name: str, meta: bytes, forwarded: list[Forwarded]) -> None:
         self.checkpoints += 1
         partition, reached = view.log.partition, META.unpack_from(meta)[1]
         identity = StateIdentity.decoded(meta[META.size :])
@@ -257,7 +285,7 @@ class Judge:
             return
         if view.reached is not None and reached < view.reached:
             self.fail(f"{name} moved the state of partition {partition} back: {view.reached} to {reached}")
-        view.reached = reached
+        before, view.reached = view.reached, reached
         if view.truth is None:
             view.truth = self._started(view, identity.source.id, reached)
         truth = view.truth
@@ -267,12 +295,19 @@ class Judge:
         if truth.log.topic.id != identity.source.id:
             self.fail(f"partition {partition} mixes {truth.log.topic.id} and {identity.source.id}")
         truth.advance(reached)
-        if truth.values != _state(view.values):
+        expected = truth.forwarded(truth.base if before is None else before, reached)
+        if sorted(forwarded) != sorted(expected):
+            self.fail(
+                f"the checkpoint of partition {partition} at {reached} forwards {len(forwarded)} records, not the "
+                f"{len(expected)} of its events from {before} on"
+            )
+        self.forwarded += len(forwarded)
+        if remaining(truth.values, reached) != remaining(_state(view.values), reached):
             self.fail(f"the state of partition {partition} at {reached} is not the fold of its events")
             view.truth = None
         self._read_output()
-        for offset, expected in truth.incidents.items():
-            if offset < reached and expected not in self._published:
+        for offset, found in truth.incidents.items():
+            if offset < reached and found not in self._published:
                 self.fail(
                     f"the state of partition {partition} contains {offset}, but its incident is unpublished"
                 )
@@ -290,7 +325,7 @@ class Judge:
         for base in dict.fromkeys(log.starts):
             truth = Truth(log, view.values.get(HASH_KEY, b""), base)
             truth.advance(reached)
-            if truth.values == _state(view.values):
+            if remaining(truth.values, reached) == remaining(_state(view.values), reached):
                 possible.append(truth)
         if not possible:
             return None
@@ -344,6 +379,17 @@ class Judge:
                     origin = dict(entry.headers)
                     self._letters.add((int(origin["sg.partition"] or b""), int(origin["sg.offset"] or b"")))
             self._seen[name] = log.end
+
+
+def _forwarded_in(transaction: Transaction | None) -> list[Forwarded]:
+    """The records of a transaction in the sources topic."""
+    logs = [log for log in (transaction.logs if transaction else ()) if log.topic.name == SOURCES]
+    return [
+        (log.partition, e.key, e.value, list(e.headers))
+        for log in logs
+        for e in log.entries
+        if e.transaction is transaction and not e.marker
+    ]
 
 
 def _visible(log: Log) -> dict[bytes, bytes]:

@@ -42,6 +42,18 @@ MUTANTS = (
         "ChangelogPosition.at(position + 2,",
     ),
     Mutant(
+        "a profile that has changed since is deleted as aged out",
+        "task/sweep.py",
+        "last < limit and key not in changed",
+        "last < limit",
+    ),
+    Mutant(
+        "profiles are deleted before they have aged out",
+        "task/sweep.py",
+        "limit = self._state.expired_before",
+        "limit = self._state.expired_before + 3",
+    ),
+    Mutant(
         "a worker does not fence the one before it",
         "task/changelog.py",
         'transactional_id=f"{app_id}-{partition}"',
@@ -134,14 +146,30 @@ MUTANTS = (
     Mutant(
         "the state is cleaned after the checkpoint",
         "task/partition_task.py",
-        "                self.state.clean()\n                await self._checkpointer.save(changes, published)",
-        "                await self._checkpointer.save(changes, published)\n                self.state.clean()",
+        "                self.state.clean()\n"
+        "                await self._checkpointer.save(changes, published, forwarded)",
+        "                await self._checkpointer.save(changes, published, forwarded)\n"
+        "                self.state.clean()",
     ),
     Mutant(
         "a partition starts one offset too late",
         "task/partition_task.py",
         "        self.processed_offset = self.fetched_offset = start",
         "        self.processed_offset = self.fetched_offset = start + 1",
+    ),
+    Mutant(
+        "forwarded records have a transaction of their own",
+        "task/changelog.py",
+        "            others = [await self._forward(batch) for batch in forwarded]",
+        "            await self._producer.commit_transaction()\n"
+        "            await self._producer.begin_transaction()\n"
+        "            others = [await self._forward(batch) for batch in forwarded]",
+    ),
+    Mutant(
+        "what a checkpoint has forwarded is forwarded by the next one, too",
+        "output/forwarding.py",
+        "held, self._held, self.size = self._held, defaultdict(list), 0",
+        "held = dict(self._held)",
     ),
     Mutant(
         "a changelog whose beginning was deleted is not repaired",

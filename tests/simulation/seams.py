@@ -23,15 +23,16 @@ from streamguard.agents.task import (
     local_copy,
     partition_task,
     restore,
-    store,
+    sweep,
     topic_watch,
 )
 from streamguard.records import reader
+from streamguard.state import store
 from streamguard.testing import failpoints
 from tests.simulation import clients, disk
 from tests.simulation.network import network
 from tests.simulation.scheduler import EPOCH, DiedError, current
-from tests.simulation.state import ChainState
+from tests.simulation.state import ChainState, last_active
 
 TIMED = (
     changelog,
@@ -152,9 +153,13 @@ def installed() -> Iterator[None]:
         (local_copy, "shutil", SimpleNamespace(rmtree=disk.remove_tree)),
         (restore, "PartitionState", ChainState),
         (restore, "new_key", _key),
+        (sweep, "last_active", last_active),
+        (sweep, "KEYS", 3),
+        (sweep, "LAP_MS", 2),
         (chunk_consumer, "restore", _restore),
         (chunk_consumer.memory_release, "give_back", lambda: None),
         (errors, "report", _reported),
+        (errors.Ending, "brokers", None),  # an earlier test of this process may have set it
         (errors, "os", SimpleNamespace(_exit=_exit)),
         (errors, "logging", quiet),
         (failpoints, "reach", _reach),

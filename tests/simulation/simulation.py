@@ -21,7 +21,7 @@ from tests.simulation import disk, network, seams
 from tests.simulation.broker import Transaction
 from tests.simulation.disk import Disk
 from tests.simulation.group import SESSION_SECONDS, Group
-from tests.simulation.judge import ALERTS, CHANGELOG, DEAD_LETTERS, EVENTS, Judge
+from tests.simulation.judge import ALERTS, CHANGELOG, DEAD_LETTERS, EVENTS, SOURCES, Judge
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
 from tests.simulation.scheduler import Process, Scheduler
@@ -72,6 +72,7 @@ class Machine:
         self.settings = Settings(
             kafka=Kafka(
                 events_topic=EVENTS,
+                sources_topic=SOURCES,
                 alerts_topic=ALERTS,
                 dead_letter_topic=DEAD_LETTERS,
                 partitions=world.partitions,
@@ -155,7 +156,7 @@ class Simulation:
         self.net.judge = self.judge = Judge(self.net)
         self.partitions = random.choice((1, 1, 2))
         broker = self.net.broker
-        for topic in (EVENTS, CHANGELOG):
+        for topic in (EVENTS, CHANGELOG, SOURCES):
             broker.create(topic, self.partitions)
         for topic in (ALERTS, DEAD_LETTERS):
             broker.create(topic, 1)
@@ -209,6 +210,7 @@ class Simulation:
         for machine in self.machines:
             covered.update(machine.ends)
         covered["checkpoints"] = self.judge.checkpoints
+        covered["forwarded records"] = self.judge.forwarded
         covered["seeds that end with a refusal"] = int(any(machine.refused for machine in self.machines))
         return covered
 

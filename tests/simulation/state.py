@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from types import SimpleNamespace
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import numpy as np
 
 from streamguard.alerts.incident import Entity, Incident, Model, Origin
 from streamguard.events.event import Refusal
-from streamguard.fold.profile import VERSION
+from streamguard.events.indicators import AUTHENTICATION, FAILED, SUCCEEDED
+from streamguard.fold.dimensions import VERSION
 from streamguard.state.partition import HASH_KEY, META, IncidentUpdate
 from streamguard.state.profile_cache import user_key
+from tests.simulation.network import network
 
-_NO_FLAGS = SimpleNamespace(flags=np.zeros(0, np.uint32))
 _TEMPLATE = Incident(
     schema_version=1,
     id="",
@@ -41,6 +43,27 @@ def link(hash_key: bytes, before: bytes | None, offset: int, value: bytes) -> by
     return blake2b(b"%d %b %b" % (offset, value, before or b""), digest_size=8, key=hash_key).digest()
 
 
+LIFE = 8
+"""Offsets after which a user without events is forgotten; a partition's active time is its source offset."""
+
+
+def last_active(value: bytes) -> int:
+    """Offset of the last event in the value of a user, which precedes the digest."""
+    return int.from_bytes(value[:8], "big")
+
+
+def extended(hash_key: bytes, before: bytes | None, offset: int, value: bytes) -> bytes:
+    """The next value of a user; a user without events for `LIFE` offsets starts over."""
+    if before is not None and last_active(before) < offset - LIFE:
+        before = None
+    return offset.to_bytes(8, "big") + link(hash_key, before, offset, value)
+
+
+def remaining(values: dict[bytes, bytes], reached: int) -> dict[bytes, bytes]:
+    """The values without those of forgotten users."""
+    return {k: v for k, v in values.items() if k[:1] != b"u" or last_active(v) >= reached - LIFE}
+
+
 def user_of(value: bytes | None) -> str | None:
     """The user of an event; None for a record that is refused."""
     if value is None or value.startswith(b"?"):
@@ -48,8 +71,9 @@ def user_of(value: bytes | None) -> str | None:
     return value.partition(b" ")[0].decode()
 
 
-def incident(digest: bytes, user: str, topic: str, partition: int, offset: int) -> Incident | None:
-    """The incident of an event, if its digest means an alert; it depends on all earlier events of the user."""
+def incident(value: bytes, user: str, topic: str, partition: int, offset: int) -> Incident | None:
+    """The incident of an event, if the user's value means an alert; it depends on the user's earlier events."""
+    digest = value[8:]
     if digest[0] % 3:
         return None
     return msgspec.structs.replace(
@@ -59,6 +83,21 @@ def incident(digest: bytes, user: str, topic: str, partition: int, offset: int) 
         evidence_bits=float(int.from_bytes(digest[1:5], "big")),
         origin=Origin(topic, partition, offset),
     )
+
+
+def traits(value: bytes) -> tuple[int, str]:
+    """Flags and source address of an event; some events have both, and are forwarded, and some have one of them."""
+    digest = crc32(value)
+    flags = (FAILED, AUTHENTICATION, FAILED | AUTHENTICATION, SUCCEEDED)[digest % 4]
+    return flags, f"10.0.0.{digest % 3}" if digest % 5 else ""
+
+
+def forwarded_key(value: bytes | None) -> bytes | None:
+    """Key under which the record of an event is forwarded; None if it is not."""
+    if value is None or user_of(value) is None:
+        return None
+    flags, source = traits(value)
+    return source.encode() if source and flags != SUCCEEDED else None
 
 
 class ChainState:
@@ -96,6 +135,7 @@ class ChainState:
     def fold(self, values: Sequence[Any], offsets: Any, forest: Any = None, append_ms: Any = None) -> Any:
         """Fold one chunk, event by event."""
         refused, incidents, events = [], [], []
+        seen: list[tuple[int, str]] = []
         for index, (value, offset) in enumerate(zip(values, offsets.tolist(), strict=True)):
             user = user_of(value)
             if user is None:
@@ -105,22 +145,28 @@ class ChainState:
             before = self._changed.get(key)
             if before is None:
                 (before,) = self._read([key])
-            self._changed[key] = digest = link(self.hash_key, before, offset, value)
+            self._changed[key] = extended(self.hash_key, before, offset, value)
             self._population = link(self.hash_key, self._population, offset, value)
-            if (found := incident(digest, user, self._topic, self.partition, offset)) is not None:
+            if (found := incident(self._changed[key], user, self._topic, self.partition, offset)) is not None:
                 incidents.append(IncidentUpdate(len(events), found))
             events.append(index)
+            seen.append(traits(value))
         if len(offsets):
             self.next_offset = int(offsets[-1]) + 1
         return SimpleNamespace(
             count=len(events),
             index=events,
             kind=np.zeros(0, np.int8),
-            columns=_NO_FLAGS,
+            expired=np.zeros(0, np.bool_),
+            columns=SimpleNamespace(
+                flags=np.array([flags for flags, _ in seen], np.uint32),
+                text=lambda _: [source for _, source in seen],
+            ),
             incidents=incidents,
             refused=refused,
             repaired=[],
             clamped=0,
+            decided=[],
         )
 
     @property
@@ -130,6 +176,19 @@ class ChainState:
     @property
     def full(self) -> bool:
         return len(self._changed) >= self.resident_limit
+
+    @property
+    def active_ms(self) -> int:
+        return self.next_offset or 0
+
+    @property
+    def expired_before(self) -> int:
+        return self.active_ms - LIFE
+
+    def drop(self, keys: Any) -> None:
+        for key in keys:
+            assert key not in self._changed, "a profile with unsaved changes was swept"
+            network().happened("profiles swept")
 
     @property
     def profile_lookups(self) -> dict[str, int]:

@@ -40,6 +40,7 @@ def test_seeds_cover_every_fault_and_every_end() -> None:
     for error in ("FencedError", "OpenTransactionError", "DamagedCopyError"):
         assert happened[f"end: 75 {error}"], error
     assert happened["checkpoints"] > 3 * SEEDS
+    assert happened["fault: profiles swept"] > SEEDS
     assert len(POINTS) == sum(happened[f"fault: killed at {point}"] > 0 for point in POINTS)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamguard.fold.ageing import TOO_MANY_LATE
-from streamguard.fold.profile import MONTH
+from streamguard.fold.dimensions import MONTH
 from streamguard.settings.schema import Detection
 from tests.incidents import bodies
 from tests.streams import DAY, HOUR, MINUTE, START, Partition, event, habit

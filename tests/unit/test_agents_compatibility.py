@@ -16,8 +16,8 @@ from streamguard.agents.task.compatibility import (
     check_whole,
     continues,
 )
-from streamguard.agents.task.identity import StateIdentity, TopicIdentity
-from streamguard.agents.task.store import ChangelogPosition
+from streamguard.state.identity import StateIdentity, TopicIdentity
+from streamguard.state.store import ChangelogPosition
 
 EVENTS = TopicIdentity("events", "id-2")
 HERE = StateIdentity("app", 3, EVENTS, "log-2")

@@ -90,7 +90,7 @@ def test_condition_that_a_restart_may_end_has_a_code_with_which_it_is_restarted(
     expired = offset_error(OffsetOutOfRangeError({place: 7}))
     assert "partition 3 of events at offset 7" in str(expired)
     batch = Withheld("unreadable_batch", "why", b"", 1, "", 4, 5)
-    unreadable = changelog._damaged(batch, place)
+    unreadable = changelog.damaged(batch, place)
     assert "at the offsets 4 to 5 (why)" in str(unreadable)
     damaged = DamagedLogError(place, 7, memoryview(b""), "why")
     for error, command in ((expired, "worker"), (unreadable, "worker"), (damaged, "command")):

@@ -11,10 +11,11 @@ import pytest
 
 from streamguard.agents.commands.examine_state import Saved, compare, copy_of, unkeyed_warning
 from streamguard.agents.task.compatibility import Bounds, SavedState
-from streamguard.agents.task.identity import StateIdentity, TopicIdentity, Topics
-from streamguard.agents.task.store import ChangelogPosition, StateStore, StoreMemory
+from streamguard.agents.task.identity import Topics
 from streamguard.cli.doctor.finding import Finding
 from streamguard.settings.schema import Settings, Worker
+from streamguard.state.identity import StateIdentity, TopicIdentity
+from streamguard.state.store import ChangelogPosition, StateStore, StoreMemory
 
 EVENTS = TopicIdentity("events", "e2")
 TOPICS = Topics("app", EVENTS, "log", "l2")

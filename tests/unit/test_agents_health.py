@@ -8,17 +8,16 @@ import urllib.request
 
 import pytest
 
-from streamguard.agents.consumer.progress import (
+from streamguard.agents.consumer.liveness import (
     BEAT_SECONDS,
-    BLOCKED_SECONDS,
     DEAD_SECONDS,
     GONE_SECONDS,
     SILENT_SECONDS,
-    UNANSWERED_SECONDS,
-    Progress,
 )
+from streamguard.agents.consumer.progress import BLOCKED_SECONDS, UNANSWERED_SECONDS, Progress
 from streamguard.agents.process.health import HealthServer
 from streamguard.errors import TemporaryError
+from streamguard.metrics import READY, WORKER
 from streamguard.testing.clock import ManualClock
 
 
@@ -174,7 +173,7 @@ def fetch(port: int, path: str) -> tuple[int, str, bytes]:
 
 
 def test_port_serves_metrics_readiness_and_liveness(progress: Progress, clock: ManualClock) -> None:
-    server = HealthServer(progress, "127.0.0.1", 0)
+    server = HealthServer(progress, WORKER, READY, "127.0.0.1", 0)
     server.start()
     status, kind, body = fetch(server.port, "/metrics")
     assert (status, kind.split(";")[0]) == (200, "text/plain")
@@ -195,4 +194,4 @@ def test_port_serves_metrics_readiness_and_liveness(progress: Progress, clock: M
     assert fetch(server.port, "/healthz")[0] == 200
     assert fetch(server.port, "/state")[0] == 404
     with pytest.raises(TemporaryError, match=r"when the port is free.*--metrics-port"):
-        HealthServer(progress, "127.0.0.1", server.port)
+        HealthServer(progress, WORKER, READY, "127.0.0.1", server.port)

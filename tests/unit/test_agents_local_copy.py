@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import rocksdict
 
-from streamguard.agents.task.identity import StateIdentity, TopicIdentity
 from streamguard.agents.task.local_copy import COPY_MS, LocalCopy
-from streamguard.agents.task.store import ChangelogPosition, DamagedCopyError, StateStore, StoreMemory, now_ms
 from streamguard.errors import CannotWriteError, TemporaryError
 from streamguard.metrics import COPIES_REPLACED
+from streamguard.state.identity import StateIdentity, TopicIdentity
+from streamguard.state.store import ChangelogPosition, DamagedCopyError, StateStore, StoreMemory, now_ms
 
 HERE = StateIdentity("app", 3, TopicIdentity("events", "s"), "log")
 KEYS = [b"%04d" % i for i in range(2000)]

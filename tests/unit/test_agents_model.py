@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import subprocess
 import sys
 import threading
@@ -258,7 +257,7 @@ def test_registry_option_overrides_the_settings_file(monkeypatch: pytest.MonkeyP
     config.write_text('[models]\nregistry = "of the file"\nshadow = true\n')
     given: list[Settings] = []
     monkeypatch.setattr("streamguard.agents.process.worker.run", lambda settings: given.append(settings) or 0)
-    monkeypatch.setattr("streamguard.agents.process.logging.configure", lambda form: None)
+    monkeypatch.setattr("streamguard.logs.configure", lambda form: None)
     for options in (["--registry", "elsewhere", "--metrics-port", "0"], []):
         assert CliRunner().invoke(main, ["worker", "--config", str(config), *options]).exit_code == 0
     assert [settings.models for settings in given] == [
@@ -465,7 +464,7 @@ def test_shadow_counts_alerts_of_both_models_and_changes_no_scores(forests: list
 
     def counts() -> dict[str, float]:
         names = {f"{kind} {role}": (f"streamguard_shadow_{kind}_total", {"role": role})
-                 for kind in ("alerts", "forest_alerts") for role in ("champion", "challenger")}  # fmt: skip
+                 for kind in ("ranked", "forest_alerts") for role in ("champion", "challenger")}  # fmt: skip
         names["events"] = ("streamguard_shadow_events_total", {})
         return {what: sample(name, **labels) or 0.0 for what, (name, labels) in names.items()}
 
@@ -483,11 +482,11 @@ def test_shadow_counts_alerts_of_both_models_and_changes_no_scores(forests: list
         shadow.score(state.fold(events, np.arange(100), champion))  # folded before, so not counted again
         seen = {what: n - before[what] for what, n in counts().items()}
         assert seen["events"] == 100
-        assert seen["alerts champion"] == (folded.evidence >= math.log2(10) * 66.7 / 33.3).sum()
+        assert seen["ranked champion"] == (folded.evidence > folded.strength).sum()
         strict, lax = ("champion", "challenger") if champion is narrow else ("challenger", "champion")
         assert seen[f"forest_alerts {strict}"] > 90
         assert seen[f"forest_alerts {lax}"] == 0
-        assert seen[f"alerts {strict}"] >= seen[f"alerts {lax}"]
+        assert seen[f"ranked {strict}"] > seen[f"ranked {lax}"]
         assert (folded.evidence == untouched[0]).all() and (folded.forest == untouched[1]).all()
 
 

@@ -16,15 +16,15 @@ from aiokafka.structs import TopicPartition
 from click.testing import CliRunner
 
 from streamguard.agents.process import worker
-from streamguard.agents.process.logging import JsonFormatter, TextFormatter
 from streamguard.agents.task.changelog import CommittedReader
 from streamguard.agents.task.checkpoint import Checkpointer
-from streamguard.agents.task.identity import StateIdentity, TopicIdentity
-from streamguard.agents.task.store import ChangelogPosition, StateStore, StoreMemory
 from streamguard.cli.main import main
 from streamguard.errors import ExitCode, TemporaryError
 from streamguard.kafka import topics
+from streamguard.logs import JsonFormatter, TextFormatter
 from streamguard.settings.schema import Settings, Worker
+from streamguard.state.identity import StateIdentity, TopicIdentity
+from streamguard.state.store import ChangelogPosition, StateStore, StoreMemory
 
 IDENTITY = StateIdentity("app", 0, TopicIdentity("events", "s"), "id")
 
@@ -61,7 +61,7 @@ class SlowWriter:
         self.go = asyncio.Event()
         self.committed: list[Any] = []
 
-    async def commit(self, changes: Any) -> int:
+    async def commit(self, changes: Any, forwarded: Any) -> int:
         await self.go.wait()
         self.committed.append(changes)
         return len(changes)
@@ -199,7 +199,7 @@ def test_failpoint_kills_the_process_at_the_given_arrival() -> None:
 def test_unavailable_kafka_has_its_own_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def check(_: Settings) -> list[str]:
+    def check(*_: object) -> list[str]:
         raise topics.TopicsError("no Kafka answers at nowhere:1")
 
     monkeypatch.setattr(topics, "check", check)

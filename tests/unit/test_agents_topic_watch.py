@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -12,8 +13,11 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamguard.agents.errors import RefusedError
-from streamguard.agents.task.identity import TopicIdentity, Topics
+from streamguard.agents.output.forwarding import Destination
+from streamguard.agents.task.identity import Topics
 from streamguard.agents.task.topic_watch import ATTEMPTS, PAUSE_SECONDS, Ids, TopicWatch, _Question
+from streamguard.errors import TemporaryError
+from streamguard.state.identity import TopicIdentity
 from streamguard.testing.clock import ManualClock
 
 TOPICS = Topics("app", TopicIdentity("events", "e1"), "log", "l1")
@@ -67,6 +71,23 @@ def test_pause_of_the_process_is_a_doubt() -> None:
         kafka.clock.advance(PAUSE_SECONDS)
         await watch.confirm()
         assert kafka.asked == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("now", [None, "s2"])
+def test_sources_topic_that_was_deleted_ends_the_worker_until_it_is_started_again(now: str | None) -> None:
+    async def scenario(kafka: Kafka) -> None:
+        kafka.ids["sources"] = "s1"
+        topics = dataclasses.replace(TOPICS, destination=Destination("sources", 4, 1 << 20, "s1"))
+        watch = TopicWatch(topics, kafka.describe, kafka.clock)
+        watch.doubt()
+        await watch.confirm()
+        kafka.ids["sources"] = now
+        watch.doubt()
+        kafka.during = lambda: kafka.clock.advance(10.0)
+        with pytest.raises(TemporaryError, match="no event is lost: run `streamguard topics create`"):
+            await watch.confirm()
 
     run(scenario)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from streamguard.alerts.explain import MAX_CHARACTERS, MAX_REASONS
-from streamguard.fold.profile import COMPONENTS
+from streamguard.fold.components import COMPONENTS
 from streamguard.settings.schema import Detection
 from tests.incidents import bodies
 from tests.streams import HOUR, START, Partition, event, fold_one, habit
@@ -53,7 +53,7 @@ def test_incident_has_entity_time_severity_and_event() -> None:
     assert [p["name"] for p in body["patterns"]] == ["encoded_command"]
     assert body["origin"] == {"topic": None, "partition": 0, "offset": 3000}
     assert body["event"]["note"] == "kept for the reader"
-    assert body["model"] == {"version": None, "forest_bits": None}
+    assert body["model"] == {"version": None, "forest_bits": None, "weight": None}
     assert body["id"].startswith("0-3000-")
 
 

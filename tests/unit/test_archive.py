@@ -28,13 +28,13 @@ from streamguard.batch.engines import local
 from streamguard.batch.folding.fold_file import PEAKS
 from streamguard.batch.folding.resume import ResumePoint, newest, write_about
 from streamguard.batch.runs import BusyError
-from streamguard.batch.source.archive_manifest import ArchiveFile, ArchiveManifest, read
 from streamguard.batch.source.archive_source import ArchiveSource
 from streamguard.batch.source.offset_plan import plan
 from streamguard.batch.source.offset_range import OffsetRange, PlanError, RecordChunk, Records
 from streamguard.batch.source.sources import Source
 from streamguard.cli.main import main
 from streamguard.events.ceiling import UNKNOWN
+from streamguard.runs.archive_manifest import ArchiveError, ArchiveFile, ArchiveManifest, read
 from streamguard.settings.schema import Batch, Detection, Sampling, Settings
 from tests.streams import DAY, HOUR, START, event, habit
 
@@ -346,10 +346,10 @@ def test_damaged_manifest_is_reported(tmp_path: Path, topic: Topic) -> None:
         text.replace("date=2025-01-06/", "../", 1),
     ):
         path.write_text(damaged)
-        with pytest.raises(PlanError, match=r"_manifest\.json is damaged"):
+        with pytest.raises(ArchiveError, match=r"_manifest\.json is damaged"):
             run(tmp_path / "a")
     path.write_text(text.replace("archive-1", "archive-2"))
-    with pytest.raises(PlanError, match="format streamguard-archive-2"):
+    with pytest.raises(ArchiveError, match="format streamguard-archive-2"):
         read(tmp_path / "a")
 
 

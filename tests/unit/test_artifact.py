@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import os
 import pickle
@@ -17,7 +18,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from streamguard.models.artifact import ArtifactError, Origin, load, save
-from streamguard.models.forest import Forest
+from streamguard.models.forest import Forest, weighted
 from streamguard.models.manifest import LIMITS
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
@@ -218,10 +219,67 @@ def test_signature_covers_every_file(tmp_path: Path, forest: Forest) -> None:
 
 
 def test_other_feature_names_are_refused(directory: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"features\.json: .*feature 4 = 'feature_4', which is 'new' now"):
+    with pytest.raises(
+        ArtifactError, match=r"features\.json: .*feature 'feature_4', which this version does not"
+    ):
         load(directory, feature_names=[*NAMES[:4], "new"])
-    with pytest.raises(ArtifactError, match=r"features\.json: trained on 5 features, but there are 6 now"):
-        load(directory, feature_names=[*NAMES, "new"])
+    with pytest.raises(ArtifactError, match=r"features\.json: features in another order"):
+        load(directory, feature_names=NAMES[::-1])
+
+
+def test_a_program_with_more_features_scores_with_those_of_the_artifact(
+    directory: Path, forest: Forest
+) -> None:
+    wide = load(directory, feature_names=["first", *NAMES[:2], "between", *NAMES[2:], "last"])
+    rows = np.full((len(ROWS), 8), 1e6, np.float32)
+    rows[:, [1, 2, 4, 5, 6]] = ROWS
+    assert wide.version == forest.version
+    assert np.array_equal(wide.score_samples(rows), forest.score_samples(ROWS))
+
+
+def test_forest_of_some_columns_ignores_the_others_and_is_stored_with_their_names(tmp_path: Path) -> None:
+    some = train(ROWS, trees=20, columns=np.array([0, 3]))
+    save(some, tmp_path, feature_names=NAMES)
+    assert json.loads((tmp_path / "features.json").read_bytes())["names"] == ["feature_0", "feature_3"]
+    other = ROWS.copy()
+    other[:, [1, 2, 4]] = 9.0
+    again = load(tmp_path, feature_names=NAMES)
+    assert np.array_equal(again.score_samples(other), some.score_samples(ROWS))
+    assert again.features == 5
+
+
+def test_weight_is_part_of_artifact_and_version(tmp_path: Path, forest: Forest) -> None:
+    half = weighted(forest, 0.5)
+    save(half, tmp_path, feature_names=NAMES)
+    again = load(tmp_path, feature_names=NAMES)
+    assert again.weight == 0.5
+    assert again.version == half.version != forest.version
+    assert np.array_equal(again.bits(ROWS), 0.5 * forest.bits(ROWS))
+    edit(tmp_path / "manifest.json", lambda manifest: manifest.update(weight=1.0))
+    with pytest.raises(ArtifactError, match="says version"):
+        load(tmp_path, feature_names=NAMES)
+
+
+def test_artifact_without_weight_counts_fully(directory: Path, forest: Forest) -> None:
+    edit(directory / "manifest.json", lambda manifest: manifest.pop("weight"))
+    assert load(directory, feature_names=NAMES).weight == 1.0
+
+
+def test_signature_of_a_manifest_without_weight_stays_valid(tmp_path: Path, forest: Forest) -> None:
+    save(forest, tmp_path, feature_names=NAMES)
+    content = json.loads((tmp_path / "manifest.json").read_bytes())
+    del content["weight"]
+    unsigned = json.dumps(content | {"hmac": None}, sort_keys=True, separators=(",", ":"))
+    content["hmac"] = hmac.new(KEY, unsigned.encode(), hashlib.sha256).hexdigest()
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert load(tmp_path, feature_names=NAMES, key=KEY).weight == 1.0
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.1, "1", None])
+def test_weight_out_of_range_is_refused(weight: object, directory: Path) -> None:
+    edit(directory / "manifest.json", lambda manifest: manifest.update(weight=weight))
+    with pytest.raises(ArtifactError, match=r"manifest\.json: .*weight"):
+        load(directory, feature_names=NAMES)
 
 
 def test_wrong_feature_hash_is_refused(directory: Path) -> None:

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as replace_counts
 
-from streamguard.alerts.verdict import FOREST_SHARE, FOREST_USUAL, verdict
+from streamguard.alerts.verdict import verdict
 from streamguard.batch.detection.assessment import assess
 from streamguard.batch.detection.clusters import PeerGroups, peer_groups
-from streamguard.batch.detection.users import UserAssessment, UserAssessor
+from streamguard.batch.detection.users import PEER_SHARE, PEER_USUAL, UserAssessment, UserAssessor
 from streamguard.batch.folding.fold_result import EventTable, FoldResult, no_users
 from streamguard.batch.reporting.users import export_users
 from streamguard.batch.source.offset_range import Counts
-from streamguard.models.forest import Forest
+from streamguard.fold.features import NAMES
+from streamguard.models.forest import Forest, weighted
 from streamguard.models.train import train
 from streamguard.risk import risk
 from streamguard.settings.schema import Clusters
@@ -65,21 +66,32 @@ def test_only_statistics_and_patterns_count_without_a_forest(history: FoldResult
     found = assess(history, None, alert_bits=ALERT_BITS)
     assert not found.forest.any()
     assert np.array_equal(found.alerted, found.rows.alerted)
-    assert found.totals.forest_added == 0
+    assert found.totals.forest_ranked == 0
 
 
-def test_totals_count_all_events_and_forest_alerts_of_the_sample_only(history: FoldResult) -> None:
+def test_forest_without_a_say_changes_no_verdict(history: FoldResult) -> None:
+    forest = train(history.sample.features, trees=20)
+    without, silent = (
+        assess(history, None, alert_bits=0.5),
+        assess(history, weighted(forest, 0.0), alert_bits=0.5),
+    )
+    loud = assess(history, forest, alert_bits=0.5)
+    assert np.array_equal(silent.evidence, without.evidence)
+    assert silent.totals == without.totals
+    assert not np.array_equal(loud.evidence, without.evidence)
+
+
+def test_totals_count_all_events_and_the_forest_in_the_sample_only(history: FoldResult) -> None:
     found = assess(history, None, alert_bits=ALERT_BITS)
-    strange = replace(found.rows, strength=np.full(len(found.rows), ALERT_BITS - 0.1))
+    low = 5.0  # bits; a forest alone never has the evidence of an alert at the default level
+    strange = replace(found.rows, strength=np.full(len(found.rows), low - 0.1))
     almost = replace(history, sample=rows_of(strange, found.sampled), alerts=rows([], ["x"]))
-    flat = train(np.random.default_rng(0).normal(size=(300, 28)).astype(np.float32) * 1e-3, trees=20)
-    totals = assess(almost, flat, alert_bits=ALERT_BITS).totals
+    flat = train(np.random.default_rng(0).normal(size=(300, len(NAMES))).astype(np.float32) * 1e-3, trees=20)
+    totals = assess(almost, flat, alert_bits=low).totals
     assert totals.events == sum(c.events for c in history.counts)
     assert totals.alerted == sum(c.alerted for c in history.counts)
     assert totals.alert_rate == totals.alerted / totals.events
-    assert totals.sampled == totals.forest_added == len(history.sample)
-    assert totals.sampled_alerted == 0
-    assert totals.forest_added == totals.sampled
+    assert totals.sampled == totals.forest_ranked == totals.sampled_alerted == len(history.sample)
 
 
 def rows_of(table: EventTable, among: np.ndarray) -> EventTable:
@@ -125,14 +137,12 @@ def test_events_of_earlier_runs_do_not_count_against_users(history: FoldResult) 
     assert not users_found(old)[1].at_risk.any()
 
 
-def test_peer_distance_adds_evidence_like_a_forest(history: FoldResult, peers: PeerGroups) -> None:
+def test_distance_from_peers_adds_evidence(history: FoldResult, peers: PeerGroups) -> None:
     _, alone = users_found(history)
     assessor, found = users_found(history, peers=peers)
     bits = peers.assign(users_of(history).usual).bits
     assert np.array_equal(found.peer_bits, bits)
-    assert found.evidence - alone.evidence == pytest.approx(
-        FOREST_SHARE * np.maximum(bits - FOREST_USUAL, 0.0)
-    )
+    assert found.evidence - alone.evidence == pytest.approx(PEER_SHARE * np.maximum(bits - PEER_USUAL, 0.0))
     loner = replace(found, peer_bits=np.where(np.arange(len(bits)) == 3, 20.0, 2.0))
     assert "unlike their peers: 20.0 bits" in assessor.why(loner, 3)
     assert not any("peers" in reason for reason in assessor.why(loner, 4))
@@ -216,7 +226,7 @@ def test_worst_users_are_those_of_all_tables(history: FoldResult, peers: PeerGro
 
 def test_empty_history_is_accepted(forest: Forest, tmp_path: Path) -> None:
     none = rows([], ["x"])
-    empty = FoldResult(none, none, {0: []}, no_users().usual, [], {}, [Counts(0, 0, 0)])
+    empty = FoldResult(none, none, {0: []}, {}, no_users().usual, [], {}, [Counts(0, 0, 0)])
     found = detected(empty, forest, peer_groups(empty.usual, Clusters(), seed=0))
     assert len(found.assessment.rows) == 0 and found.assessment.totals.alert_rate == 0.0
     assert export_users(empty, found, tmp_path).users == 0

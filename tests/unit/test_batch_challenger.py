@@ -18,15 +18,17 @@ from streamguard.batch.detection.challenger import Challenger, Decision
 from streamguard.batch.folding.fold_result import EventTable
 from streamguard.batch.folding.resume import HistoryMetadata
 from streamguard.batch.job import Request, retrain
-from streamguard.batch.runs import REPORT, Runs
+from streamguard.batch.runs import Runs
 from streamguard.errors import CannotWriteError
 from streamguard.fold.features import NAMES
-from streamguard.history.evaluate import Judged, judge, ranking
+from streamguard.history.evaluate import Judged, judge
+from streamguard.history.event_measures import ranking
 from streamguard.history.files import read
 from streamguard.history.labels import ColumnLabels
 from streamguard.history.replay import Replay
 from streamguard.models.manifest import ArtifactError
 from streamguard.models.registry import Registry
+from streamguard.runs.directory import REPORT
 from streamguard.settings.schema import Batch, Detection, Gate, Settings, Training
 from streamguard.settings.schema import Models as Place
 from tests import logins
@@ -299,7 +301,7 @@ def test_retrain_checks_the_registry_first_and_keeps_its_run_if_publishing_fails
 ) -> None:
     events = logins.write_jsonl(tmp_path / "events.jsonl", logins.rows())
     output = tmp_path / "runs"
-    settings = Settings(batch=Batch(engine="local", output=str(output)), training=Training(trees=20))
+    settings = Settings(batch=Batch(engine="local", output=str(output)), training=Training(trees=60))
     request = Request(input=str(events))
     lines: list[str] = []
     (tmp_path / "file").write_text("")
@@ -337,7 +339,7 @@ def test_forest_of_a_month_ranks_attacks_first(month: Judged) -> None:
     """The forest is trained without labels on the events before the attacks."""
     first = int(np.flatnonzero(month.attack)[0])
     made = trained(sample(month, first), Settings())
-    found = ranking(made.forest.bits(month.scored.features[first:]), month.attack[first:])
+    found = ranking(made.forest.rarity(month.scored.features[first:]), month.attack[first:])
     assert found["average_precision"] is not None and found["average_precision"] >= 0.9
 
 
@@ -358,7 +360,7 @@ def test_forest_trained_mostly_on_attacks_is_not_inverted_or_is_refused(guesses:
     made = trained(rows, default)
     decision = challenger.decide(made, rows, Registry(tmp_path / "r", feature_names=NAMES), default)
     assert decision is not None
-    auc = ranking(made.forest.bits(judged.scored.features[first:]), judged.attack[first:])["roc_auc"]
+    auc = ranking(made.forest.rarity(judged.scored.features[first:]), judged.attack[first:])["roc_auc"]
     assert auc is not None
     if decision.model.passed:
         assert auc >= 0.9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ from tests.batches import incident
 from tests.streams import DAY, HOUR, START, Partition, event, habit
 
 SAMPLING = Sampling(rows=256, alerts=50)
+ALWAYS = Detection()
 
 
 def stream() -> list[bytes | None]:
@@ -42,13 +44,14 @@ def stream() -> list[bytes | None]:
 def fold(
     values: list[bytes | None], *, start: int = 0, chunk: int = 500, offsets: np.ndarray | None = None,
     end: int | None = None, earlier: str | None = None, sampling: Sampling = SAMPLING,
+    detection: Detection = ALWAYS,
 ) -> pa.Table:  # fmt: skip
     offsets = np.arange(start, start + len(values)) if offsets is None else offsets
     offset_range = OffsetRange(3, start, start + len(values) if end is None else end, earlier)
     records = (
         RecordChunk(offsets[a : a + chunk], values[a : a + chunk]) for a in range(0, len(values), chunk)
     )
-    return pa.Table.from_batches(fold_range(offset_range, records, Detection(), sampling), SCHEMA)
+    return pa.Table.from_batches(fold_range(offset_range, records, detection, sampling), SCHEMA)
 
 
 def loaded(table: pa.Table, path: Path, rows: int = 256) -> FoldResult:
@@ -89,6 +92,55 @@ def test_three_runs_equal_one_pass(tmp_path: Path) -> None:
     for kind in ("sample", "user", "state"):
         assert of_kind(part, kind).equals(of_kind(whole, kind)), kind
     assert of_kind(whole, "sample").num_rows == SAMPLING.rows
+
+
+FORGETFUL = Detection(forget_after_days=2.0)
+
+
+def comings_and_goings() -> list[bytes | None]:
+    """Users of one day, some of whom return after a week, among colleagues who work every day."""
+    visitors = [
+        event(START + day * DAY + k * 1000, f"visitor{k}")
+        for day, users in ((0, 20), (7, 10))
+        for k in range(users)
+    ]
+    work = [event(START + hour * HOUR, name) for hour in range(12 * 24) for name in ("ann", "bob")]
+    return [*sorted(visitors + work, key=lambda value: int(msgspec.json.decode(value)["timestamp"]))]
+
+
+@pytest.mark.parametrize("cuts", [(200,), (30, 100, 300), (50, 51, 400)])
+def test_runs_that_forget_users_equal_one_pass(tmp_path: Path, cuts: tuple[int, ...]) -> None:
+    """The end of a run deletes profiles and summaries at another moment than the fold of all events does."""
+    values = comings_and_goings()
+    whole = fold(values, detection=FORGETFUL)
+    assert fold(values, chunk=3, detection=FORGETFUL).equals(whole)
+
+    earlier = None
+    for a, b in pairwise((0, *cuts, len(values))):
+        part = fold(values[a:b], start=a, earlier=earlier, chunk=7, detection=FORGETFUL)
+        earlier = str(tmp_path / f"{b}.parquet")
+        pq.write_table(part, earlier)
+
+    for kind in ("sample", "user", "state"):
+        assert of_kind(part, kind).equals(of_kind(whole, kind)), kind
+    assert of_kind(whole, "user")["user"].to_pylist() == ["ann", "bob"]
+
+
+def test_a_user_who_returns_after_being_forgotten_is_summarised_anew(tmp_path: Path) -> None:
+    values = comings_and_goings()
+    until = next(
+        i
+        for i, value in enumerate(values)
+        if value and msgspec.json.decode(value)["timestamp"] > START + 8 * DAY
+    )
+    result = loaded(fold(values[:until], detection=FORGETFUL), tmp_path)
+    users = users_of(result)
+    total = dict(zip(users.user.tolist(), users.summary["total_events"].tolist(), strict=True))
+    assert {user: n for user, n in total.items() if user.startswith("visitor")} == {
+        f"visitor{k}": 1 for k in range(10)
+    }
+    (counts,) = result.counts
+    assert (counts.users, counts.events_ever) == (12, until)
 
 
 def test_state_equals_that_of_a_worker() -> None:

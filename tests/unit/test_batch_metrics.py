@@ -10,12 +10,12 @@ from typing import Any, cast
 import pytest
 
 from streamguard import metrics
-from streamguard.batch import report_schema
 from streamguard.batch.job import RetrainOutcome
 from streamguard.batch.metrics import RetrainMetrics
-from streamguard.batch.report_schema import Drift
-from streamguard.batch.runs import REPORT
 from streamguard.models.gate import GROWING
+from streamguard.runs import report as batch_report
+from streamguard.runs.directory import REPORT
+from streamguard.runs.report import Drift
 from streamguard.settings.schema import Batch, Models, Settings
 
 
@@ -34,7 +34,7 @@ def exported_drift(outcome: RetrainOutcome, monkeypatch: pytest.MonkeyPatch, **b
     report = SimpleNamespace(
         totals=SimpleNamespace(training_rows=1, trimmed_share=0.0), model=None, **{"continues": None, **body}
     )
-    monkeypatch.setattr(report_schema, "decode", lambda _: report)
+    monkeypatch.setattr(batch_report, "decode", lambda _: report)
     settings = Settings(models=Models(registry=outcome.directory), batch=Batch(output=outcome.directory))
     with RetrainMetrics(settings, 0.0, print).run() as report_outcome:
         report_outcome(outcome)

@@ -144,6 +144,13 @@ def test_other_source_or_settings_start_from_the_beginning(
     assert message.replace("\\", "") in found
 
 
+def test_another_floor_or_budget_continues_the_history(tmp_path: Path) -> None:
+    """They select what is raised, and change nothing that is folded."""
+    after(Topic({0: (0, 40)}), tmp_path)
+    settings = Settings(detection=Detection(floor_bits=25.0, incidents_per_day=1.0))
+    assert not isinstance(newest([tmp_path], Topic({0: (0, 40)}), settings), str)
+
+
 def test_other_layout_or_damaged_file_starts_from_the_beginning(tmp_path: Path) -> None:
     topic = Topic({0: (0, 40)})
     assert newest([tmp_path], topic, Settings()) == "there is no earlier run"

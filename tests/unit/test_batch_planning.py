@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from streamguard.batch.planning import Request, check_input
-from streamguard.batch.source import archive_manifest
 from streamguard.batch.source.offset_range import OffsetRange
 from streamguard.batch.source.partition_files import lay_out
 from streamguard.cli.main import main
+from streamguard.runs import archive_manifest
 from tests.streams import START, event
 
 

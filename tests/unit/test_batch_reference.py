@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from streamguard.batch import job, planning, report_schema
+from streamguard.batch import job, planning
 from streamguard.batch.folding.bottom_k import BottomKSample
 from streamguard.batch.planning import Request
-from streamguard.batch.runs import REPORT
 from streamguard.batch.source.offset_range import OffsetRange, RecordChunk, Records
-from streamguard.models.registry import Registry
+from streamguard.models.registry import Registry, registry_settings
+from streamguard.runs import report as batch_report
+from streamguard.runs.directory import REPORT
 from streamguard.settings.schema import Settings
 from tests.reference_batch import ReferenceBatch
 from tests.streams import DAY, HOUR, MINUTE, START, Partition, event
@@ -149,10 +150,10 @@ def test_retrains_equal_the_reference(
         read = ends
 
         run = Path(outcome.directory)
-        report = report_schema.decode((run / REPORT).read_bytes())
+        report = batch_report.decode((run / REPORT).read_bytes())
         forest = None
         if outcome.version is not None:
-            forest = Registry.of(planning.registry_settings(chosen)).load(outcome.version)
+            forest = Registry.of(registry_settings(chosen)).load(outcome.version)
         else:
             assert algorithm == "kmeans" or share == RUNS[0]
         check_training_data(run, reference.training_rows(forest))

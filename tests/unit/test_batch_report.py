@@ -22,13 +22,13 @@ from streamguard.batch.detection.clusters import peer_groups
 from streamguard.batch.folded_history import FoldedHistory
 from streamguard.batch.folding.fold_result import FoldResult
 from streamguard.batch.folding.resume import HistoryMetadata
-from streamguard.batch.report_schema import Check, Model, Report, decode, encode
 from streamguard.batch.reporting import html, report
 from streamguard.batch.reporting.users import export_users
 from streamguard.events.event import Refusal
 from streamguard.events.refusals import Refusals, count
 from streamguard.fold.features import NAMES
 from streamguard.models.train import train
+from streamguard.runs.report import Check, Model, Report, decode, encode
 from streamguard.settings.schema import Clusters, Detection, Settings
 from tests.batches import detected, fold_result, incident, with_incidents
 

@@ -20,9 +20,11 @@ def tails(p, scores, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def learn(p, scores):  # type: ignore[no-untyped-def]
+def learn(p, scores, usual):  # type: ignore[no-untyped-def]
     for i in range(scores.shape[0]):
-        calibration.record(p[0], scores[i], 1.0)
+        tail = calibration.tail_bits(p[0], scores[i]) if usual else calibration.STRANGE_BITS - 1.0
+        calibration.record(p[0], scores[i], tail, 1.0)
+        p[0].events += 1.0
 
 
 def tail(p: NDArray[np.void], scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -32,8 +34,9 @@ def tail(p: NDArray[np.void], scores: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def learned(scores: NDArray[np.float64]) -> NDArray[np.void]:
+    """A population that has recorded scores, whatever their tails were."""
     p = crowd.blank()
-    learn(p, scores)
+    learn(p, scores, False)
     return p
 
 
@@ -74,3 +77,22 @@ def test_new_partition_gives_little_evidence() -> None:
 def test_histogram_loses_no_weight(scores: list[float]) -> None:
     p = learned(np.array(scores))
     assert p["scores"].sum() == p["scores_total"][0] == len(scores)
+
+
+def test_planted_strange_events_do_not_make_strange_events_usual() -> None:
+    p = learned(BENIGN[:20_000])
+    p["recent"] = 3_000.0  # of which one day's events are a part
+    before = tail(p, np.array([60.0]))[0]
+    learn(p, np.full(500, 60.0), True)
+    assert tail(p, np.array([60.0]))[0] > 0.7 * before
+    assert p["strange"][0] <= p["recent"][0] * calibration.STRANGE_SHARE + calibration.STRANGE_PRIOR
+
+
+def test_a_lasting_change_becomes_usual_within_days() -> None:
+    p = learned(BENIGN[:20_000])
+    changed = np.random.default_rng(3).gamma(2.0, 3.0, 3_000) + 15.0
+    for _ in range(10):
+        learn(p, changed, True)
+        p["strange"] *= 0.5  # a day passes
+        p["recent"] *= 0.5
+    assert tail(p, np.array([float(np.median(changed))]))[0] < 3.0

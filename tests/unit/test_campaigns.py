@@ -12,14 +12,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamguard.alerts.explain import Reason
-from streamguard.alerts.incident import SCHEMA_VERSION, Entity, Incident, Model, Origin, PatternMatch, rfc3339
+from streamguard.alerts.incident import (
+    SCHEMA_VERSION,
+    Entity,
+    Incident,
+    Model,
+    Names,
+    Origin,
+    PatternMatch,
+    rfc3339,
+)
 from streamguard.campaigns import budget
-from streamguard.campaigns.budget import CERTAIN_BITS, FLOOR_BITS, QUOTA, decide
-from streamguard.campaigns.campaign import MAX_NAMES, Campaign, campaigns
-from streamguard.campaigns.sighting import DAY, HOUR, MINUTE
-from streamguard.cli.campaign_text import table
+from streamguard.campaigns.budget import CERTAIN_BITS, FLOOR_BITS, QUOTA, busy_days, decide
+from streamguard.campaigns.campaign import Campaign, campaigns
+from streamguard.campaigns.name_set import MAX_NAMES, NameSet, union
+from streamguard.campaigns.participants import Participants
+from streamguard.campaigns.sighting import DAY, HOUR, MINUTE, Sighting
+from streamguard.cli.campaign_text import table, warning
 from streamguard.fold.patterns import PATTERNS
 from streamguard.risk import risk, severity
+from streamguard.settings.schema import Detection
 from tests.streams import START
 
 TECHNIQUE = {pattern.name: pattern.technique for pattern in PATTERNS}
@@ -86,6 +98,7 @@ def spray(
         bits = {"crowd_new_source_failure": 15.0, "source": 6.0}
         found.append(incident(user, at, bits, "password_spray", source=source, agent=agent))
         if user == entered:
+            bits = {"source": 6.0, "location": 5.0, "host": 5.0, "agent": 5.0}
             found.append(incident(user, at + 5_000, bits, source=source, agent=agent, status="success"))
     return found
 
@@ -240,22 +253,117 @@ def test_a_short_incident_within_a_long_one_does_not_end_it() -> None:
     assert len(campaigns([long, within, after])) == 1
 
 
-@pytest.mark.parametrize(("bits", "status", "entered"), [
-    ({"source": 6.0, "hour": 6.0}, "success", ("ann",)),
-    ({"source": 6.0, "hour": 6.0}, "failed", ()),
-    ({"source": 4.0, "hour": 9.0}, "success", ()),
+FOREIGN = {"source": 6.0, "location": 6.0, "host": 6.0, "agent": 6.0}
+
+
+@pytest.mark.parametrize(("bits", "fields", "entered"), [
+    (FOREIGN, {}, True),
+    (FOREIGN, {"status": "failed"}, False),
+    (FOREIGN, {"type": "file_access"}, False),
+    ({**FOREIGN, "location": 4.0}, {}, False),  # a new laptop in the usual place
+    ({"source": 18.0, "crowd_new_source": 60.0}, {}, False),  # the usual laptop elsewhere
+    ({"source": 6.0}, {"host": "", "agent": "", "place": ""}, True),
+    ({"source": 2.0, "crowd_new_source": 30.0}, {"host": "", "agent": "", "place": ""}, True),  # a hardly known user
+    ({"source": 2.0}, {"host": "", "agent": "", "place": ""}, False),
+    ({"source": 6.0}, {"kind": "source"}, True),
+    ({"source": 6.0, "source_spread": 9.0}, {}, True),
+    ({"source": 2.0}, {"kind": "source"}, False),
+    ({"resource": 9.0}, {}, False),
 ])  # fmt: skip
-def test_entered_is_who_succeeded_from_a_foreign_place(
-    bits: dict[str, float], status: str, entered: Any
+def test_entered_is_who_succeeded_where_all_is_foreign(
+    bits: dict[str, float], fields: dict[str, Any], entered: bool
 ) -> None:
-    (row,) = campaigns([incident("ann", NOON, bits, status=status)])
-    assert row.entered == entered
+    (row,) = campaigns([incident("ann", NOON, bits, **{"status": "success", **fields})])
+    assert row.entered == (("ann",) if entered else ())
+    assert row.accounts == len(row.entered)
+
+
+def test_a_success_after_failures_alone_is_the_user_who_comes_back() -> None:
+    tried = spray(NOON, users_of(10))
+    back = incident(
+        "user-003",
+        NOON + 2 * MINUTE,
+        {"transition": 5.0, "crowd_new_source": 9.0, "carried": 3.0},
+        "success_after_failures",
+        status="success",
+    )
+    assert [row.entered for row in campaigns([*tried, back])] == [(), ()]
+
+
+def test_a_login_to_a_foreign_target_counts_beside_what_an_intruder_does() -> None:
+    for patterns, entered in (
+        (("credential_dumping",), ("ann",)),
+        (("success_after_failures",), ()),
+        ((), ()),
+    ):
+        (row,) = campaigns([incident("ann", NOON, {"resource": 12.0}, *patterns, status="success")])
+        assert row.entered == entered
+
+
+def test_all_updates_name_who_was_tried_entered_and_from_where() -> None:
+    def update(count: int, user: str, source: str, status: str = "failed") -> Incident:
+        one = incident(
+            user,
+            NOON,
+            {"source": 6.0, "source_spread": 14.0},
+            kind="source",
+            source=source,
+            count=count,
+            status=status,
+        )
+        return msgspec.structs.replace(one, id="0-7-1", entity=Entity("source", "203.0.113.9"))
+
+    updates = [
+        update(1, "ann", "203.0.113.9"), update(2, "bob", "203.0.113.9"), update(3, "bob", "203.0.113.9", "success"),
+        update(4, "eve", "203.0.113.8"),
+    ]  # fmt: skip
+    (row,) = campaigns(updates)
+    assert (row.tried, row.entered, row.sources) == (
+        ("ann", "bob", "eve"),
+        ("bob",),
+        ("203.0.113.8", "203.0.113.9"),
+    )
+    assert (row.users, row.accounts, row.addresses, row.size, row.alerts) == (3, 1, 2, 1, 4)
+    assert campaigns(updates[::-1] + updates) == [row]
+    participants = Participants()
+    for one in updates:
+        Sighting(one).show(participants)
+    whole = msgspec.structs.replace(updates[-1], involved=participants.involved())
+    assert campaigns([whole]) == [row], "one record that names all is as good as all records"
+
+
+def test_names_of_one_incident_beyond_the_bound_are_estimated() -> None:
+    number = 20_000
+    some, others = NameSet(), NameSet()
+    for k in range(number):
+        some.add(f"user-{k}")
+        others.add(f"user-{number - 1 - k}")
+    assert some.names() == others.names()
+    found = some.names()
+    assert len(found.names) == MAX_NAMES
+    assert found.count == pytest.approx(number, rel=0.1)
+    again = NameSet()
+    again.merge(found)
+    again.merge(found)
+    assert again.names() == found
+    assert union([found, Names(1, ("user-1",))]).count == pytest.approx(number, rel=0.1)
+
+
+@given(st.lists(st.sampled_from([f"n{k}" for k in range(12)]), max_size=40), st.integers(0, 40))
+def test_a_union_of_complete_sets_is_exact(names: list[str], cut: int) -> None:
+    parts = []
+    for part in (names[:cut], names[cut:]):
+        one = NameSet()
+        for name in part:
+            one.add(name)
+        parts.append(one.names())
+    assert union(parts) == Names(len(set(names)), tuple(sorted(set(names))))
 
 
 def test_a_chain_that_began_before_a_wave_is_not_swallowed_by_it() -> None:
     """A traveller's foreign logins of two days, one of them by chance at the time of a spray."""
     times = [NOON - 40 * HOUR, NOON - 20 * HOUR, NOON + MINUTE, NOON + 20 * HOUR]
-    traveller = [incident("zoe", at, {"source": 9.0}, source="203.0.113.9", status="success") for at in times]
+    traveller = [incident("zoe", at, FOREIGN, source="203.0.113.9", status="success") for at in times]
     found = campaigns([*spray(NOON, users_of(10)), *traveller])
     assert {one.id for one in traveller} in members(found)
     alone = campaigns([*spray(NOON, users_of(10)), traveller[2]])
@@ -364,12 +472,46 @@ def test_campaigns_are_a_partition_of_the_set_in_any_order(incidents: list[Incid
     expected = campaigns(incidents)
     assert sorted(id for row in expected for id in row.incidents) == sorted(one.id for one in incidents)
     again = [*incidents, *incidents[::2]]
+    earlier = [msgspec.structs.replace(one, count=0) for one in incidents[::3]]
+    assert campaigns([*earlier, *incidents]) == expected, "earlier updates with the same event add nothing"
     random.Random(seed).shuffle(again)
     assert campaigns(again) == expected
     assert [row.score for row in expected] == sorted((row.score for row in expected), reverse=True)
     for row in expected:
         assert set(row.entered) <= set(row.tried)
         assert row.first_seen <= row.last_seen
+
+
+@given(sets_of_incidents(), sets_of_incidents(), st.randoms(use_true_random=False))
+def test_campaigns_do_not_depend_on_the_order_or_repetition_of_updates(
+    latest: list[Incident], others: list[Incident], draw: random.Random
+) -> None:
+    """Each incident of the first set gets earlier updates, which show what those of the second set show."""
+    earlier = [
+        msgspec.structs.replace(other, id=one.id, entity=one.entity, count=0)
+        for one, other in zip(latest, others, strict=False)
+    ]
+    updates = [*latest, *earlier]
+    expected = campaigns(updates)
+    again = updates + draw.choices(updates, k=5)
+    draw.shuffle(again)
+    assert campaigns(again) == expected
+    named = {one.event["user"] for one in updates} | {
+        one.entity.value for one in latest if one.entity.kind == "user"
+    }
+    assert {user for row in expected for user in row.tried} == named
+    assert {id for row in expected for id in row.incidents} == {one.id for one in latest}
+
+
+def test_an_earlier_update_joins_what_the_latest_would_not() -> None:
+    """A stranger logs in during a spray, and the latest published event is something else that they do."""
+    inside = incident("user-003", NOON + 70_000, {"resource": 12.0}, type="file_access", count=2)
+    login = incident("user-003", NOON + 70_000, FOREIGN, status="success")
+    assert login.id == inside.id
+    tried = spray(NOON, users_of(10))
+    assert len(campaigns([*tried, inside])) == 2
+    (row,) = campaigns([*tried, inside, login])
+    assert row.entered == ("user-003",)
 
 
 def row(score: float, at: int = NOON, kind: str = "resource", id: str = "") -> Campaign:
@@ -423,6 +565,66 @@ def test_a_later_row_changes_no_decision(scores: list[tuple[float, int]], cut: i
     assert len(raised) >= min(QUOTA, sum(FLOOR_BITS <= one.score < CERTAIN_BITS for one in rows[:QUOTA]))
 
 
+@given(st.lists(st.tuples(st.floats(10.0, 60.0), st.integers(1, 5)), max_size=30), st.floats(10.0, 60.0))
+def test_rows_planted_before_never_hide_that_an_account_was_entered(
+    planted: list[tuple[float, int]], score: float
+) -> None:
+    smoke = [row(bits, NOON + k, id=f"{k}") for k, (bits, _) in enumerate(planted)]
+    entry = msgspec.structs.replace(row(score, NOON + HOUR, id="entry"), accounts=1, entered=("ann",))
+    assert decide([*smoke, entry])["entry"].raised == (score >= FLOOR_BITS)
+    full = [row(29.0, NOON + k, id=f"full {k}") for k in range(QUOTA)]
+    weak = msgspec.structs.replace(entry, score=20.0)
+    assert decide([*full, weak])["entry"] == budget.Decision(True, FLOOR_BITS, "an account was entered")
+
+
+@given(st.lists(st.tuples(st.floats(10.0, 60.0), st.integers(1, 5)), max_size=30), st.floats(10.0, 60.0))
+def test_rows_planted_on_other_days_change_nothing(planted: list[tuple[float, int]], score: float) -> None:
+    """A level that follows the traffic could be raised by them for weeks."""
+    numbing = [row(bits, NOON - days * DAY + k, id=f"{k}") for k, (bits, days) in enumerate(planted)]
+    real = row(score, NOON, id="real")
+    assert decide([*numbing, real])["real"] == decide([real])["real"]
+
+
+def test_a_thousand_rows_below_the_certain_score_raise_two_and_all_stay_in_the_list() -> None:
+    smoke = [row(29.0, NOON + k, id=f"{k:04}") for k in range(1000)]
+    decisions = decide(smoke)
+    assert sum(one.raised for one in decisions.values()) == QUOTA
+    assert len(decisions) == 1000
+
+
+def test_days_with_more_rows_than_promised_are_named_with_the_lever() -> None:
+    rows = [row(40.0, NOON + k, id=f"a{k}") for k in range(3)] + [row(40.0, NOON + DAY, id="b")]
+    decisions = decide(rows)
+    assert busy_days(rows, decisions, 3) == {}
+    days = busy_days(rows, decisions, 2.5)
+    assert days == {rfc3339(NOON)[:10]: 3}
+    text = warning(days, Detection(incidents_per_day=2.5, floor_bits=17.0))
+    assert text is not None
+    for part in (
+        f"{rfc3339(NOON)[:10]} (3)",
+        "more rows were raised than 2.5 a day",
+        "on 1 day",
+        "detection.floor_bits than 17",
+    ):
+        assert part in text
+    assert warning({}, Detection()) is None
+    many = {f"2025-01-{day:02}": day for day in range(1, 20)}
+    assert "on 19 days: most on 2025-01-15 (15), 2025-01-16 (16)" in (warning(many, Detection()) or "")
+
+
+def test_the_floor_is_a_setting() -> None:
+    rows = [row(17.0, id="a")]
+    assert not decide(rows)["a"].raised
+    assert decide(rows, 16.5)["a"] == budget.Decision(True, 16.5, "above the floor")
+    assert FLOOR_BITS == Detection().floor_bits == 18.0
+
+
+def test_the_floor_and_the_budget_do_not_change_the_folded_state() -> None:
+    assert Detection(floor_bits=1.0, incidents_per_day=9.0).of_the_fold == Detection().of_the_fold
+    assert Detection(alert_risk=80.0).of_the_fold != Detection().of_the_fold
+    assert Detection(incident_gap_seconds=80.0).of_the_fold != Detection().of_the_fold
+
+
 def test_table_fits_and_shows_no_control_characters() -> None:
     found = campaigns(
         [*spray(NOON, [f"\x1b[2J{user}" * 20 for user in users_of(9)]), lone("ann", NOON - DAY)]
@@ -431,5 +633,5 @@ def test_table_fits_and_shows_no_control_characters() -> None:
     assert "tried: 9 users" in text
     assert "... and 3 more" in text
     assert all(line.isprintable() for line in text.splitlines())
-    assert max(map(len, text.splitlines())) <= 160
-    assert table([], {}, 0) == "no campaigns\n"
+    assert max(map(len, text.splitlines())) <= 100
+    assert table([], {}, 0) == "no incidents\n"

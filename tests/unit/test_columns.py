@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streamguard.events import indicators as flag
-from streamguard.events.columns import MAX_QUANTITY, TEXTS, Columns, columns
+from streamguard.events.columns import MAX_COMMAND, MAX_QUANTITY, TEXTS, Columns, columns
 from streamguard.events.event import parse
 from tests.streams import START, event
 
@@ -31,10 +31,10 @@ def test_texts_of_an_event_are_hashed() -> None:
     )
     assert texts(c) == {
         "source": "10.0.0.1", "location": "DE-Berlin", "host": "laptop", "agent": "curl", "resource": "password",
-        "type": "auth_attempt", "reason": "bad_password",
+        "type": "auth_attempt", "reason": "bad_password", "action": "auth_attempt (failed)", "command": "", "name": "",
     }  # fmt: skip
     assert c.hashes.shape == (1, len(TEXTS))
-    assert (c.hashes != 0).all()
+    assert (c.hashes[:, :8] != 0).all()
     assert c.users == ["ann"]
     assert c.timestamp.tolist() == [START]
 
@@ -138,3 +138,27 @@ def test_details_set_flags() -> None:
 def test_no_events_give_empty_arrays() -> None:
     c = columns([])
     assert len(c.users) == len(c.timestamp) == len(c.hashes) == 0
+
+
+def test_command_has_no_particulars() -> None:
+    def command(line: str) -> str:
+        return texts(of("process_execution", process_details={"process_name": "ssh", "command_line": line}))[
+            "command"
+        ]
+
+    assert command("ssh srv-12 -p 2222") == command("SSH srv-7 -p 22") == "ssh srv-# -p #"
+    assert command("del {3F2504E0-4F89-11D3-9A0C-0305E82C3301}") == "del #"
+    assert command("ssh srv-1") != command("scp srv-1")
+    assert len(command("a b " * 1000)) <= MAX_COMMAND
+
+
+def test_operation_on_a_file_is_part_of_the_action() -> None:
+    c = of("file_access", file_details={"file_path": "/srv/a", "operation": "Delete"})
+    assert texts(c)["action"] == "file_access delete"
+
+
+def test_only_a_dns_name_with_an_indicator_is_kept() -> None:
+    assert texts(of("dns_query", dns_details={"query_name": "www.example.com"}))["name"] == ""
+    long = "q" * 40 + ".t.example.com"
+    c = of("dns_query", dns_details={"query_name": long})
+    assert (texts(c)["name"], texts(c)["resource"]) == (long, "example.com")

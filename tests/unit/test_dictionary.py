@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from streamguard.state.dictionary import MAX_CHARACTERS, PER_PAGE, SIZE, Dictionary
+from streamguard.fold.dimensions import TEXT_CHARACTERS
+from streamguard.state.dictionary import PER_PAGE, SIZE, Dictionary, texts_of
 
 
 def empty() -> Dictionary:
@@ -33,7 +34,7 @@ def test_text_is_found_in_either_place_and_the_later_one_wins() -> None:
 def test_only_changes_are_saved_and_long_texts_are_truncated() -> None:
     words = empty()
     words.remember(0, SIZE, "x" * 1000)
-    assert words.texts(SIZE) == "x" * MAX_CHARACTERS
+    assert words.texts(SIZE) == "x" * TEXT_CHARACTERS
     assert len(words.changes()) == 1
     words.clean()
     assert words.changes() == []
@@ -45,5 +46,21 @@ def test_only_changes_are_saved_and_long_texts_are_truncated() -> None:
 def test_full_page_is_smaller_than_a_message() -> None:
     words = empty()
     for place in range(PER_PAGE):
-        words.remember(place, 2**64 - SIZE + place, "☃" * MAX_CHARACTERS)
+        words.remember(place, 2**64 - SIZE + place, "☃" * TEXT_CHARACTERS)
     assert len(words.changes()[0][1]) < 1_000_000
+
+
+def test_some_texts_are_read_without_the_other_pages() -> None:
+    words, first, second = empty(), (7 << 32) + 5, (9 * PER_PAGE << 32) + 3
+    words.remember(5, first, "a")
+    words.remember(9 * PER_PAGE, second, "b")
+    words.remember(40 * PER_PAGE, 40 * PER_PAGE, "c")
+    saved, asked = dict(words.changes()), list[bytes]()
+
+    def read(keys: list[bytes]) -> list[bytes | None]:
+        asked.extend(keys)
+        return [saved.get(key) for key in keys]
+
+    assert texts_of(read, [first, second, 77]) == {first: "a", second: "b"}
+    assert len(asked) == len(set(asked)) == 2
+    assert texts_of(read, []) == {}

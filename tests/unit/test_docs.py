@@ -35,7 +35,9 @@ def test_documentation_does_not_install_from_the_package_index() -> None:
     """The name belongs to another project there, whose code would run as the service."""
     texts = [*PAGES, ROOT / "README.md", ROOT / "Makefile", ROOT / "Dockerfile"]
     texts += [
-        path for package in ("streamguard", "agents", "batch") for path in (ROOT / package).rglob("*.py")
+        path
+        for package in ("streamguard", "agents", "batch", "serving")
+        for path in (ROOT / package).rglob("*.py")
     ]
     for path in texts:
         assert not re.search(
@@ -48,7 +50,9 @@ def test_architecture_page_lists_every_module() -> None:
     listed = set(
         re.findall(r"[a-z_]+", text[text.index("## The house") : text.index("Where a new part goes")])
     )
-    modules = [path for top in ("streamguard", "agents", "batch") for path in (ROOT / top).rglob("*.py")]
+    modules = [
+        path for top in ("streamguard", "agents", "batch", "serving") for path in (ROOT / top).rglob("*.py")
+    ]
     missing = [
         path
         for path in modules

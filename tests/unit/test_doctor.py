@@ -24,9 +24,10 @@ from streamguard.cli.doctor.finding import Finding
 from streamguard.cli.main import main
 from streamguard.fold.features import FEATURES, NAMES
 from streamguard.jvm.jars import Jars
+from streamguard.metrics import READY, WORKER
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
-from streamguard.settings.schema import Batch, Models, Settings, Worker
+from streamguard.settings.schema import Batch, Models, Serve, Settings, Worker
 from streamguard.testing.broker import free_port
 from streamguard.testing.clock import ManualClock
 
@@ -261,8 +262,12 @@ def test_signing_key_is_checked(tmp_path: Path) -> None:
     assert found.status == "ok"
 
 
+WITHOUT = Serve(port=0, metrics_port=0)
+"""A server that takes any free ports, so that there is nothing to check."""
+
+
 def on_port(port: int) -> Finding:
-    (found,) = ports.ports(Settings(worker=Worker(metrics_port=port)))
+    (found,) = ports.ports(Settings(worker=Worker(metrics_port=port), serve=WITHOUT))
     return found
 
 
@@ -302,7 +307,7 @@ def test_port_used_by_another_program_fails(answer: bytes) -> None:
 def test_port_used_by_a_worker_reports_its_health() -> None:
     clock = ManualClock()
     progress = Progress(stall_seconds=1e6, clock=clock)
-    server = HealthServer(progress, "127.0.0.1", 0)
+    server = HealthServer(progress, WORKER, READY, "127.0.0.1", 0)
     server.start()
     found = on_port(server.port)
     assert found.status == "warn"
@@ -320,21 +325,77 @@ def test_port_used_by_a_worker_reports_its_health() -> None:
 @pytest.mark.parametrize("host", ["::1", "::"])
 def test_ipv6_address_is_bound_and_asked_as_a_worker_serves_it(host: str) -> None:
     port = free_port()
-    settings = Settings(worker=Worker(metrics_host=host, metrics_port=port))
+    settings = Settings(worker=Worker(metrics_host=host, metrics_port=port), serve=WITHOUT)
     (found,) = ports.ports(settings)
     assert (found.status, found.found) == ("ok", f"[{host}]:{port} is free for the worker metrics")
     progress = Progress(stall_seconds=1e6, clock=ManualClock())
     progress.assigned([0])
     progress.ready(0)
-    HealthServer(progress, host, port).start()
+    HealthServer(progress, WORKER, READY, host, port).start()
     (found,) = ports.ports(settings)
     assert (found.status, found.found) == ("ok", f"the worker at [::1]:{port} is live and ready")
 
 
 def test_address_of_another_machine_fails() -> None:
-    (found,) = ports.ports(Settings(worker=Worker(metrics_host="192.0.2.1", metrics_port=free_port())))
+    worker = Worker(metrics_host="192.0.2.1", metrics_port=free_port())
+    (found,) = ports.ports(Settings(worker=worker, serve=WITHOUT))
     assert found.status == "fail"
     assert "worker.metrics_host" in found.remedy
+
+
+def of_server(**serve: Any) -> list[Finding]:
+    """Findings about the ports of `serve`."""
+    worker, *found = ports.ports(Settings(worker=Worker(metrics_port=0), serve=Serve(**serve)))
+    assert worker.status == "ok"
+    return found
+
+
+def test_free_ports_of_a_server_are_accepted() -> None:
+    metrics, page = free_port(), free_port()
+    assert [(one.status, one.found) for one in of_server(port=page, metrics_port=metrics)] == [
+        ("ok", f"127.0.0.1:{metrics} is free for the serve metrics"),
+        ("ok", f"127.0.0.1:{page} is free for the page"),
+    ]
+
+
+@pytest.mark.parametrize("setting", ["port", "metrics_port"])
+def test_port_of_a_server_used_by_another_program_is_a_warning(setting: str) -> None:
+    with listening(b"HTTP/1.0 200 OK\r\n\r\nwelcome") as port:
+        (found,) = of_server(**{"port": 0, "metrics_port": 0, setting: port})
+    assert found.status == "warn"
+    assert found.found.startswith(f"127.0.0.1:{port} is used by something")
+    assert found.found.endswith("`serve` needs it, a worker does not")
+    assert f"serve.{setting}" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("setting", "answer", "text"),
+    [
+        ("port", b"<title>Sign in - StreamGuard</title>", "the page answers on 127.0.0.1:{}"),
+        ("metrics_port", b"# HELP\nstreamguard_serve_ready 1.0\n", "StreamGuard answers on 127.0.0.1:{}"),
+    ],
+)
+def test_port_used_by_a_server_is_accepted(setting: str, answer: bytes, text: str) -> None:
+    with listening(b"HTTP/1.0 200 OK\r\n\r\n" + answer) as port:
+        (found,) = of_server(**{"port": 0, "metrics_port": 0, setting: port})
+    assert (found.status, found.found) == ("ok", text.format(port))
+
+
+def test_server_on_an_address_of_another_machine_is_a_warning() -> None:
+    (found,) = of_server(host="192.0.2.1", port=free_port(), metrics_port=0)
+    assert (found.status, "serve.host" in found.remedy) == ("warn", True)
+
+
+def test_extra_of_the_server_is_named_if_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "litestar":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return importlib.metadata.distribution(name).version
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    (found,) = machine.packages()
+    assert found.status == "ok"
+    assert found.found.endswith("extras that are not installed: serve")
 
 
 def test_failing_check_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

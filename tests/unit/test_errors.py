@@ -96,7 +96,8 @@ def command_lines() -> list[list[str]]:
         command = main.get_command(click.Context(main), name)
         assert command is not None
         if isinstance(command, click.Group):
-            needs = {"promote": ["v"], "diff": ["a", "b"], "acls": ["worker"]}
+            needs = {"promote": ["v"], "diff": ["a", "b"], "acls": ["worker"], "revoke": ["v"]}
+            needs |= {"incidents": {"show": ["3-7-1"]}, "keys": {"add": ["ann"]}}.get(name, {})
             found += [[name, sub, *needs.get(sub, [])] for sub in command.commands]
         elif any(option.name == "config" for option in command.params):
             found.append([name, *given.get(name, [])])

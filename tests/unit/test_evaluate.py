@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from streamguard.history.evaluate import EvaluationError, evaluate, forest_bits, judge, ranking
+from streamguard.history.evaluate import EvaluationError, evaluate, judge, trained_forest
+from streamguard.history.event_measures import ranking
 from streamguard.history.files import Batch, HistoryError, read
 from streamguard.history.labels import ColumnLabels, FileLabels
 from streamguard.history.partitioner import partition_of
@@ -173,8 +174,9 @@ def test_forest_does_not_depend_on_the_reading_order_of_partitions(
             Replay(4),
         )
         first = sum(row["timestamp"] // logins.DAY < logins.START // logins.DAY + 20 for row in rows)
-        bits, missing = forest_bits(judged, first, Settings(training=Training(trees=20)))
-        assert missing is None and bits is not None
+        forest, missing = trained_forest(judged, first, Settings(training=Training(trees=20)))
+        assert missing is None and forest is not None
+        bits = forest.rarity(judged.scored.features[first:])
         place = np.lexsort((judged.scored.offset[first:], judged.scored.partition[first:]))
         found.append(bits[place])
     assert np.array_equal(*found)

@@ -1,4 +1,4 @@
-"""The list of features: the kernel, docs/features.md and the models agree with it."""
+"""The declared features and components: the kernel, docs/features.md and the models agree with them."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from streamguard.fold import features
+from streamguard.fold import components, features
 from streamguard.fold.kernel import N_FEATURES
 from tests.streams import Partition, habit
 
 DOC = Path(__file__).parents[2] / "docs" / "features.md"
 
 
-def test_there_are_28_features_in_five_groups() -> None:
-    assert len(features.FEATURES) == N_FEATURES == len(set(features.NAMES)) == 28
+def test_there_are_34_features_in_six_groups() -> None:
+    assert len(features.FEATURES) == N_FEATURES == len(set(features.NAMES)) == 34
     assert Counter(f.group for f in features.FEATURES) == {
-        "user behaviour": 8, "temporal": 6, "IP and location": 5, "sequence": 4, "threat": 5,
+        "user behaviour": 8, "temporal": 8, "IP and location": 5, "sequence": 4, "threat": 5, "action": 4,
     }  # fmt: skip
 
 
 def test_documentation_is_current() -> None:
-    """`python -m tests.unit.test_features` writes the table."""
-    assert features.as_markdown() in DOC.read_text()
+    """`python -m tests.unit.test_features` writes the tables."""
+    assert DOC.read_text().endswith(tables())
 
 
 def test_every_feature_varies() -> None:
@@ -31,14 +31,20 @@ def test_every_feature_varies() -> None:
     rows = np.concatenate([f.features for f in Partition().chunks(habit(2000))])
     moved = {name for name, column in zip(features.NAMES, rows.T, strict=True) if len(np.unique(column)) > 1}
     assert set(features.NAMES) - moved == {
-        "agent_bits", "resource_bits", "volume_z", "threat_score", "threat_z", "threat_mean",
+        "agent_bits", "resource_bits", "volume_z", "threat_score", "threat_z", "threat_mean", "command_bits",
     }  # fmt: skip
 
 
+def tables() -> str:
+    """The generated end of the document."""
+    text = "## Components of the score\n\nA score is the sum of these components, in this order; each is in bits.\n\n"
+    return f"{features.as_markdown()}\n{text}{components.as_markdown()}"
+
+
 def main() -> None:
-    """Write the present table into the document."""
+    """Write the present tables into the document."""
     introduction, _, _ = DOC.read_text().partition("| # |")
-    DOC.write_text(introduction + features.as_markdown())
+    DOC.write_text(introduction + tables())
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from streamguard.fold.features import NAMES
-from streamguard.models.forest import Forest
+from streamguard.models.forest import Forest, weighted
 from streamguard.models.gate import (
-    ATTACKS,
     Check,
     Judgement,
     Sample,
@@ -19,7 +18,9 @@ from streamguard.models.gate import (
     drift,
     judge,
 )
+from streamguard.models.injection import ATTACKS
 from streamguard.models.train import train
+from streamguard.models.weight import Separation
 from streamguard.settings.schema import Gate
 
 
@@ -51,7 +52,7 @@ def sample(hot: float = 0.1) -> Sample:
     calm, loud = events(2000, seed=3), attacks(int(2000 * hot), seed=4)
     features = np.concatenate([calm, loud])
     is_quiet = np.arange(len(features)) < 2000
-    return Sample(features, np.where(is_quiet, 1.0, 12.0), is_quiet)
+    return Sample(features, is_quiet)
 
 
 def judged(
@@ -96,6 +97,27 @@ def test_inverted_forest_is_refused_with_the_attacks_it_misses(champion: Forest)
     assert "overlap" in refused(judged(inverted, champion, rows))
 
 
+def test_weight_is_reported_and_does_not_refuse(champion: Forest) -> None:
+    given = sample()
+    for separation in (Separation(0.4, 0.3, 100), Separation(0.99, 0.98, 100)):
+        judgement = judge(
+            champion, None, given, rows=QUIET, before=None, rows_before=0, alert_bits=10.0, limits=Gate(),
+            separation=separation,
+        )  # fmt: skip
+        check = judgement.checks[-1]
+        assert (check.name, check.value, check.passed) == ("weight", separation.weight, True)
+        assert judgement.passed
+        assert f"weight {separation.weight:.2f}" in check.message
+
+
+def test_forest_without_a_say_is_still_compared_with_the_champion(champion: Forest) -> None:
+    """The checks of separation and overlap use the forest itself, whatever its weight."""
+    silent = weighted(champion, 0.0)
+    assert judged(silent, champion).passed
+    inverted = weighted(train(attacks(3000), trees=100), 0.0)
+    assert {"injected_takeover", "overlap"} <= refused(judged(inverted, champion)).keys()
+
+
 def test_history_with_many_attacks_is_refused(champion: Forest) -> None:
     reasons = refused(judged(champion, None, hot=1.5))
     assert reasons["trimmed"] == ("60.0% of the events look like attacks (limit 50.0%)")
@@ -135,7 +157,7 @@ def test_challenger_with_more_alerts_is_refused(champion: Forest) -> None:
         champion.golden_scores,
     )
     message = refused(judged(louder, champion))["alerts"]
-    assert "of 2,200 events would be alerted with the challenger, 200 with the champion" in message
+    assert "calls 958 of 2,000 quiet events as rare as an alert, the champion 3: ratio 239.75" in message
     assert refused(judged(champion, louder)) == {}
 
 
@@ -155,7 +177,7 @@ def test_judgement_is_reproducible_json(champion: Forest) -> None:
 
 
 def test_empty_history_is_refused() -> None:
-    nothing = Sample(np.zeros((0, len(NAMES)), np.float32), np.zeros(0), np.zeros(0, bool))
+    nothing = Sample(np.zeros((0, len(NAMES)), np.float32), np.zeros(0, bool))
     forest = train(QUIET[:300], trees=10)
     judgement = judge(
         forest,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
 
 import jsonschema
 import msgspec
@@ -21,8 +19,8 @@ from streamguard.alerts.incident import (
 from streamguard.history.incidents import worst_first
 from tests.batches import incident
 from tests.incidents import published
+from tests.schema_page import ROOT, reference
 
-ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "streamguard" / "alerts" / "incident.schema.json"
 PAGE = ROOT / "docs" / "reference" / "incident.md"
 START = "## Incident"
@@ -32,40 +30,10 @@ def schema_text() -> str:
     return json.dumps(json_schema(), indent=1) + "\n"
 
 
-def reference() -> str:
-    """A heading, a sentence and a table of fields for each object of the schema."""
-    schema = json_schema()
-    parts = []
-    for name, described in {"Incident": schema, **schema["$defs"]}.items():
-        rows = [
-            f"| `{field}` | {_kind(what)} | {what.get('description', '')} |"
-            for field, what in described["properties"].items()
-        ]
-        head = ["| field | type | meaning |", "|---|---|---|"]
-        parts.append("\n".join([f"## {name}", "", described["description"], "", *head, *rows]))
-    return "\n\n".join(parts) + "\n"
-
-
-def _kind(what: dict[str, Any]) -> str:
-    """The type of a field in words."""
-    if "anyOf" in what:
-        return " or ".join(_kind(part) for part in what["anyOf"])
-    if "allOf" in what:
-        return " and ".join(_kind(part) for part in what["allOf"])
-    if "$ref" in what:
-        name = what["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
-    if "enum" in what:
-        return ", ".join(f"`{value}`" for value in what["enum"])
-    if what.get("type") == "array":
-        return f"array of {_kind(what['items'])}"
-    return str(what.get("type", "any JSON"))
-
-
 def test_schema_and_page_are_current() -> None:
     assert SCHEMA.read_text() == schema_text()
     page = PAGE.read_text()
-    assert page[page.index(START) :] == reference()
+    assert page[page.index(START) :] == reference("Incident", json_schema())
 
 
 def test_every_field_is_described() -> None:
@@ -73,7 +41,7 @@ def test_every_field_is_described() -> None:
     for described in (schema, *schema["$defs"].values()):
         for field, what in described["properties"].items():
             assert what.get("description"), field
-    assert set(schema["required"]) == set(Incident.__struct_fields__) - {"repaired"}
+    assert set(schema["required"]) == set(Incident.__struct_fields__) - {"repaired", "involved", "peers"}
 
 
 def test_incident_is_immutable() -> None:
@@ -119,7 +87,9 @@ def test_worst_incident_is_first_whatever_the_number_of_alerts() -> None:
 def test_incidents_with_equal_published_evidence_are_ordered_by_risk() -> None:
     """Both have 10.02 bits when rounded; their risks follow from the unrounded evidence."""
     low, high = (
-        brought_up_to_date(incident("ann", k), first_ms=0, last_ms=0, count=9 - k, evidence=10.017 + k / 200)
+        brought_up_to_date(
+            incident("ann", k), first_ms=0, last_ms=0, count=9 - k, evidence=10.017 + k / 200, lowered=0.0
+        )
         for k in range(2)
     )
     assert low.evidence_bits == high.evidence_bits == 10.02
@@ -130,4 +100,4 @@ def test_incidents_with_equal_published_evidence_are_ordered_by_risk() -> None:
 if __name__ == "__main__":
     SCHEMA.write_text(schema_text())
     text = PAGE.read_text()
-    PAGE.write_text(text[: text.index(START)] + reference())
+    PAGE.write_text(text[: text.index(START)] + reference("Incident", json_schema()))

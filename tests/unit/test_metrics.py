@@ -21,11 +21,12 @@ from streamguard import metrics
 from streamguard.agents.output.publisher import Publisher
 from streamguard.agents.task.lag import PartitionLag
 from streamguard.batch import metrics as batch_metrics
-from streamguard.batch import report_schema
 from streamguard.batch.job import RetrainOutcome
-from streamguard.batch.runs import REPORT, BusyError, Runs
+from streamguard.batch.runs import BusyError, Runs
 from streamguard.history.understood import Understood
 from streamguard.records.record import Record
+from streamguard.runs import report as batch_report
+from streamguard.runs.directory import REPORT
 from streamguard.settings.schema import Batch, Detection, Settings, SettingsError
 from streamguard.state.partition import PartitionState
 from streamguard.testing.clock import ManualClock
@@ -48,7 +49,7 @@ def test_documentation_is_current() -> None:
     assert DOC.read_text().endswith(metrics.as_markdown())
 
 
-@pytest.mark.parametrize("registry", [metrics.WORKER, metrics.RETRAIN])
+@pytest.mark.parametrize("registry", [metrics.WORKER, metrics.CAMPAIGNS, metrics.RETRAIN, metrics.SERVE])
 def test_exported_metrics_equal_the_declared_ones(registry: Any) -> None:
     declared = {d.name: d for d in metrics.DECLARED if d.registry is registry}
     found = {family.name: family for family in registry.collect()}
@@ -140,7 +141,7 @@ def test_sixteen_partitions_have_fewer_than_1500_series() -> None:
         for partition in range(16):
             metrics.forget_partition(partition)
     kept = {labels for name, labels in series(metrics.WORKER) if dict(labels).get("partition") == "7"}
-    assert len({name for name, labels in series(metrics.WORKER) if labels in kept}) == 3, "the three counters"
+    assert len({name for name, labels in series(metrics.WORKER) if labels in kept}) == 4, "the four counters"
 
 
 def test_profiles_are_counted_by_the_place_where_they_were_found() -> None:
@@ -260,7 +261,7 @@ def test_drift_of_another_source_and_of_growing_features_is_not_exported(
 
     report = made(fold_result(), drift={"active_days": 9.0, "hour_bits": 0.3, "source_bits": 0.1})
     body = msgspec.structs.replace(report, continues=continues)
-    (tmp_path / REPORT).write_bytes(report_schema.encode(body))
+    (tmp_path / REPORT).write_bytes(batch_report.encode(body))
     exported = batch_metrics.RetrainMetrics(Settings(batch=Batch(output=str(tmp_path / "runs"))), 0.0, print)
     with exported.run() as finish:
         finish(outcome(tmp_path))

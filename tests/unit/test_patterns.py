@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from streamguard.fold.patterns import HABIT_DAYS, PATTERNS
+import pytest
+
+from streamguard.fold.evidence import HABIT_DAYS
+from streamguard.fold.patterns import PATTERNS
 from streamguard.settings.schema import Detection
 from tests.streams import DAY, HOUR, MINUTE, START, Partition, event
 
@@ -117,6 +120,26 @@ def test_impossible_travel_needs_an_unknown_distant_place_within_hours() -> None
     assert first("impossible_travel", away(HOUR, source="10.0.0.1"), life()) is None
 
 
+@pytest.mark.parametrize(
+    ("hostname", "agent", "travels"),
+    [
+        ("laptop", "Firefox", False),
+        ("other", "Firefox", True),
+        ("laptop", "curl", True),
+        ("laptop", "", True),
+    ],
+)
+def test_own_device_travels_by_a_relay(hostname: str, agent: str, travels: bool) -> None:
+    def visit(at: int, place: str, source: str, host: str, program: str) -> bytes:
+        details = {"geo_location": place, "hostname": host, "user_agent": program}
+        return event(at, status="success", source_ip=source, metadata=details)
+
+    home = [visit(NOW - HOUR + MINUTE * k, "DE-Berlin", "10.0.0.1", "laptop", "Firefox") for k in range(40)]
+    away = visit(NOW + MINUTE, "US-Ohio", "198.51.100.1", hostname, agent)
+    found = first("impossible_travel", [*home, away], life())
+    assert (found == len(home)) if travels else (found is None)
+
+
 def test_late_event_of_an_earlier_journey_is_not_travel() -> None:
     late = event(
         NOW - 7 * DAY, status="success", source_ip="198.51.100.1", metadata={"geo_location": "US-Ohio"}
@@ -125,10 +148,39 @@ def test_late_event_of_an_earlier_journey_is_not_travel() -> None:
     assert first("impossible_travel", [*logins(1, "success"), late, *home], life()) is None
 
 
+def colleagues(days: int) -> list[bytes]:
+    """Two people who take turns after `NOW`."""
+    return [
+        event(NOW + d * DAY // 2, ("bob", "carl")[d % 2], status="success", **HOME) for d in range(2 * days)
+    ]
+
+
+def test_nobody_is_dormant_after_a_gap_of_the_whole_log() -> None:
+    gap = 60 * DAY
+    assert first("dormant_account", logins(1, "success", NOW + gap), life()) is None
+    both = [*life(), *colleagues(3)]
+    assert first("dormant_account", logins(1, "success", NOW + gap), both) is None
+
+
+def test_nobody_is_dormant_when_all_come_back() -> None:
+    """Two operators stay; twelve people come back after six weeks, two minutes apart."""
+    people = [f"p{k}" for k in range(12)]
+    before = [
+        event(START + d * DAY + h * HOUR + k * MINUTE, who, status="success", **HOME)
+        for d in range(40)
+        for h in (8, 14)
+        for k, who in enumerate(people)
+    ]
+    back = [
+        event(NOW + 42 * DAY + 2 * k * MINUTE, who, status="success", **HOME) for k, who in enumerate(people)
+    ]
+    names = found([*before, *colleagues(42), *back])[-len(back) :]
+    assert not any("dormant_account" in one for one in names)
+
+
 def test_dormant_account_is_unused_for_a_month() -> None:
     def back(days: int) -> int | None:
-        colleague = [event(NOW + d * DAY // 2, "bob", status="success") for d in range(2 * days)]
-        return first("dormant_account", logins(1, "success", NOW + days * DAY), life() + colleague)
+        return first("dormant_account", logins(1, "success", NOW + days * DAY), life() + colleagues(days))
 
     assert back(35) == 0
     assert back(25) is None
@@ -183,12 +235,41 @@ def test_suspicious_commands_complete_their_patterns() -> None:
 
 
 def test_dns_queries_complete_tunnel_and_generated_names() -> None:
-    def queries(name: str) -> list[bytes]:
-        details = {"query_name": name, "response_code": "NXDOMAIN"}
-        return [event(NOW + 1000 * k, kind="dns_query", dns_details=details) for k in range(12)]
+    assert first("dns_tunnel", [query(k, f"{k:040x}q.t.example.com") for k in range(12)], life()) in range(
+        7, 10
+    )
+    assert first(
+        "generated_names", [query(k, f"xkqzjvwpqht{a}w.biz") for k, a in enumerate(LETTERS)], life()
+    ) in range(7, 10)
 
-    assert first("dns_tunnel", queries("q" * 40 + ".t.example"), life()) == 9
-    assert first("generated_names", queries("xkqzjvwpqhtrw.biz"), life()) == 9
+
+LETTERS = "bcdfghjklmnpqrstvwxz"
+
+
+def query(k: int, name: str) -> bytes:
+    """A query of a name that does not exist, k seconds after `NOW`."""
+    return event(
+        NOW + 1000 * k, kind="dns_query", dns_details={"query_name": name, "response_code": "NXDOMAIN"}
+    )
+
+
+def test_long_names_under_many_domains_are_no_tunnel() -> None:
+    names = [f"{k:040x}.cdn.example{k}.com" for k in range(40)]
+    assert first("dns_tunnel", [query(k, name) for k, name in enumerate(names)], life()) is None
+
+
+def test_one_long_name_again_and_again_is_no_tunnel() -> None:
+    assert first("dns_tunnel", [query(k, "q" * 40 + ".t.example.com") for k in range(40)], life()) is None
+
+
+def test_long_names_of_other_domains_hide_no_tunnel() -> None:
+    mixed = [query(2 * k + side, f"{k:040x}.t.example{side * k}.com") for k in range(30) for side in range(2)]
+    assert first("dns_tunnel", mixed, life()) is not None
+
+
+def test_each_kind_of_name_counts_its_own() -> None:
+    tunnel = [query(k, f"{k:040x}q.t.example.com") for k in range(12)]
+    assert first("generated_names", [query(13, "xkqzjvwpqhtrw.biz")], life() + tunnel) is None
 
 
 def evidence_of_last(values: list[bytes]) -> tuple[float, float]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from streamguard.errors import CannotWriteError
+from streamguard.fold import features
 from streamguard.models import pointer
 from streamguard.models.artifact import ArtifactError, Origin
 from streamguard.models.forest import Forest
@@ -292,7 +293,9 @@ def test_metrics_are_read_without_the_forest_and_refused_if_changed(
 def test_settings_give_directory_and_key(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_bytes(b"0123456789abcdef")
-    forest = train(np.random.default_rng(0).normal(size=(300, 28)).astype(np.float32), trees=5)
+    forest = train(
+        np.random.default_rng(0).normal(size=(300, len(features.NAMES))).astype(np.float32), trees=5
+    )
     plain, signing = (
         Registry.of(Models(registry=str(tmp_path / "registry"), key_file=file)) for file in ("", str(key))
     )

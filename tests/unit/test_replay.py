@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from streamguard.alerts.incident import Entity, Origin
+from streamguard.campaigns.campaign import campaigns
 from streamguard.cli.evaluate import command as evaluate_command
 from streamguard.cli.replay import command as replay_command
 from streamguard.fold.features import NAMES
@@ -103,6 +104,38 @@ def test_incident_includes_its_last_alert_even_if_that_was_not_published(
 
 def _moment(ms: int) -> str:
     return str(np.datetime64(int(ms), "ms")) + "Z"
+
+
+def test_updates_are_those_published_and_incidents_name_all_who_take_part(tmp_path: Path) -> None:
+    """One address tries twelve users, and gets into the account of one."""
+    rows = logins.rows(days=20)
+    begin = logins.START + 19 * logins.DAY + 2 * logins.HOUR
+    for k in range(12):
+        rows.append(logins._row(begin + 3000 * k, f"user{k}", logins.ATTACKER, True, 9))
+    rows.append(logins._row(begin + 60_000, "user3", logins.ATTACKER, False, 9))
+    rows.sort(key=lambda row: row["timestamp"])
+    replay, scored = replayed(str(logins.write_csv(tmp_path / "a.csv", rows)), partitions=1)
+    incidents = {one.id: one for one in replay.incidents()}
+    assert replay.numbered().keys() == set(scored.incident[scored.incident >= 0].tolist())
+    updates = replay.updates()
+    assert [one for one in updates if one == incidents[one.id]] == [
+        incidents[id] for id in dict.fromkeys(one.id for one in updates)
+    ]
+    assert len(updates) > len(incidents)
+    for number, one in replay.numbered().items():
+        users = {rows[i]["user"] for i in np.flatnonzero(scored.incident == number)}
+        sources = {rows[i]["source_ip"] for i in np.flatnonzero(scored.incident == number)}
+        named = one.involved
+        assert users == (set(named.users.names) if named else {one.event["user"]})
+        assert sources == (set(named.sources.names) if named else {one.event["source_ip"]})
+        if named:
+            assert (named.users.count, named.sources.count) == (len(users), len(sources))
+    found = campaigns(updates)
+    attacked = {
+        row["user"] for row in rows if row["source_ip"] == logins.ATTACKER and row["status"] == "success"
+    }
+    assert [set(row.entered) for row in found if row.entered] == [attacked] == [{"user1", "user2", "user3"}]
+    assert found == campaigns(updates[::-1])
 
 
 def test_incidents_are_sorted_worst_first_and_have_unique_ids(file: str) -> None:

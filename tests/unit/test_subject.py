@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from streamguard.events.subject import profile_key, subject_of
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamguard.events.subject import profile_key, subject_of, subject_of_key
 from streamguard.history.files import Batch
 from streamguard.history.layout import Layout
 from tests.streams import HOUR, START, Partition, event, habit
@@ -13,6 +17,20 @@ def test_subjects_and_their_keys_are_different_for_users_and_addresses() -> None
         subject_of(*one) for one in (("", "10.0.0.1"), ("10.0.0.1", ""), ("\0a10.0.0.1", ""), ("\0", ""))
     ]
     assert len(set(subjects)) == len({profile_key(subject) for subject in subjects}) == 4
+
+
+@given(st.text(), st.text(), st.booleans())
+def test_a_key_states_its_subject(user: str, source: str, named: bool) -> None:
+    subject = subject_of(user if named else "", source)
+    assert subject_of_key(profile_key(subject)) == subject
+
+
+@pytest.mark.parametrize("page", ["\0\0", "\0\1", "\0\7", "\0\377"])
+def test_no_address_has_the_key_of_another_value(page: str) -> None:
+    """Whoever names a source like a page must not replace that page."""
+    partition = Partition()
+    partition.run([*habit(50), event(START + HOUR, None, source_ip=page), *habit(50, START + 2 * HOUR)])
+    assert Partition(dict(partition.saved)).state.next_offset == 101
 
 
 def test_key_of_a_long_address_is_bounded_and_stays_different() -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from streamguard.settings.load import load
+from streamguard.settings.sources import of_sources
 from tests.composed import ROOT
 
 HERE = ROOT / "deploy" / "systemd"
-SERVICES = ["streamguard-worker@.service", "streamguard-retrain.service"]
+SERVICES = [f"streamguard-{name}.service" for name in ("worker@", "sources", "campaigns", "serve", "retrain")]
 
 
 def values(unit: str, name: str) -> list[str]:
@@ -35,19 +36,27 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert (done.returncode, warnings) == (0, [])
 
 
-@pytest.mark.parametrize("unit", SERVICES)
+@pytest.mark.parametrize("unit", [unit for unit in SERVICES if "campaigns" not in unit])
 def test_settings_are_valid_and_use_the_directories_of_the_unit(unit: str) -> None:
     assigned = dict(line.split("=", 1) for line in values(unit, "Environment"))
     places = {"%S": "/var/lib", "%C": "/var/cache", "%i": "9464", "%H": "host"}
     environ = {n: re.sub("%.", lambda found: places[found[0]], value) for n, value in assigned.items()}
     settings = load(environ=environ)
+    if "sources" in unit:
+        settings = of_sources(settings)
     own = [f"/var/lib/{name.replace('%i', '9464')}" for name in values(unit, "StateDirectory")[0].split()]
-    assert settings.models.registry in own
-    if "worker" in unit:
+    if "sources" in unit:
+        assert settings.worker.data_dir in own and settings.worker.instance_id == "host-sources"
+    elif "serve" in unit:
+        data, keys = Path(settings.serve.data_dir), Path(settings.serve.keys_file)
+        assert str(data.parent) in own and str(keys.parent) in own
+        assert data not in keys.parents, "the projection may be deleted"
+    elif "worker" in unit:
+        assert settings.models.registry in own
         assert (settings.worker.metrics_port, settings.worker.instance_id) == (9464, "host-9464")
         assert settings.worker.data_dir in own
     else:
-        assert settings.batch.output in own
+        assert {settings.batch.output, settings.models.registry} <= set(own)
         assert str(Path(settings.batch.metrics_file).parent) in own
     assert environ["XDG_CACHE_HOME"] == "/var/cache" and values(unit, "CacheDirectory") == ["streamguard"]
 
@@ -62,7 +71,8 @@ def test_units_are_sandboxed(unit: str) -> None:
     assert values(unit, "MemoryMax")
 
 
-def test_refused_worker_is_not_restarted() -> None:
-    assert values("streamguard-worker@.service", "Restart") == ["on-failure"]
-    assert values("streamguard-worker@.service", "RestartPreventExitStatus") == ["78"]
+def test_refused_process_is_not_restarted() -> None:
+    for unit in SERVICES[:4]:
+        assert values(unit, "Restart") == ["on-failure"]
+        assert values(unit, "RestartPreventExitStatus") == ["78"]
     assert values("streamguard-retrain.service", "SuccessExitStatus") == ["3 143"]

@@ -162,9 +162,12 @@ def test_status_is_understood_in_any_spelling(spelled: str, expected: int) -> No
         *((text, 0) for text in (
             "cataloging", "signing", "designing", "code_signing", "authz", "badge_in",
             "logout", "LogOff", "user.session.end", "AuthorizeSecurityGroupIngress", "CreateLoginProfile", "4634",
-            "file_access", "dns_query", "instance terminated", "DropTable", "session_expired", "FailoverDBCluster", "",
+            "file_access", "instance terminated", "DropTable", "session_expired", "FailoverDBCluster", "",
             "port 4625 opened",
         )),
+        *((text, flag.READ_ONLY) for text in ("dns_query", "ListUsers", "pods.list", "DescribeInstances")),
+        *((text, flag.AUDIT_TAMPERING) for text in ("StopLogging", "cloudtrail.delete_trail", "4719")),
+        *((text, flag.LOG_CLEARING) for text in ("1102", "audit_log_cleared", "ClearLog")),
     ],
 )  # fmt: skip
 def test_login_is_told_in_any_spelling(spelled: str, expected: int) -> None:

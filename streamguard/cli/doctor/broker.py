@@ -12,6 +12,7 @@ from streamguard.cli.doctor.finding import Finding, fail, ok, warn
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
 from streamguard.kafka.reach import UnreachableError, unreached
 from streamguard.settings.schema import Settings
+from streamguard.settings.sources import of_sources
 from streamguard.text import counted
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def kafka(settings: Settings) -> Iterator[Finding]:
         "topics": lambda: _topics(settings),
         "permissions": lambda: _permissions(admin, settings),
         "workers": lambda: group.workers(admin, settings, cluster),
+        "sources": lambda: _sources(admin, settings, cluster),
         "offsets": lambda: group.offsets(admin, settings, cluster),
         "transactions": lambda: group.transactions(admin, settings, cluster),
         "state": lambda: import_module(STATE).state(
@@ -100,15 +102,32 @@ def _brokers(asked: Brokers, cluster: Any) -> Iterator[Finding]:
 def _topics(settings: Settings) -> Iterator[Finding]:
     from streamguard.kafka import topics
 
+    own = topics.names(settings)
     try:
-        deviations = topics.check(settings)
+        # A client that may not read a topic does not see it, and a worker may not read those of the server.
+        serving = [
+            role
+            for role in topics.SERVING_ROLES
+            if role not in topics.WORKER_ROLES and topics.exists(settings, own[role])
+        ]
+        deviations = topics.check(settings, topics.WORKER_ROLES)
+        of_server = topics.check(settings, serving) if serving else []
     except topics.TopicsError as error:
         yield fail("topics", str(error), "if the client is not authorized, see `permissions`")
         return
     for deviation in deviations:
         yield (fail if deviation.required else warn)("topics", deviation.found, deviation.remedy)
-    if not deviations:
-        yield ok("topics", f"{', '.join(topics.names(settings).values())} are as required")
+    for deviation in of_server:
+        yield warn("topics", f"{deviation.found}; `serve` needs it, a worker does not", deviation.remedy)
+    if not deviations and not of_server:
+        asked = [own[role] for role in (*topics.WORKER_ROLES, *serving) if role in own]
+        yield ok("topics", f"{', '.join(asked)} are as required")
+
+
+def _sources(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
+    """The processes of the second fold, if events are forwarded to it."""
+    if settings.kafka.forwards:
+        yield from group.workers(admin, of_sources(settings), cluster)
 
 
 def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
@@ -126,7 +145,7 @@ def _permissions(admin: Any, settings: Settings) -> Iterator[Finding]:
     asked, refused = 0, False
     for name, operations in needed.items():
         try:
-            allowed = {operation.name for operation in answers[name].result().authorized_operations}
+            allowed = {operation.name for operation in answers[name].result().authorized_operations or ()}
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 continue

@@ -79,18 +79,19 @@ def listed(admin: Any, cluster: Any, topic: str, what: Any, isolation: Any = Non
 
 
 def workers(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
-    """Compare the workers with the partitions."""
+    """Compare the workers, or the processes of the second fold, with the partitions."""
     events, app = settings.kafka.events_topic, settings.worker.app_id
+    check, verb = ("sources", "sources") if settings.kafka.folds_sources else ("workers", "worker")
     about = described(admin, settings)
     state = about.state.name if about is not None else "EMPTY"
     if about is None or not about.members:
-        yield warn("workers", f"no worker of {app} is running", "start one with `streamguard worker`")
+        yield warn(check, f"no worker of {app} is running", f"start one with `streamguard {verb}`")
         return
     if events not in cluster.topics:
         return  # the check of the topics reports it
     if state != "STABLE":
         yield warn(
-            "workers",
+            check,
             f"the group {app} of {counted(len(about.members), 'worker')} is in the state"
             f" {state.lower().replace('_', ' ')}",
             "run doctor again; if the state stays, a worker joins and leaves repeatedly: read the workers' logs",
@@ -105,20 +106,20 @@ def workers(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:
     idle = sum(not held_by for held_by in held.values())
     if lost := partitions - set().union(*held.values()):
         yield fail(
-            "workers",
+            check,
             f"{found}: no worker reads the partitions {sorted(lost)}",
             "give all workers of this app_id the same settings, and restart one of them",
         )
     elif idle:
         yield warn(
-            "workers",
+            check,
             f"{found}: {counted(idle, 'worker')} idle",
             "keep it as a reserve; for more throughput start over with more partitions and another app_id"
             if idle == 1
             else "run fewer workers: one worker reads a partition",
         )
     else:
-        yield ok("workers", found)
+        yield ok(check, found)
 
 
 def offsets(admin: Any, settings: Settings, cluster: Any) -> Iterator[Finding]:

@@ -30,6 +30,12 @@ def account_takeover(context: ScenarioContext, start: int) -> Iterator[Step]:
         received=context.gap(150_000),
     )
     time += draw.randint(2 * MINUTE, 50 * MINUTE)
+    yield from thief_visits(context, user, time)
+
+
+def thief_visits(context: ScenarioContext, user: int | str, time: int) -> Iterator[Step]:
+    """A thief signs in from another place, perhaps after some refused requests for a second factor, and looks round."""
+    draw = context.draw
     thief = Actor(context, user, attacker_place(draw, residential=True))
     for _ in range(draw.choice((0, 0, 1, 2, 4))):
         yield thief.sign_in(time, "pending", "mfa_pending", way="sso")

@@ -245,6 +245,10 @@ class Actor:
         }
         return self._step(time, "dns_query", server, "success" if code == "NOERROR" else "failed", details)
 
+    def act(self, time: int, action: str, destination: str, status: str = "success") -> Step:
+        """An event of any other type, such as a call of a cloud's interface; it has no details."""
+        return self._step(time, action, destination, status, {})
+
     def _step(
         self, time: int, event_type: str, destination: str, status: str, details: dict[str, Any]
     ) -> Step:

@@ -1,0 +1,1 @@
+"""The serving layer: incidents, profiles and batch results behind one API and one page."""

@@ -1,0 +1,90 @@
+"""The web application: the API, the page, and what both share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from litestar import Litestar, Response
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+
+import streamguard
+from streamguard.serving.api import actions, docs, incidents, problems, results, stream, users
+from streamguard.serving.api.document import Document
+from streamguard.serving.api.keys import Keyring
+from streamguard.serving.api.measure import Measured
+from streamguard.serving.api.security import Authentication, Outermost, Rates
+from streamguard.serving.query.service import QueryService
+from streamguard.settings.schema import Serve
+
+DESCRIPTION = (
+    "Incidents, campaigns, users and batch results of StreamGuard. Every answer says in `as_of` where it comes from, "
+    "how far it has followed its source, and how old it may be. Errors are problem details (RFC 9457)."
+)
+
+
+def application(
+    service: QueryService,
+    keyring: Keyring,
+    settings: Serve,
+    page: Sequence[Any] = (),
+    problem_page: Callable[[problems.Problem], Response[Any]] | None = None,
+) -> Measured:
+    """The ASGI application.
+
+    Parameters
+    ----------
+    service
+        What is asked.
+    keyring
+        Who may ask.
+    settings
+        Allowed hosts and rates.
+    page
+        Routes of the page.
+    problem_page
+        Shows a problem to a person; None: only programs ask.
+    """
+    streams = stream.Streams()
+    app = Litestar(
+        route_handlers=[
+            incidents.router(),
+            actions.router(),
+            users.router(),
+            results.router(),
+            stream.stream_changes,
+            docs.documentation,
+            docs.documentation_file,
+            *page,
+        ],
+        dependencies={
+            "service": Provide(lambda: service, sync_to_thread=False),
+            "streams": Provide(lambda: streams, sync_to_thread=False),
+        },
+        middleware=[DefineMiddleware(Authentication)],
+        exception_handlers={Exception: problems.answer},
+        state=State(
+            {"keyring": keyring, "rates": Rates(settings.requests_per_minute), "problem_page": problem_page}
+        ),
+        openapi_config=OpenAPIConfig(
+            title="StreamGuard",
+            version=streamguard.__version__,
+            description=DESCRIPTION,
+            path="/v1/openapi",
+            use_handler_docstrings=True,
+            render_plugins=[Document(path="/document.json")],
+            components=Components(
+                security_schemes={
+                    "key": SecurityScheme(type="http", scheme="bearer", description="An access key"),
+                }
+            ),
+            security=[{"key": []}],
+        ),
+        logging_config=None,
+        debug=False,
+    )
+    return Measured(Outermost(app, settings.allowed_hosts))

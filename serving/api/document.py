@@ -1,0 +1,79 @@
+"""The OpenAPI document: what Litestar derives from the routes, with the problems that every route may answer with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from streamguard.serving.api.problems import MEDIA_TYPE, Problem
+
+PROBLEMS = {
+    400: "A parameter, a header or the body is not as it should be",
+    401: "Without a valid key",
+    403: "The role of the key may not do this",
+    404: "Nothing of this id or name is known, or this server has no such results",
+    409: "Somebody else has acted meanwhile, or the action does not fit the incident",
+    412: "The incident is not as `If-Match` says",
+    413: "The body is too large, or its length is not stated",
+    421: "This host is not served here",
+    429: "More requests than a key may make; `Retry-After` says when to ask again",
+    501: "The settings of this server do not allow it",
+    503: "The answer would be older than the request allows, or its source does not answer; ask again",
+}
+"""By status, when any route answers with problem details."""
+_SCHEMAS = "#/components/schemas/"
+
+
+class Document(JsonRenderPlugin):
+    """Answers with the document as JSON."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002
+        """The document."""
+        return msgspec.json.encode(completed(openapi_schema))
+
+
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the problems of every route, in the dialect of JSON Schema that OpenAPI has."""
+    document = _in_dialect(document)
+    schemas = document["components"]["schemas"]
+    _, problem = msgspec.json.schema_components([Problem], ref_template=_SCHEMAS + "{name}")
+    schemas |= problem
+    content = {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}{Problem.__name__}"}}}
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"] |= {
+                str(status): {"description": text, "content": content} for status, text in PROBLEMS.items()
+            }
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                name = body["schema"].get("$ref", "").removeprefix(_SCHEMAS)
+                if name:  # the structs of requests forbid unknown fields, which Litestar does not say
+                    schemas[name]["additionalProperties"] = False
+    return document
+
+
+def _in_dialect(value: Any) -> Any:
+    r"""A part of the document.
+
+    Litestar describes the items of a bounded `tuple[T, ...]` as `T` or anything. Patterns are those of Python, whose
+    `\Z` is the letter Z in a pattern of JSON Schema.
+
+    Examples
+    --------
+    >>> _in_dialect({"items": {"oneOf": [{"type": "string", "pattern": r"^a\Z"}, {}]}})
+    {'items': {'type': 'string', 'pattern': '^a$'}}
+    """
+    if isinstance(value, list):
+        return [_in_dialect(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    match value.get("oneOf"):
+        case [one, {**rest}] if not rest:
+            return _in_dialect(one)
+    found = {name: _in_dialect(one) for name, one in value.items()}
+    pattern = found.get("pattern")
+    if isinstance(pattern, str) and pattern.endswith(r"\Z"):
+        found["pattern"] = pattern.removesuffix(r"\Z") + "$"
+    return found

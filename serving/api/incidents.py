@@ -1,0 +1,115 @@
+"""Routes of incidents, campaigns and totals."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Response, Router, get
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromQuery, Parameter
+
+from streamguard.serving.api.actions import tag
+from streamguard.serving.api.parameters import After, Id, Limit, Staleness, Token, incident_filter
+from streamguard.serving.query.answers import (
+    CampaignAnswer,
+    Facets,
+    IncidentAnswer,
+    Incidents,
+    RankedUsers,
+    Statistics,
+)
+from streamguard.serving.query.filters import EntityKind, IncidentFilter, Sort
+from streamguard.serving.query.service import QueryService
+
+_FILTERS = {"wanted": Provide(incident_filter)}
+
+
+@get(
+    "/incidents", dependencies=_FILTERS, sync_to_thread=True, tags=["Incidents"], operation_id="listIncidents"
+)
+def list_incidents(
+    service: NamedDependency[QueryService],
+    wanted: NamedDependency[IncidentFilter],
+    sort: FromQuery[Sort] = "evidence",
+    limit: Limit = 50,
+    after: After = None,
+    max_staleness: Staleness = None,
+    at_least: Token = None,
+) -> Incidents:
+    """List incidents, the strongest or the latest first."""
+    service.require_fresh(max_staleness, at_least)
+    return service.incidents.page(wanted, sort, limit, after)
+
+
+@get(
+    "/incidents/facets",
+    dependencies=_FILTERS,
+    sync_to_thread=True,
+    tags=["Incidents"],
+    operation_id="countIncidents",
+)
+def count_incidents(
+    service: NamedDependency[QueryService],
+    wanted: NamedDependency[IncidentFilter],
+    max_staleness: Staleness = None,
+    at_least: Token = None,
+) -> Facets:
+    """Count the incidents of a list, in total and by value."""
+    service.require_fresh(max_staleness, at_least)
+    return service.incidents.facets(wanted)
+
+
+@get("/incidents/{id:str}", sync_to_thread=True, tags=["Incidents"], operation_id="showIncident")
+def show_incident(
+    service: NamedDependency[QueryService], id: Id, max_staleness: Staleness = None, at_least: Token = None
+) -> Response[IncidentAnswer]:
+    """Show one incident with every publication of it, its campaign, and what people have made of it."""
+    service.require_fresh(max_staleness, at_least)
+    answer = service.incidents.incident(id)
+    return Response(answer, headers={"ETag": tag(answer)})
+
+
+@get("/campaigns/{id:str}", sync_to_thread=True, tags=["Incidents"], operation_id="showCampaign")
+def show_campaign(
+    service: NamedDependency[QueryService], id: Id, max_staleness: Staleness = None, at_least: Token = None
+) -> CampaignAnswer:
+    """Show one campaign; its incidents are listed by `/v1/incidents?campaign=`."""
+    service.require_fresh(max_staleness, at_least)
+    return service.incidents.campaign(id)
+
+
+@get("/ranking", sync_to_thread=True, tags=["Users"], operation_id="rankEntities")
+def rank_entities(
+    service: NamedDependency[QueryService],
+    kind: Annotated[EntityKind, Parameter(description="What is ranked")] = "user",
+    limit: Limit = 50,
+    max_staleness: Staleness = None,
+    at_least: Token = None,
+) -> RankedUsers:
+    """Rank users, addresses or crowds by the risk of their incidents."""
+    service.require_fresh(max_staleness, at_least)
+    return service.totals.ranked(kind, limit)
+
+
+@get("/statistics", sync_to_thread=True, tags=["System"], operation_id="showStatistics")
+def show_statistics(
+    service: NamedDependency[QueryService], max_staleness: Staleness = None, at_least: Token = None
+) -> Statistics:
+    """Totals of the live results."""
+    service.require_fresh(max_staleness, at_least)
+    return service.totals.statistics()
+
+
+def router() -> Router:
+    """The routes."""
+    return Router(
+        "/v1",
+        route_handlers=[
+            list_incidents,
+            count_incidents,
+            show_incident,
+            show_campaign,
+            rank_entities,
+            show_statistics,
+        ],
+    )

@@ -1,0 +1,175 @@
+"""Access keys: who may ask what, until when. A file holds their hashes only."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from streamguard.errors import CannotWriteError, ConfigurationError
+
+Role = Literal["viewer", "analyst", "admin"]
+ROLES: tuple[Role, ...] = ("viewer", "analyst", "admin")
+"""Each role may do what the one before it may: read; decide; see keys, audit trail and settings."""
+KEY_BYTES = 24
+"""Random bytes of a key: too many to guess, few enough to paste."""
+MAX_KEYS = 10_000
+MAX_FILE_BYTES = 4 << 20
+SESSION_SECONDS = 12 * 3600
+"""How long a browser stays signed in: a working day."""
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks."""
+
+    name: str
+    role: Role
+
+    def may(self, role: Role) -> bool:
+        """Whether the principal has the rights of a role."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+class Key(msgspec.Struct, frozen=True):
+    """An access key as the file holds it.
+
+    Attributes
+    ----------
+    name
+        Who uses it; decisions carry this name.
+    sha256
+        Hash of the key. Keys are random, so the hash needs no salt.
+    expires
+        Unix time at which the key ends.
+    """
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[\w.@-]+\Z")]
+    role: Role
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    expires: float
+
+
+def new_key(name: str, role: Role, seconds: float, now: float | None = None) -> tuple[str, Key]:
+    """A random key, and what the file holds of it."""
+    key = "sg_" + secrets.token_urlsafe(KEY_BYTES)
+    return key, Key(name, role, _hash(key), (time.time() if now is None else now) + seconds)
+
+
+def read(path: Path) -> list[Key]:
+    """The keys of a file; none if it is missing.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be read or is not one of keys.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+        if len(text) > MAX_FILE_BYTES:
+            raise ConfigurationError(
+                f"serve.keys_file: {path} is larger than {MAX_FILE_BYTES:,} bytes: it is not a list of keys"
+            )
+        return msgspec.json.decode(text, type=list[Key])
+    except FileNotFoundError:
+        return []
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"serve.keys_file: {path} cannot be read as a list of keys ({error}): restore it, or delete it and add the "
+            "keys again with `streamguard keys add`"
+        ) from None
+
+
+def write(path: Path, keys: Sequence[Key]) -> None:
+    """Replace the file, readable for its owner only.
+
+    Raises
+    ------
+    CannotWriteError
+        If it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(list(keys)), indent=1) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise CannotWriteError(f"serve.keys_file: {path} cannot be written: {error.strerror}") from None
+
+
+class Keyring:
+    """Recognises keys and sessions; every method may be called from any thread.
+
+    Parameters
+    ----------
+    path
+        File of the keys, read again when it changes; None: only the given key.
+    given
+        A key that is valid besides those of the file.
+    """
+
+    def __init__(self, path: Path | None, given: Key | None = None) -> None:
+        self._path, self._given = path, given
+        self._stamp: tuple[int, int] | None = None
+        self._keys: dict[str, Key] = {}
+        self._secret = secrets.token_bytes(32)
+        self._reload()
+
+    def _reload(self) -> None:
+        stamp = None
+        if self._path is not None:
+            try:
+                found = self._path.stat()
+                stamp = found.st_mtime_ns, found.st_size
+            except OSError:
+                stamp = None
+        if stamp == self._stamp and self._keys:
+            return
+        keys = read(self._path) if self._path is not None else []
+        self._stamp = stamp
+        self._keys = {one.sha256: one for one in [*keys, *([self._given] if self._given else [])]}
+
+    def principal(self, key: str) -> Principal | None:
+        """The owner of this key; None if nobody has, or the key has expired."""
+        self._reload()
+        found = self._keys.get(_hash(key))
+        return (
+            Principal(found.name, found.role) if found is not None and found.expires > time.time() else None
+        )
+
+    def session(self, key: str) -> str | None:
+        """A signed text for a cookie, which stands for the key until the session ends; None for a wrong key."""
+        if self.principal(key) is None:
+            return None
+        body = f"{int(time.time() + SESSION_SECONDS)}.{_hash(key)}"
+        return f"{body}.{self._signature(body)}"
+
+    def of_session(self, cookie: str) -> Principal | None:
+        """The owner of this session; None if it is forged, has ended, or its key has."""
+        body, _, signature = cookie.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._signature(body).encode()):
+            return None
+        ends, _, digest = body.partition(".")
+        self._reload()
+        found = self._keys.get(digest)
+        now = time.time()
+        alive = found is not None and found.expires > now and int(ends) > now
+        return Principal(found.name, found.role) if found is not None and alive else None
+
+    def _signature(self, body: str) -> str:
+        return hmac.new(self._secret, body.encode(), hashlib.sha256).hexdigest()
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,100 @@
+"""Errors as problem details (RFC 9457): what was wrong, and what to do."""
+
+from __future__ import annotations
+
+import http
+import logging
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from streamguard.errors import ConfigurationError, StreamGuardError, TemporaryError, UnavailableError
+from streamguard.serving.api.parameters import TimeError
+from streamguard.serving.decisions.codec import RecordError
+from streamguard.serving.query.cases import ConflictError, NotUpToBoundError, PreconditionError
+from streamguard.serving.query.cursor import CursorError
+from streamguard.serving.query.reading import NotFoundError
+from streamguard.serving.query.service import TooStaleError
+
+_log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A problem detail.
+
+    Attributes
+    ----------
+    type
+        Which kind of problem it is, as a relative address; `about:blank` says no more than the status.
+    title
+        The kind in words.
+    status
+        HTTP status.
+    detail
+        What was wrong here, and what to do.
+    errors
+        What was wrong with each part of the request.
+    """
+
+    title: str
+    status: int
+    detail: str = ""
+    type: str = "about:blank"
+    errors: tuple[dict[str, Any], ...] = ()
+
+
+_KINDS: tuple[tuple[type[StreamGuardError], int, str], ...] = (
+    (NotFoundError, 404, "not-found"),
+    (CursorError, 400, "wrong-cursor"),
+    (TimeError, 400, "wrong-time"),
+    (PreconditionError, 412, "precondition"),
+    (ConflictError, 409, "conflict"),
+    (RecordError, 400, "wrong-action"),
+    (NotUpToBoundError, 503, "not-up-to-bound"),
+    (TooStaleError, 503, "too-stale"),
+    (ConfigurationError, 501, "not-configured"),
+    (TemporaryError, 503, "try-again"),
+    (UnavailableError, 503, "kafka-unavailable"),
+    (StreamGuardError, 500, "error"),
+)
+
+
+def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """The answer for an exception: problem details for a program, and a page for a browser."""
+    problem, headers = described(error)
+    shown = request.app.state.get("problem_page")
+    if (
+        shown is not None
+        and not request.url.path.startswith("/v1")
+        and "text/html" in request.headers.get("accept", "")
+    ):
+        page: Response[Any] = shown(problem)
+        return page
+    return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def described(error: Exception) -> tuple[Problem, dict[str, str] | None]:
+    """The problem that an exception is, and headers; an unexpected one is logged and its text stays here."""
+    headers = None
+    if isinstance(error, HTTPException):
+        errors: tuple[dict[str, Any], ...] = ()
+        if isinstance(error, ValidationException) and isinstance(error.extra, list):
+            errors = tuple(one for one in error.extra if isinstance(one, dict))
+        headers = error.headers
+        problem = Problem(_title(error.status_code), error.status_code, error.detail, errors=errors)
+    elif isinstance(error, StreamGuardError):
+        status, kind = next((status, kind) for known, status, kind in _KINDS if isinstance(error, known))
+        problem = Problem(_title(status), status, str(error), f"/problems/{kind}")
+        headers = {"Retry-After": "1"} if status == 503 else None
+    else:
+        _log.error("a request could not be answered: report this traceback", exc_info=error)
+        problem = Problem(_title(500), 500, "an unexpected error: the log of the server has its traceback")
+    return problem, headers
+
+
+def _title(status: int) -> str:
+    return http.HTTPStatus(status).phrase

@@ -1,0 +1,48 @@
+"""Routes of users: what is usual for one, how it went, and whom there is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from litestar import Router, get
+from litestar.di import NamedDependency
+from litestar.params import PathParameter, QueryParameter
+
+from streamguard.serving.api.parameters import Limit, Staleness, Token
+from streamguard.serving.query.service import QueryService
+from streamguard.serving.query.users import Timeline, UserAnswer, UserNames
+
+Name = Annotated[str, PathParameter(max_length=256, description="Name of the user, letter by letter")]
+
+
+@get("/users", sync_to_thread=True, tags=["Users"], operation_id="listUsers")
+def list_users(
+    service: NamedDependency[QueryService],
+    after: Annotated[str, QueryParameter(max_length=256, description="`next` of the page before")] = "",
+    limit: Limit = 100,
+) -> UserNames:
+    """List the names of users with a profile, in alphabetical order."""
+    return service.asked_users().names(after, limit)
+
+
+@get("/users/{name:str}", sync_to_thread=True, tags=["Users"], operation_id="showUser")
+def show_user(
+    service: NamedDependency[QueryService],
+    name: Name,
+    max_staleness: Staleness = None,
+    at_least: Token = None,
+) -> UserAnswer:
+    """Show one user: what is usual, what is unusual now, speed against batch, and the latest incidents."""
+    service.require_fresh(max_staleness, at_least)
+    return service.asked_users().user(name)
+
+
+@get("/users/{name:str}/timeline", sync_to_thread=True, tags=["Users"], operation_id="showTimeline")
+def show_timeline(service: NamedDependency[QueryService], name: Name) -> Timeline:
+    """Show how the incidents of a user followed each other, and what people did with them."""
+    return service.asked_users().timeline(name)
+
+
+def router() -> Router:
+    """The routes."""
+    return Router("/v1", route_handlers=[list_users, show_user, show_timeline])

@@ -1,0 +1,1 @@
+"""Reads whole topics of committed records, and states how far it is."""

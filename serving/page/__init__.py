@@ -1,0 +1,1 @@
+"""The page for people: templates, pictures and their routes."""

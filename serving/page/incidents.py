@@ -1,0 +1,181 @@
+"""Pages of incidents: the list with its filters, one incident, and the forms by which people act."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote, unquote, urlencode
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency, Provide
+from litestar.enums import RequestEncodingType
+from litestar.params import Body, FromQuery
+from litestar.response import Redirect
+
+from streamguard.events.event_time import epoch_ms
+from streamguard.serving.api.actions import desk
+from streamguard.serving.api.parameters import After, Id, Limit, incident_filter
+from streamguard.serving.api.security import requires
+from streamguard.serving.page.render import html
+from streamguard.serving.query.cases import ActionRequest, ConflictError, bulk_text
+from streamguard.serving.query.detection import DetectionPreview, DetectionRequest
+from streamguard.serving.query.filters import IncidentFilter, Sort
+from streamguard.serving.query.service import QueryService
+from streamguard.serving.query.views import View, viewed
+from streamguard.text import printable
+
+_SHOWN_IN_FORM = {"text", "since", "until", "sort", "view", "cursor"}
+
+
+@get("/", dependencies={"wanted": Provide(incident_filter)}, sync_to_thread=True, include_in_schema=False)
+def incidents_page(
+    request: Request[Any, Any, Any],
+    service: NamedDependency[QueryService],
+    wanted: NamedDependency[IncidentFilter],
+    sort: FromQuery[Sort] = "evidence",
+    view: FromQuery[View] = "raised",
+    limit: Limit = 50,
+    after: After = None,
+) -> Response[str]:
+    """The list of incidents with its filters."""
+    listed = viewed(wanted, view)
+    page = service.incidents.page(listed, sort, limit, after)
+    given = [
+        (name, value) for name, value in request.query_params.multi_items() if name != "cursor" and value
+    ]
+
+    def with_filter(name: str, value: str) -> str:
+        """The address of this list with one more value of a filter, or without it if it has the value."""
+        pairs = [pair for pair in given if pair != (name, value)]
+        return "/?" + urlencode(pairs if len(pairs) < len(given) else [*given, (name, value)])
+
+    return html(
+        "incidents.html",
+        caller=request.user,
+        as_of=page.as_of,
+        list=page,
+        facets=service.incidents.facets(listed),
+        wanted=wanted,
+        query={name: request.query_params.get(name, "") for name in ("since", "until")},
+        sort=sort,
+        view=view,
+        kept=[(name, value) for name, value in given if name not in _SHOWN_IN_FORM],
+        chosen=set(given),
+        filtered=bool(given),
+        with_filter=with_filter,
+        act="/act?" + urlencode(given),
+        next_page="/?" + urlencode([*given, ("cursor", page.next)]) if page.next else None,
+    )
+
+
+@get("/rows", dependencies={"wanted": Provide(incident_filter)}, sync_to_thread=True, include_in_schema=False)
+def rows_fragment(
+    service: NamedDependency[QueryService],
+    wanted: NamedDependency[IncidentFilter],
+    sort: FromQuery[Sort] = "evidence",
+    view: FromQuery[View] = "raised",
+    limit: Limit = 50,
+    after: After = None,
+) -> Response[str]:
+    """The rows of a list alone, with which a browser updates the list that it shows."""
+    page = service.incidents.page(viewed(wanted, view), sort, limit, after)
+    return html("rows.html", list=page)
+
+
+@get("/incidents/{id:str}", sync_to_thread=True, include_in_schema=False)
+def incident_page(
+    request: Request[Any, Any, Any], service: NamedDependency[QueryService], id: Id
+) -> Response[str]:
+    """One incident."""
+    found = service.incidents.incident(id)
+    points = [(epoch_ms(one.incident.last_seen) or 0, one.incident.evidence_bits) for one in found.updates]
+    event = msgspec.json.format(msgspec.json.encode(found.incident.event), indent=2).decode()
+    return html(
+        "incident.html",
+        caller=request.user,
+        as_of=found.as_of,
+        found=found,
+        points=sorted(points),
+        preview=_preview(service, id),
+        event=printable(event, keep="\n"),
+        undoable=[
+            one for one in found.case.history if not one.rejected and not one.undone_by and one.kind != "undo"
+        ],
+    )
+
+
+@post("/incidents/{id:str}/act", sync_to_thread=True, include_in_schema=False, guards=[requires("analyst")])
+def act_on_incident(
+    request: Request[Any, Any, Any],
+    service: NamedDependency[QueryService],
+    id: Id,
+    data: Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)],
+) -> Redirect:
+    """Act on the incident of a page, and show it again."""
+    desk(service).act(id, _wanted(data), request.user.name)
+    return Redirect(f"/incidents/{quote(id, safe='')}", status_code=303)
+
+
+@post(
+    "/incidents/{id:str}/decide", sync_to_thread=True, include_in_schema=False, guards=[requires("analyst")]
+)
+def decide(
+    request: Request[Any, Any, Any],
+    service: NamedDependency[QueryService],
+    id: Id,
+    data: Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)],
+) -> Redirect:
+    """Decide about a value of the user, and show the incident again."""
+    fields = {name: value for name, value in data.items() if value}
+    # The value that the person saw: that of the latest publication may have changed meanwhile.
+    field, _, value = fields.pop("field", "").partition("=")
+    if not value:
+        raise ConflictError("choose a value of the list")
+    fields |= {"field": field, "value": unquote(value)}
+    try:
+        wanted = msgspec.convert(fields, DetectionRequest, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConflictError(f"the form is not complete: {error}") from None
+    service.asked_detection().decide(id, wanted, request.user.name)
+    return Redirect(f"/incidents/{quote(id, safe='')}", status_code=303)
+
+
+def _preview(service: QueryService, id: str) -> DetectionPreview | None:
+    """What "expected" would have changed; None if the incident has no value of a user."""
+    if service.sources is None or service.incidents.incident(id).row.entity.kind == "crowd":
+        return None  # a crowd has no values of its own
+    try:
+        return service.asked_detection().preview(id, DetectionRequest(decision="expected"))
+    except ConflictError:
+        return None
+
+
+@post(
+    "/act", dependencies={"wanted": Provide(incident_filter)}, sync_to_thread=True, include_in_schema=False,
+    guards=[requires("analyst")], status_code=200,
+)  # fmt: skip
+def act_on_list(
+    request: Request[Any, Any, Any],
+    service: NamedDependency[QueryService],
+    wanted: NamedDependency[IncidentFilter],
+    data: Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)],
+    view: FromQuery[View] = "raised",
+) -> Response[str]:
+    """Act on all incidents of a list, and say what was done."""
+    answer = desk(service).act_on_list(viewed(wanted, view), _wanted(data), request.user.name)
+    return html("done.html", caller=request.user, text=bulk_text(answer))
+
+
+def _wanted(form: dict[str, str]) -> ActionRequest:
+    """The action that a form describes; empty fields are left out."""
+    fields: dict[str, Any] = {name: value for name, value in form.items() if value}
+    if "expected" in form:
+        fields["expected"] = form["expected"]
+    try:
+        return msgspec.convert(fields, ActionRequest, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConflictError(f"the form is not complete: {error}") from None
+
+
+ROUTES = (incidents_page, rows_fragment, incident_page, act_on_incident, decide, act_on_list)
+"""The routes."""

@@ -1,0 +1,96 @@
+"""Pages of everything else: users, models, techniques, and the system."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, get
+from litestar.di import NamedDependency
+from litestar.params import FromQuery, PathParameter
+
+from streamguard.serving.page.pictures import Bar
+from streamguard.serving.page.render import html
+from streamguard.serving.page.tactics import TACTICS
+from streamguard.serving.query.filters import EntityKind
+from streamguard.serving.query.service import QueryService
+from streamguard.serving.results.answers import Unavailable
+
+
+@get("/ranking", sync_to_thread=True, include_in_schema=False)
+def ranking_page(
+    request: Request[Any, Any, Any],
+    service: NamedDependency[QueryService],
+    kind: FromQuery[EntityKind] = "user",
+) -> Response[str]:
+    """Users or addresses by risk."""
+    ranked = service.totals.ranked(kind)
+    return html("ranking.html", caller=request.user, as_of=ranked.as_of, ranked=ranked, kind=kind)
+
+
+@get("/users/{name:str}", sync_to_thread=True, include_in_schema=False)
+def user_page(
+    request: Request[Any, Any, Any],
+    service: NamedDependency[QueryService],
+    name: Annotated[str, PathParameter(max_length=256)],
+) -> Response[str]:
+    """One user."""
+    users = service.asked_users()
+    found = users.user(name)
+    return html(
+        "user.html",
+        caller=request.user,
+        as_of=found.as_of,
+        found=found,
+        list=found,
+        timeline=users.timeline(name),
+    )
+
+
+@get("/models", sync_to_thread=True, include_in_schema=False)
+def models_page(request: Request[Any, Any, Any], service: NamedDependency[QueryService]) -> Response[str]:
+    """Models, the judgements of the gate, and the latest run of the batch layer."""
+    models, batch = service.asked_models().versions(), service.asked_batch()
+    totals, anomalies = batch.totals(), batch.anomalies(50)
+    known = not isinstance(totals, Unavailable) and not isinstance(anomalies, Unavailable)
+    return html(
+        "models.html",
+        caller=request.user,
+        models=None if isinstance(models, Unavailable) else models,
+        models_missing=models.message if isinstance(models, Unavailable) else "",
+        totals=totals if known else None,
+        anomalies=anomalies,
+        totals_missing=next((one.message for one in (totals, anomalies) if isinstance(one, Unavailable)), ""),
+    )
+
+
+@get("/techniques", sync_to_thread=True, include_in_schema=False)
+def techniques_page(request: Request[Any, Any, Any], service: NamedDependency[QueryService]) -> Response[str]:
+    """The ATT&CK matrix of what our patterns can show."""
+    counts, as_of = service.totals.techniques()
+    matrix = [
+        (tactic, [(technique, name, counts.get(technique, 0)) for technique, name in cells])
+        for tactic, cells in TACTICS
+    ]
+    return html("techniques.html", caller=request.user, as_of=as_of, matrix=matrix)
+
+
+@get("/system", sync_to_thread=True, include_in_schema=False)
+def system_page(request: Request[Any, Any, Any], service: NamedDependency[QueryService]) -> Response[str]:
+    """Totals, and how far the server has followed its topics."""
+    found = service.totals.statistics()
+    days = [Bar(one.value, one.count) for one in found.by_day]
+    letters = service.dead_letters() if service.sources is not None else None
+    known = letters is not None and not isinstance(letters, Unavailable)
+    return html(
+        "system.html",
+        caller=request.user,
+        as_of=found.as_of,
+        found=found,
+        days=days,
+        letters=letters if known else None,
+        letters_missing=letters.message if isinstance(letters, Unavailable) else "",
+    )
+
+
+ROUTES = (ranking_page, user_page, models_page, techniques_page, system_page)
+"""The routes."""

@@ -1,0 +1,9 @@
+"""All routes of the page: they show what the query service answers, and nothing else."""
+
+from __future__ import annotations
+
+from streamguard.serving.page import incidents, overview, session
+
+ROUTES = (*incidents.ROUTES, *overview.ROUTES, *session.ROUTES)
+"""All routes of the page."""
+problem_page = session.problem_page

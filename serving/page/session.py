@@ -1,0 +1,101 @@
+"""Signing in and out, the files of the page, and problems as a person sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from litestar import MediaType, Request, Response, get, post
+from litestar.datastructures import Cookie
+from litestar.enums import RequestEncodingType
+from litestar.exceptions import PermissionDeniedException
+from litestar.params import Body, Parameter, QueryParameter
+from litestar.response import Redirect
+
+from streamguard.serving.api.keys import SESSION_SECONDS, Keyring
+from streamguard.serving.api.problems import Problem
+from streamguard.serving.api.security import COOKIE
+from streamguard.serving.page.render import html, text
+
+STATIC = Path(__file__).parent / "static"
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+class SignIn(msgspec.Struct, frozen=True):
+    """The form in which a person enters a key."""
+
+    key: Annotated[str, msgspec.Meta(max_length=200)]
+
+
+@get("/sign-in", sync_to_thread=False, include_in_schema=False)
+def sign_in_page(
+    request: Request[Any, Any, Any],
+    key: Annotated[str | None, QueryParameter(name="key", max_length=200)] = None,
+) -> Response[str] | Redirect:
+    """The form, or with a key in the address, as the server prints it, the session at once."""
+    if key is None:
+        return html("sign_in.html", wrong=False)
+    return _signed_in(request, key)
+
+
+@post("/sign-in", sync_to_thread=False, include_in_schema=False, status_code=200)
+def sign_in(
+    request: Request[Any, Any, Any], data: Annotated[SignIn, Body(media_type=RequestEncodingType.URL_ENCODED)]
+) -> Response[str] | Redirect:
+    """Begin a session."""
+    return _signed_in(request, data.key)
+
+
+def _signed_in(request: Request[Any, Any, Any], key: str) -> Response[str] | Redirect:
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise PermissionDeniedException("the request comes from a page of another site")
+    keyring: Keyring = request.app.state.keyring
+    session = keyring.session(key)
+    if session is None:
+        return html("sign_in.html", status=403, wrong=True)
+    secure = request.url.scheme == "https"
+    cookie = Cookie(
+        COOKIE, value=session, httponly=True, samesite="strict", secure=secure, max_age=SESSION_SECONDS
+    )
+    # A page that leads on, and no redirection: the browser sends a strict cookie only to a page of the same site.
+    return Response(
+        text("problem.html", problem={"title": "Signed in", "detail": "The session ends in twelve hours."}),
+        media_type="text/html; charset=utf-8",
+        headers={"Refresh": "0; url=/"},
+        cookies=[cookie],
+    )
+
+
+@post("/sign-out", sync_to_thread=False, include_in_schema=False, status_code=200)
+def sign_out() -> Response[str]:
+    """End the session."""
+    return Response(
+        text("sign_in.html", wrong=False),
+        media_type="text/html; charset=utf-8",
+        cookies=[Cookie(COOKIE, value="", httponly=True, samesite="strict", max_age=0)],
+    )
+
+
+@get("/static/{name:str}", sync_to_thread=False, include_in_schema=False)
+def static_file(name: Annotated[str, Parameter(pattern=r"^[a-z]{1,20}\.(css|js|svg)$")]) -> Response[bytes]:
+    """A file of the page."""
+    path = STATIC / name
+    if not path.is_file():
+        return Response(b"", status_code=404, media_type=MediaType.TEXT)
+    return Response(
+        path.read_bytes(),
+        media_type=f"{_TYPES[path.suffix]}; charset=utf-8",
+        headers={"Cache-Control": "no-cache"},
+    )
+
+
+def problem_page(problem: Problem) -> Response[str]:
+    """A problem as a person sees it; who is not signed in sees the form."""
+    if problem.status == 401:
+        return html("sign_in.html", status=401, wrong=False)
+    return html("problem.html", status=problem.status, problem=problem)
+
+
+ROUTES = (sign_in_page, sign_in, sign_out, static_file)
+"""The routes."""

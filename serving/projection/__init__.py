@@ -1,0 +1,1 @@
+"""Incidents and campaigns of the topics, in SQLite."""

@@ -1,0 +1,186 @@
+"""Computes the rows of incidents again from their sets: updates, actions of people, and campaigns."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from streamguard.alerts.incident import Incident, decode
+from streamguard.campaigns.record import CampaignRecord
+from streamguard.campaigns.record import decode as decode_campaign
+from streamguard.serving.decisions import codec
+from streamguard.serving.decisions.case import Case, case_of, own_mutes
+from streamguard.serving.decisions.ledger import Logged, ledger
+from streamguard.serving.decisions.mute import MuteInForce
+from streamguard.serving.decisions.update import Update as ReducedUpdate
+from streamguard.serving.projection import shapes
+from streamguard.serving.projection.entry import Entry, Membership, current, entry, membership, texts
+
+CURRENT = (
+    "JOIN updates u ON u.incident = i.id AND u.origin_partition = i.origin_partition "
+    "AND u.origin_offset = i.origin_offset"
+)
+"""Joins the current update `u` of each incident `i`, which has its JSON."""
+_PARAMETERS = 500
+"""Ids of one statement; SQLite limits its parameters."""
+_mute = msgspec.json.Decoder(MuteInForce)
+
+
+class _Known(NamedTuple):
+    """An incident with its updates, and what people have made of it."""
+
+    updates: list[Incident]
+    now: Incident
+    case: Case
+
+
+def compute(db: sqlite3.Connection, ids: Iterable[str], floor: float) -> None:
+    """Replace the rows of incidents by what their sets say; an incident without updates has no row.
+
+    Other incidents of their campaigns are computed, too: one of them stands for the campaign, and which one may change.
+
+    Parameters
+    ----------
+    floor
+        Setting `detection.floor_bits`, which decides about incidents without a campaign.
+    """
+    found: dict[str, _Known] = {}
+    numbers: dict[str, int | None] = {}
+    for id in sorted(_with_relatives(db, set(ids))):
+        numbers[id] = _erase(db, id)
+        values = db.execute("SELECT value FROM updates WHERE incident = ?", (id,)).fetchall()
+        if values:
+            updates = [decode(value) for (value,) in values]
+            now = current(updates)
+            found[id] = _Known(updates, now, case(db, now, updates))
+    leads: dict[str, tuple[CampaignRecord, str]] = {}
+    for id, one in found.items():
+        row = entry(one.updates, one.case, _membership(db, id, found, leads), floor)
+        _write(db, row, one.now, numbers[id])
+
+
+def case(db: sqlite3.Connection, incident: Incident, updates: Iterable[Incident]) -> Case:
+    """The case of an incident."""
+    mutes = db.execute(
+        "SELECT value FROM mutes WHERE entity_kind = ? AND entity = ?",
+        (incident.entity.kind, incident.entity.value),
+    )
+    return case_of(
+        incident.id,
+        [ReducedUpdate.of(update) for update in updates],
+        actions(db, incident.id),
+        [_mute.decode(value) for (value,) in mutes],
+    )
+
+
+def actions(db: sqlite3.Connection, incident: str) -> list[Logged]:
+    """The actions on an incident."""
+    rows = db.execute("SELECT offset, value FROM actions WHERE incident = ?", (incident,))
+    return [Logged(offset, codec.decode(value)) for offset, value in rows]
+
+
+def refresh_mutes(db: sqlite3.Connection, incidents: Iterable[str]) -> set[str]:
+    """Compute the mutes that were made from incidents again, and return all incidents that they may hide or show."""
+    entities = set[tuple[str, str]]()
+    for id in incidents:
+        before = db.execute(
+            "SELECT entity_kind, entity, value FROM mutes WHERE incident = ?", (id,)
+        ).fetchall()
+        mutes = own_mutes(id, ledger(id, actions(db, id)).in_force)
+        values = [(one.scope.entity_kind, one.scope.entity, msgspec.json.encode(one)) for one in mutes]
+        if sorted(before) == sorted(values):
+            continue
+        db.execute("DELETE FROM mutes WHERE incident = ?", (id,))
+        db.executemany(
+            "INSERT INTO mutes VALUES (?, ?, ?, ?, ?)",
+            [
+                (kind, name, id, one.offset, value)
+                for one, (kind, name, value) in zip(mutes, values, strict=True)
+            ],
+        )
+        entities |= {(kind, name) for kind, name, _ in [*before, *values]}
+    return {
+        row[0]
+        for entity in entities
+        for row in db.execute("SELECT id FROM incidents WHERE entity_kind = ? AND entity = ?", entity)
+    }
+
+
+def _with_relatives(db: sqlite3.Connection, ids: set[str]) -> set[str]:
+    """The incidents and all others of their campaigns."""
+    found, ordered = set(ids), sorted(ids)
+    for first in range(0, len(ordered), _PARAMETERS):
+        part = ordered[first : first + _PARAMETERS]
+        marks = ",".join("?" * len(part))
+        found |= {
+            row[0]
+            for row in db.execute(
+                "SELECT incident FROM members WHERE campaign IN "  # noqa: S608 - marks only
+                f"(SELECT campaign FROM members WHERE incident IN ({marks}))",
+                part,
+            )
+        }
+    return found
+
+
+def _membership(
+    db: sqlite3.Connection,
+    id: str,
+    found: dict[str, _Known],
+    leads: dict[str, tuple[CampaignRecord, str]],
+) -> Membership | None:
+    row = db.execute(
+        "SELECT c.id, c.value FROM members m JOIN campaigns c ON c.id = m.campaign WHERE m.incident = ? "
+        "ORDER BY c.id LIMIT 1",
+        (id,),
+    ).fetchone()
+    if row is None:
+        return None
+    name, value = row
+    if name not in leads:
+        record = decode_campaign(value)
+        present = [found[one] for one in record.campaign.incidents if one in found]
+        leads[name] = record, max(map(_rank, present))[-1]
+    record, lead = leads[name]
+    return membership(id, record, lead)
+
+
+def _rank(one: _Known) -> tuple[bool, float, str]:
+    """By what the incident that stands for a campaign is chosen: an open one that is not hidden, the strongest."""
+    return one.case.status != "closed" and not one.case.muted, one.now.evidence_bits, one.now.id
+
+
+def _erase(db: sqlite3.Connection, id: str) -> int | None:
+    """Remove what lists and searches find of an incident, and return its number."""
+    row = db.execute("SELECT number, shape FROM incidents WHERE id = ?", (id,)).fetchone()
+    if row is None:
+        return None
+    number, shape = row
+    db.execute("DELETE FROM incidents WHERE number = ?", (number,))
+    db.execute("DELETE FROM words WHERE rowid = ?", (number,))
+    shapes.leave(db, shape)
+    return int(number)
+
+
+def _write(db: sqlite3.Connection, row: Entry, incident: Incident, number: int | None) -> None:
+    values = (number, *row, shapes.join(db, row, incident))
+    marks = ", ".join("?" * len(values))
+    place = db.execute(f"INSERT INTO incidents VALUES ({marks})", values).lastrowid  # noqa: S608 - marks only
+    db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (place, texts(incident)))
+
+
+def export(db: sqlite3.Connection) -> Iterator[bytes]:
+    """The contents in a form that depends on the sets alone: two databases of the same topics have the same lines."""
+    columns = ", ".join(f"i.{name}" for name in Entry._fields)
+    for row in db.execute(f"SELECT {columns}, u.value FROM incidents i {CURRENT} ORDER BY i.id"):  # noqa: S608 - our own names
+        yield msgspec.json.encode([*row[:-1], msgspec.Raw(row[-1])])
+    for columns, table, key in (
+        ("id", "campaigns", "id"),
+        ("incident, offset", "actions", "incident, offset"),
+        ("entity_kind, entity, incident, offset", "mutes", "incident, offset"),
+    ):
+        for row in db.execute(f"SELECT {columns}, value FROM {table} ORDER BY {key}"):  # noqa: S608 - our own names
+            yield msgspec.json.encode([*row[:-1], msgspec.Raw(row[-1])])

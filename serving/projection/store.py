@@ -1,0 +1,174 @@
+"""The projection: what the topics hold, as sets, and the rows that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from streamguard.alerts.incident import Incident
+from streamguard.campaigns.record import CampaignRecord
+from streamguard.serving.decisions import codec
+from streamguard.serving.decisions.bulk import by_incident
+from streamguard.serving.decisions.ledger import Logged
+from streamguard.serving.projection import rows
+from streamguard.serving.projection.database import Database
+
+Positions = Mapping[int, tuple[int, int]]
+"""By partition, the offset of the next record and the time of the latest one."""
+
+
+class Update(msgspec.Struct, frozen=True):
+    """An incident as it was published, with the place of its record."""
+
+    partition: int
+    offset: int
+    incident: Incident
+    value: bytes
+
+
+class Store(Database):
+    """The projection, in its database.
+
+    An incident is a function of the set of its updates, of the actions of people and of its campaign. Each method adds
+    to one of these sets and computes again what depends on it, in one transaction with the positions in the topic. So
+    neither the order nor repetitions matter, and a store that is built again equals one that has followed the topics.
+
+    Parameters
+    ----------
+    directory
+        Holds the database; created if it is missing.
+    floor
+        Setting `detection.floor_bits`, which decides about incidents without a campaign.
+
+    Raises
+    ------
+    CannotWriteError
+        If the database cannot be opened or written.
+    """
+
+    def __init__(self, directory: Path, floor: float) -> None:
+        super().__init__(directory)
+        self._floor = floor
+
+    def add_updates(self, topic: str, updates: Iterable[Update], positions: Positions) -> None:
+        """Add updates of incidents; of two with the same origin, the one that was published last counts."""
+        with self.transaction() as db:
+            db.executemany(
+                "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET partition = "
+                "excluded.partition, offset = excluded.offset, value = excluded.value "
+                "WHERE (excluded.partition, excluded.offset) > (partition, offset)",
+                [
+                    (
+                        one.incident.id, one.incident.origin.partition, one.incident.origin.offset, one.partition,
+                        one.offset, one.value,
+                    )
+                    for one in updates
+                ],
+            )  # fmt: skip
+            rows.compute(db, {one.incident.id for one in updates}, self._floor)
+            self.move(db, topic, positions)
+
+    def drop_before(self, starts: Mapping[int, int]) -> None:
+        """Forget the updates that the topic has no longer.
+
+        Parameters
+        ----------
+        starts
+            By partition, the first offset that the topic has.
+        """
+        with self.transaction() as db:
+            touched = {
+                row[0]
+                for place in starts.items()
+                for row in db.execute(
+                    "SELECT incident FROM updates WHERE partition = ? AND offset < ?", place
+                )
+            }
+            db.executemany("DELETE FROM updates WHERE partition = ? AND offset < ?", starts.items())
+            rows.compute(db, touched, self._floor)
+
+    def clear_updates(self) -> None:
+        """Forget every update."""
+        with self.transaction() as db:
+            for table in ("updates", "incidents", "shapes", "words"):
+                db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own tables
+
+    def put_campaigns(
+        self,
+        topic: str,
+        changes: Mapping[str, CampaignRecord | None],
+        positions: Positions,
+        values: Mapping[str, bytes],
+    ) -> None:
+        """Replace campaigns by their latest records, or delete them where the record is None."""
+        with self.transaction() as db:
+            touched = set[str]()
+            for id, record in changes.items():
+                touched |= {
+                    r[0] for r in db.execute("SELECT incident FROM members WHERE campaign = ?", (id,))
+                }
+                db.execute("DELETE FROM members WHERE campaign = ?", (id,))
+                db.execute("DELETE FROM campaigns WHERE id = ?", (id,))
+                if record is not None:
+                    db.execute("INSERT INTO campaigns VALUES (?, ?)", (id, values[id]))
+                    db.executemany(
+                        "INSERT OR IGNORE INTO members VALUES (?, ?)",
+                        [(incident, id) for incident in record.campaign.incidents],
+                    )
+                    touched |= set(record.campaign.incidents)
+            rows.compute(db, touched, self._floor)
+            self.move(db, topic, positions)
+
+    def clear_campaigns(self) -> None:
+        """Forget every campaign."""
+        with self.transaction() as db:
+            touched = {row[0] for row in db.execute("SELECT incident FROM members")}
+            db.execute("DELETE FROM campaigns")
+            db.execute("DELETE FROM members")
+            rows.compute(db, touched, self._floor)
+
+    def add_actions(
+        self,
+        topic: str,
+        actions: Iterable[tuple[bytes, Logged]],
+        deleted: Iterable[bytes],
+        positions: Positions,
+    ) -> None:
+        """Add actions of people with the keys of their records, and forget those of deleted records.
+
+        Parameters
+        ----------
+        actions
+            (key, action with its offset).
+        deleted
+            Keys of records that were deleted after these.
+        """
+        with self.transaction() as db:
+            touched = set[str]()
+            for key, (offset, action) in actions:
+                for incident, own in by_incident(action):
+                    values = (incident, offset, key, codec.encode(own))
+                    db.execute("INSERT OR IGNORE INTO actions VALUES (?, ?, ?, ?)", values)
+                    touched.add(incident)
+            for key in deleted:
+                touched |= {
+                    row[0] for row in db.execute("SELECT incident FROM actions WHERE key = ?", (key,))
+                }
+                db.execute("DELETE FROM actions WHERE key = ?", (key,))
+            touched |= rows.refresh_mutes(db, touched)
+            rows.compute(db, touched, self._floor)
+            self.move(db, topic, positions)
+
+    def clear_actions(self) -> None:
+        """Forget every action."""
+        with self.transaction() as db:
+            touched = {row[0] for row in db.execute("SELECT DISTINCT incident FROM actions")}
+            db.execute("DELETE FROM actions")
+            touched |= rows.refresh_mutes(db, touched)
+            rows.compute(db, touched, self._floor)
+
+    def export(self) -> Iterator[bytes]:
+        """Lines that depend on the sets alone, see `rows.export`."""
+        return rows.export(self.reader())

@@ -1,0 +1,1 @@
+"""Answers to questions, the same for the API, the page and the command line."""

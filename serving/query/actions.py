@@ -1,0 +1,60 @@
+"""Questions about the actions of people: what they are about, which have an effect, and the audit trail."""
+
+from __future__ import annotations
+
+from streamguard.serving.decisions import codec
+from streamguard.serving.decisions.ledger import ledger
+from streamguard.serving.decisions.record import Target
+from streamguard.serving.projection import rows
+from streamguard.serving.query.answers import Audit, AuditEntry
+from streamguard.serving.query.filters import Conditions, IncidentFilter
+from streamguard.serving.query.reading import MAX_PAGE, Reading
+
+
+class ActionQueries(Reading):
+    """The actions on incidents."""
+
+    def targets(self, wanted: IncidentFilter, limit: int) -> list[Target]:
+        """The incidents of a list as an action names them, each with what is known of it now."""
+        where = Conditions(wanted).rows
+        db = self._store.reader()
+        found = self._rows(
+            f"SELECT id, alerts FROM incidents WHERE {where.text} ORDER BY id LIMIT ?",  # noqa: S608
+            *where.values,
+            limit,
+        )
+        return [
+            Target(id=id, seen=alerts, expected=ledger(id, rows.actions(db, id)).last_action)
+            for id, alerts in found
+        ]
+
+    def accepted(self, action: str) -> int:
+        """Number of incidents on which an action, or a part of it, has an effect."""
+        db, accepted = self._store.reader(), 0
+        ids = {
+            id
+            for (id,) in self._rows("SELECT incident FROM actions WHERE key >= ? AND key < ?", *_keys(action))
+        }
+        for id in ids:
+            entries = ledger(id, rows.actions(db, id)).history
+            accepted += any(not one.rejected and one.id.partition(".")[0] == action for one in entries)
+        return accepted
+
+    def audit(self, limit: int = 100, before: int | None = None) -> Audit:
+        """Actions of people on incidents, the latest first, before an offset of the topic of decisions."""
+        as_of = self._as_of()
+        found = self._rows(
+            "SELECT offset, incident, value FROM actions WHERE offset < ? ORDER BY offset DESC, incident LIMIT ?",
+            before if before is not None else 1 << 62,
+            max(1, min(limit, MAX_PAGE)),
+        )
+        entries = (AuditEntry(offset, incident, codec.decode(value)) for offset, incident, value in found)
+        return Audit(tuple(entries), as_of)
+
+
+def _keys(action: str) -> tuple[bytes, bytes]:
+    """The range of keys of the records of an action, see `streamguard.serving.decisions.writer.key_of`.
+
+    An action on many incidents has several records, with the ids `id`, `id.1` and so on.
+    """
+    return action.encode() + b".", action.encode() + b"0"  # "." and "/" are between these

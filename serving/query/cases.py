@@ -1,0 +1,278 @@
+"""What people do with incidents: it is written to the topic of decisions, and answered when the projection has it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from streamguard.alerts.incident import rfc3339
+from streamguard.errors import DataError, TemporaryError
+from streamguard.events.event_time import epoch_ms
+from streamguard.serving.decisions.bulk import split
+from streamguard.serving.decisions.case import Case
+from streamguard.serving.decisions.mute import scope_of
+from streamguard.serving.decisions.record import (
+    VERSION,
+    Acknowledge,
+    Assign,
+    CaseAction,
+    Classification,
+    Close,
+    Comment,
+    Mute,
+    Name,
+    Reopen,
+    Snooze,
+    Target,
+    Text,
+    Undo,
+    new_id,
+)
+from streamguard.serving.decisions.update import Update
+from streamguard.serving.decisions.writer import ActionWriter
+from streamguard.serving.query.actions import ActionQueries
+from streamguard.serving.query.answers import BulkAnswer, IncidentAnswer
+from streamguard.serving.query.filters import IncidentFilter
+from streamguard.serving.query.incidents import IncidentQueries
+from streamguard.text import counted
+
+WAIT_SECONDS = 2.0
+"""How long an answer waits for the own projection; it has an action within a tenth of a second."""
+_STEP_SECONDS = 0.005
+MUTE_DAYS = 30
+"""Event time after the incident for which a mute holds unless the request says otherwise."""
+MAX_BULK = 10_000
+"""Incidents of one action over a list; a person who means more narrows the list."""
+_DAY_MS = 86_400_000
+
+Kind = Literal["acknowledge", "assign", "comment", "snooze", "mute", "close", "reopen", "undo"]
+
+
+class ConflictError(DataError):
+    """Somebody else has acted on the incident meanwhile, or it is not as the request says."""
+
+
+class PreconditionError(ConflictError):
+    """The incident is not as the request says that it was seen."""
+
+
+class NotUpToBoundError(TemporaryError):
+    """The projection has not reached what the request requires."""
+
+
+class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a person wants to do with an incident.
+
+    Attributes
+    ----------
+    kind
+        The action.
+    assignee
+        For `acknowledge` and `assign`; empty: without an assignee.
+    text
+        For `comment`.
+    until
+        For `snooze`: time at which notifications begin again. For `mute`: event time at which it ends.
+    classification, duplicate_of
+        For `close`; `duplicate_of` names the other incident.
+    undoes
+        For `undo`: id of the action.
+    reason
+        Why, for other people.
+    seen, expected
+        `row.alerts` and `case.last_action` of the incident as the person saw it; without them, as it is now.
+    """
+
+    kind: Kind
+    assignee: Name = ""
+    text: Text = ""
+    until: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    classification: Classification = "undetermined"
+    duplicate_of: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    undoes: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    reason: Text = ""
+    seen: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    expected: Annotated[str, msgspec.Meta(max_length=200)] | None = None
+
+
+class CaseDesk:
+    """Acts on incidents; every method may be called from any thread.
+
+    Parameters
+    ----------
+    incidents, actions
+        Answers about incidents, and about what people have done.
+    writer
+        Writes actions to Kafka.
+    position
+        Returns the offset up to which the projection has the topic of decisions.
+    """
+
+    def __init__(
+        self,
+        incidents: IncidentQueries,
+        actions: ActionQueries,
+        writer: ActionWriter,
+        position: Callable[[], int],
+    ) -> None:
+        self._incidents = incidents
+        self._actions = actions
+        self._writer = writer
+        self._position = position
+
+    def act(self, id: str, wanted: ActionRequest, by: str, action_id: str = "") -> IncidentAnswer:
+        """Act on one incident, and answer when the projection has the action.
+
+        Parameters
+        ----------
+        by
+            Who acts.
+        action_id
+            Id of the action; a repeated request with the same id acts once. Empty: a new id.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such incident.
+        ConflictError
+            If somebody else has acted before.
+        NotUpToBoundError
+            If the action is written, and the projection does not have it in time.
+        """
+        found = self._incidents.incident(id)
+        done = next((entry for entry in found.case.history if action_id and entry.id == action_id), None)
+        if done is not None:
+            if done.rejected:
+                raise ConflictError(_conflict(done.rejected, found.case))
+            return found
+        target = Target(
+            id=id,
+            seen=found.row.alerts if wanted.seen is None else wanted.seen,
+            expected=found.case.last_action if wanted.expected is None else wanted.expected,
+        )
+        action = _action(wanted, (target,), by, action_id or new_id(), found)
+        self.wait_for(self._writer.write(action) + 1)
+        answer = self._incidents.incident(id)
+        entry = next((one for one in answer.case.history if one.id == action.id), None)
+        if entry is not None and entry.rejected:
+            raise ConflictError(_conflict(entry.rejected, answer.case))
+        return answer
+
+    def act_on_list(
+        self, filter: IncidentFilter, wanted: ActionRequest, by: str, action_id: str = ""
+    ) -> BulkAnswer:
+        """Act on all incidents of a list, as the projection has them now.
+
+        Raises
+        ------
+        ConflictError
+            If the list has more than `MAX_BULK` incidents, or the action needs a single incident.
+        """
+        if wanted.kind in ("mute", "undo") or (wanted.kind == "close" and wanted.duplicate_of):
+            raise ConflictError(f"{wanted.kind} is about a single incident: open it and act there")
+        targets = self._actions.targets(filter, MAX_BULK + 1)
+        if len(targets) > MAX_BULK:
+            raise ConflictError(f"the list has more than {MAX_BULK:,} entries: narrow it by a filter")
+        if not targets:
+            return BulkAnswer("", 0, 0, "")
+        action = _action(wanted, tuple(targets), by, action_id or new_id(), None)
+        offset = max(self._writer.write(part) for part in split(action)) + 1
+        self.wait_for(offset)
+        accepted = self._actions.accepted(action.id)
+        return BulkAnswer(action.id, len(targets), accepted, f"d{offset}")
+
+    def wait_for(self, offset: int) -> None:
+        """Wait until the projection has the topic of decisions up to an offset.
+
+        Raises
+        ------
+        NotUpToBoundError
+            If it takes longer than `WAIT_SECONDS`.
+        """
+        ends = time.monotonic() + WAIT_SECONDS
+        while self._position() < offset:
+            if time.monotonic() > ends:
+                raise NotUpToBoundError(
+                    f"this server has decisions up to offset {self._position():,}, and {offset:,} are required: ask "
+                    "again in a moment; what was written is not lost"
+                )
+            time.sleep(_STEP_SECONDS)
+
+
+def _action(
+    wanted: ActionRequest, targets: tuple[Target, ...], by: str, id: str, found: IncidentAnswer | None
+) -> CaseAction:
+    common: dict[str, Any] = {
+        "version": VERSION,
+        "id": id,
+        "incidents": targets,
+        "by": by,
+        "at": rfc3339(int(datetime.now(UTC).timestamp() * 1000)),
+        "reason": wanted.reason,
+    }
+    match wanted.kind:
+        case "acknowledge":
+            return Acknowledge(**common, assignee=wanted.assignee)
+        case "assign":
+            return Assign(**common, assignee=wanted.assignee)
+        case "comment":
+            if not wanted.text.strip():
+                raise ConflictError("a comment needs a `text`")
+            return Comment(**common, text=wanted.text)
+        case "snooze":
+            return Snooze(**common, until=_time(wanted.until, None))
+        case "mute":
+            assert found is not None
+            latest = epoch_ms(found.incident.last_seen) or 0
+            updates = [Update.of(one.incident) for one in found.updates]
+            until = _time(wanted.until, latest + MUTE_DAYS * _DAY_MS)
+            return Mute(**common, scope=scope_of(updates, targets[0].seen, until))
+        case "close":
+            return Close(**common, classification=wanted.classification, duplicate_of=wanted.duplicate_of)
+        case "reopen":
+            return Reopen(**common)
+        case "undo":
+            return Undo(**common, undoes=wanted.undoes)
+
+
+def _time(text: str, otherwise: int | None) -> str:
+    ms = epoch_ms(text) if text else otherwise
+    if ms is None:
+        raise ConflictError("`until` is not a time: write 2026-12-31 or 2026-12-31T08:00:00Z")
+    return rfc3339(ms)
+
+
+def _conflict(rejected: str, case: Case) -> str:
+    last = next((one for one in reversed(case.history) if one.id == case.last_action), None)
+    done = (
+        f"{last.by} has done {last.kind} at {last.at[:16].replace('T', ' ')} UTC"
+        if last
+        else "nothing was done"
+    )
+    reasons = {
+        "conflict": f"{done}: look at the incident again, and repeat the action if it is still right",
+        "unknown_action": "there is no such action on this incident",
+        "not_in_force": "the action has no effect any more",
+        "undo_of_undo": "an undo cannot be undone: repeat the action instead",
+    }
+    return reasons[rejected]
+
+
+def bulk_text(answer: BulkAnswer) -> str:
+    """What an action on a list did, in a sentence.
+
+    Examples
+    --------
+    >>> bulk_text(BulkAnswer("a", 3, 2, "d7"))
+    'done for 2 of 3 incidents; others were changed by somebody else meanwhile'
+    """
+    text = f"done for {answer.accepted:,} of {counted(answer.incidents, 'incident')}"
+    return (
+        text
+        if answer.accepted == answer.incidents
+        else f"{text}; others were changed by somebody else meanwhile"
+    )

@@ -1,0 +1,197 @@
+"""Decisions that change detection: previewed, signed, and written into the events topic, where every fold sees them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Literal
+
+import msgspec
+
+from streamguard.alerts.explain import MAX_CHARACTERS
+from streamguard.alerts.incident import decode, rfc3339
+from streamguard.decisions.choice import EXPECTED_DAYS, Chosen, choices, chosen_of, decision_about, revocation
+from streamguard.decisions.preview import preview
+from streamguard.decisions.signing import HEADER, Binding
+from streamguard.errors import ConfigurationError, DataError, StreamGuardError
+from streamguard.events.decision import Decision, DecisionError, Field, partition_of
+from streamguard.events.event_time import epoch_ms
+from streamguard.kafka import control
+from streamguard.kafka.connection import Brokers
+from streamguard.kafka.topics import names
+from streamguard.models.key import key_of
+from streamguard.serving.query.cases import ActionRequest, CaseDesk, ConflictError
+from streamguard.serving.query.incidents import IncidentQueries
+from streamguard.settings.schema import Settings
+
+_DAY_MS = 86_400_000
+_log = logging.getLogger(__name__)
+
+Verdict = Literal["expected", "attack"]
+
+
+def _described(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+class DetectionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a person decides about a value of a user.
+
+    Attributes
+    ----------
+    decision
+        `expected`: the value adds no more bits than is typical of the user, and becomes a habit through use; `attack`:
+        its events are alerted as confirmed before, and the profile learns nothing from them.
+    field, value
+        The value; without them the strongest reason of the incident that is a value.
+    until
+        For `expected`: event time at which it ends; without it 30 days after the incident.
+    reason
+        Why, for other people.
+    """
+
+    decision: Verdict
+    field: Field | None = None
+    value: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    until: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+
+
+class DetectionPreview(msgspec.Struct, frozen=True):
+    """What a decision would have changed."""
+
+    decision: Verdict
+    user: str
+    field: str
+    value: str
+    until: Annotated[str | None, _described("Event time at which an expectation ends")]
+    affected: Annotated[int, _described("Incidents of the user that have the value as a reason")]
+    total: Annotated[int, _described("Incidents of the user in the same days")]
+    confirmed: Annotated[int, _described("Affected ones that were closed as a true positive")]
+    message: str
+    choices: Annotated[
+        tuple[tuple[str, str], ...],
+        _described("(field, value) of all that can be decided about the incident"),
+    ]
+
+
+class DetectionAnswer(msgspec.Struct, frozen=True):
+    """A decision that is written."""
+
+    id: Annotated[str, _described("Id of the decision, by which it is revoked")]
+    topic: str
+    partition: int
+    offset: Annotated[int, _described("Every worker, retrain and replay folds it at this offset")]
+    message: str
+
+
+class DetectionDesk:
+    """Decides about values of users; every method may be called from any thread.
+
+    Parameters
+    ----------
+    settings
+        Brokers, topics and the key file.
+    incidents
+        Answers about incidents.
+    cases
+        Notes the decision in the history of the incident.
+    """
+
+    def __init__(self, settings: Settings, incidents: IncidentQueries, cases: CaseDesk) -> None:
+        self._settings = settings
+        self._brokers = Brokers.of(settings)
+        self._topic = names(settings)["events"]
+        self._incidents = incidents
+        self._cases = cases
+
+    def preview(self, id: str, wanted: DetectionRequest) -> DetectionPreview:
+        """What a decision about an incident would have changed in the last 30 days.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such incident.
+        ConflictError
+            If the incident has no such value.
+        """
+        found, until = self._chosen(id, wanted)
+        values = self._incidents.publications(found.user)
+        seen = preview((decode(value) for value, _ in values), found.user, found.field, found.value)
+        shown = found.value[:MAX_CHARACTERS]  # as incidents show it
+        confirmed = {
+            incident.id
+            for value, classification in values
+            if classification == "true_positive"
+            for incident in [decode(value)]
+            if any(one.feature == found.field and one.actual == shown for one in incident.reasons)
+        }
+        closed = f"{len(confirmed) or 'none'} of them closed as a true positive"
+        return DetectionPreview(
+            decision=wanted.decision,
+            user=found.user,
+            field=found.field,
+            value=found.value,
+            until=rfc3339(until) if until else None,
+            affected=seen.affected,
+            total=seen.total,
+            confirmed=len(confirmed),
+            message=f"{seen.message(wanted.decision, found.user, found.field, found.value)}; {closed}",
+            choices=choices(self._incidents.incident(id).incident),
+        )
+
+    def decide(self, id: str, wanted: DetectionRequest, by: str) -> DetectionAnswer:
+        """Sign the decision and write it into the partition of the incident's events.
+
+        Raises
+        ------
+        ConfigurationError
+            If this server has no signing key.
+        """
+        found, until = self._chosen(id, wanted)
+        try:
+            made = decision_about(found, wanted.decision, until, wanted.reason, by)
+        except DecisionError as error:
+            raise ConflictError(str(error)) from None
+        answer = self._write(made, f"{wanted.decision}: {found.field} {found.value} of {found.user}")
+        note = f"{answer.message}; decision {answer.id}" + (f": {wanted.reason}" if wanted.reason else "")
+        try:
+            self._cases.act(id, ActionRequest(kind="comment", text=note[:2000]), by)
+        except StreamGuardError as error:  # the decision is written, and the answer has to say so
+            _log.warning("the decision %s is written, and its note is not: %s", answer.id, error)
+        return answer
+
+    def revoke(self, decision: str, reason: str, by: str) -> DetectionAnswer:
+        """End a decision; what was learned meanwhile remains."""
+        try:
+            partition = partition_of(decision)
+        except DataError as error:
+            raise ConflictError(str(error)) from None
+        return self._write(revocation(decision, partition, reason, by), f"{decision} is revoked")
+
+    def _chosen(self, id: str, wanted: DetectionRequest) -> tuple[Chosen, int]:
+        incident = self._incidents.incident(id).incident
+        try:
+            found = chosen_of(incident, wanted.field, wanted.value or None)
+        except DataError as error:
+            raise ConflictError(str(error)) from None
+        if wanted.decision == "attack":
+            return found, 0
+        until = epoch_ms(wanted.until) if wanted.until else found.at + EXPECTED_DAYS * _DAY_MS
+        if until is None:
+            raise ConflictError("`until` is not a time: write 2026-12-31 or 2026-12-31T08:00:00Z")
+        return found, until
+
+    def _write(self, made: Decision, message: str) -> DetectionAnswer:
+        key = key_of(self._settings.models)
+        if key is None:
+            raise ConfigurationError(
+                "decisions are signed, and this server has no key: set models.key_file to the file of the workers"
+            )
+        topic_id, partitions = control.described(self._brokers, self._topic)
+        if made.partition >= partitions:
+            raise ConflictError(f"{self._topic} has no partition {made.partition}")
+        body = made.encoded()
+        header = (HEADER, Binding(self._topic, topic_id, key).header(made, made.partition, body))
+        user = made.user.encode() if made.user else None
+        offset = control.write(self._brokers, self._topic, made.partition, user, body, header)
+        return DetectionAnswer(made.id, self._topic, made.partition, offset, message)

@@ -1,0 +1,183 @@
+"""What a list of incidents may be filtered by, and the conditions in SQL that this means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+
+from streamguard.risk import SEVERITIES
+
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+Severity = Literal["low", "medium", "high", "critical"]
+Status = Literal["new", "acknowledged", "closed"]
+EntityKind = Literal["user", "source", "crowd"]
+Sort = Literal["evidence", "time"]
+
+MAX_VALUES = 20
+"""Values of one filter; a longer list is not a question that a person asks."""
+MAX_WORDS = 8
+"""Words of a search."""
+
+
+class IncidentFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Filters of a list; values of one filter are alternatives, and different filters must all hold.
+
+    Attributes
+    ----------
+    since, until
+        Event time of the latest alert, epoch milliseconds: from `since` (inclusive) to `until` (exclusive).
+    entity
+        Names of users or addresses, or of a crowd.
+    kind
+        Kinds of entities.
+    severity
+        Severities.
+    pattern, technique
+        Names of patterns, and ATT&CK techniques, among all alerts of the incident.
+    status, assignee, classification
+        What people have decided.
+    campaign
+        Id of a campaign, whose incidents are listed.
+    raised
+        Whether a person is called.
+    muted
+        Whether a mute hides it.
+    grouped
+        Whether a campaign of several incidents has one row, that of its strongest incident.
+    text
+        Words that the incident contains; the last one may be incomplete.
+    """
+
+    since: int | None = None
+    until: int | None = None
+    entity: tuple[Name, ...] = ()
+    kind: tuple[EntityKind, ...] = ()
+    severity: tuple[Severity, ...] = ()
+    pattern: tuple[Name, ...] = ()
+    technique: tuple[Name, ...] = ()
+    status: tuple[Status, ...] = ()
+    assignee: tuple[Name, ...] = ()
+    classification: tuple[Name, ...] = ()
+    campaign: Name = ""
+    raised: bool | None = None
+    muted: bool | None = None
+    grouped: bool = False
+    text: Name = ""
+
+
+class Condition(NamedTuple):
+    """A condition in SQL with marks, and the values for the marks."""
+
+    text: str
+    values: tuple[Any, ...] = ()
+
+
+class Conditions:
+    """The WHERE clause of a filter, in the parts by which rows are found.
+
+    Parameters
+    ----------
+    wanted
+        The filter.
+
+    Attributes
+    ----------
+    shapes
+        Conditions on the table `shapes`.
+    since, until
+        As the filter has them.
+    window
+        Conditions on the time of an incident.
+    outside
+        Conditions of which an incident outside of the window fulfils one.
+    chosen
+        Statements that select the numbers of incidents by entity, campaign or text; all must have an incident.
+    """
+
+    def __init__(self, wanted: IncidentFilter) -> None:
+        self.shapes: list[Condition] = []
+        self.window: list[Condition] = []
+        self.chosen: list[Condition] = []
+        self.outside: list[Condition] = []
+        self.since, self.until = wanted.since, wanted.until
+        if wanted.since is not None:
+            self.window.append(Condition("last_ms >= ?", (wanted.since,)))
+            self.outside.append(Condition("last_ms < ?", (wanted.since,)))
+        if wanted.until is not None:
+            self.window.append(Condition("last_ms < ?", (wanted.until,)))
+            self.outside.append(Condition("last_ms >= ?", (wanted.until,)))
+        self._among("entity_kind", wanted.kind)
+        self._among("severity", [SEVERITIES.index(one) for one in wanted.severity])
+        self._any("patterns", wanted.pattern)
+        self._any("techniques", wanted.technique)
+        self._among("status", wanted.status)
+        self._among("assignee", wanted.assignee)
+        self._among("classification", wanted.classification)
+        if wanted.raised is not None:
+            self.shapes.append(Condition("raised = ?", (wanted.raised,)))
+        if wanted.muted is not None:
+            self.shapes.append(Condition("muted = ?", (wanted.muted,)))
+        if wanted.grouped:
+            self.shapes.append(Condition("lead = 1"))
+        if wanted.entity:
+            text = f"SELECT number FROM incidents WHERE entity IN ({_marks(wanted.entity)})"  # noqa: S608 - marks only
+            self.chosen.append(Condition(text, wanted.entity))
+        if wanted.campaign:
+            text = (
+                "SELECT number FROM incidents WHERE id IN (SELECT incident FROM members WHERE campaign = ?)"
+            )
+            self.chosen.append(Condition(text, (wanted.campaign,)))
+        if words := match(wanted.text):
+            self.chosen.append(Condition("SELECT rowid FROM words WHERE words MATCH ?", (words,)))
+
+    @property
+    def rows(self) -> Condition:
+        """The conditions on the table `incidents` as one."""
+        chosen = (Condition(f"number IN ({one.text})", one.values) for one in self.chosen)
+        return both(*self._of_shape(), *self.window, *chosen)
+
+    def _of_shape(self) -> list[Condition]:
+        if not self.shapes:
+            return []
+        shape = both(*self.shapes)
+        return [Condition(f"shape IN (SELECT number FROM shapes WHERE {shape.text})", shape.values)]  # noqa: S608
+
+    def _among(self, column: str, values: Sequence[Any]) -> None:
+        if values:
+            self.shapes.append(Condition(f"{column} IN ({_marks(values)})", tuple(values)))
+
+    def _any(self, column: str, values: tuple[str, ...]) -> None:
+        if values:
+            text = f"EXISTS (SELECT 1 FROM json_each({column}) WHERE value IN ({_marks(values)}))"  # noqa: S608
+            self.shapes.append(Condition(text, values))
+
+
+def both(*conditions: Condition) -> Condition:
+    """The condition that all of some conditions hold.
+
+    Examples
+    --------
+    >>> both(Condition("a = ?", (1,)), Condition("b < ?", (2,)))
+    Condition(text='a = ? AND b < ?', values=(1, 2))
+    """
+    text = " AND ".join(one.text for one in conditions) or "1"
+    return Condition(text, tuple(value for one in conditions for value in one.values))
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def match(text: str) -> str:
+    """A query of SQLite's full-text search for words of a person, in which nothing has a special meaning.
+
+    Examples
+    --------
+    >>> match('brute "ann OR bob')
+    '"brute" "ann" "OR" "bob"*'
+    """
+    words = re.findall(r"[\w.@:-]+", text)[:MAX_WORDS]
+    return " ".join(f'"{word}"' for word in words) + ("*" if words else "")

@@ -1,0 +1,209 @@
+"""Questions about incidents and campaigns: lists, one of them, counts by value, and entities by risk."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from functools import lru_cache
+
+import msgspec
+
+from streamguard.alerts.incident import Entity, decode, rfc3339
+from streamguard.campaigns.record import decode as decode_campaign
+from streamguard.risk import SEVERITIES
+from streamguard.serving.log.freshness import AsOf
+from streamguard.serving.projection import rows
+from streamguard.serving.projection.rows import CURRENT
+from streamguard.serving.query import cursor
+from streamguard.serving.query.answers import (
+    CampaignAnswer,
+    Count,
+    Facets,
+    IncidentAnswer,
+    IncidentRow,
+    Incidents,
+    PublishedUpdate,
+)
+from streamguard.serving.query.filters import Conditions, IncidentFilter, Sort
+from streamguard.serving.query.matches import json_array, numbers, shape_counts
+from streamguard.serving.query.reading import NotFoundError, Reading
+
+MAX_PAGE = 200
+"""Rows of one page."""
+MAX_PUBLICATIONS = 2_000
+"""Publications of one user that a preview looks at, the latest."""
+MAX_FACET_VALUES = 50
+"""Values of one facet, the most frequent."""
+REASONS_SHOWN = 3
+"""Reasons of an incident in a list."""
+_COLUMNS = {"evidence": "evidence", "time": "last_ms"}
+_ONE_VALUE = ("severity", "status", "kind", "assignee")
+_ARRAYS = {"pattern": "patterns", "technique": "techniques"}
+
+
+class IncidentQueries(Reading):
+    """Lists of incidents, counts of a list, one incident, one campaign."""
+
+    def page(
+        self, wanted: IncidentFilter, sort: Sort = "evidence", limit: int = 50, after: str | None = None
+    ) -> Incidents:
+        """A page of incidents, the strongest or the latest first.
+
+        Parameters
+        ----------
+        after
+            The cursor of the page before; None: the first page.
+
+        Raises
+        ------
+        CursorError
+            If the cursor is not one of this list.
+        """
+        as_of = self._as_of()  # before the rows are read, so that it promises nothing that they lack
+        column = _COLUMNS[sort]
+        limit = max(1, min(limit, MAX_PAGE))
+        start = None if after is None else cursor.decode((wanted, sort), after)
+        with self._one_state():
+            found = numbers(self._rows, Conditions(wanted), sort, limit + 1, start)
+            rows = self._rows(
+                f"SELECT i.*, u.value FROM incidents i {CURRENT} WHERE i.number IN "  # noqa: S608
+                f"(SELECT value FROM json_each(?)) ORDER BY i.{column} DESC, i.id",
+                json_array(found),
+            )
+        following = None
+        if len(rows) > limit:
+            last = rows[limit - 1]
+            following = cursor.encode((wanted, sort), last[column], last["id"])
+        return Incidents(tuple(_row(row) for row in rows[:limit]), following, as_of)
+
+    def facets(self, wanted: IncidentFilter) -> Facets:
+        """Counts of a list, in total and by value."""
+        as_of = self._as_of()
+        counts: dict[str, Counter[str]] = {name: Counter() for name in (*_ONE_VALUE, *_ARRAYS)}
+        with self._one_state():
+            found = shape_counts(self._rows, Conditions(wanted))
+        for row, count in found:
+            counts["severity"][SEVERITIES[row["severity"]]] += count
+            for name in ("status", "kind", "assignee"):
+                counts[name][row[name]] += count
+            # An incident may have several of these, and a filter by one of them finds it.
+            for name, column in _ARRAYS.items():
+                for value in _names(row[column]):
+                    counts[name][value] += count
+        total = sum(count for _, count in found)
+        return Facets(total=total, as_of=as_of, **{name: _ranked(values) for name, values in counts.items()})
+
+    def incident(self, id: str) -> IncidentAnswer:
+        """One incident with every publication of it, the oldest first.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such incident.
+        """
+        as_of = self._as_of()
+        found = self._rows(f"SELECT i.*, u.value FROM incidents i {CURRENT} WHERE i.id = ?", id)  # noqa: S608
+        if not found:
+            raise NotFoundError(f"there is no incident {id[:100]!r}: it may have expired with its records")
+        updates = [
+            PublishedUpdate(partition, offset, decode(value))
+            for partition, offset, value in self._rows(
+                "SELECT partition, offset, value FROM updates WHERE incident = ?", id
+            )
+        ]
+        record = next(
+            (
+                decode_campaign(value)
+                for (value,) in self._rows(
+                    "SELECT c.value FROM members m JOIN campaigns c ON c.id = m.campaign WHERE m.incident = ? "
+                    "ORDER BY c.id LIMIT 1",
+                    id,
+                )
+            ),
+            None,
+        )
+        return IncidentAnswer(
+            incident=decode(found[0]["value"]),
+            row=_row(found[0]),
+            updates=tuple(sorted(updates, key=lambda one: (one.incident.count, one.partition, one.offset))),
+            campaign=record.campaign if record is not None and record.campaign.size > 1 else None,
+            decision=record.decision if record is not None else None,
+            case=rows.case(
+                self._store.reader(), decode(found[0]["value"]), [one.incident for one in updates]
+            ),
+            token=_token(as_of),
+            as_of=as_of,
+        )
+
+    def publications(self, user: str) -> list[tuple[bytes, str]]:
+        """(JSON, classification of the incident) of each publication of a user's incidents."""
+        found = self._rows(
+            "SELECT u.value, i.classification FROM incidents i JOIN updates u ON u.incident = i.id "
+            "WHERE i.entity = ? AND i.entity_kind = 'user' ORDER BY i.last_ms DESC LIMIT ?",
+            user,
+            MAX_PUBLICATIONS,
+        )
+        return [(value, classification) for value, classification in found]
+
+    def campaign(self, id: str) -> CampaignAnswer:
+        """One campaign.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such campaign.
+        """
+        as_of = self._as_of()
+        rows = self._rows("SELECT value FROM campaigns WHERE id = ?", id)
+        if not rows:
+            raise NotFoundError(
+                f"there is no campaign {id[:100]!r}: it may have become part of another one, whose incidents show it"
+            )
+        record = decode_campaign(rows[0][0])
+        return CampaignAnswer(record.campaign, record.decision, as_of)
+
+
+def _row(row: sqlite3.Row) -> IncidentRow:
+    incident = decode(row["value"])
+    return IncidentRow(
+        id=row["id"],
+        entity=Entity(row["entity_kind"], row["entity"]),
+        severity=SEVERITIES[row["severity"]],
+        risk=row["risk"],
+        evidence_bits=row["evidence"],
+        first_seen=rfc3339(row["first_ms"]),
+        last_seen=rfc3339(row["last_ms"]),
+        alerts=row["alerts"],
+        technique=row["technique"] or None,
+        kind=row["kind"],
+        patterns=tuple(row["patterns"].split()),
+        reasons=incident.reasons[:REASONS_SHOWN],
+        status=row["status"],
+        assignee=row["assignee"],
+        classification=row["classification"],
+        snoozed_until=row["snoozed_until"] or None,
+        muted=bool(row["muted"]),
+        raised=bool(row["raised"]),
+        campaign=row["campaign"] or None,
+        campaign_incidents=row["campaign_incidents"],
+        entered=row["entered"],
+    )
+
+
+@lru_cache(4096)
+def _names(array: str) -> tuple[str, ...]:
+    """The names of a JSON array; shapes have few different ones."""
+    return tuple(msgspec.json.decode(array, type=list[str]))
+
+
+def _token(as_of: tuple[AsOf, ...]) -> str:
+    """The consistency token of the topic of decisions, which is followed last."""
+    positions = as_of[-1].positions if as_of else ()
+    return f"d{positions[0].offset}" if positions else "d0"
+
+
+def _ranked(counts: Mapping[str, int]) -> tuple[Count, ...]:
+    """The most frequent values, without the empty one."""
+    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return tuple(Count(value, count) for value, count in ordered if value)[:MAX_FACET_VALUES]

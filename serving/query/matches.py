@@ -1,0 +1,135 @@
+"""Finds the incidents of a filter: along the order of the list, or by what the filter names, whichever reads less."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from streamguard.risk import SEVERITIES
+from streamguard.serving.query.filters import Condition, Conditions, Sort, both
+
+GATHERED = 10_000
+"""A list of at most so many incidents is read as a whole and sorted. A longer one is read along its order: in a million
+incidents, it has one among a hundred, so that a page is found after a few thousand."""
+
+Rows = Callable[..., list[sqlite3.Row]]
+"""Runs a statement with values."""
+
+
+def numbers(
+    rows: Rows, where: Conditions, sort: Sort, limit: int, after: tuple[float, str] | None
+) -> list[int]:
+    """The numbers of the first incidents of a list.
+
+    Parameters
+    ----------
+    rows
+        Runs a statement; all statements have to read the same state.
+    where
+        The filter.
+    limit
+        How many incidents.
+    after
+        Sort key and id of the incident that comes before them; None: the list begins.
+    """
+    shape = both(*where.shapes)
+    shapes = rows(f"SELECT number, severity, incidents FROM shapes WHERE {shape.text}", *shape.values)  # noqa: S608
+    chosen = [Condition(f"number IN ({one.text})", one.values) for one in where.chosen]
+    column = "evidence" if sort == "evidence" else "last_ms"
+    start = [] if after is None else [_after(column, *after)]
+    rest = (*where.window, *chosen, *start)
+    of_shape = _any_of([row["number"] for row in shapes])
+    if _few(rows, where, sum(row["incidents"] for row in shapes)):
+        # A chosen incident is found by its number; otherwise the index by shape has all that is read.
+        parts = [("NOT INDEXED" if chosen else "INDEXED BY incidents_by_shape", both(*rest, of_shape))]
+    elif sort == "time":
+        parts = [("INDEXED BY incidents_by_time", both(*rest, *([of_shape] if where.shapes else [])))]
+    else:
+        parts = []
+        for severity in range(len(SEVERITIES)):
+            own = [row["number"] for row in shapes if row["severity"] == severity]
+            if own:
+                narrowed = [_any_of(own)] if where.shapes else []
+                condition = both(Condition("severity = ?", (severity,)), *rest, *narrowed)
+                parts.append(("INDEXED BY incidents_by_severity", condition))
+    found: list[tuple[float, str, int]] = []
+    for index, condition in parts:
+        statement = (
+            f"SELECT {column}, id, number FROM incidents {index} WHERE {condition.text} "  # noqa: S608
+            f"ORDER BY {column} DESC, id LIMIT ?"
+        )
+        found += [(-key, id, number) for key, id, number in rows(statement, *condition.values, limit)]
+    return [number for _, _, number in sorted(found)[:limit]]
+
+
+def shape_counts(rows: Rows, where: Conditions) -> list[tuple[sqlite3.Row, int]]:
+    """The shapes of a list, each with the number of its incidents."""
+    shape = both(*where.shapes)
+    shapes = rows(f"SELECT * FROM shapes WHERE {shape.text}", *shape.values)  # noqa: S608
+    if not (where.window or where.chosen):
+        return [(row, row["incidents"]) for row in shapes]
+    if where.chosen:
+        chosen = (Condition(f"number IN ({one.text})", one.values) for one in where.chosen)
+        counts = _grouped(rows, "NOT INDEXED", both(*chosen, *where.window))
+        return [(row, counts[row["number"]]) for row in shapes if row["number"] in counts]
+    outside = _mostly_inside(rows, where)
+    of_shape = _any_of([row["number"] for row in shapes])
+    counts = Counter[int]()
+    for condition in where.outside if outside else [both(*where.window)]:
+        counts += _grouped(rows, "INDEXED BY incidents_by_shape", both(of_shape, condition))
+    found = [
+        (row, row["incidents"] - counts[row["number"]] if outside else counts[row["number"]])
+        for row in shapes
+    ]
+    return [(row, count) for row, count in found if count]
+
+
+def _grouped(rows: Rows, index: str, condition: Condition) -> Counter[int]:
+    """Numbers of incidents by shape."""
+    statement = f"SELECT shape, count(*) FROM incidents {index} WHERE {condition.text} GROUP BY shape"  # noqa: S608
+    return Counter(dict(map(tuple, rows(statement, *condition.values))))
+
+
+def _mostly_inside(rows: Rows, where: Conditions) -> bool:
+    """Whether a window of time covers most of the time that there is, so that counting what is outside is faster."""
+    ((first, last),) = rows(
+        "SELECT (SELECT min(last_ms) FROM incidents), (SELECT max(last_ms) FROM incidents)"
+    )
+    if first is None:
+        return False
+    since = first if where.since is None else max(where.since, first)
+    until = last if where.until is None else min(where.until, last)
+    return bool(until - since > (last - first) / 2)
+
+
+def json_array(values: Sequence[int]) -> str:
+    """Numbers as JSON, which one mark of a statement takes."""
+    return msgspec.json.encode(values).decode()
+
+
+def _few(rows: Rows, where: Conditions, of_shapes: int) -> bool:
+    """Whether the list has at most `GATHERED` incidents, about."""
+    for one in where.chosen:
+        ((count,),) = rows(f"SELECT count(*) FROM ({one.text} LIMIT {GATHERED + 1})", *one.values)  # noqa: S608
+        if count <= GATHERED:
+            return True
+    if where.chosen or not where.window:
+        return not where.chosen and of_shapes <= GATHERED
+    window = both(*where.window)
+    ((inside,),) = rows(
+        f"SELECT count(*) FROM (SELECT 1 FROM incidents WHERE {window.text} LIMIT {GATHERED + 1})",  # noqa: S608
+        *window.values,
+    )
+    return int(inside) <= GATHERED or of_shapes <= GATHERED
+
+
+def _any_of(shapes: list[int]) -> Condition:
+    return Condition("shape IN (SELECT value FROM json_each(?))", (json_array(shapes),))
+
+
+def _after(column: str, key: float, id: str) -> Condition:
+    """The condition that a row comes after another one, in descending order of a column."""
+    return Condition(f"{column} <= ? AND ({column} < ? OR id > ?)", (key, key, id))

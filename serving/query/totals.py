@@ -1,0 +1,76 @@
+"""Questions about all incidents together: entities by risk, techniques, and totals."""
+
+from __future__ import annotations
+
+from streamguard.alerts.incident import Entity, rfc3339
+from streamguard.risk import SEVERITIES
+from streamguard.serving.log.freshness import AsOf
+from streamguard.serving.query.answers import Count, RankedUser, RankedUsers, Statistics
+from streamguard.serving.query.reading import Reading
+
+MAX_RANKED = 200
+"""Entities of a ranking."""
+_RANK_EXPONENT = 1.5
+"""How fast further incidents of an entity lose weight in its rank: the second counts a third, the tenth a thirtieth."""
+_DAY_MS = 86_400_000
+
+
+class Totals(Reading):
+    """Rankings and totals."""
+
+    def ranked(self, kind: str = "user", limit: int = 50) -> RankedUsers:
+        """Entities of a kind by risk.
+
+        The score follows from the incidents alone: sum of risk / i^1.5, the riskiest incident first.
+        """
+        as_of = self._as_of()
+        found = self._rows(
+            "SELECT entity, sum(risk / pow(place, ?)) AS score, count(*) AS incidents, "
+            "sum(status <> 'closed') AS open, max(severity) AS severity, max(last_ms) AS last_ms "
+            "FROM (SELECT entity, risk, status, severity, last_ms, "
+            "row_number() OVER (PARTITION BY entity ORDER BY risk DESC, id) AS place FROM incidents "
+            "WHERE entity_kind = ?) GROUP BY entity ORDER BY score DESC, entity LIMIT ?",
+            _RANK_EXPONENT, kind, max(1, min(limit, MAX_RANKED)),
+        )  # fmt: skip
+        return RankedUsers(
+            tuple(
+                RankedUser(
+                    Entity(kind, row["entity"]),  # type: ignore[arg-type]
+                    round(row["score"], 1),
+                    row["incidents"],
+                    row["open"],
+                    SEVERITIES[row["severity"]],
+                    rfc3339(row["last_ms"]),
+                )
+                for row in found
+            ),
+            as_of,
+        )
+
+    def techniques(self) -> tuple[dict[str, int], tuple[AsOf, ...]]:
+        """Number of incidents by ATT&CK technique."""
+        as_of = self._as_of()
+        found = self._rows(
+            "SELECT value, sum(incidents) FROM shapes, json_each(shapes.techniques) GROUP BY 1 ORDER BY 1"
+        )
+        return dict(map(tuple, found)), as_of
+
+    def statistics(self) -> Statistics:
+        """Totals of the live results."""
+        as_of = self._as_of()
+        ((incidents, open, raised),) = self._rows(
+            "SELECT coalesce(sum(incidents), 0), coalesce(sum(incidents * (status <> 'closed')), 0), "
+            "coalesce(sum(incidents * (raised AND lead)), 0) FROM shapes"
+        )
+        ((alerts,),) = self._rows("SELECT coalesce(sum(alerts), 0) FROM incidents")
+        ((campaigns,),) = self._rows("SELECT count(*) FROM campaigns")
+        severities = self._rows("SELECT severity, sum(incidents) FROM shapes GROUP BY 1 ORDER BY 1 DESC")
+        days = self._rows(
+            f"SELECT last_ms / {_DAY_MS}, count(*) FROM incidents GROUP BY 1 ORDER BY 1 DESC LIMIT 90"  # noqa: S608
+        )
+        return Statistics(
+            incidents, open, raised, campaigns, alerts,
+            tuple(Count(SEVERITIES[severity], count) for severity, count in severities),
+            tuple(Count(rfc3339(day * _DAY_MS)[:10], count) for day, count in reversed(days)),
+            as_of,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Profiles of the state changelog, in RocksDB, exact at a source offset."""

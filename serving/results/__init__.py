@@ -1,0 +1,1 @@
+"""What retrains and archives have written, read with DuckDB."""
