@@ -99,6 +99,7 @@ def fill(
     """
     draw = random.Random(3)
     made = updates(count, known, partitions)
+    store.loading.add(topic)
     offset = 0
     while part := list(islice(made, BATCH)):
         actions = []
@@ -109,6 +110,7 @@ def fill(
                 offset += 1
         store.add_actions(decisions, actions, [], {})
         store.add_updates(topic, part, {})
+    store.loaded(topic)
 
 
 def acted(draw: random.Random, id: str, incidents: list[str]) -> CaseAction | None:

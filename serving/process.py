@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
+from streamguard import memory_release
 from streamguard.errors import ConfigurationError, ExitCode, StreamGuardError, TemporaryError
 from streamguard.files import lock
 from streamguard.kafka import topics
@@ -76,6 +77,7 @@ def run(settings: Settings) -> int:
     ConfigurationError
         If an address, a certificate or the file of the keys cannot be used.
     """
+    memory_release.keep_whole()
     own = settings.serve
     given = None
     if not own.keys_file:

@@ -30,7 +30,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from streamguard import metrics
+from streamguard import memory_release, metrics
 from streamguard.agents.consumer.context import WorkerContext
 from streamguard.agents.consumer.fetch_thread import (
     ChunkConsumerThread,
@@ -40,7 +40,6 @@ from streamguard.agents.consumer.fetch_thread import (
 )
 from streamguard.agents.consumer.liveness import GONE_SECONDS
 from streamguard.agents.errors import end
-from streamguard.agents.task import memory_release
 from streamguard.agents.task.identity import Topics
 from streamguard.agents.task.partition_task import Chunk, PartitionTask
 from streamguard.agents.task.profile_share import share_of

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import faust
 
-from streamguard import metrics
+from streamguard import memory_release, metrics
 from streamguard.agents import errors
 from streamguard.agents.process.app import WorkerApp
 from streamguard.agents.process.health import HealthServer
-from streamguard.agents.task import memory_release
 from streamguard.agents.task.profile_share import share_of, whole_chunks
 from streamguard.errors import ExitCode, TemporaryError, UnavailableError
 from streamguard.files import lock

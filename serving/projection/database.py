@@ -12,10 +12,12 @@ from pathlib import Path
 
 from streamguard.errors import CannotWriteError
 
-FORMAT = 2
+FORMAT = 3
 """Rises when the schema or the rules of the rows change; a database of another format is built again."""
 CACHE_KIB = 32_768
-"""Page cache of the writer; a reader has SQLite's default."""
+"""Page cache of the writer."""
+READER_CACHE_KIB = 512
+"""Page cache of a reader, of which each thread has one; the cache of the operating system serves all of them."""
 _NAME = "incidents.sqlite"
 
 _log = logging.getLogger(__name__)
@@ -84,6 +86,7 @@ class Database:
             )
             found.row_factory = sqlite3.Row
             found.execute("PRAGMA query_only = ON")
+            found.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
             self._readers.connection = found
         return found
 

@@ -148,6 +148,7 @@ class Follower:
                 if self._answered:
                     self.trouble = ""
                 if reader.at_end:
+                    self._store.loaded(self.topic)
                     self.caught_up.set()
                 if time.monotonic() - compared > (COMPARE_SECONDS if self._answered else RETRY_SECONDS):
                     if self._differs(state):
@@ -163,6 +164,7 @@ class Follower:
             self._store.follow(self.topic, "")
         self._failed(f"the topic {self.topic} does not exist: run `streamguard topics create`")
         self.progress.reached({}, whole=True, changed=False)
+        self._store.loaded(self.topic)
         self.caught_up.set()
         stop.wait(RETRY_SECONDS)
 
@@ -177,6 +179,7 @@ class Follower:
         if not fits:
             self._clear()
             self._store.follow(self.topic, state.id)
+            self._store.loading.add(self.topic)
             known = {}
         elif self._trim is not None:
             self._trim({partition: bounds.start for partition, bounds in state.bounds.items()})

@@ -106,4 +106,36 @@ CREATE TABLE shapes (
         kind, patterns, techniques, severity, entity_kind, status, assignee, classification, muted, lead, raised
     )
 );
+-- Totals that are kept instead of counted: a list of all incidents takes a second at a million of them.
+CREATE TABLE days (
+    day INTEGER PRIMARY KEY,            -- since 1970, of the latest event
+    incidents INTEGER NOT NULL,         -- at least 1
+    alerts INTEGER NOT NULL
+);
+CREATE TABLE entities (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    score REAL NOT NULL,                -- see `projection.ranking`
+    incidents INTEGER NOT NULL,
+    open INTEGER NOT NULL,
+    severity INTEGER NOT NULL,          -- the highest
+    last_ms INTEGER NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE INDEX entities_by_score ON entities (kind, score DESC, name);
+CREATE TABLE changed_entities (         -- whose row of `entities` has to be computed
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+CREATE TRIGGER incident_comes AFTER INSERT ON incidents BEGIN
+    INSERT INTO days VALUES (new.last_ms / 86400000, 1, new.alerts)
+        ON CONFLICT DO UPDATE SET incidents = incidents + 1, alerts = alerts + excluded.alerts;
+    INSERT OR IGNORE INTO changed_entities VALUES (new.entity_kind, new.entity);
+END;
+CREATE TRIGGER incident_goes AFTER DELETE ON incidents BEGIN
+    UPDATE days SET incidents = incidents - 1, alerts = alerts - old.alerts WHERE day = old.last_ms / 86400000;
+    DELETE FROM days WHERE day = old.last_ms / 86400000 AND incidents = 0;
+    INSERT OR IGNORE INTO changed_entities VALUES (old.entity_kind, old.entity);
+END;
 CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = "unicode61 tokenchars '-_.@:'");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from streamguard.campaigns.record import CampaignRecord
 from streamguard.serving.decisions import codec
 from streamguard.serving.decisions.bulk import by_incident
 from streamguard.serving.decisions.ledger import Logged
-from streamguard.serving.projection import rows
+from streamguard.serving.projection import ranking, rows
 from streamguard.serving.projection.database import Database
 
 Positions = Mapping[int, tuple[int, int]]
@@ -46,11 +47,27 @@ class Store(Database):
     ------
     CannotWriteError
         If the database cannot be opened or written.
+
+    Attributes
+    ----------
+    loading
+        Topics that are being read from their beginnings. Entities are ranked once all of them are read (`loaded`): one
+        that has thousands of incidents would otherwise be computed for each of them.
     """
 
     def __init__(self, directory: Path, floor: float) -> None:
         super().__init__(directory)
+        self.loading: set[str] = set()
         self._floor = floor
+
+    def loaded(self, topic: str) -> None:
+        """Note that a topic was read to its end, and after the last one rank the entities."""
+        if topic not in self.loading:
+            return
+        self.loading.discard(topic)
+        if not self.loading:
+            with self.transaction() as db:
+                ranking.compute(db)
 
     def add_updates(self, topic: str, updates: Iterable[Update], positions: Positions) -> None:
         """Add updates of incidents; of two with the same origin, the one that was published last counts."""
@@ -67,7 +84,7 @@ class Store(Database):
                     for one in updates
                 ],
             )  # fmt: skip
-            rows.compute(db, {one.incident.id for one in updates}, self._floor)
+            self._compute(db, {one.incident.id for one in updates})
             self.move(db, topic, positions)
 
     def drop_before(self, starts: Mapping[int, int]) -> None:
@@ -87,13 +104,14 @@ class Store(Database):
                 )
             }
             db.executemany("DELETE FROM updates WHERE partition = ? AND offset < ?", starts.items())
-            rows.compute(db, touched, self._floor)
+            self._compute(db, touched)
 
     def clear_updates(self) -> None:
         """Forget every update."""
         with self.transaction() as db:
             for table in ("updates", "incidents", "shapes", "words"):
                 db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own tables
+            ranking.compute(db)
 
     def put_campaigns(
         self,
@@ -118,7 +136,7 @@ class Store(Database):
                         [(incident, id) for incident in record.campaign.incidents],
                     )
                     touched |= set(record.campaign.incidents)
-            rows.compute(db, touched, self._floor)
+            self._compute(db, touched)
             self.move(db, topic, positions)
 
     def clear_campaigns(self) -> None:
@@ -127,7 +145,7 @@ class Store(Database):
             touched = {row[0] for row in db.execute("SELECT incident FROM members")}
             db.execute("DELETE FROM campaigns")
             db.execute("DELETE FROM members")
-            rows.compute(db, touched, self._floor)
+            self._compute(db, touched)
 
     def add_actions(
         self,
@@ -158,7 +176,7 @@ class Store(Database):
                 }
                 db.execute("DELETE FROM actions WHERE key = ?", (key,))
             touched |= rows.refresh_mutes(db, touched)
-            rows.compute(db, touched, self._floor)
+            self._compute(db, touched)
             self.move(db, topic, positions)
 
     def clear_actions(self) -> None:
@@ -167,8 +185,14 @@ class Store(Database):
             touched = {row[0] for row in db.execute("SELECT DISTINCT incident FROM actions")}
             db.execute("DELETE FROM actions")
             touched |= rows.refresh_mutes(db, touched)
-            rows.compute(db, touched, self._floor)
+            self._compute(db, touched)
 
     def export(self) -> Iterator[bytes]:
         """Lines that depend on the sets alone, see `rows.export`."""
         return rows.export(self.reader())
+
+    def _compute(self, db: sqlite3.Connection, incidents: Iterable[str]) -> None:
+        """Compute what follows from the sets of incidents."""
+        rows.compute(db, incidents, self._floor)
+        if not self.loading:
+            ranking.compute(db)

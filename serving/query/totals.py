@@ -10,8 +10,6 @@ from streamguard.serving.query.reading import Reading
 
 MAX_RANKED = 200
 """Entities of a ranking."""
-_RANK_EXPONENT = 1.5
-"""How fast further incidents of an entity lose weight in its rank: the second counts a third, the tenth a thirtieth."""
 _DAY_MS = 86_400_000
 
 
@@ -19,23 +17,16 @@ class Totals(Reading):
     """Rankings and totals."""
 
     def ranked(self, kind: str = "user", limit: int = 50) -> RankedUsers:
-        """Entities of a kind by risk.
-
-        The score follows from the incidents alone: sum of risk / i^1.5, the riskiest incident first.
-        """
+        """Entities of a kind by their score (`projection.ranking`)."""
         as_of = self._as_of()
         found = self._rows(
-            "SELECT entity, sum(risk / pow(place, ?)) AS score, count(*) AS incidents, "
-            "sum(status <> 'closed') AS open, max(severity) AS severity, max(last_ms) AS last_ms "
-            "FROM (SELECT entity, risk, status, severity, last_ms, "
-            "row_number() OVER (PARTITION BY entity ORDER BY risk DESC, id) AS place FROM incidents "
-            "WHERE entity_kind = ?) GROUP BY entity ORDER BY score DESC, entity LIMIT ?",
-            _RANK_EXPONENT, kind, max(1, min(limit, MAX_RANKED)),
+            "SELECT * FROM entities WHERE kind = ? ORDER BY score DESC, name LIMIT ?",
+            kind, max(1, min(limit, MAX_RANKED)),
         )  # fmt: skip
         return RankedUsers(
             tuple(
                 RankedUser(
-                    Entity(kind, row["entity"]),  # type: ignore[arg-type]
+                    Entity(kind, row["name"]),  # type: ignore[arg-type]
                     round(row["score"], 1),
                     row["incidents"],
                     row["open"],
@@ -62,12 +53,10 @@ class Totals(Reading):
             "SELECT coalesce(sum(incidents), 0), coalesce(sum(incidents * (status <> 'closed')), 0), "
             "coalesce(sum(incidents * (raised AND lead)), 0) FROM shapes"
         )
-        ((alerts,),) = self._rows("SELECT coalesce(sum(alerts), 0) FROM incidents")
+        ((alerts,),) = self._rows("SELECT coalesce(sum(alerts), 0) FROM days")
         ((campaigns,),) = self._rows("SELECT count(*) FROM campaigns")
         severities = self._rows("SELECT severity, sum(incidents) FROM shapes GROUP BY 1 ORDER BY 1 DESC")
-        days = self._rows(
-            f"SELECT last_ms / {_DAY_MS}, count(*) FROM incidents GROUP BY 1 ORDER BY 1 DESC LIMIT 90"  # noqa: S608
-        )
+        days = self._rows("SELECT day, incidents FROM days ORDER BY day DESC LIMIT 90")
         return Statistics(
             incidents, open, raised, campaigns, alerts,
             tuple(Count(SEVERITIES[severity], count) for severity, count in severities),

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from streamguard.alerts.incident import Incident
 from streamguard.campaigns.campaign import campaigns
 from streamguard.campaigns.sighting import HOUR
+from streamguard.serving.decisions.ledger import Logged
+from streamguard.serving.decisions.record import VERSION, Close, Target
 from streamguard.serving.projection import database as module
 from streamguard.serving.projection.store import Store, Update
 from streamguard.serving.query.filters import IncidentFilter
@@ -62,6 +64,59 @@ def test_export_depends_on_the_sets_alone(seed: int, draw: random.Random, batch:
         )
         for one in (straight, other):
             one.close()
+
+
+def totals(store: Store) -> tuple[dict[tuple[str, str], list[float]], dict[int, list[int]]]:
+    """Rows of the kept totals: (score, incidents, open, severity, last) by entity, and (incidents, alerts) by day."""
+    db = store.reader()
+    entities = {(kind, name): rest for kind, name, *rest in db.execute("SELECT * FROM entities")}
+    return entities, {day: rest for day, *rest in db.execute("SELECT * FROM days")}
+
+
+def counted_totals(store: Store) -> tuple[dict[tuple[str, str], list[float]], dict[int, list[int]]]:
+    """The same, counted from the incidents."""
+    entities: dict[tuple[str, str], list[float]] = {}
+    days: dict[int, list[int]] = {}
+    for row in store.reader().execute("SELECT * FROM incidents ORDER BY risk DESC, id"):
+        one = entities.setdefault((row["entity_kind"], row["entity"]), [0.0, 0, 0, 0, 0])
+        one[1] += 1
+        one[0] += row["risk"] / one[1] ** 1.5
+        one[2] += row["status"] != "closed"
+        one[3] = max(one[3], row["severity"])
+        one[4] = max(one[4], row["last_ms"])
+        day = days.setdefault(row["last_ms"] // 86_400_000, [0, 0])
+        day[0] += 1
+        day[1] += row["alerts"]
+    return {key: [pytest.approx(one[0]), *one[1:]] for key, one in entities.items()}, days
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 50), st.randoms(use_true_random=False), st.booleans())
+def test_kept_totals_are_those_of_the_incidents(seed: int, draw: random.Random, loading: bool) -> None:
+    updates = some_updates(seed)
+    draw.shuffle(updates)
+    with tempfile.TemporaryDirectory() as name:
+        store = Store(Path(name), 18.0)
+        if loading:
+            store.loading |= {ALERTS, CAMPAIGNS}
+        add(store, updates, 3)
+        store.loaded(ALERTS)
+        put_campaigns(store, [one.incident for one in updates])
+        store.loaded(CAMPAIGNS)
+        assert totals(store) == counted_totals(store)
+        assert len(totals(store)[0]) > 1
+        one = Target(id=draw.choice(updates).incident.id, seen=9)
+        close = Close(
+            version=VERSION, id="1", incidents=(one,), by="ann", at="2026-01-01T00:00:00.000Z",
+            classification="benign_positive",
+        )  # fmt: skip
+        store.add_actions("decisions", [(b"1", Logged(0, close))], [], {})
+        assert totals(store) == counted_totals(store)
+        store.drop_before({0: updates[4].offset})
+        assert totals(store) == counted_totals(store)
+        store.clear_updates()
+        assert totals(store) == ({}, {})
+        store.close()
 
 
 def test_latest_update_of_an_incident_counts_and_a_repetition_does_not(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import weakref
 
 import numpy as np
 
-from streamguard.agents.task import memory_release
+from streamguard import memory_release
 
 
 class _Holder:
