@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -122,6 +123,15 @@ class RunningServer:
             return answer.status == 200 and bool(holds(msgspec.json.decode(content)))
 
         poll_until(asked, PATIENCE_SECONDS)
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Stop the process until the context ends."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def resident(self) -> int:
         """Resident memory in bytes."""
