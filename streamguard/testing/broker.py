@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import uuid
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,8 @@ KAFKA = Jars(
 )
 
 HOST = "127.0.0.1"
+MAX_HELD = 64
+"""Ports that this process keeps other processes from finding, the latest; programs listen on the earlier ones."""
 STARTED = "Kafka Server started"
 """Message that the broker logs when it is unfenced and accepts requests."""
 
@@ -345,15 +348,31 @@ def _random_id() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 
 
+_held: deque[socket.socket] = deque()
+
+
 def free_port() -> int:
-    """Find a free port on 127.0.0.1.
+    """Find a free port on 127.0.0.1, which neither this process nor another one has found within the last moments.
 
     The port lies below the range that systems use for outgoing connections. Otherwise, a client that keeps trying to
     reach a stopped broker could be assigned the broker's port and connect to itself.
+
+    A program takes seconds until it listens on its port. Until then, a UDP socket of this process holds the number,
+    so that no other process finds it; the socket stands in the way of no TCP server.
     """
-    for port in random.sample(range(15_000, 30_000), 200):
+    for port in random.SystemRandom().sample(range(15_000, 30_000), 200):
+        held = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            held.bind((HOST, port))
+        except OSError:
+            held.close()
+            continue
         if _is_free(port):
+            _held.append(held)
+            if len(_held) > MAX_HELD:
+                _held.popleft().close()
             return port
+        held.close()
     raise BrokerError(f"no free port found on {HOST} between 15000 and 30000: choose one with `port`")
 
 

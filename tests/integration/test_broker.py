@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streamguard.testing.broker import BrokerError, LocalKafka, free_port
+from streamguard.testing.broker import MAX_HELD, BrokerError, LocalKafka, free_port
 
 pytestmark = pytest.mark.integration
 
@@ -179,3 +179,15 @@ def test_command_runs_until_a_signal_ends_it(number: signal.Signals, tmp_path: P
     assert command.returncode == 0
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_port_that_one_process_found_is_not_found_by_another() -> None:
+    released, *held = [free_port() for _ in range(MAX_HELD + 1)]
+    assert len({released, *held}) == MAX_HELD + 1
+    other = (
+        "import sys; from streamguard.testing import broker; "
+        "broker.random.SystemRandom.sample = lambda *_: [int(port) for port in sys.argv[1:]]; "
+        "print(broker.free_port())"
+    )
+    command = [sys.executable, "-c", other, *map(str, [*held, released])]
+    assert int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) == released
