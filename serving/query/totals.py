@@ -6,6 +6,7 @@ from streamguard.alerts.incident import Entity, rfc3339
 from streamguard.risk import SEVERITIES
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.query.answers import Count, RankedUser, RankedUsers, Statistics
+from streamguard.serving.query.filters import Conditions, IncidentFilter
 from streamguard.serving.query.reading import Reading
 
 MAX_RANKED = 200
@@ -18,19 +19,27 @@ _DAY_MS = 86_400_000
 class Totals(Reading):
     """Rankings and totals."""
 
-    def ranked(self, kind: str = "user", limit: int = 50) -> RankedUsers:
+    def ranked(
+        self, kind: str = "user", limit: int = 50, wanted: IncidentFilter | None = None
+    ) -> RankedUsers:
         """Entities of a kind by risk.
 
         The score follows from the incidents alone: sum of risk / i^1.5, the riskiest incident first.
+
+        Parameters
+        ----------
+        wanted
+            Which incidents count; None: all.
         """
         as_of = self._as_of()
+        where = Conditions(wanted or IncidentFilter()).rows
         found = self._rows(
-            "SELECT entity, sum(risk / pow(place, ?)) AS score, count(*) AS incidents, "
+            "SELECT entity, sum(risk / pow(place, ?)) AS score, count(*) AS incidents, "  # noqa: S608 - marks only
             "sum(status <> 'closed') AS open, max(severity) AS severity, max(last_ms) AS last_ms "
             "FROM (SELECT entity, risk, status, severity, last_ms, "
             "row_number() OVER (PARTITION BY entity ORDER BY risk DESC, id) AS place FROM incidents "
-            "WHERE entity_kind = ?) GROUP BY entity ORDER BY score DESC, entity LIMIT ?",
-            _RANK_EXPONENT, kind, max(1, min(limit, MAX_RANKED)),
+            f"WHERE entity_kind = ? AND {where.text}) GROUP BY entity ORDER BY score DESC, entity LIMIT ?",
+            _RANK_EXPONENT, kind, *where.values, max(1, min(limit, MAX_RANKED)),
         )  # fmt: skip
         return RankedUsers(
             tuple(

@@ -29,8 +29,9 @@ from streamguard.campaigns.sighting import HOUR
 from streamguard.cli.main import main
 from streamguard.errors import DataError, ExitCode
 from streamguard.serving.api import keys
-from streamguard.serving.commands import from_server, incident_table
-from streamguard.serving.commands.from_server import RefusedError, Server, parameters
+from streamguard.serving.commands import from_server, incident_table, terminal
+from streamguard.serving.commands.connection import RefusedError
+from streamguard.serving.commands.from_server import Server, parameters
 from streamguard.serving.commands.incident_words import words
 from streamguard.serving.commands.watching import MAX_KNOWN, Watch
 from streamguard.serving.query.answers import IncidentAnswer, IncidentRow
@@ -163,7 +164,7 @@ def test_table_fits_the_terminal(width: int, tmp_path: Path) -> None:
     table = run("incidents", "list", "--file", file, "--all", width=width)
     assert table.exit_code == 0, table.output
     lines = table.stdout.splitlines()
-    assert max(map(incident_table.columns, lines)) <= width
+    assert max(map(terminal.columns, lines)) <= width
     for one in found():
         assert any(one.id in line and f"{one.evidence_bits:.1f}" in line for line in lines), one.id
     shown = "\n".join(lines)
@@ -185,9 +186,9 @@ def test_texts_of_an_attacker_are_harmless(tmp_path: Path) -> None:
 
 @given(st.text(), st.integers(1, 60))
 def test_fitted_text_fits_and_keeps_what_fits(text: str, width: int) -> None:
-    cut = incident_table.fitted(text, width)
-    assert incident_table.columns(cut) <= width and cut.isprintable()
-    if incident_table.columns(text) <= width and text.isprintable():
+    cut = terminal.fitted(text, width)
+    assert terminal.columns(cut) <= width and cut.isprintable()
+    if terminal.columns(text) <= width and text.isprintable():
         assert cut == text
 
 
@@ -225,7 +226,7 @@ def test_incident_in_words_fits_the_terminal_except_its_event(width: int, tmp_pa
     for number, one in enumerate((hostile(), found()[0])):
         text = words(answer(tmp_path / str(number), one), width)
         above = re.sub(r"\x1b\[\d+m", "", text[: text.index("\n{")])
-        assert max(map(incident_table.columns, above.splitlines())) <= width
+        assert max(map(terminal.columns, above.splitlines())) <= width
 
 
 def test_standard_input_is_read(tmp_path: Path) -> None:
@@ -374,7 +375,7 @@ def test_line_of_a_change_fits_and_is_harmless(tmp_path: Path) -> None:
     (listed,) = queries(store).page(IncidentFilter()).incidents
     store.close()
     line = re.sub(r"\x1b\[\d+m", "", incident_table.change_line(listed, "new", 100))
-    assert incident_table.columns(line) <= 100 and line.isprintable()
+    assert terminal.columns(line) <= 100 and line.isprintable()
     assert hostile().id in line
 
 
@@ -429,7 +430,7 @@ def problem(status: int, detail: str, kind: str = "about:blank") -> tuple[int, d
     ("prepared", "code", "reason"),
     [
         (problem(401, "keys expire"), ExitCode.UNAVAILABLE, "refuses the access key: keys expire"),
-        (problem(403, "the role"), ExitCode.UNAVAILABLE, "refuses the access key: the role"),
+        (problem(403, "the role"), ExitCode.UNAVAILABLE, "does not allow this: the role"),
         (problem(404, "no incident", "/problems/not-found"), ExitCode.DATA_ERROR, "no incident"),
         (problem(404, "Not Found"), ExitCode.UNAVAILABLE, "check that it is the address"),
         (problem(400, "too long"), ExitCode.DATA_ERROR, "refuses the question: too long"),
