@@ -73,7 +73,7 @@ def each(ids: Sequence[str], act: Callable[[str], Done], as_json: bool) -> None:
     """
     distinct = tuple(dict.fromkeys(ids))
     if len(distinct) > MAX_IDS:
-        raise click.UsageError(f"{len(distinct):,} incidents are given: give at most {MAX_IDS:,}")
+        raise click.UsageError(f"{counted(len(distinct), 'incident')} are given: give at most {MAX_IDS:,}")
     refused = 0
     for id in distinct:
         try:

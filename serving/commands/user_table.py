@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from streamguard.alerts.usual import span
 from streamguard.serving.commands.incident_table import coloured
-from streamguard.serving.commands.terminal import fitted, moment, plain
+from streamguard.serving.commands.terminal import columns, fitted, moment, plain
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.query.answers import RankedUsers
 from streamguard.serving.query.users import TimelineEntry
@@ -14,6 +14,10 @@ from streamguard.text import counted
 
 MIN_NAME = 16
 """Columns that a name needs; with fewer, columns that matter less are left out."""
+MAX_ID = 40
+"""Columns of an id; those of StreamGuard are shorter."""
+MIN_TEXT = 40
+"""Columns that a text needs beside its time; with fewer it stands on a line of its own."""
 MAX_SOURCE = 24
 """Columns of the name of a file in the last line."""
 _GAP = "  "
@@ -52,7 +56,7 @@ def ranking(found: RankedUsers, width: int, name: str) -> list[str]:
 def timeline(
     entries: Sequence[TimelineEntry], limit: int | None, as_of: Sequence[AsOf], width: int, name: str
 ) -> list[str]:
-    """What happened, the latest first, in one line each.
+    """What happened, the latest first, in one line each, or in two if the text needs the room.
 
     Parameters
     ----------
@@ -65,10 +69,15 @@ def timeline(
     for one in entries[:limit]:
         bits = f"{one.evidence_bits:6.1f}" if one.evidence_bits else " " * 6
         severity = one.severity if one.evidence_bits else ""
-        head = f"{moment(one.at)}{_GAP}{plain(one.kind):11}{_GAP}{severity:8}{_GAP}{bits}{_GAP}"
-        lines.append(coloured(fitted(f"{head}{one.incident}{_GAP}{one.text}", width), severity))
-    below = f"{len(lines):,} of {counted(len(entries), 'entry')}".replace("entrys", "entries")
-    return [*(line.rstrip() for line in lines), fitted(f"{below}; {age(as_of, name)}", width)]
+        head = f"{moment(one.at)}{_GAP}{fitted(plain(one.kind), 11):11}{_GAP}{severity:8}{_GAP}{bits}{_GAP}"
+        head += fitted(one.incident, MAX_ID)
+        beside = width - columns(head) - len(_GAP) >= MIN_TEXT
+        lines.append(coloured(fitted(f"{head}{_GAP}{one.text}" if beside else head, width), severity))
+        if one.text and not beside:
+            lines.append(fitted(f"{' ' * 18}{one.text}", width))
+    shown = len(entries) if limit is None else min(limit, len(entries))
+    below = f"{shown:,} of {len(entries):,} {'entry' if len(entries) == 1 else 'entries'}; {age(as_of, name)}"
+    return [*(line.rstrip() for line in lines), fitted(below, width)]
 
 
 def age(as_of: Sequence[AsOf], name: str) -> str:

@@ -37,8 +37,8 @@ def words(found: UserAnswer, width: int) -> str:
         lines += wrapped("No profile: no event of this name was folded, or it has aged out.", width, "")
     if len(found.profiles) > 1:
         lines += wrapped(
-            f"{len(found.profiles)} partitions have events of this user: two senders use different partitioners, so "
-            "each profile sees a part only.",
+            f"{counted(len(found.profiles), 'partition')} have events of this user: two senders use different "
+            "partitioners, so each profile sees a part only.",
             width,
             "",
         )
@@ -67,7 +67,7 @@ def words(found: UserAnswer, width: int) -> str:
 def _profile(one: UserProfile, width: int) -> Iterator[str]:
     yield from wrapped(
         f"{one.maturity}: {counted(one.events, 'event')} on {counted(one.active_days, 'day')} from "
-        f"{moment(one.first_seen)} to {moment(one.last_seen)} UTC; {one.events_a_day:.1f} events and "
+        f"{moment(one.first_seen)} to {moment(one.last_seen)} UTC; {one.events_a_day:.1f} a day, "
         f"{amount(one.bytes_a_day)} a day; {one.failure_share:.1%} fail; partition {one.partition}, up to offset "
         f"{one.source_offset:,}",
         width,
