@@ -14,6 +14,7 @@ import click
 from streamguard.errors import ConfigurationError, UnavailableError
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
+from streamguard.serving.commands.extra import of_serve
 from streamguard.serving.commands.profiles import ProfileUsers
 from streamguard.serving.commands.source import Source
 from streamguard.serving.commands.temporary_store import temporary
@@ -21,7 +22,7 @@ from streamguard.serving.commands.topic_desk import TopicDesk
 from streamguard.serving.log.reader import TopicState, topic_state
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import Follower
-from streamguard.serving.query.events import EventQueries
+from streamguard.serving.query.events import EventQueries, IncidentEvents
 from streamguard.serving.query.service import QueryService
 from streamguard.serving.results.archive import ArchivedEvents
 from streamguard.settings.schema import Settings
@@ -73,13 +74,18 @@ def opened(settings: Settings) -> Iterator[Source]:
             service = QueryService(store, followers)
             users = ProfileUsers(settings, service, used)
             archive = ArchivedEvents(settings.serve.archive_dir or None)
-            events = EventQueries(service.incidents, brokers, archive)
+            queries = EventQueries(service.incidents, brokers, archive)
+
+            def events(id: str) -> IncidentEvents:
+                with of_serve("the archive"):
+                    return queries.of_incident(id)
+
             desk = TopicDesk(brokers, names["decisions"], service, used)
             yield Source(
                 f"Kafka at {brokers}",
                 service.incidents,
                 users,
-                events.of_incident,
+                events,
                 lambda: _changes(followers),
                 desk,
             )

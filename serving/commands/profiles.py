@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from streamguard.errors import ConfigurationError, UnavailableError
+from streamguard.errors import UnavailableError
 from streamguard.kafka.connection import Brokers
+from streamguard.serving.commands.extra import of_serve
 from streamguard.serving.commands.progress import slow
 from streamguard.serving.log.reader import topic_state
 from streamguard.serving.query.answers import RankedUsers
@@ -70,14 +71,8 @@ class ProfileUsers:
         if self._queries is None:
             batch = BatchResults(self._settings.batch.output)
             self._queries = UserQueries(self._service.incidents, self._read(), batch)
-        try:
-            with slow("the results of the latest retrain"):
-                return self._queries.user(name)
-        except ImportError as error:
-            raise ConfigurationError(
-                f"the results of a retrain need packages that are not installed ({error.name}): install "
-                "streamguard[serve]"
-            ) from None
+        with slow("the results of the latest retrain"), of_serve("the result of a retrain"):
+            return self._queries.user(name)
 
     def timeline(self, name: str) -> Timeline:
         """What happened with the incidents of a user, the latest first."""

@@ -82,7 +82,7 @@ def _profile(one: UserProfile, width: int) -> Iterator[str]:
     for name, typical in (("interval", one.interval), ("volume", one.volume)):
         if typical is not None:
             yield from _labelled(name, typical.words, width)
-    yield from ("", *wrapped(f"Hours of the week (UTC): {one.hours.words}", width, "", INDENT))
+    yield from ("", *wrapped(f"Hours of the week: {one.hours.words}", width, "", INDENT))
     yield from week(one.hours.shares, _draws_blocks())
     yield from ("", "Rates: now | usual")
     for rate in one.rates:

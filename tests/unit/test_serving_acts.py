@@ -214,3 +214,19 @@ def test_incident_that_cannot_be_muted_is_explained(site: Listening) -> None:
     add(site.store, [at(200, bare)])
     result = site.run("mute", bare.id, "--for", "7d", "--reason", "r", "--yes")
     assert result.exit_code == ExitCode.DATA_ERROR and "has a reason that could be muted" in result.stderr
+
+
+def test_ranking_of_the_api_counts_the_incidents_that_its_filters_select(site: Listening) -> None:
+    site.done("close", site.bob, "--as", "undetermined", "--reason", "r")
+    client = site.client()
+    whole = client.get("/v1/ranking").json()["users"]
+    assert {"ann", "bob"} <= {one["entity"]["value"] for one in whole}
+    closed = client.get("/v1/ranking?status=closed").json()["users"]
+    assert [(one["entity"]["value"], one["incidents"], one["open"]) for one in closed] == [("bob", 1, 0)]
+    named = client.get("/v1/ranking?entity=ann&entity=bob&severity=critical").json()["users"]
+    assert {one["entity"]["value"] for one in named} == {"ann", "bob"}
+    assert client.get("/v1/ranking?since=2100-01-01").json()["users"] == []
+    assert client.get("/v1/ranking?since=soon").status_code == 400
+    assert client.get("/v1/me").json() == {"name": "alice", "role": "analyst"}
+    wrong = client.get(f"/v1/incidents/{site.ann}/mute?until=soon")
+    assert wrong.status_code == 409 and "is not a time" in wrong.json()["detail"]

@@ -312,7 +312,13 @@ ABSENT = ("litestar", "litestar_offline_docs", "uvicorn", "jinja2", "duckdb")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["incidents", "list", "--file", "FILE"], ["keys", "list", "--file", "k"]]
+    "arguments",
+    [
+        ["incidents", "list", "--file", "FILE"],
+        ["users", "list", "--file", "FILE"],
+        ["users", "show", "ann", "--file", "FILE"],
+        ["keys", "list", "--file", "k"],
+    ],
 )
 def test_commands_need_no_package_of_the_extra_serve(arguments: list[str], file: str, tmp_path: Path) -> None:
     program = (
