@@ -140,6 +140,7 @@ def _history(case: Case, width: int) -> Iterator[str]:
     """A line for each action, the oldest first."""
     if len(case.history) > MAX_UPDATES:
         yield f"{INDENT}... {len(case.history) - MAX_UPDATES:,} earlier actions: --json shows all"
+    ends = {one.id: f"until {moment(one.scope.until)} UTC" for one in case.own_mutes}
     for one in case.history[-MAX_UPDATES:]:
         effect = (
             f" (no effect: {REJECTIONS[one.rejected]})"
@@ -148,7 +149,8 @@ def _history(case: Case, width: int) -> Iterator[str]:
             if one.undone_by
             else ""
         )
-        value = f" {shortened(one.value, MAX_TEXT)}" if one.value else ""
+        said = one.value or ends.get(one.id, "")
+        value = f" {shortened(said, MAX_TEXT)}" if said else ""
         why = f": {shortened(one.text, MAX_TEXT)}" if one.text else ""
         yield from wrapped(
             f"{moment(one.at)}  {one.by} {one.kind}{value}{effect}{why}", width, INDENT, INDENT * 2

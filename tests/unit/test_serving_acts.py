@@ -161,6 +161,8 @@ def test_mute_asks_on_a_terminal_and_needs_yes_elsewhere(
     assert site.topic.written == []
     assert site.run(*mute, given="y\n").exit_code == 0
     assert site.case(site.ann).own_mutes[0].scope.until == "2099-01-01T00:00:00.000Z"
+    shown = " ".join(site.run("show", site.ann).stdout.split())
+    assert "alice mute until 2099-01-01 00:00 UTC: r" in shown and ", muted" in shown
 
 
 def test_action_after_somebody_was_faster_names_who_and_what(
