@@ -29,6 +29,8 @@ class People:
         site.produce(events(2500, 2))
         self.worker: WorkerProcess = site.start().await_ready()
         site.await_caught_up(workers=[self.worker])
+        retrained = self.run("retrain", "--engine", "local", server=False, key="")
+        assert retrained.returncode in (ExitCode.OK, ExitCode.NOT_PROMOTED), retrained.stderr
         self.server = ServeProcess(site, "serve").await_serving()
 
     def command(self, *arguments: str, server: bool) -> list[str]:
@@ -37,15 +39,16 @@ class People:
         made += ["--config", str(self.site.directory / "streamguard.toml")]
         return [*made, "--server", self.server.address] if server else made
 
-    @property
-    def environ(self) -> dict[str, str]:
-        return {**os.environ, "STREAMGUARD_SERVE_KEY": self.server.key, "LOGNAME": "bea", "COLUMNS": "80"}
+    def environ(self, key: str | None = None) -> dict[str, str]:
+        """The environment of a command, with the key of the server unless another one is given."""
+        own = self.server.key if key is None else key
+        return {**os.environ, "STREAMGUARD_SERVE_KEY": own, "LOGNAME": "bea", "COLUMNS": "80"}
 
-    def run(self, *arguments: str, server: bool) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, server: bool, key: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         made = self.command(*arguments, server=server)
         return subprocess.run(
-            made, capture_output=True, text=True, timeout=180, env=self.environ, stdin=subprocess.DEVNULL
+            made, capture_output=True, text=True, timeout=180, env=self.environ(key), stdin=subprocess.DEVNULL
         )
 
     def answers(self, *arguments: str, server: bool) -> list[Any]:
@@ -66,7 +69,7 @@ class People:
         own, terminal = pty.openpty()
         process = subprocess.Popen(
             self.command(*arguments, server=True), stdin=terminal, stdout=terminal, stderr=terminal,
-            env=self.environ,
+            env=self.environ(),
         )  # fmt: skip
         os.close(terminal)
         printed = b""
@@ -107,7 +110,8 @@ def ageless(value: Any) -> Any:
 
 
 @pytest.fixture
-def people(kafka: str, tmp_path: Path) -> Iterator[People]:
+def people(kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[People]:
+    monkeypatch.setenv("STREAMGUARD_BATCH_OUTPUT", str(tmp_path / "runs"))
     site = Site(kafka, tmp_path)
     try:
         found = People(site)
@@ -130,10 +134,14 @@ def test_server_and_topics_agree_before_and_after_people_act(people: People) -> 
     (profile,) = user["profiles"]
     committed = people.site.committed()
     assert profile["source_offset"] == committed[profile["partition"]]
+    (entry,), (compared,) = user["batch"]["entries"], user["comparisons"]
+    assert entry["summary"]["total_events"] == profile["events"] and compared["verdict"] == "agree"
     text = people.run("users", "show", "user-1", server=False)
     for part in ("Unusual now", "Usual", "Hours of the week", "Mon", "Rates: now | usual", "Incidents"):
         assert part in text.stdout, part
     assert f"{profile['events']:,} events" in text.stdout
+    (beside,) = (line.split() for line in text.stdout.splitlines() if line.startswith("  events  "))
+    assert beside == ["events", f"{profile['events']:,}", f"{profile['events']:,}"]
     named = rows[0]["entity"]["value"]
     timeline = people.both("users", "timeline", named)
     assert {one["kind"] for one in timeline} == {"published"}
