@@ -11,6 +11,7 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromQuery, HeaderParameter, JSONBody, QueryParameter
 
 from streamguard.events.decision import Field
+from streamguard.serving.api.keys import Principal
 from streamguard.serving.api.parameters import MAX_OFFSET, Id, Limit, incident_filter
 from streamguard.serving.api.security import requires
 from streamguard.serving.query.answers import Audit, BulkAnswer, IncidentAnswer
@@ -22,6 +23,7 @@ from streamguard.serving.query.detection import (
     Verdict,
 )
 from streamguard.serving.query.filters import IncidentFilter
+from streamguard.serving.query.mutes import MutePreview
 from streamguard.serving.query.service import QueryService
 
 _TAG = re.compile(r'"(\d{1,15})\.([!-~]{0,200})"')
@@ -102,6 +104,25 @@ def list_actions(
     return service.actions.audit(limit, before)
 
 
+@get("/incidents/{id:str}/mute", sync_to_thread=True, tags=["Actions"], operation_id="previewMute")
+def preview_mute(
+    service: NamedDependency[QueryService],
+    id: Id,
+    until: Annotated[
+        str, QueryParameter(max_length=40, description="Event time; 30 days after the incident without it")
+    ] = "",
+) -> MutePreview:
+    """Show which incidents of the last 30 days a mute would hide."""
+    return service.mutes.preview(id, until)
+
+
+@get("/me", sync_to_thread=False, tags=["Actions"], operation_id="showCaller")
+def show_caller(request: Request[Any, Any, Any]) -> Principal:
+    """Show the name and the role of the caller; actions carry this name."""
+    caller: Principal = request.user
+    return caller
+
+
 @get(
     "/incidents/{id:str}/detection", sync_to_thread=True, tags=["Actions"], operation_id="previewDecision",
 )  # fmt: skip
@@ -153,6 +174,8 @@ def router() -> Router:
         route_handlers=[
             act_on_incident,
             act_on_list,
+            preview_mute,
+            show_caller,
             preview_decision,
             decide,
             revoke_decision,

@@ -9,7 +9,17 @@ from litestar.di import NamedDependency, Provide
 from litestar.params import FromQuery, Parameter
 
 from streamguard.serving.api.actions import tag
-from streamguard.serving.api.parameters import After, Id, Limit, Staleness, Token, incident_filter
+from streamguard.serving.api.parameters import (
+    After,
+    Id,
+    Limit,
+    Names,
+    Staleness,
+    Time,
+    Token,
+    incident_filter,
+    milliseconds,
+)
 from streamguard.serving.query.answers import (
     CampaignAnswer,
     Facets,
@@ -18,7 +28,7 @@ from streamguard.serving.query.answers import (
     RankedUsers,
     Statistics,
 )
-from streamguard.serving.query.filters import EntityKind, IncidentFilter, Sort
+from streamguard.serving.query.filters import EntityKind, IncidentFilter, Severity, Sort, Status
 from streamguard.serving.query.service import QueryService
 
 _FILTERS = {"wanted": Provide(incident_filter)}
@@ -83,12 +93,24 @@ def rank_entities(
     service: NamedDependency[QueryService],
     kind: Annotated[EntityKind, Parameter(description="What is ranked")] = "user",
     limit: Limit = 50,
+    since: Time = None,
+    until: Time = None,
+    entity: Names = None,
+    severity: Annotated[list[Severity] | None, Parameter(max_items=4)] = None,
+    status: Annotated[list[Status] | None, Parameter(max_items=3)] = None,
     max_staleness: Staleness = None,
     at_least: Token = None,
 ) -> RankedUsers:
-    """Rank users, addresses or crowds by the risk of their incidents."""
+    """Rank users, addresses or crowds by the risk of their incidents; filters select the incidents that count."""
     service.require_fresh(max_staleness, at_least)
-    return service.totals.ranked(kind, limit)
+    wanted = IncidentFilter(
+        since=milliseconds("since", since),
+        until=milliseconds("until", until),
+        entity=tuple(entity or ()),
+        severity=tuple(severity or ()),
+        status=tuple(status or ()),
+    )
+    return service.totals.ranked(kind, limit, wanted)
 
 
 @get("/statistics", sync_to_thread=True, tags=["System"], operation_id="showStatistics")

@@ -22,7 +22,12 @@ from streamguard.limits import MAX_INCIDENT_BYTES
 from streamguard.serving.commands.source import Source
 from streamguard.serving.commands.temporary_store import temporary
 from streamguard.serving.projection.store import Store, Update
-from streamguard.serving.query.incidents import IncidentQueries
+from streamguard.serving.query.answers import IncidentAnswer, RankedUsers
+from streamguard.serving.query.events import IncidentEvent, IncidentEvents
+from streamguard.serving.query.filters import EntityKind, IncidentFilter
+from streamguard.serving.query.reading import NotFoundError
+from streamguard.serving.query.service import QueryService
+from streamguard.serving.query.users import INCIDENTS_SHOWN, Timeline, UserAnswer, timeline_of
 from streamguard.text import counted
 
 MAX_LINE_BYTES = 4 * MAX_INCIDENT_BYTES
@@ -32,6 +37,7 @@ BATCH = 1000
 NAMED = 5
 """Refused lines that are named one by one; all of them are counted."""
 STANDARD_INPUT = "-"
+_NO_PROFILES = "a file of incidents does not have it: ask a server (--server), or Kafka without --file"
 
 
 @contextmanager
@@ -55,7 +61,67 @@ def opened(file: str, floor: float) -> Iterator[Source]:
     name = "standard input" if file == STANDARD_INPUT else file
     with temporary(floor) as store:
         _fill(store, file, name, floor)
-        yield Source(name, IncidentQueries(store, lambda: ()), lambda: iter(()))
+        service = QueryService(store)
+        yield Source(
+            name,
+            service.incidents,
+            _Users(service),
+            lambda id: _events(service.incidents.incident(id)),
+            lambda: iter(()),
+            None,
+        )
+
+
+class _Users:
+    """Users as their incidents show them; a file of incidents has neither profiles nor batch results."""
+
+    def __init__(self, service: QueryService) -> None:
+        self._service = service
+
+    def ranked(self, kind: EntityKind, limit: int, wanted: IncidentFilter) -> RankedUsers:
+        """Entities by the risk of their incidents."""
+        return self._service.totals.ranked(kind, limit, wanted)
+
+    def user(self, name: str) -> UserAnswer:
+        """The latest incidents of a user.
+
+        Raises
+        ------
+        NotFoundError
+            If the file has no incident of the user.
+        """
+        wanted = IncidentFilter(entity=(name,), kind=("user",))
+        found = self._service.incidents.page(wanted, "time", INCIDENTS_SHOWN)
+        if not found.incidents:
+            raise NotFoundError(
+                f"the file has no incident of a user {name[:100]!r}: names are compared letter by letter"
+            )
+        return UserAnswer(
+            user=name,
+            profiles=(),
+            profiles_missing=_NO_PROFILES,
+            batch=None,
+            batch_missing=_NO_PROFILES,
+            comparisons=(),
+            incidents=found.incidents,
+            as_of=(),
+        )
+
+    def timeline(self, name: str) -> Timeline:
+        """What happened with the incidents of a user, the latest first."""
+        return timeline_of(self._service.incidents, name)
+
+
+def _events(found: IncidentAnswer) -> IncidentEvents:
+    """The events that the publications of an incident hold, the latest first."""
+    places = ((one.incident.origin, one.incident.event) for one in reversed(found.updates))
+    return IncidentEvents(
+        found.row.id,
+        tuple(
+            IncidentEvent(origin.topic or "", origin.partition, origin.offset, "file", event, "")
+            for origin, event in places
+        ),
+    )
 
 
 def _fill(store: Store, file: str, name: str, floor: float) -> None:

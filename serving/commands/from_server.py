@@ -1,113 +1,44 @@
-"""Incidents of a running `streamguard serve`, asked over its API."""
+"""Incidents and users of a running `streamguard serve`, asked over its API."""
 
 from __future__ import annotations
 
 import http.client
-import ipaddress
-import ssl
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from typing import Any, NoReturn, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
-import click
 import msgspec
 
 from streamguard.alerts.incident import rfc3339
-from streamguard.errors import DataError, StreamGuardError, TemporaryError, UnavailableError
+from streamguard.errors import StreamGuardError, TemporaryError, UnavailableError
+from streamguard.serving.commands.connection import Connection, RefusedError
 from streamguard.serving.commands.source import Source
-from streamguard.serving.query.answers import Facets, IncidentAnswer, Incidents
-from streamguard.serving.query.filters import IncidentFilter, Sort
-from streamguard.serving.query.reading import NotFoundError
-from streamguard.text import printable, shortened
+from streamguard.serving.query.answers import Facets, IncidentAnswer, Incidents, RankedUsers
+from streamguard.serving.query.cases import ActionRequest
+from streamguard.serving.query.events import IncidentEvents
+from streamguard.serving.query.filters import EntityKind, IncidentFilter, Sort
+from streamguard.serving.query.mutes import MutePreview
+from streamguard.serving.query.users import Timeline, UserAnswer
 
-ANSWER_SECONDS = 30.0
-"""How long the server may be silent while it answers."""
 STREAM_SECONDS = 45.0
 """How long the stream of changes may be silent: three times the interval at which a server writes into it."""
 RETRY_SECONDS = 2.0
-"""Pause before a stream that has ended is opened again."""
-MAX_ANSWER_BYTES = 256 << 20
-"""Size of an answer: an incident with all of its publications is the largest."""
-MAX_PROBLEM_BYTES = 64 << 10
+"""Pause before a stream that has ended is opened again, or an action is repeated whose answer is lost."""
+ATTEMPTS = 3
+"""Times that an action is sent if its answer is lost."""
 MAX_LINE_BYTES = 64 << 10
 """Longest line of the stream of changes."""
-MAX_WAITS = 5
-"""Times that one request waits because the server has asked for fewer requests."""
-MAX_WAIT_SECONDS = 60.0
-"""Longest of these waits."""
-MAX_KEY = 200
-MAX_DETAIL = 500
-"""Characters of a problem's description that an error repeats."""
-
-T = TypeVar("T")
 
 
-class RefusedError(UnavailableError):
-    """The server refuses the key, so asking again does not help."""
+class _Caller(msgspec.Struct):
+    """Who the server says that the key belongs to."""
+
+    name: str
 
 
-class _Problem(msgspec.Struct):
-    """What an error says, of the problem details of RFC 9457."""
-
-    title: str = ""
-    detail: str = ""
-    type: str = ""
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Reports a redirect as an error: following it would send the key to another address."""
-
-    def redirect_request(self, *_: Any) -> None:
-        """Follow none."""
-
-
-class Server:
-    """The API of a server.
-
-    Parameters
-    ----------
-    address
-        `http://host:port` or `https://host`, with a path if a proxy serves it below one.
-    key
-        Access key.
-
-    Raises
-    ------
-    DataError
-        If the address or the key cannot be one.
-    """
-
-    def __init__(self, address: str, key: str) -> None:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise DataError(
-                f"{address[:200]!r} is not the address of a server: write https://guard.example.com or "
-                "http://127.0.0.1:8080"
-            )
-        if parts.username is not None:
-            raise DataError(
-                "the address of the server contains a name or a password: remove them, and give the key in the "
-                "environment or by --key-file"
-            )
-        if not 0 < len(key) <= MAX_KEY or not key.isascii() or not key.isprintable() or " " in key:
-            raise DataError(
-                "the access key has other characters than a key has: give the one that `streamguard keys add` printed"
-            )
-        self.address = address.rstrip("/")
-        self._key = key
-        handlers: list[Any] = [_NoRedirects]
-        if _is_loopback(parts.hostname):
-            handlers.append(urllib.request.ProxyHandler({}))
-        elif parts.scheme == "http":
-            click.echo(
-                f"warning: the access key is sent to {printable(self.address)} without encryption: use https",
-                err=True,
-            )
-        self._opener = urllib.request.build_opener(*handlers)
+class Server(Connection):
+    """The API of a server; see `Connection` for the parameters."""
 
     def page(
         self, wanted: IncidentFilter, sort: Sort = "evidence", limit: int = 50, after: str | None = None
@@ -116,11 +47,11 @@ class Server:
         asked = [*parameters(wanted), ("sort", sort), ("limit", str(limit))]
         if after is not None:
             asked.append(("cursor", after))
-        return self._ask(f"/v1/incidents?{urlencode(asked)}", Incidents)
+        return self.ask(f"/v1/incidents?{urlencode(asked)}", Incidents)
 
     def facets(self, wanted: IncidentFilter) -> Facets:
         """Counts of a list, in total and by value."""
-        return self._ask(f"/v1/incidents/facets?{urlencode(parameters(wanted))}", Facets)
+        return self.ask(f"/v1/incidents/facets?{urlencode(parameters(wanted))}", Facets)
 
     def incident(self, id: str) -> IncidentAnswer:
         """One incident with every publication of it, the oldest first.
@@ -130,7 +61,53 @@ class Server:
         NotFoundError
             If there is no such incident.
         """
-        return self._ask(f"/v1/incidents/{quote(id, safe='')}", IncidentAnswer)
+        return self.ask(_incident(id), IncidentAnswer)
+
+    def events(self, id: str) -> IncidentEvents:
+        """The raw events of an incident."""
+        return self.ask(f"{_incident(id)}/events", IncidentEvents)
+
+    def ranked(self, kind: EntityKind, limit: int, wanted: IncidentFilter) -> RankedUsers:
+        """Entities by the risk of their incidents; the filter selects which incidents count."""
+        asked = [("kind", kind), ("limit", str(limit)), *parameters(wanted)]
+        return self.ask(f"/v1/ranking?{urlencode(asked)}", RankedUsers)
+
+    def user(self, name: str) -> UserAnswer:
+        """Everything about one user."""
+        return self.ask(f"/v1/users/{quote(name, safe='')}", UserAnswer)
+
+    def timeline(self, name: str) -> Timeline:
+        """What happened with the incidents of a user, the latest first."""
+        return self.ask(f"/v1/users/{quote(name, safe='')}/timeline", Timeline)
+
+    def me(self) -> str:
+        """The name of the key."""
+        return self.ask("/v1/me", _Caller).name
+
+    def preview_mute(self, id: str, until: str) -> MutePreview:
+        """What a mute would hide."""
+        return self.ask(f"{_incident(id)}/mute?{urlencode({'until': until})}", MutePreview)
+
+    def act(self, id: str, wanted: ActionRequest, action_id: str) -> IncidentAnswer:
+        """Act on an incident. A request whose answer is lost is repeated: the server acts once.
+
+        Raises
+        ------
+        ConflictError
+            If somebody else has acted before.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                return self.ask(f"{_incident(id)}/actions", IncidentAnswer, wanted, action_id)
+            except RefusedError:
+                raise
+            except (TemporaryError, UnavailableError) as error:
+                if attempt == ATTEMPTS - 1:
+                    raise type(error)(
+                        f"{error}; the action may have been written: `streamguard incidents show {id}` says so"
+                    ) from None
+                time.sleep(RETRY_SECONDS)
+        raise AssertionError("unreachable")
 
     def changes(self) -> Iterator[None]:
         """Wait for changes; several that follow each other closely are one.
@@ -142,7 +119,7 @@ class Server:
         """
         changed = threading.Event()
         ended: list[StreamGuardError] = []
-        stream = self._open("/v1/stream", STREAM_SECONDS)
+        stream = self.open("/v1/stream", STREAM_SECONDS)
         threading.Thread(target=self._listen, args=(stream, changed, ended), daemon=True).start()
         while True:
             yield
@@ -157,7 +134,7 @@ class Server:
         """Set `changed` at every change, and after every interruption of the stream."""
         while True:
             try:
-                with stream or self._open("/v1/stream", STREAM_SECONDS) as lines:
+                with stream or self.open("/v1/stream", STREAM_SECONDS) as lines:
                     if stream is None:
                         changed.set()
                     while line := lines.readline(MAX_LINE_BYTES):
@@ -172,86 +149,15 @@ class Server:
             stream = None
             time.sleep(RETRY_SECONDS)
 
-    def _ask(self, path: str, type: type[T]) -> T:
-        try:
-            with self._open(path, ANSWER_SECONDS) as answer:
-                body = answer.read(MAX_ANSWER_BYTES + 1)
-                missing = answer.length or 0  # Python reports this only for a read without a limit
-                if missing and len(body) <= MAX_ANSWER_BYTES:
-                    raise http.client.IncompleteRead(body, missing)
-        except (OSError, http.client.HTTPException) as error:
-            self._silent(error)
-        if len(body) > MAX_ANSWER_BYTES:
-            raise DataError(f"the answer of {self.address} is larger than {MAX_ANSWER_BYTES:,} bytes")
-        try:
-            return msgspec.json.decode(body, type=type)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise DataError(
-                f"{self.address} has answered {path.partition('?')[0]} in a way that this version does not know "
-                f"({shortened(str(error), MAX_DETAIL)}): check the address, and use the version of the server"
-            ) from None
-
-    def _open(self, path: str, seconds: float) -> http.client.HTTPResponse:
-        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
-            self.address + path, headers={"Authorization": f"Bearer {self._key}", "Accept": "*/*"}
-        )
-        waits = 0
-        while True:
-            try:
-                answer: http.client.HTTPResponse = self._opener.open(request, timeout=seconds)
-                return answer
-            except urllib.error.HTTPError as error:
-                with error:
-                    pause = _pause(error)
-                    if pause is None or waits == MAX_WAITS:
-                        raise self._refused(error) from None
-                waits += 1
-                time.sleep(pause)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                self._silent(error)
-
-    def _refused(self, error: urllib.error.HTTPError) -> StreamGuardError:
-        """The error for an answer that is none."""
-        problem = _problem(error)
-        reason = shortened(problem.detail or problem.title or str(error.reason), MAX_DETAIL)
-        if error.code in (401, 403):
-            return RefusedError(
-                f"{self.address} refuses the access key: {reason}; an administrator makes keys with `streamguard keys "
-                "add`"
-            )
-        if problem.type == "/problems/not-found":
-            return NotFoundError(reason)
-        if error.code == 400:
-            return DataError(f"{self.address} refuses the question: {reason}")
-        if error.code in (429, 503):
-            return TemporaryError(f"{self.address} does not answer now: {reason}; try again later")
-        if 300 <= error.code < 400:
-            to = shortened(error.headers.get("Location", ""), MAX_DETAIL)
-            return UnavailableError(
-                f"{self.address} redirects to {to}, and the key is not sent there: give the address of the server"
-            )
-        return UnavailableError(
-            f"{self.address} has answered with {error.code} ({reason}): check that it is the address of `streamguard "
-            "serve`, and its log"
-        )
-
-    def _silent(self, error: Exception) -> NoReturn:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            raise UnavailableError(
-                f"the certificate of {self.address} is not trusted ({reason.verify_message}): set SSL_CERT_FILE to the "
-                "certificate of the authority that has signed it"
-            ) from None
-        text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-        raise UnavailableError(
-            f"{self.address} does not answer ({text}): check the address, and that `streamguard serve` runs there"
-        ) from None
-
 
 def source(address: str, key: str) -> Source:
-    """The incidents of a server."""
+    """The incidents and users of a server."""
     server = Server(address, key)
-    return Source(server.address, server, server.changes)
+    return Source(server.address, server, server, server.events, server.changes, server)
+
+
+def _incident(id: str) -> str:
+    return f"/v1/incidents/{quote(id, safe='')}"
 
 
 def parameters(wanted: IncidentFilter) -> list[tuple[str, str]]:
@@ -274,25 +180,3 @@ def parameters(wanted: IncidentFilter) -> list[tuple[str, str]]:
         else:
             found += [(name, one) for one in value or ()]
     return found
-
-
-def _pause(error: urllib.error.HTTPError) -> float | None:
-    """Seconds after which a request that the server has refused for now may be sent again; None for another error."""
-    after = error.headers.get("Retry-After", "") if error.code == 429 else ""
-    if not (after.isascii() and after.isdigit() and len(after) < 6):
-        return None
-    return float(after) if float(after) <= MAX_WAIT_SECONDS else None
-
-
-def _problem(error: urllib.error.HTTPError) -> _Problem:
-    try:
-        return msgspec.json.decode(error.read(MAX_PROBLEM_BYTES), type=_Problem)
-    except (msgspec.MsgspecError, UnicodeDecodeError, OSError, http.client.HTTPException):
-        return _Problem()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,4 +1,4 @@
-"""Incidents straight from Kafka: the topics are read to their ends into a temporary store, and followed."""
+"""Incidents and users straight from Kafka: topics are read to their ends into a temporary store, and followed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import click
@@ -14,12 +14,17 @@ import click
 from streamguard.errors import ConfigurationError, UnavailableError
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
+from streamguard.serving.commands.extra import of_serve
+from streamguard.serving.commands.profiles import ProfileUsers
 from streamguard.serving.commands.source import Source
 from streamguard.serving.commands.temporary_store import temporary
+from streamguard.serving.commands.topic_desk import TopicDesk
 from streamguard.serving.log.reader import TopicState, topic_state
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import Follower
-from streamguard.serving.query.incidents import IncidentQueries
+from streamguard.serving.query.events import EventQueries, IncidentEvents
+from streamguard.serving.query.service import QueryService
+from streamguard.serving.results.archive import ArchivedEvents
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
 
@@ -41,7 +46,7 @@ class _Plain(logging.Formatter):
 
 @contextmanager
 def opened(settings: Settings) -> Iterator[Source]:
-    """The incidents, campaigns and decisions that the topics have now, and those that follow.
+    """The incidents, campaigns and decisions that the topics have now, and those that follow; the users on demand.
 
     Raises
     ------
@@ -52,7 +57,7 @@ def opened(settings: Settings) -> Iterator[Source]:
     """
     brokers, names = Brokers.of(settings), topics.names(settings)
     states = _states(brokers, names)
-    with temporary(settings.detection.floor_bits) as store, _plain_log():
+    with temporary(settings.detection.floor_bits) as store, _plain_log(), ExitStack() as used:
         followers = (
             projector.incidents(brokers, names["alerts"], store),
             projector.campaigns(brokers, names["campaigns"], store),
@@ -66,9 +71,26 @@ def opened(settings: Settings) -> Iterator[Source]:
             thread.start()
         try:
             await_ends(followers, states)
-            questions = IncidentQueries(store, lambda: tuple(one.progress.as_of() for one in followers))
-            yield Source(f"Kafka at {brokers}", questions, lambda: _changes(followers))
+            service = QueryService(store, followers)
+            users = ProfileUsers(settings, service, used)
+            archive = ArchivedEvents(settings.serve.archive_dir or None)
+            queries = EventQueries(service.incidents, brokers, archive)
+
+            def events(id: str) -> IncidentEvents:
+                with of_serve("the archive"):
+                    return queries.of_incident(id)
+
+            desk = TopicDesk(brokers, names["decisions"], service, used)
+            yield Source(
+                f"Kafka at {brokers}",
+                service.incidents,
+                users,
+                events,
+                lambda: _changes(followers),
+                desk,
+            )
         finally:
+            used.close()
             stop.set()
             for thread in threads:
                 thread.join()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 import click
@@ -10,9 +9,10 @@ import click
 from streamguard.alerts.explain import Reason
 from streamguard.alerts.usual import span
 from streamguard.cli.incident_text import COLOURS, reason_line
+from streamguard.serving.commands.terminal import columns, fitted, moment, padded, plain
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.query.answers import IncidentRow
-from streamguard.text import counted, printable
+from streamguard.text import counted
 
 MIN_NAME = 12
 """Columns that a name needs; with fewer it stands on the next line, with the time."""
@@ -26,7 +26,6 @@ MAX_PATTERNS = 3
 """Patterns of an incident that are named; the others are counted."""
 _INDENT = " " * 10
 _SEVERITY, _BITS, _TIME, _GAP = 8, 6, 16, "  "
-_CUT = "\N{HORIZONTAL ELLIPSIS}"
 
 
 def table(rows: Sequence[IncidentRow], width: int) -> list[str]:
@@ -49,7 +48,7 @@ def table(rows: Sequence[IncidentRow], width: int) -> list[str]:
         seen = moment(row.last_seen)
         cells = [f"{row.severity:{_SEVERITY}}", f"{row.evidence_bits:{_BITS}.1f}"]
         cells += [seen, padded(id, longest), name] if beside else [id]
-        lines.append(_coloured(fitted(_GAP.join(cells), width), row.severity))
+        lines.append(coloured(fitted(_GAP.join(cells), width), row.severity))
         if not beside:
             lines.append(_INDENT + fitted(f"{seen}{_GAP}{name}", width - len(_INDENT)))
         lines += what(row, width)
@@ -135,61 +134,9 @@ def change_line(row: IncidentRow, sign: str, width: int) -> str:
     rest = [about] if about else []
     if (reason := strongest(row)) is not None:
         rest.append(reason_line(reason))
-    return _coloured(fitted(": ".join([text, *rest]), width), row.severity)
+    return coloured(fitted(": ".join([text, *rest]), width), row.severity)
 
 
-def moment(time: str) -> str:
-    """An RFC 3339 time to the minute.
-
-    Examples
-    --------
-    >>> moment("2026-11-30T08:00:01.250Z")
-    '2026-11-30 08:00'
-    """
-    return printable(time[:16].replace("T", " "))
-
-
-def plain(name: str) -> str:
-    """The name of a pattern or a reason in words."""
-    return printable(name).replace("_", " ")
-
-
-def columns(text: str) -> int:
-    """Columns of a terminal that a text takes, at most: characters of East Asia take two.
-
-    Examples
-    --------
-    >>> columns("ann"), columns("\N{CJK UNIFIED IDEOGRAPH-4E2D}")
-    (3, 2)
-    """
-    return sum(1 + (unicodedata.east_asian_width(one) in "WF") for one in text)
-
-
-def fitted(text: str, width: int) -> str:
-    """A text without control characters, cut to so many columns with an ellipsis at its end.
-
-    Examples
-    --------
-    >>> fitted("abcdef", 4), fitted("abcd", 4)
-    ('abc…', 'abcd')
-    """
-    text = printable(text[: width + 1])
-    if columns(text) <= width:
-        return text
-    kept, left = "", max(width - 1, 0)
-    for one in text:
-        left -= columns(one)
-        if left < 0:
-            break
-        kept += one
-    return kept + _CUT
-
-
-def padded(text: str, width: int) -> str:
-    """A text with blanks up to so many columns."""
-    return text + " " * (width - columns(text))
-
-
-def _coloured(line: str, severity: str) -> str:
+def coloured(line: str, severity: str) -> str:
     """The line with its severity in colour; a terminal without colours shows it as it is."""
     return line.replace(severity, click.style(severity, fg=COLOURS.get(severity), bold=True), 1)

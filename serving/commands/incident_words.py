@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 
 import click
@@ -12,7 +11,7 @@ from streamguard.alerts.explain import Reason
 from streamguard.alerts.usual import span
 from streamguard.campaigns.campaign import Campaign
 from streamguard.cli.incident_text import COLOURS
-from streamguard.serving.commands.incident_table import columns, fitted, moment, plain
+from streamguard.serving.commands.terminal import INDENT, columns, fitted, moment, plain, wrapped
 from streamguard.serving.decisions.case import Case
 from streamguard.serving.decisions.ledger import REJECTIONS
 from streamguard.serving.query.answers import IncidentAnswer, PublishedUpdate
@@ -24,7 +23,6 @@ MAX_NAMES = 20
 """Names of a campaign that are printed; the numbers beside them count all."""
 MAX_UPDATES = 30
 """Publications that are printed, the latest; JSON has all."""
-_INDENT = "  "
 
 
 def words(found: IncidentAnswer, width: int) -> str:
@@ -38,17 +36,17 @@ def words(found: IncidentAnswer, width: int) -> str:
     one = found.incident
     head = click.style(one.severity.upper(), fg=COLOURS.get(one.severity), bold=True)
     name = fitted(f"{one.entity.kind} {one.entity.value}", width - columns(one.severity) - 2)
-    lines = [f"{head}  {name}", *_wrapped(_summary(found), width, "")]
+    lines = [f"{head}  {name}", *wrapped(_summary(found), width, "")]
     if one.patterns:
         lines += ["", "Patterns"]
         for pattern in one.patterns:
-            lines += _wrapped(f"{plain(pattern.name)} ({pattern.technique}): {pattern.description}", width)
+            lines += wrapped(f"{plain(pattern.name)} ({pattern.technique}): {pattern.description}", width)
     lines += ["", "Why: seen | usual"]
-    lines += [line for reason in one.reasons for line in _reason(reason, width)] or [_INDENT + "no reason"]
+    lines += [line for reason in one.reasons for line in _reason(reason, width)] or [INDENT + "no reason"]
     if one.model.version:
-        lines += _wrapped(f"model {one.model.version}: {one.model.forest_bits or 0:.1f} bits", width)
+        lines += wrapped(f"model {one.model.version}: {one.model.forest_bits or 0:.1f} bits", width)
     if one.peers is not None:
-        lines += _wrapped(
+        lines += wrapped(
             f"usual for peers: {counted(one.peers.users, 'user')} of group {one.peers.group} lower it by "
             f"{one.peers.bits:.1f} bits",
             width,
@@ -64,7 +62,7 @@ def words(found: IncidentAnswer, width: int) -> str:
     event = msgspec.json.format(msgspec.json.encode(one.event), indent=2).decode()
     lines += [printable(line) for line in event.split("\n")]
     if one.repaired:
-        lines += _wrapped(f"repaired: {', '.join(one.repaired)}", width, "")
+        lines += wrapped(f"repaired: {', '.join(one.repaired)}", width, "")
     if found.as_of:
         age = span(max(one.staleness_ms for one in found.as_of) / 1000)
         lines += ["", f"{age} old"]
@@ -88,17 +86,17 @@ def _summary(found: IncidentAnswer) -> str:
 
 
 def _reason(reason: Reason, width: int) -> Iterator[str]:
-    yield from _wrapped(
+    yield from wrapped(
         f"{reason.bits:5.1f} bits  {plain(reason.feature)}: {shortened(reason.actual, MAX_TEXT)} | "
         f"{shortened(reason.typical, MAX_TEXT)}",
         width,
-        _INDENT,
-        _INDENT + " " * 12,
+        INDENT,
+        INDENT + " " * 12,
     )
 
 
 def _campaign(campaign: Campaign, width: int) -> Iterator[str]:
-    yield from _wrapped(
+    yield from wrapped(
         f"{counted(campaign.size, 'incident')} of one attack, id {campaign.id}: {plain(campaign.kind)}", width
     )
     for what, names, number in (
@@ -106,7 +104,7 @@ def _campaign(campaign: Campaign, width: int) -> Iterator[str]:
         ("entered", campaign.entered, campaign.accounts),
         ("from", campaign.sources, campaign.addresses),
     ):
-        yield from _wrapped(f"{what}: {_names(names, number)}", width, _INDENT, _INDENT * 2)
+        yield from wrapped(f"{what}: {_names(names, number)}", width, INDENT, INDENT * 2)
 
 
 def _names(names: Sequence[str], number: int) -> str:
@@ -127,12 +125,12 @@ def _names(names: Sequence[str], number: int) -> str:
 def _course(updates: Sequence[PublishedUpdate], width: int) -> Iterator[str]:
     """A line for each publication, the oldest first."""
     if len(updates) > MAX_UPDATES:
-        yield f"{_INDENT}... {len(updates) - MAX_UPDATES:,} earlier publications: --json shows all"
+        yield f"{INDENT}... {len(updates) - MAX_UPDATES:,} earlier publications: --json shows all"
     for update in updates[-MAX_UPDATES:]:
         one = update.incident
         patterns = f"  {', '.join(plain(pattern.name) for pattern in one.patterns)}" if one.patterns else ""
         line = (
-            f"{_INDENT}{moment(one.last_seen)}  {counted(one.count, 'alert'):>10}  {one.evidence_bits:6.1f} bits  "
+            f"{INDENT}{moment(one.last_seen)}  {counted(one.count, 'alert'):>10}  {one.evidence_bits:6.1f} bits  "
             f"{one.severity:8}{patterns}"
         )
         yield fitted(line, width)
@@ -141,7 +139,8 @@ def _course(updates: Sequence[PublishedUpdate], width: int) -> Iterator[str]:
 def _history(case: Case, width: int) -> Iterator[str]:
     """A line for each action, the oldest first."""
     if len(case.history) > MAX_UPDATES:
-        yield f"{_INDENT}... {len(case.history) - MAX_UPDATES:,} earlier actions: --json shows all"
+        yield f"{INDENT}... {len(case.history) - MAX_UPDATES:,} earlier actions: --json shows all"
+    ends = {one.id: f"until {moment(one.scope.until)} UTC" for one in case.own_mutes}
     for one in case.history[-MAX_UPDATES:]:
         effect = (
             f" (no effect: {REJECTIONS[one.rejected]})"
@@ -150,32 +149,9 @@ def _history(case: Case, width: int) -> Iterator[str]:
             if one.undone_by
             else ""
         )
-        value = f" {shortened(one.value, MAX_TEXT)}" if one.value else ""
+        said = one.value or ends.get(one.id, "")
+        value = f" {shortened(said, MAX_TEXT)}" if said else ""
         why = f": {shortened(one.text, MAX_TEXT)}" if one.text else ""
-        yield from _wrapped(
-            f"{moment(one.at)}  {one.by} {one.kind}{value}{effect}{why}", width, _INDENT, _INDENT * 2
+        yield from wrapped(
+            f"{moment(one.at)}  {one.by} {one.kind}{value}{effect}{why}", width, INDENT, INDENT * 2
         )
-
-
-def _wrapped(text: str, width: int, indent: str = _INDENT, further: str | None = None) -> list[str]:
-    """A text without control characters, in lines of the width."""
-    lines = textwrap.wrap(
-        printable(text),
-        max(width, 20),
-        initial_indent=indent,
-        subsequent_indent=indent if further is None else further,
-        drop_whitespace=True,
-        break_on_hyphens=False,
-    )
-    return [part for line in lines for part in _broken(line, width)]
-
-
-def _broken(line: str, width: int) -> Iterator[str]:
-    """The parts of a line of which some characters take two columns."""
-    while columns(line) > width and len(line) > 1:
-        part = line
-        while columns(part) > width:
-            part = part[: max(len(part) * width // columns(part), 1)]
-        yield part
-        line = line[len(part) :]
-    yield line

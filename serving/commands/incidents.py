@@ -1,8 +1,7 @@
-"""`streamguard incidents`: lists, shows and watches incidents, from a server, from Kafka or from a file."""
+"""`streamguard incidents`: lists, shows and watches incidents; their events and actions are in modules of their own."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,11 @@ import msgspec
 from streamguard.cli import options
 from streamguard.errors import TemporaryError, UnavailableError
 from streamguard.risk import SEVERITIES
-from streamguard.serving.commands import incident_table, incident_words, source_options
-from streamguard.serving.commands.from_server import RefusedError
-from streamguard.serving.commands.source import Questions, rows
+from streamguard.serving.commands import incident_acts, incident_table, incident_words, source_options
+from streamguard.serving.commands.connection import RefusedError
+from streamguard.serving.commands.incident_events import events
+from streamguard.serving.commands.source import Questions, ids_named, rows
+from streamguard.serving.commands.terminal import fitted, print_json, terminal_width
 from streamguard.serving.commands.watching import WATCHED_ROWS, Watch
 from streamguard.serving.query.answers import IncidentRow
 from streamguard.serving.query.filters import MAX_VALUES, IncidentFilter, Sort, Status
@@ -29,31 +30,36 @@ PAUSE_SECONDS = 1.0
 """Least time between two questions of `watch`, so that it stays below the rate that a server allows."""
 RETRY_SECONDS = 2.0
 """Pause before `watch` asks a source again that did not answer."""
-MIN_WIDTH = 40
-"""Columns for which lists are made at least."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @click.group()
 def command() -> None:
-    """List, show and watch incidents.
+    """List, show and watch incidents, and act on them.
 
     The commands read the topics of Kafka to their ends, or ask a running `streamguard serve` (--server), which is
-    faster with many incidents. `list` and `show` also read a file that `streamguard replay --json` has written
-    (--file). All of them give the same answers. A server is asked with an access key, which is read from the variable
-    STREAMGUARD_SERVE_KEY or from a file.
+    faster with many incidents. `list`, `show` and `events` also read a file that `streamguard replay --json` has
+    written (--file). All of them give the same answers. A server is asked with an access key, which is read from the
+    variable STREAMGUARD_SERVE_KEY or from a file. An action is written by the server in the name of the key, or to the
+    topic of decisions in the name of the user of this machine.
 
     \b
     Examples:
       streamguard incidents list --min high
       streamguard incidents show 3-48120-18c2f0a1b40
+      streamguard incidents ack 3-48120-18c2f0a1b40 --assign me
       streamguard incidents watch --server https://guard.example.com --key-file key
 
-    Exit codes: 65 if a file or an id is not valid, 69 if Kafka or the server is unavailable or refuses this user, 73 if
-    there is no room for a temporary store, 75 if the server is overloaded, 78 if the settings cannot be used, or if a
-    topic or an access key is missing.
+    Exit codes: 1 if an action is not confirmed, 65 if a file or an id is not valid, or if somebody else has acted
+    before, 69 if Kafka or the server is unavailable or refuses this user, 73 if there is no room for a temporary store,
+    75 if the server is overloaded, 78 if the settings cannot be used, or if a topic or an access key is missing.
     """
+
+
+command.add_command(events)
+for verb in incident_acts.VERBS:
+    command.add_command(verb)
 
 
 def _filters(function: Command) -> Command:
@@ -169,14 +175,14 @@ def list_(
         found = rows(source.questions, wanted, sort, limit)
         if as_json:
             for row in found:
-                _print(row)
+                print_json(row)
             return
         listed = list(found)
         counts = source.questions.facets(wanted)
-        width = _width()
+        width = terminal_width()
         lines = incident_table.table(listed, width) if listed else []
         below = incident_table.summary(len(listed), counts.total, view, counts.as_of, source.name)
-        click.echo("\n".join([*lines, incident_table.fitted(below, width)]))
+        click.echo("\n".join([*lines, fitted(below, width)]))
 
 
 @command.command()
@@ -197,11 +203,12 @@ def show(
       streamguard incidents show 3-48120-18c2f0a1b40 --file incidents.jsonl
     """
     with source_options.opened(config, bootstrap_servers, server, key_file, file) as source:
-        found = source.questions.incident(id)
+        with ids_named():
+            found = source.questions.incident(id)
         if as_json:
-            _print(found)
+            print_json(found)
         else:
-            click.echo(incident_words.words(found, _width()))
+            click.echo(incident_words.words(found, terminal_width()))
 
 
 @command.command()
@@ -237,9 +244,9 @@ def watch(
                     continue
                 for sign, row in changed:
                     if as_json:
-                        _print(row)
+                        print_json(row)
                     else:
-                        click.echo(incident_table.change_line(row, sign, _width()))
+                        click.echo(incident_table.change_line(row, sign, terminal_width()))
                 time.sleep(max(asked + PAUSE_SECONDS - time.monotonic(), 0.0))
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
@@ -258,11 +265,3 @@ def _latest(questions: Questions, wanted: IncidentFilter, *, patient: bool) -> l
                 silent = str(error)
                 click.echo(f"waiting: {printable(silent)}", err=True)
             time.sleep(RETRY_SECONDS)
-
-
-def _print(value: object) -> None:
-    click.echo(msgspec.json.encode(value).decode())
-
-
-def _width() -> int:
-    return max(shutil.get_terminal_size().columns, MIN_WIDTH)

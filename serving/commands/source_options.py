@@ -46,6 +46,19 @@ def of_file(command: Command) -> Command:
     )(command)
 
 
+def refused_file(command: Command) -> Command:
+    """Add an option that selects a file, and refuse it: a file can only be read."""
+
+    def refuse(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            raise click.UsageError(
+                "a file can only be read, because other people would not see the action: act on a server (--server) or "
+                "on Kafka, without --file"
+            )
+
+    return click.option("--file", hidden=True, expose_value=False, callback=refuse)(command)
+
+
 @contextmanager
 def opened(
     config: Path | None,

@@ -6,26 +6,37 @@ import sqlite3
 
 EXPONENT = 1.5
 """How fast further incidents of an entity lose weight in its score: the second counts a third, the tenth a 30th."""
-_COMPUTED = """
-    INSERT INTO entities
-    SELECT entity_kind, entity, sum(risk / pow(place, ?)), count(*), sum(status <> 'closed'), max(severity),
-        max(last_ms)
-    FROM (
-        SELECT entity_kind, entity, risk, status, severity, last_ms,
-            row_number() OVER (PARTITION BY entity_kind, entity ORDER BY risk DESC, id) AS place
-        FROM changed_entities c CROSS JOIN incidents ON entity_kind = c.kind AND entity = c.name
-    )
-    GROUP BY entity_kind, entity
-"""
+
+
+def scored(incidents: str) -> str:
+    """A statement whose rows are those of the table `entities`, for the entities of some incidents.
+
+    The score is the sum of risk / i^1.5 over the incidents, the riskiest first. It follows from the incidents alone.
+
+    Parameters
+    ----------
+    incidents
+        What follows FROM in a statement, with the columns of the table `incidents`.
+    """
+    return f"""
+        SELECT entity_kind AS kind, entity AS name, sum(risk / pow(place, {EXPONENT})) AS score, count(*) AS incidents,
+            sum(status <> 'closed') AS open, max(severity) AS severity, max(last_ms) AS last_ms
+        FROM (
+            SELECT entity_kind, entity, risk, status, severity, last_ms,
+                row_number() OVER (PARTITION BY entity_kind, entity ORDER BY risk DESC, id) AS place
+            FROM {incidents}
+        )
+        GROUP BY entity_kind, entity
+    """  # noqa: S608 - names of our own tables, and marks
+
+
+_CHANGED = scored("changed_entities c CROSS JOIN incidents ON entity_kind = c.kind AND entity = c.name")
 
 
 def compute(db: sqlite3.Connection) -> None:
-    """Compute the entities whose incidents have changed; an entity without incidents has no row.
-
-    The score is the sum of risk / i^1.5 over the incidents, the riskiest first. It follows from the incidents alone.
-    """
+    """Compute the entities whose incidents have changed; an entity without incidents has no row."""
     if db.execute("SELECT NOT EXISTS (SELECT 1 FROM changed_entities)").fetchone()[0]:
         return
     db.execute("DELETE FROM entities WHERE (kind, name) IN (SELECT kind, name FROM changed_entities)")
-    db.execute(_COMPUTED, (EXPONENT,))
+    db.execute(f"INSERT INTO entities {_CHANGED}")
     db.execute("DELETE FROM changed_entities")

@@ -26,6 +26,7 @@ from streamguard.serving.decisions.record import (
     Mute,
     Name,
     Reopen,
+    Scope,
     Snooze,
     Target,
     Text,
@@ -227,16 +228,35 @@ def _action(
             return Snooze(**common, until=_time(wanted.until, None))
         case "mute":
             assert found is not None
-            latest = epoch_ms(found.incident.last_seen) or 0
-            updates = [Update.of(one.incident) for one in found.updates]
-            until = _time(wanted.until, latest + MUTE_DAYS * _DAY_MS)
-            return Mute(**common, scope=scope_of(updates, targets[0].seen, until))
+            return Mute(**common, scope=scope_of_mute(found, targets[0].seen, wanted.until))
         case "close":
             return Close(**common, classification=wanted.classification, duplicate_of=wanted.duplicate_of)
         case "reopen":
             return Reopen(**common)
         case "undo":
             return Undo(**common, undoes=wanted.undoes)
+
+
+def scope_of_mute(found: IncidentAnswer, seen: int, until: str) -> Scope:
+    """What a mute of an incident hides.
+
+    Parameters
+    ----------
+    seen
+        Number of alerts of the last update that its author has seen.
+    until
+        Event time at which it ends; empty: `MUTE_DAYS` after the incident.
+
+    Raises
+    ------
+    ConflictError
+        If `until` is not a time.
+    RecordError
+        If nothing of the incident can be muted.
+    """
+    latest = epoch_ms(found.incident.last_seen) or 0
+    updates = [Update.of(one.incident) for one in found.updates]
+    return scope_of(updates, seen, _time(until, latest + MUTE_DAYS * _DAY_MS))
 
 
 def _time(text: str, otherwise: int | None) -> str:

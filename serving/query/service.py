@@ -15,6 +15,7 @@ from streamguard.serving.query.cases import CaseDesk, NotUpToBoundError
 from streamguard.serving.query.detection import DetectionDesk
 from streamguard.serving.query.events import EventQueries
 from streamguard.serving.query.incidents import IncidentQueries
+from streamguard.serving.query.mutes import MuteQueries
 from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.query.totals import Totals
 from streamguard.serving.query.users import UserQueries
@@ -70,6 +71,8 @@ class QueryService:
     ----------
     incidents, totals, actions
         Questions about incidents and campaigns, about all of them together, and about actions of people.
+    mutes
+        What a mute would hide.
     cases
         Acts on incidents; None without a writer.
     sources
@@ -83,6 +86,7 @@ class QueryService:
         self.incidents = IncidentQueries(store, self.as_of)
         self.totals = Totals(store, self.as_of)
         self.actions = ActionQueries(store, self.as_of)
+        self.mutes = MuteQueries(store, self.as_of, self.incidents)
         self.cases = (
             CaseDesk(self.incidents, self.actions, writer, self.decided_offset)
             if writer is not None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from streamguard.alerts.incident import Entity, rfc3339
 from streamguard.risk import SEVERITIES
 from streamguard.serving.log.freshness import AsOf
+from streamguard.serving.projection.ranking import scored
 from streamguard.serving.query.answers import Count, RankedUser, RankedUsers, Statistics
+from streamguard.serving.query.filters import Conditions, IncidentFilter
 from streamguard.serving.query.reading import Reading
 
 MAX_RANKED = 200
@@ -16,12 +18,24 @@ _DAY_MS = 86_400_000
 class Totals(Reading):
     """Rankings and totals."""
 
-    def ranked(self, kind: str = "user", limit: int = 50) -> RankedUsers:
-        """Entities of a kind by their score (`projection.ranking`)."""
+    def ranked(
+        self, kind: str = "user", limit: int = 50, wanted: IncidentFilter | None = None
+    ) -> RankedUsers:
+        """Entities of a kind by their score (`projection.ranking.scored`).
+
+        Parameters
+        ----------
+        wanted
+            Which incidents count; None: all, whose scores are kept.
+        """
         as_of = self._as_of()
+        entities, values = "entities", ()
+        if wanted is not None and wanted != IncidentFilter():
+            where = Conditions(wanted).rows
+            entities, values = f"({scored(f'incidents WHERE {where.text}')})", where.values
         found = self._rows(
-            "SELECT * FROM entities WHERE kind = ? ORDER BY score DESC, name LIMIT ?",
-            kind, max(1, min(limit, MAX_RANKED)),
+            f"SELECT * FROM {entities} WHERE kind = ? ORDER BY score DESC, name LIMIT ?",  # noqa: S608 - marks only
+            *values, kind, max(1, min(limit, MAX_RANKED)),
         )  # fmt: skip
         return RankedUsers(
             tuple(

@@ -135,28 +135,7 @@ class UserQueries:
 
     def timeline(self, name: str) -> Timeline:
         """What happened with the incidents of a user, the latest first."""
-        rows = self._incidents.page(
-            IncidentFilter(entity=(name,), kind=("user",)), "time", TIMELINE_INCIDENTS
-        )
-        entries = []
-        for row in rows.incidents:
-            answer = self._incidents.incident(row.id)
-            for update in answer.updates:
-                one = update.incident
-                what = ", ".join(pattern.description for pattern in one.patterns)
-                reason = f"{one.reasons[0].feature}: {one.reasons[0].actual}" if one.reasons else ""
-                entries.append(
-                    TimelineEntry(
-                        one.last_seen, "published", one.id, one.evidence_bits, one.severity, what or reason
-                    )
-                )
-            for entry in answer.case.history:
-                text = ": ".join(part for part in (entry.by, entry.value, entry.text) if part)
-                entries.append(TimelineEntry(entry.at, entry.kind, row.id, 0.0, row.severity, text))
-        ordered = sorted(
-            entries, key=lambda one: (epoch_ms(one.at) or 0, one.incident, one.kind), reverse=True
-        )
-        return Timeline(name, tuple(ordered), rows.as_of)
+        return timeline_of(self._incidents, name)
 
 
 def live_counts(profile: UserProfile) -> LiveCounts:
@@ -171,3 +150,25 @@ def live_counts(profile: UserProfile) -> LiveCounts:
         failure_share=profile.failure_share,
         last_seen_ms=epoch_ms(profile.last_seen),
     )
+
+
+def timeline_of(incidents: IncidentQueries, name: str) -> Timeline:
+    """What happened with the incidents of a user, the latest first."""
+    rows = incidents.page(IncidentFilter(entity=(name,), kind=("user",)), "time", TIMELINE_INCIDENTS)
+    entries = []
+    for row in rows.incidents:
+        answer = incidents.incident(row.id)
+        for update in answer.updates:
+            one = update.incident
+            what = ", ".join(pattern.description for pattern in one.patterns)
+            reason = f"{one.reasons[0].feature}: {one.reasons[0].actual}" if one.reasons else ""
+            entries.append(
+                TimelineEntry(
+                    one.last_seen, "published", one.id, one.evidence_bits, one.severity, what or reason
+                )
+            )
+        for entry in answer.case.history:
+            text = ": ".join(part for part in (entry.by, entry.value, entry.text) if part)
+            entries.append(TimelineEntry(entry.at, entry.kind, row.id, 0.0, row.severity, text))
+    ordered = sorted(entries, key=lambda one: (epoch_ms(one.at) or 0, one.incident, one.kind), reverse=True)
+    return Timeline(name, tuple(ordered), rows.as_of)

@@ -38,8 +38,9 @@ COMMANDS = {
     "serve": ("streamguard.serving.commands.serve", "Serve incidents in an API and on a page."),
     "incidents": (
         "streamguard.serving.commands.incidents",
-        "List, show and watch incidents, from a server, Kafka or a file.",
+        "List, show and watch incidents, and act on them.",
     ),
+    "users": ("streamguard.serving.commands.users", "List users by risk, and show what is usual for one."),
     "keys": ("streamguard.serving.commands.keys", "Add, list and revoke access keys of `serve`."),
     "decide": (
         "streamguard.cli.decide",

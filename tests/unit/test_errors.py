@@ -97,7 +97,18 @@ def command_lines() -> list[list[str]]:
         assert command is not None
         if isinstance(command, click.Group):
             needs = {"promote": ["v"], "diff": ["a", "b"], "acls": ["worker"], "revoke": ["v"]}
-            needs |= {"incidents": {"show": ["3-7-1"]}, "keys": {"add": ["ann"]}}.get(name, {})
+            needs |= {
+                "incidents": {
+                    "show": ["3-7-1"],
+                    "events": ["3-7-1"],
+                    "ack": ["3-7-1"],
+                    "close": ["3-7-1", "--as", "undetermined", "--reason", "r"],
+                    "mute": ["3-7-1", "--for", "7d", "--reason", "r", "--yes"],
+                    "undo": ["3-7-1"],
+                },
+                "users": {"show": ["ann"], "timeline": ["ann"]},
+                "keys": {"add": ["ann"]},
+            }.get(name, {})
             found += [[name, sub, *needs.get(sub, [])] for sub in command.commands]
         elif any(option.name == "config" for option in command.params):
             found.append([name, *given.get(name, [])])

@@ -29,8 +29,9 @@ from streamguard.campaigns.sighting import HOUR
 from streamguard.cli.main import main
 from streamguard.errors import DataError, ExitCode
 from streamguard.serving.api import keys
-from streamguard.serving.commands import from_server, incident_table
-from streamguard.serving.commands.from_server import RefusedError, Server, parameters
+from streamguard.serving.commands import from_server, incident_table, progress, terminal
+from streamguard.serving.commands.connection import RefusedError
+from streamguard.serving.commands.from_server import Server, parameters
 from streamguard.serving.commands.incident_words import words
 from streamguard.serving.commands.watching import MAX_KNOWN, Watch
 from streamguard.serving.query.answers import IncidentAnswer, IncidentRow
@@ -163,7 +164,7 @@ def test_table_fits_the_terminal(width: int, tmp_path: Path) -> None:
     table = run("incidents", "list", "--file", file, "--all", width=width)
     assert table.exit_code == 0, table.output
     lines = table.stdout.splitlines()
-    assert max(map(incident_table.columns, lines)) <= width
+    assert max(map(terminal.columns, lines)) <= width
     for one in found():
         assert any(one.id in line and f"{one.evidence_bits:.1f}" in line for line in lines), one.id
     shown = "\n".join(lines)
@@ -185,9 +186,9 @@ def test_texts_of_an_attacker_are_harmless(tmp_path: Path) -> None:
 
 @given(st.text(), st.integers(1, 60))
 def test_fitted_text_fits_and_keeps_what_fits(text: str, width: int) -> None:
-    cut = incident_table.fitted(text, width)
-    assert incident_table.columns(cut) <= width and cut.isprintable()
-    if incident_table.columns(text) <= width and text.isprintable():
+    cut = terminal.fitted(text, width)
+    assert terminal.columns(cut) <= width and cut.isprintable()
+    if terminal.columns(text) <= width and text.isprintable():
         assert cut == text
 
 
@@ -225,7 +226,7 @@ def test_incident_in_words_fits_the_terminal_except_its_event(width: int, tmp_pa
     for number, one in enumerate((hostile(), found()[0])):
         text = words(answer(tmp_path / str(number), one), width)
         above = re.sub(r"\x1b\[\d+m", "", text[: text.index("\n{")])
-        assert max(map(incident_table.columns, above.splitlines())) <= width
+        assert max(map(terminal.columns, above.splitlines())) <= width
 
 
 def test_standard_input_is_read(tmp_path: Path) -> None:
@@ -311,7 +312,13 @@ ABSENT = ("litestar", "litestar_offline_docs", "uvicorn", "jinja2", "duckdb")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["incidents", "list", "--file", "FILE"], ["keys", "list", "--file", "k"]]
+    "arguments",
+    [
+        ["incidents", "list", "--file", "FILE"],
+        ["users", "list", "--file", "FILE"],
+        ["users", "show", "ann", "--file", "FILE"],
+        ["keys", "list", "--file", "k"],
+    ],
 )
 def test_commands_need_no_package_of_the_extra_serve(arguments: list[str], file: str, tmp_path: Path) -> None:
     program = (
@@ -374,7 +381,7 @@ def test_line_of_a_change_fits_and_is_harmless(tmp_path: Path) -> None:
     (listed,) = queries(store).page(IncidentFilter()).incidents
     store.close()
     line = re.sub(r"\x1b\[\d+m", "", incident_table.change_line(listed, "new", 100))
-    assert incident_table.columns(line) <= 100 and line.isprintable()
+    assert terminal.columns(line) <= 100 and line.isprintable()
     assert hostile().id in line
 
 
@@ -387,6 +394,7 @@ class Answers(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.prepared: list[tuple[int, dict[str, str], bytes]] = []
         self.asked: list[tuple[str, str]] = []
+        self.sent: list[tuple[str, bytes]] = []
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -396,6 +404,12 @@ class Answers(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: Answers
+
+    def do_POST(self) -> None:
+        self.server.sent.append(
+            (self.headers["Idempotency-Key"], self.rfile.read(int(self.headers["Content-Length"])))
+        )
+        self.do_GET()
 
     def do_GET(self) -> None:
         self.server.asked.append((self.path, self.headers["Authorization"]))
@@ -429,9 +443,16 @@ def problem(status: int, detail: str, kind: str = "about:blank") -> tuple[int, d
     ("prepared", "code", "reason"),
     [
         (problem(401, "keys expire"), ExitCode.UNAVAILABLE, "refuses the access key: keys expire"),
-        (problem(403, "the role"), ExitCode.UNAVAILABLE, "refuses the access key: the role"),
+        (problem(403, "the role"), ExitCode.UNAVAILABLE, "does not allow this: the role"),
         (problem(404, "no incident", "/problems/not-found"), ExitCode.DATA_ERROR, "no incident"),
         (problem(404, "Not Found"), ExitCode.UNAVAILABLE, "check that it is the address"),
+        (
+            problem(409, "bea has done close", "/problems/conflict"),
+            ExitCode.DATA_ERROR,
+            "Error: bea has done",
+        ),
+        (problem(412, "it is 3", "/problems/precondition"), ExitCode.DATA_ERROR, "Error: it is 3"),
+        (problem(501, "no key"), ExitCode.CONFIGURATION, "is not configured for this: no key"),
         (problem(400, "too long"), ExitCode.DATA_ERROR, "refuses the question: too long"),
         (problem(503, "being read"), ExitCode.TEMPORARY, "being read; try again later"),
         (problem(429, "too many"), ExitCode.TEMPORARY, "too many; try again later"),
@@ -488,6 +509,43 @@ def test_command_waits_as_long_as_the_server_asks(
     )
     assert json.loads(shown.stdout)["incident"]["id"] == found()[0].id
     assert waited == [7.0, 7.0]
+
+
+def test_action_whose_answer_is_lost_is_repeated_as_the_same_action(
+    answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(from_server.time, "sleep", lambda _: None)
+    body = msgspec.json.encode(answer(tmp_path / "store", found()[0]))
+    late = problem(503, "ask again", "/problems/not-up-to-bound")
+    answers.prepared += [late, (200, {"Content-Length": "9999"}, b"{"), (200, {}, body)]
+    server = ("--server", answers.address)
+    done = run("incidents", "ack", found()[0].id, *server, "--json", STREAMGUARD_SERVE_KEY=KEY)
+    assert done.exit_code == 0, done.output
+    assert len(answers.sent) == 3 and len(set(answers.sent)) == 1
+    assert answers.sent[0][0] == json.loads(done.stdout)["action"]
+    answers.prepared += [late] * from_server.ATTEMPTS
+    lost = run("incidents", "ack", found()[0].id, *server, STREAMGUARD_SERVE_KEY=KEY)
+    assert lost.exit_code == ExitCode.TEMPORARY
+    assert f"may have been written: `streamguard incidents show {found()[0].id}`" in lost.stderr
+    answers.prepared.append(problem(403, "the role"))
+    refused = run("incidents", "ack", found()[0].id, *server, STREAMGUARD_SERVE_KEY=KEY)
+    assert refused.exit_code == ExitCode.UNAVAILABLE and answers.prepared == []
+
+
+def test_long_wait_is_announced_on_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, bool]] = []
+    announced = threading.Event()
+
+    def echo(text: str, err: bool) -> None:
+        said.append((text, err))
+        announced.set()
+
+    monkeypatch.setattr(progress.click, "echo", echo)
+    with progress.slow("a \x1b[31mserver", 0.0):
+        assert announced.wait(30)
+    with progress.slow("another", 3600.0):
+        pass
+    assert said == [("waiting: a \N{REPLACEMENT CHARACTER}[31mserver", True)]
 
 
 def test_interrupted_stream_is_a_change_and_a_refused_key_ends_it(

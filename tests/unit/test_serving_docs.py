@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import click
 import msgspec
 import numpy as np
 import pytest
@@ -194,3 +195,23 @@ def test_reduced_picture_keeps_frequent_colours() -> None:
     assert colours[3 * indices[1] : 3 * indices[1] + 3] == b"\xff\xff\xff"
     at = 12 * 51 + 1
     assert colours[3 * indices[at] : 3 * indices[at] + 3] == bytes((20, 40, 160))
+
+
+def test_commands_on_the_page_parse() -> None:
+    """Every command about incidents and users that the page of the triage shows exists with these options."""
+    from streamguard.cli.main import main
+
+    shown = [
+        *re.findall(r"`(streamguard (?:incidents|users|decide) [^`]+)`", page("triage")),
+        *re.findall(r"^(streamguard (?:incidents|users) .+)$", page("triage"), re.MULTILINE),
+    ]
+    checked = 0
+    for text in shown:
+        _, group, verb, *words = shlex.split(text)
+        found = main.get_command(click.Context(main), group)
+        assert isinstance(found, click.Group), text
+        assert verb in found.commands, text
+        command = found.commands[verb]
+        command.make_context(verb, list(words), resilient_parsing=False)
+        checked += 1
+    assert checked >= 14
