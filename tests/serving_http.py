@@ -1,4 +1,4 @@
-"""The page and the API over HTTP in this process, with the server of `streamguard serve`, and a provider beside them."""
+"""Page and API over HTTP in this process, with the server of `streamguard serve`, and a provider beside them."""
 
 from __future__ import annotations
 
