@@ -8,6 +8,7 @@ import functools
 import logging
 import math
 import os
+import resource
 import secrets
 import signal
 import socket as sockets
@@ -65,6 +66,8 @@ STOP_SECONDS = 5.0
 """How long open requests and streams may take to end after SIGTERM."""
 THREADS = 40
 """Requests that are answered at the same time; each thread has a connection to the database."""
+MAX_FILES = 65_536
+"""Files and connections that the process lets itself open, if its user may."""
 _COUNTS = "SELECT count(*), coalesce(sum(status <> 'closed'), 0) FROM incidents"
 
 _log = logging.getLogger(__name__)
@@ -94,6 +97,7 @@ def run(settings: Settings) -> int:
             "nobody can sign in: %s has no valid key; add one with `streamguard keys add`, or set serve.oidc_issuer",
             own.keys_file,
         )
+    _raise_file_limit()
     with _directory(Path(own.data_dir)) as directory:
         store = Store(directory, settings.detection.floor_bits)
         followers = _followers(settings, store)
@@ -193,6 +197,14 @@ def _sources(settings: Settings, service: QueryService, replica: Replica) -> Sou
         detection=DetectionDesk(settings, service.incidents, service.cases),
         dead_letters=lambda: dead_letters(brokers, letters),
     )
+
+
+def _raise_file_limit() -> None:
+    """Let this process open as many files as its user may: every connection is one, beside those of the stores."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextlib.contextmanager

@@ -233,7 +233,7 @@ def test_environment_does_not_make_a_proxy_trusted(tmp_path: Path, monkeypatch: 
     "wrong", ["*", "proxy.example.com", "10.0.0.1/8", "10.0.0.0/33", ",".join(["10.0.0.1"] * 101)]
 )
 def test_trusted_proxies_are_addresses_and_networks(wrong: str) -> None:
-    with pytest.raises(SettingsError, match="serve.trusted_proxies"):
+    with pytest.raises(SettingsError, match=r"serve\.trusted_proxies"):
         load(environ={"STREAMGUARD_SERVE_TRUSTED_PROXIES": wrong})
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from streamguard.errors import ConfigurationError
+from streamguard.serving import process
 from streamguard.serving.api import keys, sessions
 from streamguard.serving.api.keys import Keyring, Principal, new_key
 from streamguard.serving.api.sessions import SESSION_SECONDS, PrintedAddress, Sessions, session_secret
+from streamguard.settings.schema import Serve, Settings
 
 SECRET = b"k" * 32
 ANN = Principal("ann", "analyst")
@@ -134,3 +136,31 @@ def test_printed_address_opens_often_at_the_start_and_once_later() -> None:
     now[0] = sessions.PRINTED_SECONDS + 1
     assert not early.use()
     assert late.use() and not late.use()
+
+
+def test_start_says_that_nobody_can_sign_in(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    own = Serve(keys_file=str(tmp_path / "keys.json"), data_dir=str(file / "below"))
+    with pytest.raises(ConfigurationError, match=r"serve\.data_dir"):
+        process.run(Settings(serve=own))
+    assert "nobody can sign in" in caplog.text and "streamguard keys add" in caplog.text
+    caplog.clear()
+    keys.write(tmp_path / "keys.json", [new_key("ann", "analyst", 60)[1]])
+    with pytest.raises(ConfigurationError, match=r"serve\.data_dir"):
+        process.run(Settings(serve=own))
+    assert "nobody" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"oidc_issuer": "https://id.example"}, "oidc_client_id is not"),
+        ({"oidc_issuer": "https://id.example", "oidc_client_id": "x"}, "oidc_roles is not"),
+        ({"private_key_file": "key.pem"}, "certificate_file is not"),
+        ({"session_key_file": "none"}, "session_key_file: none cannot be read"),
+    ],
+)
+def test_incomplete_settings_stop_the_start(settings: dict[str, str], text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        process.run(Settings(serve=Serve(**settings)))  # type: ignore[arg-type]
