@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import socket
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from joserfc.jwk import RSAKey
 
 from streamguard.errors import ConfigurationError
 from streamguard.serving.oidc import flow, transport
+from streamguard.serving.oidc import provider as provider_module
 from streamguard.serving.oidc.errors import NoRoleError, ProviderError, SignInError
 from streamguard.serving.oidc.flow import Flow
 from streamguard.serving.oidc.identity import principal, role_pairs
@@ -305,6 +307,23 @@ def test_document_of_another_issuer_or_with_unsafe_addresses_is_refused(
     provider.document = document
     answer = provider.sign_in(site)
     assert answer.status_code == 503 and reason in answer.text
+
+
+def test_provider_that_answers_slowly_is_given_up(
+    false: tuple[FalseProvider, HttpSite], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, site = false
+    monkeypatch.setattr(transport, "ANSWER_SECONDS", -1.0)
+    answer = provider.sign_in(site)
+    assert answer.status_code == 503 and "takes longer than" in answer.text
+    monkeypatch.undo()
+    monkeypatch.setattr(provider_module, "TIMEOUT", httpx.Timeout(0.1))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asked = Provider(
+            f"http://127.0.0.1:{silent.getsockname()[1]}", httpx.Client(transport=Transport(authorities("")))
+        )
+        with pytest.raises(ProviderError, match="does not answer: timed out"):
+            asked.document()
 
 
 def test_failure_is_remembered_for_some_seconds(false: tuple[FalseProvider, HttpSite]) -> None:
