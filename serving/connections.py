@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import resource
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,8 @@ WRITE_SECONDS = 30.0
 """How long a client may take nothing of an answer, after buffers are full."""
 HANDSHAKE_SECONDS = 10.0
 """Time for TLS to agree; until then a connection is not counted."""
+MAX_FILES = 65_536
+"""Files and connections that the process lets itself open, if its user may."""
 _PREFIX = 64
 """A client with IPv6 usually has all addresses with the same first bits."""
 
@@ -203,6 +206,14 @@ def bounded_server(app: Any, settings: Serve, stop_seconds: float) -> Server:
             ssl_keyfile=settings.private_key_file or None,
         )
     )
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as its user may: every connection is one, beside those of the stores."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _peer(host: str) -> str:

@@ -8,7 +8,6 @@ import functools
 import logging
 import math
 import os
-import resource
 import secrets
 import signal
 import socket as sockets
@@ -17,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvicorn
@@ -41,9 +40,8 @@ from streamguard.probes import Server as HealthServer
 from streamguard.serving.api.app import application
 from streamguard.serving.api.keys import Keyring, new_key
 from streamguard.serving.api.sessions import Sessions, session_secret
-from streamguard.serving.connections import bounded_server
+from streamguard.serving.connections import bounded_server, raise_file_limit
 from streamguard.serving.decisions.writer import ActionWriter
-from streamguard.serving.oidc.flow import Flow
 from streamguard.serving.page.routes import ROUTES, problem_page
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import Follower
@@ -57,8 +55,11 @@ from streamguard.serving.results.archive import ArchivedEvents
 from streamguard.serving.results.batch import BatchResults
 from streamguard.serving.results.dead_letters import dead_letters
 from streamguard.serving.results.models import Models
-from streamguard.settings.schema import Settings
+from streamguard.settings.schema import Serve, Settings
 from streamguard.settings.sign_in import missing
+
+if TYPE_CHECKING:
+    from streamguard.serving.oidc.flow import Flow
 
 SESSION_DAYS = 1.0
 """How long the key is valid that is made at the start without a file of keys: such a server is for trying it out."""
@@ -66,8 +67,6 @@ STOP_SECONDS = 5.0
 """How long open requests and streams may take to end after SIGTERM."""
 THREADS = 40
 """Requests that are answered at the same time; each thread has a connection to the database."""
-MAX_FILES = 65_536
-"""Files and connections that the process lets itself open, if its user may."""
 _COUNTS = "SELECT count(*), coalesce(sum(status <> 'closed'), 0) FROM incidents"
 
 _log = logging.getLogger(__name__)
@@ -91,13 +90,13 @@ def run(settings: Settings) -> int:
         key, given = new_key("local", "admin", SESSION_DAYS * 86_400)
     keyring = Keyring(Path(own.keys_file) if own.keys_file else None, given)
     secret = session_secret(own.session_key_file) or secrets.token_bytes(32)
-    flow = Flow(own, secret) if own.oidc_issuer else None
+    flow = _flow(own, secret)
     if flow is None and not keyring.has_keys():
         _log.warning(
             "nobody can sign in: %s has no valid key; add one with `streamguard keys add`, or set serve.oidc_issuer",
             own.keys_file,
         )
-    _raise_file_limit()
+    raise_file_limit()
     with _directory(Path(own.data_dir)) as directory:
         store = Store(directory, settings.detection.floor_bits)
         followers = _followers(settings, store)
@@ -199,12 +198,13 @@ def _sources(settings: Settings, service: QueryService, replica: Replica) -> Sou
     )
 
 
-def _raise_file_limit() -> None:
-    """Let this process open as many files as its user may: every connection is one, beside those of the stores."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+def _flow(own: Serve, secret: bytes) -> Flow | None:
+    """How people sign in with a provider; what that needs is loaded only if a provider is set: 12 MB."""
+    if not own.oidc_issuer:
+        return None
+    from streamguard.serving.oidc.flow import Flow
+
+    return Flow(own, secret)
 
 
 @contextlib.contextmanager

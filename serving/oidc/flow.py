@@ -88,6 +88,7 @@ class Flow:
         )
         self._exchanges = threading.BoundedSemaphore(MAX_EXCHANGES)
         self.host = urlsplit(settings.oidc_issuer).netloc
+        self.begun_seconds = BEGUN_SECONDS
 
     @property
     def policy(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from litestar import Request, Response, get
 from litestar.datastructures import Cookie
@@ -13,9 +13,11 @@ from litestar.params import QueryParameter
 from litestar.response import Redirect
 
 from streamguard.serving.oidc.errors import ProviderError, SignInError
-from streamguard.serving.oidc.flow import BEGUN_SECONDS, Flow
 from streamguard.serving.page.render import html
 from streamguard.serving.page.session import begun
+
+if TYPE_CHECKING:  # a server without a provider does not load what talks to one
+    from streamguard.serving.oidc.flow import Flow
 
 BEGUN_COOKIE = "streamguard_sign_in"
 """Binds a sign-in to the browser that began it. It is `Lax`, since the browser comes back from another site."""
@@ -29,11 +31,12 @@ _log = logging.getLogger(__name__)
 def to_provider(request: Request[Any, Any, Any]) -> Response[Any]:
     """Send the browser to the provider. The form leads here by a link, because its policy permits no form elsewhere."""
     try:
-        address, begun_cookie = _flow(request).begin(_callback(request))
+        flow = _flow(request)
+        address, begun_cookie = flow.begin(_callback(request))
     except ProviderError as error:
         return _problem(request, error)
     answer = Redirect(address, status_code=302)
-    answer.set_cookie(_begun(request, begun_cookie, BEGUN_SECONDS))
+    answer.set_cookie(_begun(request, begun_cookie, flow.begun_seconds))
     return answer
 
 
