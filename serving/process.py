@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import os
+import secrets
 import signal
 import socket as sockets
 import sqlite3
@@ -14,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import uvicorn
@@ -33,9 +36,12 @@ from streamguard.metrics import (
     SERVE_TROUBLE,
     exposition,
 )
-from streamguard.probes import Answer, Server, bind
+from streamguard.probes import Answer, bind
+from streamguard.probes import Server as HealthServer
 from streamguard.serving.api.app import application
 from streamguard.serving.api.keys import Keyring, new_key
+from streamguard.serving.api.sessions import Sessions, session_secret
+from streamguard.serving.connections import bounded_server, raise_file_limit
 from streamguard.serving.decisions.writer import ActionWriter
 from streamguard.serving.page.routes import ROUTES, problem_page
 from streamguard.serving.projection import projector
@@ -50,18 +56,18 @@ from streamguard.serving.results.archive import ArchivedEvents
 from streamguard.serving.results.batch import BatchResults
 from streamguard.serving.results.dead_letters import dead_letters
 from streamguard.serving.results.models import Models
-from streamguard.settings.schema import Settings
+from streamguard.settings.schema import Serve, Settings
+from streamguard.settings.sign_in import missing
+
+if TYPE_CHECKING:
+    from streamguard.serving.oidc.flow import Flow
 
 SESSION_DAYS = 1.0
 """How long the key is valid that is made at the start without a file of keys: such a server is for trying it out."""
 STOP_SECONDS = 5.0
 """How long open requests and streams may take to end after SIGTERM."""
-ANSWER_SECONDS = 15
-"""How long an idle connection stays open."""
 THREADS = 40
 """Requests that are answered at the same time; each thread has a connection to the database."""
-MAX_CONNECTIONS = 1000
-"""Concurrent connections; further ones are answered with 503."""
 _COUNTS = "SELECT count(*), coalesce(sum(status <> 'closed'), 0) FROM incidents"
 
 _log = logging.getLogger(__name__)
@@ -79,10 +85,20 @@ def run(settings: Settings) -> int:
     """
     memory_release.keep_whole()
     own = settings.serve
+    if problem := missing(own):
+        raise ConfigurationError(problem)
     given = None
-    if not own.keys_file:
+    if not own.keys_file and not own.oidc_issuer:
         key, given = new_key("local", "admin", SESSION_DAYS * 86_400)
     keyring = Keyring(Path(own.keys_file) if own.keys_file else None, given)
+    secret = session_secret(own.session_key_file) or secrets.token_bytes(32)
+    flow = _flow(own, secret)
+    if flow is None and not keyring.has_keys():
+        _log.warning(
+            "nobody can sign in: %s has no valid key; add one with `streamguard keys add`, or set serve.oidc_issuer",
+            own.keys_file,
+        )
+    raise_file_limit()
     with _directory(Path(own.data_dir)) as directory:
         store = Store(directory, settings.detection.floor_bits)
         followers = _followers(settings, store)
@@ -92,6 +108,15 @@ def run(settings: Settings) -> int:
         service.sources = _sources(settings, service, replica)
         socket = _socket(own.host, own.port)
         port = socket.getsockname()[1]
+        app = application(
+            service,
+            keyring,
+            own,
+            ROUTES,
+            functools.partial(problem_page, provider=flow.host if flow else ""),
+            sessions=Sessions(keyring, secret, flow.policy if flow else ""),
+            state={"flow": flow},
+        )
         scheme = "https" if own.certificate_file else "http"
         address = f"{scheme}://{_host(own.host)}:{port}"
         health = _health(settings, service, store, followers, replica)
@@ -111,7 +136,7 @@ def run(settings: Settings) -> int:
             # To standard output and not to the log, which other people may read.
             print(f"open {address}/sign-in?key={key}", flush=True)  # noqa: T201 - the result of the command
         try:
-            asyncio.run(_serve(settings, keyring, service, socket))
+            asyncio.run(_serve(settings, app, socket))
         finally:
             stop.set()
             for thread in threads:
@@ -123,22 +148,8 @@ def run(settings: Settings) -> int:
     return ExitCode.OK
 
 
-async def _serve(settings: Settings, keyring: Keyring, service: QueryService, socket: sockets.socket) -> None:
-    own = settings.serve
-    server = uvicorn.Server(
-        uvicorn.Config(
-            application(service, keyring, own, ROUTES, problem_page),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            timeout_keep_alive=ANSWER_SECONDS,
-            timeout_graceful_shutdown=round(STOP_SECONDS),
-            limit_concurrency=MAX_CONNECTIONS,
-            ssl_certfile=own.certificate_file or None,
-            ssl_keyfile=own.private_key_file or None,
-        )
-    )
+async def _serve(settings: Settings, app: Any, socket: sockets.socket) -> None:
+    server = bounded_server(app, settings.serve, STOP_SECONDS)
     # Requests wait for Kafka in threads: by default there are four more than cores.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "request"))
     server.config.load()
@@ -189,6 +200,15 @@ def _sources(settings: Settings, service: QueryService, replica: Replica) -> Sou
     )
 
 
+def _flow(own: Serve, secret: bytes) -> Flow | None:
+    """How people sign in with a provider; what that needs is loaded only if a provider is set: 12 MB."""
+    if not own.oidc_issuer:
+        return None
+    from streamguard.serving.oidc.flow import Flow
+
+    return Flow(own, secret)
+
+
 @contextlib.contextmanager
 def _directory(path: Path) -> Iterator[Path]:
     """The data directory, which one process uses at a time."""
@@ -224,7 +244,7 @@ def _health(
     store: Store,
     followers: tuple[Follower, ...],
     replica: Replica,
-) -> Server:
+) -> HealthServer:
     own = settings.serve
 
     def page(path: str) -> Answer:
@@ -241,7 +261,7 @@ def _health(
         return Answer(404, "text/plain", b"not found")
 
     try:
-        return Server(page, own.metrics_host, own.metrics_port, own.metrics_allowed_hosts)
+        return HealthServer(page, own.metrics_host, own.metrics_port, own.metrics_allowed_hosts)
     except OSError as error:
         raise TemporaryError(
             f"metrics cannot be served on {own.metrics_host}:{own.metrics_port}: {error.strerror}; choose another "

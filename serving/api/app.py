@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from litestar import Litestar, Response
@@ -18,6 +18,7 @@ from streamguard.serving.api.document import Document
 from streamguard.serving.api.keys import Keyring
 from streamguard.serving.api.measure import Measured
 from streamguard.serving.api.security import Authentication, Outermost, Rates
+from streamguard.serving.api.sessions import PrintedAddress, Sessions
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve
 
@@ -33,6 +34,9 @@ def application(
     settings: Serve,
     page: Sequence[Any] = (),
     problem_page: Callable[[problems.Problem], Response[Any]] | None = None,
+    *,
+    sessions: Sessions | None = None,
+    state: Mapping[str, Any] | None = None,
 ) -> Measured:
     """The ASGI application.
 
@@ -48,6 +52,10 @@ def application(
         Routes of the page.
     problem_page
         Shows a problem to a person; None: only programs ask.
+    sessions
+        Who is signed in; None: sessions of this server only.
+    state
+        What else the page needs.
     """
     streams = stream.Streams()
     app = Litestar(
@@ -68,7 +76,14 @@ def application(
         middleware=[DefineMiddleware(Authentication)],
         exception_handlers={Exception: problems.answer},
         state=State(
-            {"keyring": keyring, "rates": Rates(settings.requests_per_minute), "problem_page": problem_page}
+            {
+                "keyring": keyring,
+                "sessions": sessions or Sessions(keyring),
+                "printed": PrintedAddress(),
+                "rates": Rates(settings.requests_per_minute),
+                "problem_page": problem_page,
+                **(state or {}),
+            }
         ),
         openapi_config=OpenAPIConfig(
             title="StreamGuard",

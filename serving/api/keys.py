@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 import secrets
 import tempfile
@@ -23,8 +22,6 @@ KEY_BYTES = 24
 """Random bytes of a key: too many to guess, few enough to paste."""
 MAX_KEYS = 10_000
 MAX_FILE_BYTES = 4 << 20
-SESSION_SECONDS = 12 * 3600
-"""How long a browser stays signed in: a working day."""
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -60,7 +57,7 @@ class Key(msgspec.Struct, frozen=True):
 def new_key(name: str, role: Role, seconds: float, now: float | None = None) -> tuple[str, Key]:
     """A random key, and what the file holds of it."""
     key = "sg_" + secrets.token_urlsafe(KEY_BYTES)
-    return key, Key(name, role, _hash(key), (time.time() if now is None else now) + seconds)
+    return key, Key(name, role, digest(key), (time.time() if now is None else now) + seconds)
 
 
 def read(path: Path) -> list[Key]:
@@ -109,7 +106,7 @@ def write(path: Path, keys: Sequence[Key]) -> None:
 
 
 class Keyring:
-    """Recognises keys and sessions; every method may be called from any thread.
+    """Recognises keys; every method may be called from any thread.
 
     Parameters
     ----------
@@ -123,7 +120,6 @@ class Keyring:
         self._path, self._given = path, given
         self._stamp: tuple[int, int] | None = None
         self._keys: dict[str, Key] = {}
-        self._secret = secrets.token_bytes(32)
         self._reload()
 
     def _reload(self) -> None:
@@ -142,34 +138,26 @@ class Keyring:
 
     def principal(self, key: str) -> Principal | None:
         """The owner of this key; None if nobody has, or the key has expired."""
+        return self.of_digest(digest(key))
+
+    def of_digest(self, digest: str) -> Principal | None:
+        """The owner of the key with this hash, as a session holds it; None if there is none, or the key has expired."""
         self._reload()
-        found = self._keys.get(_hash(key))
+        found = self._keys.get(digest)
         return (
             Principal(found.name, found.role) if found is not None and found.expires > time.time() else None
         )
 
-    def session(self, key: str) -> str | None:
-        """A signed text for a cookie, which stands for the key until the session ends; None for a wrong key."""
-        if self.principal(key) is None:
-            return None
-        body = f"{int(time.time() + SESSION_SECONDS)}.{_hash(key)}"
-        return f"{body}.{self._signature(body)}"
+    def is_given(self, key: str) -> bool:
+        """Whether this is the key that the server made for itself."""
+        return self._given is not None and self._given.sha256 == digest(key)
 
-    def of_session(self, cookie: str) -> Principal | None:
-        """The owner of this session; None if it is forged, has ended, or its key has."""
-        body, _, signature = cookie.rpartition(".")
-        if not hmac.compare_digest(signature.encode(), self._signature(body).encode()):
-            return None
-        ends, _, digest = body.partition(".")
+    def has_keys(self) -> bool:
+        """Whether any key is valid now."""
         self._reload()
-        found = self._keys.get(digest)
-        now = time.time()
-        alive = found is not None and found.expires > now and int(ends) > now
-        return Principal(found.name, found.role) if found is not None and alive else None
-
-    def _signature(self, body: str) -> str:
-        return hmac.new(self._secret, body.encode(), hashlib.sha256).hexdigest()
+        return any(one.expires > time.time() for one in self._keys.values())
 
 
-def _hash(key: str) -> str:
+def digest(key: str) -> str:
+    """Hash of a key, as the file has it."""
     return hashlib.sha256(key.encode()).hexdigest()

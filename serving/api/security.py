@@ -19,6 +19,7 @@ from litestar.middleware import AbstractAuthenticationMiddleware, Authentication
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamguard.serving.api.keys import Keyring, Principal, Role
+from streamguard.serving.api.sessions import Access, Sessions
 
 COOKIE = "streamguard_session"
 MAX_CALLERS = 10_000
@@ -38,6 +39,8 @@ HEADERS = {
 }
 """Headers of every answer. Incidents hold texts of attackers, so the page runs no inline script and loads nothing from
 elsewhere."""
+TRANSPORT_SECURITY = "max-age=31536000"
+"""`Strict-Transport-Security` of answers over https: the browser asks by http no more for a year."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/sign-in", "/static/")
 """Paths that need no key: the form in which one enters it, and what that form shows."""
@@ -51,12 +54,15 @@ class Authentication(AbstractAuthenticationMiddleware):
     ) -> AuthenticationResult:
         """The caller; an unknown one is refused except on `OPEN_PATHS`."""
         keyring: Keyring = connection.app.state.keyring
+        sessions: Sessions = connection.app.state.sessions
         scheme, _, key = connection.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
-            found = keyring.principal(key.strip())
+            access = Access(lambda: keyring.principal(key.strip()))
+            found = access.current()
         else:
             cookie = connection.cookies.get(COOKIE, "")
-            found = keyring.of_session(cookie) if cookie else None
+            access = Access(lambda: sessions.principal(cookie) if cookie else None)
+            found = access.current()
             if found is not None and connection.scope.get("method") not in _SAFE:
                 _require_same_origin(connection)
         if found is None and not connection.scope["path"].startswith(OPEN_PATHS):
@@ -65,7 +71,7 @@ class Authentication(AbstractAuthenticationMiddleware):
             )
         if found is not None:
             connection.app.state.rates.count(found.name)
-        return AuthenticationResult(user=found, auth=None)
+        return AuthenticationResult(user=found, auth=access)
 
 
 def _require_same_origin(connection: ASGIConnection[Any, Any, Any, Any]) -> None:
@@ -161,6 +167,8 @@ class Outermost:
                 answer = MutableScopeHeaders.from_message(message)
                 for name, value in HEADERS.items():
                     answer.setdefault(name, value)
+                if scope["scheme"] == "https":
+                    answer.setdefault("Strict-Transport-Security", TRANSPORT_SECURITY)
             await send(message)
 
         refused = self._refused(headers)

@@ -13,9 +13,10 @@ from litestar.exceptions import PermissionDeniedException
 from litestar.params import Body, Parameter, QueryParameter
 from litestar.response import Redirect
 
-from streamguard.serving.api.keys import SESSION_SECONDS, Keyring
+from streamguard.serving.api.keys import Keyring
 from streamguard.serving.api.problems import Problem
 from streamguard.serving.api.security import COOKIE
+from streamguard.serving.api.sessions import SESSION_SECONDS, Sessions
 from streamguard.serving.page.render import html, text
 
 STATIC = Path(__file__).parent / "static"
@@ -33,9 +34,14 @@ def sign_in_page(
     request: Request[Any, Any, Any],
     key: Annotated[str | None, QueryParameter(name="key", max_length=200)] = None,
 ) -> Response[str] | Redirect:
-    """The form, or with a key in the address, as the server prints it, the session at once."""
+    """The form, or with the key in the address that the server has printed, the session at once."""
     if key is None:
-        return html("sign_in.html", wrong=False)
+        return _form(request)
+    keyring: Keyring = request.app.state.keyring
+    if not keyring.is_given(key):
+        return _form(request, 403, "in_address")
+    if not request.app.state.printed.use():
+        return _form(request, 403, "used")
     return _signed_in(request, key)
 
 
@@ -50,15 +56,20 @@ def sign_in(
 def _signed_in(request: Request[Any, Any, Any], key: str) -> Response[str] | Redirect:
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         raise PermissionDeniedException("the request comes from a page of another site")
-    keyring: Keyring = request.app.state.keyring
-    session = keyring.session(key)
-    if session is None:
-        return html("sign_in.html", status=403, wrong=True)
+    sessions: Sessions = request.app.state.sessions
+    session = sessions.begin(key)
+    return _form(request, 403, "wrong") if session is None else begun(request, session)
+
+
+def begun(request: Request[Any, Any, Any], session: str) -> Response[str]:
+    """The answer that gives the browser its session and leads on to the page.
+
+    It is a page and no redirection: the browser sends a strict cookie only to a page of the same site.
+    """
     secure = request.url.scheme == "https"
     cookie = Cookie(
         COOKIE, value=session, httponly=True, samesite="strict", secure=secure, max_age=SESSION_SECONDS
     )
-    # A page that leads on, and no redirection: the browser sends a strict cookie only to a page of the same site.
     return Response(
         text("problem.html", problem={"title": "Signed in", "detail": "The session ends in twelve hours."}),
         media_type="text/html; charset=utf-8",
@@ -68,13 +79,17 @@ def _signed_in(request: Request[Any, Any, Any], key: str) -> Response[str] | Red
 
 
 @post("/sign-out", sync_to_thread=False, include_in_schema=False, status_code=200)
-def sign_out() -> Response[str]:
-    """End the session."""
-    return Response(
-        text("sign_in.html", wrong=False),
-        media_type="text/html; charset=utf-8",
-        cookies=[Cookie(COOKIE, value="", httponly=True, samesite="strict", max_age=0)],
-    )
+def sign_out(request: Request[Any, Any, Any]) -> Response[str]:
+    """End the session, and with it every copy of its cookie."""
+    request.app.state.sessions.end(request.cookies.get(COOKIE, ""))
+    answer = _form(request)
+    answer.set_cookie(Cookie(COOKIE, value="", httponly=True, samesite="strict", max_age=0))
+    return answer
+
+
+def _form(request: Request[Any, Any, Any], status: int = 200, notice: str = "") -> Response[str]:
+    flow = request.app.state.get("flow")
+    return html("sign_in.html", status=status, notice=notice, provider=flow.host if flow else "")
 
 
 @get("/static/{name:str}", sync_to_thread=False, include_in_schema=False)
@@ -90,10 +105,10 @@ def static_file(name: Annotated[str, Parameter(pattern=r"^[a-z]{1,20}\.(css|js|s
     )
 
 
-def problem_page(problem: Problem) -> Response[str]:
-    """A problem as a person sees it; who is not signed in sees the form."""
+def problem_page(problem: Problem, provider: str = "") -> Response[str]:
+    """A problem as a person sees it; who is not signed in sees the form, with the provider if there is one."""
     if problem.status == 401:
-        return html("sign_in.html", status=401, wrong=False)
+        return html("sign_in.html", status=401, notice="", provider=provider)
     return html("problem.html", status=problem.status, problem=problem)
 
 

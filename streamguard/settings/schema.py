@@ -9,6 +9,7 @@ import msgspec
 
 from streamguard.errors import ConfigurationError
 from streamguard.risk import bits
+from streamguard.settings import sign_in
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=86_400.0)]
@@ -226,7 +227,36 @@ class Serve(_Section, frozen=True):
     certificate_file: str = ""
     """Certificate chain in PEM format for TLS. Empty: plain HTTP, for a proxy on the same machine."""
     private_key_file: str = ""
-    """Private key of the certificate."""
+    """Private key of the certificate. Empty: the key is in `certificate_file`."""
+    trusted_proxies: str = ""
+    """`address[,address]`: addresses or networks of proxies, such as `10.0.0.7,10.1.0.0/24`, from which the headers
+    `X-Forwarded-Proto` and `X-Forwarded-For` are believed. Empty: none."""
+    session_key_file: str = ""
+    """File of at least 32 random bytes that signs the sessions of browsers; servers with the same file accept each
+    other's sessions. Empty: a random key, so that a session is valid for one server and until its restart."""
+    oidc_issuer: str = ""
+    """Address of the provider with which people sign in (OpenID Connect), exactly as its tokens name it, such as
+    `https://id.example.com/realms/main`. Empty: people sign in with keys only."""
+    oidc_client_id: Annotated[str, msgspec.Meta(max_length=255)] = ""
+    """Id of this server at the provider."""
+    oidc_client_secret_file: str = ""
+    """File that contains only the secret of this server at the provider; a line end after it is ignored. Empty: a
+    public client, which PKCE alone protects."""
+    oidc_scopes: Annotated[str, msgspec.Meta(max_length=500, pattern=r"^[!-~]+( [!-~]+)*$")] = (
+        "openid profile email"
+    )
+    """Scopes that are asked for, separated by spaces; some providers name groups only with the scope `groups`."""
+    oidc_role_claim: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "groups"
+    """Claim of the ID token that decides about the role: a text or a list of texts. A name with dots may be a path,
+    such as `realm_access.roles`."""
+    oidc_roles: str = ""
+    """`value=role[;value=role]`: which value of the claim gives which role, such as `soc-leads=admin;soc=analyst`. The
+    first pair that applies decides. Who has none of the values may not sign in."""
+    oidc_name_claim: Literal["preferred_username", "email", "sub"] = "preferred_username"
+    """Claim under whose value a person acts. It must have the form of a key's name, and an email must be verified;
+    otherwise the name is made of `sub`."""
+    oidc_ca_file: str = ""
+    """PEM certificates of the authorities that sign the provider's certificate. Empty: those of the system."""
     requests_per_minute: Count = 600
     """Requests of one key a minute; further ones are refused with 429 and Retry-After."""
     metrics_host: str = "127.0.0.1"
@@ -236,6 +266,9 @@ class Serve(_Section, frozen=True):
     metrics_allowed_hosts: str = ""
     """`name[,name]`: names with a dot, such as `serve.example.com`, under which the metrics port may be requested.
     IP addresses, names without a dot and the machine's own name are always allowed."""
+
+    def __post_init__(self) -> None:
+        sign_in.check(self)
 
 
 class Models(_Section, frozen=True):

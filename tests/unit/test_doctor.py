@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from streamguard.agents.consumer.progress import Progress
 from streamguard.agents.process.health import HealthServer
-from streamguard.cli.doctor import examine, machine, places, ports, registry
+from streamguard.cli.doctor import examine, machine, places, ports, registry, serving
 from streamguard.cli.doctor.finding import Finding
 from streamguard.cli.main import main
 from streamguard.fold.features import FEATURES, NAMES
@@ -406,3 +406,55 @@ def test_failing_check_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = examine._guarded("java", broken)
     assert found.status == "fail"
     assert "ZeroDivisionError: once" in found.found
+
+
+def serving_findings(directory: Path, **settings: Any) -> list[tuple[str, str]]:
+    own = Settings(serve=Serve(data_dir=str(directory / "serve"), **settings))
+    return [(one.status, one.found) for one in serving.serving(own)]
+
+
+def test_keys_of_serve_are_checked(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    assert serving_findings(tmp_path)[0] == (
+        "ok",
+        "no serve.keys_file is set: `serve` makes a key for a day and prints it",
+    )
+    nobody = ("warn", f"nobody can sign in: serve.keys_file {file} has no valid key")
+    assert serving_findings(tmp_path, keys_file=str(file))[0] == nobody
+    file.write_text("[]")
+    assert serving_findings(tmp_path, keys_file=str(file))[0] == nobody
+    issuer = {"oidc_issuer": "https://id.example", "oidc_client_id": "x", "oidc_roles": "a=viewer"}
+    assert serving_findings(tmp_path, keys_file=str(file), **issuer)[0][0] == "ok"
+    file.write_text(
+        '[{"name": "ann\\u001b[31m", "expires": 1}, {"name": "bob", "expires": 1e12, "role": "viewer"}]'
+    )
+    valid, expired, _ = serving_findings(tmp_path, keys_file=str(file))
+    assert valid == ("ok", f"serve.keys_file {file} has 1 valid key")
+    assert expired[0] == "warn" and "has 1 expired key: ann" in expired[1] and "\x1b" not in expired[1]
+    file.chmod(0o666)
+    assert "other users can change" in serving_findings(tmp_path, keys_file=str(file))[0][1]
+    file.write_text("{}")
+    assert "is not a list of keys" in serving_findings(tmp_path, keys_file=str(file))[0][1]
+    assert "cannot be read: Is a directory" in serving_findings(tmp_path, keys_file=str(tmp_path))[0][1]
+
+
+def test_secrets_and_directory_of_serve_are_checked(tmp_path: Path) -> None:
+    file = tmp_path / "session.key"
+
+    def finding() -> tuple[str, str]:
+        return serving_findings(tmp_path, session_key_file=str(file))[1]
+
+    assert finding()[0] == "warn" and "No such file" in finding()[1]
+    file.write_bytes(b"x" * 31)
+    assert finding()[0] == "warn" and "too short" in finding()[1]
+    file.write_bytes(b"x" * 32)
+    file.chmod(0o644)
+    assert finding() == ("warn", f"other users can read or change serve.session_key_file {file}")
+    file.chmod(0o640)
+    assert finding()[0] == "ok"
+    assert serving_findings(tmp_path)[-1][0] in ("ok", "warn")
+    (tmp_path / "serve").write_text("a file")
+    status, found = serving_findings(tmp_path)[-1]
+    assert status == "warn" and "is not a directory; `serve` fails here" in found
+    incomplete = serving_findings(tmp_path, oidc_issuer="https://id.example")[0]
+    assert incomplete[0] == "warn" and "serve.oidc_client_id is not" in incomplete[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from streamguard.cli import options
-from streamguard.cli.doctor import broker, environment, machine, places, ports, registry
+from streamguard.cli.doctor import broker, environment, machine, places, ports, registry, serving
 from streamguard.cli.doctor.finding import Finding, fail, ok
 from streamguard.settings.schema import Settings, SettingsError
 
@@ -41,6 +41,7 @@ def examine(config: Path | None, **sections: dict[str, Any]) -> Iterator[Finding
     for name, of in (
         ("disk", places.places),
         ("registry", registry.registry),
+        ("serve", serving.serving),
         ("ports", ports.ports),
         ("broker", broker.kafka),
     ):

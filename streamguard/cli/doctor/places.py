@@ -26,15 +26,25 @@ _MEMORY = ("tmpfs", "ramfs")
 
 def places(settings: Settings) -> Iterator[Finding]:
     """Check the directory of the worker's state, and the directories of runs and registry that a retrain writes to."""
-    yield _place("worker.data_dir", settings.worker.data_dir, worker=True)
-    yield _place("batch.output", settings.batch.output, worker=False)
+    yield place("worker.data_dir", settings.worker.data_dir)
+    yield place("batch.output", settings.batch.output, needed_by="a retrain fails here")
     if settings.models.registry:
-        yield _place("models.registry", settings.models.registry, worker=False)
+        yield place("models.registry", settings.models.registry, needed_by="a retrain fails here")
 
 
-def _place(setting: str, value: str, *, worker: bool) -> Finding:
+def place(setting: str, value: str, needed_by: str = "") -> Finding:
+    """Check one directory.
+
+    Parameters
+    ----------
+    setting, value
+        Name of the setting and the directory.
+    needed_by
+        What fails without the directory, if a worker does not need it; a problem is then a warning.
+    """
     path = Path(value).absolute()
-    bad, whose = (fail, "") if worker else (warn, "; a retrain fails here, a worker does not need it")
+    worker = not needed_by
+    bad, whose = (fail, "") if worker else (warn, f"; {needed_by}, a worker does not need it")
     name = f"{setting} {path}"
     try:
         there = next(place for place in (path, *path.parents) if place.exists())
