@@ -13,7 +13,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 import streamguard
-from streamguard.serving.api import actions, docs, incidents, problems, results, stream, users
+from streamguard.serving.api import actions, docs, incidents, peers, problems, results, stream, users
 from streamguard.serving.api.document import Document
 from streamguard.serving.api.keys import Keyring
 from streamguard.serving.api.measure import Measured
@@ -33,6 +33,7 @@ def application(
     settings: Serve,
     page: Sequence[Any] = (),
     problem_page: Callable[[problems.Problem], Response[Any]] | None = None,
+    peer_access: peers.PeerAccess | None = None,
 ) -> Measured:
     """The ASGI application.
 
@@ -48,6 +49,8 @@ def application(
         Routes of the page.
     problem_page
         Shows a problem to a person; None: only programs ask.
+    peer_access
+        Recognises other servers; None: none may ask.
     """
     streams = stream.Streams()
     app = Litestar(
@@ -55,6 +58,7 @@ def application(
             incidents.router(),
             actions.router(),
             users.router(),
+            peers.router(),
             results.router(),
             stream.stream_changes,
             docs.documentation,
@@ -68,7 +72,12 @@ def application(
         middleware=[DefineMiddleware(Authentication)],
         exception_handlers={Exception: problems.answer},
         state=State(
-            {"keyring": keyring, "rates": Rates(settings.requests_per_minute), "problem_page": problem_page}
+            {
+                "keyring": keyring,
+                "rates": Rates(settings.requests_per_minute),
+                "problem_page": problem_page,
+                "peer_access": peer_access or peers.PeerAccess(None),
+            }
         ),
         openapi_config=OpenAPIConfig(
             title="StreamGuard",
@@ -87,4 +96,4 @@ def application(
         logging_config=None,
         debug=False,
     )
-    return Measured(Outermost(app, settings.allowed_hosts))
+    return Measured(Outermost(app, peers.with_peers(settings)))
