@@ -84,6 +84,7 @@ def run(settings: Settings) -> int:
     given = None
     if not own.keys_file:
         key, given = new_key("local", "admin", SESSION_DAYS * 86_400)
+    held = parse(own.partitions) if own.partitions else None
     access = PeerAccess.of(own)
     group = peer_group(own, topics.names(settings)["changelog"])
     keyring = Keyring(Path(own.keys_file) if own.keys_file else None, given)
@@ -91,7 +92,6 @@ def run(settings: Settings) -> int:
         store = Store(directory, settings.detection.floor_bits)
         followers = _followers(settings, store)
         writer = ActionWriter(Brokers.of(settings), topics.names(settings)["decisions"])
-        held = parse(own.partitions) if own.partitions else None
         replica = Replica(settings, directory / "replica", held)
         profiles = Profiles(replica, group)
         service = QueryService(store, followers, writer)

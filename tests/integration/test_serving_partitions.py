@@ -151,6 +151,25 @@ def test_partial_servers_answer_as_a_full_one_until_a_holder_is_away(servers: Se
     ready, body = low.get("/readyz")
     assert (ready, json.loads(body)["partitions_missing"]) == (200, "2-3")
     assert low.ask("/v1/incidents?limit=1")["incidents"]
+    code, page = shown(low, "/system")
+    assert code == 200 and "No server answers for the profiles of partitions 2-3 now" in page
+    assert high.address in page and "does not answer" in page
+    code, page = shown(low, f"/users/{quote(away[0])}")
+    assert code == 503 and "the profiles of partitions 2-3 cannot be read now" in page
+    code, page = shown(low, f"/users/{quote(here[0])}")
+    assert code == 200 and "Another profile may be missing" in page
+
+
+def shown(server: ServeProcess, path: str) -> tuple[int, str]:
+    """A page as a browser gets it."""
+    headers = {"Authorization": f"Bearer {server.key}", "Accept": "text/html"}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(server.address + path, headers=headers), timeout=20
+        ) as found:
+            return found.status, found.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
 
 
 def answer_or_problem(server: ServeProcess, user: str) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from streamguard.serving.log.reader import LogRecord
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import Batch
 from streamguard.serving.projection.store import Store
+from streamguard.serving.query.reading import NotFoundError
 from tests.case_actions import action, close
-from tests.serving_stores import ALERTS, at
+from tests.serving_stores import ALERTS, at, put_campaigns, queries
 from tests.unit.test_campaigns import NOON, incident
 
 TOPIC, ID = "streamguard-decisions", "topic-id"
@@ -105,6 +106,19 @@ def test_compacted_topic_gives_the_same_as_the_whole_one(tmp_path: Path) -> None
             decisions(store, offset, [(key, value)])
     store.add_updates(ALERTS, UPDATES, {0: (5, 1)})
     assert list(store.export()) == filled(tmp_path / "whole", 1)
+    store.close()
+
+
+def test_campaign_of_a_forgotten_user_alone_is_not_shown(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.add_updates(ALERTS, UPDATES[:2], {0: (2, 1)})
+    put_campaigns(store, [ANN, BOB])
+    members = dict(store.reader().execute("SELECT incident, campaign FROM members").fetchall())
+    assert queries(store).campaign(members[ANN.id]).campaign.incidents == (ANN.id,)
+    decisions(store, 0, [(b"\0forgotten/1", encode(record("ann", 2)))])
+    with pytest.raises(NotFoundError):
+        queries(store).campaign(members[ANN.id])
+    assert queries(store).campaign(members[BOB.id]).campaign.incidents == (BOB.id,)
     store.close()
 
 
