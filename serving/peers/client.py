@@ -153,7 +153,7 @@ class Client:
             raise PeerUnavailableError(
                 f"the certificate of {address.text} is not trusted ({error.verify_message}): see serve.peer_ca_file"
             ) from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             reason = str(error) or type(error).__name__
             raise PeerUnavailableError(
                 f"{address.text} does not answer ({printable(reason)[:200]})"

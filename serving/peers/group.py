@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
+from streamguard.errors import TemporaryError
 from streamguard.metrics import SERVE_PEER_REQUESTS
 from streamguard.serving.peers.answers import Held, PeerState
 from streamguard.serving.peers.client import Address, Client, PeerUnavailableError
@@ -20,8 +21,11 @@ PATH = "/v1/peer/"
 HELD_PATH = PATH + "partitions"
 POLL_SECONDS = 2.0
 """Interval at which peers are asked what they hold."""
-THREADS = 32
+THREADS = 64
 """Requests to peers at the same time."""
+MAX_WAITING = 20
+"""Questions that wait for peers at the same time. Each occupies a thread of the server, and answering a peer needs one,
+too: if all of them waited, two servers would wait for each other."""
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -32,6 +36,10 @@ class _Peer(NamedTuple):
 
     ready: frozenset[int] = frozenset()
     trouble: str = "it has not been asked yet"
+
+
+class BusyError(TemporaryError):
+    """Too many questions wait for peers."""
 
 
 class Asked(NamedTuple):
@@ -77,12 +85,16 @@ class PeerGroup:
         self._client, self._topic, self._itself = client, topic, itself
         self._peers = {address: _Peer() for address in addresses}
         self._own: set[Address] = set()
+        self._waiting = threading.BoundedSemaphore(MAX_WAITING)
         self._pool = ThreadPoolExecutor(THREADS, "peer")
 
     def watch(self, stop: threading.Event) -> None:
         """Ask the peers what they hold, again and again, until `stop` is set."""
         while not stop.is_set():
-            self.poll()
+            try:
+                self.poll()
+            except Exception:  # noqa: BLE001 - whatever it is, peers have to be asked again
+                _log.exception("peers cannot be asked what they hold; the server tries again")
             stop.wait(POLL_SECONDS)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -139,7 +151,27 @@ class PeerGroup:
         """Ask peers that together hold these partitions; another holder is asked if one fails.
 
         Every partition is asked of one peer, also if several hold it.
+
+        Raises
+        ------
+        BusyError
+            If too many questions wait already.
         """
+        if not self._waiting.acquire(blocking=False):
+            raise BusyError(f"{MAX_WAITING} questions wait for other servers already: ask again in a moment")
+        try:
+            return self._ask(partitions, path, parameters, asker, kind)
+        finally:
+            self._waiting.release()
+
+    def _ask(
+        self,
+        partitions: Collection[int],
+        path: str,
+        parameters: dict[str, str],
+        asker: Asker,
+        kind: type[object],
+    ) -> Asked:
         left, answers = frozenset(partitions), list[tuple[frozenset[int], object]]()
         reasons: list[str] = []
         failed: set[Address] = set()

@@ -82,7 +82,7 @@ class Profiles:
             as_of = _merged(as_of, answer.as_of, own)
         not_asked = ""
         if missing:
-            not_asked = _unavailable(missing, reasons)
+            not_asked = _unavailable(missing, self._replica.held, reasons)
             home = partition_of(user.encode(errors="replace"), self._replica.partitions)
             if home in missing or not found:
                 self._replica.profiles(user, missing & self._replica.held)  # says that they are being read
@@ -98,7 +98,7 @@ class Profiles:
         missing, reasons, answers = self._asked(elsewhere, NAMES_PATH, parameters, asker, HeldNames)
         if missing:
             self._replica.users(after, 1, missing & self._replica.held)
-            raise PartitionUnavailableError(_unavailable(missing, reasons))
+            raise PartitionUnavailableError(_unavailable(missing, self._replica.held, reasons))
         for own, answer in answers:
             assert isinstance(answer, HeldNames)
             pages.append(answer.users)
@@ -179,7 +179,9 @@ class Profiles:
         return asked.missing, asked.reasons, asked.answers
 
 
-def _unavailable(missing: frozenset[int], reasons: tuple[str, ...]) -> str:
+def _unavailable(missing: frozenset[int], held: frozenset[int], reasons: tuple[str, ...]) -> str:
+    if missing <= held:
+        return f"the profiles of partitions {ranges(missing)} are still being read: ask again in a moment"
     why = f" ({'; '.join(dict.fromkeys(reasons))})" if reasons else ""
     numbers = ranges(missing)
     return (

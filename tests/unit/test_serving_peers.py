@@ -21,7 +21,7 @@ from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.peers import client as module
 from streamguard.serving.peers.answers import Held, HeldNames
 from streamguard.serving.peers.client import Client, PeerUnavailableError, addresses, trusted
-from streamguard.serving.peers.group import HELD_PATH, PeerGroup
+from streamguard.serving.peers.group import HELD_PATH, MAX_WAITING, Asked, BusyError, PeerGroup
 from streamguard.serving.peers.partitions import parse, ranges
 from streamguard.serving.peers.profiles import NAMES_PATH
 from streamguard.serving.peers.signing import HEADER, VALID_SECONDS, PeerError, PeerKey
@@ -207,3 +207,55 @@ def test_certificate_of_a_peer_is_verified(tmp_path: Path) -> None:
             Client(KEY, trusted("")).ask(peer.address, NAMES_PATH, {}, ANN, HeldNames)
     finally:
         peer.close()
+
+
+def test_questions_that_wait_leave_threads_for_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, let_go = threading.Barrier(MAX_WAITING + 1), threading.Event()
+
+    def ask(self: Client, address: Any, path: str, *_: Any) -> Any:
+        if path == HELD_PATH:
+            return held(0)
+        begun.wait(30)
+        let_go.wait(30)
+        return names("a")
+
+    monkeypatch.setattr(Client, "ask", ask)
+    group = PeerGroup(
+        addresses("http://127.0.0.1:1", plain=False), Client(KEY, trusted("")), "changelog", ANN
+    )
+    group.poll()
+    found: list[Asked] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(group.ask({0}, NAMES_PATH, {}, ANN, HeldNames)))
+        for _ in range(MAX_WAITING)
+    ]
+    for one in threads:
+        one.start()
+    begun.wait(30)
+    with pytest.raises(BusyError, match="ask again"):
+        group.ask({0}, NAMES_PATH, {}, ANN, HeldNames)
+    let_go.set()
+    for one in threads:
+        one.join()
+    assert [one.missing for one in found] == [frozenset()] * MAX_WAITING
+    monkeypatch.setattr(Client, "ask", lambda *_: names("a"))
+    assert not group.ask({0}, NAMES_PATH, {}, ANN, HeldNames).missing, "questions that ended make room"
+
+
+def test_peers_are_asked_again_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, stop = [0], threading.Event()
+
+    def ask(*_: Any) -> Any:
+        asked[0] += 1
+        if asked[0] == 1:
+            raise RuntimeError
+        stop.set()
+        return held(0)
+
+    monkeypatch.setattr(Client, "ask", ask)
+    monkeypatch.setattr("streamguard.serving.peers.group.POLL_SECONDS", 0.0)
+    group = PeerGroup(
+        addresses("http://127.0.0.1:1", plain=False), Client(KEY, trusted("")), "changelog", ANN
+    )
+    group.watch(stop)
+    assert group.ready() == {0}
