@@ -25,7 +25,8 @@ from streamguard.serving.decisions.record import (
     Target,
 )
 from streamguard.serving.decisions.writer import key_of
-from streamguard.serving.projection.store import Store, Update
+from streamguard.serving.projection.store import Store
+from streamguard.serving.projection.update import Update
 from streamguard.settings.schema import Detection
 from streamguard.simulate import ALL_SCENARIOS, Simulation
 from streamguard.simulate.simulation import START_MS

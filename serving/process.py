@@ -31,6 +31,7 @@ from streamguard.metrics import (
     SERVE_INCIDENTS,
     SERVE_LAG,
     SERVE_OPEN_INCIDENTS,
+    SERVE_PARTITIONS,
     SERVE_READY,
     SERVE_STALENESS,
     SERVE_TROUBLE,
@@ -40,10 +41,13 @@ from streamguard.probes import Answer, bind
 from streamguard.probes import Server as HealthServer
 from streamguard.serving.api.app import application
 from streamguard.serving.api.keys import Keyring, new_key
+from streamguard.serving.api.peers import PeerAccess, peer_group
 from streamguard.serving.api.sessions import Sessions, session_secret
 from streamguard.serving.connections import bounded_server, raise_file_limit
 from streamguard.serving.decisions.writer import ActionWriter
 from streamguard.serving.page.routes import ROUTES, problem_page
+from streamguard.serving.peers.partitions import parse
+from streamguard.serving.peers.profiles import Profiles
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import Follower
 from streamguard.serving.projection.store import Store
@@ -90,6 +94,9 @@ def run(settings: Settings) -> int:
     given = None
     if not own.keys_file and not own.oidc_issuer:
         key, given = new_key("local", "admin", SESSION_DAYS * 86_400)
+    held = parse(own.partitions) if own.partitions else None
+    access = PeerAccess.of(own)
+    group = peer_group(own, topics.names(settings)["changelog"])
     keyring = Keyring(Path(own.keys_file) if own.keys_file else None, given)
     secret = session_secret(own.session_key_file) or secrets.token_bytes(32)
     flow = _flow(own, secret)
@@ -103,9 +110,10 @@ def run(settings: Settings) -> int:
         store = Store(directory, settings.detection.floor_bits)
         followers = _followers(settings, store)
         writer = ActionWriter(Brokers.of(settings), topics.names(settings)["decisions"])
-        replica = Replica(settings, directory / "replica")
+        replica = Replica(settings, directory / "replica", held)
+        profiles = Profiles(replica, group)
         service = QueryService(store, followers, writer)
-        service.sources = _sources(settings, service, replica)
+        service.sources = _sources(settings, service, profiles)
         socket = _socket(own.host, own.port)
         port = socket.getsockname()[1]
         app = application(
@@ -115,14 +123,17 @@ def run(settings: Settings) -> int:
             ROUTES,
             functools.partial(problem_page, provider=flow.host if flow else ""),
             sessions=Sessions(keyring, secret, flow.policy if flow else ""),
+            peer_access=access,
             state={"flow": flow},
         )
         scheme = "https" if own.certificate_file else "http"
         address = f"{scheme}://{_host(own.host)}:{port}"
-        health = _health(settings, service, store, followers, replica)
+        health = _health(settings, service, store, followers, replica, profiles)
         stop = threading.Event()
         threads = [threading.Thread(target=one.run, args=(stop,), name=one.topic) for one in followers]
         threads.append(threading.Thread(target=_follow, args=(replica, stop), name=replica.topic))
+        if group is not None:
+            threads.append(threading.Thread(target=group.watch, args=(stop,), name="peers"))
         for thread in threads:
             thread.start()
         health.start("health")
@@ -185,13 +196,13 @@ def _follow(replica: Replica, stop: threading.Event) -> None:
         _log.exception("profiles are not known until the server is started again: report this traceback")
 
 
-def _sources(settings: Settings, service: QueryService, replica: Replica) -> Sources:
+def _sources(settings: Settings, service: QueryService, profiles: Profiles) -> Sources:
     brokers, batch = Brokers.of(settings), BatchResults(settings.batch.output)
     archive = ArchivedEvents(settings.serve.archive_dir or None)
     assert service.cases is not None
     letters = topics.names(settings)["dead_letter"]
     return Sources(
-        users=UserQueries(service.incidents, replica, batch),
+        users=UserQueries(service.incidents, profiles, batch),
         events=EventQueries(service.incidents, brokers, archive),
         batch=batch,
         models=Models(settings),
@@ -244,6 +255,7 @@ def _health(
     store: Store,
     followers: tuple[Follower, ...],
     replica: Replica,
+    profiles: Profiles,
 ) -> HealthServer:
     own = settings.serve
 
@@ -251,12 +263,15 @@ def _health(
         problem = service.ready
         if path == "/metrics":
             SERVE_READY.set(not problem)
-            _observe(store, followers, replica)
+            _observe(store, followers, replica, profiles)
             return Answer(200, "text/plain; version=0.0.4; charset=utf-8", exposition(SERVE))
         if path == "/healthz":
             return Answer(200, "application/json", b'{"status":"alive"}')
         if path == "/readyz":
             body = {"status": "not ready", "reason": problem} if problem else {"status": "ready"}
+            # Another server would not answer either, so the balancer keeps this one.
+            if missing := profiles.coverage().missing:
+                body["partitions_missing"] = missing
             return Answer(503 if problem else 200, "application/json", msgspec.json.encode(body))
         return Answer(404, "text/plain", b"not found")
 
@@ -269,7 +284,7 @@ def _health(
         ) from None
 
 
-def _observe(store: Store, followers: tuple[Follower, ...], replica: Replica) -> None:
+def _observe(store: Store, followers: tuple[Follower, ...], replica: Replica, profiles: Profiles) -> None:
     """Set the gauges of the projection and of the replica; an incident count is NaN while it cannot be read."""
     for follower in followers:
         SERVE_STALENESS.labels(follower.role).set(follower.progress.as_of().staleness_ms / 1000)
@@ -277,6 +292,8 @@ def _observe(store: Store, followers: tuple[Follower, ...], replica: Replica) ->
         SERVE_TROUBLE.labels(follower.role).set(bool(follower.trouble))
     SERVE_STALENESS.labels("changelog").set(replica.as_of().staleness_ms / 1000)
     SERVE_LAG.labels("changelog").set(replica.counters().lag)
+    for where, count in zip(("here", "peer", "missing"), profiles.counts(), strict=True):
+        SERVE_PARTITIONS.labels(where).set(count)
     try:
         found = store.reader().execute(_COUNTS).fetchone()
     except sqlite3.Error as error:

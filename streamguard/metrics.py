@@ -659,6 +659,21 @@ SERVE_REQUEST_SECONDS = _histogram(
     _REQUESTS,
     registry=SERVE,
 )
+SERVE_PARTITIONS = _gauge(
+    "streamguard_serve_partitions",
+    "partitions",
+    "Partitions of the profiles by who answers for them: this server, only a peer, or no server. The value is computed "
+    "at each scrape.",
+    {"where": ("here", "peer", "missing")},
+    SERVE,
+)
+SERVE_PEER_REQUESTS = _counter(
+    "streamguard_serve_peer_requests_total",
+    "requests",
+    "Questions to other servers about profiles that are not held here; failures include those of the regular check.",
+    {"result": ("answered", "failed")},
+    SERVE,
+)
 SERVE_STREAMS = _gauge(
     "streamguard_serve_open_streams",
     "streams",

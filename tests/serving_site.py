@@ -19,9 +19,19 @@ from tests.prometheus import binary
 
 
 class ServeProcess(Process):
-    """A process of `streamguard serve`; its standard output, which has the key, goes to the log, too."""
+    """A process of `streamguard serve`; its standard output, which has the key, goes to the log, too.
 
-    def __init__(self, site: CampaignSite | Site, name: str, data: str = "") -> None:
+    Parameters
+    ----------
+    options
+        Further options of the command; of two equal ones the last counts.
+    environ
+        Further variables of its environment.
+    """
+
+    def __init__(
+        self, site: CampaignSite | Site, name: str, data: str = "", *options: str, **environ: str
+    ) -> None:
         config = str(site.directory / "streamguard.toml")
         self.data = site.directory / f"data-{data or name}"
         arguments = [
@@ -34,9 +44,13 @@ class ServeProcess(Process):
             "0",
             "--data-dir",
             str(self.data),
+            *options,
         ]
         super().__init__(
-            site.directory / f"serve-{name}-{len(list(site.directory.iterdir()))}.log", name, arguments, {}
+            site.directory / f"serve-{name}-{len(list(site.directory.iterdir()))}.log",
+            name,
+            arguments,
+            environ,
         )
 
     def await_serving(self) -> ServeProcess:

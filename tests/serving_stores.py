@@ -12,7 +12,8 @@ from streamguard.campaigns.budget import decide
 from streamguard.campaigns.campaign import campaigns
 from streamguard.campaigns.record import decode
 from streamguard.campaigns.record import encode as encode_campaign
-from streamguard.serving.projection.store import Store, Update
+from streamguard.serving.projection.store import Store
+from streamguard.serving.projection.update import Update
 from streamguard.serving.query.incidents import IncidentQueries
 
 ALERTS, CAMPAIGNS = "security-alerts", "security-campaigns"

@@ -1,14 +1,20 @@
-"""`streamguard forget`: deletes what the workers have learned, and what was decided, about a user."""
+"""`streamguard forget`: deletes what the workers have learned, and what was decided, about a user, and incidents."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from streamguard.cli import options
 from streamguard.errors import UnavailableError
+from streamguard.text import counted
+
+if TYPE_CHECKING:
+    from streamguard.agents.task.erase import Erased
+    from streamguard.agents.task.forget_incidents import ForgottenIncidents
 
 
 @click.command()
@@ -16,7 +22,10 @@ from streamguard.errors import UnavailableError
 @options.config
 @options.bootstrap_servers
 def command(user: str, config: Path | None, bootstrap_servers: str | None) -> None:
-    """Delete the profile of USER, and the decisions about USER, from the changelog and so from every worker.
+    """Delete the profile of USER, decisions about USER, and the incidents of USER from what servers show.
+
+    The profile is deleted from the changelog and so from every worker. Incidents stay in the alerts topic until its
+    retention ends, but every server drops those that were published so far, and does not read them again.
 
     The state of `streamguard sources` is searched, too, if there is one. Workers and sources processes may run during
     the deletion. The one that holds the profile exits with 75 at its next checkpoint; after a restart it continues
@@ -29,6 +38,7 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
 
     from streamguard.agents.errors import translated
     from streamguard.agents.task.erase import erase
+    from streamguard.agents.task.forget_incidents import forget_incidents
     from streamguard.kafka import topics
     from streamguard.settings.sources import of_sources
 
@@ -55,9 +65,26 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
                 f"Kafka rejected a request: {error}; check that the brokers answer and that this user has the access "
                 f"rights that `streamguard topics acls {part}` prints"
             ) from None
-    if not any(erased.values()):
-        click.echo("no profile found for this user")
-        return
+    click.echo(_of_state(erased))
+    # What was done so far is said before anything else can fail; the command may be repeated.
+    dropped = forget_incidents(settings, user)
+    click.echo(_of_incidents(dropped))
+    if any(erased.values()):
+        click.echo(
+            "the worker that holds the partition in memory exits with 75 at its next checkpoint: start that worker "
+            "again"
+        )
+    if any(erased.values()) or any(dropped or ()):
+        click.echo(
+            "events, forwarded events, incidents, campaigns, dead letters and the records of decisions in the events "
+            "topic remain until the retention of their topics ends, runs and archives until you delete them: see "
+            "docs/security.md"
+        )
+
+
+def _of_state(erased: dict[str, list[Erased]]) -> str:
+    """What was deleted from each state."""
+    lines = []
     for whose, found in erased.items():
         for what, partitions in (
             ("the profile is", [one.partition for one in found if one.profile]),
@@ -66,9 +93,20 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
             if partitions:
                 noun = "partition" if len(partitions) == 1 else "partitions"
                 numbers = ", ".join(map(str, partitions))
-                click.echo(f"{what} deleted from the changelog{whose}, {noun} {numbers}")
-    click.echo(
-        "the worker that holds the partition in memory exits with 75 at its next checkpoint: start that worker again\n"
-        "events, forwarded events, incidents, dead letters and the records of decisions in the events topic remain "
-        "until the retention of their topics ends, runs and archives until you delete them: see docs/security.md"
+                lines.append(f"{what} deleted from the changelog{whose}, {noun} {numbers}")
+    return "\n".join(lines) or "no profile found for this user"
+
+
+def _of_incidents(dropped: ForgottenIncidents | None) -> str:
+    """What servers do not show any more."""
+    if dropped is None:
+        return "there is no topic of decisions, so no server shows incidents"
+    if not any(dropped):
+        return "no incident of this user is shown by servers"
+    text = (
+        f"{counted(dropped.incidents, 'incident')} of the user dropped from every server, "
+        f"{counted(dropped.deleted, 'record')} of decisions deleted"
     )
+    if not dropped.kept:
+        return text
+    return f"{text}; {counted(dropped.kept, 'record')} about other incidents, too, kept for these"

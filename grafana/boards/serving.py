@@ -106,6 +106,15 @@ def panels() -> list[Json]:
             ],
             "short",
         ),
+        row("Partitions of the profiles"),
+        timeseries(
+            "Partitions", "By who answers for them, at each server: itself, only a peer, or no server.",
+            [("sum by (instance, where) (streamguard_serve_partitions{WORKER})", "{{instance}}: {{where}}")], "none",
+        ),
+        timeseries(
+            "Questions to peers", "Questions to other servers about profiles; failed ones include the regular check.",
+            [("sum by (result) (rate(streamguard_serve_peer_requests_total{WORKER}[RATE]))", "{{result}}")], "cps",
+        ),
         row("The process"),
         timeseries(
             "Streams", "Open streams, by server; each accepts 200.",

@@ -13,7 +13,7 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 import streamguard
-from streamguard.serving.api import actions, docs, incidents, problems, results, stream, users
+from streamguard.serving.api import actions, docs, incidents, peers, problems, results, stream, users
 from streamguard.serving.api.document import Document
 from streamguard.serving.api.keys import Keyring
 from streamguard.serving.api.measure import Measured
@@ -36,6 +36,7 @@ def application(
     problem_page: Callable[[problems.Problem], Response[Any]] | None = None,
     *,
     sessions: Sessions | None = None,
+    peer_access: peers.PeerAccess | None = None,
     state: Mapping[str, Any] | None = None,
 ) -> Measured:
     """The ASGI application.
@@ -54,6 +55,8 @@ def application(
         Shows a problem to a person; None: only programs ask.
     sessions
         Who is signed in; None: sessions of this server only.
+    peer_access
+        Recognises other servers; None: none may ask.
     state
         What else the page needs.
     """
@@ -63,6 +66,7 @@ def application(
             incidents.router(),
             actions.router(),
             users.router(),
+            peers.router(),
             results.router(),
             stream.stream_changes,
             docs.documentation,
@@ -82,6 +86,7 @@ def application(
                 "printed": PrintedAddress(),
                 "rates": Rates(settings.requests_per_minute),
                 "problem_page": problem_page,
+                "peer_access": peer_access or peers.PeerAccess(None),
                 **(state or {}),
             }
         ),
@@ -102,4 +107,4 @@ def application(
         logging_config=None,
         debug=False,
     )
-    return Measured(Outermost(app, settings.allowed_hosts))
+    return Measured(Outermost(app, peers.with_peers(settings)))

@@ -13,6 +13,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from streamguard.errors import ConfigurationError, StreamGuardError, TemporaryError, UnavailableError
 from streamguard.serving.api.parameters import TimeError
 from streamguard.serving.decisions.codec import RecordError
+from streamguard.serving.peers.profiles import PartitionUnavailableError
 from streamguard.serving.query.cases import ConflictError, NotUpToBoundError, PreconditionError
 from streamguard.serving.query.cursor import CursorError
 from streamguard.serving.query.reading import NotFoundError
@@ -56,6 +57,7 @@ _KINDS: tuple[tuple[type[StreamGuardError], int, str], ...] = (
     (RecordError, 400, "wrong-action"),
     (NotUpToBoundError, 503, "not-up-to-bound"),
     (TooStaleError, 503, "too-stale"),
+    (PartitionUnavailableError, 503, "partition-unavailable"),
     (ConfigurationError, 501, "not-configured"),
     (TemporaryError, 503, "try-again"),
     (UnavailableError, 503, "kafka-unavailable"),

@@ -20,6 +20,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamguard.serving.api.keys import Keyring, Principal, Role
 from streamguard.serving.api.sessions import Access, Sessions
+from streamguard.serving.peers.group import PATH as PEER_PATH
 
 COOKIE = "streamguard_session"
 MAX_CALLERS = 10_000
@@ -53,6 +54,10 @@ class Authentication(AbstractAuthenticationMiddleware):
         self, connection: ASGIConnection[Any, Any, Any, Any]
     ) -> AuthenticationResult:
         """The caller; an unknown one is refused except on `OPEN_PATHS`."""
+        if connection.scope["path"].startswith(
+            PEER_PATH
+        ):  # a peer states for whom it asks, and has counted it
+            return AuthenticationResult(user=connection.app.state.peer_access.caller(connection), auth=None)
         keyring: Keyring = connection.app.state.keyring
         sessions: Sessions = connection.app.state.sessions
         scheme, _, key = connection.headers.get("authorization", "").partition(" ")

@@ -21,7 +21,8 @@ from streamguard.files.disk import cannot_read
 from streamguard.limits import MAX_INCIDENT_BYTES
 from streamguard.serving.commands.source import Source
 from streamguard.serving.commands.temporary_store import temporary
-from streamguard.serving.projection.store import Store, Update
+from streamguard.serving.projection.store import Store
+from streamguard.serving.projection.update import Update
 from streamguard.serving.query.answers import IncidentAnswer, RankedUsers
 from streamguard.serving.query.events import IncidentEvent, IncidentEvents
 from streamguard.serving.query.filters import EntityKind, IncidentFilter

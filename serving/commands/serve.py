@@ -24,6 +24,9 @@ from streamguard.errors import ConfigurationError, StreamGuardError
     help="Port of /metrics, /healthz and /readyz; 0 selects any free port.",
 )
 @click.option("--data-dir", help="Directory of the projection, which is disposable.")
+@click.option(
+    "--partitions", help="Partitions whose profiles are held here, such as 0-31; the default is all."
+)
 @options.log_format
 def command(
     config: Path | None,
@@ -32,6 +35,7 @@ def command(
     port: int | None,
     metrics_port: int | None,
     data_dir: str | None,
+    partitions: str | None,
     log_format: str,
 ) -> None:
     """Serve the API and the page until SIGTERM or Ctrl-C.
@@ -43,6 +47,7 @@ def command(
     Examples:
       streamguard serve
       streamguard serve --port 0 --metrics-port 0 --log-format text
+      streamguard serve --partitions 0-31
       streamguard topics acls serve User:serve
 
     Exit codes: 0 after SIGTERM or Ctrl-C, 70 on an unexpected error, 75 if a port or the data directory is in use, 78
@@ -55,7 +60,13 @@ def command(
         settings = options.read_settings(
             config,
             kafka={"bootstrap_servers": bootstrap_servers},
-            serve={"host": host, "port": port, "metrics_port": metrics_port, "data_dir": data_dir},
+            serve={
+                "host": host,
+                "port": port,
+                "metrics_port": metrics_port,
+                "data_dir": data_dir,
+                "partitions": partitions,
+            },
         )
     except StreamGuardError as error:
         logs.last_line(error, log_format)

@@ -35,7 +35,7 @@ def user_page(
 ) -> Response[str]:
     """One user."""
     users = service.asked_users()
-    found = users.user(name)
+    found = users.user(name, request.user)
     return html(
         "user.html",
         caller=request.user,
@@ -87,6 +87,7 @@ def system_page(request: Request[Any, Any, Any], service: NamedDependency[QueryS
         as_of=found.as_of,
         found=found,
         days=days,
+        coverage=service.asked_users().profiles.coverage() if service.sources is not None else None,
         letters=letters if known else None,
         letters_missing=letters.message if isinstance(letters, Unavailable) else "",
     )

@@ -16,6 +16,8 @@ from streamguard.alerts.published import REFUSALS, published
 from streamguard.campaigns.name_set import MAX_NAMES
 from streamguard.campaigns.record import CampaignRecord
 from streamguard.campaigns.record import decode as decode_campaign
+from streamguard.decisions import forgotten
+from streamguard.decisions.forgotten import KEY_PREFIX, Forgotten
 from streamguard.errors import StreamGuardError
 from streamguard.kafka.connection import Brokers
 from streamguard.metrics import SERVE_RECORDS
@@ -23,7 +25,8 @@ from streamguard.serving.decisions import codec
 from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.log.freshness import Position, Progress
 from streamguard.serving.log.reader import DeletedError, LogReader, LogRecord, TopicState, topic_state
-from streamguard.serving.projection.store import Store, Update
+from streamguard.serving.projection.store import Store
+from streamguard.serving.projection.update import Update
 
 TAKE_SECONDS = 0.1
 """Longest wait for records; it bounds the staleness that an idle topic states."""
@@ -278,18 +281,26 @@ def decisions(brokers: Brokers, topic: str, store: Store) -> Follower:
     def apply(batch: Batch) -> Counter[str]:
         passed: Counter[str] = Counter()
         found: dict[bytes, Logged] = {}
+        dropped: dict[bytes, tuple[int, Forgotten]] = {}
         deleted = []
         for record in batch.records:
             key = record.key or b""
             if record.value is None:
                 found.pop(key, None)
+                dropped.pop(key, None)
                 deleted.append(key)
                 continue
             try:
-                found[key] = Logged(record.offset, codec.decode(record.value))
+                if key.startswith(KEY_PREFIX):
+                    dropped[key] = record.offset, forgotten.decode(record.value)
+                else:
+                    found[key] = Logged(record.offset, codec.decode(record.value))
             except codec.RecordError as error:
                 passed[error.reason] += 1
-        store.add_actions(topic, found.items(), deleted, batch.positions)
+            except forgotten.ForgottenError:
+                passed["not_an_action"] += 1
+        records = [(key, offset, record) for key, (offset, record) in dropped.items()]
+        store.add_actions(topic, found.items(), deleted, batch.positions, records)
         return passed
 
     return Follower("decisions", brokers, topic, store, apply, store.clear_actions)

@@ -180,6 +180,7 @@ def export(db: sqlite3.Connection) -> Iterator[bytes]:
     for columns, table, key in (
         ("id", "campaigns", "id"),
         ("incident, offset", "actions", "incident, offset"),
+        ("offset", "forgotten", "offset"),
         ("entity_kind, entity, incident, offset", "mutes", "incident, offset"),
     ):
         for row in db.execute(f"SELECT {columns}, value FROM {table} ORDER BY {key}"):  # noqa: S608 - our own names

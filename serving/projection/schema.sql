@@ -40,6 +40,11 @@ CREATE TABLE actions (
     PRIMARY KEY (incident, offset)
 ) WITHOUT ROWID;
 CREATE INDEX actions_by_key ON actions (key);
+CREATE TABLE forgotten (                -- users whose updates are dropped up to an offset of the alerts topic
+    offset INTEGER PRIMARY KEY,         -- in the topic of decisions
+    key BLOB NOT NULL,                  -- of the record, by which it is deleted
+    value BLOB NOT NULL
+);
 CREATE TABLE mutes (                    -- in force; they follow from the actions
     entity_kind TEXT NOT NULL,
     entity TEXT NOT NULL,

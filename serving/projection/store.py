@@ -6,27 +6,17 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
-from streamguard.alerts.incident import Incident
 from streamguard.campaigns.record import CampaignRecord
+from streamguard.decisions.forgotten import Forgotten
 from streamguard.serving.decisions import codec
 from streamguard.serving.decisions.bulk import by_incident
 from streamguard.serving.decisions.ledger import Logged
-from streamguard.serving.projection import ranking, rows
+from streamguard.serving.projection import forgetting, ranking, rows
 from streamguard.serving.projection.database import Database
+from streamguard.serving.projection.update import Update
 
 Positions = Mapping[int, tuple[int, int]]
 """By partition, the offset of the next record and the time of the latest one."""
-
-
-class Update(msgspec.Struct, frozen=True):
-    """An incident as it was published, with the place of its record."""
-
-    partition: int
-    offset: int
-    incident: Incident
-    value: bytes
 
 
 class Store(Database):
@@ -70,8 +60,12 @@ class Store(Database):
                 ranking.compute(db)
 
     def add_updates(self, topic: str, updates: Iterable[Update], positions: Positions) -> None:
-        """Add updates of incidents; of two with the same origin, the one that was published last counts."""
+        """Add updates of incidents; of two with the same origin, the one that was published last counts.
+
+        Updates that are to be forgotten are not added.
+        """
         with self.transaction() as db:
+            updates = forgetting.kept(db, topic, updates)
             db.executemany(
                 "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET partition = "
                 "excluded.partition, offset = excluded.offset, value = excluded.value "
@@ -153,6 +147,7 @@ class Store(Database):
         actions: Iterable[tuple[bytes, Logged]],
         deleted: Iterable[bytes],
         positions: Positions,
+        forgotten: Iterable[tuple[bytes, int, Forgotten]] = (),
     ) -> None:
         """Add actions of people with the keys of their records, and forget those of deleted records.
 
@@ -162,6 +157,8 @@ class Store(Database):
             (key, action with its offset).
         deleted
             Keys of records that were deleted after these.
+        forgotten
+            (key, offset, record) of users who are forgotten.
         """
         with self.transaction() as db:
             touched = set[str]()
@@ -175,6 +172,9 @@ class Store(Database):
                     row[0] for row in db.execute("SELECT incident FROM actions WHERE key = ?", (key,))
                 }
                 db.execute("DELETE FROM actions WHERE key = ?", (key,))
+                db.execute("DELETE FROM forgotten WHERE key = ?", (key,))
+            for key, offset, record in forgotten:
+                touched |= forgetting.forget(db, key, offset, record)
             touched |= rows.refresh_mutes(db, touched)
             self._compute(db, touched)
             self.move(db, topic, positions)
@@ -184,6 +184,7 @@ class Store(Database):
         with self.transaction() as db:
             touched = {row[0] for row in db.execute("SELECT DISTINCT incident FROM actions")}
             db.execute("DELETE FROM actions")
+            db.execute("DELETE FROM forgotten")
             touched |= rows.refresh_mutes(db, touched)
             self._compute(db, touched)
 

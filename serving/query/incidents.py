@@ -152,10 +152,14 @@ class IncidentQueries(Reading):
         Raises
         ------
         NotFoundError
-            If there is no such campaign.
+            If there is no such campaign, or none of its incidents is here any more, such as those of a forgotten user.
         """
         as_of = self._as_of()
-        rows = self._rows("SELECT value FROM campaigns WHERE id = ?", id)
+        rows = self._rows(
+            "SELECT value FROM campaigns c WHERE id = ? AND EXISTS "
+            "(SELECT 1 FROM members m JOIN incidents i ON i.id = m.incident WHERE m.campaign = c.id)",
+            id,
+        )
         if not rows:
             raise NotFoundError(
                 f"there is no campaign {id[:100]!r}: it may have become part of another one, whose incidents show it"

@@ -8,12 +8,14 @@ import msgspec
 
 from streamguard.events.event_time import epoch_ms
 from streamguard.serving.log.freshness import AsOf
+from streamguard.serving.peers.profiles import Profiles
+from streamguard.serving.peers.signing import Asker
 from streamguard.serving.query.answers import IncidentRow
 from streamguard.serving.query.filters import IncidentFilter
 from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.replica.profile import UserProfile
-from streamguard.serving.replica.replica import Replica, ReplicaNotReadyError
+from streamguard.serving.replica.replica import ReplicaNotReadyError
 from streamguard.serving.results.answers import Unavailable
 from streamguard.serving.results.batch import BatchResults, BatchUserAnswer
 from streamguard.serving.results.comparison import Comparison, LiveCounts
@@ -36,7 +38,12 @@ class UserAnswer(msgspec.Struct, frozen=True):
         tuple[UserProfile, ...],
         _described("What is usual, one entry for each partition; more than one reveals two partitioners"),
     ]
-    profiles_missing: Annotated[str, _described("Why the profiles are not known now; empty if they are")]
+    profiles_missing: Annotated[
+        str,
+        _described(
+            "Why profiles are not known now, or which partitions were not asked; empty if all are known"
+        ),
+    ]
     batch: Annotated[BatchUserAnswer | None, _described("What the latest run says; null if there is none")]
     batch_missing: Annotated[str, _described("Why it is null; empty if it is not")]
     comparisons: Annotated[tuple[Comparison, ...], _described("Speed against batch, one for each profile")]
@@ -78,30 +85,43 @@ class UserQueries:
     ----------
     incidents
         Answers about incidents.
-    replica
+    profiles
         Profiles of the live state.
     batch
         Runs of the batch layer.
+
+    Attributes
+    ----------
+    profiles
+        See above.
     """
 
-    def __init__(self, incidents: IncidentQueries, replica: Replica, batch: BatchResults) -> None:
+    def __init__(self, incidents: IncidentQueries, profiles: Profiles, batch: BatchResults) -> None:
         self._incidents = incidents
-        self._replica = replica
+        self.profiles = profiles
         self._batch = batch
 
-    def user(self, name: str) -> UserAnswer:
+    def user(self, name: str, asker: Asker | None = None) -> UserAnswer:
         """Everything about one user.
+
+        Parameters
+        ----------
+        name
+            Name of the user.
+        asker
+            For whom peers are asked about partitions that are not held here; None: they are not asked.
 
         Raises
         ------
         NotFoundError
             If neither a profile, nor the batch layer, nor an incident has the user.
+        PartitionUnavailableError
+            If no server answers for a partition that may have the profile.
         """
-        live = self._replica.as_of()
         try:
-            profiles, missing = self._replica.profiles(name), ""
+            profiles, missing, live = self.profiles.of(name, asker)
         except ReplicaNotReadyError as error:
-            profiles, missing = (), str(error)
+            profiles, missing, live = (), str(error), self.profiles.as_of()
         found = self._batch.user(name)
         batch = None if isinstance(found, Unavailable) else found
         rows = self._incidents.page(IncidentFilter(entity=(name,), kind=("user",)), "time", INCIDENTS_SHOWN)
@@ -121,16 +141,17 @@ class UserQueries:
             as_of=(*rows.as_of, live, *((batch.as_of,) if batch is not None else ())),
         )
 
-    def names(self, after: str = "", limit: int = 100) -> UserNames:
-        """Names of users with a profile.
+    def names(self, after: str = "", limit: int = 100, asker: Asker | None = None) -> UserNames:
+        """Names of users with a profile, of all partitions.
 
         Raises
         ------
         ReplicaNotReadyError
             If the profiles are not known now.
+        PartitionUnavailableError
+            If no server answers for a partition.
         """
-        live = self._replica.as_of()
-        names = self._replica.users(after, limit + 1)
+        names, live = self.profiles.names(after, limit + 1, asker)
         return UserNames(names[:limit], names[limit - 1] if len(names) > limit else None, (live,))
 
     def timeline(self, name: str) -> Timeline:

@@ -64,6 +64,8 @@ class Follower:
     ----------
     copies
         The copies by partition, open while `follow` runs; empty until the brokers have described the topic.
+    partitions
+        Number of partitions of the topic; 0 until then.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Follower:
         self._answered = False
         """Whether the brokers have answered the last question."""
         self.copies: dict[int, PartitionCopy] = {}
+        self.partitions = 0
 
     def follow(self, stop: threading.Event) -> None:
         """Follow the log until `stop` is set, then close the copies.
@@ -131,6 +134,7 @@ class Follower:
             )
             stop.wait(RETRY_SECONDS)
             return
+        self.partitions = len(described.bounds)
         self._open(described)
         positions = {number: copy.position for number, copy in self.copies.items()}
         reader = LogReader(self._brokers, self._topic, positions)

@@ -72,8 +72,30 @@ class Replica:
         """What was done since the start, for metrics."""
         return self._follower.counters()
 
-    def profiles(self, user: str) -> tuple[UserProfile, ...]:
+    @property
+    def partitions(self) -> int:
+        """Number of partitions of the changelog; 0 before Kafka has answered."""
+        return self._follower.partitions
+
+    @property
+    def held(self) -> frozenset[int]:
+        """Partitions that are held here, ready or not."""
+        return frozenset(self._follower.copies)
+
+    @property
+    def ready_partitions(self) -> frozenset[int]:
+        """Those that are exact snapshots now."""
+        return frozenset(copy.number for copy in list(self._follower.copies.values()) if copy.ready)
+
+    def profiles(self, user: str, among: Collection[int] | None = None) -> tuple[UserProfile, ...]:
         """The profiles of a user, one of each partition that has one; more than one reveals two partitioners.
+
+        Parameters
+        ----------
+        user
+            Name of the user.
+        among
+            Partitions to look at, of those that are held; None: all of them.
 
         Raises
         ------
@@ -82,19 +104,21 @@ class Replica:
         UnreadableProfileError
             If a stored profile has a layout that this version does not know.
         """
-        return self._described(subject_of(user, ""), user) if user else ()
+        return self._described(subject_of(user, ""), user, among) if user else ()
 
     def source_profiles(self, address: str) -> tuple[UserProfile, ...]:
         """The profiles of the events from an address that name no user; raises what `profiles` raises."""
         return self._described(subject_of("", ADDRESS[address][0]), "")
 
-    def users(self, after: str, limit: int) -> tuple[str, ...]:
+    def users(self, after: str, limit: int, among: Collection[int] | None = None) -> tuple[str, ...]:
         """Names of users in the order of their bytes in UTF-8, at most `limit`.
 
         Parameters
         ----------
         after
             The last name of the page before; empty for the first page.
+        among
+            Partitions to look at, of those that are held; None: all of them.
 
         Raises
         ------
@@ -102,11 +126,15 @@ class Replica:
             If a partition is not ready.
         """
         start = user_key(after) + b"\0" if after else b"u"
-        pages = [self._asked(copy, lambda copy: copy.profile_keys(start, limit)) for copy in self._copies()]
+        pages = [
+            self._asked(copy, lambda copy: copy.profile_keys(start, limit)) for copy in self._copies(among)
+        ]
         keys = dict.fromkeys(key for key in heapq.merge(*pages) if key[:1] == b"u")
         return tuple(key[1:].decode() for key in islice(keys, limit))
 
-    def _described(self, subject: str, user: str) -> tuple[UserProfile, ...]:
+    def _described(
+        self, subject: str, user: str, among: Collection[int] | None = None
+    ) -> tuple[UserProfile, ...]:
         try:
             key = profile_key(subject)
         except UnicodeEncodeError:  # no event has such a name
@@ -116,11 +144,17 @@ class Replica:
             with copy.snapshot() as read:
                 return stored_user(read, copy.number, key, user, self._forget_ms)
 
-        found = [self._asked(copy, ask) for copy in self._copies()]
+        found = [self._asked(copy, ask) for copy in self._copies(among)]
         return tuple(user_profile(one, key, self._gap_ms) for one in found if one is not None)
 
-    def _copies(self) -> list[PartitionCopy]:
+    def _copies(self, among: Collection[int] | None) -> list[PartitionCopy]:
         copies = list(self._follower.copies.values())
+        if among is not None:
+            if gone := frozenset(among) - {copy.number for copy in copies}:
+                raise ReplicaNotReadyError(
+                    f"partition {min(gone)} of {self.topic} is being opened: ask again"
+                )
+            return [copy for copy in copies if copy.number in among]
         if not copies:
             raise ReplicaNotReadyError(
                 f"the replica has not read {self.topic} yet: ask again, and check that Kafka answers"

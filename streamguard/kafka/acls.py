@@ -10,7 +10,9 @@ from streamguard.kafka.topics import names
 from streamguard.settings.schema import Settings
 from streamguard.settings.sources import of_sources
 
-Part = Literal["setup", "producer", "worker", "sources", "campaigns", "serve", "retrain", "analyst", "decide"]
+Part = Literal[
+    "setup", "producer", "worker", "sources", "campaigns", "serve", "retrain", "analyst", "decide", "forget"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,11 @@ def acls_of(settings: Settings) -> dict[Part, list[Acl]]:
         "decide": [
             Acl("topic", events, ("WRITE",)),
             Acl("topic", topics["alerts"], ("READ",)),
+            Acl("group", "streamguard-decide", ("DESCRIBE",)),
+        ],
+        "forget": [  # besides those of a worker, and of sources if there is one
+            Acl("topic", topics["alerts"], ("READ",)),
+            Acl("topic", topics["decisions"], ("READ", "WRITE")),
             Acl("group", "streamguard-decide", ("DESCRIBE",)),
         ],
     }

@@ -219,6 +219,19 @@ class Serve(_Section, frozen=True):
     addresses of this machine, `localhost` and its own name are always allowed."""
     data_dir: Annotated[str, msgspec.Meta(min_length=1)] = "streamguard-serve"
     """Directory of the projection. It is disposable: without it, the topics are read from their beginning."""
+    partitions: str = ""
+    """Partitions whose profiles this server holds, such as `0-31,40`; it asks `serve.peers` for the others. Incidents
+    are complete on every server. Empty: all."""
+    peers: str = ""
+    """`URL[,URL]`: the other servers of this installation, such as `https://serve-1.example.com:8080`; the server's own
+    address may be among them. Empty: no server is asked."""
+    peer_key_file: str = ""
+    """File whose bytes, at least 16, are the same on all servers and sign what they ask each other. Empty: no server
+    is asked or answered."""
+    peer_ca_file: str = ""
+    """Authorities in PEM format that sign the certificates of peers. Empty: those of the system."""
+    peer_http: bool = False
+    """Whether peers may be asked over http on other machines, where only the network encrypts."""
     archive_dir: str = ""
     """Directory that `streamguard archive` writes, from which events are shown that Kafka has deleted. Empty: none."""
     keys_file: str = ""

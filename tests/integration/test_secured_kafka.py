@@ -19,10 +19,10 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from streamguard.alerts.incident import decode
+from streamguard.alerts.incident import decode, encode
 from streamguard.errors import UnavailableError
 from streamguard.kafka import control, topics
-from streamguard.kafka.acls import acls_of
+from streamguard.kafka.acls import Acl, acls_of
 from streamguard.kafka.connection import Brokers
 from streamguard.serving.decisions.writer import ActionWriter
 from streamguard.serving.log.reader import LogReader, topic_state
@@ -32,13 +32,25 @@ from streamguard.testing.broker import LocalKafka
 from tests.case_actions import close
 from tests.certificates import Authority
 from tests.harness import eventually
+from tests.serving_stores import at
+from tests.unit.test_campaigns import NOON, incident
 
 pytestmark = pytest.mark.integration
 
 SECRET = "=;[secret"
 PASSWORDS = {
     name: f"{name} \"\\' {SECRET}"
-    for name in ("setup", "producer", "worker", "sources", "campaigns", "serve", "retrain", "decide")
+    for name in (
+        "setup",
+        "producer",
+        "worker",
+        "sources",
+        "campaigns",
+        "serve",
+        "retrain",
+        "decide",
+        "forget",
+    )
 }
 BROKER = {"broker": "broker-secret"}
 RESOURCES = {
@@ -181,7 +193,9 @@ def by_password(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByPassword
 
 
 def grant(brokers: Brokers, settings: Settings) -> None:
-    """Grant each part its permissions."""
+    """Grant each part its permissions; who forgets users has those of the processes with a state, too."""
+    rights: dict[str, list[Acl]] = dict(acls_of(settings))  # type: ignore[arg-type]
+    rights["forget"] = [*rights["forget"], *rights["worker"], *rights["sources"]]
     bindings = [
         AclBinding(
             RESOURCES[right.kind],
@@ -192,12 +206,12 @@ def grant(brokers: Brokers, settings: Settings) -> None:
             AclOperation[operation],
             AclPermissionType.ALLOW,
         )
-        for part, needed in acls_of(settings).items()
+        for part, needed in rights.items()
         for right in needed
         for operation in right.operations
     ]
     admin = AdminClient(brokers.librdkafka())  # referenced until its futures are done
-    for done in admin.create_acls(bindings).values():
+    for done in admin.create_acls(list(dict.fromkeys(bindings))).values():
         done.result(30)
 
 
@@ -289,3 +303,13 @@ def test_decide_reads_incidents_with_its_rights(by_password: ByPassword) -> None
     assert partitions == 2
     for value in control.values(Brokers.of(settings), settings.kafka.alerts_topic):
         assert decode(value)
+
+
+def test_forget_reaches_incidents_with_its_rights(by_password: ByPassword) -> None:
+    by_password.run("setup", "topics", "create")
+    worker = load(by_password.config("worker"), {})
+    made = encode(at(0, incident("ann@example.org", NOON, {"resource": 30.0})).incident)
+    control.write_all(Brokers.of(worker), worker.kafka.alerts_topic, 0, [(b"ann@example.org", made)])
+    assert "1 incident of the user dropped" in by_password.run("forget", "forget", "ann@example.org").stdout
+    ran = by_password.run("decide", "forget", "bob", code=69)
+    assert "streamguard topics acls worker" in ran.stderr or "uthoriz" in ran.stderr

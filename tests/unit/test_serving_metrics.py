@@ -18,6 +18,7 @@ from streamguard.errors import UnavailableError
 from streamguard.serving import process
 from streamguard.serving.api.measure import Measured
 from streamguard.serving.log.reader import Bounds, LogRecord, TopicState
+from streamguard.serving.peers.profiles import Profiles
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import REASONS, Follower
 from streamguard.serving.projection.store import Store
@@ -124,7 +125,8 @@ def test_scrape_has_the_projection_and_its_topics(site: Site, tmp_path: Path) ->
     one = follower(site)
     service = QueryService(site.store, (one,))
     settings = Settings(serve=Serve(metrics_port=0))
-    health = process._health(settings, service, site.store, (one,), Replica(settings, tmp_path / "replica"))
+    replica = Replica(settings, tmp_path / "replica")
+    health = process._health(settings, service, site.store, (one,), replica, Profiles(replica))
     health.start("health")
 
     def scraped() -> dict[str, str]:
@@ -154,14 +156,14 @@ def test_closed_incidents_are_not_open_and_an_unreadable_store_has_no_number(
     replica = Replica(Settings(), tmp_path / "replica")
     with site.store.transaction() as db:
         db.execute("UPDATE incidents SET status = 'closed' WHERE id = ?", (site.incidents[0].id,))
-    process._observe(site.store, (), replica)
+    process._observe(site.store, (), replica, Profiles(replica))
     assert value("open_incidents") == value("incidents") - 1
 
     def gone(self: Store) -> sqlite3.Connection:
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(Store, "reader", gone)
-    process._observe(site.store, (), replica)
+    process._observe(site.store, (), replica, Profiles(replica))
     assert math.isnan(value("incidents")) and math.isnan(value("open_incidents"))
 
 

@@ -18,7 +18,8 @@ from streamguard.campaigns.sighting import HOUR
 from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.decisions.record import VERSION, Close, Target
 from streamguard.serving.projection import database as module
-from streamguard.serving.projection.store import Store, Update
+from streamguard.serving.projection.store import Store
+from streamguard.serving.projection.update import Update
 from streamguard.serving.query.filters import IncidentFilter
 from tests.serving_stores import ALERTS, CAMPAIGNS, add, at, filled, placed, put_campaigns, queries
 from tests.unit.test_campaigns import NOON, incident, lone, spray

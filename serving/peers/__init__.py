@@ -1,0 +1,1 @@
+"""Several servers of which each holds some partitions: who holds which, and asking the one that holds a profile."""

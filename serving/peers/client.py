@@ -1,0 +1,202 @@
+"""Asks one other server: verified, within a time limit, and within a size limit."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import ssl
+import time
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+
+from streamguard.errors import ConfigurationError, TemporaryError
+from streamguard.serving.peers.signing import HEADER, Asker, PeerKey
+from streamguard.text import printable
+
+TIMEOUT_SECONDS = 2.0
+"""How long a peer may take to connect, and for the whole answer: its lookup takes less than a millisecond."""
+MAX_ANSWER_BYTES = 8 << 20
+"""Size of an answer: a page of names has 50 KB, a profile 20 KB."""
+MAX_PEERS = 256
+"""Number of peers that are asked."""
+_READ_BYTES = 1 << 16
+
+T = TypeVar("T")
+
+
+class PeerUnavailableError(TemporaryError):
+    """A peer does not answer, or not as a peer answers."""
+
+
+class Address(NamedTuple):
+    """Where a peer is.
+
+    Attributes
+    ----------
+    text
+        As the settings have it, without a final slash.
+    host, port
+        What is connected to.
+    encrypted
+        Whether TLS is used.
+    """
+
+    text: str
+    host: str
+    port: int
+    encrypted: bool
+
+    @property
+    def authority(self) -> str:
+        """Value of the header Host."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def addresses(text: str, *, plain: bool) -> tuple[Address, ...]:
+    """The addresses of the setting `serve.peers`.
+
+    Parameters
+    ----------
+    plain
+        Whether http is allowed to other machines.
+
+    Raises
+    ------
+    ConfigurationError
+        If one of them is not `https://name:port`, or there are more than 256.
+
+    Examples
+    --------
+    >>> [one.authority for one in addresses("https://a.example.com, http://127.0.0.1:8081/", plain=False)]
+    ['a.example.com:443', '127.0.0.1:8081']
+    """
+    given = [one.strip() for one in text.split(",") if one.strip()]
+    if len(given) > MAX_PEERS:
+        raise ConfigurationError(f"serve.peers has {len(given)} addresses, the maximum is {MAX_PEERS}")
+    return tuple(_address(one.rstrip("/"), plain=plain) for one in given)
+
+
+def _address(text: str, *, plain: bool) -> Address:
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, None
+    if (
+        not host
+        or parts.scheme not in ("http", "https")
+        or any((parts.path, parts.query, parts.fragment, parts.username, parts.password))
+    ):
+        raise ConfigurationError(
+            f"serve.peers has {printable(text[:200])!r}: write the address of a server without a path, such as "
+            "https://serve-1.example.com:8080"
+        )
+    encrypted = parts.scheme == "https"
+    if not encrypted and not plain and not _is_loopback(host):
+        raise ConfigurationError(
+            f"serve.peers has {printable(text[:200])!r}, so profiles of people would cross the network without "
+            "encryption: write https, or set serve.peer_http if the network itself is encrypted"
+        )
+    return Address(text, host, port or (443 if encrypted else 80), encrypted)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def trusted(ca_file: str) -> ssl.SSLContext:
+    """What certificates of peers are verified against: the authorities of a file, or those of the system.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        raise ConfigurationError(f"serve.peer_ca_file {ca_file}: {error.strerror or error}") from None
+
+
+class Client:
+    """Asks peers.
+
+    Parameters
+    ----------
+    key
+        Signs what is asked.
+    context
+        Verifies certificates.
+    """
+
+    def __init__(self, key: PeerKey, context: ssl.SSLContext) -> None:
+        self._key, self._context = key, context
+
+    def ask(self, address: Address, path: str, parameters: dict[str, str], asker: Asker, kind: type[T]) -> T:
+        """The answer of a peer.
+
+        Raises
+        ------
+        PeerUnavailableError
+            If it does not answer in time, refuses, or answers with something else.
+        """
+        target = f"{path}?{urlencode(parameters)}" if parameters else path
+        try:
+            status, body = self._answered(address, target, asker)
+        except ssl.SSLCertVerificationError as error:
+            raise PeerUnavailableError(
+                f"the certificate of {address.text} is not trusted ({error.verify_message}): see serve.peer_ca_file"
+            ) from None
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
+            reason = str(error) or type(error).__name__
+            raise PeerUnavailableError(
+                f"{address.text} does not answer ({printable(reason)[:200]})"
+            ) from None
+        if status != 200:
+            raise PeerUnavailableError(f"{address.text} answers {status}{_detail(body)}")
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise PeerUnavailableError(
+                f"{address.text} answers with something that this version does not know: run one version"
+            ) from None
+
+    def _answered(self, address: Address, target: str, asker: Asker) -> tuple[int, bytes]:
+        ends = time.monotonic() + TIMEOUT_SECONDS
+        common: dict[str, Any] = {"host": address.host, "port": address.port, "timeout": TIMEOUT_SECONDS}
+        connection = (
+            http.client.HTTPSConnection(**common, context=self._context)
+            if address.encrypted
+            else http.client.HTTPConnection(**common)
+        )
+        header = self._key.header(asker, address.authority, target, time.time())
+        try:
+            connection.request("GET", target, headers={"Host": address.authority, HEADER: header})
+            answer = connection.getresponse()
+            parts, size = [], 0
+            while part := answer.read1(_READ_BYTES):
+                size += len(part)
+                if size > MAX_ANSWER_BYTES:
+                    raise http.client.HTTPException(f"the answer is larger than {MAX_ANSWER_BYTES:,} bytes")
+                if time.monotonic() > ends:
+                    raise TimeoutError(f"it takes longer than {TIMEOUT_SECONDS:g} s")
+                parts.append(part)
+            return answer.status, b"".join(parts)
+        finally:
+            connection.close()
+
+
+def _detail(body: bytes) -> str:
+    """What a problem says, as a peer wrote it."""
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    detail = found.get("detail") if isinstance(found, dict) else None
+    return f": {printable(detail[:300])}" if isinstance(detail, str) and detail else ""
