@@ -35,7 +35,11 @@ from streamguard.metrics import (
 from streamguard.probes import Answer, Server, bind
 from streamguard.serving.api.app import application
 from streamguard.serving.api.keys import Keyring, new_key
+from streamguard.serving.audit.log import AuditLog
+from streamguard.serving.audit.reading import latest
 from streamguard.serving.decisions.writer import ActionWriter
+from streamguard.serving.masking.pseudonyms import Pseudonyms, key_of
+from streamguard.serving.masking.viewer import Privacy
 from streamguard.serving.page.routes import ROUTES, problem_page
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import Follower
@@ -82,17 +86,21 @@ def run(settings: Settings) -> int:
         key, given = new_key("local", "admin", SESSION_DAYS * 86_400)
     keyring = Keyring(Path(own.keys_file) if own.keys_file else None, given)
     with _directory(Path(own.data_dir)) as directory:
-        store = Store(directory, settings.detection.floor_bits)
+        pseudonyms = Pseudonyms(key_of(own.pseudonym_key_file, directory))
+        store = Store(directory, settings.detection.floor_bits, pseudonyms.of, pseudonyms.fingerprint)
         followers = _followers(settings, store)
         writer = ActionWriter(Brokers.of(settings), topics.names(settings)["decisions"])
         replica = Replica(settings, directory / "replica")
         service = QueryService(store, followers, writer)
+        service.audit_log = lambda limit: latest(Brokers.of(settings), topics.names(settings)["audit"], limit)
         service.sources = _sources(settings, service, replica)
         socket = _socket(own.host, own.port)
         port = socket.getsockname()[1]
         scheme = "https" if own.certificate_file else "http"
         address = f"{scheme}://{_host(own.host)}:{port}"
         health = _health(settings, service, store, followers, replica)
+        audit = AuditLog(Brokers.of(settings), topics.names(settings)["audit"])
+        service.privacy = Privacy(pseudonyms, audit)
         stop = threading.Event()
         threads = [threading.Thread(target=one.run, args=(stop,), name=one.topic) for one in followers]
         threads.append(threading.Thread(target=_follow, args=(replica, stop), name=replica.topic))
@@ -115,6 +123,7 @@ def run(settings: Settings) -> int:
             for thread in threads:
                 thread.join()
             writer.close()
+            audit.close()
             store.close()
             socket.close()
     _log.info("the server has ended", extra={"exit_code": int(ExitCode.OK)})

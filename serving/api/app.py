@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from litestar import Litestar, Response
+from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
@@ -13,11 +13,13 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 import streamguard
-from streamguard.serving.api import actions, docs, incidents, problems, results, stream, users
+from streamguard.serving.api import actions, docs, incidents, problems, results, stream, unmasking, users
 from streamguard.serving.api.document import Document
-from streamguard.serving.api.keys import Keyring
+from streamguard.serving.api.keys import Keyring, Principal
 from streamguard.serving.api.measure import Measured
 from streamguard.serving.api.security import Authentication, Outermost, Rates
+from streamguard.serving.masking.seen import SeenService
+from streamguard.serving.masking.viewer import Viewer
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve
 
@@ -25,6 +27,14 @@ DESCRIPTION = (
     "Incidents, campaigns, users and batch results of StreamGuard. Every answer says in `as_of` where it comes from, "
     "how far it has followed its source, and how old it may be. Errors are problem details (RFC 9457)."
 )
+
+
+def seen_by(request: Request[Any, Any, Any]) -> QueryService:
+    """The service as the caller of a request sees it."""
+    caller: Principal = request.user
+    service: QueryService = request.app.state.service
+    what = f"{request.method} {request.scope['path_template']}"
+    return SeenService(service, Viewer(service.privacy, service.names, caller.name, caller.role, what))
 
 
 def application(
@@ -56,19 +66,25 @@ def application(
             actions.router(),
             users.router(),
             results.router(),
+            unmasking.router(),
             stream.stream_changes,
             docs.documentation,
             docs.documentation_file,
             *page,
         ],
         dependencies={
-            "service": Provide(lambda: service, sync_to_thread=False),
+            "service": Provide(seen_by, sync_to_thread=False),
             "streams": Provide(lambda: streams, sync_to_thread=False),
         },
         middleware=[DefineMiddleware(Authentication)],
         exception_handlers={Exception: problems.answer},
         state=State(
-            {"keyring": keyring, "rates": Rates(settings.requests_per_minute), "problem_page": problem_page}
+            {
+                "service": service,
+                "keyring": keyring,
+                "rates": Rates(settings.requests_per_minute),
+                "problem_page": problem_page,
+            }
         ),
         openapi_config=OpenAPIConfig(
             title="StreamGuard",

@@ -41,6 +41,10 @@ class Store(Database):
         Holds the database; created if it is missing.
     floor
         Setting `detection.floor_bits`, which decides about incidents without a campaign.
+    pseudonym_of
+        Returns the pseudonym of an entity, given its kind and name; without it, no incident is found by one.
+    fingerprint
+        Differs for other pseudonyms.
 
     Raises
     ------
@@ -48,9 +52,17 @@ class Store(Database):
         If the database cannot be opened or written.
     """
 
-    def __init__(self, directory: Path, floor: float) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        floor: float,
+        pseudonym_of: rows.PseudonymOf = lambda _kind, _name: "",
+        fingerprint: str = "",
+    ) -> None:
         super().__init__(directory)
-        self._floor = floor
+        self._floor, self._pseudonym_of = floor, pseudonym_of
+        with self.transaction() as db:
+            rows.rename(db, pseudonym_of, fingerprint)
 
     def add_updates(self, topic: str, updates: Iterable[Update], positions: Positions) -> None:
         """Add updates of incidents; of two with the same origin, the one that was published last counts."""
@@ -67,7 +79,7 @@ class Store(Database):
                     for one in updates
                 ],
             )  # fmt: skip
-            rows.compute(db, {one.incident.id for one in updates}, self._floor)
+            rows.compute(db, {one.incident.id for one in updates}, self._floor, self._pseudonym_of)
             self.move(db, topic, positions)
 
     def drop_before(self, starts: Mapping[int, int]) -> None:
@@ -87,7 +99,7 @@ class Store(Database):
                 )
             }
             db.executemany("DELETE FROM updates WHERE partition = ? AND offset < ?", starts.items())
-            rows.compute(db, touched, self._floor)
+            rows.compute(db, touched, self._floor, self._pseudonym_of)
 
     def clear_updates(self) -> None:
         """Forget every update."""
@@ -118,7 +130,7 @@ class Store(Database):
                         [(incident, id) for incident in record.campaign.incidents],
                     )
                     touched |= set(record.campaign.incidents)
-            rows.compute(db, touched, self._floor)
+            rows.compute(db, touched, self._floor, self._pseudonym_of)
             self.move(db, topic, positions)
 
     def clear_campaigns(self) -> None:
@@ -127,7 +139,7 @@ class Store(Database):
             touched = {row[0] for row in db.execute("SELECT incident FROM members")}
             db.execute("DELETE FROM campaigns")
             db.execute("DELETE FROM members")
-            rows.compute(db, touched, self._floor)
+            rows.compute(db, touched, self._floor, self._pseudonym_of)
 
     def add_actions(
         self,
@@ -157,8 +169,9 @@ class Store(Database):
                     row[0] for row in db.execute("SELECT incident FROM actions WHERE key = ?", (key,))
                 }
                 db.execute("DELETE FROM actions WHERE key = ?", (key,))
+            rows.refresh_unmaskings(db, touched)
             touched |= rows.refresh_mutes(db, touched)
-            rows.compute(db, touched, self._floor)
+            rows.compute(db, touched, self._floor, self._pseudonym_of)
             self.move(db, topic, positions)
 
     def clear_actions(self) -> None:
@@ -166,8 +179,9 @@ class Store(Database):
         with self.transaction() as db:
             touched = {row[0] for row in db.execute("SELECT DISTINCT incident FROM actions")}
             db.execute("DELETE FROM actions")
+            rows.refresh_unmaskings(db, touched)
             touched |= rows.refresh_mutes(db, touched)
-            rows.compute(db, touched, self._floor)
+            rows.compute(db, touched, self._floor, self._pseudonym_of)
 
     def export(self) -> Iterator[bytes]:
         """Lines that depend on the sets alone, see `rows.export`."""

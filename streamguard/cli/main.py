@@ -41,6 +41,10 @@ COMMANDS = {
         "List, show and watch incidents, from a server, Kafka or a file.",
     ),
     "keys": ("streamguard.serving.commands.keys", "Add, list and revoke access keys of `serve`."),
+    "audit": (
+        "streamguard.serving.commands.audit",
+        "Verify and show who has seen the names of people in `serve`.",
+    ),
     "decide": (
         "streamguard.cli.decide",
         "Accept or deny a value of a user, as a signed record of the events topic.",

@@ -39,6 +39,7 @@ def settings(kafka: str) -> Settings:
             alerts_topic=f"alerts-{own}",
             campaigns_topic=f"campaigns-{own}",
             decisions_topic=f"decisions-{own}",
+            audit_topic=f"audit-{own}",
             dead_letter_topic=f"dead-{own}",
             models_topic=f"models-{own}",
             partitions=3,
@@ -101,6 +102,9 @@ def test_created_topics_pass_the_check_and_have_the_required_settings(
     partitions, decisions = described(settings, name["decisions"])
     assert (partitions, decisions["cleanup.policy"]) == (1, "compact")
     assert int(decisions["delete.retention.ms"]) == 7 * 24 * 3600 * 1000
+    partitions, audit = described(settings, name["audit"])
+    assert (partitions, audit["cleanup.policy"]) == (1, "delete")
+    assert (int(audit["retention.ms"]), audit["retention.bytes"]) == (365 * 24 * 3600 * 1000, "-1")
     assert int(described(settings, name["alerts"])[1]["retention.ms"]) == 90 * 24 * 3600 * 1000
     _, dead_letter = described(settings, name["dead_letter"])
     assert int(dead_letter["max.message.bytes"]) > int(events["max.message.bytes"])
@@ -116,6 +120,7 @@ LASTING = (
         "alerts",
         "campaigns",
         "decisions",
+        "audit",
         "dead_letter",
         "changelog",
     ),
