@@ -21,7 +21,9 @@ from tests.prometheus import binary
 class ServeProcess(Process):
     """A process of `streamguard serve`; its standard output, which has the key, goes to the log, too."""
 
-    def __init__(self, site: CampaignSite | Site, name: str, data: str = "") -> None:
+    def __init__(
+        self, site: CampaignSite | Site, name: str, data: str = "", environ: dict[str, str] | None = None
+    ) -> None:
         config = str(site.directory / "streamguard.toml")
         self.data = site.directory / f"data-{data or name}"
         arguments = [
@@ -36,7 +38,10 @@ class ServeProcess(Process):
             str(self.data),
         ]
         super().__init__(
-            site.directory / f"serve-{name}-{len(list(site.directory.iterdir()))}.log", name, arguments, {}
+            site.directory / f"serve-{name}-{len(list(site.directory.iterdir()))}.log",
+            name,
+            arguments,
+            environ or {},
         )
 
     def await_serving(self) -> ServeProcess:
@@ -59,7 +64,7 @@ class ServeProcess(Process):
     def key(self) -> str:
         return self.sign_in.partition("key=")[2]
 
-    def ask(self, path: str, **body: Any) -> Any:
+    def ask(self: ServeProcess | Person, path: str, **body: Any) -> Any:
         """The JSON answer to a request; a body makes it a POST."""
         request = urllib.request.Request(
             self.address + path,
@@ -91,8 +96,19 @@ class ServeProcess(Process):
         return found
 
 
+class Person:
+    """Somebody with a key of a server that has a file of keys."""
+
+    def __init__(self, server: ServeProcess, key: str) -> None:
+        (at,) = re.findall(r"serving incidents of \S+ at (http://[\w.:]+)", server.log.read_text())
+        self.address, self.key = at, key
+        self.sign_in = f"{at}/sign-in?key={key}"
+
+    ask = ServeProcess.ask
+
+
 @contextmanager
-def browser(server: ServeProcess, **options: Any) -> Iterator[Page]:
+def browser(server: ServeProcess | Person, **options: Any) -> Iterator[Page]:
     """A page of Chromium that is signed in; an error of a script, or a request to another host, fails the test."""
     wrong: list[str] = []
     with sync_playwright() as playwright:
