@@ -43,7 +43,9 @@ class Recorded:
         self.records: list[tuple[str, str, str, str, str]] = []
         self.broken = False
 
-    def record(self, by: str, role: str, what: str, subject: str = "", detail: str = "") -> None:
+    def record(
+        self, by: str, role: str, what: str, subject: str = "", detail: str = "", *, repeated: bool = False
+    ) -> None:
         if self.broken:
             raise AuditError("the audit log cannot be written")
         self.records.append((by, role, what, subject, detail))

@@ -33,8 +33,16 @@ def seen_by(request: Request[Any, Any, Any]) -> QueryService:
     """The service as the caller of a request sees it."""
     caller: Principal = request.user
     service: QueryService = request.app.state.service
-    what = f"{request.method} {request.scope['path_template']}"
-    return SeenService(service, Viewer(service.privacy, service.names, caller.name, caller.role, what))
+    path = request.scope["path_template"]
+    viewer = Viewer(
+        service.privacy,
+        service.names,
+        caller.name,
+        caller.role,
+        f"{request.method} {path}",
+        repeated=path == "/rows",  # with which a list that is open follows its changes
+    )
+    return SeenService(service, viewer)
 
 
 def application(

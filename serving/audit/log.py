@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamguard.alerts.incident import rfc3339
 from streamguard.kafka.connection import Brokers, ClientErrors
+from streamguard.metrics import SERVE_AUDIT_REFUSED, SERVE_AUDIT_WAITING
 from streamguard.serving.audit.record import (
     NOTHING,
     VERSION,
@@ -32,6 +33,8 @@ PATIENCE_SECONDS = 5.0
 """How long the oldest record may wait until names are shown to nobody: a broker that restarts is back by then."""
 ALIVE_SECONDS = 300.0
 """Interval of the records that say that the server runs, so that a chain whose end is missing is found soon."""
+REPEAT_SECONDS = 60.0
+"""Interval of the records about a list that stays open and asks for its changes."""
 CLOSE_SECONDS = 10.0
 """How long the last records may take when the server stops."""
 _STEP_SECONDS = 0.05
@@ -68,6 +71,7 @@ class AuditLog:
         self._number, self._previous = 0, NOTHING
         self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
         self._unsent: deque[int] = deque()
+        self._repeated: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._failing = ""
         self._closing_at: float | None = None
         self._last_record = 0.0
@@ -77,8 +81,15 @@ class AuditLog:
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
-    def record(self, by: str, role: str, what: str, subject: str = "", detail: str = "") -> None:
+    def record(
+        self, by: str, role: str, what: str, subject: str = "", detail: str = "", *, repeated: bool = False
+    ) -> None:
         """Keep a record; it is sent in the background.
+
+        Parameters
+        ----------
+        repeated
+            Whether a page asks for this by itself, again and again: then one record a minute is kept for each person.
 
         Raises
         ------
@@ -87,6 +98,8 @@ class AuditLog:
         """
         with self._changed:
             self._require_usable()
+            if repeated and not self._due(by, what):
+                return
             self._add(
                 "event", by=cut(by), role=cut(role), what=cut(what), subject=cut(subject), detail=cut(detail)
             )
@@ -122,7 +135,18 @@ class AuditLog:
         self._last_record = time.monotonic()
         self._waiting[self._number] = _Waiting(self._last_record, value)
         self._unsent.append(self._number)
+        SERVE_AUDIT_WAITING.set(len(self._waiting))
         self._number, self._previous = self._number + 1, digest(value)
+
+    def _due(self, by: str, what: str) -> bool:
+        """Whether the last record of what a page repeats is older than a minute."""
+        now = time.monotonic()
+        last = self._repeated.pop((by, what), None)
+        due = last is None or now - last > REPEAT_SECONDS
+        self._repeated[by, what] = now if last is None or due else last
+        if len(self._repeated) > MAX_WAITING:
+            self._repeated.popitem(last=False)
+        return due
 
     def _require_usable(self) -> None:
         reason = ""
@@ -137,6 +161,7 @@ class AuditLog:
             if waited > PATIENCE_SECONDS:
                 reason = f"Kafka has not taken a record for {waited:.0f} s"
         if reason:
+            SERVE_AUDIT_REFUSED.inc()
             raise AuditError(
                 f"the audit log {self._topic} cannot be written ({reason}), and names are shown only if that is "
                 "recorded: check that the brokers answer, and that the topic exists (`streamguard topics create`)"
@@ -189,6 +214,7 @@ class AuditLog:
         with self._changed:
             if error is None:
                 self._waiting.pop(number, None)
+                SERVE_AUDIT_WAITING.set(len(self._waiting))
                 self._failing = ""
             elif number in self._waiting:
                 self._unsent.append(number)

@@ -214,6 +214,8 @@ class Server:
         """The error for an answer that is none."""
         problem = _problem(error)
         reason = shortened(problem.detail or problem.title or str(error.reason), MAX_DETAIL)
+        if problem.type == "/problems/masked":
+            return DataError(f"{self.address} refuses the question: {reason}")
         if error.code in (401, 403):
             return RefusedError(
                 f"{self.address} refuses the access key: {reason}; an administrator makes keys with `streamguard keys "

@@ -25,7 +25,9 @@ class MaskedError(DataError):
 class Recorder(Protocol):
     """Keeps the audit log."""
 
-    def record(self, by: str, role: str, what: str, subject: str = "", detail: str = "") -> None:
+    def record(
+        self, by: str, role: str, what: str, subject: str = "", detail: str = "", *, repeated: bool = False
+    ) -> None:
         """Keep a record, or raise `AuditError` if it cannot be kept.
 
         Parameters
@@ -38,6 +40,8 @@ class Recorder(Protocol):
             Id of the incident or of the request, or the pseudonym of the user, that it was about.
         detail
             What came of it, from a closed set.
+        repeated
+            Whether a page asks for this by itself, again and again.
         """
 
 
@@ -69,12 +73,24 @@ class Viewer:
         Who asks.
     what
         The operation, as the audit log names it.
+    repeated
+        Whether a page asks for this by itself, again and again.
     """
 
-    def __init__(self, privacy: Privacy | None, names: NameQueries, name: str, role: Role, what: str) -> None:
+    def __init__(
+        self,
+        privacy: Privacy | None,
+        names: NameQueries,
+        name: str,
+        role: Role,
+        what: str,
+        *,
+        repeated: bool = False,
+    ) -> None:
         self.name, self.role = name, role
         self.masked = not may(role, "see_people")
         self._privacy, self._names, self._what = privacy, names, what
+        self._repeated = repeated
         self._mask = Mask(privacy.pseudonyms) if privacy is not None else None
         self._recorded: set[str] = set()
 
@@ -107,7 +123,7 @@ class Viewer:
         """Record what the caller does."""
         if self._privacy is None:
             self._refuse()
-        self._privacy.audit.record(self.name, self.role, self._what, subject, detail)
+        self._privacy.audit.record(self.name, self.role, self._what, subject, detail, repeated=self._repeated)
 
     def listed(self, make: Callable[[], T], subject: str = "") -> T:
         """An answer about many people, or about the campaign of the subject, as the caller sees it."""

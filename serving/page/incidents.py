@@ -46,6 +46,9 @@ def incidents_page(
         (name, value) for name, value in request.query_params.multi_items() if name != "cursor" and value
     ]
 
+    # Who sees pseudonyms has a field for one instead of a search.
+    in_form = _SHOWN_IN_FORM if request.user.may("see_people") else _SHOWN_IN_FORM | {"entity"}
+
     def with_filter(name: str, value: str) -> str:
         """The address of this list with one more value of a filter, or without it if it has the value."""
         pairs = [pair for pair in given if pair != (name, value)]
@@ -61,7 +64,7 @@ def incidents_page(
         query={name: request.query_params.get(name, "") for name in ("since", "until")},
         sort=sort,
         view=view,
-        kept=[(name, value) for name, value in given if name not in _SHOWN_IN_FORM],
+        kept=[(name, value) for name, value in given if name not in in_form],
         chosen=set(given),
         filtered=bool(given),
         with_filter=with_filter,

@@ -129,6 +129,19 @@ def test_records_wait_until_the_topic_exists_and_are_refused_meanwhile(kafka: st
     assert decode(found[-1]).kind == "last" and decode(found[-2]).what == "GET /v1/statistics"
 
 
+def test_list_that_follows_its_changes_is_one_record_a_minute(
+    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = AuditLog(Brokers(kafka), topic)
+    for name in ("ann", "bob", "ann", "ann"):
+        log.record(name, "investigator", "GET /rows", repeated=True)
+    monkeypatch.setattr(module, "REPEAT_SECONDS", -1.0)
+    log.record("ann", "investigator", "GET /rows", repeated=True)
+    log.close()
+    found = [decode(value).by for value in values(kafka, topic)]
+    assert found == ["", "ann", "bob", "ann", ""]
+
+
 def test_queue_is_bounded(kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 0)
     log = AuditLog(Brokers(kafka), topic)
