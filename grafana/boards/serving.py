@@ -104,7 +104,7 @@ def panels() -> list[Json]:
                 ("sum(streamguard_serve_audit_waiting{WORKER})", "waiting records"),
                 ("sum(rate(streamguard_serve_audit_refused_total{WORKER}[RATE]))", "refused answers per second"),
             ],
-            "short",
+            "short", runbooks=["StreamGuardServeNoAudit"],
         ),
         timeseries(
             "Incidents", "Incidents in the projection, and those of them that are not closed.",

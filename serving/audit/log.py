@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
@@ -42,6 +43,9 @@ _RETRY_SECONDS = 1.0
 _MESSAGE_SECONDS = 30.0
 _PROPAGATION_MS = 2000
 """How long a topic that brokers do not know may be about to appear."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class _Waiting(NamedTuple):
@@ -168,6 +172,19 @@ class AuditLog:
             )
 
     def _run(self) -> None:
+        """Send records until the log is closed. While this thread is in trouble, records wait and names are refused."""
+        while True:
+            try:
+                self._send_all()
+                return
+            except Exception as error:  # noqa: BLE001 - whatever it is, a server without this thread shows no names
+                _log.exception("the audit log is sent again: report this traceback")
+                self._fail(f"{type(error).__name__}: {error}")
+                with self._changed:
+                    self._unsent = deque(self._waiting)
+                time.sleep(_RETRY_SECONDS)
+
+    def _send_all(self) -> None:
         producer = self._connected()
         retry_at = 0.0
         while True:
@@ -224,7 +241,9 @@ class AuditLog:
 
     def _fail(self, reason: str) -> None:
         with self._changed:
-            self._failing = reason
+            changed, self._failing = reason != self._failing, reason
+        if changed:
+            _log.warning("the audit log %s cannot be written, so no names are shown: %s", self._topic, reason)
 
     def _renewed(self, producer: Producer) -> Producer:
         """Another producer after an error that ends one; what Kafka has not acknowledged is sent again."""
