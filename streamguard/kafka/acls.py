@@ -86,7 +86,7 @@ def acls_of(settings: Settings) -> dict[Part, list[Acl]]:
             *(Acl("topic", topics[role], ("READ",)) for role in ("campaigns", "changelog", "dead_letter")),
             Acl("topic", topics["alerts"], ("READ", "DESCRIBE_CONFIGS")),
             Acl("topic", topics["decisions"], ("READ", "WRITE", "DESCRIBE_CONFIGS")),
-            Acl("topic", topics["audit"], ("WRITE", "DESCRIBE_CONFIGS")),
+            Acl("topic", topics["audit"], ("READ", "WRITE", "DESCRIBE_CONFIGS")),
             Acl("topic", events, ("READ", "WRITE")),  # WRITE for decisions that change detection
             Acl(
                 "group", "streamguard-serve", ("DESCRIBE",)

@@ -203,13 +203,13 @@ def test_a_cluster_that_refuses_recommended_values_still_gets_its_topics(
     with pytest.raises(topics.TopicsError, match="did not change the settings"):
         topics._alter(topics._admin(settings)[0], with_refused(settings, {}), required=False)
     recommended = [deviation.found for deviation in topics.require(settings)]
-    assert len([found for found in recommended if "min.insync.replicas" in found]) == 9
+    assert len([found for found in recommended if "min.insync.replicas" in found]) == 10
     assert any("message.timestamp.type" in found for found in recommended)
 
 
 def test_check_reports_every_missing_topic_with_the_remedy(settings: Settings) -> None:
     deviations = list(map(str, topics.check(settings)))
-    assert len(deviations) == 9
+    assert len(deviations) == 10
     for name, deviation in zip(topics.names(settings).values(), deviations, strict=True):
         assert deviation == (
             f"the topic {name} does not exist at {settings.kafka.bootstrap_servers}: correct its name in [kafka], or "
