@@ -106,7 +106,7 @@ def show(
     \b
     Examples:
       streamguard audit show
-      streamguard audit show --subject user-64m8z7jv5g05z7a1 --json
+      streamguard audit show --subject user-xsqafs31gkjddh1d --json
     """
     brokers, topic = _place(config, bootstrap_servers)
     bounds = state_of(brokers, topic).bounds

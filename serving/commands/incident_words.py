@@ -12,7 +12,7 @@ from streamguard.alerts.explain import Reason
 from streamguard.alerts.usual import span
 from streamguard.campaigns.campaign import Campaign
 from streamguard.cli.incident_text import COLOURS
-from streamguard.serving.commands.incident_table import columns, fitted, moment, plain
+from streamguard.serving.commands.incident_table import columns, fitted, moment, named, plain
 from streamguard.serving.decisions.case import Case
 from streamguard.serving.decisions.ledger import REJECTIONS
 from streamguard.serving.query.answers import IncidentAnswer, PublishedUpdate
@@ -37,7 +37,7 @@ def words(found: IncidentAnswer, width: int) -> str:
     """
     one = found.incident
     head = click.style(one.severity.upper(), fg=COLOURS.get(one.severity), bold=True)
-    name = fitted(f"{one.entity.kind} {one.entity.value}", width - columns(one.severity) - 2)
+    name = fitted(named(one.entity), width - columns(one.severity) - 2)
     lines = [f"{head}  {name}", *_wrapped(_summary(found), width, "")]
     if one.patterns:
         lines += ["", "Patterns"]

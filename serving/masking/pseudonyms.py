@@ -35,7 +35,7 @@ class Pseudonyms:
     Examples
     --------
     >>> Pseudonyms(bytes(32)).of("user", "ann")
-    'user-64m8z7jv5g05z7a1'
+    'user-xsqafs31gkjddh1d'
     """
 
     def __init__(self, key: bytes) -> None:
@@ -63,7 +63,7 @@ def is_pseudonym(text: str) -> bool:
 
     Examples
     --------
-    >>> is_pseudonym("user-64m8z7jv5g05z7a1"), is_pseudonym("user-00064")
+    >>> is_pseudonym("user-xsqafs31gkjddh1d"), is_pseudonym("user-00064")
     (True, False)
     """
     return _SHAPE.fullmatch(text) is not None

@@ -44,7 +44,6 @@ class SeenService(QueryService):
 
     def __init__(self, service: QueryService, viewer: Viewer) -> None:
         self._followers = service._followers
-        self.viewer = viewer
         self.incidents = SeenIncidents(service.incidents, viewer)
         self.totals = SeenTotals(service.totals, viewer)
         self.actions = SeenActions(service.actions, viewer)

@@ -430,6 +430,7 @@ def problem(status: int, detail: str, kind: str = "about:blank") -> tuple[int, d
     [
         (problem(401, "keys expire"), ExitCode.UNAVAILABLE, "refuses the access key: keys expire"),
         (problem(403, "the role"), ExitCode.UNAVAILABLE, "refuses the access key: the role"),
+        (problem(403, "a search", "/problems/masked"), ExitCode.DATA_ERROR, "refuses the question: a search"),
         (problem(404, "no incident", "/problems/not-found"), ExitCode.DATA_ERROR, "no incident"),
         (problem(404, "Not Found"), ExitCode.UNAVAILABLE, "check that it is the address"),
         (problem(400, "too long"), ExitCode.DATA_ERROR, "refuses the question: too long"),
