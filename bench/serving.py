@@ -29,6 +29,7 @@ from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.producer import EventProducer
 from streamguard.serving.log.reader import topic_state
+from streamguard.serving.masking.pseudonyms import Pseudonyms, key_of
 from streamguard.serving.projection.store import Store
 from streamguard.settings.schema import Settings
 from streamguard.testing.broker import LocalKafka
@@ -114,7 +115,8 @@ def fill_store(chosen: Settings, directory: Path, count: int, known: list[Incide
     begun = time.monotonic()
     names = topics.names(chosen)
     directory.mkdir(parents=True)
-    store = Store(directory, chosen.detection.floor_bits)
+    pseudonyms = Pseudonyms(key_of("", directory))
+    store = Store(directory, chosen.detection.floor_bits, pseudonyms.of, pseudonyms.fingerprint)
     for role in ("alerts", "decisions"):
         state = topic_state(Brokers.of(chosen), names[role])
         assert state is not None

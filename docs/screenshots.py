@@ -47,7 +47,7 @@ class Site:
 
     def __init__(self, kafka: LocalKafka, directory: Path) -> None:
         self.directory = directory
-        self.key, entry = keys.new_key(PERSON, "analyst", 3600.0)
+        self.key, entry = keys.new_key(PERSON, "investigator", 3600.0)
         keys.write(directory / "keys.json", [entry])
         (directory / "signing.key").write_bytes(b"k" * 32)
         self.settings = Settings(

@@ -43,8 +43,12 @@ from streamguard.serving.api.app import application
 from streamguard.serving.api.keys import Keyring, new_key
 from streamguard.serving.api.peers import PeerAccess, peer_group
 from streamguard.serving.api.sessions import Sessions, session_secret
+from streamguard.serving.audit.log import AuditLog
+from streamguard.serving.audit.reading import latest
 from streamguard.serving.connections import bounded_server, raise_file_limit
 from streamguard.serving.decisions.writer import ActionWriter
+from streamguard.serving.masking.pseudonyms import Pseudonyms, key_of
+from streamguard.serving.masking.viewer import Privacy
 from streamguard.serving.page.routes import ROUTES, problem_page
 from streamguard.serving.peers.partitions import parse
 from streamguard.serving.peers.profiles import Profiles
@@ -107,13 +111,15 @@ def run(settings: Settings) -> int:
         )
     raise_file_limit()
     with _directory(Path(own.data_dir)) as directory:
-        store = Store(directory, settings.detection.floor_bits)
+        pseudonyms = Pseudonyms(key_of(own.pseudonym_key_file, directory))
+        store = Store(directory, settings.detection.floor_bits, pseudonyms.of, pseudonyms.fingerprint)
         followers = _followers(settings, store)
         writer = ActionWriter(Brokers.of(settings), topics.names(settings)["decisions"])
         replica = Replica(settings, directory / "replica", held)
         profiles = Profiles(replica, group)
         service = QueryService(store, followers, writer)
         service.sources = _sources(settings, service, profiles)
+        service.audit_log = lambda limit: latest(Brokers.of(settings), topics.names(settings)["audit"], limit)
         socket = _socket(own.host, own.port)
         port = socket.getsockname()[1]
         app = application(
@@ -129,6 +135,8 @@ def run(settings: Settings) -> int:
         scheme = "https" if own.certificate_file else "http"
         address = f"{scheme}://{_host(own.host)}:{port}"
         health = _health(settings, service, store, followers, replica, profiles)
+        audit = AuditLog(Brokers.of(settings), topics.names(settings)["audit"])
+        service.privacy = Privacy(pseudonyms, audit)
         stop = threading.Event()
         threads = [threading.Thread(target=one.run, args=(stop,), name=one.topic) for one in followers]
         threads.append(threading.Thread(target=_follow, args=(replica, stop), name=replica.topic))
@@ -153,6 +161,7 @@ def run(settings: Settings) -> int:
             for thread in threads:
                 thread.join()
             writer.close()
+            audit.close()
             store.close()
             socket.close()
     _log.info("the server has ended", extra={"exit_code": int(ExitCode.OK)})

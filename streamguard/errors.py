@@ -12,8 +12,8 @@ class ExitCode(IntEnum):
     """The command succeeded. `worker`, `sources`, `campaigns`, `serve`, `broker`, `simulate`, `demo`, `incidents watch`
     and a series (`--every`) also end with it after Ctrl-C."""
     FOUND = 1
-    """A check found what it searches for: `replay --fail-on`, `doctor`. `demo` missed an attack. The program that reads
-    the output closed the pipe."""
+    """A check found what it searches for: `replay --fail-on`, `doctor`, `audit verify`. `demo` missed an attack.
+    The program that reads the output closed the pipe."""
     USAGE = 2
     """The command line is wrong."""
     NOT_PROMOTED = 3

@@ -636,6 +636,19 @@ SERVE_RECORDS = _counter(
     },
     SERVE,
 )  # fmt: skip
+SERVE_AUDIT_WAITING = _gauge(
+    "streamguard_serve_audit_waiting",
+    "records",
+    "Records of the audit log that Kafka has not acknowledged. Names are shown to nobody while one waits for more than "
+    "five seconds.",
+    registry=SERVE,
+)
+SERVE_AUDIT_REFUSED = _counter(
+    "streamguard_serve_audit_refused_total",
+    "answers",
+    "Answers with names that were refused because the audit log could not be written.",
+    registry=SERVE,
+)
 SERVE_INCIDENTS = _gauge(
     "streamguard_serve_incidents", "incidents", "Incidents in the projection.", registry=SERVE
 )

@@ -49,6 +49,7 @@ class CampaignSite:
                 alerts_topic=f"alerts-{suffix}",
                 campaigns_topic=f"campaigns-{suffix}",
                 decisions_topic=f"decisions-{suffix}",
+                audit_topic=f"audit-{suffix}",
                 events_topic=f"events-{suffix}",
                 sources_topic=f"sources-{suffix}",
                 dead_letter_topic=f"dead-{suffix}",

@@ -20,6 +20,8 @@ from streamguard.serving.decisions.record import (
     Snooze,
     Target,
     Undo,
+    Unmask,
+    UnmaskAnswer,
 )
 from streamguard.serving.decisions.update import Update, UpdateReason
 
@@ -31,7 +33,7 @@ NOW = rfc3339(START + DAY)
 """Time of the server's clock when people act."""
 KINDS = {
     one.__struct_config__.tag: one
-    for one in (Acknowledge, Assign, Comment, Snooze, Mute, Close, Reopen, Undo)
+    for one in (Acknowledge, Assign, Comment, Snooze, Mute, Close, Reopen, Undo, Unmask, UnmaskAnswer)
 }
 SOURCE = UpdateReason("source", "203.0.113.9", 6.5)
 COMMAND = UpdateReason("command", "sleep 5", 4.0)

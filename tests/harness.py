@@ -269,6 +269,7 @@ class Site:
                 sources_topic=f"sources-{suffix}",
                 campaigns_topic=f"campaigns-{suffix}",
                 decisions_topic=f"decisions-{suffix}",
+                audit_topic=f"audit-{suffix}",
                 dead_letter_topic=f"dead-{suffix}",
                 models_topic=f"models-{suffix}",
                 partitions=partitions,

@@ -73,7 +73,7 @@ class ServeProcess(Process):
     def key(self) -> str:
         return self.sign_in.partition("key=")[2]
 
-    def ask(self, path: str, **body: Any) -> Any:
+    def ask(self: ServeProcess | Person, path: str, **body: Any) -> Any:
         """The JSON answer to a request; a body makes it a POST."""
         request = urllib.request.Request(
             self.address + path,
@@ -105,8 +105,19 @@ class ServeProcess(Process):
         return found
 
 
+class Person:
+    """Somebody with a key of a server that has a file of keys."""
+
+    def __init__(self, server: ServeProcess, key: str) -> None:
+        (at,) = re.findall(r"serving incidents of \S+ at (http://[\w.:]+)", server.log.read_text())
+        self.address, self.key = at, key
+        self.sign_in = f"{at}/sign-in?key={key}"
+
+    ask = ServeProcess.ask
+
+
 @contextmanager
-def browser(server: ServeProcess, **options: Any) -> Iterator[Page]:
+def browser(server: ServeProcess | Person, **options: Any) -> Iterator[Page]:
     """A page of Chromium that is signed in; an error of a script, or a request to another host, fails the test."""
     wrong: list[str] = []
     with sync_playwright() as playwright:

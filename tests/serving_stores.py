@@ -12,6 +12,9 @@ from streamguard.campaigns.budget import decide
 from streamguard.campaigns.campaign import campaigns
 from streamguard.campaigns.record import decode
 from streamguard.campaigns.record import encode as encode_campaign
+from streamguard.serving.audit.record import AuditError
+from streamguard.serving.masking.pseudonyms import Pseudonyms
+from streamguard.serving.masking.viewer import Privacy
 from streamguard.serving.projection.store import Store
 from streamguard.serving.projection.update import Update
 from streamguard.serving.query.incidents import IncidentQueries
@@ -31,9 +34,32 @@ def at(offset: int, incident: Incident, origin: int | None = None, partition: in
     return Update(partition, offset, own, encode(own))
 
 
+PSEUDONYMS = Pseudonyms(bytes(range(32)))
+
+
+class Recorded:
+    """An audit log in memory."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, str, str, str, str]] = []
+        self.broken = False
+
+    def record(
+        self, by: str, role: str, what: str, subject: str = "", detail: str = "", *, repeated: bool = False
+    ) -> None:
+        if self.broken:
+            raise AuditError("the audit log cannot be written")
+        self.records.append((by, role, what, subject, detail))
+
+
+def privacy() -> Privacy:
+    """What a server needs to show anything: pseudonyms, and an audit log, which is in memory."""
+    return Privacy(PSEUDONYMS, Recorded())
+
+
 def filled(directory: Path, updates: Sequence[Update], *, grouped: bool = True, batch: int = 100) -> Store:
     """A store with updates, and with their campaigns unless `grouped` is false."""
-    store = Store(directory, 18.0)
+    store = Store(directory, 18.0, PSEUDONYMS.of, PSEUDONYMS.fingerprint)
     add(store, updates, batch)
     if grouped:
         put_campaigns(store, [one.incident for one in updates])

@@ -99,6 +99,14 @@ def panels() -> list[Json]:
             "cps",
         ),
         timeseries(
+            "Audit log", "Records that Kafka has not acknowledged, and answers with names that were refused for that.",
+            [
+                ("sum(streamguard_serve_audit_waiting{WORKER})", "waiting records"),
+                ("sum(rate(streamguard_serve_audit_refused_total{WORKER}[RATE]))", "refused answers per second"),
+            ],
+            "short", runbooks=["StreamGuardServeNoAudit"],
+        ),
+        timeseries(
             "Incidents", "Incidents in the projection, and those of them that are not closed.",
             [
                 ("max(streamguard_serve_incidents{WORKER})", "all"),

@@ -51,7 +51,7 @@ def desk(service: QueryService) -> CaseDesk:
 
 
 @post(
-    "/incidents/{id:str}/actions", sync_to_thread=True, guards=[requires("analyst")], tags=["Actions"],
+    "/incidents/{id:str}/actions", sync_to_thread=True, guards=[requires("act")], tags=["Actions"],
     operation_id="actOnIncident", status_code=200,
 )  # fmt: skip
 def act_on_incident(
@@ -78,7 +78,7 @@ def act_on_incident(
 
 @post(
     "/incidents/actions", dependencies={"wanted": Provide(incident_filter)}, sync_to_thread=True,
-    guards=[requires("analyst")], tags=["Actions"], operation_id="actOnList", status_code=200,
+    guards=[requires("act")], tags=["Actions"], operation_id="actOnList", status_code=200,
 )  # fmt: skip
 def act_on_list(
     request: Request[Any, Any, Any],
@@ -91,7 +91,13 @@ def act_on_list(
     return desk(service).act_on_list(wanted, data, request.user.name, idempotency_key)
 
 
-@get("/audit", sync_to_thread=True, guards=[requires("admin")], tags=["Actions"], operation_id="listActions")
+@get(
+    "/audit",
+    sync_to_thread=True,
+    guards=[requires("read_audit")],
+    tags=["Actions"],
+    operation_id="listActions",
+)
 def list_actions(
     service: NamedDependency[QueryService],
     limit: Limit = 100,
@@ -140,7 +146,7 @@ def preview_decision(
 
 
 @post(
-    "/incidents/{id:str}/detection", sync_to_thread=True, guards=[requires("analyst")], tags=["Actions"],
+    "/incidents/{id:str}/detection", sync_to_thread=True, guards=[requires("act")], tags=["Actions"],
     operation_id="decide", status_code=200,
 )  # fmt: skip
 def decide(
@@ -154,7 +160,7 @@ def decide(
 
 
 @post(
-    "/detection/{decision:str}/revoke", sync_to_thread=True, guards=[requires("analyst")], tags=["Actions"],
+    "/detection/{decision:str}/revoke", sync_to_thread=True, guards=[requires("act")], tags=["Actions"],
     operation_id="revokeDecision", status_code=200,
 )  # fmt: skip
 def revoke_decision(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from litestar import Litestar, Response
+from litestar import Litestar, Request, Response
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
@@ -13,12 +13,24 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 import streamguard
-from streamguard.serving.api import actions, docs, incidents, peers, problems, results, stream, users
+from streamguard.serving.api import (
+    actions,
+    docs,
+    incidents,
+    peers,
+    problems,
+    results,
+    stream,
+    unmasking,
+    users,
+)
 from streamguard.serving.api.document import Document
-from streamguard.serving.api.keys import Keyring
+from streamguard.serving.api.keys import Keyring, Principal
 from streamguard.serving.api.measure import Measured
 from streamguard.serving.api.security import Authentication, Outermost, Rates
 from streamguard.serving.api.sessions import PrintedAddress, Sessions
+from streamguard.serving.masking.seen import SeenService
+from streamguard.serving.masking.viewer import Viewer
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve
 
@@ -26,6 +38,22 @@ DESCRIPTION = (
     "Incidents, campaigns, users and batch results of StreamGuard. Every answer says in `as_of` where it comes from, "
     "how far it has followed its source, and how old it may be. Errors are problem details (RFC 9457)."
 )
+
+
+def seen_by(request: Request[Any, Any, Any]) -> QueryService:
+    """The service as the caller of a request sees it."""
+    caller: Principal = request.user
+    service: QueryService = request.app.state.service
+    path = request.scope["path_template"]
+    viewer = Viewer(
+        service.privacy,
+        service.names,
+        caller.name,
+        caller.role,
+        f"{request.method} {path}",
+        repeated=path == "/rows",  # with which a list that is open follows its changes
+    )
+    return SeenService(service, viewer)
 
 
 def application(
@@ -68,19 +96,21 @@ def application(
             users.router(),
             peers.router(),
             results.router(),
+            unmasking.router(),
             stream.stream_changes,
             docs.documentation,
             docs.documentation_file,
             *page,
         ],
         dependencies={
-            "service": Provide(lambda: service, sync_to_thread=False),
+            "service": Provide(seen_by, sync_to_thread=False),
             "streams": Provide(lambda: streams, sync_to_thread=False),
         },
         middleware=[DefineMiddleware(Authentication)],
         exception_handlers={Exception: problems.answer},
         state=State(
             {
+                "service": service,
                 "keyring": keyring,
                 "sessions": sessions or Sessions(keyring),
                 "printed": PrintedAddress(),

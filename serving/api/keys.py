@@ -9,15 +9,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
 from streamguard.errors import CannotWriteError, ConfigurationError
+from streamguard.serving.masking.roles import ROLES as ROLES
+from streamguard.serving.masking.roles import Right, Role, may
 
-Role = Literal["viewer", "analyst", "admin"]
-ROLES: tuple[Role, ...] = ("viewer", "analyst", "admin")
-"""Each role may do what the one before it may: read; decide; see keys, audit trail and settings."""
 KEY_BYTES = 24
 """Random bytes of a key: too many to guess, few enough to paste."""
 MAX_KEYS = 10_000
@@ -30,9 +29,9 @@ class Principal(msgspec.Struct, frozen=True):
     name: str
     role: Role
 
-    def may(self, role: Role) -> bool:
-        """Whether the principal has the rights of a role."""
-        return ROLES.index(self.role) >= ROLES.index(role)
+    def may(self, right: Right) -> bool:
+        """Whether the role of the principal has a right."""
+        return may(self.role, right)
 
 
 class Key(msgspec.Struct, frozen=True):

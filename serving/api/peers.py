@@ -17,7 +17,6 @@ from litestar.params import Parameter, QueryParameter
 from streamguard.errors import ConfigurationError
 from streamguard.serving.api.keys import Principal
 from streamguard.serving.api.security import requires
-from streamguard.serving.api.users import READER
 from streamguard.serving.peers.answers import Held, HeldNames, HeldProfiles
 from streamguard.serving.peers.client import Client, addresses, trusted
 from streamguard.serving.peers.group import PATH, PeerGroup
@@ -135,10 +134,10 @@ def held_names(
 
 
 def router() -> Router:
-    """The routes; who may see profiles is decided here as it is for direct requests."""
+    """The routes. What a person may see is decided here as it is for direct requests."""
     return Router(
         PATH.rstrip("/"),
         route_handlers=[held_partitions, held_profiles, held_names],
         include_in_schema=False,
-        guards=[requires(READER)],
+        guards=[requires("read")],
     )

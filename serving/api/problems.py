@@ -12,7 +12,9 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from streamguard.errors import ConfigurationError, StreamGuardError, TemporaryError, UnavailableError
 from streamguard.serving.api.parameters import TimeError
+from streamguard.serving.audit.record import AuditError
 from streamguard.serving.decisions.codec import RecordError
+from streamguard.serving.masking.viewer import MaskedError
 from streamguard.serving.peers.profiles import PartitionUnavailableError
 from streamguard.serving.query.cases import ConflictError, NotUpToBoundError, PreconditionError
 from streamguard.serving.query.cursor import CursorError
@@ -54,6 +56,8 @@ _KINDS: tuple[tuple[type[StreamGuardError], int, str], ...] = (
     (TimeError, 400, "wrong-time"),
     (PreconditionError, 412, "precondition"),
     (ConflictError, 409, "conflict"),
+    (MaskedError, 403, "masked"),
+    (AuditError, 503, "no-audit"),
     (RecordError, 400, "wrong-action"),
     (NotUpToBoundError, 503, "not-up-to-bound"),
     (TooStaleError, 503, "too-stale"),

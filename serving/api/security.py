@@ -18,8 +18,9 @@ from litestar.handlers.base import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from streamguard.serving.api.keys import Keyring, Principal, Role
+from streamguard.serving.api.keys import Keyring, Principal
 from streamguard.serving.api.sessions import Access, Sessions
+from streamguard.serving.masking.roles import RIGHTS, Right
 from streamguard.serving.peers.group import PATH as PEER_PATH
 
 COOKIE = "streamguard_session"
@@ -88,14 +89,14 @@ def _require_same_origin(connection: ASGIConnection[Any, Any, Any, Any]) -> None
         raise PermissionDeniedException("the request comes from a page of another site")
 
 
-def requires(role: Role) -> Any:
-    """A guard of a route that lets callers with the rights of a role pass."""
+def requires(right: Right) -> Any:
+    """A guard of a route that lets callers pass whose role has a right."""
 
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         caller: Principal = connection.user
-        if not caller.may(role):
+        if not caller.may(right):
             raise PermissionDeniedException(
-                f"the role {caller.role} may not do this; it needs the role {role}"
+                f"the role {caller.role} may not do this; these may: {', '.join(RIGHTS[right])}"
             )
 
     return guard

@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from streamguard.errors import ConfigurationError
-from streamguard.serving.api.keys import ROLES, Keyring, Principal, digest
+from streamguard.serving.api.keys import Keyring, Principal, digest
+from streamguard.serving.masking.roles import ROLES
 
 SESSION_SECONDS = 12 * 3600
 """How long a browser stays signed in: a working day."""

@@ -166,6 +166,8 @@ class Connection:
         """The error for an answer that is none."""
         problem = _problem(error)
         reason = shortened(problem.detail or problem.title or str(error.reason), MAX_DETAIL)
+        if problem.type == "/problems/masked":
+            return DataError(f"{self.address} refuses the question: {reason}")
         if error.code == 403:
             return RefusedError(f"{self.address} does not allow this: {reason}")
         if error.code == 401:

@@ -9,7 +9,7 @@ import click
 from streamguard.alerts.explain import Reason
 from streamguard.alerts.usual import span
 from streamguard.cli.incident_text import COLOURS, reason_line
-from streamguard.serving.commands.terminal import columns, fitted, moment, padded, plain
+from streamguard.serving.commands.terminal import columns, fitted, moment, named, padded, plain
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.query.answers import IncidentRow
 from streamguard.text import counted
@@ -44,7 +44,7 @@ def table(rows: Sequence[IncidentRow], width: int) -> list[str]:
     more = (f"{'LAST SEEN':{_TIME}}", padded("ID", longest), "WHO") if beside else ("ID",)
     lines = [fitted(_GAP.join((f"{'SEVERITY':{_SEVERITY}}", f"{'BITS':>{_BITS}}", *more)), width)]
     for row, id in zip(rows, ids, strict=True):
-        name = f"{row.entity.kind} {row.entity.value}"
+        name = named(row.entity)
         seen = moment(row.last_seen)
         cells = [f"{row.severity:{_SEVERITY}}", f"{row.evidence_bits:{_BITS}.1f}"]
         cells += [seen, padded(id, longest), name] if beside else [id]
@@ -130,7 +130,7 @@ def change_line(row: IncidentRow, sign: str, width: int) -> str:
     """An incident that is new or has risen, in one line."""
     about = described(row)
     head = f"{moment(row.last_seen)}  {sign:5}  {row.severity:{_SEVERITY}}  {row.evidence_bits:{_BITS}.1f}  "
-    text = f"{head}{fitted(row.id, MAX_ID)}  {row.entity.kind} {row.entity.value}"
+    text = f"{head}{fitted(row.id, MAX_ID)}  {named(row.entity)}"
     rest = [about] if about else []
     if (reason := strongest(row)) is not None:
         rest.append(reason_line(reason))

@@ -11,7 +11,7 @@ from streamguard.alerts.explain import Reason
 from streamguard.alerts.usual import span
 from streamguard.campaigns.campaign import Campaign
 from streamguard.cli.incident_text import COLOURS
-from streamguard.serving.commands.terminal import INDENT, columns, fitted, moment, plain, wrapped
+from streamguard.serving.commands.terminal import INDENT, columns, fitted, moment, named, plain, wrapped
 from streamguard.serving.decisions.case import Case
 from streamguard.serving.decisions.ledger import REJECTIONS
 from streamguard.serving.query.answers import IncidentAnswer, PublishedUpdate
@@ -35,7 +35,7 @@ def words(found: IncidentAnswer, width: int) -> str:
     """
     one = found.incident
     head = click.style(one.severity.upper(), fg=COLOURS.get(one.severity), bold=True)
-    name = fitted(f"{one.entity.kind} {one.entity.value}", width - columns(one.severity) - 2)
+    name = fitted(named(one.entity), width - columns(one.severity) - 2)
     lines = [f"{head}  {name}", *wrapped(_summary(found), width, "")]
     if one.patterns:
         lines += ["", "Patterns"]

@@ -18,7 +18,8 @@ from streamguard.errors import ConfigurationError, DataError, TemporaryError
 from streamguard.files import lock
 from streamguard.files.disk import cannot_write
 from streamguard.serving.api import keys
-from streamguard.serving.api.keys import MAX_KEYS, ROLES, Key, Role
+from streamguard.serving.api.keys import MAX_KEYS, Key
+from streamguard.serving.masking.roles import ROLES, Role
 from streamguard.text import counted, printable
 
 DAYS = 90.0
@@ -66,7 +67,7 @@ def _of_file(function: Command) -> Command:
     type=click.Choice(ROLES),
     default=ROLES[0],
     show_default=True,
-    help="What the key allows: reading; deciding, too; or everything.",
+    help="What the key allows, see docs/privacy.md: viewers, analysts and privacy officers see pseudonyms.",
 )
 @click.option(
     "--days",
@@ -129,10 +130,11 @@ def list_(config: Path | None, file: Path | None, as_json: bool) -> None:
         click.echo(f"no keys in {printable(str(path))}")
         return
     width = max(len("NAME"), *(len(one.name) for one in found))
-    click.echo(f"{'NAME':{width}}  {'ROLE':7}  EXPIRES")
+    roles = max(map(len, ROLES))
+    click.echo(f"{'NAME':{width}}  {'ROLE':{roles}}  EXPIRES")
     for one in found:
         ended = "  expired" if one.expires <= now else ""
-        click.echo(f"{printable(one.name):{width}}  {one.role:7}  {_moment(one)}{ended}")
+        click.echo(f"{printable(one.name):{width}}  {one.role:{roles}}  {_moment(one)}{ended}")
 
 
 @command.command()

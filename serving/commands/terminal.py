@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import click
 import msgspec
 
+from streamguard.alerts.incident import Entity
+from streamguard.serving.masking.pseudonyms import is_pseudonym
 from streamguard.text import printable, shortened
 
 MIN_WIDTH = 40
@@ -115,3 +117,14 @@ def _broken(line: str, width: int) -> Iterator[str]:
         yield part
         line = line[len(part) :]
     yield line
+
+
+def named(entity: Entity) -> str:
+    """The kind and the name of an entity; a pseudonym begins with the kind.
+
+    Examples
+    --------
+    >>> named(Entity("user", "ann")), named(Entity("user", "user-xsqafs31gkjddh1d"))
+    ('user ann', 'user-xsqafs31gkjddh1d')
+    """
+    return entity.value if is_pseudonym(entity.value) else f"{entity.kind} {entity.value}"

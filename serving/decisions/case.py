@@ -29,12 +29,13 @@ stop notifications, and hide."""
 
 
 class Remark(msgspec.Struct, frozen=True):
-    """A comment that is not undone."""
+    """A comment that is not undone; `masked`: its author saw pseudonyms only."""
 
     id: str
     by: str
     at: str
     text: str
+    masked: bool = False
 
 
 class Reopening(msgspec.Struct, frozen=True):
@@ -161,7 +162,7 @@ def _folded(updates: Sequence[Update], in_force: Sequence[InForce]) -> Case:
             case Assign():
                 case = replace(case, assignee=action.assignee)
             case Comment():
-                comments.append(Remark(action.id, action.by, action.at, action.text))
+                comments.append(Remark(action.id, action.by, action.at, action.text, action.masked))
             case Snooze():
                 case, snoozed_at = replace(case, snoozed_until=action.until), target.seen
             case Close():

@@ -9,7 +9,17 @@ import msgspec
 from streamguard.alerts.incident import rfc3339
 from streamguard.errors import DataError
 from streamguard.events.event_time import epoch_ms
-from streamguard.serving.decisions.record import KINDS, VERSION, CaseAction, Close, Mute, Snooze, Undo
+from streamguard.serving.decisions.record import (
+    ABOUT_NAMES,
+    KINDS,
+    VERSION,
+    CaseAction,
+    Close,
+    Mute,
+    Snooze,
+    Undo,
+    Unmask,
+)
 
 MAX_RECORD_BYTES = 1_000_000
 """Bytes of a record: the topic accepts batches of 1,048,588 bytes, and a batch has a header and a key."""
@@ -114,6 +124,10 @@ def _contradiction(action: CaseAction) -> str:
             return "an incident is no duplicate of itself"
         case Undo() if action.undoes == action.id:
             return "an action does not undo itself"
+        case Unmask() if not action.reason.strip():
+            return "a request for names needs a reason"
+    if isinstance(action, ABOUT_NAMES) and len(ids) > 1:
+        return "names are asked for, and shown, for one incident, and more are named"
     wrong = [time for time in times if not _exists(time)]
     return f"the time {wrong[0]} does not exist" if wrong else ""
 

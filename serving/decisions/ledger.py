@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from streamguard.serving.decisions.record import (
+    ABOUT_NAMES,
     Acknowledge,
     Assign,
     CaseAction,
@@ -16,6 +17,8 @@ from streamguard.serving.decisions.record import (
     Snooze,
     Target,
     Undo,
+    Unmask,
+    UnmaskAnswer,
     kind_of,
 )
 
@@ -24,6 +27,7 @@ REJECTIONS = {
     "unknown_action": "it undoes an action that is not among the earlier ones on the incident",
     "not_in_force": "it undoes an action that was rejected or is undone",
     "undo_of_undo": "it undoes an undo; repeat the action instead",
+    "about_names": "it undoes a request for names or an answer to one, which stay",
 }
 """Why an action has no effect on an incident. It stays in the history."""
 
@@ -53,9 +57,12 @@ class Entry(msgspec.Struct, frozen=True):
     id, kind, by, at
         As its record states them.
     value
-        Assignee, classification, time until, or the id of the action that it undoes; empty for other kinds.
+        Assignee, classification, time until, the id of the action that it undoes, or whether names were granted; empty
+        for other kinds.
     text
         Comment or reason.
+    masked
+        Whether its author saw pseudonyms only.
     rejected
         Key of `REJECTIONS`; empty for an action that was accepted.
     undone_by
@@ -71,6 +78,7 @@ class Entry(msgspec.Struct, frozen=True):
     text: str
     rejected: str = ""
     undone_by: str = ""
+    masked: bool = False
 
 
 class Ledger(NamedTuple):
@@ -115,7 +123,8 @@ def ledger(incident: str, actions: Iterable[Logged]) -> Ledger:
             continue
         entries[action.id] = _entry(offset, action)
         undoes = action.undoes if isinstance(action, Undo) else ""
-        changes = not isinstance(accepted[undoes].action if undoes in accepted else action, Comment)
+        about = accepted[undoes].action if undoes in accepted else action
+        changes = not isinstance(about, Comment | Unmask | UnmaskAnswer)
         if changes and target.expected != last:
             rejected[action.id] = "conflict"
             continue
@@ -145,6 +154,8 @@ def _refused_undo(
         return "unknown_action"
     if undoes not in accepted or undoes in undone:
         return "not_in_force"
+    if isinstance(accepted[undoes].action, ABOUT_NAMES):
+        return "about_names"
     return "undo_of_undo" if isinstance(accepted[undoes].action, Undo) else ""
 
 
@@ -161,4 +172,6 @@ def _entry(offset: int, action: CaseAction) -> Entry:
             value = action.classification
         case Undo():
             value = action.undoes
-    return Entry(offset, action.id, kind_of(action), action.by, action.at, value, text)
+        case UnmaskAnswer():
+            value = "granted" if action.granted else "refused"
+    return Entry(offset, action.id, kind_of(action), action.by, action.at, value, text, masked=action.masked)

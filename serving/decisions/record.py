@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from streamguard.alerts.explain import EntityKind
+from streamguard.risk import SEVERITIES
 
 VERSION: Final = 1
 """Version of the records; a server passes over any other, because it cannot know its meaning."""
@@ -79,6 +80,9 @@ class _Action(_Record, frozen=True, kw_only=True, tag_field="kind"):
         Who acts, and when by the server's clock.
     reason
         Why, for other people.
+    masked
+        Whether the author saw pseudonyms only. Then the texts cannot name anybody whom the author did not know before,
+        and people who see pseudonyms only may read them.
     """
 
     version: Literal[1]
@@ -87,6 +91,7 @@ class _Action(_Record, frozen=True, kw_only=True, tag_field="kind"):
     by: Person
     at: Time
     reason: Text = ""
+    masked: bool = False
 
 
 class Acknowledge(_Action, frozen=True, kw_only=True, tag="acknowledge"):
@@ -166,7 +171,23 @@ class Undo(_Action, frozen=True, kw_only=True, tag="undo"):
     undoes: ActionId
 
 
-CaseAction = Acknowledge | Assign | Comment | Snooze | Mute | Close | Reopen | Undo
+class Unmask(_Action, frozen=True, kw_only=True, tag="unmask"):
+    """Somebody asks for the names of one incident; of one of this severity, as the server saw it then."""
+
+    severity: Literal[SEVERITIES]  # type: ignore[valid-type]
+
+
+class UnmaskAnswer(_Action, frozen=True, kw_only=True, tag="unmask_answer"):
+    """Somebody else grants or refuses what a request has asked for, or ends what was granted at once."""
+
+    request: ActionId
+    granted: bool
+
+
+CaseAction = Acknowledge | Assign | Comment | Snooze | Mute | Close | Reopen | Undo | Unmask | UnmaskAnswer
+"""What a record can be."""
+ABOUT_NAMES = (Unmask, UnmaskAnswer)
+"""Actions about who may see names: they never conflict, change no status, and cannot be undone."""
 
 KINDS = tuple(sorted(str(one.__struct_config__.tag) for one in CaseAction.__args__))
 """Kinds of actions, in alphabetical order."""

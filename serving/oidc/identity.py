@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamguard.errors import ConfigurationError
-from streamguard.serving.api.keys import ROLES, Principal, Role
+from streamguard.serving.api.keys import Principal
+from streamguard.serving.masking.roles import ROLES, Role
 from streamguard.serving.oidc.errors import NoRoleError
 from streamguard.settings.schema import Serve
 from streamguard.settings.sign_in import roles

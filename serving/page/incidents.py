@@ -24,6 +24,8 @@ from streamguard.serving.query.service import QueryService
 from streamguard.serving.query.views import View, viewed
 from streamguard.text import printable
 
+NOT_UNDONE = ("undo", "unmask", "unmask_answer")
+"""Kinds of actions that stay."""
 _SHOWN_IN_FORM = {"text", "since", "until", "sort", "view", "cursor"}
 
 
@@ -44,6 +46,9 @@ def incidents_page(
         (name, value) for name, value in request.query_params.multi_items() if name != "cursor" and value
     ]
 
+    # Who sees pseudonyms has a field for one instead of a search.
+    in_form = _SHOWN_IN_FORM if request.user.may("see_people") else _SHOWN_IN_FORM | {"entity"}
+
     def with_filter(name: str, value: str) -> str:
         """The address of this list with one more value of a filter, or without it if it has the value."""
         pairs = [pair for pair in given if pair != (name, value)]
@@ -59,7 +64,7 @@ def incidents_page(
         query={name: request.query_params.get(name, "") for name in ("since", "until")},
         sort=sort,
         view=view,
-        kept=[(name, value) for name, value in given if name not in _SHOWN_IN_FORM],
+        kept=[(name, value) for name, value in given if name not in in_form],
         chosen=set(given),
         filtered=bool(given),
         with_filter=with_filter,
@@ -90,21 +95,25 @@ def incident_page(
     found = service.incidents.incident(id)
     points = [(epoch_ms(one.incident.last_seen) or 0, one.incident.evidence_bits) for one in found.updates]
     event = msgspec.json.format(msgspec.json.encode(found.incident.event), indent=2).decode()
+    asked = service.names.of_incident(id)
     return html(
         "incident.html",
         caller=request.user,
         as_of=found.as_of,
         found=found,
         points=sorted(points),
-        preview=_preview(service, id),
+        preview=None if found.masked else _preview(service, id),
         event=printable(event, keep="\n"),
+        asked=asked,
         undoable=[
-            one for one in found.case.history if not one.rejected and not one.undone_by and one.kind != "undo"
+            one
+            for one in found.case.history
+            if not one.rejected and not one.undone_by and one.kind not in NOT_UNDONE
         ],
     )
 
 
-@post("/incidents/{id:str}/act", sync_to_thread=True, include_in_schema=False, guards=[requires("analyst")])
+@post("/incidents/{id:str}/act", sync_to_thread=True, include_in_schema=False, guards=[requires("act")])
 def act_on_incident(
     request: Request[Any, Any, Any],
     service: NamedDependency[QueryService],
@@ -116,9 +125,7 @@ def act_on_incident(
     return Redirect(f"/incidents/{quote(id, safe='')}", status_code=303)
 
 
-@post(
-    "/incidents/{id:str}/decide", sync_to_thread=True, include_in_schema=False, guards=[requires("analyst")]
-)
+@post("/incidents/{id:str}/decide", sync_to_thread=True, include_in_schema=False, guards=[requires("act")])
 def decide(
     request: Request[Any, Any, Any],
     service: NamedDependency[QueryService],
@@ -152,7 +159,7 @@ def _preview(service: QueryService, id: str) -> DetectionPreview | None:
 
 @post(
     "/act", dependencies={"wanted": Provide(incident_filter)}, sync_to_thread=True, include_in_schema=False,
-    guards=[requires("analyst")], status_code=200,
+    guards=[requires("act")], status_code=200,
 )  # fmt: skip
 def act_on_list(
     request: Request[Any, Any, Any],

@@ -50,7 +50,9 @@ def user_page(
 def models_page(request: Request[Any, Any, Any], service: NamedDependency[QueryService]) -> Response[str]:
     """Models, the judgements of the gate, and the latest run of the batch layer."""
     models, batch = service.asked_models().versions(), service.asked_batch()
-    totals, anomalies = batch.totals(), batch.anomalies(50)
+    totals = batch.totals()
+    # The users at risk are a ranking of people.
+    anomalies = batch.anomalies(50) if request.user.may("see_people") else None
     known = not isinstance(totals, Unavailable) and not isinstance(anomalies, Unavailable)
     return html(
         "models.html",

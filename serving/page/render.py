@@ -12,6 +12,8 @@ from streamguard.alerts.incident import Entity
 from streamguard.alerts.usual import span
 from streamguard.serving.decisions.ledger import REJECTIONS
 from streamguard.serving.decisions.mute import BREACHES
+from streamguard.serving.masking.mask import HIDDEN
+from streamguard.serving.masking.pseudonyms import is_pseudonym
 from streamguard.serving.page import pictures
 from streamguard.text import counted, printable, shortened
 
@@ -49,6 +51,8 @@ def entity(one: Entity) -> str:
     >>> entity(Entity("user", "ann")), entity(Entity("crowd", "partition 2"))
     ('user ann', 'all users of partition 2')
     """
+    if is_pseudonym(one.value):
+        return one.value  # it begins with the kind
     return f"all users of {shown(one.value)}" if one.kind == "crowd" else f"{one.kind} {shown(one.value)}"
 
 
@@ -92,6 +96,7 @@ _environment.globals.update(
     steps=pictures.steps,
     week=pictures.week,
     caller=None,
+    hidden=HIDDEN,
     as_of=None,
     breaches=BREACHES,
     rejections=REJECTIONS,

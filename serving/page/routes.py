@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from streamguard.serving.page import incidents, oidc, overview, session
+from streamguard.serving.page import incidents, oidc, overview, privacy, session
 
-ROUTES = (*incidents.ROUTES, *overview.ROUTES, *session.ROUTES, *oidc.ROUTES)
+ROUTES = (*incidents.ROUTES, *overview.ROUTES, *privacy.ROUTES, *session.ROUTES, *oidc.ROUTES)
 """All routes of the page."""
 problem_page = session.problem_page

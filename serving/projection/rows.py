@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ from streamguard.serving.decisions import codec
 from streamguard.serving.decisions.case import Case, case_of, own_mutes
 from streamguard.serving.decisions.ledger import Logged, ledger
 from streamguard.serving.decisions.mute import MuteInForce
+from streamguard.serving.decisions.unmasking import unmaskings
 from streamguard.serving.decisions.update import Update as ReducedUpdate
 from streamguard.serving.projection import shapes
 from streamguard.serving.projection.entry import Entry, Membership, current, entry, membership, texts
@@ -26,6 +27,7 @@ CURRENT = (
 """Joins the current update `u` of each incident `i`, which has its JSON."""
 _PARAMETERS = 500
 """Ids of one statement; SQLite limits its parameters."""
+PseudonymOf = Callable[[str, str], str]
 _mute = msgspec.json.Decoder(MuteInForce)
 
 
@@ -37,7 +39,7 @@ class _Known(NamedTuple):
     case: Case
 
 
-def compute(db: sqlite3.Connection, ids: Iterable[str], floor: float) -> None:
+def compute(db: sqlite3.Connection, ids: Iterable[str], floor: float, pseudonym_of: PseudonymOf) -> None:
     """Replace the rows of incidents by what their sets say; an incident without updates has no row.
 
     Other incidents of their campaigns are computed, too: one of them stands for the campaign, and which one may change.
@@ -46,6 +48,8 @@ def compute(db: sqlite3.Connection, ids: Iterable[str], floor: float) -> None:
     ----------
     floor
         Setting `detection.floor_bits`, which decides about incidents without a campaign.
+    pseudonym_of
+        Returns the pseudonym of an entity, given its kind and name.
     """
     found: dict[str, _Known] = {}
     numbers: dict[str, int | None] = {}
@@ -59,7 +63,7 @@ def compute(db: sqlite3.Connection, ids: Iterable[str], floor: float) -> None:
     leads: dict[str, tuple[CampaignRecord, str]] = {}
     for id, one in found.items():
         row = entry(one.updates, one.case, _membership(db, id, found, leads), floor)
-        _write(db, row, one.now, numbers[id])
+        _write(db, row, one.now, numbers[id], pseudonym_of(row.entity_kind, row.entity))
 
 
 def case(db: sqlite3.Connection, incident: Incident, updates: Iterable[Incident]) -> Case:
@@ -107,6 +111,29 @@ def refresh_mutes(db: sqlite3.Connection, incidents: Iterable[str]) -> set[str]:
         for entity in entities
         for row in db.execute("SELECT id FROM incidents WHERE entity_kind = ? AND entity = ?", entity)
     }
+
+
+def refresh_unmaskings(db: sqlite3.Connection, incidents: Iterable[str]) -> None:
+    """Compute the requests for the names of incidents again."""
+    for id in incidents:
+        db.execute("DELETE FROM unmaskings WHERE incident = ?", (id,))
+        db.executemany(
+            "INSERT INTO unmaskings VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (id, place, one.id, one.state, one.by, one.at, one.until or "", msgspec.json.encode(one))
+                for place, one in enumerate(unmaskings(id, actions(db, id)))
+            ],
+        )
+
+
+def rename(db: sqlite3.Connection, pseudonym_of: PseudonymOf, fingerprint: str) -> None:
+    """Give every incident its pseudonym again, unless those that it has are of the same key."""
+    known = db.execute("SELECT value FROM about WHERE name = 'pseudonyms'").fetchone()
+    if known is not None and known[0] == fingerprint:
+        return
+    db.create_function("pseudonym_of", 2, pseudonym_of, deterministic=True)
+    db.execute("UPDATE incidents SET pseudonym = pseudonym_of(entity_kind, entity)")
+    db.execute("INSERT OR REPLACE INTO about VALUES ('pseudonyms', ?)", (fingerprint,))
 
 
 def _with_relatives(db: sqlite3.Connection, ids: set[str]) -> set[str]:
@@ -165,8 +192,10 @@ def _erase(db: sqlite3.Connection, id: str) -> int | None:
     return int(number)
 
 
-def _write(db: sqlite3.Connection, row: Entry, incident: Incident, number: int | None) -> None:
-    values = (number, *row, shapes.join(db, row, incident))
+def _write(
+    db: sqlite3.Connection, row: Entry, incident: Incident, number: int | None, pseudonym: str
+) -> None:
+    values = (number, *row, shapes.join(db, row, incident), pseudonym)
     marks = ", ".join("?" * len(values))
     place = db.execute(f"INSERT INTO incidents VALUES ({marks})", values).lastrowid  # noqa: S608 - marks only
     db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (place, texts(incident)))
@@ -182,6 +211,7 @@ def export(db: sqlite3.Connection) -> Iterator[bytes]:
         ("incident, offset", "actions", "incident, offset"),
         ("offset", "forgotten", "offset"),
         ("entity_kind, entity, incident, offset", "mutes", "incident, offset"),
+        ("incident, place", "unmaskings", "incident, place"),
     ):
         for row in db.execute(f"SELECT {columns}, value FROM {table} ORDER BY {key}"):  # noqa: S608 - our own names
             yield msgspec.json.encode([*row[:-1], msgspec.Raw(row[-1])])

@@ -54,6 +54,24 @@ CREATE TABLE mutes (                    -- in force; they follow from the action
     PRIMARY KEY (entity_kind, entity, incident, offset)
 ) WITHOUT ROWID;
 CREATE INDEX mutes_by_incident ON mutes (incident);
+CREATE TABLE unmaskings (               -- requests for names; they follow from the actions
+    incident TEXT NOT NULL,
+    place INTEGER NOT NULL,             -- order of the requests of the incident
+    id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    person TEXT NOT NULL,               -- who has asked
+    at TEXT NOT NULL,
+    until TEXT NOT NULL,                -- empty if names are not shown
+    value BLOB NOT NULL,
+    PRIMARY KEY (incident, place)
+) WITHOUT ROWID;
+CREATE INDEX unmaskings_by_id ON unmaskings (id);
+CREATE INDEX unmaskings_by_state ON unmaskings (state, at DESC);
+CREATE INDEX unmaskings_by_person ON unmaskings (person, until);
+CREATE TABLE about (                    -- what the contents depend on besides the topics
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
 
 -- What lists show and filter by, computed from the sets.
 CREATE TABLE incidents (
@@ -83,8 +101,10 @@ CREATE TABLE incidents (
     raised INTEGER NOT NULL,            -- 1: a person is called; 0: recorded only
     origin_partition INTEGER NOT NULL,  -- of the current update, which has the incident as JSON
     origin_offset INTEGER NOT NULL,
-    shape INTEGER NOT NULL              -- of `shapes`
+    shape INTEGER NOT NULL,             -- of `shapes`
+    pseudonym TEXT NOT NULL             -- of the entity; it depends on the key of the server, so no export has it
 );
+CREATE INDEX incidents_by_pseudonym ON incidents (pseudonym);
 -- Evidence decides the severity, so that a list of weak incidents would begin far behind in one order of all.
 CREATE INDEX incidents_by_severity ON incidents (severity, evidence DESC, id, shape, last_ms);
 CREATE INDEX incidents_by_time ON incidents (last_ms DESC, id, shape);

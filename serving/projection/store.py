@@ -32,6 +32,10 @@ class Store(Database):
         Holds the database; created if it is missing.
     floor
         Setting `detection.floor_bits`, which decides about incidents without a campaign.
+    pseudonym_of
+        Returns the pseudonym of an entity, given its kind and name; without it, no incident is found by one.
+    fingerprint
+        Differs for other pseudonyms.
 
     Raises
     ------
@@ -45,10 +49,18 @@ class Store(Database):
         that has thousands of incidents would otherwise be computed for each of them.
     """
 
-    def __init__(self, directory: Path, floor: float) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        floor: float,
+        pseudonym_of: rows.PseudonymOf = lambda _kind, _name: "",
+        fingerprint: str = "",
+    ) -> None:
         super().__init__(directory)
         self.loading: set[str] = set()
-        self._floor = floor
+        self._floor, self._pseudonym_of = floor, pseudonym_of
+        with self.transaction() as db:
+            rows.rename(db, pseudonym_of, fingerprint)
 
     def loaded(self, topic: str) -> None:
         """Note that a topic was read to its end, and after the last one rank the entities."""
@@ -175,6 +187,7 @@ class Store(Database):
                 db.execute("DELETE FROM forgotten WHERE key = ?", (key,))
             for key, offset, record in forgotten:
                 touched |= forgetting.forget(db, key, offset, record)
+            rows.refresh_unmaskings(db, touched)
             touched |= rows.refresh_mutes(db, touched)
             self._compute(db, touched)
             self.move(db, topic, positions)
@@ -185,6 +198,7 @@ class Store(Database):
             touched = {row[0] for row in db.execute("SELECT DISTINCT incident FROM actions")}
             db.execute("DELETE FROM actions")
             db.execute("DELETE FROM forgotten")
+            rows.refresh_unmaskings(db, touched)
             touched |= rows.refresh_mutes(db, touched)
             self._compute(db, touched)
 
@@ -194,6 +208,6 @@ class Store(Database):
 
     def _compute(self, db: sqlite3.Connection, incidents: Iterable[str]) -> None:
         """Compute what follows from the sets of incidents."""
-        rows.compute(db, incidents, self._floor)
+        rows.compute(db, incidents, self._floor, self._pseudonym_of)
         if not self.loading:
             ranking.compute(db)

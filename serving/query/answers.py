@@ -12,6 +12,7 @@ from streamguard.campaigns.budget import Decision
 from streamguard.campaigns.campaign import Campaign
 from streamguard.serving.decisions.case import Case
 from streamguard.serving.decisions.record import CaseAction
+from streamguard.serving.decisions.unmasking import Unmasking
 from streamguard.serving.log.freshness import AsOf
 
 
@@ -104,6 +105,9 @@ class IncidentAnswer(msgspec.Struct, frozen=True):
     case: Annotated[Case, _described("What people have made of it")]
     token: Annotated[str, _described("Consistency token: a request with `at_least` sees at least this state")]
     as_of: tuple[AsOf, ...]
+    masked: Annotated[
+        bool, _described("Whether pseudonyms stand for names, and texts of events are left out")
+    ] = False
 
 
 class BulkAnswer(msgspec.Struct, frozen=True):
@@ -139,6 +143,13 @@ class Audit(msgspec.Struct, frozen=True):
     """Actions of people, the latest first."""
 
     actions: tuple[AuditEntry, ...]
+    as_of: tuple[AsOf, ...]
+
+
+class Unmaskings(msgspec.Struct, frozen=True):
+    """Requests for names, the latest first."""
+
+    requests: tuple[Unmasking, ...]
     as_of: tuple[AsOf, ...]
 
 

@@ -125,7 +125,9 @@ class CaseDesk:
         self._writer = writer
         self._position = position
 
-    def act(self, id: str, wanted: ActionRequest, by: str, action_id: str = "") -> IncidentAnswer:
+    def act(
+        self, id: str, wanted: ActionRequest, by: str, action_id: str = "", *, masked: bool = False
+    ) -> IncidentAnswer:
         """Act on one incident, and answer when the projection has the action.
 
         Parameters
@@ -134,6 +136,8 @@ class CaseDesk:
             Who acts.
         action_id
             Id of the action; a repeated request with the same id acts once. Empty: a new id.
+        masked
+            Whether who acts sees pseudonyms only.
 
         Raises
         ------
@@ -155,7 +159,7 @@ class CaseDesk:
             seen=found.row.alerts if wanted.seen is None else wanted.seen,
             expected=found.case.last_action if wanted.expected is None else wanted.expected,
         )
-        action = _action(wanted, (target,), by, action_id or new_id(), found)
+        action = _action(wanted, (target,), by, action_id or new_id(), found, masked)
         self.wait_for(self._writer.write(action) + 1)
         answer = self._incidents.incident(id)
         entry = next((one for one in answer.case.history if one.id == action.id), None)
@@ -164,7 +168,13 @@ class CaseDesk:
         return answer
 
     def act_on_list(
-        self, filter: IncidentFilter, wanted: ActionRequest, by: str, action_id: str = ""
+        self,
+        filter: IncidentFilter,
+        wanted: ActionRequest,
+        by: str,
+        action_id: str = "",
+        *,
+        masked: bool = False,
     ) -> BulkAnswer:
         """Act on all incidents of a list, as the projection has them now.
 
@@ -180,7 +190,7 @@ class CaseDesk:
             raise ConflictError(f"the list has more than {MAX_BULK:,} entries: narrow it by a filter")
         if not targets:
             return BulkAnswer("", 0, 0, "")
-        action = _action(wanted, tuple(targets), by, action_id or new_id(), None)
+        action = _action(wanted, tuple(targets), by, action_id or new_id(), None, masked)
         offset = max(self._writer.write(part) for part in split(action)) + 1
         self.wait_for(offset)
         accepted = self._actions.accepted(action.id)
@@ -204,16 +214,27 @@ class CaseDesk:
             time.sleep(_STEP_SECONDS)
 
 
+def now() -> str:
+    """The time of the server's clock, as records state it."""
+    return rfc3339(int(datetime.now(UTC).timestamp() * 1000))
+
+
 def _action(
-    wanted: ActionRequest, targets: tuple[Target, ...], by: str, id: str, found: IncidentAnswer | None
+    wanted: ActionRequest,
+    targets: tuple[Target, ...],
+    by: str,
+    id: str,
+    found: IncidentAnswer | None,
+    masked: bool,
 ) -> CaseAction:
     common: dict[str, Any] = {
         "version": VERSION,
         "id": id,
         "incidents": targets,
         "by": by,
-        "at": rfc3339(int(datetime.now(UTC).timestamp() * 1000)),
+        "at": now(),
         "reason": wanted.reason,
+        "masked": masked,
     }
     match wanted.kind:
         case "acknowledge":
@@ -278,6 +299,7 @@ def _conflict(rejected: str, case: Case) -> str:
         "unknown_action": "there is no such action on this incident",
         "not_in_force": "the action has no effect any more",
         "undo_of_undo": "an undo cannot be undone: repeat the action instead",
+        "about_names": "a request for names, or an answer to one, cannot be undone",
     }
     return reasons[rejected]
 

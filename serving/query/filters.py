@@ -49,6 +49,8 @@ class IncidentFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
         Whether a campaign of several incidents has one row, that of its strongest incident.
     text
         Words that the incident contains; the last one may be incomplete.
+    pseudonym
+        Pseudonyms of users or addresses; an incident matches that one of `entity` or one of these selects.
     """
 
     since: int | None = None
@@ -66,6 +68,7 @@ class IncidentFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     muted: bool | None = None
     grouped: bool = False
     text: Name = ""
+    pseudonym: tuple[Name, ...] = ()
 
 
 class Condition(NamedTuple):
@@ -122,9 +125,12 @@ class Conditions:
             self.shapes.append(Condition("muted = ?", (wanted.muted,)))
         if wanted.grouped:
             self.shapes.append(Condition("lead = 1"))
-        if wanted.entity:
-            text = f"SELECT number FROM incidents WHERE entity IN ({_marks(wanted.entity)})"  # noqa: S608 - marks only
-            self.chosen.append(Condition(text, wanted.entity))
+        if wanted.entity or wanted.pseudonym:
+            named = f"SELECT number FROM incidents WHERE entity IN ({_marks(wanted.entity)})"  # noqa: S608 - marks only
+            if wanted.pseudonym:
+                marks = _marks(wanted.pseudonym)
+                named += f" UNION SELECT number FROM incidents WHERE pseudonym IN ({marks})"  # noqa: S608 - marks only
+            self.chosen.append(Condition(named, (*wanted.entity, *wanted.pseudonym)))
         if wanted.campaign:
             text = (
                 "SELECT number FROM incidents WHERE id IN (SELECT incident FROM members WHERE campaign = ?)"

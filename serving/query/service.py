@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streamguard.errors import TemporaryError
+from streamguard.serving.audit.record import AuditRecord
 from streamguard.serving.decisions.writer import ActionWriter
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.projection.projector import Follower
@@ -18,6 +19,7 @@ from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.serving.query.mutes import MuteQueries
 from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.query.totals import Totals
+from streamguard.serving.query.unmasking import NameQueries, UnmaskDesk
 from streamguard.serving.query.users import UserQueries
 from streamguard.serving.results.answers import Unavailable
 from streamguard.serving.results.batch import BatchResults
@@ -75,8 +77,14 @@ class QueryService:
         What a mute would hide.
     cases
         Acts on incidents; None without a writer.
+    names, unmasking
+        Who may see the names of which incidents, and the desk at which this is asked for; None without a writer.
     sources
         What is known besides incidents; None if nothing is.
+    audit_log
+        Returns the latest records of the audit log, given how many are looked at; None if there is none.
+    privacy
+        `streamguard.serving.masking.viewer.Privacy`; None: the service is asked by nobody but its own process.
     """
 
     def __init__(
@@ -92,7 +100,15 @@ class QueryService:
             if writer is not None
             else None
         )
+        self.names = NameQueries(store, self.as_of)
+        self.unmasking = (
+            UnmaskDesk(self.incidents, self.names, self.cases, writer)
+            if writer is not None and self.cases is not None
+            else None
+        )
         self.sources: Sources | None = None
+        self.privacy: Any = None
+        self.audit_log: Callable[[int], tuple[AuditRecord, ...]] | None = None
 
     def _source(self) -> Sources:
         if self.sources is None:

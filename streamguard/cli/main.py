@@ -42,6 +42,10 @@ COMMANDS = {
     ),
     "users": ("streamguard.serving.commands.users", "List users by risk, and show what is usual for one."),
     "keys": ("streamguard.serving.commands.keys", "Add, list and revoke access keys of `serve`."),
+    "audit": (
+        "streamguard.serving.commands.audit",
+        "Verify and show who has seen the names of people in `serve`.",
+    ),
     "decide": (
         "streamguard.cli.decide",
         "Accept or deny a value of a user, as a signed record of the events topic.",

@@ -11,7 +11,17 @@ from streamguard.settings.schema import Settings
 from streamguard.settings.sources import of_sources
 
 Part = Literal[
-    "setup", "producer", "worker", "sources", "campaigns", "serve", "retrain", "analyst", "decide", "forget"
+    "setup",
+    "producer",
+    "worker",
+    "sources",
+    "campaigns",
+    "serve",
+    "retrain",
+    "analyst",
+    "decide",
+    "forget",
+    "audit",
 ]
 
 
@@ -86,6 +96,7 @@ def acls_of(settings: Settings) -> dict[Part, list[Acl]]:
             *(Acl("topic", topics[role], ("READ",)) for role in ("campaigns", "changelog", "dead_letter")),
             Acl("topic", topics["alerts"], ("READ", "DESCRIBE_CONFIGS")),
             Acl("topic", topics["decisions"], ("READ", "WRITE", "DESCRIBE_CONFIGS")),
+            Acl("topic", topics["audit"], ("READ", "WRITE", "DESCRIBE_CONFIGS")),
             Acl("topic", events, ("READ", "WRITE")),  # WRITE for decisions that change detection
             Acl(
                 "group", "streamguard-serve", ("DESCRIBE",)
@@ -97,6 +108,10 @@ def acls_of(settings: Settings) -> dict[Part, list[Acl]]:
             Acl("topic", models, ("WRITE",)),
         ],
         "analyst": [Acl("topic", topics[role], ("READ",)) for role in ("alerts", "campaigns")],
+        "audit": [
+            Acl("topic", topics["audit"], ("READ",)),
+            Acl("group", "streamguard-serve", ("DESCRIBE",)),
+        ],
         "decide": [
             Acl("topic", events, ("WRITE",)),
             Acl("topic", topics["alerts"], ("READ",)),

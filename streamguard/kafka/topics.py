@@ -30,8 +30,10 @@ WORKER_ROLES = ("events", "sources", "alerts", "dead_letter", "models", "changel
 """Topics that a worker uses: it starts whether or not the others exist."""
 CAMPAIGNS_ROLES = ("alerts", "campaigns")
 """Topics that the campaigns process uses."""
-SERVING_ROLES = ("alerts", "decisions")
+SERVING_ROLES = ("alerts", "decisions", "audit")
 """Topics without which a server has nothing to show and nowhere to write."""
+AUDIT_DAYS = 365.0
+"""Days for which the audit log is kept: an auditor asks about the last year."""
 
 
 class TopicsError(UnavailableError):
@@ -86,7 +88,7 @@ class Topic:
 
 
 def names(settings: Settings) -> dict[str, str]:
-    """Name of each topic by its role: events, alerts, campaigns, decisions, dead_letter, models, changelog.
+    """Name of each topic by its role: events, alerts, campaigns, decisions, audit, dead_letter, models, changelog.
 
     If workers forward events, also sources and sources_changelog.
 
@@ -106,6 +108,7 @@ def names(settings: Settings) -> dict[str, str]:
         "alerts": kafka.alerts_topic,
         "campaigns": kafka.campaigns_topic,
         "decisions": kafka.decisions_topic,
+        "audit": kafka.audit_topic,
         "dead_letter": kafka.dead_letter_topic,
         "models": kafka.models_topic,
         "changelog": _changelog(settings.worker.app_id),
@@ -367,6 +370,18 @@ def _wanted(settings: Settings, existing: Mapping[str, tuple[int, int]]) -> list
         ),
         latest_values(name["campaigns"]),  # a reader of committed records sees whole rounds
         latest_values(name["decisions"]),  # the order of the log settles conflicts
+        Topic(
+            name["audit"],
+            1,
+            settings={
+                "cleanup.policy": deleted,
+                "retention.ms": Wanted(str(round(AUDIT_DAYS * 86_400_000)), "at least "),
+                "retention.bytes": Wanted("-1"),
+                # The time of a broker, so that no server decides when its own records are deleted.
+                "message.timestamp.type": append_time,
+                **durable(name["audit"]),
+            },
+        ),
         Topic(
             name["dead_letter"],
             1,

@@ -55,6 +55,9 @@ class Kafka(_Section, frozen=True):
     decisions_topic: str = "streamguard-decisions"
     """Topic of what people do with incidents without changing detection: acknowledge, assign, comment, snooze, mute,
     close, reopen, undo."""
+    audit_topic: str = "streamguard-audit"
+    """Topic of the audit log of `streamguard serve`: to whom names of which incident or user were shown, and by whom
+    they were granted."""
     dead_letter_topic: str = "security-events-dead-letter"
     """Topic for records that cannot be scored."""
     models_topic: str = "streamguard-models"
@@ -77,7 +80,7 @@ class Kafka(_Section, frozen=True):
                     f"kafka.bootstrap_servers: {server[:100]!r} is not host:port, such as 127.0.0.1:9092; separate "
                     "several with commas"
                 )
-        for role in ("events", "alerts", "campaigns", "decisions", "dead_letter", "models"):
+        for role in ("events", "alerts", "campaigns", "decisions", "audit", "dead_letter", "models"):
             _check_name(f"kafka.{role}_topic", getattr(self, f"{role}_topic"))
         if self.sources_topic:
             _check_name("kafka.sources_topic", self.sources_topic)
@@ -237,6 +240,9 @@ class Serve(_Section, frozen=True):
     keys_file: str = ""
     """File of the access keys, which `streamguard keys` writes; it holds their hashes only. Empty: one key, which
     is made at the start and printed with the address of the page."""
+    pseudonym_key_file: str = ""
+    """File whose bytes are the key of the pseudonyms that stand for names of people; several servers need the same one.
+    Empty: a random key, which is made at the first start and kept in `serve.data_dir`."""
     certificate_file: str = ""
     """Certificate chain in PEM format for TLS. Empty: plain HTTP, for a proxy on the same machine."""
     private_key_file: str = ""

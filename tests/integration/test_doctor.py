@@ -54,6 +54,7 @@ def settings(kafka: str) -> Settings:
             sources_topic=f"sources-{own}",
             alerts_topic=f"alerts-{own}",
             decisions_topic=f"decisions-{own}",
+            audit_topic=f"audit-{own}",
             dead_letter_topic=f"dead-{own}",
             models_topic=f"models-{own}",
             partitions=3,

@@ -24,6 +24,7 @@ from streamguard.errors import UnavailableError
 from streamguard.kafka import control, topics
 from streamguard.kafka.acls import Acl, acls_of
 from streamguard.kafka.connection import Brokers
+from streamguard.serving.audit.log import AuditLog
 from streamguard.serving.decisions.writer import ActionWriter
 from streamguard.serving.log.reader import LogReader, topic_state
 from streamguard.settings.load import load
@@ -50,6 +51,7 @@ PASSWORDS = {
         "retrain",
         "decide",
         "forget",
+        "audit",
     )
 }
 BROKER = {"broker": "broker-secret"}
@@ -283,7 +285,11 @@ def test_a_server_reads_its_topics_and_writes_actions_with_its_rights(by_passwor
     brokers, names = Brokers.of(settings), topics.names(settings)
     with ActionWriter(brokers, names["decisions"]) as writer:
         assert writer.write(close("a")) >= 0
-    for role in ("events", "alerts", "campaigns", "decisions", "dead_letter", "changelog"):
+    log = AuditLog(brokers, names["audit"])
+    log.record("ann", "investigator", "GET /v1/incidents")
+    log.close()
+    assert "nothing is wrong" in by_password.run("audit", "audit", "verify").stdout
+    for role in ("events", "alerts", "campaigns", "decisions", "audit", "dead_letter", "changelog"):
         state = topic_state(brokers, names[role])
         assert state is not None
         reader = LogReader(brokers, names[role], {0: state.bounds[0].start})

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.integration
 def topic(kafka: str) -> str:
     """The topic of decisions as `streamguard topics create` makes it."""
     own = uuid.uuid4().hex[:8]
-    roles = ("events", "alerts", "campaigns", "decisions", "dead_letter", "models")
+    roles = ("events", "alerts", "campaigns", "decisions", "audit", "dead_letter", "models")
     named = {f"{role}_topic": f"{role}-{own}" for role in roles}
     settings = Settings(kafka=Kafka(bootstrap_servers=kafka, sources_topic="", partitions=1, **named))
     topics.create(settings)

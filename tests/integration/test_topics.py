@@ -39,6 +39,7 @@ def settings(kafka: str) -> Settings:
             alerts_topic=f"alerts-{own}",
             campaigns_topic=f"campaigns-{own}",
             decisions_topic=f"decisions-{own}",
+            audit_topic=f"audit-{own}",
             dead_letter_topic=f"dead-{own}",
             models_topic=f"models-{own}",
             partitions=3,
@@ -101,6 +102,9 @@ def test_created_topics_pass_the_check_and_have_the_required_settings(
     partitions, decisions = described(settings, name["decisions"])
     assert (partitions, decisions["cleanup.policy"]) == (1, "compact")
     assert int(decisions["delete.retention.ms"]) == 7 * 24 * 3600 * 1000
+    partitions, audit = described(settings, name["audit"])
+    assert (partitions, audit["cleanup.policy"]) == (1, "delete")
+    assert (int(audit["retention.ms"]), audit["retention.bytes"]) == (365 * 24 * 3600 * 1000, "-1")
     assert int(described(settings, name["alerts"])[1]["retention.ms"]) == 90 * 24 * 3600 * 1000
     _, dead_letter = described(settings, name["dead_letter"])
     assert int(dead_letter["max.message.bytes"]) > int(events["max.message.bytes"])
@@ -116,6 +120,7 @@ LASTING = (
         "alerts",
         "campaigns",
         "decisions",
+        "audit",
         "dead_letter",
         "changelog",
     ),
@@ -198,13 +203,13 @@ def test_a_cluster_that_refuses_recommended_values_still_gets_its_topics(
     with pytest.raises(topics.TopicsError, match="did not change the settings"):
         topics._alter(topics._admin(settings)[0], with_refused(settings, {}), required=False)
     recommended = [deviation.found for deviation in topics.require(settings)]
-    assert len([found for found in recommended if "min.insync.replicas" in found]) == 9
+    assert len([found for found in recommended if "min.insync.replicas" in found]) == 10
     assert any("message.timestamp.type" in found for found in recommended)
 
 
 def test_check_reports_every_missing_topic_with_the_remedy(settings: Settings) -> None:
     deviations = list(map(str, topics.check(settings)))
-    assert len(deviations) == 9
+    assert len(deviations) == 10
     for name, deviation in zip(topics.names(settings).values(), deviations, strict=True):
         assert deviation == (
             f"the topic {name} does not exist at {settings.kafka.bootstrap_servers}: correct its name in [kafka], or "

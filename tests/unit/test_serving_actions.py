@@ -26,7 +26,7 @@ from streamguard.serving.query import cases
 from streamguard.serving.query.filters import IncidentFilter
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve
-from tests.serving_stores import ALERTS, at, filled, placed
+from tests.serving_stores import ALERTS, at, filled, placed, privacy
 from tests.unit.test_campaigns import NOON, incident, spray
 
 TOPIC = "streamguard-decisions"
@@ -69,9 +69,15 @@ class Site:
         self.store = filled(directory / "store", placed(self.incidents))
         self.topic = Topic(self.store)
         self.service = QueryService(self.store, [self.topic], self.topic)  # type: ignore[list-item, arg-type]
+        self.service.privacy = privacy()
         self.keys: dict[str, str] = {}
         held = []
-        for name, role in (("alice", "analyst"), ("carl", "analyst"), ("vera", "viewer"), ("root", "admin")):
+        for name, role in (
+            ("alice", "investigator"),
+            ("carl", "investigator"),
+            ("vera", "viewer"),
+            ("root", "admin"),
+        ):
             self.keys[name], key = new_key(name, role, 3600)  # type: ignore[arg-type]
             held.append(key)
         keys.write(directory / "keys.json", held)

@@ -27,7 +27,7 @@ from streamguard.serving.page.tactics import TACTICS
 from streamguard.serving.projection.store import Store
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve
-from tests.serving_stores import filled, placed
+from tests.serving_stores import filled, placed, privacy
 from tests.unit.test_campaigns import NOON, incident, lone, spray
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'\u202egnp.exe\x1b[31m=cmd|"
@@ -47,13 +47,14 @@ class Site:
         attack = spray(NOON, ["a", "b", "c"], entered="a")
         self.incidents = [*attack, incident("ann", NOON, {"resource": 21.0}, "exfiltration"), hostile]
         self.store: Store = filled(directory / "store", placed(self.incidents))
-        self.key, key = new_key("ann", "analyst", 3600)
+        self.key, key = new_key("ann", "investigator", 3600)
         self.viewing, viewing = new_key("vera", "viewer", 3600)
         self.expired, expired = new_key("old", "admin", -1)
         self.file = directory / "keys.json"
         keys.write(self.file, [key, viewing, expired])
         self.keyring = Keyring(self.file)
         service = QueryService(self.store, ())
+        service.privacy = privacy()
         own = Serve(allowed_hosts="guard.example.com", **settings)
         self.app: Any = application(service, self.keyring, own, ROUTES, problem_page)
 
@@ -287,5 +288,5 @@ def test_keyring_of_a_missing_file_has_no_keys(tmp_path: Path) -> None:
     assert Keyring(tmp_path / "none").principal("x") is None
     given, key = new_key("local", "admin", 60)
     found = Keyring(None, key).principal(given)
-    assert found is not None and found.may("analyst")
+    assert found is not None and found.may("act")
     assert isinstance(key, Key) and not Keyring(None, key).principal(given + "x")

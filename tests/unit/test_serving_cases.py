@@ -56,6 +56,8 @@ EVERY_KIND = [
     close("a", classification="duplicate", duplicate_of="other"),
     action("reopen", "a"),
     action("undo", "a", undoes="b"),
+    action("unmask", "a", reason="a mail was sent", severity="high"),
+    action("unmask_answer", "a", request="b", granted=True),
 ]
 
 
@@ -115,6 +117,10 @@ def changed(made: Any, **fields: Any) -> bytes:
         (changed(EVERY_KIND[4], scope=None), "not_an_action"),
         (changed(EVERY_KIND[4], scope=scope(until="2026-02-30T06:00:00.000Z")), "contradictory"),
         (changed(EVERY_KIND[8], undoes="a"), "contradictory"),
+        (changed(EVERY_KIND[9], reason=" "), "contradictory"),
+        (changed(EVERY_KIND[9], severity="awful"), "not_an_action"),
+        (changed(EVERY_KIND[9], incidents=[{"id": "i", "seen": 1}, {"id": "j", "seen": 1}]), "contradictory"),
+        (changed(EVERY_KIND[10], granted=None), "not_an_action"),
         (changed(close("a"), reason="r" * MAX_RECORD_BYTES), "too_large"),
     ],
 )
@@ -277,6 +283,8 @@ def test_the_history_says_what_was_done_by_whom() -> None:
         "mute": "",
         "reopen": "",
         "undo": "b",
+        "unmask": "",
+        "unmask_answer": "granted",
     }
     assert case([FIRST], EVERY_KIND[2]).history[0].text == "<b>=1+1</b>\n\u202e"
 

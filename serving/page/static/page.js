@@ -75,6 +75,7 @@ const actions = {
   "g i": () => { location.href = "/"; },
   "g u": () => { location.href = "/ranking"; },
   "g m": () => { location.href = "/models"; },
+  "g p": () => { location.href = "/privacy"; },
   "g s": () => { location.href = "/system"; },
 };
 

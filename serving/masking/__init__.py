@@ -1,0 +1,1 @@
+"""Who sees what: roles, pseudonyms, and the query service as a caller sees it."""

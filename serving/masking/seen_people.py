@@ -1,0 +1,160 @@
+"""Users, events, runs and decisions about values as one caller sees them; each of these answers is about people."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from streamguard.serving.masking.viewer import Viewer
+from streamguard.serving.peers.answers import Coverage, Held, HeldNames, HeldProfiles
+from streamguard.serving.peers.profiles import Profiles
+from streamguard.serving.peers.signing import Asker
+from streamguard.serving.query.detection import (
+    DetectionAnswer,
+    DetectionDesk,
+    DetectionPreview,
+    DetectionRequest,
+)
+from streamguard.serving.query.events import EventQueries, IncidentEvents
+from streamguard.serving.query.users import Timeline, UserAnswer, UserNames, UserQueries
+from streamguard.serving.results.answers import Unavailable
+from streamguard.serving.results.batch import (
+    AnomalyCursor,
+    AnomalyPage,
+    BatchResults,
+    BatchRun,
+    BatchTotals,
+    BatchUserAnswer,
+    RunEntry,
+)
+from streamguard.serving.results.comparison import (
+    BatchCounts,
+    Comparison,
+    LiveCounts,
+    LiveTotals,
+    TotalComparison,
+)
+
+
+class SeenUsers(UserQueries):
+    """Users as a caller sees them: all, or those of an incident that is unmasked for the caller."""
+
+    def __init__(self, inner: UserQueries, viewer: Viewer) -> None:
+        self._inner, self._viewer = inner, viewer
+        self.profiles = SeenProfiles(inner.profiles, viewer)
+
+    def user(self, name: str, asker: Asker | None = None) -> UserAnswer:
+        """Everything about one user."""
+        self._viewer.read_user(name)
+        return self._inner.user(name, asker)
+
+    def names(self, after: str = "", limit: int = 100, asker: Asker | None = None) -> UserNames:
+        """Names of users with a profile."""
+        self._viewer.read_people()
+        return self._inner.names(after, limit, asker)
+
+    def timeline(self, name: str) -> Timeline:
+        """What happened with the incidents of a user."""
+        self._viewer.read_user(name)
+        return self._inner.timeline(name)
+
+
+class SeenProfiles(Profiles):
+    """Profiles as another server asks for them on behalf of a caller, and which server holds which of them."""
+
+    def __init__(self, inner: Profiles, viewer: Viewer) -> None:
+        self._inner, self._viewer = inner, viewer
+
+    def held(self) -> Held:
+        """What this server holds."""
+        return self._inner.held()
+
+    def held_profiles(self, user: str, partitions: Collection[int]) -> HeldProfiles:
+        """Profiles of a user that are held here."""
+        self._viewer.read_user(user)
+        return self._inner.held_profiles(user, partitions)
+
+    def held_names(self, after: str, limit: int, partitions: Collection[int]) -> HeldNames:
+        """Names of users that are held here."""
+        self._viewer.read_people()
+        return self._inner.held_names(after, limit, partitions)
+
+    def coverage(self) -> Coverage:
+        """Which server answers for which partitions."""
+        return self._inner.coverage()
+
+
+class SeenEvents(EventQueries):
+    """Raw events as a caller sees them: those of incidents that are not masked."""
+
+    def __init__(self, inner: EventQueries, viewer: Viewer) -> None:
+        self._inner, self._viewer = inner, viewer
+
+    def of_incident(self, id: str) -> IncidentEvents:
+        """The events of the publications of an incident."""
+        self._viewer.read_incident(id)
+        return self._inner.of_incident(id)
+
+
+class SeenDetection(DetectionDesk):
+    """Decides about values of incidents that are not masked, because a decision names the value and the user."""
+
+    def __init__(self, inner: DetectionDesk, viewer: Viewer) -> None:
+        self._inner, self._viewer = inner, viewer
+
+    def preview(self, id: str, wanted: DetectionRequest) -> DetectionPreview:
+        """What a decision about an incident would have changed."""
+        self._viewer.read_incident(id)
+        return self._inner.preview(id, wanted)
+
+    def decide(self, id: str, wanted: DetectionRequest, by: str) -> DetectionAnswer:
+        """Sign the decision and write it."""
+        self._viewer.read_incident(id)
+        return self._inner.decide(id, wanted, by)
+
+    def revoke(self, decision: str, reason: str, by: str) -> DetectionAnswer:
+        """End a decision; the answer names the decision, and no value."""
+        return self._inner.revoke(decision, reason, by)
+
+
+class SeenBatch(BatchResults):
+    """Runs as a caller sees them: totals, and for those who may see people all of it."""
+
+    def __init__(self, inner: BatchResults, viewer: Viewer) -> None:
+        self._inner, self._viewer = inner, viewer
+
+    def runs(self) -> tuple[RunEntry, ...] | Unavailable:
+        """All published runs."""
+        return self._viewer.shown(self._inner.runs())
+
+    def latest(self) -> BatchRun | Unavailable:
+        """The latest run with its report, which ranks users."""
+        self._viewer.read_people()
+        return self._inner.latest()
+
+    def anomalies(self, limit: int, after: AnomalyCursor | None = None) -> AnomalyPage | Unavailable:
+        """One page of the users at risk."""
+        self._viewer.read_people()
+        return self._inner.anomalies(limit, after)
+
+    def user(self, name: str) -> BatchUserAnswer | Unavailable:
+        """One user in the latest run."""
+        self._viewer.read_user(name)
+        return self._inner.user(name)
+
+    def totals(self) -> BatchTotals | Unavailable:
+        """Totals of the latest run."""
+        return self._viewer.shown(self._inner.totals())
+
+    def compare(self, user: str, live: LiveCounts) -> Comparison | Unavailable:
+        """Compare the latest run with what the speed layer has counted of a user."""
+        self._viewer.read_user(user)
+        return self._inner.compare(user, live)
+
+    def counts(self, user: str, partition: int) -> BatchCounts | Unavailable:
+        """What the latest run has counted of a user in one partition."""
+        self._viewer.read_user(user)
+        return self._inner.counts(user, partition)
+
+    def compare_totals(self, live: Sequence[LiveTotals]) -> TotalComparison | Unavailable:
+        """Compare the latest run with what the speed layer has counted of all users."""
+        return self._inner.compare_totals(live)
