@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, PathParameter
 
-from streamguard.serving.page.pictures import Bar
+from streamguard.pictures.drawing import Bar
+from streamguard.pictures.tactics import rows
 from streamguard.serving.page.render import html
-from streamguard.serving.page.tactics import TACTICS
 from streamguard.serving.query.filters import EntityKind
 from streamguard.serving.query.service import QueryService
 from streamguard.serving.results.answers import Unavailable
@@ -67,10 +68,7 @@ def models_page(request: Request[Any, Any, Any], service: NamedDependency[QueryS
 def techniques_page(request: Request[Any, Any, Any], service: NamedDependency[QueryService]) -> Response[str]:
     """The ATT&CK matrix of what our patterns can show."""
     counts, as_of = service.totals.techniques()
-    matrix = [
-        (tactic, [(technique, name, counts.get(technique, 0)) for technique, name in cells])
-        for tactic, cells in TACTICS
-    ]
+    matrix = rows(counts, lambda technique: f"/?view=all&technique={quote(technique, safe='')}")
     return html("techniques.html", caller=request.user, as_of=as_of, matrix=matrix)
 
 
