@@ -40,6 +40,7 @@ from streamguard.serving.page.routes import ROUTES, problem_page
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import Follower
 from streamguard.serving.projection.store import Store
+from streamguard.serving.query.compare import CompareQueries
 from streamguard.serving.query.detection import DetectionDesk
 from streamguard.serving.query.events import EventQueries
 from streamguard.serving.query.service import QueryService, Sources
@@ -177,12 +178,16 @@ def _sources(settings: Settings, service: QueryService, replica: Replica) -> Sou
     archive = ArchivedEvents(settings.serve.archive_dir or None)
     assert service.cases is not None
     letters = topics.names(settings)["dead_letter"]
+    models = Models(settings)
     return Sources(
         users=UserQueries(service.incidents, replica, batch),
         events=EventQueries(service.incidents, brokers, archive),
         batch=batch,
-        models=Models(settings),
+        models=models,
         detection=DetectionDesk(settings, service.incidents, service.cases),
+        compare=CompareQueries(
+            service.totals, replica, batch, models.has_champion, settings.detection.forget_ms
+        ),
         dead_letters=lambda: dead_letters(brokers, letters),
     )
 

@@ -14,6 +14,7 @@ from streamguard.pictures.tactics import rows
 from streamguard.serving.page.render import html
 from streamguard.serving.query.filters import EntityKind
 from streamguard.serving.query.service import QueryService
+from streamguard.serving.replica.replica import ReplicaNotReadyError
 from streamguard.serving.results.answers import Unavailable
 
 
@@ -53,9 +54,16 @@ def models_page(request: Request[Any, Any, Any], service: NamedDependency[QueryS
     models, batch = service.asked_models().versions(), service.asked_batch()
     totals, anomalies = batch.totals(), batch.anomalies(50)
     known = not isinstance(totals, Unavailable) and not isinstance(anomalies, Unavailable)
+    try:
+        compared = service.asked_compare().totals()
+    except ReplicaNotReadyError as error:
+        compared = Unavailable("busy", str(error))
     return html(
         "models.html",
         caller=request.user,
+        as_of=None if isinstance(compared, Unavailable) else compared.as_of,
+        compared=None if isinstance(compared, Unavailable) else compared,
+        compared_missing=compared.message if isinstance(compared, Unavailable) else "",
         models=None if isinstance(models, Unavailable) else models,
         models_missing=models.message if isinstance(models, Unavailable) else "",
         totals=totals if known else None,

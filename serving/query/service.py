@@ -12,6 +12,7 @@ from streamguard.serving.projection.projector import Follower
 from streamguard.serving.projection.store import Store
 from streamguard.serving.query.actions import ActionQueries
 from streamguard.serving.query.cases import CaseDesk, NotUpToBoundError
+from streamguard.serving.query.compare import CompareQueries
 from streamguard.serving.query.detection import DetectionDesk
 from streamguard.serving.query.events import EventQueries
 from streamguard.serving.query.incidents import IncidentQueries
@@ -42,6 +43,8 @@ class Sources(NamedTuple):
         Runs of retrains, and the registry.
     detection
         Decisions that change detection.
+    compare
+        Speed against batch in total.
     dead_letters
         Returns a summary of the refused records.
     """
@@ -51,6 +54,7 @@ class Sources(NamedTuple):
     batch: BatchResults
     models: Models
     detection: DetectionDesk
+    compare: CompareQueries
     dead_letters: Callable[[], DeadLetterSummary | Unavailable]
 
 
@@ -110,6 +114,10 @@ class QueryService:
     def asked_detection(self) -> DetectionDesk:
         """Decisions that change detection."""
         return self._source().detection
+
+    def asked_compare(self) -> CompareQueries:
+        """Speed against batch in total."""
+        return self._source().compare
 
     def asked_models(self) -> Models:
         """The model registry."""

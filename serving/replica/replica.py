@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 import threading
+import time
 from collections.abc import Callable, Collection
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from streamguard.errors import TemporaryError
 from streamguard.events.address import ADDRESS
@@ -20,14 +21,27 @@ from streamguard.serving.replica.follower import Follower, ReplicaCounters
 from streamguard.serving.replica.lookup import StoredUser, compile_kernels, stored_user
 from streamguard.serving.replica.partition_copy import NotReadyError, PartitionCopy
 from streamguard.serving.replica.profile import UserProfile
+from streamguard.serving.replica.totals import PartitionTotals, partition_totals
 from streamguard.settings.schema import Settings
 from streamguard.state.profile_cache import user_key
 
 T = TypeVar("T")
 
+PAUSES = 20
+"""Pause after all profiles of a partition were counted, as a multiple of the time that it took."""
+
 
 class ReplicaNotReadyError(TemporaryError):
     """The replica is still being loaded; the question can be asked again."""
+
+
+class _Counted(NamedTuple):
+    """A count of all profiles of a copy: the changelog offset it reflects, and when it may be made again."""
+
+    copy: PartitionCopy
+    reflected: int
+    due: float
+    total: PartitionTotals | None
 
 
 class Replica:
@@ -51,6 +65,8 @@ class Replica:
         self.topic = topics.names(settings)["changelog"]
         self._forget_ms = settings.detection.forget_ms
         self._gap_ms = round(settings.detection.incident_gap_seconds * 1000)
+        self._counting = threading.Lock()
+        self._counted: dict[int, _Counted] = {}
         self._follower = Follower(Brokers.of(settings), self.topic, directory / self.topic, partitions)
 
     def follow(self, stop: threading.Event) -> None:
@@ -105,6 +121,38 @@ class Replica:
         pages = [self._asked(copy, lambda copy: copy.profile_keys(start, limit)) for copy in self._copies()]
         keys = dict.fromkeys(key for key in heapq.merge(*pages) if key[:1] == b"u")
         return tuple(key[1:].decode() for key in islice(keys, limit))
+
+    def totals(self) -> tuple[PartitionTotals, ...]:
+        """All users of each partition together; partitions without an event are left out.
+
+        Profiles are counted at most a twentieth of the time: meanwhile the answer of the last count is given, with its
+        source offset.
+
+        Raises
+        ------
+        ReplicaNotReadyError
+            If a partition is not ready.
+        UnreadableProfileError
+            If a state has a layout that this version does not know.
+        """
+        with self._counting:
+            found = [self._total(copy) for copy in self._copies()]
+        return tuple(one for one in found if one is not None)
+
+    def _total(self, copy: PartitionCopy) -> PartitionTotals | None:
+        known = self._counted.get(copy.number)
+        began = time.monotonic()
+        if (
+            known is None
+            or known.copy is not copy
+            or (known.reflected != copy.reflected and began >= known.due)
+        ):
+            reflected = copy.reflected
+            total = self._asked(copy, lambda copy: partition_totals(copy, self._forget_ms))
+            ended = time.monotonic()
+            known = _Counted(copy, reflected, ended + PAUSES * (ended - began), total)
+            self._counted[copy.number] = known
+        return known.total
 
     def _described(self, subject: str, user: str) -> tuple[UserProfile, ...]:
         try:

@@ -14,8 +14,8 @@ from streamguard.events.event import MAX_USER_CHARACTERS
 from streamguard.events.subject import shown, subject_of
 from streamguard.fold.features import DECLARED
 from streamguard.runs.directory import FEATURES
-from streamguard.serving.results.comparison import BatchPartition
 from streamguard.serving.results.sandbox import ParquetSandbox, UnreadableError
+from streamguard.serving.results.totals import BatchPartition
 from streamguard.text import counted
 
 MAX_FILES = 10_000

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streamguard.alerts.incident import Incident, encode
 from streamguard.campaigns.sighting import DAY
@@ -175,6 +177,17 @@ def test_totals_are_those_of_the_incidents(store: Store, everything: list[Incide
     assert found.alerts == sum(one.count for one in everything)
     assert {one.value: one.count for one in found.by_severity} == Counter(one.severity for one in everything)
     assert {one.value: one.count for one in found.by_day} == Counter(one.last_seen[:10] for one in everything)
+
+
+def test_incidents_are_counted_by_the_offset_at_which_they_began(tmp_path: Path) -> None:
+    begun = ("2-100", "2-199", "2-200", "0-150", "s2-150")
+    named = [replace(one, id=f"{at}-18bcfe56800") for one, at in zip(many(5), begun, strict=True)]
+    store = filled(tmp_path, placed(named), grouped=False)
+    totals = Totals(store, lambda: ())
+    assert totals.opened({2: (100, 200), 0: (0, 1000), 1: (0, 9)}) == {2: 2, 0: 1}
+    assert totals.opened({2: (101, 201)}) == {2: 2}
+    assert totals.opened({}) == {}
+    store.close()
 
 
 @pytest.mark.parametrize("wrong", ["", "x", "AAAA", "k6xhZGRiYTY4", "a" * 300])
