@@ -40,6 +40,7 @@ from streamguard.serving.page.routes import ROUTES, problem_page
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import Follower
 from streamguard.serving.projection.store import Store
+from streamguard.serving.query.archived import ArchivedQueries
 from streamguard.serving.query.compare import CompareQueries
 from streamguard.serving.query.detection import DetectionDesk
 from streamguard.serving.query.events import EventQueries
@@ -188,6 +189,7 @@ def _sources(settings: Settings, service: QueryService, replica: Replica) -> Sou
         compare=CompareQueries(
             service.totals, replica, batch, models.has_champion, settings.detection.forget_ms
         ),
+        archived=ArchivedQueries(service.incidents, archive),
         dead_letters=lambda: dead_letters(brokers, letters),
     )
 

@@ -13,10 +13,11 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 import streamguard
-from streamguard.serving.api import actions, docs, incidents, problems, results, stream, users
+from streamguard.serving.api import actions, archived, docs, incidents, problems, results, stream, users
 from streamguard.serving.api.document import Document
 from streamguard.serving.api.keys import Keyring
 from streamguard.serving.api.measure import Measured
+from streamguard.serving.api.names import KeepsSlashes, RestoresNames
 from streamguard.serving.api.security import Authentication, Outermost, Rates
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve
@@ -56,6 +57,7 @@ def application(
             actions.router(),
             users.router(),
             results.router(),
+            archived.router(),
             stream.stream_changes,
             docs.documentation,
             docs.documentation_file,
@@ -65,7 +67,7 @@ def application(
             "service": Provide(lambda: service, sync_to_thread=False),
             "streams": Provide(lambda: streams, sync_to_thread=False),
         },
-        middleware=[DefineMiddleware(Authentication)],
+        middleware=[DefineMiddleware(RestoresNames), DefineMiddleware(Authentication)],
         exception_handlers={Exception: problems.answer},
         state=State(
             {"keyring": keyring, "rates": Rates(settings.requests_per_minute), "problem_page": problem_page}
@@ -87,4 +89,4 @@ def application(
         logging_config=None,
         debug=False,
     )
-    return Measured(Outermost(app, settings.allowed_hosts))
+    return Measured(Outermost(KeepsSlashes(app), settings.allowed_hosts))

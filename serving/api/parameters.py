@@ -94,6 +94,14 @@ async def incident_filter(
         bool, Parameter(description="One row for a campaign, that of its strongest incident")
     ] = False,
     text: Text = "",
+    event: Annotated[
+        str,
+        Parameter(
+            max_length=600,
+            description="An event that the incident was published for: its id, `partition:offset` or "
+            "`topic:partition:offset`",
+        ),
+    ] = "",
 ) -> IncidentFilter:
     """The filter that the query parameters of a request describe."""
     return IncidentFilter(
@@ -112,4 +120,5 @@ async def incident_filter(
         muted=muted,
         grouped=grouped,
         text=text,
+        event=event,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from streamguard.errors import CannotWriteError
 
-FORMAT = 2
+FORMAT = 3
 """Rises when the schema or the rules of the rows change; a database of another format is built again."""
 CACHE_KIB = 32_768
 """Page cache of the writer; a reader has SQLite's default."""

@@ -14,6 +14,7 @@ from streamguard.serving.decisions.bulk import by_incident
 from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.projection import rows
 from streamguard.serving.projection.database import Database
+from streamguard.serving.projection.entry import event_id
 
 Positions = Mapping[int, tuple[int, int]]
 """By partition, the offset of the next record and the time of the latest one."""
@@ -56,13 +57,13 @@ class Store(Database):
         """Add updates of incidents; of two with the same origin, the one that was published last counts."""
         with self.transaction() as db:
             db.executemany(
-                "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET partition = "
-                "excluded.partition, offset = excluded.offset, value = excluded.value "
+                "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET partition = "
+                "excluded.partition, offset = excluded.offset, value = excluded.value, event_id = excluded.event_id "
                 "WHERE (excluded.partition, excluded.offset) > (partition, offset)",
                 [
                     (
                         one.incident.id, one.incident.origin.partition, one.incident.origin.offset, one.partition,
-                        one.offset, one.value,
+                        one.offset, one.value, event_id(one.incident.event),
                     )
                     for one in updates
                 ],

@@ -11,6 +11,7 @@ from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.projection.projector import Follower
 from streamguard.serving.projection.store import Store
 from streamguard.serving.query.actions import ActionQueries
+from streamguard.serving.query.archived import ArchivedQueries
 from streamguard.serving.query.cases import CaseDesk, NotUpToBoundError
 from streamguard.serving.query.compare import CompareQueries
 from streamguard.serving.query.detection import DetectionDesk
@@ -45,6 +46,8 @@ class Sources(NamedTuple):
         Decisions that change detection.
     compare
         Speed against batch in total.
+    archived
+        Events that the archive keeps.
     dead_letters
         Returns a summary of the refused records.
     """
@@ -55,6 +58,7 @@ class Sources(NamedTuple):
     models: Models
     detection: DetectionDesk
     compare: CompareQueries
+    archived: ArchivedQueries
     dead_letters: Callable[[], DeadLetterSummary | Unavailable]
 
 
@@ -114,6 +118,10 @@ class QueryService:
     def asked_detection(self) -> DetectionDesk:
         """Decisions that change detection."""
         return self._source().detection
+
+    def asked_archived(self) -> ArchivedQueries:
+        """Events that the archive keeps."""
+        return self._source().archived
 
     def asked_compare(self) -> CompareQueries:
         """Speed against batch in total."""

@@ -28,6 +28,7 @@ def environment(own: BaseLoader) -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(
+        urlencode=wording.url_part,
         shown=wording.shown,
         words=wording.words,
         entity=wording.entity,

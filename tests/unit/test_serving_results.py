@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from streamguard.models.gate import Check, Judgement
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
 from streamguard.runs.directory import FEATURES, REPORT
+from streamguard.serving.log.freshness import Position
 from streamguard.serving.log.missing import MissingEvent
+from streamguard.serving.query.archived import PLACE, ArchivedQueries, UserEvents
 from streamguard.serving.results import archive as archive_module
 from streamguard.serving.results import batch as batch_module
 from streamguard.serving.results import sandbox as sandbox_module
@@ -662,6 +665,49 @@ def test_events_of_a_user_are_the_newest_in_the_range(archived: Path, topic: Top
         page = archive.of_user(name, since, until, 100)
         assert isinstance(page, ArchivedPage) and len(page.events) == 6 and not page.more
         assert {one.document["user"] for one in page.events if one.document} == {name}
+
+
+def test_pages_of_archived_events_are_the_list_in_parts(archived: Path, topic: Topic) -> None:
+    """Hostile users have three events of one time in each partition, so pages end between equal times."""
+    queries = ArchivedQueries(Unpublished(), ArchivedEvents(archived))  # type: ignore[arg-type]
+    for user, limit in (("user3", 7), (HOSTILE[0], 1), (HOSTILE[1], 2), (HOSTILE[2], 4)):
+        expected = []
+        for partition, records in topic.partitions.items():
+            for offset, value in records:
+                found = parsed(value)
+                if found is not None and found.get("user") == user:
+                    expected.append((-found["timestamp"], partition, -offset))
+        shown: list[tuple[int, int, int]] = []
+        after: str | None = None
+        while True:
+            page = queries.of_user(user, None, None, limit, after)
+            assert isinstance(page, UserEvents) and len(page.events) <= limit and not page.incomplete
+            assert page.as_of[0].positions == tuple(
+                Position(partition, records[-1][0] + 1) for partition, records in topic.partitions.items()
+            )
+            events = [one.event for one in page.events]
+            shown += [(-(one.timestamp_ms or 0), one.partition, -one.offset) for one in events]
+            assert all(one.incidents == (f"of {one.event.offset}",) for one in page.events)
+            if page.next is None:
+                break
+            assert re.fullmatch(PLACE, page.next)
+            after = page.next
+        assert shown == sorted(expected), user
+
+
+class Unpublished:
+    """Answers which incidents were published for events."""
+
+    def published_for(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[str, ...]]:
+        return {place: (f"of {place[1]}",) for place in places}
+
+
+def parsed(value: bytes | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(value or b"")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "user" in found else None
 
 
 @pytest.mark.parametrize("user", ["", "nobody", "' OR true --", "\ud800", "x" * 1_000_000])
