@@ -45,6 +45,7 @@ from streamguard.serving.query.compare import CompareQueries
 from streamguard.serving.query.detection import DetectionDesk
 from streamguard.serving.query.events import EventQueries
 from streamguard.serving.query.service import QueryService, Sources
+from streamguard.serving.query.sources import SourceQueries
 from streamguard.serving.query.users import UserQueries
 from streamguard.serving.replica.replica import Replica
 from streamguard.serving.results.archive import ArchivedEvents
@@ -89,7 +90,7 @@ def run(settings: Settings) -> int:
         writer = ActionWriter(Brokers.of(settings), topics.names(settings)["decisions"])
         replica = Replica(settings, directory / "replica")
         service = QueryService(store, followers, writer)
-        service.sources = _sources(settings, service, replica)
+        service.sources = _sources(settings, store, service, replica)
         socket = _socket(own.host, own.port)
         port = socket.getsockname()[1]
         scheme = "https" if own.certificate_file else "http"
@@ -174,7 +175,7 @@ def _follow(replica: Replica, stop: threading.Event) -> None:
         _log.exception("profiles are not known until the server is started again: report this traceback")
 
 
-def _sources(settings: Settings, service: QueryService, replica: Replica) -> Sources:
+def _sources(settings: Settings, store: Store, service: QueryService, replica: Replica) -> Sources:
     brokers, batch = Brokers.of(settings), BatchResults(settings.batch.output)
     archive = ArchivedEvents(settings.serve.archive_dir or None)
     assert service.cases is not None
@@ -190,6 +191,7 @@ def _sources(settings: Settings, service: QueryService, replica: Replica) -> Sou
             service.totals, replica, batch, models.has_champion, settings.detection.forget_ms
         ),
         archived=ArchivedQueries(service.incidents, archive),
+        addresses=SourceQueries(store, service.incidents, service.totals, replica, batch),
         dead_letters=lambda: dead_letters(brokers, letters),
     )
 

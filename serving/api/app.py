@@ -13,7 +13,17 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 import streamguard
-from streamguard.serving.api import actions, archived, docs, incidents, problems, results, stream, users
+from streamguard.serving.api import (
+    actions,
+    archived,
+    docs,
+    incidents,
+    problems,
+    results,
+    sources,
+    stream,
+    users,
+)
 from streamguard.serving.api.document import Document
 from streamguard.serving.api.keys import Keyring
 from streamguard.serving.api.measure import Measured
@@ -58,6 +68,7 @@ def application(
             users.router(),
             results.router(),
             archived.router(),
+            sources.router(),
             stream.stream_changes,
             docs.documentation,
             docs.documentation_file,

@@ -8,7 +8,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 _ESCAPE = "\ufdd0"
-"""A noncharacter of Unicode, which texts do not contain. One in a name is escaped, too, so that nothing is ambiguous."""
+"""A noncharacter of Unicode, which texts do not contain. One in a name is escaped, too."""
 _SLASH, _ITSELF = _ESCAPE + "1", _ESCAPE + "0"
 
 

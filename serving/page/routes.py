@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from streamguard.serving.page import incidents, overview, session
+from streamguard.serving.page import incidents, overview, session, sources
 
-ROUTES = (*incidents.ROUTES, *overview.ROUTES, *session.ROUTES)
+ROUTES = (*incidents.ROUTES, *overview.ROUTES, *sources.ROUTES, *session.ROUTES)
 """All routes of the page."""
 problem_page = session.problem_page

@@ -21,6 +21,8 @@ _PLACE = re.compile(r"(?:(?P<topic>.+):)?(?P<partition>[0-9]{1,9}):(?P<offset>[0
 
 MAX_VALUES = 20
 """Values of one filter; a longer list is not a question that a person asks."""
+MAX_WORD = 256
+"""Characters of a word."""
 MAX_WORDS = 8
 """Words of a search."""
 
@@ -52,6 +54,8 @@ class IncidentFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
         Whether a campaign of several incidents has one row, that of its strongest incident.
     text
         Words that the incident contains; the last one may be incomplete.
+    word
+        One whole word that the incident contains, such as an address.
     event
         The event that it was published for: its id, or its place as `partition:offset` or `topic:partition:offset`.
     """
@@ -71,6 +75,7 @@ class IncidentFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     muted: bool | None = None
     grouped: bool = False
     text: Name = ""
+    word: Name = ""
     event: EventName = ""
 
 
@@ -138,6 +143,9 @@ class Conditions:
             self.chosen.append(Condition(text, (wanted.campaign,)))
         if wanted.event:
             self.chosen.append(of_event(wanted.event))
+        if wanted.word:
+            quoted = wanted.word.replace('"', '""')
+            self.chosen.append(Condition("SELECT rowid FROM words WHERE words MATCH ?", (f'"{quoted}"',)))
         if words := match(wanted.text):
             self.chosen.append(Condition("SELECT rowid FROM words WHERE words MATCH ?", (words,)))
 

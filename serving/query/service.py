@@ -18,6 +18,7 @@ from streamguard.serving.query.detection import DetectionDesk
 from streamguard.serving.query.events import EventQueries
 from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.serving.query.reading import NotFoundError
+from streamguard.serving.query.sources import SourceQueries
 from streamguard.serving.query.totals import Totals
 from streamguard.serving.query.users import UserQueries
 from streamguard.serving.results.answers import Unavailable
@@ -48,6 +49,8 @@ class Sources(NamedTuple):
         Speed against batch in total.
     archived
         Events that the archive keeps.
+    addresses
+        Questions about source addresses and the crowd.
     dead_letters
         Returns a summary of the refused records.
     """
@@ -59,6 +62,7 @@ class Sources(NamedTuple):
     detection: DetectionDesk
     compare: CompareQueries
     archived: ArchivedQueries
+    addresses: SourceQueries
     dead_letters: Callable[[], DeadLetterSummary | Unavailable]
 
 
@@ -122,6 +126,10 @@ class QueryService:
     def asked_archived(self) -> ArchivedQueries:
         """Events that the archive keeps."""
         return self._source().archived
+
+    def asked_sources(self) -> SourceQueries:
+        """Questions about source addresses and the crowd."""
+        return self._source().addresses
 
     def asked_compare(self) -> CompareQueries:
         """Speed against batch in total."""

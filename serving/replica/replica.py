@@ -13,11 +13,14 @@ from typing import NamedTuple, TypeVar
 from streamguard.errors import TemporaryError
 from streamguard.events.address import ADDRESS
 from streamguard.events.subject import profile_key, subject_of
+from streamguard.fold.sources import NONE_LEFT
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.serving.log.freshness import AsOf
+from streamguard.serving.replica.crowd import Crowd, FailingSource, described_crowd, described_source
 from streamguard.serving.replica.description import user_profile
 from streamguard.serving.replica.follower import Follower, ReplicaCounters
+from streamguard.serving.replica.head import compile_head, failing_sources, head
 from streamguard.serving.replica.lookup import StoredUser, compile_kernels, stored_user
 from streamguard.serving.replica.partition_copy import NotReadyError, PartitionCopy
 from streamguard.serving.replica.profile import UserProfile
@@ -72,6 +75,7 @@ class Replica:
     def follow(self, stop: threading.Event) -> None:
         """Follow the changelog until `stop` is set, then close the copies; see `Follower.follow` for its errors."""
         compile_kernels()
+        compile_head()
         self._follower.follow(stop)
 
     @property
@@ -121,6 +125,40 @@ class Replica:
         pages = [self._asked(copy, lambda copy: copy.profile_keys(start, limit)) for copy in self._copies()]
         keys = dict.fromkeys(key for key in heapq.merge(*pages) if key[:1] == b"u")
         return tuple(key[1:].decode() for key in islice(keys, limit))
+
+    def crowds(self) -> tuple[Crowd, ...]:
+        """All users together, by partition; raises what `profiles` raises."""
+
+        def ask(copy: PartitionCopy) -> Crowd | None:
+            with copy.snapshot() as read:
+                found = head(read, copy.number)
+            return None if found is None else described_crowd(found, self._gap_ms)
+
+        return tuple(one for one in (self._asked(copy, ask) for copy in self._copies()) if one is not None)
+
+    def failing(self, address: str | None = None) -> tuple[FailingSource, ...]:
+        """Sources that have failed within hours, those of the most users first; raises what `profiles` raises.
+
+        Parameters
+        ----------
+        address
+            Only this one; None: all.
+        """
+        wanted = None if address is None else ADDRESS[address][0]
+
+        def ask(copy: PartitionCopy) -> list[FailingSource]:
+            with copy.snapshot() as read:
+                found = head(read, copy.number)
+                if found is None:
+                    return []
+                return [
+                    described_source(one, found, self._gap_ms)
+                    for one in failing_sources(read, found, wanted)
+                    if one.record["failures"] >= NONE_LEFT
+                ]
+
+        found = [one for copy in self._copies() for one in self._asked(copy, ask)]
+        return tuple(sorted(found, key=lambda one: (-one.failed_users, -one.failures, one.partition)))
 
     def totals(self) -> tuple[PartitionTotals, ...]:
         """All users of each partition together; partitions without an event are left out.

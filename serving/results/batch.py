@@ -26,12 +26,22 @@ from streamguard.serving.results.comparison import (
 )
 from streamguard.serving.results.sandbox import UnreadableError
 from streamguard.serving.results.totals import BatchPartition, LiveTotals, TotalComparison, compare_totals
-from streamguard.serving.results.users import MAX_PAGE, BatchUser, BatchUserDetail, Place, UserFiles
+from streamguard.serving.results.users import (
+    MAX_PAGE,
+    BatchUser,
+    BatchUserDetail,
+    Place,
+    SourceUser,
+    UserFiles,
+)
 
 MAX_REPORT_BYTES = 64 << 20
 """Size of the largest report that is read: 50 incidents with their events, 50 users and the ranges need 6 MB."""
 MAX_OPEN = 2
 """Runs that are held open: the latest one, and the one before, whose list somebody is still paging through."""
+
+MAX_SOURCE_USERS = 100
+"""Users of one address, those with the most kept events."""
 
 T = TypeVar("T")
 
@@ -93,6 +103,13 @@ class BatchTotals(msgspec.Struct, frozen=True):
     users_at_risk: int
     events: Annotated[int, msgspec.Meta(description="Events of these users, including those of earlier runs")]
     partitions: tuple[BatchPartition, ...]
+
+
+class SourceUsers(msgspec.Struct, frozen=True):
+    """Users of an address in the sample of a run."""
+
+    as_of: AsOf
+    users: tuple[SourceUser, ...]
 
 
 class TotalsOfRun(msgspec.Struct, frozen=True):
@@ -176,6 +193,14 @@ class BatchResults:
             )
 
         return self._ask(found)
+
+    def of_source(self, address: str) -> SourceUsers | Unavailable:
+        """Users of an address among the events that the latest run has kept."""
+        return self._ask(
+            lambda run: SourceUsers(
+                run.as_of(self._clock()), tuple(run.users.of_source(address, MAX_SOURCE_USERS))
+            )
+        )
 
     def totals(self) -> BatchTotals | Unavailable:
         """Totals of the latest run."""
