@@ -18,7 +18,9 @@ class ClassRate(Struct, frozen=True):
     """Events of one class now, against what the fold expects at this hour of the week."""
 
     name: Annotated[str, Meta(description="new_source, failure, new_user or new_source_failure")]
-    events: Annotated[float, Meta(description="Events of the last minutes, without repetitions of one user; half is left after 5 minutes")]
+    events: Annotated[
+        float, Meta(description="Those of the last minutes, one for each user; half is left after 5 minutes")
+    ]
     usual: Annotated[float, Meta(description="How many are usual, with the leeway of detection")]
 
 
