@@ -24,7 +24,7 @@ from streamguard.serving.query.service import QueryService
 from streamguard.serving.query.views import View, viewed
 from streamguard.text import printable
 
-_SHOWN_IN_FORM = {"text", "since", "until", "sort", "view", "cursor"}
+_SHOWN_IN_FORM = {"text", "event", "since", "until", "sort", "view", "cursor"}
 
 
 @get("/", dependencies={"wanted": Provide(incident_filter)}, sync_to_thread=True, include_in_schema=False)

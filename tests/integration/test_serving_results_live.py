@@ -215,6 +215,13 @@ def test_batch_and_live_answers_are_those_of_the_events(site: Site) -> None:
                 page.get_by_role("link", name="a/b", exact=True).click()
                 page.wait_for_url("**/users/a%2Fb")
                 assert page.locator("h1").inner_text() == "a/b"
+                page.goto(server.address + "/?view=all")
+                page.locator("#filter input[name=event]").fill(chosen.event["event_id"])
+                page.locator("#filter input[name=event]").press("Enter")
+                page.wait_for_url("**event=**")
+                wanted = server.ask(f"/v1/incidents?event={quote(chosen.event['event_id'])}")["incidents"]
+                shown = page.locator("#rows tbody tr").evaluate_all("rows => rows.map(row => row.dataset.id)")
+                assert shown == [one["id"] for one in wanted] and chosen.id in shown
                 page.goto(f"{server.address}/models")
                 assert "Both layers have counted the same." in page.inner_text("main")
                 cells = page.locator(".compared tbody tr").first.locator("td.number").all_inner_texts()
