@@ -179,6 +179,24 @@ def test_totals_are_those_of_the_incidents(store: Store, everything: list[Incide
     assert {one.value: one.count for one in found.by_day} == Counter(one.last_seen[:10] for one in everything)
 
 
+def test_word_is_a_whole_word(tmp_path: Path) -> None:
+    reasons = [
+        (replace(one.reasons[0], actual=actual),)
+        for one, actual in zip(many(3), ("from 10.0.0.1 now", "10.0.0.10", '"10.0.0.1"'), strict=True)
+    ]
+    made = [replace(one, reasons=reason) for one, reason in zip(many(3), reasons, strict=True)]
+    store = filled(tmp_path, placed(made), grouped=False)
+    asked = queries(store)
+
+    def found(word: str) -> set[str]:
+        return {one.id for one in asked.page(IncidentFilter(word=word)).incidents}
+
+    assert found("10.0.0.1") == {made[0].id, made[2].id}
+    assert found("10.0.0.10") == {made[1].id}
+    assert found("10.0.0") == found('"') == found('10.0.0.1" OR "10.0.0.10') == set()
+    store.close()
+
+
 def test_incident_is_found_by_its_event(tmp_path: Path) -> None:
     opened, risen, other, bare = (
         replace(one, event=event)
