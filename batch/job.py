@@ -33,7 +33,7 @@ from streamguard.history.understood import Understood
 from streamguard.models.registry import Registry, registry_settings
 from streamguard.models.sampling import Selection
 from streamguard.runs import report as batch_report
-from streamguard.runs.directory import FEATURES, REPORT
+from streamguard.runs.directory import FEATURES, REPORT, TRAINING
 from streamguard.runs.report import Report
 from streamguard.settings.schema import Settings
 from streamguard.text import counted
@@ -177,7 +177,7 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
         with steps.step("publish") as print_result:
             drift = challenger.drift_since(latest, detected.challenger, registry, say)
             decision = challenger.decide(detected.challenger, history.result.sample, registry, settings)
-            export.training_data(detected.assessment, selection.mask, run.directory / "training_data")
+            export.training_data(detected.assessment, selection.mask, run.directory / TRAINING)
             users = export_users(history.result, detected, run.directory / FEATURES)
             body = report.build(
                 run.id,

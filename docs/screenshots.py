@@ -170,6 +170,18 @@ def pictures(page: Page, address: str) -> None:
     take(page, "phone")
 
 
+def report_pictures(page: Page, report: Path) -> None:
+    """Take the pictures of the report of a retrain: the ranking, and on a phone why the first user is in it."""
+    page.set_viewport_size(WIDE)
+    page.goto(report.as_uri())
+    take(page, "report", 1000)
+    page.set_viewport_size(PHONE)
+    page.locator("article", has_text="user ").locator(".reasons").first.evaluate(
+        "reasons => reasons.closest('article').scrollIntoView()"
+    )
+    take(page, "report-phone")
+
+
 def main() -> int:
     """Start everything, take the pictures, and stop."""
     PICTURES.mkdir(exist_ok=True)
@@ -194,6 +206,7 @@ def main() -> int:
         page.wait_for_url(address + "/")
         await_quiet(page, address)
         pictures(page, address)
+        report_pictures(page, directory / "runs" / "latest" / "report.html")
         if "--keep" in sys.argv:
             print(f"open {address}/sign-in?key={site.key}; Enter ends it", flush=True)  # noqa: T201
             sys.stdin.readline()

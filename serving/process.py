@@ -55,9 +55,12 @@ from streamguard.serving.peers.profiles import Profiles
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import Follower
 from streamguard.serving.projection.store import Store
+from streamguard.serving.query.archived import ArchivedQueries
+from streamguard.serving.query.compare import CompareQueries
 from streamguard.serving.query.detection import DetectionDesk
 from streamguard.serving.query.events import EventQueries
 from streamguard.serving.query.service import QueryService, Sources
+from streamguard.serving.query.sources import SourceQueries
 from streamguard.serving.query.users import UserQueries
 from streamguard.serving.replica.replica import Replica
 from streamguard.serving.results.archive import ArchivedEvents
@@ -118,7 +121,7 @@ def run(settings: Settings) -> int:
         replica = Replica(settings, directory / "replica", held)
         profiles = Profiles(replica, group)
         service = QueryService(store, followers, writer)
-        service.sources = _sources(settings, service, profiles)
+        service.sources = _sources(settings, store, service, replica, profiles)
         service.audit_log = lambda limit: latest(Brokers.of(settings), topics.names(settings)["audit"], limit)
         socket = _socket(own.host, own.port)
         port = socket.getsockname()[1]
@@ -205,17 +208,25 @@ def _follow(replica: Replica, stop: threading.Event) -> None:
         _log.exception("profiles are not known until the server is started again: report this traceback")
 
 
-def _sources(settings: Settings, service: QueryService, profiles: Profiles) -> Sources:
+def _sources(
+    settings: Settings, store: Store, service: QueryService, replica: Replica, profiles: Profiles
+) -> Sources:
     brokers, batch = Brokers.of(settings), BatchResults(settings.batch.output)
     archive = ArchivedEvents(settings.serve.archive_dir or None)
     assert service.cases is not None
     letters = topics.names(settings)["dead_letter"]
+    models = Models(settings)
     return Sources(
         users=UserQueries(service.incidents, profiles, batch),
         events=EventQueries(service.incidents, brokers, archive),
         batch=batch,
-        models=Models(settings),
+        models=models,
         detection=DetectionDesk(settings, service.incidents, service.cases),
+        compare=CompareQueries(
+            service.totals, replica, batch, models.has_champion, settings.detection.forget_ms
+        ),
+        archived=ArchivedQueries(service.incidents, archive),
+        addresses=SourceQueries(store, service.incidents, service.totals, replica, batch),
         dead_letters=lambda: dead_letters(brokers, letters),
     )
 

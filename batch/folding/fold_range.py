@@ -85,6 +85,7 @@ def fold_range(
         summaries.add(folded)
         counts.events += len(events)
         counts.alerted += len(alerted)
+        counts.opened += int((folded.incident["first_offset"][alerted] == places[alerted]).sum())
         counts.repaired += len(repaired)
         for repair, number in repairs_of(repaired).items():
             counts.repairs[repair] = counts.repairs.get(repair, 0) + number

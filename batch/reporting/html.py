@@ -6,28 +6,35 @@ import base64
 import hashlib
 import itertools
 import math
+from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 import msgspec
 
+from streamguard.alerts.incident import rfc3339
+from streamguard.batch.reporting.ranking import INCIDENTS_SHOWN, Entry, ranking
+from streamguard.events.event_time import epoch_ms
 from streamguard.runs.report import Distribution, Report
-from streamguard.text import counted, printable, shortened
+from streamguard.text import counted, printable
 
 PLOT = (960.0, 240.0)
 """Width and height of the score plot's area, without its labels."""
 
-SHOWN = 20
-"""Maximum number of incidents, and of users, on the page; the JSON has more."""
-
-_TEXT = {"long": 160, "cell": 60}
-"""Maximum number of characters shown of a text."""
+SHOWN = 25
+"""Maximum number of users, addresses and crowds on the page; the JSON has more."""
+MAX_JSON = 8000
+"""Characters of an event on the page."""
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+MAX_DAYS = 62
+"""Days of the plot of incidents, the latest ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of a plot, in units of the plot area; `tooltip` is shown on hover."""
+    """One bar of a plot, in units of the plot area. `tooltip` is shown on hover, `span` and `events` in a table."""
 
     x: float
     y: float
@@ -35,6 +42,8 @@ class Bar:
     height: float
     alarming: bool
     tooltip: str
+    span: str
+    events: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,37 +70,68 @@ def render(report: Report) -> str:
     The senders of events control the texts of the report, such as the names of users. Therefore all texts are escaped,
     and the content security policy of the page forbids scripts and requests.
     """
-    from jinja2 import DictLoader, Environment, StrictUndefined
+    from jinja2 import DictLoader
+
+    from streamguard.pictures.templates import STYLE, environment
 
     here = files("streamguard.batch.reporting") / "templates"
-    css = (here / "report.css").read_text("utf-8")
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        loader=DictLoader({"report": (here / "report.html.jinja").read_text("utf-8")}),
-    )
-    environment.filters |= {
-        "count": lambda n: f"{n:,}",
-        "counted": counted,
-        "share": _share,
-        "cut": _cut,
-        "when": lambda text: "" if text is None else text[:19].replace("T", " "),
-        "plain": lambda name: name.replace("_", " "),
-        "json": _json,
-    }
+    css = STYLE.read_text("utf-8") + (here / "report.css").read_text("utf-8")
+    made = environment(DictLoader({"report": (here / "report.html.jinja").read_text("utf-8")}))
+    made.filters |= {"count": lambda n: f"{n:,}", "share": _share, "json": _json}
     style = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return environment.get_template("report").render(
+    entries = ranking(report)
+    return made.get_template("report").render(
         report=report,
         css=_Trusted(css),
         style=style,
         plot=PLOT,
-        shown=SHOWN,
+        entries=entries[:SHOWN],
+        strongest=max((one.evidence for one in entries), default=1.0) or 1.0,
+        hidden=len(entries[SHOWN:]),
+        incidents_shown=INCIDENTS_SHOWN,
+        when=_when(report),
+        matrix=_matrix(report, entries[:SHOWN]),
         scores=_scores(report.distribution),
         drift=sorted(report.drift or (), key=lambda d: -d.psi),
         widest=max((group.size for group in report.groups), default=1),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """When incidents began: by day of the events that were read, and by hour of the week as shares."""
+
+    days: list[Any]
+    hours: list[float]
+
+
+def _when(report: Report) -> When:
+    from streamguard.pictures.drawing import Bar as Day
+
+    begun = [epoch_ms(one.first_seen) or 0 for one in report.incidents]
+    by_day = Counter(ms // _DAY_MS for ms in begun)
+    ends = [time for one in report.ranges for time in (one.first_seen, one.last_seen) if time is not None]
+    days = {*by_day, *((epoch_ms(time) or 0) // _DAY_MS for time in ends)}
+    last = max(days, default=0)
+    first = max(min(days, default=1), last - MAX_DAYS + 1)
+    by_hour = Counter((ms // _HOUR_MS + 72) % 168 for ms in begun)  # 1970 began on a Thursday
+    return When(
+        [Day(rfc3339(day * _DAY_MS)[:10], by_day[day]) for day in range(first, last + 1)],
+        [by_hour[hour] / max(len(begun), 1) for hour in range(168)],
+    )
+
+
+def _matrix(report: Report, entries: list[Entry]) -> list[Any]:
+    """The ATT&CK matrix of the patterns of all incidents; a technique links to its strongest incident."""
+    from streamguard.pictures.tactics import rows
+
+    counts = Counter(t for one in report.incidents for t in {p.technique for p in one.patterns})
+    strongest: dict[str, str] = {}
+    for entry in entries:
+        for k, one in enumerate(entry.incidents[:INCIDENTS_SHOWN], 1):
+            for pattern in one.patterns:
+                strongest.setdefault(pattern.technique, f"#e{entry.place}-{k}")
+    return rows(counts, lambda technique: strongest.get(technique, "#ranking"))
 
 
 class _Trusted(str):
@@ -117,13 +157,11 @@ def _share(value: float) -> str:
     return f"{percent:.3f} %" if percent < 0.1 else f"{percent:.2f} %" if percent < 10 else f"{percent:.1f} %"
 
 
-def _cut(value: Any, kind: str = "cell") -> str:
-    """Shorten a text, and replace characters that could reorder or hide the text around it."""
-    return shortened(printable(str(value)), _TEXT[kind])
-
-
 def _json(value: Any) -> str:
-    return printable(msgspec.json.format(msgspec.json.encode(value)).decode(), keep="\n")
+    text = msgspec.json.format(msgspec.json.encode(value)).decode()
+    if len(text) > MAX_JSON:
+        text = text[:MAX_JSON] + "\n(shortened: anomaly_report.json has the rest)"
+    return printable(text, keep="\n")
 
 
 def _scores(distribution: Distribution) -> Scores:
@@ -147,6 +185,8 @@ def _scores(distribution: Distribution) -> Scores:
             height=up(count),
             alarming=k * step >= distribution.alert_bits,
             tooltip=f"{k * step:g} to {(k + 1) * step:g} bits: {counted(count, 'event')}",
+            span=f"{k * step:g} to {(k + 1) * step:g}",
+            events=count,
         )
         for k, count in enumerate(events)
         if count

@@ -123,6 +123,7 @@ def _range(counts: Counts) -> Range:
         counts.missing,
         None if counts.first_ms is None else rfc3339(counts.first_ms),
         None if counts.last_ms is None else rfc3339(counts.last_ms),
+        counts.opened,
     )
 
 

@@ -98,6 +98,8 @@ class Counts(msgspec.Struct, forbid_unknown_fields=True):
     """Records, and the offsets of batches that cannot be read."""
     events: int = 0
     alerted: int = 0
+    opened: int = 0
+    """Incidents whose first alert is among the events."""
     refusals: dict[str, Refusals] = {}
     """Records that are not events, by reason, with the users and sources that they name."""
     refused_first: list[tuple[int, str, str]] = []

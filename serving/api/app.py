@@ -15,11 +15,13 @@ from litestar.openapi.spec import Components, SecurityScheme
 import streamguard
 from streamguard.serving.api import (
     actions,
+    archived,
     docs,
     incidents,
     peers,
     problems,
     results,
+    sources,
     stream,
     unmasking,
     users,
@@ -27,6 +29,7 @@ from streamguard.serving.api import (
 from streamguard.serving.api.document import Document
 from streamguard.serving.api.keys import Keyring, Principal
 from streamguard.serving.api.measure import Measured
+from streamguard.serving.api.names import KeepsSlashes, RestoresNames
 from streamguard.serving.api.security import Authentication, Outermost, Rates
 from streamguard.serving.api.sessions import PrintedAddress, Sessions
 from streamguard.serving.masking.seen import SeenService
@@ -97,6 +100,8 @@ def application(
             peers.router(),
             results.router(),
             unmasking.router(),
+            archived.router(),
+            sources.router(),
             stream.stream_changes,
             docs.documentation,
             docs.documentation_file,
@@ -106,7 +111,7 @@ def application(
             "service": Provide(seen_by, sync_to_thread=False),
             "streams": Provide(lambda: streams, sync_to_thread=False),
         },
-        middleware=[DefineMiddleware(Authentication)],
+        middleware=[DefineMiddleware(RestoresNames), DefineMiddleware(Authentication)],
         exception_handlers={Exception: problems.answer},
         state=State(
             {
@@ -138,3 +143,4 @@ def application(
         debug=False,
     )
     return Measured(Outermost(app, peers.with_peers(settings)))
+    return Measured(Outermost(KeepsSlashes(app), settings.allowed_hosts))

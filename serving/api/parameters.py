@@ -94,6 +94,18 @@ async def incident_filter(
         bool, Parameter(description="One row for a campaign, that of its strongest incident")
     ] = False,
     text: Text = "",
+    word: Annotated[
+        str,
+        Parameter(max_length=256, description="One whole word that an incident contains, such as an address"),
+    ] = "",
+    event: Annotated[
+        str,
+        Parameter(
+            max_length=600,
+            description="An event that the incident was published for: its id, `partition:offset` or "
+            "`topic:partition:offset`",
+        ),
+    ] = "",
 ) -> IncidentFilter:
     """The filter that the query parameters of a request describe."""
     return IncidentFilter(
@@ -112,4 +124,6 @@ async def incident_filter(
         muted=muted,
         grouped=grouped,
         text=text,
+        word=word,
+        event=event,
     )

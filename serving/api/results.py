@@ -10,6 +10,7 @@ from litestar.params import QueryParameter
 
 from streamguard.errors import TemporaryError
 from streamguard.serving.api.parameters import MAX_OFFSET, Id, Limit
+from streamguard.serving.query.compare import TotalsAnswer
 from streamguard.serving.query.events import IncidentEvents
 from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.query.service import QueryService
@@ -90,6 +91,12 @@ def show_batch_user(service: NamedDependency[QueryService], name: Id) -> BatchUs
     return available(service.asked_batch().user(name))
 
 
+@get("/compare", sync_to_thread=True, tags=["Batch"], operation_id="compareTotals")
+def compare_totals(service: NamedDependency[QueryService]) -> TotalsAnswer:
+    """Compare what the speed layer and the latest run have counted: events, users and incidents."""
+    return available(service.asked_compare().totals())
+
+
 @get("/models", sync_to_thread=True, tags=["Models"], operation_id="listModels")
 def list_models(service: NamedDependency[QueryService]) -> ModelList:
     """List the versions of the model registry with the judgements of the gate."""
@@ -118,6 +125,7 @@ def router() -> Router:
             show_batch_statistics,
             list_users_at_risk,
             show_batch_user,
+            compare_totals,
             list_models,
             show_dead_letters,
             show_events,

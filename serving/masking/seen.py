@@ -9,7 +9,15 @@ from __future__ import annotations
 from streamguard.serving.decisions.record import Target
 from streamguard.serving.decisions.unmasking import State, Unmasking
 from streamguard.serving.log.freshness import AsOf
-from streamguard.serving.masking.seen_people import SeenBatch, SeenDetection, SeenEvents, SeenUsers
+from streamguard.serving.masking.seen_people import (
+    SeenAddresses,
+    SeenArchive,
+    SeenBatch,
+    SeenCompare,
+    SeenDetection,
+    SeenEvents,
+    SeenUsers,
+)
 from streamguard.serving.masking.viewer import Viewer
 from streamguard.serving.query.actions import ActionQueries
 from streamguard.serving.query.answers import (
@@ -63,6 +71,9 @@ def _sources(sources: Sources, viewer: Viewer) -> Sources:
         batch=SeenBatch(sources.batch, viewer),
         models=sources.models,  # versions and judgements, which know no people
         detection=SeenDetection(sources.detection, viewer),
+        compare=SeenCompare(sources.compare),
+        archived=SeenArchive(sources.archived, viewer),
+        addresses=SeenAddresses(sources.addresses, viewer),
         dead_letters=lambda: viewer.listed(sources.dead_letters),
     )
 

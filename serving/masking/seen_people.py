@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from streamguard.serving.masking.viewer import Viewer
 from streamguard.serving.peers.answers import Coverage, Held, HeldNames, HeldProfiles
 from streamguard.serving.peers.profiles import Profiles
 from streamguard.serving.peers.signing import Asker
+from streamguard.serving.query.archived import ArchivedQueries, UserEvents
+from streamguard.serving.query.compare import CompareQueries, TotalsAnswer
 from streamguard.serving.query.detection import (
     DetectionAnswer,
     DetectionDesk,
@@ -15,6 +17,7 @@ from streamguard.serving.query.detection import (
     DetectionRequest,
 )
 from streamguard.serving.query.events import EventQueries, IncidentEvents
+from streamguard.serving.query.sources import CrowdAnswer, SourceAnswer, SourceList, SourceQueries
 from streamguard.serving.query.users import Timeline, UserAnswer, UserNames, UserQueries
 from streamguard.serving.results.answers import Unavailable
 from streamguard.serving.results.batch import (
@@ -25,14 +28,10 @@ from streamguard.serving.results.batch import (
     BatchTotals,
     BatchUserAnswer,
     RunEntry,
+    TotalsOfRun,
 )
-from streamguard.serving.results.comparison import (
-    BatchCounts,
-    Comparison,
-    LiveCounts,
-    LiveTotals,
-    TotalComparison,
-)
+from streamguard.serving.results.comparison import BatchCounts, Comparison, LiveCounts
+from streamguard.serving.results.totals import LiveTotals
 
 
 class SeenUsers(UserQueries):
@@ -155,6 +154,59 @@ class SeenBatch(BatchResults):
         self._viewer.read_user(user)
         return self._inner.counts(user, partition)
 
-    def compare_totals(self, live: Sequence[LiveTotals]) -> TotalComparison | Unavailable:
+    def compare_totals(
+        self,
+        live: Sequence[LiveTotals],
+        opened: Callable[[Mapping[int, tuple[int, int]]], Mapping[int, int]],
+        *,
+        model: bool = True,
+    ) -> TotalsOfRun | Unavailable:
         """Compare the latest run with what the speed layer has counted of all users."""
-        return self._inner.compare_totals(live)
+        return self._inner.compare_totals(live, opened, model=model)
+
+
+class SeenArchive(ArchivedQueries):
+    """Archived events of a user as a caller sees them: for those who may open the user's profile."""
+
+    def __init__(self, inner: ArchivedQueries, viewer: Viewer) -> None:
+        self._inner, self._viewer = inner, viewer
+
+    def of_user(
+        self, name: str, since: int | None, until: int | None, limit: int, after: str | None
+    ) -> UserEvents | Unavailable:
+        """A page of the archived events of a user."""
+        self._viewer.read_user(name)
+        return self._inner.of_user(name, since, until, limit, after)
+
+
+class SeenAddresses(SourceQueries):
+    """Addresses and the crowd, for those who may see people: both name users, places and hosts."""
+
+    def __init__(self, inner: SourceQueries, viewer: Viewer) -> None:
+        self._inner, self._viewer = inner, viewer
+
+    def listed(self, limit: int = 50) -> SourceList:
+        """Addresses with incidents, and addresses that fail now."""
+        self._viewer.read_people()
+        return self._inner.listed(limit)
+
+    def source(self, address: str) -> SourceAnswer:
+        """Everything about one address."""
+        self._viewer.read_people()
+        return self._inner.source(address)
+
+    def crowd(self) -> CrowdAnswer:
+        """Everybody together."""
+        self._viewer.read_people()
+        return self._inner.crowd()
+
+
+class SeenCompare(CompareQueries):
+    """Speed against batch in total, which counts people and names nobody."""
+
+    def __init__(self, inner: CompareQueries) -> None:
+        self._inner = inner
+
+    def totals(self) -> TotalsAnswer | Unavailable:
+        """Compare everything that both layers have counted."""
+        return self._inner.totals()

@@ -198,7 +198,7 @@ class Viewer:
         if not self.masked:
             own = tuple(one for one in filter.entity if is_pseudonym(one))
             return msgspec.structs.replace(filter, pseudonym=own)
-        if filter.text:
+        if filter.text or filter.word:
             raise MaskedError(
                 f"a search for words finds names, and the role {self.role} sees pseudonyms: filter by pseudonym, "
                 "pattern, technique or severity instead"

@@ -26,7 +26,7 @@ from streamguard.text import printable
 
 NOT_UNDONE = ("undo", "unmask", "unmask_answer")
 """Kinds of actions that stay."""
-_SHOWN_IN_FORM = {"text", "since", "until", "sort", "view", "cursor"}
+_SHOWN_IN_FORM = {"text", "event", "since", "until", "sort", "view", "cursor"}
 
 
 @get("/", dependencies={"wanted": Provide(incident_filter)}, sync_to_thread=True, include_in_schema=False)

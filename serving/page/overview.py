@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, PathParameter
 
-from streamguard.serving.page.pictures import Bar
+from streamguard.pictures.drawing import Bar
+from streamguard.pictures.tactics import rows
 from streamguard.serving.page.render import html
-from streamguard.serving.page.tactics import TACTICS
 from streamguard.serving.query.filters import EntityKind
 from streamguard.serving.query.service import QueryService
+from streamguard.serving.replica.replica import ReplicaNotReadyError
 from streamguard.serving.results.answers import Unavailable
 
 
@@ -54,9 +56,16 @@ def models_page(request: Request[Any, Any, Any], service: NamedDependency[QueryS
     # The users at risk are a ranking of people.
     anomalies = batch.anomalies(50) if request.user.may("see_people") else None
     known = not isinstance(totals, Unavailable) and not isinstance(anomalies, Unavailable)
+    try:
+        compared = service.asked_compare().totals()
+    except ReplicaNotReadyError as error:
+        compared = Unavailable("busy", str(error))
     return html(
         "models.html",
         caller=request.user,
+        as_of=None if isinstance(compared, Unavailable) else compared.as_of,
+        compared=None if isinstance(compared, Unavailable) else compared,
+        compared_missing=compared.message if isinstance(compared, Unavailable) else "",
         models=None if isinstance(models, Unavailable) else models,
         models_missing=models.message if isinstance(models, Unavailable) else "",
         totals=totals if known else None,
@@ -69,10 +78,7 @@ def models_page(request: Request[Any, Any, Any], service: NamedDependency[QueryS
 def techniques_page(request: Request[Any, Any, Any], service: NamedDependency[QueryService]) -> Response[str]:
     """The ATT&CK matrix of what our patterns can show."""
     counts, as_of = service.totals.techniques()
-    matrix = [
-        (tactic, [(technique, name, counts.get(technique, 0)) for technique, name in cells])
-        for tactic, cells in TACTICS
-    ]
+    matrix = rows(counts, lambda technique: f"/?view=all&technique={quote(technique, safe='')}")
     return html("techniques.html", caller=request.user, as_of=as_of, matrix=matrix)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from streamguard.serving.page import incidents, oidc, overview, privacy, session
+from streamguard.serving.page import incidents, oidc, overview, privacy, session, sources
 
-ROUTES = (*incidents.ROUTES, *overview.ROUTES, *privacy.ROUTES, *session.ROUTES, *oidc.ROUTES)
+ROUTES = (
+    *incidents.ROUTES, *overview.ROUTES, *sources.ROUTES, *privacy.ROUTES, *session.ROUTES, *oidc.ROUTES,
+)  # fmt: skip
 """All routes of the page."""
 problem_page = session.problem_page

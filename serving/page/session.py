@@ -13,6 +13,7 @@ from litestar.exceptions import PermissionDeniedException
 from litestar.params import Body, Parameter, QueryParameter
 from litestar.response import Redirect
 
+from streamguard.pictures.templates import STYLE
 from streamguard.serving.api.keys import Keyring
 from streamguard.serving.api.problems import Problem
 from streamguard.serving.api.security import COOKIE
@@ -20,6 +21,8 @@ from streamguard.serving.api.sessions import SESSION_SECONDS, Sessions
 from streamguard.serving.page.render import html, text
 
 STATIC = Path(__file__).parent / "static"
+_SHARED = {STYLE.name: STYLE}
+"""Files that the report of a retrain contains, too."""
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -95,7 +98,7 @@ def _form(request: Request[Any, Any, Any], status: int = 200, notice: str = "") 
 @get("/static/{name:str}", sync_to_thread=False, include_in_schema=False)
 def static_file(name: Annotated[str, Parameter(pattern=r"^[a-z]{1,20}\.(css|js|svg)$")]) -> Response[bytes]:
     """A file of the page."""
-    path = STATIC / name
+    path = _SHARED.get(name, STATIC / name)
     if not path.is_file():
         return Response(b"", status_code=404, media_type=MediaType.TEXT)
     return Response(

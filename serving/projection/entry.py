@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,6 +14,9 @@ from streamguard.campaigns.record import CampaignRecord
 from streamguard.events.event_time import epoch_ms
 from streamguard.risk import SEVERITIES
 from streamguard.serving.decisions.case import Case
+
+MAX_EVENT_ID = 512
+"""Characters of an event's id by which it is found."""
 
 
 class Membership(NamedTuple):
@@ -150,6 +153,18 @@ def membership(incident: str, record: CampaignRecord, lead: str) -> Membership:
     return Membership(
         campaign.id if several else "", campaign.size, campaign.accounts, leads, record.decision.raised
     )
+
+
+def event_id(event: Any) -> str:
+    """The id that a sender has given an event, by which it is searched; empty without one.
+
+    Examples
+    --------
+    >>> event_id({"event_id": "e-17"}), event_id({"event_id": 17}), event_id("no object")
+    ('e-17', '17', '')
+    """
+    found = event.get("event_id") if isinstance(event, dict) else None
+    return str(found)[:MAX_EVENT_ID] if isinstance(found, str | int) else ""
 
 
 def texts(incident: Incident) -> str:

@@ -19,8 +19,11 @@ CREATE TABLE updates (
     partition INTEGER NOT NULL,         -- place of the record in the alerts topic, the latest of repetitions
     offset INTEGER NOT NULL,
     value BLOB NOT NULL,
+    event_id TEXT NOT NULL,             -- of the event of the publication; empty without one
     UNIQUE (incident, origin_partition, origin_offset)
 );
+CREATE INDEX updates_by_origin ON updates (origin_partition, origin_offset);
+CREATE INDEX updates_by_event ON updates (event_id) WHERE event_id <> '';
 CREATE INDEX updates_by_place ON updates (partition, offset);
 CREATE TABLE campaigns (
     id TEXT PRIMARY KEY,

@@ -13,6 +13,7 @@ from streamguard.serving.decisions.bulk import by_incident
 from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.projection import forgetting, ranking, rows
 from streamguard.serving.projection.database import Database
+from streamguard.serving.projection.entry import event_id
 from streamguard.serving.projection.update import Update
 
 Positions = Mapping[int, tuple[int, int]]
@@ -79,13 +80,13 @@ class Store(Database):
         with self.transaction() as db:
             updates = forgetting.kept(db, topic, updates)
             db.executemany(
-                "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET partition = "
-                "excluded.partition, offset = excluded.offset, value = excluded.value "
+                "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET partition = "
+                "excluded.partition, offset = excluded.offset, value = excluded.value, event_id = excluded.event_id "
                 "WHERE (excluded.partition, excluded.offset) > (partition, offset)",
                 [
                     (
                         one.incident.id, one.incident.origin.partition, one.incident.origin.offset, one.partition,
-                        one.offset, one.value,
+                        one.offset, one.value, event_id(one.incident.event),
                     )
                     for one in updates
                 ],

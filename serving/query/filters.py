@@ -16,8 +16,13 @@ Status = Literal["new", "acknowledged", "closed"]
 EntityKind = Literal["user", "source", "crowd"]
 Sort = Literal["evidence", "time"]
 
+EventName = Annotated[str, msgspec.Meta(max_length=600)]
+_PLACE = re.compile(r"(?:(?P<topic>.+):)?(?P<partition>[0-9]{1,9}):(?P<offset>[0-9]{1,18})", re.ASCII)
+
 MAX_VALUES = 20
 """Values of one filter; a longer list is not a question that a person asks."""
+MAX_WORD = 256
+"""Characters of a word."""
 MAX_WORDS = 8
 """Words of a search."""
 
@@ -51,6 +56,10 @@ class IncidentFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
         Words that the incident contains; the last one may be incomplete.
     pseudonym
         Pseudonyms of users or addresses; an incident matches that one of `entity` or one of these selects.
+    word
+        One whole word that the incident contains, such as an address.
+    event
+        The event that it was published for: its id, or its place as `partition:offset` or `topic:partition:offset`.
     """
 
     since: int | None = None
@@ -69,6 +78,8 @@ class IncidentFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     grouped: bool = False
     text: Name = ""
     pseudonym: tuple[Name, ...] = ()
+    word: Name = ""
+    event: EventName = ""
 
 
 class Condition(NamedTuple):
@@ -136,6 +147,11 @@ class Conditions:
                 "SELECT number FROM incidents WHERE id IN (SELECT incident FROM members WHERE campaign = ?)"
             )
             self.chosen.append(Condition(text, (wanted.campaign,)))
+        if wanted.event:
+            self.chosen.append(of_event(wanted.event))
+        if wanted.word:
+            quoted = wanted.word.replace('"', '""')
+            self.chosen.append(Condition("SELECT rowid FROM words WHERE words MATCH ?", (f'"{quoted}"',)))
         if words := match(wanted.text):
             self.chosen.append(Condition("SELECT rowid FROM words WHERE words MATCH ?", (words,)))
 
@@ -159,6 +175,31 @@ class Conditions:
         if values:
             text = f"EXISTS (SELECT 1 FROM json_each({column}) WHERE value IN ({_marks(values)}))"  # noqa: S608
             self.shapes.append(Condition(text, values))
+
+
+def of_event(event: str) -> Condition:
+    """The statement that selects the incidents that were published for an event.
+
+    Parameters
+    ----------
+    event
+        Its id, or its place as `partition:offset` or `topic:partition:offset`.
+
+    Examples
+    --------
+    >>> of_event("security-events:2:53355").values
+    ('security-events:2:53355', 2, 53355, 'security-events')
+    """
+    by_id = "SELECT incident FROM updates WHERE event_id = ? AND event_id <> ''"
+    place = _PLACE.fullmatch(event)
+    if place is None:
+        return Condition(f"SELECT number FROM incidents WHERE id IN ({by_id})", (event,))  # noqa: S608
+    by_place = "SELECT incident FROM updates WHERE origin_partition = ? AND origin_offset = ?"
+    values: tuple[Any, ...] = (event, int(place["partition"]), int(place["offset"]))
+    if place["topic"]:
+        by_place += " AND CAST(value AS TEXT) ->> '$.origin.topic' = ?"
+        values += (place["topic"],)
+    return Condition(f"SELECT number FROM incidents WHERE id IN ({by_id} UNION {by_place})", values)  # noqa: S608
 
 
 def both(*conditions: Condition) -> Condition:

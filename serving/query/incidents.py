@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -135,6 +135,17 @@ class IncidentQueries(Reading):
             token=_token(as_of),
             as_of=as_of,
         )
+
+    def published_for(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[str, ...]]:
+        """Ids of the incidents that were published for some events, by the partition and offset of the event."""
+        found: dict[tuple[int, int], tuple[str, ...]] = {}
+        for partition, offset, incident in self._rows(
+            "SELECT origin_partition, origin_offset, incident FROM json_each(?) AS wanted JOIN updates "
+            "ON origin_partition = wanted.value ->> 0 AND origin_offset = wanted.value ->> 1 ORDER BY incident",
+            msgspec.json.encode(places).decode(),
+        ):
+            found[partition, offset] = (*found.get((partition, offset), ()), incident)
+        return found
 
     def publications(self, user: str) -> list[tuple[bytes, str]]:
         """(JSON, classification of the incident) of each publication of a user's incidents."""

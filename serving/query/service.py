@@ -12,12 +12,15 @@ from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.projection.projector import Follower
 from streamguard.serving.projection.store import Store
 from streamguard.serving.query.actions import ActionQueries
+from streamguard.serving.query.archived import ArchivedQueries
 from streamguard.serving.query.cases import CaseDesk, NotUpToBoundError
+from streamguard.serving.query.compare import CompareQueries
 from streamguard.serving.query.detection import DetectionDesk
 from streamguard.serving.query.events import EventQueries
 from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.serving.query.mutes import MuteQueries
 from streamguard.serving.query.reading import NotFoundError
+from streamguard.serving.query.sources import SourceQueries
 from streamguard.serving.query.totals import Totals
 from streamguard.serving.query.unmasking import NameQueries, UnmaskDesk
 from streamguard.serving.query.users import UserQueries
@@ -45,6 +48,12 @@ class Sources(NamedTuple):
         Runs of retrains, and the registry.
     detection
         Decisions that change detection.
+    compare
+        Speed against batch in total.
+    archived
+        Events that the archive keeps.
+    addresses
+        Questions about source addresses and the crowd.
     dead_letters
         Returns a summary of the refused records.
     """
@@ -54,6 +63,9 @@ class Sources(NamedTuple):
     batch: BatchResults
     models: Models
     detection: DetectionDesk
+    compare: CompareQueries
+    archived: ArchivedQueries
+    addresses: SourceQueries
     dead_letters: Callable[[], DeadLetterSummary | Unavailable]
 
 
@@ -130,6 +142,18 @@ class QueryService:
     def asked_detection(self) -> DetectionDesk:
         """Decisions that change detection."""
         return self._source().detection
+
+    def asked_archived(self) -> ArchivedQueries:
+        """Events that the archive keeps."""
+        return self._source().archived
+
+    def asked_sources(self) -> SourceQueries:
+        """Questions about source addresses and the crowd."""
+        return self._source().addresses
+
+    def asked_compare(self) -> CompareQueries:
+        """Speed against batch in total."""
+        return self._source().compare
 
     def asked_models(self) -> Models:
         """The model registry."""

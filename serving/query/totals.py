@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from streamguard.alerts.incident import Entity, rfc3339
 from streamguard.risk import SEVERITIES
 from streamguard.serving.log.freshness import AsOf
@@ -59,6 +61,36 @@ class Totals(Reading):
             "SELECT value, sum(incidents) FROM shapes, json_each(shapes.techniques) GROUP BY 1 ORDER BY 1"
         )
         return dict(map(tuple, found)), as_of
+
+    def as_of(self) -> tuple[AsOf, ...]:
+        """How far the projection is."""
+        return self._as_of()
+
+    def opened(self, offsets: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+        """Incidents by the partition of the events topic in which they began.
+
+        Incidents of the second fold are left out: a run has none.
+
+        Parameters
+        ----------
+        offsets
+            By partition, the first offset and the first one after the last, in which an incident counts.
+        """
+        if not offsets:
+            return {}
+        values = ", ".join(["(?, ?, ?)"] * len(offsets))
+        found = self._rows(
+            f"WITH wanted (partition, first, last) AS (VALUES {values}) "  # noqa: S608 - question marks
+            "SELECT wanted.partition, count(*) FROM (SELECT CAST(id AS INTEGER) AS partition, "
+            "CAST(substr(id, instr(id, '-') + 1) AS INTEGER) AS began FROM incidents WHERE id GLOB '[0-9]*-[0-9]*') "
+            "AS one JOIN wanted ON wanted.partition = one.partition AND began >= first AND began < last GROUP BY 1",
+            *(
+                value
+                for partition, (first, last) in sorted(offsets.items())
+                for value in (partition, first, last)
+            ),
+        )
+        return dict(map(tuple, found))
 
     def statistics(self) -> Statistics:
         """Totals of the live results."""

@@ -25,7 +25,8 @@ from streamguard.state.identity import StateIdentity
 from streamguard.state.partition import HASH_KEY, META
 from streamguard.state.profile_cache import Read
 
-_POPULATION_KEY = b"p"
+POPULATION_KEY = b"p"
+"""Key of the population of a partition."""
 
 
 class UnreadableProfileError(ConfigurationError):
@@ -88,7 +89,7 @@ def stored_user(read: Read, partition: int, key: bytes, user: str, forget_ms: in
         If the stored values have another layout, or are damaged.
     """
     value, meta, head, hash_key, stored_decisions = read(
-        [key, META_KEY, _POPULATION_KEY, HASH_KEY, DECISIONS_KEY]
+        [key, META_KEY, POPULATION_KEY, HASH_KEY, DECISIONS_KEY]
     )
     if value is None or meta is None or head is None:
         return None

@@ -111,6 +111,8 @@ class PartitionCopy:
         self.number = number
         self._topic_id = topic_id
         self._lock = threading.Lock()
+        self._scanning = threading.Lock()
+        """Held while all profiles are read, which takes long: the copy is not closed meanwhile."""
         self._buffer = CheckpointBuffer()
         self._open = True
         self._current = False
@@ -212,6 +214,31 @@ class PartitionCopy:
         with self._reading() as store:
             yield store.get_many
 
+    @contextmanager
+    def frozen(self, keys: list[bytes]) -> Iterator[tuple[list[bytes | None], Iterator[bytes]]]:
+        """Values of some keys and all stored profiles, as of one exact snapshot; checkpoints are applied meanwhile.
+
+        Raises
+        ------
+        NotReadyError
+            If there is none, or if the copy is closed while the profiles are read.
+        """
+        with self._scanning:
+            with self._reading() as store:
+                values, profiles = store.get_many(keys), store.frozen_profiles()
+            try:
+                yield values, self._while_open(profiles)
+            except DamagedCopyError as error:
+                self.damaged = True
+                _log.warning("the copy of partition %d is damaged (%s)", self.number, error.reason)
+                raise NotReadyError from None
+
+    def _while_open(self, profiles: Iterator[bytes]) -> Iterator[bytes]:
+        for value in profiles:
+            if not self._open:
+                raise NotReadyError
+            yield value
+
     def profile_keys(self, start: bytes, limit: int) -> list[bytes]:
         """Keys of stored profiles in ascending order, from `start` on, at most `limit`.
 
@@ -245,7 +272,8 @@ class PartitionCopy:
         with self._lock:
             if not self._open:
                 return
-            self._open = False
+            self._open = False  # ends a scan
+        with self._scanning, self._lock:
             try:
                 if self._origin.exact and not self._buffer.changes:
                     self._write([], self._origin)

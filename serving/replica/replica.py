@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import heapq
 import threading
+import time
 from collections.abc import Callable, Collection
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from streamguard.errors import TemporaryError
 from streamguard.events.address import ADDRESS
 from streamguard.events.subject import profile_key, subject_of
+from streamguard.fold.sources import NONE_LEFT
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.serving.log.freshness import AsOf
+from streamguard.serving.replica.crowd import Crowd, FailingSource, described_crowd, described_source
 from streamguard.serving.replica.description import user_profile
 from streamguard.serving.replica.follower import Follower, ReplicaCounters
+from streamguard.serving.replica.head import compile_head, failing_sources, head
 from streamguard.serving.replica.lookup import StoredUser, compile_kernels, stored_user
 from streamguard.serving.replica.partition_copy import NotReadyError, PartitionCopy
 from streamguard.serving.replica.profile import UserProfile
+from streamguard.serving.replica.totals import PartitionTotals, partition_totals
 from streamguard.settings.schema import Settings
 from streamguard.state.profile_cache import user_key
 
 T = TypeVar("T")
 
+PAUSES = 20
+"""Pause after all profiles of a partition were counted, as a multiple of the time that it took."""
+
 
 class ReplicaNotReadyError(TemporaryError):
     """The replica is still being loaded; the question can be asked again."""
+
+
+class _Counted(NamedTuple):
+    """A count of all profiles of a copy: the changelog offset it reflects, and when it may be made again."""
+
+    copy: PartitionCopy
+    reflected: int
+    due: float
+    total: PartitionTotals | None
 
 
 class Replica:
@@ -51,11 +68,14 @@ class Replica:
         self.topic = topics.names(settings)["changelog"]
         self._forget_ms = settings.detection.forget_ms
         self._gap_ms = round(settings.detection.incident_gap_seconds * 1000)
+        self._counting = threading.Lock()
+        self._counted: dict[int, _Counted] = {}
         self._follower = Follower(Brokers.of(settings), self.topic, directory / self.topic, partitions)
 
     def follow(self, stop: threading.Event) -> None:
         """Follow the changelog until `stop` is set, then close the copies; see `Follower.follow` for its errors."""
         compile_kernels()
+        compile_head()
         self._follower.follow(stop)
 
     @property
@@ -131,6 +151,74 @@ class Replica:
         ]
         keys = dict.fromkeys(key for key in heapq.merge(*pages) if key[:1] == b"u")
         return tuple(key[1:].decode() for key in islice(keys, limit))
+
+    def crowds(self) -> tuple[Crowd, ...]:
+        """All users together, by partition; raises what `profiles` raises."""
+
+        def ask(copy: PartitionCopy) -> Crowd | None:
+            with copy.snapshot() as read:
+                found = head(read, copy.number)
+            return None if found is None else described_crowd(found, self._gap_ms)
+
+        return tuple(
+            one for one in (self._asked(copy, ask) for copy in self._copies(None)) if one is not None
+        )
+
+    def failing(self, address: str | None = None) -> tuple[FailingSource, ...]:
+        """Sources that have failed within hours, those of the most users first; raises what `profiles` raises.
+
+        Parameters
+        ----------
+        address
+            Only this one; None: all.
+        """
+        wanted = None if address is None else ADDRESS[address][0]
+
+        def ask(copy: PartitionCopy) -> list[FailingSource]:
+            with copy.snapshot() as read:
+                found = head(read, copy.number)
+                if found is None:
+                    return []
+                return [
+                    described_source(one, found, self._gap_ms)
+                    for one in failing_sources(read, found, wanted)
+                    if one.record["failures"] >= NONE_LEFT
+                ]
+
+        found = [one for copy in self._copies(None) for one in self._asked(copy, ask)]
+        return tuple(sorted(found, key=lambda one: (-one.failed_users, -one.failures, one.partition)))
+
+    def totals(self) -> tuple[PartitionTotals, ...]:
+        """All users of each partition together; partitions without an event are left out.
+
+        Profiles are counted at most a twentieth of the time: meanwhile the answer of the last count is given, with its
+        source offset.
+
+        Raises
+        ------
+        ReplicaNotReadyError
+            If a partition is not ready.
+        UnreadableProfileError
+            If a state has a layout that this version does not know.
+        """
+        with self._counting:
+            found = [self._total(copy) for copy in self._copies(None)]
+        return tuple(one for one in found if one is not None)
+
+    def _total(self, copy: PartitionCopy) -> PartitionTotals | None:
+        known = self._counted.get(copy.number)
+        began = time.monotonic()
+        if (
+            known is None
+            or known.copy is not copy
+            or (known.reflected != copy.reflected and began >= known.due)
+        ):
+            reflected = copy.reflected
+            total = self._asked(copy, lambda copy: partition_totals(copy, self._forget_ms))
+            ended = time.monotonic()
+            known = _Counted(copy, reflected, ended + PAUSES * (ended - began), total)
+            self._counted[copy.number] = known
+        return known.total
 
     def _described(
         self, subject: str, user: str, among: Collection[int] | None = None

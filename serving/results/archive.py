@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -13,10 +14,12 @@ from streamguard.events.event import MAX_USER_CHARACTERS
 from streamguard.limits import MAX_DOCUMENT_BYTES
 from streamguard.runs import archive_manifest
 from streamguard.runs.archive_manifest import ArchiveError, ArchiveFile, ArchiveManifest
+from streamguard.serving.log.freshness import AsOf, Position
 from streamguard.serving.log.missing import MissingEvent, Reason
 from streamguard.serving.results.answers import Unavailable
 from streamguard.serving.results.archived_event import ArchivedEvent, archived_event, first_offset
 from streamguard.serving.results.sandbox import ParquetSandbox, Row, UnreadableError
+from streamguard.text import counted
 
 MAX_EVENTS = 100
 """Events of one answer."""
@@ -28,7 +31,9 @@ MAX_MANIFEST_BYTES = 64 << 20
 """Size of the largest manifest that is read: 200,000 files."""
 
 _PARTITION = re.compile(r"/partition=(\d+)/[^/]+$")
-_NEWEST_FIRST = 'ORDER BY timestamp DESC, "offset" DESC LIMIT $limit'
+_NUMBER = "CAST(regexp_extract(filename, '/partition=(\\d+)/[^/]+$', 1) AS INTEGER)"
+"""The partition of a row, from the path of its file."""
+_NEWEST_FIRST = f'timestamp DESC, {_NUMBER}, "offset" DESC'
 _WITH = """
     WITH found AS (
         SELECT * FROM read_parquet($files, union_by_name = true, hive_partitioning = false, filename = true)
@@ -45,8 +50,10 @@ _WITH = """
 _AT = _WITH.format(where='"offset" >= $offset ORDER BY "offset" LIMIT 1', order='"offset"')
 _OF_USER = _WITH.format(
     where='"user" = $user AND timestamp >= epoch_ms($since::BIGINT)::TIMESTAMPTZ '
-    f"AND timestamp < epoch_ms($until::BIGINT)::TIMESTAMPTZ {_NEWEST_FIRST}",
-    order='timestamp DESC, "offset" DESC',
+    "AND timestamp < epoch_ms($until::BIGINT)::TIMESTAMPTZ AND (timestamp < epoch_ms($after::BIGINT)::TIMESTAMPTZ "
+    f'OR {_NUMBER} > $partition OR ({_NUMBER} = $partition AND "offset" < $offset)) '
+    f"ORDER BY {_NEWEST_FIRST} LIMIT $limit",
+    order=_NEWEST_FIRST,
 )
 
 
@@ -55,6 +62,17 @@ class ArchivedPage(msgspec.Struct, frozen=True):
 
     events: tuple[ArchivedEvent, ...]
     more: Annotated[bool, msgspec.Meta(description="Whether older events in the time range were left out")]
+    incomplete: Annotated[
+        str, msgspec.Meta(description="What was not looked at, and what to do; empty if nothing was left out")
+    ] = ""
+
+
+class ArchivedPlace(NamedTuple):
+    """The place of an event in the order of a page: the latest first, then by partition, the last offset first."""
+
+    timestamp_ms: int
+    partition: int
+    offset: int
 
 
 class ArchivedEvents:
@@ -111,8 +129,30 @@ class ArchivedEvents:
         except UnreadableError as error:
             return Unavailable("busy" if error.busy else "unreadable", str(error))
 
+    def as_of(self) -> AsOf | Unavailable:
+        """How far the archive is, and when it was last written."""
+        try:
+            opened = self._opened()
+        except UnreadableError as error:
+            return Unavailable("unreadable", str(error))
+        if isinstance(opened, Unavailable):
+            return opened
+        assert self._read is not None
+        (_, written_ns, _), manifest = self._read
+        return AsOf(
+            "archive",
+            tuple(Position(number, end) for number, end in sorted(manifest.ends.items())),
+            max(time.time_ns() - written_ns, 0) // 1_000_000,
+        )
+
     def of_user(
-        self, user: str, since_ms: int, until_ms: int, limit: int, partition: int | None = None
+        self,
+        user: str,
+        since_ms: int,
+        until_ms: int,
+        limit: int,
+        partition: int | None = None,
+        after: ArchivedPlace | None = None,
     ) -> ArchivedPage | Unavailable:
         """Events of a user in a range of time, the newest first.
 
@@ -126,9 +166,12 @@ class ArchivedEvents:
             Events of the answer, at most `MAX_EVENTS`.
         partition
             The partition that has the user's events, if it is known: then fewer files are opened.
+        after
+            The last event of the page before; None: the first page.
         """
         limit = max(1, min(limit, MAX_EVENTS))
-        since_ms, until_ms = max(since_ms, 0), min(until_ms, _LAST_MS)
+        after = after or ArchivedPlace(_LAST_MS, -1, 0)
+        since_ms, until_ms = max(since_ms, 0), min(until_ms, _LAST_MS, after.timestamp_ms + 1)
         try:
             opened = self._opened()
             if isinstance(opened, Unavailable):
@@ -158,6 +201,9 @@ class ArchivedEvents:
                     "user": user,
                     "since": since_ms,
                     "until": until_ms,
+                    "after": after.timestamp_ms,
+                    "partition": after.partition,
+                    "offset": after.offset,
                 }
                 rows = sandbox.rows(_OF_USER, parameters | {"limit": limit + 1, "bytes": MAX_DOCUMENT_BYTES})
                 found += [archived_event(_partition(row), row) for row in rows]
@@ -165,7 +211,14 @@ class ArchivedEvents:
                 del found[limit + 1 :]
         except UnreadableError as error:
             return Unavailable("busy" if error.busy else "unreadable", str(error))
-        return ArchivedPage(tuple(found[:limit]), len(found) > limit or len(files) > MAX_FILES)
+        left_out = len(files) - MAX_FILES
+        incomplete = (
+            f"{counted(left_out, 'file')} of the time range, those with the oldest events, were not opened: narrow "
+            "`since` and `until`"
+            if left_out > 0 and len(found) <= limit
+            else ""
+        )
+        return ArchivedPage(tuple(found[:limit]), len(found) > limit or left_out > 0, incomplete)
 
     def close(self) -> None:
         """Release the memory."""

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -20,21 +20,28 @@ from streamguard.serving.log.freshness import AsOf, Position
 from streamguard.serving.results.answers import Unavailable, Why
 from streamguard.serving.results.comparison import (
     BatchCounts,
-    BatchPartition,
     Comparison,
     LiveCounts,
-    LiveTotals,
-    TotalComparison,
     compare,
-    compare_totals,
 )
 from streamguard.serving.results.sandbox import UnreadableError
-from streamguard.serving.results.users import MAX_PAGE, BatchUser, BatchUserDetail, Place, UserFiles
+from streamguard.serving.results.totals import BatchPartition, LiveTotals, TotalComparison, compare_totals
+from streamguard.serving.results.users import (
+    MAX_PAGE,
+    BatchUser,
+    BatchUserDetail,
+    Place,
+    SourceUser,
+    UserFiles,
+)
 
 MAX_REPORT_BYTES = 64 << 20
 """Size of the largest report that is read: 50 incidents with their events, 50 users and the ranges need 6 MB."""
 MAX_OPEN = 2
 """Runs that are held open: the latest one, and the one before, whose list somebody is still paging through."""
+
+MAX_SOURCE_USERS = 100
+"""Users of one address, those with the most kept events."""
 
 T = TypeVar("T")
 
@@ -96,6 +103,20 @@ class BatchTotals(msgspec.Struct, frozen=True):
     users_at_risk: int
     events: Annotated[int, msgspec.Meta(description="Events of these users, including those of earlier runs")]
     partitions: tuple[BatchPartition, ...]
+
+
+class SourceUsers(msgspec.Struct, frozen=True):
+    """Users of an address in the sample of a run."""
+
+    as_of: AsOf
+    users: tuple[SourceUser, ...]
+
+
+class TotalsOfRun(msgspec.Struct, frozen=True):
+    """A run compared with the speed layer."""
+
+    as_of: AsOf
+    comparison: TotalComparison
 
 
 class BatchResults:
@@ -173,6 +194,14 @@ class BatchResults:
 
         return self._ask(found)
 
+    def of_source(self, address: str) -> SourceUsers | Unavailable:
+        """Users of an address among the events that the latest run has kept."""
+        return self._ask(
+            lambda run: SourceUsers(
+                run.as_of(self._clock()), tuple(run.users.of_source(address, MAX_SOURCE_USERS))
+            )
+        )
+
     def totals(self) -> BatchTotals | Unavailable:
         """Totals of the latest run."""
 
@@ -217,14 +246,32 @@ class BatchResults:
 
         return self._ask(counted)
 
-    def compare_totals(self, live: Sequence[LiveTotals]) -> TotalComparison | Unavailable:
-        """Compare the latest run with what the speed layer has counted of all users."""
-        found = self.totals()
-        return (
-            found
-            if isinstance(found, Unavailable)
-            else compare_totals(live, found.partitions, found.topic_id)
-        )
+    def compare_totals(
+        self,
+        live: Sequence[LiveTotals],
+        opened: Callable[[Mapping[int, tuple[int, int]]], Mapping[int, int]],
+        *,
+        model: bool = False,
+    ) -> TotalsOfRun | Unavailable:
+        """Compare the latest run with what the speed layer has counted.
+
+        Parameters
+        ----------
+        opened
+            From the offsets of the run by partition, first and end, to the published incidents that began in them.
+        model
+            Whether workers have a model.
+        """
+
+        def found(run: _OpenRun) -> TotalsOfRun:
+            offsets = {one.partition: (one.start, one.end) for one in run.report.ranges}
+            continued = run.report.continues is not None
+            comparison = compare_totals(
+                live, run.partitions(), run.topic_id, opened(offsets), model=model, continued=continued
+            )
+            return TotalsOfRun(run.as_of(self._clock()), comparison)
+
+        return self._ask(found)
 
     def close(self) -> None:
         """Close the runs."""
@@ -314,7 +361,16 @@ class _OpenRun:
     def partitions(self) -> tuple[BatchPartition, ...]:
         """Users and events by partition; computed once, because a run never changes."""
         if self._partitions is None:
-            self._partitions = tuple(self.users.partitions(self.ends))
+            ranges = {one.partition: one for one in self.report.ranges}
+            self._partitions = tuple(
+                msgspec.structs.replace(
+                    one,
+                    start=ranges[one.partition].start,
+                    incidents=ranges[one.partition].opened,
+                    event_time=ranges[one.partition].last_seen,
+                )
+                for one in self.users.partitions(self.ends)
+            )
         return self._partitions
 
 

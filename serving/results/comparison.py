@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -10,7 +9,7 @@ import msgspec
 from streamguard.text import counted
 
 Newer = Literal["live", "batch", "same"]
-Verdict = Literal["agree", "differ", "age", "unexplained", "not_comparable"]
+Verdict = Literal["agree", "differ", "age", "explained", "unexplained", "not_comparable"]
 
 
 class LiveCounts(msgspec.Struct, frozen=True):
@@ -54,7 +53,8 @@ class Comparison(msgspec.Struct, frozen=True):
         msgspec.Meta(
             description="`agree`: same offset, same number of events; `differ`: same offset, another number, which is "
             "a fault; `age`: one side is newer, which explains the difference; `unexplained`: one side is newer, but "
-            "the offsets between them are fewer than the events; `not_comparable`: the sides read different topics"
+            "the offsets between them are fewer than the events; `explained`: the layers count by different rules, "
+            "which the message names; `not_comparable`: the sides read different topics"
         ),
     ]
     newer: Newer | None
@@ -66,49 +66,6 @@ class Comparison(msgspec.Struct, frozen=True):
         int | None, msgspec.Meta(description="Events of the speed layer less those of the batch layer")
     ]
     message: str
-
-
-class LiveTotals(msgspec.Struct, frozen=True):
-    """What the speed layer has counted in one partition; expired profiles are left out."""
-
-    partition: int
-    offset: int
-    topic_id: str
-    users: int
-    events: int
-    """Sum over the users."""
-
-
-class BatchPartition(msgspec.Struct, frozen=True):
-    """What a run has counted in one partition."""
-
-    partition: int
-    offset: Annotated[int, msgspec.Meta(description="Offset of the first event that is not counted")]
-    users: int
-    users_at_risk: int
-    events: Annotated[int, msgspec.Meta(description="Events of these users, including those of earlier runs")]
-
-
-class PartitionComparison(msgspec.Struct, frozen=True):
-    """Speed against batch for all users of a partition."""
-
-    partition: int
-    users: Annotated[int, msgspec.Meta(description="Users of the speed layer less those of the batch layer")]
-    comparison: Comparison
-
-
-class TotalComparison(msgspec.Struct, frozen=True):
-    """Speed against batch for all users."""
-
-    verdict: Annotated[Verdict, msgspec.Meta(description="The worst verdict of a partition")]
-    partitions: tuple[PartitionComparison, ...]
-    live_only: Annotated[tuple[int, ...], msgspec.Meta(description="Partitions that the run does not have")]
-    batch_only: Annotated[
-        tuple[int, ...], msgspec.Meta(description="Partitions that this instance does not follow")
-    ]
-
-
-_WORST: tuple[Verdict, ...] = ("differ", "unexplained", "not_comparable", "age", "agree")
 
 
 def compare(live: LiveCounts, batch: BatchCounts) -> Comparison:
@@ -136,51 +93,14 @@ def compare(live: LiveCounts, batch: BatchCounts) -> Comparison:
             f"counts of partition {live.partition} and of partition {batch.partition} have nothing in common"
         )
     if batch.topic_id is None:
-        return _not_comparable("the run read files, which have offsets of their own")
+        return not_comparable("the run read files, which have offsets of their own")
     if live.topic_id != batch.topic_id:
-        return _not_comparable("the run read another topic, or the topic was created again since")
-    return _compared(live.offset, batch.offset, live.events, batch.events)
+        return not_comparable("the run read another topic, or the topic was created again since")
+    return compared(live.offset, batch.offset, live.events, batch.events)
 
 
-def compare_totals(
-    live: Sequence[LiveTotals], batch: Sequence[BatchPartition], topic_id: str | None
-) -> TotalComparison:
-    """Compare both layers partition by partition.
-
-    Parameters
-    ----------
-    topic_id
-        Topic of the run, see `BatchCounts.topic_id`.
-
-    Examples
-    --------
-    >>> live = [LiveTotals(0, 120, "id", users=3, events=90), LiveTotals(1, 50, "id", users=1, events=50)]
-    >>> found = compare_totals(live, [BatchPartition(0, 120, 3, 0, 91)], "id")
-    >>> found.verdict, found.partitions[0].comparison.message, found.live_only
-    ('differ', 'both are at offset 120, but the speed layer has 1 event less: report this fault', (1,))
-    """
-    theirs = {one.partition: one for one in batch}
-    found = []
-    for one in sorted(live, key=lambda one: one.partition):
-        other = theirs.pop(one.partition, None)
-        if other is None:
-            continue
-        comparison = compare(
-            LiveCounts(one.partition, one.offset, one.topic_id, one.events),
-            BatchCounts("", other.partition, other.offset, topic_id, other.events),
-        )
-        found.append(PartitionComparison(one.partition, one.users - other.users, comparison))
-    verdicts = {one.comparison.verdict for one in found}
-    known = {one.partition for one in batch}
-    return TotalComparison(
-        next((verdict for verdict in _WORST if verdict in verdicts), "not_comparable"),
-        tuple(found),
-        tuple(sorted(one.partition for one in live if one.partition not in known)),
-        tuple(sorted(theirs)),
-    )
-
-
-def _compared(live_offset: int, batch_offset: int, live: int, batch: int) -> Comparison:
+def compared(live_offset: int, batch_offset: int, live: int, batch: int) -> Comparison:
+    """Compare two numbers of events that were counted up to two offsets of one partition."""
     ahead, more = live_offset - batch_offset, live - batch
     if not ahead:
         if not more:
@@ -216,5 +136,6 @@ def _less(events: int) -> str:
     return counted(events, "event")
 
 
-def _not_comparable(message: str) -> Comparison:
+def not_comparable(message: str) -> Comparison:
+    """The comparison of two sides that have nothing in common."""
     return Comparison("not_comparable", None, None, None, message)

@@ -73,6 +73,13 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         self._settings = registry_settings(settings)
 
+    def has_champion(self) -> bool:
+        """Whether workers that follow the registry have a model; false if the registry cannot be read."""
+        try:
+            return Registry.of(self._settings).current() is not None
+        except ArtifactError:
+            return False
+
     def versions(self) -> ModelList | Unavailable:
         """All versions with roles and judgements."""
         try:

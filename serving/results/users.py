@@ -13,9 +13,9 @@ from streamguard.alerts.incident import rfc3339
 from streamguard.events.event import MAX_USER_CHARACTERS
 from streamguard.events.subject import shown, subject_of
 from streamguard.fold.features import DECLARED
-from streamguard.runs.directory import FEATURES
-from streamguard.serving.results.comparison import BatchPartition
+from streamguard.runs.directory import FEATURES, TRAINING
 from streamguard.serving.results.sandbox import ParquetSandbox, UnreadableError
+from streamguard.serving.results.totals import BatchPartition
 from streamguard.text import counted
 
 MAX_FILES = 10_000
@@ -50,6 +50,11 @@ _ROW_AT = (
     "FROM read_parquet($file, hive_partitioning = false, file_row_number = true) WHERE file_row_number = $row"
 )
 _ONE = f"SELECT {_ROW}, * {_ROW_AT}"
+_OF_SOURCE = (
+    'SELECT "user", count(*) AS events, count_if(is_anomaly) AS alerted, epoch_ms(min(timestamp)) AS first_ms, '
+    "epoch_ms(max(timestamp)) AS last_ms FROM read_parquet($files, hive_partitioning = false) "
+    'WHERE source_ip = $source GROUP BY "user" ORDER BY events DESC, "user" LIMIT $limit'
+)
 _PARTITIONS = (
     "SELECT partition, count(*) AS users, count_if(is_anomaly) AS at_risk, sum(total_events)::BIGINT AS events "
     f"{_FROM} GROUP BY partition ORDER BY partition"
@@ -101,6 +106,16 @@ class BatchUserDetail(msgspec.Struct, frozen=True):
     features: tuple[FeatureValue, ...]
 
 
+class SourceUser(msgspec.Struct, frozen=True):
+    """A user of an address, among the events that a run has kept: a uniform sample, and the strongest alerts."""
+
+    user: str
+    events: Annotated[int, msgspec.Meta(description="Kept events of the user from the address")]
+    alerted: int
+    first_seen: str
+    last_seen: str
+
+
 class Place(msgspec.Struct, frozen=True):
     """A place in the list of the worst users: that of its last row so far."""
 
@@ -138,6 +153,8 @@ class UserFiles:
                 "`streamguard retrain`"
             )
         self._files = [str(directory / name) for name in names]
+        training = self._sandbox.directory / TRAINING
+        self._samples = [str(training / f"anomaly={value}" / "part-0.parquet") for value in (0, 1)]
 
     def worst(self, limit: int, after: Place | None) -> list[BatchUser]:
         """Users at risk, the most evidence first, from the row after a place on.
@@ -172,6 +189,24 @@ class UserFiles:
             for row in self._sandbox.rows(_ONE, {"file": place["filename"], "row": place["file_row_number"]})
         ]
         return sorted(found, key=lambda one: (-one.summary.evidence_bits, one.summary.partition))
+
+    def of_source(self, address: str, limit: int) -> list[SourceUser]:
+        """Users of the run's sample of events from an address, those with the most events first.
+
+        Raises
+        ------
+        UnreadableError
+            See `ParquetSandbox.rows`.
+        """
+        if not _possible(address):
+            return []
+        found = self._sandbox.rows(_OF_SOURCE, {"files": self._samples, "source": address, "limit": limit})
+        return [
+            SourceUser(
+                row["user"], row["events"], row["alerted"], rfc3339(row["first_ms"]), rfc3339(row["last_ms"])
+            )
+            for row in found
+        ]
 
     def partitions(self, ends: Mapping[int, int]) -> list[BatchPartition]:
         """Number of users and of their events, by partition.

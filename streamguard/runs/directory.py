@@ -7,6 +7,7 @@ from pathlib import Path
 
 REPORT = "anomaly_report.json"
 FEATURES = "features"
+TRAINING = "training_data"
 """Directory of a run with one Parquet file of users for each partition."""
 LATEST = "latest"
 _ID = re.compile(r"\d{8}T\d{12}Z-[0-9a-f]{4}")

@@ -40,6 +40,8 @@ class Range(msgspec.Struct, frozen=True):
     """Offsets without a record: transaction markers, and aborted or compacted records."""
     first_seen: str | None
     last_seen: str | None
+    opened: int | None = None
+    """Incidents whose first alert is in the range; None in reports of earlier versions."""
 
 
 class Totals(msgspec.Struct, frozen=True):

@@ -271,6 +271,23 @@ class StateStore:
                         break
                     yield key, value
 
+    def frozen_profiles(self) -> Iterator[bytes]:
+        """The stored profiles of this moment, whatever is written meanwhile; the block cache keeps what it has."""
+        options = rocksdict.ReadOptions()
+        options.fill_cache(False)
+        with self._reported():
+            # An iterator of RocksDB shows the moment at which it was made; a snapshot of rocksdict shows later writes.
+            items = self._db.items(from_key=PROFILE_KINDS[0], read_opt=options)
+        return self._profiles_of(items)
+
+    def _profiles_of(self, items: Iterator[tuple[bytes, bytes]]) -> Iterator[bytes]:
+        with self._reported():
+            for key, value in items:
+                if key[:1] > PROFILE_KINDS[-1]:
+                    return
+                if key[:1] in PROFILE_KINDS:
+                    yield value
+
     def entries(self) -> Iterator[tuple[bytes, bytes]]:
         """Everything that the changelog contains, one entry after the other."""
         with self._reported():

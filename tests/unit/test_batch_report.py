@@ -23,11 +23,13 @@ from streamguard.batch.folded_history import FoldedHistory
 from streamguard.batch.folding.fold_result import FoldResult
 from streamguard.batch.folding.resume import HistoryMetadata
 from streamguard.batch.reporting import html, report
+from streamguard.batch.reporting.ranking import INCIDENTS_SHOWN, ranking
 from streamguard.batch.reporting.users import export_users
 from streamguard.events.event import Refusal
 from streamguard.events.refusals import Refusals, count
 from streamguard.fold.features import NAMES
 from streamguard.models.train import train
+from streamguard.pictures.wording import MAX_SHOWN
 from streamguard.runs.report import Check, Model, Report, decode, encode
 from streamguard.settings.schema import Clusters, Detection, Settings
 from tests.batches import detected, fold_result, incident, with_incidents
@@ -213,10 +215,68 @@ def test_page_renders_without_findings() -> None:
 
 def test_numbers_on_the_page_agree_with_their_nouns(whole: Report) -> None:
     totals = replace(whole.totals, sampled=1, records=1, refused=0)
-    text = Page(html.render(replace(whole, totals=totals, incidents=whole.incidents[:1] * 21))).text
+    incidents = [*whole.incidents[1:], *whole.incidents[:1] * (INCIDENTS_SHOWN + 1)]
+    text = Page(html.render(replace(whole, totals=totals, incidents=incidents))).text
     assert "a uniform sample of 1 event from" in text
     assert "0 of 1 record refused" in text
     assert "1 more incident: see" in text
+
+
+def test_one_ranking_has_everybody_once_in_the_order_of_the_evidence(whole: Report) -> None:
+    crowd = replace(whole.incidents[0], entity=Entity("crowd", "partition 0"), evidence_bits=99.0)
+    beyond = replace(whole.incidents[0], entity=Entity("user", "nobody else"), evidence_bits=0.01)
+    entries = ranking(replace(whole, incidents=[*whole.incidents, crowd, beyond]))
+    expected = {("user", user.user, user.evidence_bits) for user in whole.users}
+    expected |= {("crowd", "partition 0", 99.0), ("user", "nobody else", 0.01)}
+    assert {(one.entity.kind, one.entity.value, one.evidence) for one in entries} == expected
+    assert len(entries) == len(expected)
+    assert [one.evidence for one in entries] == sorted((bits for _, _, bits in expected), reverse=True)
+    assert [one.place for one in entries] == list(range(1, len(entries) + 1))
+    of_users = [len(one.incidents) for one in entries if one.user is not None]
+    assert sum(of_users) == len(whole.incidents)
+
+
+def test_users_and_addresses_of_the_same_events_are_linked(whole: Report) -> None:
+    user = whole.incidents[0].entity.value
+    event = {"user": user, "source_ip": "::ffff:192.0.2.7"}
+    address = replace(
+        whole.incidents[0], entity=Entity("source", "192.0.2.7"), event=event, evidence_bits=50.0
+    )
+    shown = replace(whole, incidents=[*whole.incidents, address])
+    entries = {(one.entity.kind, one.entity.value): one for one in ranking(shown)}
+    of_address, of_user = entries["source", "192.0.2.7"], entries["user", user]
+    assert of_address.related == [of_user] and of_user.related == [of_address]
+    text = html.render(shown)
+    assert f'Connected with: <a href="#e{of_user.place}">user {user}</a>' in text
+    assert f'Connected with: <a href="#e{of_address.place}">source 192.0.2.7</a>' in text
+
+
+def test_every_link_leads_to_a_place_of_the_page(whole: Report) -> None:
+    page = Page(html.render(whole))
+    places = [value for _, name, value in page.attributes if name == "id"]
+    assert len(places) == len(set(places))
+    targets = {(value or "")[1:] for _, name, value in page.attributes if name == "href"}
+    assert targets <= set(places)
+    assert {f"e{place}" for place in range(1, min(html.SHOWN, len(ranking(whole))) + 1)} <= targets
+
+
+def test_reasons_stand_with_what_is_usual_and_a_bar(whole: Report) -> None:
+    page = Page(html.render(whole))
+    reason = whole.incidents[0].reasons[0]
+    assert f"seen {reason.actual}usual {reason.typical}" in page.text
+    assert ("svg", "aria-label", f"{reason.share * 100:.0f} %") in page.attributes
+
+
+def test_plots_of_time_count_every_incident_once(whole: Report) -> None:
+    last = replace(whole.ranges[0], last_seen="2023-11-16T01:00:00.000Z")
+    found = html._when(replace(whole, ranges=[last]))
+    assert [(day.label, day.amount) for day in found.days] == [
+        ("2023-11-14", len(whole.incidents)), ("2023-11-15", 0), ("2023-11-16", 0),
+    ]  # fmt: skip
+    hours = {hour: share for hour, share in enumerate(found.hours) if share}
+    assert hours == {24 + 22: 1.0}  # a Tuesday, 22:13 UTC
+    far = replace(whole.incidents[0], first_seen="2020-01-01T00:00:00.000Z")
+    assert len(html._when(replace(whole, incidents=[*whole.incidents, far])).days) == html.MAX_DAYS
 
 
 def test_report_of_another_format_is_refused(whole: Report) -> None:
@@ -229,10 +289,11 @@ def test_hostile_texts_are_escaped() -> None:
     page = Page(text)
     assert page.tags == plain.tags
     assert {name for _, name, _ in page.attributes} == {name for _, name, _ in plain.attributes}
-    assert page.tags.isdisjoint({"script", "img", "iframe", "a", "link", "object", "form", "base"})
+    assert page.tags.isdisjoint({"script", "img", "iframe", "link", "object", "form", "base"})
     assert HOSTILE[0] in page.text and "{{ 7 * 7 }}" in page.text
     assert not re.search("[\u202a-\u202e\x00\x1b]", text)
-    assert "x" * 100 not in page.text.split("Event at partition")[0]
+    assert "x" * 100 not in page.text.partition("Why")[0]
+    assert "x" * (MAX_SHOWN + 1) not in re.sub("<pre.*?</pre>", "", text, flags=re.DOTALL)
 
 
 def test_page_loads_nothing_and_runs_no_script(whole: Report) -> None:
@@ -242,7 +303,8 @@ def test_page_loads_nothing_and_runs_no_script(whole: Report) -> None:
         v for t, n, v in page.attributes if (t, n) == ("meta", "content") and "default-src" in (v or "")
     )
     assert policy is not None and policy.startswith("default-src 'none'; style-src 'sha256-")
-    assert {n for _, n, _ in page.attributes}.isdisjoint({"src", "href", "style", "srcset", "action"})
+    assert {n for _, n, _ in page.attributes}.isdisjoint({"src", "style", "srcset", "action"})
+    assert all((value or "").startswith("#") for _, name, value in page.attributes if name == "href")
     assert not any(name.startswith("on") for _, name, _ in page.attributes)
     assert not re.search(r"https?://|url\(|@import", text)
 
@@ -275,7 +337,7 @@ def test_report_modules_import_no_heavy_library() -> None:
         "import streamguard.batch.detection.clusters, streamguard.batch.detection.assessment;"
         "import streamguard.batch.reporting.export, streamguard.batch.reporting.report;"
         "import streamguard.batch.reporting.html;"
-        "print(sorted({'sklearn', 'pyarrow', 'pandas', 'pyspark', 'jinja2'} & set(sys.modules)))"
+        "print(sorted({'sklearn', 'pyarrow', 'pandas', 'pyspark', 'jinja2', 'markupsafe'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
     assert out.strip() == "[]"

@@ -17,13 +17,13 @@ from streamguard.alerts.explain import Reason
 from streamguard.alerts.incident import Entity
 from streamguard.errors import ConfigurationError
 from streamguard.fold.patterns import PATTERNS
+from streamguard.pictures.tactics import TACTICS
 from streamguard.serving.api import keys
 from streamguard.serving.api.app import application
 from streamguard.serving.api.document import PROBLEMS
 from streamguard.serving.api.keys import Key, Keyring, new_key
 from streamguard.serving.api.security import HEADERS, MAX_BODY_BYTES, Rates
 from streamguard.serving.page.routes import ROUTES, problem_page
-from streamguard.serving.page.tactics import TACTICS
 from streamguard.serving.projection.store import Store
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve

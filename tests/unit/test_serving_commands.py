@@ -597,6 +597,7 @@ def test_every_field_of_a_filter_is_sent() -> None:
         since=86_400_000, until=172_800_000, entity=("ann", "b&b"), kind=("user",), severity=("high",),
         pattern=("brute_force",), technique=("T1110",), status=("new",), assignee=("eve",),
         classification=("duplicate",), campaign="3-7-1", raised=False, muted=False, grouped=True, text="a b",
+        word="192.0.2.7", event="security-events:2:53355",
     )  # fmt: skip
     sent = parameters(wanted)
     # The server finds pseudonyms among the entities.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streamguard.alerts.incident import Incident, encode
 from streamguard.campaigns.sighting import DAY
@@ -21,7 +23,7 @@ from streamguard.serving.query.filters import IncidentFilter, match
 from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.query.totals import Totals
-from tests.serving_stores import filled, placed, queries
+from tests.serving_stores import at, filled, placed, queries
 from tests.unit.test_campaigns import NOON, incident
 
 PATTERNS = ("brute_force", "exfiltration", "impossible_travel", "dns_tunnel")
@@ -175,6 +177,61 @@ def test_totals_are_those_of_the_incidents(store: Store, everything: list[Incide
     assert found.alerts == sum(one.count for one in everything)
     assert {one.value: one.count for one in found.by_severity} == Counter(one.severity for one in everything)
     assert {one.value: one.count for one in found.by_day} == Counter(one.last_seen[:10] for one in everything)
+
+
+def test_word_is_a_whole_word(tmp_path: Path) -> None:
+    reasons = [
+        (replace(one.reasons[0], actual=actual),)
+        for one, actual in zip(many(3), ("from 10.0.0.1 now", "10.0.0.10", '"10.0.0.1"'), strict=True)
+    ]
+    made = [replace(one, reasons=reason) for one, reason in zip(many(3), reasons, strict=True)]
+    store = filled(tmp_path, placed(made), grouped=False)
+    asked = queries(store)
+
+    def found(word: str) -> set[str]:
+        return {one.id for one in asked.page(IncidentFilter(word=word)).incidents}
+
+    assert found("10.0.0.1") == {made[0].id, made[2].id}
+    assert found("10.0.0.10") == {made[1].id}
+    assert found("10.0.0") == found('"') == found('10.0.0.1" OR "10.0.0.10') == set()
+    store.close()
+
+
+def test_incident_is_found_by_its_event(tmp_path: Path) -> None:
+    opened, risen, other, bare = (
+        replace(one, event=event)
+        for one, event in zip(many(4), ({"event_id": "a:b 1"}, {"event_id": "2:7"}, {}, "x"), strict=True)
+    )
+    risen = replace(risen, id=opened.id, count=opened.count + 1)
+    store = filled(
+        tmp_path, [at(0, opened, 5), at(1, risen, 7, 0), at(2, other, 9), at(3, bare, 11)], grouped=False
+    )
+    asked = queries(store)
+
+    def found(event: str) -> list[str]:
+        wanted = IncidentFilter(event=event)
+        rows = [one.id for one in asked.page(wanted).incidents]
+        assert asked.facets(wanted).total == len(rows)
+        return rows
+
+    for event in ("a:b 1", "2:7", "0:5", "0:7", "security-events:0:7"):
+        assert found(event) == [opened.id], event
+    assert found("0:9") == [other.id] and found("security-events:0:11") == [bare.id]
+    for event in ("", "2:5", "0:6", "other:0:5", "a:b", "0:5' OR 1", "9" * 600, "0:" + "9" * 18, "0:\u0665"):
+        assert event == "" or found(event) == [], event
+    assert asked.published_for([(0, 5), (0, 7), (0, 6)]) == {(0, 5): (opened.id,), (0, 7): (opened.id,)}
+    store.close()
+
+
+def test_incidents_are_counted_by_the_offset_at_which_they_began(tmp_path: Path) -> None:
+    begun = ("2-100", "2-199", "2-200", "0-150", "s2-150")
+    named = [replace(one, id=f"{at}-18bcfe56800") for one, at in zip(many(5), begun, strict=True)]
+    store = filled(tmp_path, placed(named), grouped=False)
+    totals = Totals(store, lambda: ())
+    assert totals.opened({2: (100, 200), 0: (0, 1000), 1: (0, 9)}) == {2: 2, 0: 1}
+    assert totals.opened({2: (101, 201)}) == {2: 2}
+    assert totals.opened({}) == {}
+    store.close()
 
 
 @pytest.mark.parametrize("wrong", ["", "x", "AAAA", "k6xhZGRiYTY4", "a" * 300])

@@ -11,7 +11,8 @@ import pytest
 
 from streamguard.errors import ConfigurationError, UnavailableError
 from streamguard.polling import poll_until
-from streamguard.serving.replica import follower
+from streamguard.serving.replica import follower, totals
+from streamguard.serving.replica.partition_copy import NotReadyError
 from streamguard.serving.replica.replica import Replica, ReplicaNotReadyError
 from streamguard.settings.schema import Settings
 from streamguard.state.store import DamagedCopyError
@@ -99,6 +100,77 @@ def test_events_without_a_user_are_found_by_their_address(tmp_path: Path, cluste
         (found,) = replica.source_profiles("2001:0db8:0::1")
         assert (found.kind, found.user, found.events) == ("source", "2001:db8::1", 1)
         assert replica.profiles("2001:db8::1") == () and replica.users("", 10) == ()
+
+
+def test_totals_are_those_of_plain_counting_and_follow_the_log(tmp_path: Path, cluster: Cluster) -> None:
+    names = ["ann", "bob", "ann", "cid", "ann"]
+    partition = Partition()
+    values = [event(START + n, name) for n, name in enumerate(names)]
+    partition.run([*values, event(START + 9, None, source_ip="192.0.2.1"), b"no event"])
+    cluster.partitions[0].commit(list(partition.saved.items()))
+    other = folded(cluster.partitions[1], 4)
+    with followed(tmp_path) as replica:
+        until(lambda: replica.ready)
+        first, second = replica.totals()
+        assert (first.partition, first.offset, first.events, first.users) == (0, 7, 6, 4)
+        assert (second.partition, second.offset, second.events, second.users) == (1, 4, 4, 1)
+        assert second.event_time == START + 3
+        folded(cluster.partitions[1], 3, "zoe", partition=other)
+        until(lambda: replica.totals()[1].offset == 7)
+        assert (replica.totals()[1].events, replica.totals()[1].users) == (7, 2)
+        assert replica.totals()[0] is first
+    with pytest.raises(ReplicaNotReadyError):
+        replica.totals()
+
+
+def test_aged_out_profiles_and_too_many_are_not_counted(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = folded(cluster.partitions[0], 3)
+    folded(cluster.partitions[0], 1, "bob", partition)
+    folded(cluster.partitions[1], 1)
+    with followed(tmp_path) as replica:
+        until(lambda: replica.ready)
+        copy = replica._follower.copies[0]
+        forget_ms = Settings().detection.forget_ms
+        counted = totals.partition_totals(copy, forget_ms)
+        assert counted is not None and counted.users == 2
+        nobody = totals.partition_totals(copy, -1)
+        assert nobody is not None and (nobody.users, nobody.events) == (0, 4)
+        monkeypatch.setattr(totals, "MAX_COUNTED", 1)
+        too_many = totals.partition_totals(copy, forget_ms)
+        assert too_many is not None and (too_many.users, too_many.events) == (None, 4)
+
+
+def test_profiles_are_counted_as_of_one_moment_and_counting_ends_with_the_copy(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    partition = folded(cluster.partitions[0], 3)
+    folded(cluster.partitions[1], 1)
+    with followed(tmp_path) as replica:
+        until(lambda: replica.ready)
+        copy = replica._follower.copies[0]
+        with copy.frozen([b"m"]) as ((meta,), profiles):
+            folded(cluster.partitions[0], 2, "bob", partition)
+            until(lambda: events(replica, "bob") == [2])
+            assert len(list(profiles)) == 1
+            assert meta != partition.saved[b"m"]
+        entered, failed = threading.Event(), threading.Event()
+
+        def count() -> None:
+            with copy.frozen([]) as (_, profiles):
+                entered.set()
+                poll_until(lambda: not copy.ready, PATIENCE, 0.002)
+                try:
+                    list(profiles)
+                except NotReadyError:
+                    failed.set()
+
+        counting = threading.Thread(target=count)
+        counting.start()
+        assert entered.wait(PATIENCE)
+    counting.join()
+    assert failed.is_set()
 
 
 def test_users_are_listed_page_by_page(tmp_path: Path, cluster: Cluster) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,14 @@ from streamguard.events.event import Withheld
 from streamguard.events.subject import subject_of_key
 from streamguard.fold.features import NAMES
 from streamguard.fold.profile import PROFILE
+from streamguard.history.incidents import Incidents
 from streamguard.models.gate import Check, Judgement
 from streamguard.models.registry import Registry
 from streamguard.models.train import train
 from streamguard.runs.directory import FEATURES, REPORT
+from streamguard.serving.log.freshness import Position
 from streamguard.serving.log.missing import MissingEvent
+from streamguard.serving.query.archived import PLACE, ArchivedQueries, UserEvents
 from streamguard.serving.results import archive as archive_module
 from streamguard.serving.results import batch as batch_module
 from streamguard.serving.results import sandbox as sandbox_module
@@ -43,19 +47,17 @@ from streamguard.serving.results.batch import (
     BatchRun,
     BatchTotals,
     BatchUserAnswer,
+    TotalsOfRun,
 )
 from streamguard.serving.results.comparison import (
     BatchCounts,
-    BatchPartition,
     Comparison,
     LiveCounts,
-    LiveTotals,
-    TotalComparison,
     compare,
-    compare_totals,
 )
 from streamguard.serving.results.models import ModelList, Models
 from streamguard.serving.results.sandbox import ParquetSandbox, UnreadableError
+from streamguard.serving.results.totals import BatchPartition, LiveTotals, compare_totals
 from streamguard.serving.results.users import MAX_NAME_CHARACTERS
 from streamguard.settings.schema import Detection, Settings
 from streamguard.settings.schema import Models as ModelSettings
@@ -239,7 +241,8 @@ def test_speed_and_batch_agree_at_the_same_offset(results: BatchResults, topic: 
     """The speed layer is the fold itself: its profiles and the rows of the run count the same events."""
     partition = InMemoryPartition(2, resident=1000, detection=Detection())
     offsets, values = zip(*topic.partitions[2], strict=True)
-    partition.state.fold(list(values), np.array(offsets))
+    incidents = Incidents()
+    incidents.follow(partition.state.fold(list(values), np.array(offsets)))
     partition.save()
     profiles = {
         subject_of_key(key): unpack(value, PROFILE, "profile")[0]
@@ -259,9 +262,24 @@ def test_speed_and_batch_agree_at_the_same_offset(results: BatchResults, topic: 
         for key, value in partition.saved.items()
         if key[:1] in (b"u", b"a")
     )
-    total = results.compare_totals([LiveTotals(2, end, TOPIC_ID, len(profiles) + 1, events)])
-    assert isinstance(total, TotalComparison)
-    assert (total.verdict, total.batch_only, total.partitions[0].users) == ("agree", (0,), 0)
+    opened = len(incidents.incidents())
+    assert opened == 3
+    asked: list[dict[int, tuple[int, int]]] = []
+
+    def published(offsets: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+        asked.append(dict(offsets))
+        return {2: opened}
+
+    live_totals = LiveTotals(2, end, TOPIC_ID, len(profiles) + 1, events)
+    total = results.compare_totals([live_totals], published)
+    assert isinstance(total, TotalsOfRun)
+    found = total.comparison
+    assert (found.verdict, found.batch_only, found.live) == ("agree", (0,), found.batch)
+    assert (found.live.events, found.live.users, found.live.incidents) == (events, len(profiles) + 1, opened)
+    assert asked == [{0: (0, topic.bounds()[0][1]), 2: (0, end)}]
+    for changed in ({"events": events + 1}, {"users": len(profiles)}):
+        other = results.compare_totals([msgspec.structs.replace(live_totals, **changed)], published)
+        assert isinstance(other, TotalsOfRun) and other.comparison.verdict == "differ"
 
 
 @pytest.mark.parametrize(
@@ -291,8 +309,42 @@ def test_other_topics_are_not_compared(topic_id: str | None) -> None:
     found = compare(LiveCounts(3, 5, "t", 5), BatchCounts("run", 3, 5, topic_id, 5))
     assert (found.verdict, found.newer, found.events) == ("not_comparable", None, None)
     assert compare_totals(
-        [LiveTotals(3, 5, "t", 1, 5)], [BatchPartition(3, 5, 1, 0, 5)], topic_id
+        [LiveTotals(3, 5, "t", 1, 5)], [BatchPartition(3, 5, 1, 0, 5)], topic_id, {}
     ).verdict == ("not_comparable")
+
+
+@pytest.mark.parametrize(
+    ("live", "batch", "model", "verdicts"),
+    [
+        ({}, {}, False, ("agree", "agree", "agree")),
+        ({"offset": 130, "events": 52, "users": 5}, {}, False, ("age", "age", "agree")),
+        ({"offset": 90, "events": 40, "users": 3}, {"incidents": 9}, False, ("age", "age", "age")),
+        ({"users": 3}, {}, False, ("agree", "differ", "agree")),
+        ({"users": 3, "may_have_aged_out": True}, {}, False, ("agree", "age", "agree")),
+        ({"users": 5, "may_have_aged_out": True}, {}, False, ("agree", "differ", "agree")),
+        ({"users": None}, {}, False, ("agree", "not_comparable", "agree")),
+        ({}, {"incidents": 9}, False, ("agree", "agree", "differ")),
+        ({}, {"incidents": 5}, False, ("agree", "agree", "differ")),
+        ({}, {"incidents": 9}, True, ("agree", "agree", "explained")),
+        ({}, {"incidents": None}, False, ("agree", "agree", "not_comparable")),
+        ({"topic_id": "other"}, {}, False, ("not_comparable", "not_comparable", "not_comparable")),
+        ({"events": 51}, {"start": 20}, False, ("not_comparable", "not_comparable", "not_comparable")),
+        ({"events": 49}, {"start": 20}, False, ("differ", "agree", "agree")),
+    ],
+)  # fmt: skip
+def test_every_difference_of_totals_is_age_or_a_fault(
+    live: dict[str, Any], batch: dict[str, Any], model: bool, verdicts: tuple[str, str, str]
+) -> None:
+    ours = msgspec.structs.replace(LiveTotals(1, 100, "t", users=4, events=50), **live)
+    theirs = msgspec.structs.replace(BatchPartition(1, 100, 4, 0, 50, incidents=7), **batch)
+    found = compare_totals([ours], [theirs], "t", {1: 7}, model=model, continued=False)
+    (one,) = found.partitions
+    assert (one.events.verdict, one.users.verdict, one.incidents.verdict) == verdicts
+    order = ["differ", "unexplained", "not_comparable", "age", "explained", "agree"]
+    assert found.verdict == min(verdicts, key=order.index)
+    for part in (one.events, one.users, one.incidents):
+        assert ("fault" in part.message) == (part.verdict == "differ"), part
+    assert found.live.incidents == 7 and found.batch.incidents == theirs.incidents
 
 
 def test_counts_of_different_partitions_are_a_mistake_of_the_caller() -> None:
@@ -333,7 +385,7 @@ def answers(results: BatchResults) -> list[object]:
         results.totals(),
         results.counts("user1", 0),
         results.compare("user1", LiveCounts(0, 1, TOPIC_ID)),
-        results.compare_totals([]),
+        results.compare_totals([], lambda _: {}),
     ]
 
 
@@ -613,6 +665,49 @@ def test_events_of_a_user_are_the_newest_in_the_range(archived: Path, topic: Top
         page = archive.of_user(name, since, until, 100)
         assert isinstance(page, ArchivedPage) and len(page.events) == 6 and not page.more
         assert {one.document["user"] for one in page.events if one.document} == {name}
+
+
+def test_pages_of_archived_events_are_the_list_in_parts(archived: Path, topic: Topic) -> None:
+    """Hostile users have three events of one time in each partition, so pages end between equal times."""
+    queries = ArchivedQueries(Unpublished(), ArchivedEvents(archived))  # type: ignore[arg-type]
+    for user, limit in (("user3", 7), (HOSTILE[0], 1), (HOSTILE[1], 2), (HOSTILE[2], 4)):
+        expected = []
+        for partition, records in topic.partitions.items():
+            for offset, value in records:
+                found = parsed(value)
+                if found is not None and found.get("user") == user:
+                    expected.append((-found["timestamp"], partition, -offset))
+        shown: list[tuple[int, int, int]] = []
+        after: str | None = None
+        while True:
+            page = queries.of_user(user, None, None, limit, after)
+            assert isinstance(page, UserEvents) and len(page.events) <= limit and not page.incomplete
+            assert page.as_of[0].positions == tuple(
+                Position(partition, records[-1][0] + 1) for partition, records in topic.partitions.items()
+            )
+            events = [one.event for one in page.events]
+            shown += [(-(one.timestamp_ms or 0), one.partition, -one.offset) for one in events]
+            assert all(one.incidents == (f"of {one.event.offset}",) for one in page.events)
+            if page.next is None:
+                break
+            assert re.fullmatch(PLACE, page.next)
+            after = page.next
+        assert shown == sorted(expected), user
+
+
+class Unpublished:
+    """Answers which incidents were published for events."""
+
+    def published_for(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[str, ...]]:
+        return {place: (f"of {place[1]}",) for place in places}
+
+
+def parsed(value: bytes | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(value or b"")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "user" in found else None
 
 
 @pytest.mark.parametrize("user", ["", "nobody", "' OR true --", "\ud800", "x" * 1_000_000])

@@ -7,6 +7,9 @@ let selected = null; // id of the selected row: it stays selected wherever the r
 let waiting = null; // rows of the server that the list does not show yet
 let prefix = "";
 
+// A table that is wider than the window scrolls by itself: keys reach it, too.
+for (const wide of document.querySelectorAll(".wide")) wide.tabIndex = 0;
+
 const keysOn = () => localStorage.getItem("keys") !== "off";
 const rows = () => (body ? [...body.rows].filter((row) => row.querySelector("a.open")) : []);
 const idOf = (row) => row.dataset.id || row.querySelector("a.open").href;

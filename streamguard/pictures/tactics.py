@@ -1,6 +1,8 @@
-"""The ATT&CK techniques of our patterns by tactic, for the matrix on the page."""
+"""The ATT&CK techniques of our patterns by tactic, for the matrix."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 TACTICS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Initial access", (("T1078", "Valid accounts"),)),
@@ -17,3 +19,21 @@ TACTICS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Impact", (("T1486", "Data encrypted for impact"), ("T1490", "Inhibit system recovery"))),
 )  # fmt: skip
 """(tactic, ((technique, name), ...)); a test compares the techniques with those of the patterns."""
+
+
+def rows(
+    counts: Mapping[str, int], href: Callable[[str], str]
+) -> list[tuple[str, list[tuple[str, str, int, str]]]]:
+    """The matrix for the macro: by tactic, each technique with its name, its number of incidents, and their address.
+
+    Parameters
+    ----------
+    counts
+        Number of incidents by technique; techniques without incidents may be missing.
+    href
+        From a technique to the address of its incidents.
+    """
+    return [
+        (tactic, [(one, name, counts.get(one, 0), href(one)) for one, name in cells])
+        for tactic, cells in TACTICS
+    ]

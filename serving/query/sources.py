@@ -1,0 +1,207 @@
+"""Questions about source addresses and about everybody: live state, latest run, incidents and campaigns."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from streamguard.campaigns.record import decode as decode_campaign
+from streamguard.events.address import ADDRESS
+from streamguard.serving.log.freshness import AsOf
+from streamguard.serving.projection.store import Store
+from streamguard.serving.query.answers import IncidentRow, RankedUser
+from streamguard.serving.query.filters import MAX_WORD, IncidentFilter
+from streamguard.serving.query.incidents import IncidentQueries
+from streamguard.serving.query.reading import NotFoundError
+from streamguard.serving.query.totals import Totals
+from streamguard.serving.replica.crowd import Crowd, FailingSource
+from streamguard.serving.replica.profile import UserProfile
+from streamguard.serving.replica.replica import Replica, ReplicaNotReadyError
+from streamguard.serving.results.answers import Unavailable
+from streamguard.serving.results.batch import BatchResults, BatchUserAnswer
+from streamguard.serving.results.users import SourceUser
+
+INCIDENTS_SHOWN = 50
+"""Incidents of one answer, the latest."""
+FAILING_SHOWN = 50
+"""Failing sources of a list, those of the most users."""
+MAX_CAMPAIGNS = 50
+"""Campaigns of an address in one answer, those with the most incidents."""
+
+
+def _described(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+class SourceCampaign(msgspec.Struct, frozen=True):
+    """An attack in which an address takes part."""
+
+    id: str
+    incidents: int
+    users: Annotated[int, _described("Users that were tried")]
+    accounts: Annotated[int, _described("Accounts that a stranger entered")]
+    last_seen: str
+
+
+class SourceAnswer(msgspec.Struct, frozen=True):
+    """One address, from the live state, the latest run of the batch layer, incidents and campaigns."""
+
+    address: Annotated[str, _described("In the canonical spelling")]
+    failing: Annotated[
+        tuple[FailingSource, ...], _described("What each partition knows of its failures within hours")
+    ]
+    profiles: Annotated[tuple[UserProfile, ...], _described("What is usual for its events without a user")]
+    live_missing: Annotated[str, _described("Why both are not known now; empty if they are")]
+    batch: Annotated[
+        BatchUserAnswer | None, _described("What the latest run says of its events without a user")
+    ]
+    users: Annotated[
+        tuple[SourceUser, ...],
+        _described("Users of the address among the events that the latest run has kept, at most 100"),
+    ]
+    batch_missing: Annotated[str, _described("Why both are not known; empty if they are")]
+    incidents: Annotated[tuple[IncidentRow, ...], _described("The latest incidents of the address")]
+    mentions: Annotated[
+        tuple[IncidentRow, ...], _described("The latest incidents of users and crowds whose reasons name it")
+    ]
+    campaigns: tuple[SourceCampaign, ...]
+    as_of: tuple[AsOf, ...]
+
+
+class SourceList(msgspec.Struct, frozen=True):
+    """Addresses that need attention."""
+
+    ranked: Annotated[tuple[RankedUser, ...], _described("Addresses with incidents, by risk")]
+    failing: Annotated[
+        tuple[FailingSource, ...], _described("Addresses that fail now, those of the most users first")
+    ]
+    live_missing: Annotated[str, _described("Why `failing` is not known now; empty if it is")]
+    as_of: tuple[AsOf, ...]
+
+
+class CrowdAnswer(msgspec.Struct, frozen=True):
+    """Everybody together, partition by partition."""
+
+    partitions: tuple[Crowd, ...]
+    incidents: Annotated[tuple[IncidentRow, ...], _described("The latest incidents of crowds")]
+    as_of: tuple[AsOf, ...]
+
+
+class SourceQueries:
+    """Answers about addresses and the crowd; every method may be called from any thread.
+
+    Parameters
+    ----------
+    store
+        The projection.
+    incidents, totals
+        Answers about incidents.
+    replica
+        Live state.
+    batch
+        Runs of the batch layer.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        incidents: IncidentQueries,
+        totals: Totals,
+        replica: Replica,
+        batch: BatchResults,
+    ) -> None:
+        self._store = store
+        self._incidents = incidents
+        self._totals = totals
+        self._replica = replica
+        self._batch = batch
+
+    def listed(self, limit: int = 50) -> SourceList:
+        """Addresses with incidents, and addresses that fail now."""
+        live = self._replica.as_of()
+        failing: tuple[FailingSource, ...] = ()
+        missing = ""
+        try:
+            failing = self._replica.failing()[:FAILING_SHOWN]
+        except ReplicaNotReadyError as error:
+            missing = str(error)
+        ranked = self._totals.ranked("source", limit)
+        return SourceList(ranked.users, failing, missing, (*ranked.as_of, live))
+
+    def source(self, address: str) -> SourceAnswer:
+        """Everything about one address.
+
+        Raises
+        ------
+        NotFoundError
+            If nothing is known of it.
+        """
+        address = ADDRESS[address][0]
+        live = self._replica.as_of()
+        failing: tuple[FailingSource, ...] = ()
+        profiles: tuple[UserProfile, ...] = ()
+        missing = ""
+        try:
+            failing, profiles = self._replica.failing(address), self._replica.source_profiles(address)
+        except ReplicaNotReadyError as error:
+            missing = str(error)
+        row, used = self._batch.user(f"source {address}"), self._batch.of_source(address)
+        batch = None if isinstance(row, Unavailable) or not row.entries else row
+        users = () if isinstance(used, Unavailable) else used.users
+        own = self._incidents.page(
+            IncidentFilter(entity=(address,), kind=("source",)), "time", INCIDENTS_SHOWN
+        )
+        mentions = self._incidents.page(
+            IncidentFilter(word=address[:MAX_WORD], kind=("user", "crowd")), "time", INCIDENTS_SHOWN
+        )
+        campaigns = self._campaigns(address)
+        if not (
+            failing
+            or profiles
+            or missing
+            or batch
+            or users
+            or own.incidents
+            or mentions.incidents
+            or campaigns
+        ):
+            raise NotFoundError(f"nothing is known of an address {address[:100]!r}")
+        run = () if isinstance(used, Unavailable) else (used.as_of,)
+        return SourceAnswer(
+            address,
+            failing,
+            profiles,
+            missing,
+            batch,
+            users,
+            used.message if isinstance(used, Unavailable) else "",
+            own.incidents,
+            mentions.incidents,
+            campaigns,
+            (*own.as_of, live, *run),
+        )
+
+    def crowd(self) -> CrowdAnswer:
+        """Everybody together.
+
+        Raises
+        ------
+        ReplicaNotReadyError
+            If a partition is not ready.
+        """
+        live = self._replica.as_of()
+        rows = self._incidents.page(IncidentFilter(kind=("crowd",)), "time", INCIDENTS_SHOWN)
+        return CrowdAnswer(self._replica.crowds(), rows.incidents, (*rows.as_of, live))
+
+    def _campaigns(self, address: str) -> tuple[SourceCampaign, ...]:
+        rows = self._store.reader().execute(
+            "SELECT value FROM campaigns WHERE instr(CAST(value AS TEXT), ?)", (f'"{address}"',)
+        )
+        found = [decode_campaign(value).campaign for (value,) in rows]
+        named = [one for one in found if address in one.sources]
+        named.sort(key=lambda one: (-one.size, one.id))
+        return tuple(
+            SourceCampaign(one.id, one.size, one.users, one.accounts, one.last_seen)
+            for one in named[:MAX_CAMPAIGNS]
+        )
