@@ -16,6 +16,7 @@ import streamguard
 from streamguard.serving.api import actions, docs, incidents, problems, results, stream, users
 from streamguard.serving.api.document import Document
 from streamguard.serving.api.keys import Keyring
+from streamguard.serving.api.limits import Limited
 from streamguard.serving.api.measure import Measured
 from streamguard.serving.api.security import Authentication, Outermost, Rates
 from streamguard.serving.query.service import QueryService
@@ -87,4 +88,4 @@ def application(
         logging_config=None,
         debug=False,
     )
-    return Measured(Outermost(app, settings.allowed_hosts))
+    return Measured(Outermost(Limited(app), settings.allowed_hosts))

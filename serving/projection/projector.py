@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -23,6 +24,8 @@ from streamguard.serving.decisions import codec
 from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.log.freshness import Position, Progress
 from streamguard.serving.log.reader import DeletedError, LogReader, LogRecord, TopicState, topic_state
+from streamguard.serving.projection.database import RebuiltError
+from streamguard.serving.projection.reader import DamagedStoreError
 from streamguard.serving.projection.store import Store, Update
 
 TAKE_SECONDS = 0.1
@@ -62,7 +65,7 @@ class Follower:
     apply
         Adds a batch to the store; returns how many records of each reason were passed over.
     clear
-        Forgets what came from the topic, before it is read from its beginning.
+        Forgets what came from the topic, before it is read from its beginning, within a transaction.
     trim
         Forgets what the topic has no longer, given the first offset of each partition.
     """
@@ -74,7 +77,7 @@ class Follower:
         topic: str,
         store: Store,
         apply: Callable[[Batch], Counter[str]],
-        clear: Callable[[], None],
+        clear: Callable[[sqlite3.Connection], None],
         trim: Callable[[dict[int, int]], object] | None = None,
     ) -> None:
         self.role, self.topic = role, topic
@@ -109,6 +112,8 @@ class Follower:
             except DeletedError as error:
                 _log.info("%s: the topic is read again from its beginning", error)
                 deleted = True
+            except (RebuiltError, DamagedStoreError):
+                deleted = False  # the next attempt reads the topic into an empty database
             except StreamGuardError as error:
                 self._failed(str(error))
                 stop.wait(RETRY_SECONDS)
@@ -123,6 +128,8 @@ class Follower:
         self.trouble = reason
 
     def _follow(self, stop: threading.Event) -> None:
+        self._store.begin()
+        generation = self._store.generation
         state = topic_state(self._brokers, self.topic)
         if state is None:
             self._missing(stop)
@@ -132,7 +139,7 @@ class Follower:
         reader = LogReader(self._brokers, self.topic, {p: place[0] for p, place in positions.items()})
         compared = time.monotonic()
         try:
-            while not stop.is_set():
+            while not (stop.is_set() or self._store.damaged.is_set() or self._store.generation != generation):
                 records = reader.take(TAKE_SECONDS)
                 for record in records:
                     positions[record.partition] = record.offset + 1, record.timestamp
@@ -159,8 +166,7 @@ class Follower:
     def _missing(self, stop: threading.Event) -> None:
         self._known(None)
         if self._store.topic_id(self.topic) is not None:
-            self._clear()
-            self._store.follow(self.topic, "")
+            self._store.follow(self.topic, "", self._clear)
         self._failed(f"the topic {self.topic} does not exist: run `streamguard topics create`")
         self.progress.reached({}, whole=True, changed=False)
         self.caught_up.set()
@@ -175,8 +181,8 @@ class Follower:
             for partition, (offset, _) in known.items()
         )
         if not fits:
-            self._clear()
-            self._store.follow(self.topic, state.id)
+            self.caught_up.clear()
+            self._store.follow(self.topic, state.id, self._clear)
             known = {}
         elif self._trim is not None:
             self._trim({partition: bounds.start for partition, bounds in state.bounds.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -89,11 +90,10 @@ class Store(Database):
             db.executemany("DELETE FROM updates WHERE partition = ? AND offset < ?", starts.items())
             rows.compute(db, touched, self._floor)
 
-    def clear_updates(self) -> None:
-        """Forget every update."""
-        with self.transaction() as db:
-            for table in ("updates", "incidents", "shapes", "words"):
-                db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own tables
+    def clear_updates(self, db: sqlite3.Connection) -> None:
+        """Forget every update, within a transaction."""
+        for table in ("updates", "incidents", "shapes", "words"):
+            db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own tables
 
     def put_campaigns(
         self,
@@ -121,13 +121,12 @@ class Store(Database):
             rows.compute(db, touched, self._floor)
             self.move(db, topic, positions)
 
-    def clear_campaigns(self) -> None:
-        """Forget every campaign."""
-        with self.transaction() as db:
-            touched = {row[0] for row in db.execute("SELECT incident FROM members")}
-            db.execute("DELETE FROM campaigns")
-            db.execute("DELETE FROM members")
-            rows.compute(db, touched, self._floor)
+    def clear_campaigns(self, db: sqlite3.Connection) -> None:
+        """Forget every campaign, within a transaction."""
+        touched = {row[0] for row in db.execute("SELECT incident FROM members")}
+        db.execute("DELETE FROM campaigns")
+        db.execute("DELETE FROM members")
+        rows.compute(db, touched, self._floor)
 
     def add_actions(
         self,
@@ -161,13 +160,12 @@ class Store(Database):
             rows.compute(db, touched, self._floor)
             self.move(db, topic, positions)
 
-    def clear_actions(self) -> None:
-        """Forget every action."""
-        with self.transaction() as db:
-            touched = {row[0] for row in db.execute("SELECT DISTINCT incident FROM actions")}
-            db.execute("DELETE FROM actions")
-            touched |= rows.refresh_mutes(db, touched)
-            rows.compute(db, touched, self._floor)
+    def clear_actions(self, db: sqlite3.Connection) -> None:
+        """Forget every action, within a transaction."""
+        touched = {row[0] for row in db.execute("SELECT DISTINCT incident FROM actions")}
+        db.execute("DELETE FROM actions")
+        touched |= rows.refresh_mutes(db, touched)
+        rows.compute(db, touched, self._floor)
 
     def export(self) -> Iterator[bytes]:
         """Lines that depend on the sets alone, see `rows.export`."""

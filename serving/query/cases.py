@@ -34,6 +34,7 @@ from streamguard.serving.decisions.record import (
 )
 from streamguard.serving.decisions.update import Update
 from streamguard.serving.decisions.writer import ActionWriter
+from streamguard.serving.projection.reader import waiting
 from streamguard.serving.query.actions import ActionQueries
 from streamguard.serving.query.answers import BulkAnswer, IncidentAnswer
 from streamguard.serving.query.filters import IncidentFilter
@@ -194,13 +195,14 @@ class CaseDesk:
             If it takes longer than `WAIT_SECONDS`.
         """
         ends = time.monotonic() + WAIT_SECONDS
-        while self._position() < offset:
-            if time.monotonic() > ends:
-                raise NotUpToBoundError(
-                    f"this server has decisions up to offset {self._position():,}, and {offset:,} are required: ask "
-                    "again in a moment; what was written is not lost"
-                )
-            time.sleep(_STEP_SECONDS)
+        with waiting():
+            while self._position() < offset:
+                if time.monotonic() > ends:
+                    raise NotUpToBoundError(
+                        f"this server has decisions up to offset {self._position():,}, and {offset:,} are required: "
+                        "ask again in a moment; what was written is not lost"
+                    )
+                time.sleep(_STEP_SECONDS)
 
 
 def _action(
