@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import os
+import secrets
 import signal
 import socket as sockets
 import sqlite3
@@ -84,7 +85,9 @@ def run(settings: Settings) -> int:
     with _directory(Path(own.data_dir)) as directory:
         store = Store(directory, settings.detection.floor_bits)
         followers = _followers(settings, store)
-        writer = ActionWriter(Brokers.of(settings), topics.names(settings)["decisions"])
+        # Each start has a name of its own, because servers that share a name would end each other's transactions.
+        transactional_id = f"{settings.worker.app_id}-serve-{secrets.token_hex(8)}"
+        writer = ActionWriter(Brokers.of(settings), topics.names(settings)["decisions"], transactional_id)
         replica = Replica(settings, directory / "replica")
         service = QueryService(store, followers, writer)
         service.sources = _sources(settings, service, replica)

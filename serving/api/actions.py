@@ -85,7 +85,10 @@ def act_on_list(
     data: JSONBody[ActionRequest],
     idempotency_key: IdempotencyKey = "",
 ) -> BulkAnswer:
-    """Act on every incident of a list, as the filters select it now, and say on how many it has an effect."""
+    """Act on every incident of a list, as the filters select it now, and say on how many it has an effect.
+
+    A request that is repeated with the same `Idempotency-Key` acts on the incidents of the first one, and once.
+    """
     return desk(service).act_on_list(wanted, data, request.user.name, idempotency_key)
 
 
@@ -127,9 +130,10 @@ def decide(
     service: NamedDependency[QueryService],
     id: Id,
     data: JSONBody[DetectionRequest],
+    idempotency_key: IdempotencyKey = "",
 ) -> DetectionAnswer:
     """Expect a value of the user, or call it part of an attack; detection changes from the next event on."""
-    return service.asked_detection().decide(id, data, request.user.name)
+    return service.asked_detection().decide(id, data, request.user.name, idempotency_key)
 
 
 @post(

@@ -184,6 +184,7 @@ def _row(row: sqlite3.Row) -> IncidentRow:
         classification=row["classification"],
         snoozed_until=row["snoozed_until"] or None,
         muted=bool(row["muted"]),
+        last_action=row["last_action"],
         raised=bool(row["raised"]),
         campaign=row["campaign"] or None,
         campaign_incidents=row["campaign_incidents"],
