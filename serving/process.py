@@ -12,7 +12,7 @@ import signal
 import socket as sockets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.metrics import (
     SERVE,
+    SERVE_FOLLOWING,
     SERVE_INCIDENTS,
     SERVE_LAG,
     SERVE_OPEN_INCIDENTS,
@@ -95,11 +96,13 @@ def run(settings: Settings) -> int:
         port = socket.getsockname()[1]
         scheme = "https" if own.certificate_file else "http"
         address = f"{scheme}://{_host(own.host)}:{port}"
-        health = _health(settings, service, store, followers, replica)
         stop = threading.Event()
-        threads = [threading.Thread(target=one.run, args=(stop,), name=one.topic) for one in followers]
-        threads.append(threading.Thread(target=_follow, args=(replica, stop), name=replica.topic))
-        for thread in threads:
+        threads = {
+            one.role: threading.Thread(target=one.run, args=(stop,), name=one.topic) for one in followers
+        }
+        threads["changelog"] = threading.Thread(target=_follow, args=(replica, stop), name=replica.topic)
+        health = _health(settings, service, store, followers, replica, threads)
+        for thread in threads.values():
             thread.start()
         health.start("health")
         _log.info(
@@ -115,7 +118,7 @@ def run(settings: Settings) -> int:
             asyncio.run(_serve(settings, keyring, service, socket))
         finally:
             stop.set()
-            for thread in threads:
+            for thread in threads.values():
                 thread.join()
             writer.close()
             store.close()
@@ -225,13 +228,17 @@ def _health(
     store: Store,
     followers: tuple[Follower, ...],
     replica: Replica,
+    threads: Mapping[str, threading.Thread],
 ) -> Server:
     own = settings.serve
 
     def page(path: str) -> Answer:
-        problem = service.ready
+        ended = [thread.name for thread in threads.values() if not thread.is_alive()]
+        problem = service.ready or _ended(ended)
         if path == "/metrics":
             SERVE_READY.set(not problem)
+            for role, thread in threads.items():
+                SERVE_FOLLOWING.labels(role).set(thread.is_alive())
             _observe(store, followers, replica)
             return Answer(200, "text/plain; version=0.0.4; charset=utf-8", exposition(SERVE))
         if path == "/healthz":
@@ -250,12 +257,23 @@ def _health(
         ) from None
 
 
+def _ended(topics: list[str]) -> str:
+    """Why a server is not ready of which threads have ended; empty if none has."""
+    if not topics:
+        return ""
+    return (
+        f"{', '.join(topics)}: not followed any more; the log of the server has the reason: remove it, and start the "
+        "server again"
+    )
+
+
 def _observe(store: Store, followers: tuple[Follower, ...], replica: Replica) -> None:
     """Set the gauges of the projection and of the replica; an incident count is NaN while it cannot be read."""
     for follower in followers:
         SERVE_STALENESS.labels(follower.role).set(follower.progress.as_of().staleness_ms / 1000)
         SERVE_LAG.labels(follower.role).set(follower.lag)
         SERVE_TROUBLE.labels(follower.role).set(bool(follower.trouble))
+    SERVE_TROUBLE.labels("changelog").set(bool(replica.trouble))
     SERVE_STALENESS.labels("changelog").set(replica.as_of().staleness_ms / 1000)
     SERVE_LAG.labels("changelog").set(replica.counters().lag)
     try:

@@ -12,15 +12,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streamguard.errors import StreamGuardError
 from streamguard.kafka.connection import Brokers
 from streamguard.serving.log.missing import MissingEvent, Reason
-from streamguard.serving.log.reader import (
-    GONE,
-    PASSING,
-    LogRecord,
-    TopicState,
-    following,
-    log_record,
-    topic_state,
-)
+from streamguard.serving.log.reader import GONE, PASSING, TopicState, following, topic_state
+from streamguard.serving.log.record import LogRecord, log_record
 from streamguard.text import counted
 
 MAX_EVENTS = 100

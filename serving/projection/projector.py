@@ -23,7 +23,8 @@ from streamguard.metrics import SERVE_RECORDS
 from streamguard.serving.decisions import codec
 from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.log.freshness import Position, Progress
-from streamguard.serving.log.reader import DeletedError, LogReader, LogRecord, TopicState, topic_state
+from streamguard.serving.log.reader import DeletedError, LogReader, TopicState, topic_state
+from streamguard.serving.log.record import LogRecord
 from streamguard.serving.projection.database import RebuiltError
 from streamguard.serving.projection.reader import DamagedStoreError
 from streamguard.serving.projection.store import Store, Update
@@ -40,7 +41,12 @@ PASSED_LOG_SECONDS = 10.0
 
 MAX_NUMBER = 1 << 40
 """Incidents or accounts of a campaign."""
-REASONS = {**codec.REASONS, **REFUSALS, "not_a_campaign": "it is not valid under the schema of campaigns"}
+REASONS = {
+    **codec.REASONS,
+    **REFUSALS,
+    "not_a_campaign": "it is not valid under the schema of campaigns",
+    "damaged": "its batch cannot be read",
+}
 """Why a record is passed over."""
 
 _log = logging.getLogger(__name__)
@@ -140,7 +146,11 @@ class Follower:
         compared = time.monotonic()
         try:
             while not (stop.is_set() or self._store.damaged.is_set() or self._store.generation != generation):
+                known = reader.unreadable
                 records = reader.take(TAKE_SECONDS)
+                damaged = reader.unreadable - known  # the reader has logged where
+                self.passed["damaged"] += damaged
+                SERVE_RECORDS.labels(self.role, "damaged").inc(damaged)
                 for record in records:
                     positions[record.partition] = record.offset + 1, record.timestamp
                 for partition, offset in reader.positions.items():

@@ -22,7 +22,8 @@ from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.decisions.record import MAX_ID, MAX_INCIDENTS, MAX_TEXT
 from streamguard.serving.decisions.transaction import Record, Transactions
 from streamguard.serving.decisions.writer import ActionWriter
-from streamguard.serving.log.reader import LogReader, LogRecord
+from streamguard.serving.log.reader import LogReader
+from streamguard.serving.log.record import LogRecord
 from streamguard.settings.schema import Kafka, Settings
 from streamguard.testing.broker import LocalKafka, free_port
 from tests.case_actions import INCIDENT, action, close, update
