@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from litestar import Litestar, Response
+from litestar.config.compression import CompressionConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
@@ -26,6 +27,15 @@ DESCRIPTION = (
     "Incidents, campaigns, users and batch results of StreamGuard. Every answer says in `as_of` where it comes from, "
     "how far it has followed its source, and how old it may be. Errors are problem details (RFC 9457)."
 )
+
+COMPRESSION = CompressionConfig("gzip", minimum_size=1000, gzip_compress_level=5, exclude=["^/v1/stream", "^/sign-"])
+"""How answers are compressed; events of a stream must not wait for more of it.
+
+The length of a compressed answer can reveal what it contains to somebody who listens on the network and can make it
+contain guesses (BREACH). No answer has a secret that opens something: no key, no token against forged requests (cookies
+are strict, and origins are checked), and signing in is not compressed. A page of another site cannot ask with a person's
+cookie. What remains is that somebody who writes log texts and listens guesses at another text of the same list, while
+the list changes all the time."""
 
 
 def application(
@@ -71,6 +81,7 @@ def application(
         state=State(
             {"keyring": keyring, "rates": Rates(settings.requests_per_minute), "problem_page": problem_page}
         ),
+        compression_config=COMPRESSION,
         openapi_config=OpenAPIConfig(
             title="StreamGuard",
             version=streamguard.__version__,

@@ -47,6 +47,8 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
             operation["responses"] |= {
                 str(status): {"description": text, "content": content} for status, text in PROBLEMS.items()
             }
+            if any(one["name"] == "If-None-Match" for one in operation.get("parameters", ())):
+                operation["responses"]["304"] = {"description": "The caller has the answer: nothing has changed"}
             for body in operation.get("requestBody", {}).get("content", {}).values():
                 name = body["schema"].get("$ref", "").removeprefix(_SCHEMAS)
                 if name:  # the structs of requests forbid unknown fields, which Litestar does not say

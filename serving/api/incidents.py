@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import Response, Router, get
+from litestar import Request, Response, Router, get
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromQuery, Parameter
 
 from streamguard.serving.api.actions import tag
 from streamguard.serving.api.parameters import After, Id, Limit, Staleness, Token, incident_filter
+from streamguard.serving.api.revalidation import Known, unless_known
 from streamguard.serving.query.answers import (
     CampaignAnswer,
     Facets,
@@ -28,6 +29,7 @@ _FILTERS = {"wanted": Provide(incident_filter)}
     "/incidents", dependencies=_FILTERS, sync_to_thread=True, tags=["Incidents"], operation_id="listIncidents"
 )
 def list_incidents(
+    request: Request[Any, Any, Any],
     service: NamedDependency[QueryService],
     wanted: NamedDependency[IncidentFilter],
     sort: FromQuery[Sort] = "evidence",
@@ -35,10 +37,13 @@ def list_incidents(
     after: After = None,
     max_staleness: Staleness = None,
     at_least: Token = None,
-) -> Incidents:
+    known: Known = "",
+) -> Response[Incidents]:
     """List incidents, the strongest or the latest first."""
     service.require_fresh(max_staleness, at_least)
-    return service.incidents.page(wanted, sort, limit, after)
+    return unless_known(
+        request, service, known, lambda: service.incidents.page(wanted, sort, limit, after)
+    )
 
 
 @get(
@@ -49,14 +54,16 @@ def list_incidents(
     operation_id="countIncidents",
 )
 def count_incidents(
+    request: Request[Any, Any, Any],
     service: NamedDependency[QueryService],
     wanted: NamedDependency[IncidentFilter],
     max_staleness: Staleness = None,
     at_least: Token = None,
-) -> Facets:
+    known: Known = "",
+) -> Response[Facets]:
     """Count the incidents of a list, in total and by value."""
     service.require_fresh(max_staleness, at_least)
-    return service.incidents.facets(wanted)
+    return unless_known(request, service, known, lambda: service.incidents.facets(wanted))
 
 
 @get("/incidents/{id:str}", sync_to_thread=True, tags=["Incidents"], operation_id="showIncident")
@@ -80,24 +87,30 @@ def show_campaign(
 
 @get("/ranking", sync_to_thread=True, tags=["Users"], operation_id="rankEntities")
 def rank_entities(
+    request: Request[Any, Any, Any],
     service: NamedDependency[QueryService],
     kind: Annotated[EntityKind, Parameter(description="What is ranked")] = "user",
     limit: Limit = 50,
     max_staleness: Staleness = None,
     at_least: Token = None,
-) -> RankedUsers:
+    known: Known = "",
+) -> Response[RankedUsers]:
     """Rank users, addresses or crowds by the risk of their incidents."""
     service.require_fresh(max_staleness, at_least)
-    return service.totals.ranked(kind, limit)
+    return unless_known(request, service, known, lambda: service.totals.ranked(kind, limit))
 
 
 @get("/statistics", sync_to_thread=True, tags=["System"], operation_id="showStatistics")
 def show_statistics(
-    service: NamedDependency[QueryService], max_staleness: Staleness = None, at_least: Token = None
-) -> Statistics:
+    request: Request[Any, Any, Any],
+    service: NamedDependency[QueryService],
+    max_staleness: Staleness = None,
+    at_least: Token = None,
+    known: Known = "",
+) -> Response[Statistics]:
     """Totals of the live results."""
     service.require_fresh(max_staleness, at_least)
-    return service.totals.statistics()
+    return unless_known(request, service, known, service.totals.statistics)
 
 
 def router() -> Router:
