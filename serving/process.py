@@ -47,10 +47,12 @@ from streamguard.serving.query.events import EventQueries
 from streamguard.serving.query.service import QueryService, Sources
 from streamguard.serving.query.users import UserQueries
 from streamguard.serving.replica.replica import Replica
+from streamguard.serving.results.answers import Unavailable
 from streamguard.serving.results.archive import ArchivedEvents
 from streamguard.serving.results.batch import BatchResults
-from streamguard.serving.results.dead_letters import dead_letters
+from streamguard.serving.results.dead_letters import DeadLetterSummary, dead_letters
 from streamguard.serving.results.models import Models
+from streamguard.serving.results.shared import Shared
 from streamguard.settings.schema import Settings
 
 SESSION_DAYS = 1.0
@@ -59,6 +61,8 @@ STOP_SECONDS = 5.0
 """How long open requests and streams may take to end after SIGTERM."""
 ANSWER_SECONDS = 15
 """How long an idle connection stays open."""
+DEAD_LETTER_SECONDS = 5.0
+"""How long the dead letters may be read for an answer, which then has those that were read."""
 THREADS = 40
 """Requests that are answered at the same time; each thread has a connection to the database."""
 MAX_CONNECTIONS = 1000
@@ -183,13 +187,17 @@ def _sources(settings: Settings, service: QueryService, replica: Replica) -> Sou
     archive = ArchivedEvents(settings.serve.archive_dir or None)
     assert service.cases is not None
     letters = topics.names(settings)["dead_letter"]
+    read_letters: Shared[DeadLetterSummary | Unavailable] = Shared(
+        lambda: dead_letters(brokers, letters, DEAD_LETTER_SECONDS),
+        Unavailable("unreadable", f"{letters} is being read for another request: ask again in some seconds"),
+    )
     return Sources(
         users=UserQueries(service.incidents, replica, batch),
         events=EventQueries(service.incidents, brokers, archive),
         batch=batch,
         models=Models(settings),
         detection=DetectionDesk(settings, service.incidents, service.cases),
-        dead_letters=lambda: dead_letters(brokers, letters),
+        dead_letters=read_letters,
     )
 
 

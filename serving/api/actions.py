@@ -98,7 +98,7 @@ def list_actions(
     limit: Limit = 100,
     before: Annotated[
         int | None,
-        QueryParameter(ge=0, le=MAX_OFFSET, description="Offset of the last action of the page before"),
+        QueryParameter(gt=-1, le=MAX_OFFSET, description="Offset of the last action of the page before"),
     ] = None,
 ) -> Audit:
     """List what people did with incidents, the latest first."""

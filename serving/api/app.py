@@ -20,6 +20,7 @@ from streamguard.serving.api.keys import Keyring
 from streamguard.serving.api.limits import Limited
 from streamguard.serving.api.measure import Measured
 from streamguard.serving.api.security import Authentication, Outermost, Rates
+from streamguard.serving.api.unknown import refuse_unknown
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve
 
@@ -28,14 +29,16 @@ DESCRIPTION = (
     "how far it has followed its source, and how old it may be. Errors are problem details (RFC 9457)."
 )
 
-COMPRESSION = CompressionConfig("gzip", minimum_size=1000, gzip_compress_level=5, exclude=["^/v1/stream", "^/sign-"])
+COMPRESSION = CompressionConfig(
+    "gzip", minimum_size=1000, gzip_compress_level=5, exclude=["^/v1/stream", "^/sign-"]
+)
 """How answers are compressed; events of a stream must not wait for more of it.
 
 The length of a compressed answer can reveal what it contains to somebody who listens on the network and can make it
-contain guesses (BREACH). No answer has a secret that opens something: no key, no token against forged requests (cookies
-are strict, and origins are checked), and signing in is not compressed. A page of another site cannot ask with a person's
-cookie. What remains is that somebody who writes log texts and listens guesses at another text of the same list, while
-the list changes all the time."""
+contain guesses (BREACH). No answer has a secret that opens something: no key, no token against forged requests
+(cookies are strict, and origins are checked), and signing in is not compressed. A page of another site cannot ask with
+a person's cookie. What remains is that somebody who writes log texts and listens guesses at another text of the same
+list, while the list changes all the time."""
 
 
 def application(
@@ -82,6 +85,7 @@ def application(
             {"keyring": keyring, "rates": Rates(settings.requests_per_minute), "problem_page": problem_page}
         ),
         compression_config=COMPRESSION,
+        before_request=refuse_unknown,
         openapi_config=OpenAPIConfig(
             title="StreamGuard",
             version=streamguard.__version__,

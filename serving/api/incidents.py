@@ -11,6 +11,7 @@ from litestar.params import FromQuery, Parameter
 from streamguard.serving.api.actions import tag
 from streamguard.serving.api.parameters import After, Id, Limit, Staleness, Token, incident_filter
 from streamguard.serving.api.revalidation import Known, unless_known
+from streamguard.serving.api.table import next_link, table
 from streamguard.serving.query.answers import (
     CampaignAnswer,
     Facets,
@@ -20,6 +21,7 @@ from streamguard.serving.query.answers import (
     Statistics,
 )
 from streamguard.serving.query.filters import EntityKind, IncidentFilter, Sort
+from streamguard.serving.query.incidents import MAX_EXPORT
 from streamguard.serving.query.service import QueryService
 
 _FILTERS = {"wanted": Provide(incident_filter)}
@@ -41,9 +43,7 @@ def list_incidents(
 ) -> Response[Incidents]:
     """List incidents, the strongest or the latest first."""
     service.require_fresh(max_staleness, at_least)
-    return unless_known(
-        request, service, known, lambda: service.incidents.page(wanted, sort, limit, after)
-    )
+    return unless_known(request, service, known, lambda: service.incidents.page(wanted, sort, limit, after))
 
 
 @get(
@@ -64,6 +64,32 @@ def count_incidents(
     """Count the incidents of a list, in total and by value."""
     service.require_fresh(max_staleness, at_least)
     return unless_known(request, service, known, lambda: service.incidents.facets(wanted))
+
+
+@get(
+    "/incidents.csv",
+    dependencies=_FILTERS,
+    sync_to_thread=True,
+    tags=["Incidents"],
+    operation_id="exportIncidents",
+    media_type="text/csv",
+)
+def export_incidents(
+    request: Request[Any, Any, Any],
+    service: NamedDependency[QueryService],
+    wanted: NamedDependency[IncidentFilter],
+    sort: FromQuery[Sort] = "evidence",
+    after: After = None,
+    max_staleness: Staleness = None,
+    at_least: Token = None,
+) -> Response[bytes]:
+    """Export a list as CSV, 10,000 rows at most; the header `Link` has the address of the rest."""
+    service.require_fresh(max_staleness, at_least)
+    found = service.incidents.page(wanted, sort, MAX_EXPORT, after)
+    headers = {"Content-Disposition": 'attachment; filename="incidents.csv"'}
+    if found.next:
+        headers["Link"] = next_link(request.url.path, request.query_params.multi_items(), found.next)
+    return Response(table(found.incidents), media_type="text/csv", headers=headers)
 
 
 @get("/incidents/{id:str}", sync_to_thread=True, tags=["Incidents"], operation_id="showIncident")
@@ -120,6 +146,7 @@ def router() -> Router:
         route_handlers=[
             list_incidents,
             count_incidents,
+            export_incidents,
             show_incident,
             show_campaign,
             rank_entities,

@@ -20,6 +20,8 @@ MAX_EVENTS = 100
 """Events of one call; an incident names fewer."""
 AT_ONCE = 4
 """Calls that read at the same time; each holds a connection to every broker and the fetched records."""
+BUSY_SECONDS = 0.25
+"""How long a further call waits for one of these to end: whoever waits keeps a thread from everybody else."""
 PATIENCE = 5.0
 """Seconds after which a call answers with what it has."""
 NEAR = 200
@@ -78,7 +80,7 @@ def events_at(
     wanted = wanted[:MAX_EVENTS]
     if not wanted:
         return answers
-    if not _slots.acquire(timeout=seconds):
+    if not _slots.acquire(timeout=min(seconds, BUSY_SECONDS)):
         return answers | {
             place: _missing(place, "busy", "too many events are being read: ask again") for place in wanted
         }

@@ -101,7 +101,7 @@ class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     duplicate_of: Annotated[str, msgspec.Meta(max_length=200)] = ""
     undoes: Annotated[str, msgspec.Meta(max_length=200)] = ""
     reason: Text = ""
-    seen: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    seen: Annotated[int, msgspec.Meta(gt=-1)] | None = None  # the document would lack a bound of 0
     expected: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
