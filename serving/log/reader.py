@@ -84,9 +84,12 @@ class LogReader:
         self._consumer = Consumer(
             following(brokers, "streamguard-serve")
             | {"error_cb": self._errors, "queued.max.messages.kbytes": 32_768}
+            | {"check.crcs": True}  # a damaged batch is noticed, as the worker notices it
         )
         self._positions = dict(positions)
         self._at_end: set[int] = set()
+        self._repaired: set[int] = set()
+        """Partitions that were read past a damaged batch, and have had no record since."""
         self.answered = time.monotonic()
         """When a broker last answered: a record or the end of a partition has arrived."""
         self._moved = dict.fromkeys(positions, self.answered)
@@ -130,10 +133,13 @@ class LogReader:
             if error is None:
                 found.append(log_record(message, headers_of(message)))
                 self._at_end.discard(partition)
+                self._repaired.discard(partition)
                 self._positions[partition] = found[-1].offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._at_end.add(partition)
                 self._positions[partition] = max(self._positions[partition], int(message.offset() or 0))
+            elif error.code() in GONE and partition in self._repaired:
+                continue  # the client asked behind the damaged batch; if it is true, the partition stalls and is read
             elif error.code() in GONE:
                 raise DeletedError(
                     f"Kafka has deleted records of {self.topic} that were not read yet ({error.str()})"
@@ -159,6 +165,7 @@ class LogReader:
             place = TopicPartition(self.topic, partition, self._positions[partition])
             self._consumer.incremental_assign([place])
             self._moved[partition] = time.monotonic()
+            self._repaired.add(partition)
 
     def _read_past(self, partition: int, start: int) -> list[LogRecord]:
         try:
@@ -207,7 +214,6 @@ def following(brokers: Brokers, client_id: str) -> dict[str, Any]:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "enable.partition.eof": True,
-        "check.crcs": True,  # a damaged batch is noticed, as the worker notices it
         "isolation.level": "read_committed",
         "auto.offset.reset": "error",
         "fetch.wait.max.ms": 50,
