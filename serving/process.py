@@ -13,7 +13,7 @@ import signal
 import socket as sockets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.metrics import (
     SERVE,
+    SERVE_FOLLOWING,
     SERVE_INCIDENTS,
     SERVE_LAG,
     SERVE_OPEN_INCIDENTS,
@@ -63,10 +64,12 @@ from streamguard.serving.query.service import QueryService, Sources
 from streamguard.serving.query.sources import SourceQueries
 from streamguard.serving.query.users import UserQueries
 from streamguard.serving.replica.replica import Replica
+from streamguard.serving.results.answers import Unavailable
 from streamguard.serving.results.archive import ArchivedEvents
 from streamguard.serving.results.batch import BatchResults
-from streamguard.serving.results.dead_letters import dead_letters
+from streamguard.serving.results.dead_letters import DeadLetterSummary, dead_letters
 from streamguard.serving.results.models import Models
+from streamguard.serving.results.shared import Shared
 from streamguard.settings.schema import Serve, Settings
 from streamguard.settings.sign_in import missing
 
@@ -77,6 +80,8 @@ SESSION_DAYS = 1.0
 """How long the key is valid that is made at the start without a file of keys: such a server is for trying it out."""
 STOP_SECONDS = 5.0
 """How long open requests and streams may take to end after SIGTERM."""
+DEAD_LETTER_SECONDS = 5.0
+"""How long the dead letters may be read for an answer, which then has those that were read."""
 THREADS = 40
 """Requests that are answered at the same time; each thread has a connection to the database."""
 _COUNTS = "SELECT count(*), coalesce(sum(status <> 'closed'), 0) FROM incidents"
@@ -117,7 +122,9 @@ def run(settings: Settings) -> int:
         pseudonyms = Pseudonyms(key_of(own.pseudonym_key_file, directory))
         store = Store(directory, settings.detection.floor_bits, pseudonyms.of, pseudonyms.fingerprint)
         followers = _followers(settings, store)
-        writer = ActionWriter(Brokers.of(settings), topics.names(settings)["decisions"])
+        # Each start has a name of its own, because servers that share a name would end each other's transactions.
+        transactional_id = f"{settings.worker.app_id}-serve-{secrets.token_hex(8)}"
+        writer = ActionWriter(Brokers.of(settings), topics.names(settings)["decisions"], transactional_id)
         replica = Replica(settings, directory / "replica", held)
         profiles = Profiles(replica, group)
         service = QueryService(store, followers, writer)
@@ -137,15 +144,16 @@ def run(settings: Settings) -> int:
         )
         scheme = "https" if own.certificate_file else "http"
         address = f"{scheme}://{_host(own.host)}:{port}"
-        health = _health(settings, service, store, followers, replica, profiles)
         audit = AuditLog(Brokers.of(settings), topics.names(settings)["audit"])
         service.privacy = Privacy(pseudonyms, audit)
         stop = threading.Event()
-        threads = [threading.Thread(target=one.run, args=(stop,), name=one.topic) for one in followers]
-        threads.append(threading.Thread(target=_follow, args=(replica, stop), name=replica.topic))
-        if group is not None:
-            threads.append(threading.Thread(target=group.watch, args=(stop,), name="peers"))
-        for thread in threads:
+        threads = {
+            one.role: threading.Thread(target=one.run, args=(stop,), name=one.topic) for one in followers
+        }
+        threads["changelog"] = threading.Thread(target=_follow, args=(replica, stop), name=replica.topic)
+        health = _health(settings, service, store, followers, replica, profiles, threads)
+        asking = [threading.Thread(target=group.watch, args=(stop,), name="peers")] if group else []
+        for thread in (*threads.values(), *asking):
             thread.start()
         health.start("health")
         _log.info(
@@ -161,7 +169,7 @@ def run(settings: Settings) -> int:
             asyncio.run(_serve(settings, app, socket))
         finally:
             stop.set()
-            for thread in threads:
+            for thread in (*threads.values(), *asking):
                 thread.join()
             writer.close()
             audit.close()
@@ -216,6 +224,10 @@ def _sources(
     assert service.cases is not None
     letters = topics.names(settings)["dead_letter"]
     models = Models(settings)
+    read_letters: Shared[DeadLetterSummary | Unavailable] = Shared(
+        lambda: dead_letters(brokers, letters, DEAD_LETTER_SECONDS),
+        Unavailable("unreadable", f"{letters} is being read for another request: ask again in some seconds"),
+    )
     return Sources(
         users=UserQueries(service.incidents, profiles, batch),
         events=EventQueries(service.incidents, brokers, archive),
@@ -227,7 +239,7 @@ def _sources(
         ),
         archived=ArchivedQueries(service.incidents, archive),
         addresses=SourceQueries(store, service.incidents, service.totals, replica, batch),
-        dead_letters=lambda: dead_letters(brokers, letters),
+        dead_letters=read_letters,
     )
 
 
@@ -276,13 +288,17 @@ def _health(
     followers: tuple[Follower, ...],
     replica: Replica,
     profiles: Profiles,
+    threads: Mapping[str, threading.Thread],
 ) -> HealthServer:
     own = settings.serve
 
     def page(path: str) -> Answer:
-        problem = service.ready
+        ended = [thread.name for thread in threads.values() if not thread.is_alive()]
+        problem = service.ready or _ended(ended)
         if path == "/metrics":
             SERVE_READY.set(not problem)
+            for role, thread in threads.items():
+                SERVE_FOLLOWING.labels(role).set(thread.is_alive())
             _observe(store, followers, replica, profiles)
             return Answer(200, "text/plain; version=0.0.4; charset=utf-8", exposition(SERVE))
         if path == "/healthz":
@@ -304,12 +320,23 @@ def _health(
         ) from None
 
 
+def _ended(topics: list[str]) -> str:
+    """Why a server is not ready of which threads have ended; empty if none has."""
+    if not topics:
+        return ""
+    return (
+        f"{', '.join(topics)}: not followed any more; the log of the server has the reason: remove it, and start the "
+        "server again"
+    )
+
+
 def _observe(store: Store, followers: tuple[Follower, ...], replica: Replica, profiles: Profiles) -> None:
     """Set the gauges of the projection and of the replica; an incident count is NaN while it cannot be read."""
     for follower in followers:
         SERVE_STALENESS.labels(follower.role).set(follower.progress.as_of().staleness_ms / 1000)
         SERVE_LAG.labels(follower.role).set(follower.lag)
         SERVE_TROUBLE.labels(follower.role).set(bool(follower.trouble))
+    SERVE_TROUBLE.labels("changelog").set(bool(replica.trouble))
     SERVE_STALENESS.labels("changelog").set(replica.as_of().staleness_ms / 1000)
     SERVE_LAG.labels("changelog").set(replica.counters().lag)
     for where, count in zip(("here", "peer", "missing"), profiles.counts(), strict=True):

@@ -620,7 +620,15 @@ SERVE_TROUBLE = _gauge(
     "",
     "1 while the topic cannot be followed: it does not exist, or Kafka does not answer or refuses the request. The log "
     "has the reason.",
-    {"topic": SERVED_TOPICS},
+    {"topic": READ_TOPICS},
+    SERVE,
+)
+SERVE_FOLLOWING = _gauge(
+    "streamguard_serve_following",
+    "",
+    "1 while the thread that follows the topic runs. 0 after it has ended by an error that waiting does not remove, "
+    "until the server is started again.",
+    {"topic": READ_TOPICS},
     SERVE,
 )
 SERVE_RECORDS = _counter(
@@ -631,7 +639,7 @@ SERVE_RECORDS = _counter(
         "topic": SERVED_TOPICS,
         "result": (
             "read", "empty", "too_large", "not_an_incident", "unknown_version", "out_of_bounds", "not_a_campaign",
-            "not_an_action", "unknown_kind", "contradictory",
+            "not_an_action", "unknown_kind", "contradictory", "damaged",
         ),
     },
     SERVE,
@@ -647,6 +655,28 @@ SERVE_AUDIT_REFUSED = _counter(
     "streamguard_serve_audit_refused_total",
     "answers",
     "Answers with names that were refused because the audit log could not be written.",
+    registry=SERVE,
+)
+REPLICA_RESULTS = ("applied", "ignored", "damaged")
+"""What becomes of a record of the state changelog."""
+SERVE_REPLICA_RECORDS = _counter(
+    "streamguard_serve_replica_records_total",
+    "records",
+    "Records of the state changelog: those that were applied to the copies of profiles, those without a key, and those "
+    "whose batch cannot be read.",
+    {"result": REPLICA_RESULTS},
+    SERVE,
+)
+SERVE_REPLICA_CHECKPOINTS = _counter(
+    "streamguard_serve_replica_checkpoints_total",
+    "checkpoints",
+    "Exact snapshots of the state that the copies have reached, in all partitions.",
+    registry=SERVE,
+)
+SERVE_REPLICA_REBUILT = _counter(
+    "streamguard_serve_replica_rebuilt_total",
+    "copies",
+    "Copies of a partition that were deleted and built again: they were damaged, too old, or of another changelog.",
     registry=SERVE,
 )
 SERVE_INCIDENTS = _gauge(

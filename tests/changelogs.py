@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from streamguard.serving.log.reader import Bounds, DeletedError, LogRecord, TopicState
+from streamguard.serving.log.reader import Bounds, DeletedError, TopicState
+from streamguard.serving.log.record import LogRecord
 
 Change = tuple[bytes, bytes | None]
 State = dict[bytes, bytes]
@@ -106,6 +107,7 @@ class Reader:
         self._cluster = cluster
         self.positions = positions
         self.ended: frozenset[int] = frozenset()
+        self.unreadable = 0
 
     def take(self, seconds: float) -> list[LogRecord]:
         found, ended = [], set()

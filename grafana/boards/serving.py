@@ -123,6 +123,25 @@ def panels() -> list[Json]:
             "Questions to peers", "Questions to other servers about profiles; failed ones include the regular check.",
             [("sum by (result) (rate(streamguard_serve_peer_requests_total{WORKER}[RATE]))", "{{result}}")], "cps",
         ),
+        row("Profiles"),
+        timeseries(
+            "Changelog", "Records per second of the state changelog, from which the copies of profiles are made.",
+            [("sum by (result) (rate(streamguard_serve_replica_records_total{WORKER}[RATE]))", "{{result}}")], "cps",
+            runbooks=["StreamGuardServeDamagedBatch"],
+        ),
+        timeseries(
+            "Checkpoints", "Exact snapshots per second that the copies reach, in all partitions.",
+            [("sum(rate(streamguard_serve_replica_checkpoints_total{WORKER}[RATE]))", "checkpoints")], "cps",
+        ),
+        timeseries(
+            "Copies built again", "Copies of a partition that were deleted and built again, per second.",
+            [("sum(rate(streamguard_serve_replica_rebuilt_total{WORKER}[RATE]))", "copies")], "cps",
+        ),
+        timeseries(
+            "Topics that are followed", "Servers whose thread for the topic runs.",
+            [("sum by (topic) (streamguard_serve_following{WORKER})", "{{topic}}")], "none",
+            runbooks=["StreamGuardServeThreadEnded"],
+        ),
         row("The process"),
         timeseries(
             "Streams", "Open streams, by server; each accepts 200.",

@@ -87,7 +87,10 @@ def act_on_list(
     data: JSONBody[ActionRequest],
     idempotency_key: IdempotencyKey = "",
 ) -> BulkAnswer:
-    """Act on every incident of a list, as the filters select it now, and say on how many it has an effect."""
+    """Act on every incident of a list, as the filters select it now, and say on how many it has an effect.
+
+    A request that is repeated with the same `Idempotency-Key` acts on the incidents of the first one, and once.
+    """
     return desk(service).act_on_list(wanted, data, request.user.name, idempotency_key)
 
 
@@ -103,7 +106,7 @@ def list_actions(
     limit: Limit = 100,
     before: Annotated[
         int | None,
-        QueryParameter(ge=0, le=MAX_OFFSET, description="Offset of the last action of the page before"),
+        QueryParameter(gt=-1, le=MAX_OFFSET, description="Offset of the last action of the page before"),
     ] = None,
 ) -> Audit:
     """List what people did with incidents, the latest first."""
@@ -154,9 +157,10 @@ def decide(
     service: NamedDependency[QueryService],
     id: Id,
     data: JSONBody[DetectionRequest],
+    idempotency_key: IdempotencyKey = "",
 ) -> DetectionAnswer:
     """Expect a value of the user, or call it part of an attack; detection changes from the next event on."""
-    return service.asked_detection().decide(id, data, request.user.name)
+    return service.asked_detection().decide(id, data, request.user.name, idempotency_key)
 
 
 @post(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from litestar import Litestar, Request, Response
+from litestar.config.compression import CompressionConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
@@ -28,10 +29,12 @@ from streamguard.serving.api import (
 )
 from streamguard.serving.api.document import Document
 from streamguard.serving.api.keys import Keyring, Principal
+from streamguard.serving.api.limits import Limited
 from streamguard.serving.api.measure import Measured
 from streamguard.serving.api.names import KeepsSlashes, RestoresNames
 from streamguard.serving.api.security import Authentication, Outermost, Rates
 from streamguard.serving.api.sessions import PrintedAddress, Sessions
+from streamguard.serving.api.unknown import refuse_unknown
 from streamguard.serving.masking.seen import SeenService
 from streamguard.serving.masking.viewer import Viewer
 from streamguard.serving.query.service import QueryService
@@ -41,6 +44,17 @@ DESCRIPTION = (
     "Incidents, campaigns, users and batch results of StreamGuard. Every answer says in `as_of` where it comes from, "
     "how far it has followed its source, and how old it may be. Errors are problem details (RFC 9457)."
 )
+
+COMPRESSION = CompressionConfig(
+    "gzip", minimum_size=1000, gzip_compress_level=5, exclude=["^/v1/stream", "^/sign-"]
+)
+"""How answers are compressed; events of a stream must not wait for more of it.
+
+The length of a compressed answer can reveal what it contains to somebody who listens on the network and can make it
+contain guesses (BREACH). No answer has a secret that opens something: no key, no token against forged requests
+(cookies are strict, and origins are checked), and signing in is not compressed. A page of another site cannot ask with
+a person's cookie. What remains is that somebody who writes log texts and listens guesses at another text of the same
+list, while the list changes all the time."""
 
 
 def seen_by(request: Request[Any, Any, Any]) -> QueryService:
@@ -125,6 +139,8 @@ def application(
                 **(state or {}),
             }
         ),
+        compression_config=COMPRESSION,
+        before_request=refuse_unknown,
         openapi_config=OpenAPIConfig(
             title="StreamGuard",
             version=streamguard.__version__,
@@ -142,5 +158,4 @@ def application(
         logging_config=None,
         debug=False,
     )
-    return Measured(Outermost(app, peers.with_peers(settings)))
-    return Measured(Outermost(KeepsSlashes(app), settings.allowed_hosts))
+    return Measured(Outermost(Limited(KeepsSlashes(app)), peers.with_peers(settings)))

@@ -47,6 +47,12 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
             operation["responses"] |= {
                 str(status): {"description": text, "content": content} for status, text in PROBLEMS.items()
             }
+            for one in operation.get("parameters", ()):
+                one["schema"] = _without_null(one["schema"])
+            if any(one["name"] == "If-None-Match" for one in operation.get("parameters", ())):
+                operation["responses"]["304"] = {
+                    "description": "The caller has the answer: nothing has changed"
+                }
             for body in operation.get("requestBody", {}).get("content", {}).values():
                 name = body["schema"].get("$ref", "").removeprefix(_SCHEMAS)
                 if name:  # the structs of requests forbid unknown fields, which Litestar does not say
@@ -54,11 +60,27 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter, which cannot be null in an address: it is left out.
+
+    Examples
+    --------
+    >>> _without_null({"oneOf": [{"type": "integer"}, {"type": "null"}], "description": "a number"})
+    {'type': 'integer', 'description': 'a number'}
+    """
+    match schema.get("oneOf"):
+        case [one, {"type": "null"}]:
+            rest = {name: value for name, value in schema.items() if name not in ("oneOf", "default")}
+            return {**one, **rest}
+    return schema
+
+
 def _in_dialect(value: Any) -> Any:
     r"""A part of the document.
 
-    Litestar describes the items of a bounded `tuple[T, ...]` as `T` or anything. Patterns are those of Python, whose
-    `\Z` is the letter Z in a pattern of JSON Schema.
+    Litestar describes the items of a bounded `tuple[T, ...]` as `T` or anything. The places of `tuple[T, T]` become
+    items, because some clients misread `prefixItems`. Patterns are those of Python, whose `\Z` is the letter Z in a
+    pattern of JSON Schema.
 
     Examples
     --------
@@ -73,6 +95,10 @@ def _in_dialect(value: Any) -> Any:
         case [one, {**rest}] if not rest:
             return _in_dialect(one)
     found = {name: _in_dialect(one) for name, one in value.items()}
+    places = found.get("prefixItems")
+    if isinstance(places, list) and all(one == places[0] for one in places):
+        del found["prefixItems"]
+        found |= {"items": places[0], "minItems": len(places), "maxItems": len(places)}
     pattern = found.get("pattern")
     if isinstance(pattern, str) and pattern.endswith(r"\Z"):
         found["pattern"] = pattern.removesuffix(r"\Z") + "$"

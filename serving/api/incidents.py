@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import Response, Router, get
+from litestar import Request, Response, Router, get
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromQuery, Parameter
 
@@ -20,6 +20,8 @@ from streamguard.serving.api.parameters import (
     incident_filter,
     milliseconds,
 )
+from streamguard.serving.api.revalidation import Known, unless_known
+from streamguard.serving.api.table import next_link, table
 from streamguard.serving.query.answers import (
     CampaignAnswer,
     Facets,
@@ -29,6 +31,7 @@ from streamguard.serving.query.answers import (
     Statistics,
 )
 from streamguard.serving.query.filters import EntityKind, IncidentFilter, Severity, Sort, Status
+from streamguard.serving.query.incidents import MAX_EXPORT
 from streamguard.serving.query.service import QueryService
 
 _FILTERS = {"wanted": Provide(incident_filter)}
@@ -38,6 +41,7 @@ _FILTERS = {"wanted": Provide(incident_filter)}
     "/incidents", dependencies=_FILTERS, sync_to_thread=True, tags=["Incidents"], operation_id="listIncidents"
 )
 def list_incidents(
+    request: Request[Any, Any, Any],
     service: NamedDependency[QueryService],
     wanted: NamedDependency[IncidentFilter],
     sort: FromQuery[Sort] = "evidence",
@@ -45,10 +49,11 @@ def list_incidents(
     after: After = None,
     max_staleness: Staleness = None,
     at_least: Token = None,
-) -> Incidents:
+    known: Known = "",
+) -> Response[Incidents]:
     """List incidents, the strongest or the latest first."""
     service.require_fresh(max_staleness, at_least)
-    return service.incidents.page(wanted, sort, limit, after)
+    return unless_known(request, service, known, lambda: service.incidents.page(wanted, sort, limit, after))
 
 
 @get(
@@ -59,14 +64,42 @@ def list_incidents(
     operation_id="countIncidents",
 )
 def count_incidents(
+    request: Request[Any, Any, Any],
     service: NamedDependency[QueryService],
     wanted: NamedDependency[IncidentFilter],
     max_staleness: Staleness = None,
     at_least: Token = None,
-) -> Facets:
+    known: Known = "",
+) -> Response[Facets]:
     """Count the incidents of a list, in total and by value."""
     service.require_fresh(max_staleness, at_least)
-    return service.incidents.facets(wanted)
+    return unless_known(request, service, known, lambda: service.incidents.facets(wanted))
+
+
+@get(
+    "/incidents.csv",
+    dependencies=_FILTERS,
+    sync_to_thread=True,
+    tags=["Incidents"],
+    operation_id="exportIncidents",
+    media_type="text/csv",
+)
+def export_incidents(
+    request: Request[Any, Any, Any],
+    service: NamedDependency[QueryService],
+    wanted: NamedDependency[IncidentFilter],
+    sort: FromQuery[Sort] = "evidence",
+    after: After = None,
+    max_staleness: Staleness = None,
+    at_least: Token = None,
+) -> Response[bytes]:
+    """Export a list as CSV, 10,000 rows at most; the header `Link` has the address of the rest."""
+    service.require_fresh(max_staleness, at_least)
+    found = service.incidents.page(wanted, sort, MAX_EXPORT, after)
+    headers = {"Content-Disposition": 'attachment; filename="incidents.csv"'}
+    if found.next:
+        headers["Link"] = next_link(request.url.path, request.query_params.multi_items(), found.next)
+    return Response(table(found.incidents), media_type="text/csv", headers=headers)
 
 
 @get("/incidents/{id:str}", sync_to_thread=True, tags=["Incidents"], operation_id="showIncident")
@@ -90,6 +123,7 @@ def show_campaign(
 
 @get("/ranking", sync_to_thread=True, tags=["Users"], operation_id="rankEntities")
 def rank_entities(
+    request: Request[Any, Any, Any],
     service: NamedDependency[QueryService],
     kind: Annotated[EntityKind, Parameter(description="What is ranked")] = "user",
     limit: Limit = 50,
@@ -100,7 +134,8 @@ def rank_entities(
     status: Annotated[list[Status] | None, Parameter(max_items=3)] = None,
     max_staleness: Staleness = None,
     at_least: Token = None,
-) -> RankedUsers:
+    known: Known = "",
+) -> Response[RankedUsers]:
     """Rank users, addresses or crowds by the risk of their incidents; filters select the incidents that count."""
     service.require_fresh(max_staleness, at_least)
     wanted = IncidentFilter(
@@ -110,16 +145,20 @@ def rank_entities(
         severity=tuple(severity or ()),
         status=tuple(status or ()),
     )
-    return service.totals.ranked(kind, limit, wanted)
+    return unless_known(request, service, known, lambda: service.totals.ranked(kind, limit, wanted))
 
 
 @get("/statistics", sync_to_thread=True, tags=["System"], operation_id="showStatistics")
 def show_statistics(
-    service: NamedDependency[QueryService], max_staleness: Staleness = None, at_least: Token = None
-) -> Statistics:
+    request: Request[Any, Any, Any],
+    service: NamedDependency[QueryService],
+    max_staleness: Staleness = None,
+    at_least: Token = None,
+    known: Known = "",
+) -> Response[Statistics]:
     """Totals of the live results."""
     service.require_fresh(max_staleness, at_least)
-    return service.totals.statistics()
+    return unless_known(request, service, known, service.totals.statistics)
 
 
 def router() -> Router:
@@ -129,6 +168,7 @@ def router() -> Router:
         route_handlers=[
             list_incidents,
             count_incidents,
+            export_incidents,
             show_incident,
             show_campaign,
             rank_entities,

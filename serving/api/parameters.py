@@ -39,7 +39,7 @@ Time = Annotated[
 Staleness = Annotated[
     int | None,
     Parameter(
-        ge=0,
+        gt=-1,  # Litestar leaves a bound of 0 out of the document
         le=86_400_000,
         description="Milliseconds; an answer that may be older is refused with 503 instead of being given",
     ),

@@ -16,6 +16,7 @@ from streamguard.serving.audit.record import AuditError
 from streamguard.serving.decisions.codec import RecordError
 from streamguard.serving.masking.viewer import MaskedError
 from streamguard.serving.peers.profiles import PartitionUnavailableError
+from streamguard.serving.projection.reader import TooCostlyError
 from streamguard.serving.query.cases import ConflictError, NotUpToBoundError, PreconditionError
 from streamguard.serving.query.cursor import CursorError
 from streamguard.serving.query.reading import NotFoundError
@@ -24,6 +25,8 @@ from streamguard.serving.query.service import TooStaleError
 _log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = "1"
+"""`Retry-After` of an answer that does not know better: a server is behind, or Kafka is away, for seconds."""
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,6 +65,7 @@ _KINDS: tuple[tuple[type[StreamGuardError], int, str], ...] = (
     (NotUpToBoundError, 503, "not-up-to-bound"),
     (TooStaleError, 503, "too-stale"),
     (PartitionUnavailableError, 503, "partition-unavailable"),
+    (TooCostlyError, 503, "too-costly"),
     (ConfigurationError, 501, "not-configured"),
     (TemporaryError, 503, "try-again"),
     (UnavailableError, 503, "kafka-unavailable"),
@@ -79,6 +83,7 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         and "text/html" in request.headers.get("accept", "")
     ):
         page: Response[Any] = shown(problem)
+        page.headers.update(headers or {})
         return page
     return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
@@ -95,10 +100,11 @@ def described(error: Exception) -> tuple[Problem, dict[str, str] | None]:
     elif isinstance(error, StreamGuardError):
         status, kind = next((status, kind) for known, status, kind in _KINDS if isinstance(error, known))
         problem = Problem(_title(status), status, str(error), f"/problems/{kind}")
-        headers = {"Retry-After": "1"} if status == 503 else None
     else:
         _log.error("a request could not be answered: report this traceback", exc_info=error)
         problem = Problem(_title(500), 500, "an unexpected error: the log of the server has its traceback")
+    if problem.status in (429, 503):
+        headers = {"Retry-After": RETRY_SECONDS} | (headers or {})
     return problem, headers
 
 

@@ -75,7 +75,7 @@ def list_users_at_risk(
     after_bits: Annotated[float | None, QueryParameter(description="`next.place.evidence_bits`")] = None,
     after_user: Annotated[str, QueryParameter(max_length=256, description="`next.place.user`")] = "",
     after_partition: Annotated[
-        int, QueryParameter(ge=0, le=MAX_OFFSET, description="`next.place.partition`")
+        int, QueryParameter(gt=-1, le=MAX_OFFSET, description="`next.place.partition`")
     ] = 0,
 ) -> AnomalyPage:
     """List the users that the latest run marks as at risk, the most evidence first."""

@@ -10,7 +10,8 @@ from confluent_kafka import KafkaException
 from streamguard.errors import ConfigurationError, TemporaryError, UnavailableError
 from streamguard.kafka.connection import Brokers
 from streamguard.serving.audit.record import AuditRecord, NotARecordError, decode
-from streamguard.serving.log.reader import LogReader, LogRecord, TopicState, topic_state
+from streamguard.serving.log.reader import LogReader, TopicState, topic_state
+from streamguard.serving.log.record import LogRecord
 
 SILENCE_SECONDS = 20.0
 """How long the brokers may be silent while the topic is read."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotDone
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streamguard.errors import UnavailableError
 from streamguard.kafka.connection import Brokers, ClientErrors
@@ -17,6 +19,7 @@ from streamguard.kafka.control import explained
 from streamguard.limits import MAX_INCIDENT_BYTES
 from streamguard.serving.decisions.codec import encode
 from streamguard.serving.decisions.record import CaseAction
+from streamguard.serving.decisions.transaction import Record, Transactions
 
 TIMEOUT_SECONDS = 10.0
 """How long Kafka may take to acknowledge an action: a person waits for it, and a broker that restarts is soon back."""
@@ -38,11 +41,14 @@ class ActionWriter:
         The brokers.
     topic
         Name of the topic of decisions.
+    transactional_id
+        Name under which it writes several records together; no other process has it. Empty: a random one.
     """
 
-    def __init__(self, brokers: Brokers, topic: str) -> None:
+    def __init__(self, brokers: Brokers, topic: str, transactional_id: str = "") -> None:
         self._brokers = brokers
         self._topic = topic
+        self._transactions = Transactions(brokers, transactional_id or f"{topic}-{secrets.token_hex(8)}")
         self._errors = ClientErrors()
         self._lock = threading.Lock()
         self._fatal = threading.Event()
@@ -76,6 +82,50 @@ class ActionWriter:
             ) from None
         self._errors = ClientErrors()  # errors that were overcome explain no later one
         return offset
+
+    def write_together(
+        self, actions: Sequence[CaseAction], others: Sequence[Record] = ()
+    ) -> tuple[int, list[int]]:
+        """Write actions, and records of other topics, so that readers see all of them or none.
+
+        Returns
+        -------
+        offset
+            Of the last action.
+        offsets
+            Of the other records.
+
+        Raises
+        ------
+        RecordError, UnavailableError, TopicsMismatchError
+            As `write`.
+        """
+        if len(actions) == 1 and not others:
+            return self.write(actions[0]), []
+        records = [Record(self._topic, PARTITION, key_of(one), encode(one)) for one in actions]
+        offsets = self._transactions.write([*others, *records])
+        return offsets[-1], offsets[: len(others)]
+
+    def end(self) -> int:
+        """Offset behind the last record of the topic, whether or not its transaction is committed.
+
+        Raises
+        ------
+        UnavailableError
+            If Kafka does not answer in time.
+        TopicsMismatchError
+            If the topic does not exist.
+        """
+        errors = ClientErrors()
+        admin = AdminClient(self._brokers.librdkafka(error_cb=errors))
+        place = TopicPartition(self._topic, PARTITION)
+        with explained(self._brokers, self._topic, errors):
+            found: Any = admin.list_offsets(
+                {place: OffsetSpec.latest()},
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=TIMEOUT_SECONDS,
+            )
+            return int(found[place].result().offset)
 
     def submit(self, action: CaseAction) -> Future[int]:
         """Begin to write an action; the future has its offset, or a `KafkaException`.
@@ -120,6 +170,7 @@ class ActionWriter:
             self._closed.set()
         self._thread.join()
         self._producer.flush(TIMEOUT_SECONDS)
+        self._transactions.close()
 
     def _connected(self) -> Producer:
         return Producer(

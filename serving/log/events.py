@@ -12,21 +12,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streamguard.errors import StreamGuardError
 from streamguard.kafka.connection import Brokers
 from streamguard.serving.log.missing import MissingEvent, Reason
-from streamguard.serving.log.reader import (
-    GONE,
-    PASSING,
-    LogRecord,
-    TopicState,
-    following,
-    log_record,
-    topic_state,
-)
+from streamguard.serving.log.reader import GONE, PASSING, TopicState, following, topic_state
+from streamguard.serving.log.record import LogRecord, log_record
 from streamguard.text import counted
 
 MAX_EVENTS = 100
 """Events of one call; an incident names fewer."""
 AT_ONCE = 4
 """Calls that read at the same time; each holds a connection to every broker and the fetched records."""
+BUSY_SECONDS = 0.25
+"""How long a further call waits for one of these to end: whoever waits keeps a thread from everybody else."""
 PATIENCE = 5.0
 """Seconds after which a call answers with what it has."""
 NEAR = 200
@@ -85,7 +80,7 @@ def events_at(
     wanted = wanted[:MAX_EVENTS]
     if not wanted:
         return answers
-    if not _slots.acquire(timeout=seconds):
+    if not _slots.acquire(timeout=min(seconds, BUSY_SECONDS)):
         return answers | {
             place: _missing(place, "busy", "too many events are being read: ask again") for place in wanted
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import logging
 import time
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -11,6 +11,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamguard.errors import TemporaryError, UnavailableError
 from streamguard.kafka.connection import Brokers, ClientErrors, metadata
+from streamguard.records.partition_log import OffsetsGoneError
+from streamguard.serving.log.damage import past
+from streamguard.serving.log.record import LogRecord, headers_of, log_record
+from streamguard.text import counted
 
 TAKE = 2000
 """Records of one call: their memory is bounded by this number and by the size of a record."""
@@ -27,27 +31,19 @@ PASSING = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
 }
 """Errors of a partition that end by themselves."""
+DAMAGED = {KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG}
+"""Errors of a partition whose next batch cannot be read."""
+REFUSED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
+"""Errors that say that this user may not read."""
+STALL_SECONDS = 5.0
+"""Time without a record, and without the end, after which a partition is looked at: the client repeats the request for
+some damaged batches for ever, and says nothing."""
 
-Headers = tuple[tuple[str, bytes | None], ...]
-
-
-class LogRecord(NamedTuple):
-    """A committed record.
-
-    Attributes
-    ----------
-    timestamp
-        Time of the record, epoch milliseconds; 0 if it has none.
-    headers
-        Names and values in their order; empty if a name is not UTF-8, because the client then reads none of them.
-    """
-
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
+_log = logging.getLogger(__name__)
 
 
 class DeletedError(TemporaryError):
@@ -73,19 +69,31 @@ class LogReader:
     ------
     UnavailableError
         If no broker answers.
+
+    Attributes
+    ----------
+    unreadable
+        Number of offsets that were passed over so far, because their batches are damaged.
     """
 
     def __init__(self, brokers: Brokers, topic: str, positions: Mapping[int, int]) -> None:
         self.topic = topic
+        self.unreadable = 0
+        self._brokers = brokers
         self._errors = ClientErrors()
         self._consumer = Consumer(
             following(brokers, "streamguard-serve")
             | {"error_cb": self._errors, "queued.max.messages.kbytes": 32_768}
+            | {"check.crcs": True}  # a damaged batch is noticed, as the worker notices it
         )
         self._positions = dict(positions)
         self._at_end: set[int] = set()
+        self._repaired: set[int] = set()
+        """Partitions that were read past a damaged batch, and have had no record since."""
         self.answered = time.monotonic()
         """When a broker last answered: a record or the end of a partition has arrived."""
+        self._moved = dict.fromkeys(positions, self.answered)
+        """When a partition last had a record, or its end."""
         self._consumer.assign([TopicPartition(topic, p, offset) for p, offset in positions.items()])
 
     @property
@@ -110,30 +118,88 @@ class LogReader:
         ------
         DeletedError
             If the next record of a partition was deleted.
-        KafkaException
-            If the brokers reject a request for good.
+        UnavailableError
+            If the brokers reject a request for good, such as for a missing right.
         """
-        found = []
+        found: list[LogRecord] = []
+        damaged: set[int] = set()
         # `consume` waits the whole time for `TAKE` records, so the first one is awaited alone.
         first = self._consumer.poll(seconds)
         for message in () if first is None else (first, *self._consumer.consume(TAKE - 1, 0)):
             partition = int(message.partition() or 0)
             error = message.error()
+            if partition in damaged:
+                continue  # it was fetched behind what is to be passed over, and is read again
             if error is None:
                 found.append(log_record(message, headers_of(message)))
                 self._at_end.discard(partition)
+                self._repaired.discard(partition)
                 self._positions[partition] = found[-1].offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._at_end.add(partition)
                 self._positions[partition] = max(self._positions[partition], int(message.offset() or 0))
+            elif error.code() in GONE and partition in self._repaired:
+                continue  # the client asked behind the damaged batch; if it is true, the partition stalls and is read
             elif error.code() in GONE:
                 raise DeletedError(
                     f"Kafka has deleted records of {self.topic} that were not read yet ({error.str()})"
                 )
+            elif error.code() in DAMAGED:
+                damaged.add(partition)
             elif error.code() not in PASSING:
-                raise KafkaException(error)
-            self.answered = time.monotonic()
+                raise self._refused(error)
+            self.answered = self._moved[partition] = time.monotonic()
+        stalled = time.monotonic() - STALL_SECONDS
+        for partition in self._positions.keys() - self._at_end:
+            if partition in damaged or self._moved[partition] < stalled:
+                found += self._past_damage(partition)
         return found
+
+    def _past_damage(self, partition: int) -> list[LogRecord]:
+        """Read a partition on with the worker's reader, up to a damaged batch and past it."""
+        # Behind a damaged batch, the client would ask for offsets that the topic does not have.
+        self._consumer.incremental_unassign([TopicPartition(self.topic, partition)])
+        try:
+            return self._read_past(partition, self._positions[partition])
+        finally:
+            place = TopicPartition(self.topic, partition, self._positions[partition])
+            self._consumer.incremental_assign([place])
+            self._moved[partition] = time.monotonic()
+            self._repaired.add(partition)
+
+    def _read_past(self, partition: int, start: int) -> list[LogRecord]:
+        try:
+            state = topic_state(self._brokers, self.topic, {partition})
+            end = state.bounds[partition].end if state is not None and partition in state.bounds else 0
+            if end <= start:
+                return []
+            passed = past(self._brokers, self.topic, partition, start, end, TAKE)
+        except UnavailableError as error:  # whoever compares the topic with the brokers learns it, too
+            _log.warning("%s", error)
+            return []
+        except OffsetsGoneError as error:
+            raise DeletedError(str(error)) from None
+        if passed.unreadable:
+            self.unreadable += passed.unreadable
+            _log.error(
+                "partition %d of %s: %s before offset %d cannot be read (%s), and are passed over",
+                partition,
+                self.topic,
+                counted(passed.unreadable, "record"),
+                passed.position,
+                passed.reason,
+            )
+        self._positions[partition] = passed.position
+        return passed.records
+
+    def _refused(self, error: KafkaError) -> UnavailableError:
+        if error.code() in REFUSED:
+            return UnavailableError(
+                f"Kafka at {self._brokers} does not let this user read {self.topic} ({error.str()}): grant the rights "
+                "that `streamguard topics acls serve User:NAME` prints"
+            )
+        reason, remedy = self._errors.reason(error, "check the brokers")
+        return UnavailableError(f"Kafka at {self._brokers} cannot read {self.topic} ({reason}): {remedy}")
 
     def close(self) -> None:
         """Disconnect."""
@@ -225,38 +291,3 @@ def topic_state(
         ) from None
     starts, ends = found
     return TopicState(str(described.topic_id), {p: Bounds(starts[p], ends[p]) for p in asked})
-
-
-def log_record(message: Any, headers: Headers = ()) -> LogRecord:
-    """A record of a `confluent_kafka` message without an error, with these headers."""
-    return LogRecord(
-        int(message.partition() or 0),
-        int(message.offset() or 0),
-        _milliseconds(message.timestamp()),
-        message.key(),
-        message.value(),
-        headers,
-    )
-
-
-def headers_of(message: Any) -> Headers:
-    """Headers of a `confluent_kafka` message; none at all if a name is not UTF-8.
-
-    For such a name, the client (2.16) returns a tuple whose first place is a null pointer, and a program that reads
-    that place ends with a segmentation fault. Its error is raised by this call or by the next one, or is lost.
-    `gc.get_referents` passes over null pointers, so it shows which tuples are whole.
-    """
-    try:
-        found = message.headers()
-        if not found:
-            return ()
-        for pair in found:
-            if len(gc.get_referents(pair)) != 2:
-                return ()
-    except (SystemError, UnicodeDecodeError):
-        return ()
-    return tuple(found)
-
-
-def _milliseconds(timestamp: tuple[int, int]) -> int:
-    return max(timestamp[1], 0) if timestamp[0] else 0

@@ -105,10 +105,10 @@ class SeenDetection(DetectionDesk):
         self._viewer.read_incident(id)
         return self._inner.preview(id, wanted)
 
-    def decide(self, id: str, wanted: DetectionRequest, by: str) -> DetectionAnswer:
+    def decide(self, id: str, wanted: DetectionRequest, by: str, request: str = "") -> DetectionAnswer:
         """Sign the decision and write it."""
         self._viewer.read_incident(id)
-        return self._inner.decide(id, wanted, by)
+        return self._inner.decide(id, wanted, by, request)
 
     def revoke(self, decision: str, reason: str, by: str) -> DetectionAnswer:
         """End a decision; the answer names the decision, and no value."""

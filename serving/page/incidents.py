@@ -21,7 +21,7 @@ from streamguard.serving.query.cases import ActionRequest, ConflictError, bulk_t
 from streamguard.serving.query.detection import DetectionPreview, DetectionRequest
 from streamguard.serving.query.filters import IncidentFilter, Sort
 from streamguard.serving.query.service import QueryService
-from streamguard.serving.query.views import View, viewed
+from streamguard.serving.query.views import OPEN, View, viewed
 from streamguard.text import printable
 
 NOT_UNDONE = ("undo", "unmask", "unmask_answer")
@@ -69,6 +69,7 @@ def incidents_page(
         filtered=bool(given),
         with_filter=with_filter,
         act="/act?" + urlencode(given),
+        export="/v1/incidents.csv?" + urlencode(_exported(given, view)),
         next_page="/?" + urlencode([*given, ("cursor", page.next)]) if page.next else None,
     )
 
@@ -171,6 +172,19 @@ def act_on_list(
     """Act on all incidents of a list, and say what was done."""
     answer = desk(service).act_on_list(viewed(wanted, view), _wanted(data), request.user.name)
     return html("done.html", caller=request.user, text=bulk_text(answer))
+
+
+def _exported(given: list[tuple[str, str]], view: View) -> list[tuple[str, str]]:
+    """The parameters of the API for the list that a page shows, see `viewed`."""
+    pairs = [pair for pair in given if pair[0] not in ("view", "limit")]
+    named = {name for name, _ in pairs}
+    if view != "all":
+        pairs = [pair for pair in pairs if pair[0] != "muted"] + [("muted", "false")]
+        pairs += [] if "status" in named else [("status", one) for one in OPEN]
+    if view == "raised":
+        pairs = [pair for pair in pairs if pair[0] not in ("raised", "grouped")]
+        pairs += [("raised", "true"), ("grouped", "true")]
+    return pairs
 
 
 def _wanted(form: dict[str, str]) -> ActionRequest:

@@ -52,6 +52,8 @@ class Entry(NamedTuple):
         Names, each between spaces.
     kind
         Name of the strongest pattern, or else of the strongest reason.
+    last_action
+        Id of the last action that changes the state, which the next one names as `expected`.
     origin_partition, origin_offset
         Place of the origin of the current update, by which the table `updates` has it.
     """
@@ -74,6 +76,7 @@ class Entry(NamedTuple):
     classification: str
     snoozed_until: str
     muted: bool
+    last_action: str
     campaign: str
     campaign_incidents: int
     entered: int
@@ -135,6 +138,7 @@ def entry(updates: list[Incident], case: Case, membership: Membership | None, fl
         classification=case.classification or "",
         snoozed_until=case.snoozed_until or "",
         muted=case.muted,
+        last_action=case.last_action,
         campaign=membership.campaign,
         campaign_incidents=membership.incidents,
         entered=membership.entered,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -24,7 +25,10 @@ from streamguard.metrics import SERVE_RECORDS
 from streamguard.serving.decisions import codec
 from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.log.freshness import Position, Progress
-from streamguard.serving.log.reader import DeletedError, LogReader, LogRecord, TopicState, topic_state
+from streamguard.serving.log.reader import DeletedError, LogReader, TopicState, topic_state
+from streamguard.serving.log.record import LogRecord
+from streamguard.serving.projection.database import RebuiltError
+from streamguard.serving.projection.reader import DamagedStoreError
 from streamguard.serving.projection.store import Store
 from streamguard.serving.projection.update import Update
 
@@ -40,7 +44,12 @@ PASSED_LOG_SECONDS = 10.0
 
 MAX_NUMBER = 1 << 40
 """Incidents or accounts of a campaign."""
-REASONS = {**codec.REASONS, **REFUSALS, "not_a_campaign": "it is not valid under the schema of campaigns"}
+REASONS = {
+    **codec.REASONS,
+    **REFUSALS,
+    "not_a_campaign": "it is not valid under the schema of campaigns",
+    "damaged": "its batch cannot be read",
+}
 """Why a record is passed over."""
 
 _log = logging.getLogger(__name__)
@@ -65,7 +74,7 @@ class Follower:
     apply
         Adds a batch to the store; returns how many records of each reason were passed over.
     clear
-        Forgets what came from the topic, before it is read from its beginning.
+        Forgets what came from the topic, before it is read from its beginning, within a transaction.
     trim
         Forgets what the topic has no longer, given the first offset of each partition.
     """
@@ -77,7 +86,7 @@ class Follower:
         topic: str,
         store: Store,
         apply: Callable[[Batch], Counter[str]],
-        clear: Callable[[], None],
+        clear: Callable[[sqlite3.Connection], None],
         trim: Callable[[dict[int, int]], object] | None = None,
     ) -> None:
         self.role, self.topic = role, topic
@@ -112,6 +121,8 @@ class Follower:
             except DeletedError as error:
                 _log.info("%s: the topic is read again from its beginning", error)
                 deleted = True
+            except (RebuiltError, DamagedStoreError):
+                deleted = False  # the next attempt reads the topic into an empty database
             except StreamGuardError as error:
                 self._failed(str(error))
                 stop.wait(RETRY_SECONDS)
@@ -126,6 +137,8 @@ class Follower:
         self.trouble = reason
 
     def _follow(self, stop: threading.Event) -> None:
+        self._store.begin()
+        generation = self._store.generation
         state = topic_state(self._brokers, self.topic)
         if state is None:
             self._missing(stop)
@@ -135,8 +148,12 @@ class Follower:
         reader = LogReader(self._brokers, self.topic, {p: place[0] for p, place in positions.items()})
         compared = time.monotonic()
         try:
-            while not stop.is_set():
+            while not (stop.is_set() or self._store.damaged.is_set() or self._store.generation != generation):
+                known = reader.unreadable
                 records = reader.take(TAKE_SECONDS)
+                damaged = reader.unreadable - known  # the reader has logged where
+                self.passed["damaged"] += damaged
+                SERVE_RECORDS.labels(self.role, "damaged").inc(damaged)
                 for record in records:
                     positions[record.partition] = record.offset + 1, record.timestamp
                 for partition, offset in reader.positions.items():
@@ -163,8 +180,7 @@ class Follower:
     def _missing(self, stop: threading.Event) -> None:
         self._known(None)
         if self._store.topic_id(self.topic) is not None:
-            self._clear()
-            self._store.follow(self.topic, "")
+            self._store.follow(self.topic, "", self._clear)
         self._failed(f"the topic {self.topic} does not exist: run `streamguard topics create`")
         self.progress.reached({}, whole=True, changed=False)
         self._store.loaded(self.topic)
@@ -180,8 +196,8 @@ class Follower:
             for partition, (offset, _) in known.items()
         )
         if not fits:
-            self._clear()
-            self._store.follow(self.topic, state.id)
+            self.caught_up.clear()
+            self._store.follow(self.topic, state.id, self._clear)
             self._store.loading.add(self.topic)
             known = {}
         elif self._trim is not None:

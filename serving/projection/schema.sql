@@ -97,6 +97,7 @@ CREATE TABLE incidents (
     classification TEXT NOT NULL,       -- empty for an open one
     snoozed_until TEXT NOT NULL,        -- time of the server's clock; empty without a snooze
     muted INTEGER NOT NULL,
+    last_action TEXT NOT NULL,          -- which the next action names as expected; empty without one
     campaign TEXT NOT NULL,             -- of several incidents; empty for a lone one
     campaign_incidents INTEGER NOT NULL,
     entered INTEGER NOT NULL,           -- accounts that a stranger entered

@@ -113,12 +113,11 @@ class Store(Database):
             db.executemany("DELETE FROM updates WHERE partition = ? AND offset < ?", starts.items())
             self._compute(db, touched)
 
-    def clear_updates(self) -> None:
-        """Forget every update."""
-        with self.transaction() as db:
-            for table in ("updates", "incidents", "shapes", "words"):
-                db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own tables
-            ranking.compute(db)
+    def clear_updates(self, db: sqlite3.Connection) -> None:
+        """Forget every update, within a transaction."""
+        for table in ("updates", "incidents", "shapes", "words"):
+            db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own tables
+        ranking.compute(db)
 
     def put_campaigns(
         self,
@@ -146,13 +145,12 @@ class Store(Database):
             self._compute(db, touched)
             self.move(db, topic, positions)
 
-    def clear_campaigns(self) -> None:
-        """Forget every campaign."""
-        with self.transaction() as db:
-            touched = {row[0] for row in db.execute("SELECT incident FROM members")}
-            db.execute("DELETE FROM campaigns")
-            db.execute("DELETE FROM members")
-            self._compute(db, touched)
+    def clear_campaigns(self, db: sqlite3.Connection) -> None:
+        """Forget every campaign, within a transaction."""
+        touched = {row[0] for row in db.execute("SELECT incident FROM members")}
+        db.execute("DELETE FROM campaigns")
+        db.execute("DELETE FROM members")
+        self._compute(db, touched)
 
     def add_actions(
         self,
@@ -193,15 +191,14 @@ class Store(Database):
             self._compute(db, touched)
             self.move(db, topic, positions)
 
-    def clear_actions(self) -> None:
-        """Forget every action."""
-        with self.transaction() as db:
-            touched = {row[0] for row in db.execute("SELECT DISTINCT incident FROM actions")}
-            db.execute("DELETE FROM actions")
-            db.execute("DELETE FROM forgotten")
-            rows.refresh_unmaskings(db, touched)
-            touched |= rows.refresh_mutes(db, touched)
-            self._compute(db, touched)
+    def clear_actions(self, db: sqlite3.Connection) -> None:
+        """Forget every action, within a transaction."""
+        touched = {row[0] for row in db.execute("SELECT DISTINCT incident FROM actions")}
+        db.execute("DELETE FROM actions")
+        db.execute("DELETE FROM forgotten")
+        rows.refresh_unmaskings(db, touched)
+        touched |= rows.refresh_mutes(db, touched)
+        self._compute(db, touched)
 
     def export(self) -> Iterator[bytes]:
         """Lines that depend on the sets alone, see `rows.export`."""

@@ -17,25 +17,22 @@ class ActionQueries(Reading):
     def targets(self, wanted: IncidentFilter, limit: int) -> list[Target]:
         """The incidents of a list as an action names them, each with what is known of it now."""
         where = Conditions(wanted).rows
-        db = self._store.reader()
         found = self._rows(
-            f"SELECT id, alerts FROM incidents WHERE {where.text} ORDER BY id LIMIT ?",  # noqa: S608
+            f"SELECT id, alerts, last_action FROM incidents WHERE {where.text} ORDER BY id LIMIT ?",  # noqa: S608
             *where.values,
             limit,
         )
-        return [
-            Target(id=id, seen=alerts, expected=ledger(id, rows.actions(db, id)).last_action)
-            for id, alerts in found
-        ]
+        return [Target(id=id, seen=alerts, expected=last) for id, alerts, last in found]
+
+    def incidents_of(self, action: str) -> set[str]:
+        """The incidents that an action, or a part of it, is about."""
+        found = self._rows("SELECT incident FROM actions WHERE key >= ? AND key < ?", *_keys(action))
+        return {id for (id,) in found}
 
     def accepted(self, action: str) -> int:
         """Number of incidents on which an action, or a part of it, has an effect."""
         db, accepted = self._store.reader(), 0
-        ids = {
-            id
-            for (id,) in self._rows("SELECT incident FROM actions WHERE key >= ? AND key < ?", *_keys(action))
-        }
-        for id in ids:
+        for id in self.incidents_of(action):
             entries = ledger(id, rows.actions(db, id)).history
             accepted += any(not one.rejected and one.id.partition(".")[0] == action for one in entries)
         return accepted

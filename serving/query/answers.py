@@ -48,6 +48,9 @@ class IncidentRow(msgspec.Struct, frozen=True):
         int, _described("Number of incidents of its campaign; 1 for a lone incident")
     ]
     entered: Annotated[int, _described("Number of accounts that a stranger entered in its campaign")]
+    last_action: Annotated[
+        str, _described("Id of the last action that changes it, for `expected`; empty without one")
+    ] = ""
 
 
 class Incidents(msgspec.Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -33,8 +35,10 @@ from streamguard.serving.decisions.record import (
     Undo,
     new_id,
 )
+from streamguard.serving.decisions.transaction import Record
 from streamguard.serving.decisions.update import Update
 from streamguard.serving.decisions.writer import ActionWriter
+from streamguard.serving.projection.reader import waiting
 from streamguard.serving.query.actions import ActionQueries
 from streamguard.serving.query.answers import BulkAnswer, IncidentAnswer
 from streamguard.serving.query.filters import IncidentFilter
@@ -48,6 +52,8 @@ MUTE_DAYS = 30
 """Event time after the incident for which a mute holds unless the request says otherwise."""
 MAX_BULK = 10_000
 """Incidents of one action over a list; a person who means more narrows the list."""
+MAX_UNSURE = 32
+"""Actions on lists that a server remembers after Kafka has not acknowledged them: 32 take at most 50 MB."""
 _DAY_MS = 86_400_000
 
 Kind = Literal["acknowledge", "assign", "comment", "snooze", "mute", "close", "reopen", "undo"]
@@ -96,7 +102,7 @@ class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     duplicate_of: Annotated[str, msgspec.Meta(max_length=200)] = ""
     undoes: Annotated[str, msgspec.Meta(max_length=200)] = ""
     reason: Text = ""
-    seen: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    seen: Annotated[int, msgspec.Meta(gt=-1)] | None = None  # the document would lack a bound of 0
     expected: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
@@ -124,6 +130,9 @@ class CaseDesk:
         self._actions = actions
         self._writer = writer
         self._position = position
+        self._bulk = threading.Lock()
+        self._unsure: dict[str, CaseAction] = {}
+        """Actions on lists, by id, of which it is not known whether they are written."""
 
     def act(
         self, id: str, wanted: ActionRequest, by: str, action_id: str = "", *, masked: bool = False
@@ -160,12 +169,35 @@ class CaseDesk:
             expected=found.case.last_action if wanted.expected is None else wanted.expected,
         )
         action = _action(wanted, (target,), by, action_id or new_id(), found, masked)
-        self.wait_for(self._writer.write(action) + 1)
+        with waiting():
+            offset = self._writer.write(action)
+        self.wait_for(offset + 1)
         answer = self._incidents.incident(id)
         entry = next((one for one in answer.case.history if one.id == action.id), None)
         if entry is not None and entry.rejected:
             raise ConflictError(_conflict(entry.rejected, answer.case))
         return answer
+
+    def note(self, id: str, text: str, by: str, action_id: str, record: Record) -> int:
+        """Write a record of another topic together with a comment on the incident, and return the record's offset.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such incident.
+        UnavailableError
+            If Kafka does not acknowledge both in time.
+        """
+        found = self._incidents.incident(id)
+        target = Target(id=id, seen=found.row.alerts, expected=found.case.last_action)
+        comment = _action(
+            ActionRequest(kind="comment", text=text), (target,), by, action_id, None, masked=False
+        )
+        with waiting():
+            own, (offset,) = self._writer.write_together([comment], [record])
+        with contextlib.suppress(NotUpToBoundError):  # both are written, and the answer has to say so
+            self.wait_for(own + 1)
+        return offset
 
     def act_on_list(
         self,
@@ -178,23 +210,65 @@ class CaseDesk:
     ) -> BulkAnswer:
         """Act on all incidents of a list, as the projection has them now.
 
+        Parameters
+        ----------
+        action_id
+            Id of the action. A repeated request with the same id acts on the incidents of the first one, and once.
+
         Raises
         ------
         ConflictError
             If the list has more than `MAX_BULK` incidents, or the action needs a single incident.
+        NotUpToBoundError
+            If the action is written, and the projection does not have it in time; or if other actions on lists are
+            being written.
         """
         if wanted.kind in ("mute", "undo") or (wanted.kind == "close" and wanted.duplicate_of):
             raise ConflictError(f"{wanted.kind} is about a single incident: open it and act there")
+        with waiting():
+            free = self._bulk.acquire(timeout=WAIT_SECONDS)
+        if not free:
+            raise NotUpToBoundError("another action on a list is being written: ask again in a moment")
+        try:
+            if action_id and (done := self._done(action_id)):
+                return done
+            action = self._unsure.get(action_id) or self._on_list(
+                filter, wanted, by, action_id, masked=masked
+            )
+            if action is None:
+                return BulkAnswer("", 0, 0, "")
+            if action_id:  # until it is known to be written, a repeated request is about the same incidents
+                self._unsure[action_id] = action
+                if len(self._unsure) > MAX_UNSURE:
+                    del self._unsure[next(iter(self._unsure))]
+            with waiting():
+                last, _ = self._writer.write_together(split(action))
+            self._unsure.pop(action_id, None)
+        finally:
+            self._bulk.release()
+        self.wait_for(last + 1)
+        accepted = self._actions.accepted(action.id)
+        return BulkAnswer(action.id, len(action.incidents), accepted, f"d{last + 1}")
+
+    def _on_list(
+        self, filter: IncidentFilter, wanted: ActionRequest, by: str, action_id: str, *, masked: bool
+    ) -> CaseAction | None:
+        """The action on the incidents that the list has now; None if it has none."""
         targets = self._actions.targets(filter, MAX_BULK + 1)
         if len(targets) > MAX_BULK:
             raise ConflictError(f"the list has more than {MAX_BULK:,} entries: narrow it by a filter")
-        if not targets:
-            return BulkAnswer("", 0, 0, "")
-        action = _action(wanted, tuple(targets), by, action_id or new_id(), None, masked)
-        offset = max(self._writer.write(part) for part in split(action)) + 1
-        self.wait_for(offset)
-        accepted = self._actions.accepted(action.id)
-        return BulkAnswer(action.id, len(targets), accepted, f"d{offset}")
+        return _action(wanted, tuple(targets), by, action_id or new_id(), None, masked) if targets else None
+
+    def _done(self, action_id: str) -> BulkAnswer | None:
+        """The answer to an action that is in the topic; None if it is not."""
+        if not self._actions.incidents_of(action_id):
+            with waiting():
+                end = self._writer.end()
+            self.wait_for(end)
+        ids = self._actions.incidents_of(action_id)
+        if not ids:
+            return None
+        return BulkAnswer(action_id, len(ids), self._actions.accepted(action_id), f"d{self._position()}")
 
     def wait_for(self, offset: int) -> None:
         """Wait until the projection has the topic of decisions up to an offset.
@@ -205,13 +279,14 @@ class CaseDesk:
             If it takes longer than `WAIT_SECONDS`.
         """
         ends = time.monotonic() + WAIT_SECONDS
-        while self._position() < offset:
-            if time.monotonic() > ends:
-                raise NotUpToBoundError(
-                    f"this server has decisions up to offset {self._position():,}, and {offset:,} are required: ask "
-                    "again in a moment; what was written is not lost"
-                )
-            time.sleep(_STEP_SECONDS)
+        with waiting():
+            while self._position() < offset:
+                if time.monotonic() > ends:
+                    raise NotUpToBoundError(
+                        f"this server has decisions up to offset {self._position():,}, and {offset:,} are required: "
+                        "ask again in a moment; what was written is not lost"
+                    )
+                time.sleep(_STEP_SECONDS)
 
 
 def now() -> str:

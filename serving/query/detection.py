@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,19 +11,20 @@ from streamguard.alerts.incident import decode, rfc3339
 from streamguard.decisions.choice import EXPECTED_DAYS, Chosen, choices, chosen_of, decision_about, revocation
 from streamguard.decisions.preview import preview
 from streamguard.decisions.signing import HEADER, Binding
-from streamguard.errors import ConfigurationError, DataError, StreamGuardError
+from streamguard.errors import ConfigurationError, DataError
 from streamguard.events.decision import Decision, DecisionError, Field, partition_of
 from streamguard.events.event_time import epoch_ms
 from streamguard.kafka import control
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.topics import names
 from streamguard.models.key import key_of
-from streamguard.serving.query.cases import ActionRequest, CaseDesk, ConflictError
+from streamguard.serving.decisions.record import MAX_TEXT
+from streamguard.serving.decisions.transaction import Record
+from streamguard.serving.query.cases import CaseDesk, ConflictError
 from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.settings.schema import Settings
 
 _DAY_MS = 86_400_000
-_log = logging.getLogger(__name__)
 
 Verdict = Literal["expected", "attack"]
 
@@ -139,8 +139,13 @@ class DetectionDesk:
             choices=choices(self._incidents.incident(id).incident),
         )
 
-    def decide(self, id: str, wanted: DetectionRequest, by: str) -> DetectionAnswer:
-        """Sign the decision and write it into the partition of the incident's events.
+    def decide(self, id: str, wanted: DetectionRequest, by: str, request: str = "") -> DetectionAnswer:
+        """Sign the decision and write it into the partition of the incident's events, with a note on the incident.
+
+        Parameters
+        ----------
+        request
+            Name of the request: of repeated requests with the same name only one has an effect. Empty: a new one.
 
         Raises
         ------
@@ -149,16 +154,13 @@ class DetectionDesk:
         """
         found, until = self._chosen(id, wanted)
         try:
-            made = decision_about(found, wanted.decision, until, wanted.reason, by)
+            made = decision_about(found, wanted.decision, until, wanted.reason, by, request)
         except DecisionError as error:
             raise ConflictError(str(error)) from None
-        answer = self._write(made, f"{wanted.decision}: {found.field} {found.value} of {found.user}")
-        note = f"{answer.message}; decision {answer.id}" + (f": {wanted.reason}" if wanted.reason else "")
-        try:
-            self._cases.act(id, ActionRequest(kind="comment", text=note[:2000]), by)
-        except StreamGuardError as error:  # the decision is written, and the answer has to say so
-            _log.warning("the decision %s is written, and its note is not: %s", answer.id, error)
-        return answer
+        message = f"{wanted.decision}: {found.field} {found.value} of {found.user}"
+        note = f"{message}; decision {made.id}" + (f": {wanted.reason}" if wanted.reason else "")
+        offset = self._cases.note(id, note[:MAX_TEXT], by, made.id, self._record(made))
+        return DetectionAnswer(made.id, self._topic, made.partition, offset, message)
 
     def revoke(self, decision: str, reason: str, by: str) -> DetectionAnswer:
         """End a decision; what was learned meanwhile remains."""
@@ -182,6 +184,12 @@ class DetectionDesk:
         return found, until
 
     def _write(self, made: Decision, message: str) -> DetectionAnswer:
+        one = self._record(made)
+        offset = control.write(self._brokers, one.topic, one.partition, one.key, one.value, one.headers[0])
+        return DetectionAnswer(made.id, self._topic, made.partition, offset, message)
+
+    def _record(self, made: Decision) -> Record:
+        """The signed record of a decision."""
         key = key_of(self._settings.models)
         if key is None:
             raise ConfigurationError(
@@ -193,5 +201,4 @@ class DetectionDesk:
         body = made.encoded()
         header = (HEADER, Binding(self._topic, topic_id, key).header(made, made.partition, body))
         user = made.user.encode() if made.user else None
-        offset = control.write(self._brokers, self._topic, made.partition, user, body, header)
-        return DetectionAnswer(made.id, self._topic, made.partition, offset, message)
+        return Record(self._topic, made.partition, user, body, (header,))

@@ -35,6 +35,9 @@ MAX_PUBLICATIONS = 2_000
 """Publications of one user that a preview looks at, the latest."""
 MAX_FACET_VALUES = 50
 """Values of one facet, the most frequent."""
+MAX_EXPORT = 10_000
+"""Rows of a table: as many as one action on a list reaches. They are read in one state of the projection, and take some
+megabytes of memory."""
 REASONS_SHOWN = 3
 """Reasons of an incident in a list."""
 _COLUMNS = {"evidence": "evidence", "time": "last_ms"}
@@ -62,7 +65,7 @@ class IncidentQueries(Reading):
         """
         as_of = self._as_of()  # before the rows are read, so that it promises nothing that they lack
         column = _COLUMNS[sort]
-        limit = max(1, min(limit, MAX_PAGE))
+        limit = max(1, min(limit, MAX_EXPORT))
         start = None if after is None else cursor.decode((wanted, sort), after)
         with self._one_state():
             found = numbers(self._rows, Conditions(wanted), sort, limit + 1, start)
@@ -199,6 +202,7 @@ def _row(row: sqlite3.Row) -> IncidentRow:
         classification=row["classification"],
         snoozed_until=row["snoozed_until"] or None,
         muted=bool(row["muted"]),
+        last_action=row["last_action"],
         raised=bool(row["raised"]),
         campaign=row["campaign"] or None,
         campaign_incidents=row["campaign_incidents"],

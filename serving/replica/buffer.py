@@ -11,7 +11,7 @@ again at the end of the log: for each key the last record was read, and no trans
 
 from __future__ import annotations
 
-from streamguard.serving.log.reader import LogRecord
+from streamguard.serving.log.record import LogRecord
 from streamguard.state.store import Change
 
 META_KEY = b"m"

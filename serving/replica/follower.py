@@ -10,13 +10,19 @@ from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
-from confluent_kafka import KafkaException
 
 from streamguard.alerts.incident import rfc3339
 from streamguard.errors import ConfigurationError, UnavailableError
 from streamguard.kafka.connection import Brokers
+from streamguard.metrics import (
+    REPLICA_RESULTS,
+    SERVE_REPLICA_CHECKPOINTS,
+    SERVE_REPLICA_REBUILT,
+    SERVE_REPLICA_RECORDS,
+)
 from streamguard.serving.log.freshness import AsOf, Position, Progress
-from streamguard.serving.log.reader import DeletedError, LogReader, LogRecord, TopicState, topic_state
+from streamguard.serving.log.reader import DeletedError, LogReader, TopicState, topic_state
+from streamguard.serving.log.record import LogRecord
 from streamguard.serving.replica.partition_copy import PartitionCopy
 from streamguard.state.store import DamagedCopyError, StoreMemory
 from streamguard.text import counted
@@ -42,6 +48,8 @@ class ReplicaCounters(msgspec.Struct, frozen=True):
     """Exact snapshots that were reached."""
     ignored: int = 0
     """Records without a key, which no worker writes."""
+    damaged: int = 0
+    """Offsets that were passed over, because their batches cannot be read."""
     rebuilt: int = 0
     """Copies that were deleted and built again."""
     lag: int = 0
@@ -81,6 +89,10 @@ class Follower:
         self._ends: dict[int, int] = {}
         self._answered = False
         """Whether the brokers have answered the last question."""
+        self._damaged = 0
+        self._reported = ReplicaCounters()
+        self.trouble = ""
+        """Why the changelog cannot be followed now; empty if it can."""
         self.copies: dict[int, PartitionCopy] = {}
         self.partitions = 0
 
@@ -100,8 +112,8 @@ class Follower:
             while not stop.is_set():
                 try:
                     self._session(stop)
-                except (DeletedError, UnavailableError, KafkaException) as error:
-                    self._answered = False
+                except (DeletedError, UnavailableError) as error:
+                    self._answered, self.trouble = False, str(error)
                     _log.warning(
                         "the state changelog %s cannot be read (%s); the next attempt follows in %g s",
                         self._topic,
@@ -122,12 +134,22 @@ class Follower:
         """What was done so far."""
         copies = list(self.copies.values())
         lag = sum(max(self._ends.get(copy.number, 0) - copy.position, 0) for copy in copies)
-        return _added(self._past, copies, lag)
+        return _added(self._past, copies, lag, self._damaged)
+
+    def _report(self) -> None:
+        """Add what was done since the last report to the metrics."""
+        now, before = self.counters(), self._reported
+        for name in REPLICA_RESULTS:
+            SERVE_REPLICA_RECORDS.labels(name).inc(getattr(now, name) - getattr(before, name))
+        SERVE_REPLICA_CHECKPOINTS.inc(now.checkpoints - before.checkpoints)
+        SERVE_REPLICA_REBUILT.inc(now.rebuilt - before.rebuilt)
+        self._reported = now
 
     def _session(self, stop: threading.Event) -> None:
         """Follow the topic as it is now; returns when it has become another one, or a copy is damaged."""
         described = self._examine()
         if described is None:
+            self.trouble = f"the topic {self._topic} does not exist: run `streamguard topics create`"
             _log.warning(
                 "the state changelog %s does not exist yet: `streamguard topics create` creates it",
                 self._topic,
@@ -141,7 +163,13 @@ class Follower:
         try:
             examined = time.monotonic()
             while not stop.is_set() and not any(copy.damaged for copy in self.copies.values()):
-                self._apply(reader.take(TAKE_SECONDS), reader)
+                known = reader.unreadable
+                records = reader.take(TAKE_SECONDS)
+                self._damaged += reader.unreadable - known  # the reader has logged where
+                self._apply(records, reader)
+                self._report()
+                if self._answered:
+                    self.trouble = ""
                 if time.monotonic() - examined >= EXAMINE_SECONDS:
                     if not self._is_same(described):
                         return
@@ -160,7 +188,7 @@ class Follower:
         try:
             now = self._examine()
         except UnavailableError as error:
-            self._answered = False
+            self._answered, self.trouble = False, str(error)
             _log.warning("%s; profiles are as old as `staleness_ms` says", error)
             return True
         return now is not None and now.id == described.id and len(now.bounds) == len(described.bounds)
@@ -216,18 +244,22 @@ class Follower:
         copies, self.copies = self.copies, {}
         for copy in copies.values():
             copy.close()
-        self._past = _added(self._past, copies.values(), 0)
+        self._past = _added(self._past, copies.values(), 0, 0)
+        self._report()
 
 
 def _position(copy: PartitionCopy) -> Position:
     return Position(copy.number, copy.reflected, rfc3339(copy.reflected_ms) if copy.reflected_ms else None)
 
 
-def _added(past: ReplicaCounters, copies: Collection[PartitionCopy], lag: int) -> ReplicaCounters:
+def _added(
+    past: ReplicaCounters, copies: Collection[PartitionCopy], lag: int, damaged: int
+) -> ReplicaCounters:
     return ReplicaCounters(
-        past.applied + sum(copy.applied for copy in copies),
-        past.checkpoints + sum(copy.checkpoints for copy in copies),
-        past.ignored + sum(copy.ignored for copy in copies),
-        past.rebuilt + sum(bool(copy.rebuilt) for copy in copies),
-        lag,
+        applied=past.applied + sum(copy.applied for copy in copies),
+        checkpoints=past.checkpoints + sum(copy.checkpoints for copy in copies),
+        ignored=past.ignored + sum(copy.ignored for copy in copies),
+        damaged=damaged,
+        rebuilt=past.rebuilt + sum(bool(copy.rebuilt) for copy in copies),
+        lag=lag,
     )

@@ -15,7 +15,8 @@ import msgspec
 from streamguard.errors import TemporaryError
 from streamguard.fold.dimensions import VERSION
 from streamguard.kafka.topics import DELETION_MS
-from streamguard.serving.log.reader import Bounds, LogRecord
+from streamguard.serving.log.reader import Bounds
+from streamguard.serving.log.record import LogRecord
 from streamguard.serving.replica.buffer import CheckpointBuffer
 from streamguard.state.profile_cache import Read
 from streamguard.state.store import (

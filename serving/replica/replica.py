@@ -88,6 +88,11 @@ class Replica:
         """How far the changelog is reflected in the copies: changelog offsets, and times of checkpoints."""
         return self._follower.as_of()
 
+    @property
+    def trouble(self) -> str:
+        """Why the changelog cannot be followed now; empty if it can."""
+        return self._follower.trouble
+
     def counters(self) -> ReplicaCounters:
         """What was done since the start, for metrics."""
         return self._follower.counters()

@@ -12,7 +12,8 @@ from confluent_kafka import KafkaException
 
 from streamguard.errors import StreamGuardError
 from streamguard.kafka.connection import Brokers
-from streamguard.serving.log.reader import Bounds, DeletedError, LogReader, LogRecord, topic_state
+from streamguard.serving.log.reader import Bounds, DeletedError, LogReader, topic_state
+from streamguard.serving.log.record import LogRecord
 from streamguard.serving.results.answers import Unavailable
 from streamguard.text import printable, shortened
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 
 import msgspec
@@ -77,8 +78,13 @@ def chosen_of(incident: Incident, field: str | None = None, value: str | None = 
     return Chosen(user, field, chosen, incident.origin.partition, epoch_ms(incident.last_seen) or 0, name)
 
 
-def decision_about(found: Chosen, kind: str, until: int, reason: str, by: str) -> Decision:
+def decision_about(found: Chosen, kind: str, until: int, reason: str, by: str, request: str = "") -> Decision:
     """The decision about a value, checked as every reader checks it.
+
+    Parameters
+    ----------
+    request
+        Name of the request: the same request about the same incident has the same id. Empty: a new id.
 
     Raises
     ------
@@ -87,7 +93,7 @@ def decision_about(found: Chosen, kind: str, until: int, reason: str, by: str) -
     """
     made = Decision(
         VERSION,  # type: ignore[arg-type]
-        new_id(found.partition),
+        new_id(found.partition, f"{found.incident}\n{request}" if request else ""),
         kind,  # type: ignore[arg-type]
         user=found.user,
         field=found.field,  # type: ignore[arg-type]
@@ -105,6 +111,13 @@ def revocation(decision: str, partition: int, reason: str, by: str) -> Decision:
     return Decision(VERSION, new_id(partition), "revoke", revokes=decision, reason=reason, by=by)  # type: ignore[arg-type]
 
 
-def new_id(partition: int) -> str:
-    """A new id of a decision for a partition."""
-    return f"{partition}-{secrets.token_hex(12)}"
+def new_id(partition: int, name: str = "") -> str:
+    """An id of a decision for a partition: random, or that of a name.
+
+    Examples
+    --------
+    >>> new_id(2, "a") == new_id(2, "a") != new_id(2, "b")
+    True
+    """
+    digits = hashlib.sha256(name.encode()).hexdigest()[:24] if name else secrets.token_hex(12)
+    return f"{partition}-{digits}"

@@ -101,6 +101,8 @@ def acls_of(settings: Settings) -> dict[Part, list[Acl]]:
             Acl(
                 "group", "streamguard-serve", ("DESCRIBE",)
             ),  # the client looks it up, although it commits no offset
+            # a decision that changes detection is written together with its note
+            Acl("transactional-id", f"{app}-serve-", ("WRITE", "DESCRIBE"), prefixed=True),
         ],
         "retrain": [
             Acl("topic", events, ("READ",)),

@@ -302,6 +302,18 @@ def test_a_server_reads_its_topics_and_writes_actions_with_its_rights(by_passwor
         stranger.write(close("a"))
 
 
+def test_a_server_without_the_right_to_read_says_which_command_grants_it(by_password: ByPassword) -> None:
+    by_password.run("setup", "topics", "create")
+    brokers = Brokers.of(load(by_password.config("producer"), {}))
+    topic = topics.names(load(by_password.config("producer"), {}))["alerts"]
+    reader = LogReader(brokers, topic, {0: 0})
+    try:
+        with pytest.raises(UnavailableError, match="grant the rights that `streamguard topics acls serve"):
+            eventually("the broker refuses", lambda: reader.take(0.2) is None)
+    finally:
+        reader.close()
+
+
 def test_decide_reads_incidents_with_its_rights(by_password: ByPassword) -> None:
     by_password.run("setup", "topics", "create")
     settings = load(by_password.config("decide"), {})

@@ -17,11 +17,13 @@ from streamguard.kafka.connection import Brokers
 from streamguard.kafka.topics import TopicsMismatchError
 from streamguard.serving.decisions import writer as module
 from streamguard.serving.decisions.case import case_of
-from streamguard.serving.decisions.codec import RecordError, decode
+from streamguard.serving.decisions.codec import RecordError, decode, encode
 from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.decisions.record import MAX_ID, MAX_INCIDENTS, MAX_TEXT
+from streamguard.serving.decisions.transaction import Record, Transactions
 from streamguard.serving.decisions.writer import ActionWriter
-from streamguard.serving.log.reader import LogReader, LogRecord
+from streamguard.serving.log.reader import LogReader
+from streamguard.serving.log.record import LogRecord
 from streamguard.settings.schema import Kafka, Settings
 from streamguard.testing.broker import LocalKafka, free_port
 from tests.case_actions import INCIDENT, action, close, update
@@ -166,3 +168,45 @@ def test_a_writer_survives_an_outage_of_the_broker(monkeypatch: pytest.MonkeyPat
 
             eventually("the action is written", repeated)
         assert {one.action.id for one in logged(read(servers, "decisions"))} == {"a", "b"}
+
+
+def test_records_of_two_topics_are_written_together_or_not_at_all(
+    kafka: str, topic: str, writer: ActionWriter
+) -> None:
+    events = topic.replace("decisions-", "events-")
+    made = [close("a"), close("a.1")]
+    control = Record(events, 0, b"ann", b"{}", (("sg.decision", b"signed"),))
+    last, (offset,) = writer.write_together(made, [control])
+    eventually("the markers of the transaction are written", lambda: len(read(kafka, topic)) == 2)
+    found = logged(read(kafka, topic))
+    assert ([one.action for one in found], found[-1].offset, offset) == (made, last, 0)
+    assert writer.end() == last + 2, "the marker of the transaction is included"
+    (record,) = read(kafka, events)
+    assert (record.offset, record.key, record.value, record.headers) == (
+        0, b"ann", b"{}", (("sg.decision", b"signed"),),
+    )  # fmt: skip
+    too_large = control._replace(value=b"x" * 2_000_000)
+    with pytest.raises(UnavailableError, match="repeat it with the same id"):
+        writer.write_together([close("b")], [too_large])
+    with pytest.raises(TopicsMismatchError, match="streamguard topics create"):
+        writer.write_together([close("c")], [control._replace(topic="no-such-topic")])
+    assert writer.write_together([close("d")], [control])[1] > [0], "the writer goes on"
+    eventually("both are seen", lambda: len(read(kafka, topic)) == 3 and len(read(kafka, events)) == 2)
+    assert [one.action.id for one in logged(read(kafka, topic))] == ["a", "a.1", "d"]
+
+
+def test_writer_that_starts_again_ends_what_the_former_one_left_open(kafka: str, topic: str) -> None:
+    """A server is killed within a transaction: its records are never seen, and the topic is not blocked for long."""
+    record = Record(topic, 0, b"a/1", encode(close("a")))
+    killed = Transactions(Brokers(kafka), f"{topic}-t")
+    killed.write([record])
+    producer = killed._producer
+    assert producer is not None
+    producer.begin_transaction()
+    producer.produce(topic, encode(close("b")), b"b/1", partition=0)
+    producer.flush(10)
+    with ActionWriter(Brokers(kafka), topic, f"{topic}-t") as again:
+        assert again.end() == 3, "an open record counts: whether it will be committed is unknown"
+        again.write_together([close("c"), close("c.1")])
+    eventually("the markers of the transactions are written", lambda: len(read(kafka, topic)) == 3)
+    assert [one.action.id for one in logged(read(kafka, topic))] == ["a", "c", "c.1"]

@@ -13,7 +13,8 @@ from streamguard.kafka.connection import Brokers
 from streamguard.serving.log import events as module
 from streamguard.serving.log.events import MAX_EVENTS, Place, event_at, events_at
 from streamguard.serving.log.missing import MissingEvent
-from streamguard.serving.log.reader import LogReader, LogRecord, topic_state
+from streamguard.serving.log.reader import LogReader, topic_state
+from streamguard.serving.log.record import LogRecord
 from streamguard.serving.results.answers import Unavailable
 from streamguard.serving.results.dead_letters import DeadLetterSummary, dead_letters
 from tests import wire

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from streamguard.alerts.incident import rfc3339
-from streamguard.serving.log.reader import LogRecord
+from streamguard.serving.log.record import LogRecord
 from streamguard.serving.replica.buffer import META_KEY, CheckpointBuffer
 from streamguard.serving.replica.replica import Replica
 from streamguard.state import migration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from streamguard.errors import UnavailableError
 from streamguard.serving.api import keys
 from streamguard.serving.api.app import application
 from streamguard.serving.api.keys import Keyring, new_key
@@ -39,7 +40,8 @@ class Topic:
         self.topic = TOPIC
         self.progress = Progress(TOPIC)
         self.caught_up = threading.Event()
-        self.store, self.offset, self.held = store, 0, False
+        self.store, self.offset, self.held, self.failing = store, 0, False, False
+        self.others: list[Any] = []
         self.written: list[CaseAction] = []
         self._reached()
 
@@ -53,6 +55,26 @@ class Topic:
             )
             self._reached()
         return offset
+
+    def write_together(
+        self, actions: Sequence[CaseAction], others: Sequence[Any] = ()
+    ) -> tuple[int, list[int]]:
+        if self.failing:
+            raise UnavailableError("no broker answers")
+        self.others += others
+        return [self.write(one) for one in actions][-1], [7 for _ in others]
+
+    def end(self) -> int:
+        return self.offset
+
+    def release(self) -> None:
+        """Let the store have what was held."""
+        self.held = False
+        for offset, action in enumerate(self.written):
+            self.store.add_actions(
+                TOPIC, [(key_of(action), Logged(offset, action))], [], {0: (self.offset, 1)}
+            )
+        self._reached()
 
     def _reached(self) -> None:
         self.progress.reached({0: Position(0, self.offset)}, whole=True, changed=True)
@@ -332,3 +354,78 @@ def test_deleted_record_takes_its_action_back(site: Site) -> None:
     site.store.add_actions(TOPIC, [], [key for (key,) in written], {0: (2, 1)})
     assert site.service.incidents.incident(site.ann).case.status == "new"
     assert site.service.incidents.page(IncidentFilter(status=("closed",))).incidents == ()
+
+
+def bulk(site: Site, key: str = "shift-0001", query: str = "status=new") -> Any:
+    body = {"kind": "acknowledge", "assignee": "alice"}
+    return site.client().post(
+        f"/v1/incidents/actions?{query}", json=body, headers={"Idempotency-Key": key} if key else {}
+    )
+
+
+def newcomer(site: Site) -> str:
+    """One more incident that matches the list."""
+    one = incident("zoe", NOON, {"resource": 22.0})
+    site.store.add_updates(ALERTS, [at(90, one)], {0: (91, 1)})
+    return one.id
+
+
+def status(site: Site, id: str) -> str:
+    return site.service.incidents.incident(id).case.status
+
+
+def test_repeated_action_on_a_list_acts_on_the_incidents_of_the_first_request(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cases, "WAIT_SECONDS", 0.02)
+    site.topic.held = True
+    first = bulk(site)
+    assert (first.status_code, first.json()["type"]) == (503, "/problems/not-up-to-bound")
+    assert int(first.headers["Retry-After"]) > 0
+    late = newcomer(site)
+    assert bulk(site).status_code == 503, "it may be written, so nothing is written again"
+    site.topic.release()
+    again = bulk(site)
+    assert (again.status_code, again.json()["incidents"], again.json()["accepted"]) == (200, 6, 6)
+    assert again.json() == bulk(site).json(), "and once more"
+    assert len(site.topic.written) == 1
+    assert (status(site, site.ann), status(site, late)) == ("acknowledged", "new")
+    assert bulk(site, "shift-0002").json()["incidents"] == 1, "another key is another action"
+
+
+def test_action_on_a_list_that_kafka_did_not_take_is_repeated_with_the_same_incidents(site: Site) -> None:
+    site.topic.failing = True
+    failed = bulk(site)
+    assert (failed.status_code, failed.json()["type"]) == (503, "/problems/kafka-unavailable")
+    assert int(failed.headers["Retry-After"]) > 0
+    late = newcomer(site)
+    site.topic.failing = False
+    assert bulk(site).json()["incidents"] == 6
+    assert status(site, late) == "new"
+    assert len(bulk(site, "").json()) and status(site, late) == "acknowledged", (
+        "without a key, as the list is now"
+    )
+
+
+def test_server_remembers_a_bounded_number_of_actions_that_were_not_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cases, "MAX_UNSURE", 2)
+    site.topic.failing = True
+    for k in range(5):
+        assert bulk(site, f"shift-000{k}").status_code == 503
+    assert site.service.cases is not None
+    assert list(site.service.cases._unsure) == ["shift-0003", "shift-0004"]
+
+
+def test_list_names_what_an_action_on_a_row_has_to_expect(site: Site) -> None:
+    row = site.client().get("/v1/incidents?entity=ann").json()["incidents"][0]
+    assert (row["alerts"], row["last_action"]) == (3, "")
+    action = site.act(site.ann, by="carl", kind="close").json()["case"]["last_action"]
+    page = site.signed_in().get("/rows?view=all&entity=ann").text
+    assert f'data-seen="3" data-expected="{action}"' in page
+    stale = site.act(site.ann, kind="acknowledge", seen=row["alerts"], expected=row["last_action"])
+    assert stale.status_code == 409 and "carl has done close" in stale.json()["detail"]
+    site.act(site.ann, kind="comment", text="hm")
+    (now,) = site.client().get("/v1/incidents?entity=ann").json()["incidents"]
+    assert now["last_action"] == action, "a comment conflicts with nothing"

@@ -11,7 +11,7 @@ import pytest
 from streamguard.agents.output.dead_letter import MAX_LETTERS, Message, dead_letters
 from streamguard.events.event import Refusal
 from streamguard.records.record import Record
-from streamguard.serving.log.reader import LogRecord
+from streamguard.serving.log.record import LogRecord
 from streamguard.serving.results.dead_letters import (
     DETAIL_CHARACTERS,
     HEAD_BYTES,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import sqlite3
+import threading
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +19,8 @@ from streamguard import metrics
 from streamguard.errors import UnavailableError
 from streamguard.serving import process
 from streamguard.serving.api.measure import Measured
-from streamguard.serving.log.reader import Bounds, LogRecord, TopicState
+from streamguard.serving.log.reader import Bounds, TopicState
+from streamguard.serving.log.record import LogRecord
 from streamguard.serving.peers.profiles import Profiles
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import REASONS, Follower
@@ -118,15 +121,21 @@ def test_open_streams_are_counted_while_they_are_open(status: int, during: int) 
 
 
 def follower(site: Site) -> Follower:
-    return Follower("alerts", None, "security-alerts", site.store, lambda batch: Counter(), lambda: None)  # type: ignore[arg-type]
+    return Follower("alerts", None, "security-alerts", site.store, lambda batch: Counter(), lambda db: None)  # type: ignore[arg-type]
 
 
 def test_scrape_has_the_projection_and_its_topics(site: Site, tmp_path: Path) -> None:
     one = follower(site)
     service = QueryService(site.store, (one,))
     settings = Settings(serve=Serve(metrics_port=0))
-    replica = Replica(settings, tmp_path / "replica")
-    health = process._health(settings, service, site.store, (one,), replica, Profiles(replica))
+    stop, replica = threading.Event(), Replica(settings, tmp_path / "replica")
+    threads = {
+        "alerts": threading.Thread(target=stop.wait, name="security-alerts"),
+        "changelog": threading.Thread(target=stop.wait, name="state-changelog"),
+    }
+    for thread in threads.values():
+        thread.start()
+    health = process._health(settings, service, site.store, (one,), replica, Profiles(replica), threads)
     health.start("health")
 
     def scraped() -> dict[str, str]:
@@ -148,6 +157,19 @@ def test_scrape_has_the_projection_and_its_topics(site: Site, tmp_path: Path) ->
     assert found["streamguard_serve_ready"] == "1.0"
     assert found['streamguard_serve_trouble{topic="alerts"}'] == "1.0"
     assert found['streamguard_serve_lag_records{topic="alerts"}'] == "12.0"
+    assert found['streamguard_serve_trouble{topic="changelog"}'] == "0.0"
+    replica._follower.trouble = "no broker answers"
+    threads["alerts"] = threading.Thread(name="security-alerts")  # as one that has ended
+    found = scraped()
+    assert found['streamguard_serve_trouble{topic="changelog"}'] == "1.0"
+    assert found['streamguard_serve_following{topic="alerts"}'] == "0.0"
+    assert found['streamguard_serve_following{topic="changelog"}'] == "1.0"
+    assert found["streamguard_serve_ready"] == "0.0"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://127.0.0.1:{health.port}/readyz", timeout=10)
+    assert refused.value.code == 503
+    assert b"security-alerts: not followed any more" in refused.value.read()
+    stop.set()
 
 
 def test_closed_incidents_are_not_open_and_an_unreadable_store_has_no_number(

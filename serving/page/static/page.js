@@ -42,11 +42,17 @@ async function acknowledge() {
   const form = document.querySelector('form[data-key="a"]');
   if (form) { form.requestSubmit(); return; }
   const ids = marked.size ? [...marked] : selected ? [selected] : [];
+  const byId = new Map(rows().map((row) => [idOf(row), row.dataset]));
   for (const id of ids) {
+    // As the person saw it: if somebody else was faster, the server answers who and what.
+    const { seen, expected } = byId.get(id) || {};
     const answer = await fetch(`/v1/incidents/${encodeURIComponent(id)}/actions`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ kind: "acknowledge", assignee: document.body.dataset.caller }),
+      body: JSON.stringify({
+        kind: "acknowledge", assignee: document.body.dataset.caller,
+        ...(seen === undefined ? {} : { seen: Number(seen), expected }),
+      }),
     });
     if (!answer.ok) alert(`${id}: ${(await answer.json()).detail}`);
   }
@@ -130,10 +136,14 @@ async function refresh() {
   for (const row of waiting.querySelectorAll("tr[data-id]")) {
     const old = shown.get(row.dataset.id);
     if (!old) fresh += 1;
-    else if (old.innerHTML !== row.innerHTML) {
+    else if (old.innerHTML === row.innerHTML) Object.assign(old.dataset, row.dataset);
+    else {
       for (const name of ["selected", "marked"]) if (old.classList.contains(name)) row.classList.add(name);
       old.className = row.className;
-      if (!old.contains(document.activeElement) || document.activeElement === old) old.innerHTML = row.innerHTML;
+      if (!old.contains(document.activeElement) || document.activeElement === old) {
+        old.innerHTML = row.innerHTML;
+        Object.assign(old.dataset, row.dataset);
+      }
     }
   }
   const button = document.getElementById("new-rows");
