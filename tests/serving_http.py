@@ -26,7 +26,7 @@ from streamguard.serving.oidc.flow import Flow
 from streamguard.serving.page.routes import ROUTES, problem_page
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve
-from tests.serving_stores import filled, placed
+from tests.serving_stores import filled, placed, privacy
 from tests.unit.test_campaigns import NOON, spray
 
 SECRET = b"s" * 32
@@ -64,8 +64,10 @@ class HttpSite:
         self.settings = Serve(**settings)
         self.flow = Flow(self.settings, secret) if self.settings.oidc_issuer else None
         self.sessions = Sessions(self.keyring, secret, self.flow.policy if self.flow else "")
+        service = QueryService(self.store, ())
+        service.privacy = privacy()
         self.app = application(
-            QueryService(self.store, ()),
+            service,
             self.keyring,
             self.settings,
             ROUTES,

@@ -45,6 +45,7 @@ from streamguard.serving.query.mutes import MutePreview
 from streamguard.serving.results.answers import Unavailable
 from streamguard.serving.results.batch import BatchTotals, RunEntry
 from streamguard.serving.results.dead_letters import RefusedReason, Sample
+from streamguard.serving.results.totals import BatchPartition
 
 Kind = Literal["shown", "user", "source", "hidden", "written"]
 """`shown`: a closed set, an id, a time, or the name of somebody who uses StreamGuard. `user`, `source`: a pseudonym
@@ -68,7 +69,8 @@ CLASSES: Mapping[type, Mapping[str, Kind]] = {
     Position: _of("event_time"),
     Incidents: _of("next"),
     IncidentRow: _of(
-        "id severity first_seen last_seen technique kind patterns status assignee classification snoozed_until campaign"
+        "id severity first_seen last_seen technique kind patterns status assignee classification snoozed_until "
+        "campaign last_action"
     ),
     Entity: _of("kind"),  # `value` is the name of the kind that the entity has
     Reason: _of("feature", hidden="actual typical"),
@@ -113,6 +115,7 @@ CLASSES: Mapping[type, Mapping[str, Kind]] = {
     AuditEntry: _of("incident"),
     BulkAnswer: _of("action token"),
     RunEntry: _of("run_id"),
+    BatchPartition: _of("event_time"),
     BatchTotals: _of("topic_id"),
     RefusedReason: _of("reason"),
     Sample: _of("topic", hidden="detail subject head"),

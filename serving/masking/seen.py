@@ -6,7 +6,10 @@ fails instead of showing names.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from streamguard.serving.decisions.record import Target
+from streamguard.serving.decisions.transaction import Record
 from streamguard.serving.decisions.unmasking import State, Unmasking
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.masking.seen_people import (
@@ -104,6 +107,10 @@ class SeenIncidents(IncidentQueries):
         self._viewer.read_user(user)
         return self._inner.publications(user)
 
+    def published_for(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[str, ...]]:
+        """Ids of the incidents that were published for some events."""
+        return self._inner.published_for(places)
+
     def campaign(self, id: str) -> CampaignAnswer:
         """One campaign."""
         return self._viewer.listed(lambda: self._inner.campaign(id), id)
@@ -121,6 +128,14 @@ class SeenTotals(Totals):
         """Entities of a kind by risk, for those who may see people."""
         self._viewer.read_people()
         return self._inner.ranked(kind, limit, None if wanted is None else self._viewer.wanted(wanted))
+
+    def as_of(self) -> tuple[AsOf, ...]:
+        """How far the projection is."""
+        return self._inner.as_of()
+
+    def opened(self, offsets: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+        """Incidents by the partition of the events topic in which they began."""
+        return self._inner.opened(offsets)
 
     def techniques(self) -> tuple[dict[str, int], tuple[AsOf, ...]]:
         """Number of incidents by ATT&CK technique."""
@@ -140,6 +155,10 @@ class SeenActions(ActionQueries):
     def targets(self, wanted: IncidentFilter, limit: int) -> list[Target]:
         """The incidents of a list as an action names them."""
         return self._inner.targets(self._viewer.wanted(wanted), limit)
+
+    def incidents_of(self, action: str) -> set[str]:
+        """The incidents that an action is about."""
+        return self._inner.incidents_of(action)
 
     def accepted(self, action: str) -> int:
         """Number of incidents on which an action has an effect."""
@@ -187,6 +206,11 @@ class SeenCases(CaseDesk):
         own = self._viewer.wanted(filter)
         masked = masked or self._viewer.masked
         return self._inner.act_on_list(own, wanted, by, action_id, masked=masked)
+
+    def note(self, id: str, text: str, by: str, action_id: str, record: Record) -> int:
+        """Write a record of another topic together with a comment on an incident that is not masked."""
+        self._viewer.read_incident(id)
+        return self._inner.note(id, text, by, action_id, record)
 
     def wait_for(self, offset: int) -> None:
         """Wait until the projection has the topic of decisions up to an offset."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.masking.viewer import Viewer
 from streamguard.serving.peers.answers import Coverage, Held, HeldNames, HeldProfiles
-from streamguard.serving.peers.profiles import Profiles
+from streamguard.serving.peers.profiles import FoundProfiles, Profiles
 from streamguard.serving.peers.signing import Asker
 from streamguard.serving.query.archived import ArchivedQueries, UserEvents
 from streamguard.serving.query.compare import CompareQueries, TotalsAnswer
@@ -28,6 +29,7 @@ from streamguard.serving.results.batch import (
     BatchTotals,
     BatchUserAnswer,
     RunEntry,
+    SourceUsers,
     TotalsOfRun,
 )
 from streamguard.serving.results.comparison import BatchCounts, Comparison, LiveCounts
@@ -62,6 +64,24 @@ class SeenProfiles(Profiles):
 
     def __init__(self, inner: Profiles, viewer: Viewer) -> None:
         self._inner, self._viewer = inner, viewer
+
+    def of(self, user: str, asker: Asker | None) -> FoundProfiles:
+        """The profiles of a user in all partitions."""
+        self._viewer.read_user(user)
+        return self._inner.of(user, asker)
+
+    def names(self, after: str, limit: int, asker: Asker | None) -> tuple[tuple[str, ...], AsOf]:
+        """Names of users."""
+        self._viewer.read_people()
+        return self._inner.names(after, limit, asker)
+
+    def as_of(self) -> AsOf:
+        """How far the changelog is reflected."""
+        return self._inner.as_of()
+
+    def counts(self) -> tuple[int, int, int]:
+        """Numbers of partitions by who answers for them."""
+        return self._inner.counts()
 
     def held(self) -> Held:
         """What this server holds."""
@@ -139,6 +159,11 @@ class SeenBatch(BatchResults):
         """One user in the latest run."""
         self._viewer.read_user(name)
         return self._inner.user(name)
+
+    def of_source(self, address: str) -> SourceUsers | Unavailable:
+        """Users of an address among the events that the latest run has kept."""
+        self._viewer.read_people()
+        return self._inner.of_source(address)
 
     def totals(self) -> BatchTotals | Unavailable:
         """Totals of the latest run."""

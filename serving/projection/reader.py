@@ -104,8 +104,8 @@ class Reader(sqlite3.Connection):
         found.damaged = damaged
         found.row_factory = sqlite3.Row
         sqlite3.Connection.execute(found, "PRAGMA query_only = ON")
-        sqlite3.Connection.execute(found, f"PRAGMA cache_size = -{CACHE_KIB}")
         found.set_progress_handler(_is_late, _STEPS)
+        found.execute(f"PRAGMA cache_size = -{CACHE_KIB}")  # which reads the first page
         return found
 
     def execute(self, statement: str, values: Any = (), /) -> _Rows:

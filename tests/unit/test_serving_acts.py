@@ -119,7 +119,10 @@ def test_refused_incident_does_not_keep_others_from_being_done(site: Listening) 
 def test_role_that_may_not_act_is_answered_with_the_text_of_the_server(site: Listening) -> None:
     result = site.run("ack", site.ann, by="vera")
     assert result.exit_code == ExitCode.UNAVAILABLE
-    assert "does not allow this: the role viewer may not do this; it needs the role analyst" in result.stderr
+    assert (
+        "does not allow this: the role viewer may not do this; these may: analyst, investigator, admin"
+        in result.stderr
+    )
     assert site.topic.written == []
     assert site.run("show", site.ann, by="vera").exit_code == 0
 
@@ -229,6 +232,6 @@ def test_ranking_of_the_api_counts_the_incidents_that_its_filters_select(site: L
     assert {one["entity"]["value"] for one in named} == {"ann", "bob"}
     assert client.get("/v1/ranking?since=2100-01-01").json()["users"] == []
     assert client.get("/v1/ranking?since=soon").status_code == 400
-    assert client.get("/v1/me").json() == {"name": "alice", "role": "analyst"}
+    assert client.get("/v1/me").json() == {"name": "alice", "role": "investigator"}
     wrong = client.get(f"/v1/incidents/{site.ann}/mute?until=soon")
     assert wrong.status_code == 409 and "is not a time" in wrong.json()["detail"]

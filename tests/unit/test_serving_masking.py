@@ -20,19 +20,24 @@ from streamguard.errors import ConfigurationError
 from streamguard.kafka.connection import Brokers
 from streamguard.serving.api import keys
 from streamguard.serving.api.app import application
-from streamguard.serving.api.keys import Keyring, new_key
+from streamguard.serving.api.keys import Keyring, Principal, new_key
+from streamguard.serving.api.sessions import Access
 from streamguard.serving.api.stream import Streams, _changes
 from streamguard.serving.decisions.record import CaseAction
-from streamguard.serving.log.reader import LogRecord
+from streamguard.serving.log.record import LogRecord
 from streamguard.serving.masking import classification, seen, seen_people
 from streamguard.serving.masking.pseudonyms import KEY_NAME, Pseudonyms, is_pseudonym, key_of
 from streamguard.serving.masking.roles import RIGHTS, ROLES, may
 from streamguard.serving.page.routes import ROUTES, problem_page
+from streamguard.serving.peers.profiles import Profiles
 from streamguard.serving.projection.store import Store
 from streamguard.serving.query import answers
+from streamguard.serving.query.archived import ArchivedQueries
+from streamguard.serving.query.compare import CompareQueries
 from streamguard.serving.query.detection import DetectionDesk
 from streamguard.serving.query.events import EventQueries
 from streamguard.serving.query.service import QueryService, Sources
+from streamguard.serving.query.sources import SourceQueries
 from streamguard.serving.query.unmasking import NameQueries
 from streamguard.serving.query.users import UserQueries
 from streamguard.serving.replica.replica import ReplicaNotReadyError
@@ -59,7 +64,9 @@ class NoReplica:
     def as_of(self) -> Any:
         raise ReplicaNotReadyError("profiles are not known yet")
 
-    profiles = users = as_of
+    profiles = users = totals = crowds = failing = as_of
+    partitions = 1
+    ready_partitions = held = frozenset[int]()
 
 
 class Site:
@@ -108,12 +115,24 @@ class Site:
         settings = Settings()
         cases = self.service.cases
         assert cases is not None
+        no_replica: Any = NoReplica()
         return Sources(
-            users=UserQueries(self.service.incidents, NoReplica(), BatchResults(None)),  # type: ignore[arg-type]
+            users=UserQueries(self.service.incidents, Profiles(no_replica), BatchResults(None)),
             events=EventQueries(self.service.incidents, Brokers("127.0.0.1:1"), ArchivedEvents(None)),
             batch=BatchResults(None),
             models=Models(settings),
             detection=DetectionDesk(settings, self.service.incidents, cases),
+            compare=CompareQueries(
+                self.service.totals,
+                no_replica,
+                BatchResults(None),
+                lambda: False,
+                settings.detection.forget_ms,
+            ),
+            archived=ArchivedQueries(self.service.incidents, ArchivedEvents(None)),
+            addresses=SourceQueries(
+                self.store, self.service.incidents, self.service.totals, no_replica, BatchResults(None)
+            ),
             dead_letters=letters.summary,
         )
 
@@ -152,12 +171,12 @@ def paths(site: Site) -> Iterator[str]:
     for route in app.routes:
         if "GET" not in getattr(route, "methods", ()) or route.path in ("/v1/stream", "/v1/docs"):
             continue
-        if "{path" in route.path or route.path.startswith(("/static", "/v1/openapi", "/sign-in")):
+        if "{path" in route.path or route.path.startswith(("/static", "/v1/openapi", "/sign-in", "/v1/peer")):
             continue
         template = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
         for id in ids if "{id}" in template else [""]:
-            for name in names if "{name}" in template else [""]:
-                yield template.format(id=id, name=name)
+            for name in names if re.search(r"\{(name|address)\}", template) else [""]:
+                yield template.format(id=id, name=name, address=name)
     yield from ("/?view=all", "/rows?view=all", "/v1/incidents?status=closed", "/v1/unmaskings?state=open")
     yield from (f"/v1/incidents?entity={name}" for name in names)
     yield from (f"/v1/incidents/facets?text={name}" for name in (*NAMES, *TEXTS))
@@ -220,7 +239,8 @@ def test_no_answer_to_an_action_has_a_name(site: Site, role: str) -> None:
 
 def test_stream_has_numbers_only(site: Site) -> None:
     async def first() -> Any:
-        return await anext(_changes(site.service, -1, Streams()))
+        access = Access(lambda: Principal("viewer", "viewer"))
+        return await anext(_changes(site.service, -1, Streams(), "viewer", access))
 
     message = asyncio.run(first())
     assert (message.event, message.data) == ("changed", str(int(message.data)))
@@ -521,6 +541,7 @@ def test_requests_are_part_of_the_export_and_follow_from_the_topic(site: Site, t
         rebuilt.write(action)
     assert list(again.export()) == list(site.store.export())
     assert NameQueries(again, lambda: ()).shown_of(site.ann, "analyst")
-    again.clear_actions()
+    with again.transaction() as db:
+        again.clear_actions(db)
     assert not NameQueries(again, lambda: ()).shown_of(site.ann, "analyst")
     again.close()

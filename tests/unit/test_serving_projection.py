@@ -115,7 +115,8 @@ def test_kept_totals_are_those_of_the_incidents(seed: int, draw: random.Random, 
         assert totals(store) == counted_totals(store)
         store.drop_before({0: updates[4].offset})
         assert totals(store) == counted_totals(store)
-        store.clear_updates()
+        with store.transaction() as db:
+            store.clear_updates(db)
         assert totals(store) == ({}, {})
         store.close()
 
