@@ -6,19 +6,16 @@ import asyncio
 import contextlib
 import functools
 import logging
-import math
 import os
 import secrets
 import signal
 import socket as sockets
-import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import uvicorn
 
 from streamguard import memory_release
@@ -26,20 +23,8 @@ from streamguard.errors import ConfigurationError, ExitCode, StreamGuardError, T
 from streamguard.files import lock
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
-from streamguard.metrics import (
-    SERVE,
-    SERVE_FOLLOWING,
-    SERVE_INCIDENTS,
-    SERVE_LAG,
-    SERVE_OPEN_INCIDENTS,
-    SERVE_PARTITIONS,
-    SERVE_READY,
-    SERVE_STALENESS,
-    SERVE_TROUBLE,
-    exposition,
-)
-from streamguard.probes import Answer, bind
-from streamguard.probes import Server as HealthServer
+from streamguard.probes import bind
+from streamguard.serving import health as serving_health
 from streamguard.serving.api.app import application
 from streamguard.serving.api.keys import Keyring, new_key
 from streamguard.serving.api.peers import PeerAccess, peer_group
@@ -84,7 +69,6 @@ DEAD_LETTER_SECONDS = 5.0
 """How long the dead letters may be read for an answer, which then has those that were read."""
 THREADS = 40
 """Requests that are answered at the same time; each thread has a connection to the database."""
-_COUNTS = "SELECT count(*), coalesce(sum(status <> 'closed'), 0) FROM incidents"
 
 _log = logging.getLogger(__name__)
 
@@ -151,7 +135,7 @@ def run(settings: Settings) -> int:
             one.role: threading.Thread(target=one.run, args=(stop,), name=one.topic) for one in followers
         }
         threads["changelog"] = threading.Thread(target=_follow, args=(replica, stop), name=replica.topic)
-        health = _health(settings, service, store, followers, replica, profiles, threads)
+        health = serving_health.server(settings, service, store, followers, replica, profiles, threads)
         asking = [threading.Thread(target=group.watch, args=(stop,), name="peers")] if group else []
         for thread in (*threads.values(), *asking):
             thread.start()
@@ -279,75 +263,6 @@ def _socket(host: str, port: int) -> sockets.socket:
             f"the page cannot be served on {host}:{port}: {error.strerror}; stop the program that uses the port, or "
             "set serve.port (--port)"
         ) from None
-
-
-def _health(
-    settings: Settings,
-    service: QueryService,
-    store: Store,
-    followers: tuple[Follower, ...],
-    replica: Replica,
-    profiles: Profiles,
-    threads: Mapping[str, threading.Thread],
-) -> HealthServer:
-    own = settings.serve
-
-    def page(path: str) -> Answer:
-        ended = [thread.name for thread in threads.values() if not thread.is_alive()]
-        problem = service.ready or _ended(ended)
-        if path == "/metrics":
-            SERVE_READY.set(not problem)
-            for role, thread in threads.items():
-                SERVE_FOLLOWING.labels(role).set(thread.is_alive())
-            _observe(store, followers, replica, profiles)
-            return Answer(200, "text/plain; version=0.0.4; charset=utf-8", exposition(SERVE))
-        if path == "/healthz":
-            return Answer(200, "application/json", b'{"status":"alive"}')
-        if path == "/readyz":
-            body = {"status": "not ready", "reason": problem} if problem else {"status": "ready"}
-            # Another server would not answer either, so the balancer keeps this one.
-            if missing := profiles.coverage().missing:
-                body["partitions_missing"] = missing
-            return Answer(503 if problem else 200, "application/json", msgspec.json.encode(body))
-        return Answer(404, "text/plain", b"not found")
-
-    try:
-        return HealthServer(page, own.metrics_host, own.metrics_port, own.metrics_allowed_hosts)
-    except OSError as error:
-        raise TemporaryError(
-            f"metrics cannot be served on {own.metrics_host}:{own.metrics_port}: {error.strerror}; choose another "
-            "serve.metrics_port (--metrics-port)"
-        ) from None
-
-
-def _ended(topics: list[str]) -> str:
-    """Why a server is not ready of which threads have ended; empty if none has."""
-    if not topics:
-        return ""
-    return (
-        f"{', '.join(topics)}: not followed any more; the log of the server has the reason: remove it, and start the "
-        "server again"
-    )
-
-
-def _observe(store: Store, followers: tuple[Follower, ...], replica: Replica, profiles: Profiles) -> None:
-    """Set the gauges of the projection and of the replica; an incident count is NaN while it cannot be read."""
-    for follower in followers:
-        SERVE_STALENESS.labels(follower.role).set(follower.progress.as_of().staleness_ms / 1000)
-        SERVE_LAG.labels(follower.role).set(follower.lag)
-        SERVE_TROUBLE.labels(follower.role).set(bool(follower.trouble))
-    SERVE_TROUBLE.labels("changelog").set(bool(replica.trouble))
-    SERVE_STALENESS.labels("changelog").set(replica.as_of().staleness_ms / 1000)
-    SERVE_LAG.labels("changelog").set(replica.counters().lag)
-    for where, count in zip(("here", "peer", "missing"), profiles.counts(), strict=True):
-        SERVE_PARTITIONS.labels(where).set(count)
-    try:
-        found = store.reader().execute(_COUNTS).fetchone()
-    except sqlite3.Error as error:
-        _log.warning("incidents cannot be counted for the metrics: %s", error)
-        found = (math.nan, math.nan)
-    SERVE_INCIDENTS.set(found[0])
-    SERVE_OPEN_INCIDENTS.set(found[1])
 
 
 def _host(host: str) -> str:

@@ -17,8 +17,11 @@ import pytest
 
 from streamguard import metrics
 from streamguard.errors import UnavailableError
+from streamguard.serving import health as health_module
 from streamguard.serving import process
 from streamguard.serving.api.measure import Measured
+from streamguard.serving.decisions.ledger import Logged
+from streamguard.serving.decisions.record import VERSION, Close, Target
 from streamguard.serving.log.reader import Bounds, TopicState
 from streamguard.serving.log.record import LogRecord
 from streamguard.serving.peers.profiles import Profiles
@@ -135,7 +138,7 @@ def test_scrape_has_the_projection_and_its_topics(site: Site, tmp_path: Path) ->
     }
     for thread in threads.values():
         thread.start()
-    health = process._health(settings, service, site.store, (one,), replica, Profiles(replica), threads)
+    health = health_module.server(settings, service, site.store, (one,), replica, Profiles(replica), threads)
     health.start("health")
 
     def scraped() -> dict[str, str]:
@@ -176,16 +179,19 @@ def test_closed_incidents_are_not_open_and_an_unreadable_store_has_no_number(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replica = Replica(Settings(), tmp_path / "replica")
-    with site.store.transaction() as db:
-        db.execute("UPDATE incidents SET status = 'closed' WHERE id = ?", (site.incidents[0].id,))
-    process._observe(site.store, (), replica, Profiles(replica))
+    close = Close(
+        version=VERSION, id="1", incidents=(Target(id=site.incidents[0].id, seen=99),), by="ann",
+        at="2026-01-01T00:00:00.000Z", classification="benign_positive",
+    )  # fmt: skip
+    site.store.add_actions("streamguard-decisions", [(b"1", Logged(0, close))], [], {})
+    health_module.observe(site.store, (), replica, Profiles(replica))
     assert value("open_incidents") == value("incidents") - 1
 
     def gone(self: Store) -> sqlite3.Connection:
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(Store, "reader", gone)
-    process._observe(site.store, (), replica, Profiles(replica))
+    health_module.observe(site.store, (), replica, Profiles(replica))
     assert math.isnan(value("incidents")) and math.isnan(value("open_incidents"))
 
 
