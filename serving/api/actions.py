@@ -15,7 +15,7 @@ from streamguard.serving.api.keys import Principal
 from streamguard.serving.api.parameters import MAX_OFFSET, Id, Limit, incident_filter
 from streamguard.serving.api.security import requires
 from streamguard.serving.query.answers import Audit, BulkAnswer, IncidentAnswer
-from streamguard.serving.query.cases import ActionRequest, CaseDesk, ConflictError, PreconditionError
+from streamguard.serving.query.cases import CaseDesk
 from streamguard.serving.query.detection import (
     DetectionAnswer,
     DetectionPreview,
@@ -24,6 +24,7 @@ from streamguard.serving.query.detection import (
 )
 from streamguard.serving.query.filters import IncidentFilter
 from streamguard.serving.query.mutes import MutePreview
+from streamguard.serving.query.requests import ActionRequest, ConflictError, PreconditionError
 from streamguard.serving.query.service import QueryService
 
 _TAG = re.compile(r'"(\d{1,15})\.([!-~]{0,200})"')

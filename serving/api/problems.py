@@ -17,9 +17,10 @@ from streamguard.serving.decisions.codec import RecordError
 from streamguard.serving.masking.viewer import MaskedError
 from streamguard.serving.peers.profiles import PartitionUnavailableError
 from streamguard.serving.projection.reader import TooCostlyError
-from streamguard.serving.query.cases import ConflictError, NotUpToBoundError, PreconditionError
+from streamguard.serving.query.cases import NotUpToBoundError
 from streamguard.serving.query.cursor import CursorError
 from streamguard.serving.query.reading import NotFoundError
+from streamguard.serving.query.requests import ConflictError, PreconditionError
 from streamguard.serving.query.service import TooStaleError
 
 _log = logging.getLogger(__name__)

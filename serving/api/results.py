@@ -15,7 +15,9 @@ from streamguard.serving.query.events import IncidentEvents
 from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.query.service import QueryService
 from streamguard.serving.results.answers import Unavailable
-from streamguard.serving.results.batch import (
+from streamguard.serving.results.dead_letters import DeadLetterSummary
+from streamguard.serving.results.models import ModelList
+from streamguard.serving.results.run_answers import (
     AnomalyCursor,
     AnomalyPage,
     BatchRun,
@@ -23,8 +25,6 @@ from streamguard.serving.results.batch import (
     BatchUserAnswer,
     RunEntry,
 )
-from streamguard.serving.results.dead_letters import DeadLetterSummary
-from streamguard.serving.results.models import ModelList
 from streamguard.serving.results.users import Place
 
 T = TypeVar("T")

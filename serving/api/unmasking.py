@@ -15,8 +15,8 @@ from streamguard.serving.audit.record import AuditRecord
 from streamguard.serving.decisions.record import MAX_TEXT
 from streamguard.serving.decisions.unmasking import State, Unmasking
 from streamguard.serving.query.answers import Unmaskings
-from streamguard.serving.query.cases import ConflictError
 from streamguard.serving.query.reading import NotFoundError
+from streamguard.serving.query.requests import ConflictError
 from streamguard.serving.query.service import QueryService
 from streamguard.serving.query.unmasking import UnmaskDesk
 

@@ -17,7 +17,7 @@ from streamguard.serving.commands.source import Desk, Source, ids_named
 from streamguard.serving.commands.terminal import fitted, print_json, terminal_width
 from streamguard.serving.decisions.record import new_id
 from streamguard.serving.query.answers import IncidentRow
-from streamguard.serving.query.cases import ActionRequest, ConflictError
+from streamguard.serving.query.requests import ActionRequest, ConflictError
 from streamguard.text import counted, printable
 
 MAX_IDS = 1000

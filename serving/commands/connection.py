@@ -22,8 +22,8 @@ from streamguard.errors import (
     UnavailableError,
 )
 from streamguard.serving.commands.progress import slow
-from streamguard.serving.query.cases import ConflictError
 from streamguard.serving.query.reading import NotFoundError
+from streamguard.serving.query.requests import ConflictError
 from streamguard.text import printable, shortened
 
 ANSWER_SECONDS = 30.0

@@ -15,10 +15,10 @@ from streamguard.errors import StreamGuardError, TemporaryError, UnavailableErro
 from streamguard.serving.commands.connection import Connection, RefusedError
 from streamguard.serving.commands.source import Source
 from streamguard.serving.query.answers import Facets, IncidentAnswer, Incidents, RankedUsers
-from streamguard.serving.query.cases import ActionRequest
 from streamguard.serving.query.events import IncidentEvents
 from streamguard.serving.query.filters import EntityKind, IncidentFilter, Sort
 from streamguard.serving.query.mutes import MutePreview
+from streamguard.serving.query.requests import ActionRequest
 from streamguard.serving.query.users import Timeline, UserAnswer
 
 STREAM_SECONDS = 45.0

@@ -13,7 +13,7 @@ from streamguard.serving.commands.incident_mute import mute
 from streamguard.serving.commands.source import ids_named
 from streamguard.serving.commands.terminal import fitted, moment, terminal_width
 from streamguard.serving.decisions.record import MAX_NAME, MAX_TEXT, Classification
-from streamguard.serving.query.cases import ActionRequest
+from streamguard.serving.query.requests import ActionRequest
 
 ME = "me"
 """Stands for the name in which the actions of a command are written."""

@@ -17,8 +17,8 @@ from streamguard.serving.commands.terminal import moment, terminal_width, wrappe
 from streamguard.serving.decisions.mute import MARGIN_BITS
 from streamguard.serving.decisions.record import MAX_TEXT
 from streamguard.serving.query.answers import IncidentAnswer
-from streamguard.serving.query.cases import ActionRequest
 from streamguard.serving.query.mutes import MutePreview
+from streamguard.serving.query.requests import ActionRequest
 
 MAX_MUTE_SECONDS = 366 * 86_400.0
 

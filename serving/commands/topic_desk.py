@@ -10,8 +10,9 @@ from streamguard.kafka.connection import Brokers
 from streamguard.serving.commands.progress import slow
 from streamguard.serving.decisions.writer import ActionWriter
 from streamguard.serving.query.answers import IncidentAnswer
-from streamguard.serving.query.cases import ActionRequest, CaseDesk
+from streamguard.serving.query.cases import CaseDesk
 from streamguard.serving.query.mutes import MutePreview
+from streamguard.serving.query.requests import ActionRequest
 from streamguard.serving.query.service import QueryService
 
 

@@ -43,8 +43,8 @@ from streamguard.serving.query.answers import (
 )
 from streamguard.serving.query.mutes import MutePreview
 from streamguard.serving.results.answers import Unavailable
-from streamguard.serving.results.batch import BatchTotals, RunEntry
 from streamguard.serving.results.dead_letters import RefusedReason, Sample
+from streamguard.serving.results.run_answers import BatchTotals, RunEntry
 from streamguard.serving.results.totals import BatchPartition
 
 Kind = Literal["shown", "user", "source", "hidden", "written"]

@@ -34,10 +34,11 @@ from streamguard.serving.query.answers import (
     Statistics,
     Unmaskings,
 )
-from streamguard.serving.query.cases import ActionRequest, CaseDesk
+from streamguard.serving.query.cases import CaseDesk
 from streamguard.serving.query.filters import IncidentFilter, Sort
 from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.serving.query.mutes import MutePreview, MuteQueries
+from streamguard.serving.query.requests import ActionRequest
 from streamguard.serving.query.service import QueryService, Sources
 from streamguard.serving.query.totals import Totals
 from streamguard.serving.query.unmasking import NameQueries, UnmaskDesk

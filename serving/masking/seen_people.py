@@ -21,10 +21,11 @@ from streamguard.serving.query.events import EventQueries, IncidentEvents
 from streamguard.serving.query.sources import CrowdAnswer, SourceAnswer, SourceList, SourceQueries
 from streamguard.serving.query.users import Timeline, UserAnswer, UserNames, UserQueries
 from streamguard.serving.results.answers import Unavailable
-from streamguard.serving.results.batch import (
+from streamguard.serving.results.batch import BatchResults
+from streamguard.serving.results.comparison import BatchCounts, Comparison, LiveCounts
+from streamguard.serving.results.run_answers import (
     AnomalyCursor,
     AnomalyPage,
-    BatchResults,
     BatchRun,
     BatchTotals,
     BatchUserAnswer,
@@ -32,7 +33,6 @@ from streamguard.serving.results.batch import (
     SourceUsers,
     TotalsOfRun,
 )
-from streamguard.serving.results.comparison import BatchCounts, Comparison, LiveCounts
 from streamguard.serving.results.totals import LiveTotals
 
 

@@ -17,9 +17,10 @@ from streamguard.serving.api.actions import desk
 from streamguard.serving.api.parameters import After, Id, Limit, incident_filter
 from streamguard.serving.api.security import requires
 from streamguard.serving.page.render import html
-from streamguard.serving.query.cases import ActionRequest, ConflictError, bulk_text
+from streamguard.serving.query.cases import bulk_text
 from streamguard.serving.query.detection import DetectionPreview, DetectionRequest
 from streamguard.serving.query.filters import IncidentFilter, Sort
+from streamguard.serving.query.requests import ActionRequest, ConflictError
 from streamguard.serving.query.service import QueryService
 from streamguard.serving.query.views import OPEN, View, viewed
 from streamguard.text import printable

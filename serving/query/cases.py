@@ -6,104 +6,36 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
 
-import msgspec
-
-from streamguard.alerts.incident import rfc3339
-from streamguard.errors import DataError, TemporaryError
-from streamguard.events.event_time import epoch_ms
+from streamguard.errors import TemporaryError
 from streamguard.serving.decisions.bulk import split
 from streamguard.serving.decisions.case import Case
-from streamguard.serving.decisions.mute import scope_of
 from streamguard.serving.decisions.record import (
-    VERSION,
-    Acknowledge,
-    Assign,
     CaseAction,
-    Classification,
-    Close,
-    Comment,
-    Mute,
-    Name,
-    Reopen,
-    Scope,
-    Snooze,
     Target,
-    Text,
-    Undo,
     new_id,
 )
 from streamguard.serving.decisions.transaction import Record
-from streamguard.serving.decisions.update import Update
 from streamguard.serving.decisions.writer import ActionWriter
 from streamguard.serving.projection.reader import waiting
 from streamguard.serving.query.actions import ActionQueries
 from streamguard.serving.query.answers import BulkAnswer, IncidentAnswer
 from streamguard.serving.query.filters import IncidentFilter
 from streamguard.serving.query.incidents import IncidentQueries
+from streamguard.serving.query.requests import ActionRequest, ConflictError, action_of
 from streamguard.text import counted
 
 WAIT_SECONDS = 2.0
 """How long an answer waits for the own projection; it has an action within a tenth of a second."""
 _STEP_SECONDS = 0.005
-MUTE_DAYS = 30
-"""Event time after the incident for which a mute holds unless the request says otherwise."""
 MAX_BULK = 10_000
 """Incidents of one action over a list; a person who means more narrows the list."""
 MAX_UNSURE = 32
 """Actions on lists that a server remembers after Kafka has not acknowledged them: 32 take at most 50 MB."""
-_DAY_MS = 86_400_000
-
-Kind = Literal["acknowledge", "assign", "comment", "snooze", "mute", "close", "reopen", "undo"]
-
-
-class ConflictError(DataError):
-    """Somebody else has acted on the incident meanwhile, or it is not as the request says."""
-
-
-class PreconditionError(ConflictError):
-    """The incident is not as the request says that it was seen."""
 
 
 class NotUpToBoundError(TemporaryError):
     """The projection has not reached what the request requires."""
-
-
-class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a person wants to do with an incident.
-
-    Attributes
-    ----------
-    kind
-        The action.
-    assignee
-        For `acknowledge` and `assign`; empty: without an assignee.
-    text
-        For `comment`.
-    until
-        For `snooze`: time at which notifications begin again. For `mute`: event time at which it ends.
-    classification, duplicate_of
-        For `close`; `duplicate_of` names the other incident.
-    undoes
-        For `undo`: id of the action.
-    reason
-        Why, for other people.
-    seen, expected
-        `row.alerts` and `case.last_action` of the incident as the person saw it; without them, as it is now.
-    """
-
-    kind: Kind
-    assignee: Name = ""
-    text: Text = ""
-    until: Annotated[str, msgspec.Meta(max_length=40)] = ""
-    classification: Classification = "undetermined"
-    duplicate_of: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    undoes: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    reason: Text = ""
-    seen: Annotated[int, msgspec.Meta(gt=-1)] | None = None  # the document would lack a bound of 0
-    expected: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
 class CaseDesk:
@@ -168,7 +100,7 @@ class CaseDesk:
             seen=found.row.alerts if wanted.seen is None else wanted.seen,
             expected=found.case.last_action if wanted.expected is None else wanted.expected,
         )
-        action = _action(wanted, (target,), by, action_id or new_id(), found, masked)
+        action = action_of(wanted, (target,), by, action_id or new_id(), found, masked)
         with waiting():
             offset = self._writer.write(action)
         self.wait_for(offset + 1)
@@ -190,7 +122,7 @@ class CaseDesk:
         """
         found = self._incidents.incident(id)
         target = Target(id=id, seen=found.row.alerts, expected=found.case.last_action)
-        comment = _action(
+        comment = action_of(
             ActionRequest(kind="comment", text=text), (target,), by, action_id, None, masked=False
         )
         with waiting():
@@ -257,7 +189,7 @@ class CaseDesk:
         targets = self._actions.targets(filter, MAX_BULK + 1)
         if len(targets) > MAX_BULK:
             raise ConflictError(f"the list has more than {MAX_BULK:,} entries: narrow it by a filter")
-        return _action(wanted, tuple(targets), by, action_id or new_id(), None, masked) if targets else None
+        return action_of(wanted, tuple(targets), by, action_id or new_id(), None, masked) if targets else None
 
     def _done(self, action_id: str) -> BulkAnswer | None:
         """The answer to an action that is in the topic; None if it is not."""
@@ -287,79 +219,6 @@ class CaseDesk:
                         "ask again in a moment; what was written is not lost"
                     )
                 time.sleep(_STEP_SECONDS)
-
-
-def now() -> str:
-    """The time of the server's clock, as records state it."""
-    return rfc3339(int(datetime.now(UTC).timestamp() * 1000))
-
-
-def _action(
-    wanted: ActionRequest,
-    targets: tuple[Target, ...],
-    by: str,
-    id: str,
-    found: IncidentAnswer | None,
-    masked: bool,
-) -> CaseAction:
-    common: dict[str, Any] = {
-        "version": VERSION,
-        "id": id,
-        "incidents": targets,
-        "by": by,
-        "at": now(),
-        "reason": wanted.reason,
-        "masked": masked,
-    }
-    match wanted.kind:
-        case "acknowledge":
-            return Acknowledge(**common, assignee=wanted.assignee)
-        case "assign":
-            return Assign(**common, assignee=wanted.assignee)
-        case "comment":
-            if not wanted.text.strip():
-                raise ConflictError("a comment needs a `text`")
-            return Comment(**common, text=wanted.text)
-        case "snooze":
-            return Snooze(**common, until=_time(wanted.until, None))
-        case "mute":
-            assert found is not None
-            return Mute(**common, scope=scope_of_mute(found, targets[0].seen, wanted.until))
-        case "close":
-            return Close(**common, classification=wanted.classification, duplicate_of=wanted.duplicate_of)
-        case "reopen":
-            return Reopen(**common)
-        case "undo":
-            return Undo(**common, undoes=wanted.undoes)
-
-
-def scope_of_mute(found: IncidentAnswer, seen: int, until: str) -> Scope:
-    """What a mute of an incident hides.
-
-    Parameters
-    ----------
-    seen
-        Number of alerts of the last update that its author has seen.
-    until
-        Event time at which it ends; empty: `MUTE_DAYS` after the incident.
-
-    Raises
-    ------
-    ConflictError
-        If `until` is not a time.
-    RecordError
-        If nothing of the incident can be muted.
-    """
-    latest = epoch_ms(found.incident.last_seen) or 0
-    updates = [Update.of(one.incident) for one in found.updates]
-    return scope_of(updates, seen, _time(until, latest + MUTE_DAYS * _DAY_MS))
-
-
-def _time(text: str, otherwise: int | None) -> str:
-    ms = epoch_ms(text) if text else otherwise
-    if ms is None:
-        raise ConflictError("`until` is not a time: write 2026-12-31 or 2026-12-31T08:00:00Z")
-    return rfc3339(ms)
 
 
 def _conflict(rejected: str, case: Case) -> str:

@@ -20,8 +20,9 @@ from streamguard.kafka.topics import names
 from streamguard.models.key import key_of
 from streamguard.serving.decisions.record import MAX_TEXT
 from streamguard.serving.decisions.transaction import Record
-from streamguard.serving.query.cases import CaseDesk, ConflictError
+from streamguard.serving.query.cases import CaseDesk
 from streamguard.serving.query.incidents import IncidentQueries
+from streamguard.serving.query.requests import ConflictError
 from streamguard.settings.schema import Settings
 
 _DAY_MS = 86_400_000

@@ -13,9 +13,9 @@ from streamguard.serving.decisions.mute import difference
 from streamguard.serving.decisions.update import Update
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.projection.store import Store
-from streamguard.serving.query.cases import scope_of_mute
 from streamguard.serving.query.incidents import MAX_PUBLICATIONS, IncidentQueries
 from streamguard.serving.query.reading import Reading
+from streamguard.serving.query.requests import scope_of_mute
 from streamguard.text import counted
 
 PREVIEW_DAYS = 30

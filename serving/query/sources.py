@@ -19,7 +19,8 @@ from streamguard.serving.replica.crowd import Crowd, FailingSource
 from streamguard.serving.replica.profile import UserProfile
 from streamguard.serving.replica.replica import Replica, ReplicaNotReadyError
 from streamguard.serving.results.answers import Unavailable
-from streamguard.serving.results.batch import BatchResults, BatchUserAnswer
+from streamguard.serving.results.batch import BatchResults
+from streamguard.serving.results.run_answers import BatchUserAnswer
 from streamguard.serving.results.users import SourceUser
 
 INCIDENTS_SHOWN = 50

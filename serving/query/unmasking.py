@@ -8,9 +8,10 @@ from streamguard.serving.decisions.record import VERSION, Target, Unmask, Unmask
 from streamguard.serving.decisions.unmasking import State, Unmasking
 from streamguard.serving.decisions.writer import ActionWriter
 from streamguard.serving.query.answers import Unmaskings
-from streamguard.serving.query.cases import CaseDesk, ConflictError, NotUpToBoundError, now
+from streamguard.serving.query.cases import CaseDesk, NotUpToBoundError
 from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.serving.query.reading import MAX_PAGE, NotFoundError, Reading
+from streamguard.serving.query.requests import ConflictError, now
 
 _decode = msgspec.json.Decoder(Unmasking).decode
 

@@ -17,8 +17,9 @@ from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.replica.profile import UserProfile
 from streamguard.serving.replica.replica import ReplicaNotReadyError
 from streamguard.serving.results.answers import Unavailable
-from streamguard.serving.results.batch import BatchResults, BatchUserAnswer
+from streamguard.serving.results.batch import BatchResults
 from streamguard.serving.results.comparison import Comparison, LiveCounts
+from streamguard.serving.results.run_answers import BatchUserAnswer
 
 INCIDENTS_SHOWN = 50
 """Incidents of a user in one answer, the latest."""

@@ -22,8 +22,9 @@ from streamguard.serving.api.keys import ROLES, Keyring
 from streamguard.serving.decisions.record import Classification, Reopen, Target
 from streamguard.serving.decisions.writer import key_of
 from streamguard.serving.projection.store import Store
-from streamguard.serving.query.cases import MAX_BULK, ActionRequest, Kind
+from streamguard.serving.query.cases import MAX_BULK
 from streamguard.serving.query.detection import DetectionRequest
+from streamguard.serving.query.requests import ActionRequest, Kind
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve
 

@@ -42,9 +42,10 @@ from streamguard.serving.query.unmasking import NameQueries
 from streamguard.serving.query.users import UserQueries
 from streamguard.serving.replica.replica import ReplicaNotReadyError
 from streamguard.serving.results.archive import ArchivedEvents
-from streamguard.serving.results.batch import BatchResults, BatchTotals, RunEntry
+from streamguard.serving.results.batch import BatchResults
 from streamguard.serving.results.dead_letters import DeadLetters, DeadLetterSummary
 from streamguard.serving.results.models import Models
+from streamguard.serving.results.run_answers import BatchTotals, RunEntry
 from streamguard.settings.schema import Serve, Settings
 from tests.serving_stores import ALERTS, PSEUDONYMS, filled, placed, privacy
 from tests.unit.test_campaigns import NOON, incident, spray
@@ -443,7 +444,7 @@ def names_seen(site: Site, by: str = "analyst") -> bool:
 
 
 def clock(site: Site, monkeypatch: pytest.MonkeyPatch, time: str) -> None:
-    for module in ("cases", "unmasking"):
+    for module in ("requests", "unmasking"):
         monkeypatch.setattr(f"streamguard.serving.query.{module}.now", lambda: time)
 
 

@@ -41,14 +41,7 @@ from streamguard.serving.results import sandbox as sandbox_module
 from streamguard.serving.results.answers import Unavailable
 from streamguard.serving.results.archive import ArchivedEvents, ArchivedPage
 from streamguard.serving.results.archived_event import ArchivedEvent
-from streamguard.serving.results.batch import (
-    AnomalyPage,
-    BatchResults,
-    BatchRun,
-    BatchTotals,
-    BatchUserAnswer,
-    TotalsOfRun,
-)
+from streamguard.serving.results.batch import BatchResults
 from streamguard.serving.results.comparison import (
     BatchCounts,
     Comparison,
@@ -56,6 +49,13 @@ from streamguard.serving.results.comparison import (
     compare,
 )
 from streamguard.serving.results.models import ModelList, Models
+from streamguard.serving.results.run_answers import (
+    AnomalyPage,
+    BatchRun,
+    BatchTotals,
+    BatchUserAnswer,
+    TotalsOfRun,
+)
 from streamguard.serving.results.sandbox import ParquetSandbox, UnreadableError
 from streamguard.serving.results.totals import BatchPartition, LiveTotals, compare_totals
 from streamguard.serving.results.users import MAX_NAME_CHARACTERS

@@ -41,8 +41,8 @@ from streamguard.serving.query.mutes import MutePreview
 from streamguard.serving.query.totals import Totals
 from streamguard.serving.query.users import TimelineEntry, UserAnswer
 from streamguard.serving.replica.profile import DecisionInForce, UserProfile, Usual, ValueShare
-from streamguard.serving.results.batch import BatchUserAnswer
 from streamguard.serving.results.comparison import Comparison
+from streamguard.serving.results.run_answers import BatchUserAnswer
 from streamguard.serving.results.users import BatchUser, BatchUserDetail
 from tests.serving_stores import filled, placed, queries
 from tests.unit.test_campaigns import NOON, incident, lone, spray, users_of
