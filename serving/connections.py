@@ -12,6 +12,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from streamguard.errors import ConfigurationError
 from streamguard.settings.schema import Serve
 from streamguard.settings.sign_in import Network, networks
 
@@ -185,9 +186,14 @@ def bounded_server(app: Any, settings: Serve, stop_seconds: float) -> Server:
         Certificate and trusted proxies.
     stop_seconds
         How long open requests may take to end when it stops.
+
+    Raises
+    ------
+    ConfigurationError
+        If the certificate or its key cannot be used.
     """
     proxies = tuple(networks(settings.trusted_proxies))
-    return Server(
+    made = Server(
         uvicorn.Config(
             app,
             log_config=None,
@@ -206,6 +212,15 @@ def bounded_server(app: Any, settings: Serve, stop_seconds: float) -> Server:
             ssl_keyfile=settings.private_key_file or None,
         )
     )
+    try:
+        made.config.load()
+    except OSError as error:  # SSLError is one, too
+        raise ConfigurationError(
+            f"serve.certificate_file {settings.certificate_file} and serve.private_key_file "
+            f"{settings.private_key_file} cannot be used: {error.strerror or error}; both must be PEM files, and the "
+            "key must be that of the certificate and have no password"
+        ) from None
+    return made
 
 
 def raise_file_limit() -> None:

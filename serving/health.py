@@ -60,8 +60,9 @@ def server(
     own = settings.serve
 
     def page(path: str) -> Answer:
-        ended = [thread.name for thread in threads.values() if not thread.is_alive()]
-        problem = service.ready or _ended(ended)
+        ended = {role: thread.name for role, thread in threads.items() if not thread.is_alive()}
+        # Without profiles a server still shows incidents; the same state might end this thread of every server.
+        problem = service.ready or _ended([name for role, name in ended.items() if role != "changelog"])
         if path == "/metrics":
             SERVE_READY.set(not problem)
             for role, thread in threads.items():
@@ -72,6 +73,8 @@ def server(
             return Answer(200, "application/json", b'{"status":"alive"}')
         if path == "/readyz":
             body = {"status": "not ready", "reason": problem} if problem else {"status": "ready"}
+            if "changelog" in ended:
+                body["profiles"] = _ended([ended["changelog"]])
             # Another server would not answer either, so the balancer keeps this one.
             if missing := profiles.coverage().missing:
                 body["partitions_missing"] = missing
@@ -88,7 +91,7 @@ def server(
 
 
 def _ended(topics: list[str]) -> str:
-    """Why a server is not ready of which threads have ended; empty if none has."""
+    """Which topics a server does not follow any more, and what to do; empty if it follows all."""
     if not topics:
         return ""
     return (

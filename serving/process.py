@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -102,20 +102,23 @@ def run(settings: Settings) -> int:
             own.keys_file,
         )
     raise_file_limit()
-    with _directory(Path(own.data_dir)) as directory:
+    with contextlib.ExitStack() as used:  # what was opened is closed in the opposite order, whatever happens
+        directory = used.enter_context(_directory(Path(own.data_dir)))
         pseudonyms = Pseudonyms(key_of(own.pseudonym_key_file, directory))
         store = Store(directory, settings.detection.floor_bits, pseudonyms.of, pseudonyms.fingerprint)
+        used.callback(store.close)
         followers = _followers(settings, store)
         # Each start has a name of its own, because servers that share a name would end each other's transactions.
         transactional_id = f"{settings.worker.app_id}-serve-{secrets.token_hex(8)}"
         writer = ActionWriter(Brokers.of(settings), topics.names(settings)["decisions"], transactional_id)
+        used.callback(writer.close)
         replica = Replica(settings, directory / "replica", held)
         profiles = Profiles(replica, group)
         service = QueryService(store, followers, writer)
         service.sources = _sources(settings, store, service, replica, profiles)
         service.audit_log = lambda limit: latest(Brokers.of(settings), topics.names(settings)["audit"], limit)
         socket = _socket(own.host, own.port)
-        port = socket.getsockname()[1]
+        used.callback(socket.close)
         app = application(
             service,
             keyring,
@@ -126,20 +129,26 @@ def run(settings: Settings) -> int:
             peer_access=access,
             state={"flow": flow},
         )
-        scheme = "https" if own.certificate_file else "http"
-        address = f"{scheme}://{_host(own.host)}:{port}"
-        audit = AuditLog(Brokers.of(settings), topics.names(settings)["audit"])
-        service.privacy = Privacy(pseudonyms, audit)
+        server = bounded_server(app, own, STOP_SECONDS)
         stop = threading.Event()
         threads = {
             one.role: threading.Thread(target=one.run, args=(stop,), name=one.topic) for one in followers
         }
         threads["changelog"] = threading.Thread(target=_follow, args=(replica, stop), name=replica.topic)
-        health = serving_health.server(settings, service, store, followers, replica, profiles, threads)
         asking = [threading.Thread(target=group.watch, args=(stop,), name="peers")] if group else []
+        health = serving_health.server(settings, service, store, followers, replica, profiles, threads)
+        # The log of a server that cannot start would have no end.
+        audit = AuditLog(Brokers.of(settings), topics.names(settings)["audit"])
+        used.callback(audit.close)
+        service.privacy = Privacy(pseudonyms, audit)
         for thread in (*threads.values(), *asking):
             thread.start()
+            used.callback(thread.join)
+        used.callback(stop.set)
         health.start("health")
+        scheme = "https" if own.certificate_file else "http"
+        port = socket.getsockname()[1]
+        address = f"{scheme}://{_host(own.host)}:{port}"
         _log.info(
             "serving incidents of %s at %s",
             settings.kafka.bootstrap_servers,
@@ -149,25 +158,14 @@ def run(settings: Settings) -> int:
         if given is not None:
             # To standard output and not to the log, which other people may read.
             print(f"open {address}/sign-in?key={key}", flush=True)  # noqa: T201 - the result of the command
-        try:
-            asyncio.run(_serve(settings, app, socket))
-        finally:
-            stop.set()
-            for thread in (*threads.values(), *asking):
-                thread.join()
-            writer.close()
-            audit.close()
-            store.close()
-            socket.close()
+        asyncio.run(_serve(server, socket))
     _log.info("the server has ended", extra={"exit_code": int(ExitCode.OK)})
     return ExitCode.OK
 
 
-async def _serve(settings: Settings, app: Any, socket: sockets.socket) -> None:
-    server = bounded_server(app, settings.serve, STOP_SECONDS)
+async def _serve(server: uvicorn.Server, socket: sockets.socket) -> None:
     # Requests wait for Kafka in threads: by default there are four more than cores.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "request"))
-    server.config.load()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, lambda: setattr(server, "should_exit", True))
     with _own_signals(server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 import tempfile
@@ -21,6 +22,9 @@ KEY_BYTES = 24
 """Random bytes of a key: too many to guess, few enough to paste."""
 MAX_KEYS = 10_000
 MAX_FILE_BYTES = 4 << 20
+
+
+_log = logging.getLogger(__name__)
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -117,23 +121,30 @@ class Keyring:
 
     def __init__(self, path: Path | None, given: Key | None = None) -> None:
         self._path, self._given = path, given
-        self._stamp: tuple[int, int] | None = None
-        self._keys: dict[str, Key] = {}
-        self._reload()
+        self._stamp = self._stat()
+        self._keys = self._read()
+
+    def _stat(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat() if self._path is not None else None
+        except OSError:
+            return None
+        return (found.st_mtime_ns, found.st_size) if found is not None else None
+
+    def _read(self) -> dict[str, Key]:
+        keys = read(self._path) if self._path is not None else []
+        return {one.sha256: one for one in [*keys, *([self._given] if self._given else [])]}
 
     def _reload(self) -> None:
-        stamp = None
-        if self._path is not None:
-            try:
-                found = self._path.stat()
-                stamp = found.st_mtime_ns, found.st_size
-            except OSError:
-                stamp = None
-        if stamp == self._stamp and self._keys:
+        """Read the file again if it has changed; while it cannot be read, no key of it is valid."""
+        if (stamp := self._stat()) == self._stamp:
             return
-        keys = read(self._path) if self._path is not None else []
         self._stamp = stamp
-        self._keys = {one.sha256: one for one in [*keys, *([self._given] if self._given else [])]}
+        try:
+            self._keys = self._read()
+        except ConfigurationError as error:
+            _log.error("no access key is valid until the file can be read: %s", error)
+            self._keys = {}
 
     def principal(self, key: str) -> Principal | None:
         """The owner of this key; None if nobody has, or the key has expired."""

@@ -68,7 +68,9 @@ def unmaskings(incident: str, actions: Iterable[Logged]) -> list[Unmasking]:
         seen.add(action.id)
         match action:
             case Unmask():
-                at_once = action.severity == AT_ONCE
+                # Who was masked again after a look at it has to wait for an answer from then on.
+                ended = any(one.by == action.by and one.state == "refused" for one in found.values())
+                at_once = action.severity == AT_ONCE and not ended
                 found[action.id] = Unmasking(
                     action.id,
                     incident,

@@ -76,7 +76,8 @@ class Follower:
     clear
         Forgets what came from the topic, before it is read from its beginning, within a transaction.
     trim
-        Forgets what the topic has no longer, given the first offset of each partition.
+        Forgets what the topic has no longer, given the first offset of each partition; returns whether that was
+        anything.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Follower:
         store: Store,
         apply: Callable[[Batch], Counter[str]],
         clear: Callable[[sqlite3.Connection], None],
-        trim: Callable[[dict[int, int]], object] | None = None,
+        trim: Callable[[dict[int, int]], bool] | None = None,
     ) -> None:
         self.role, self.topic = role, topic
         self.progress = Progress(topic)
@@ -181,6 +182,7 @@ class Follower:
         self._known(None)
         if self._store.topic_id(self.topic) is not None:
             self._store.follow(self.topic, "", self._clear)
+            self.progress.sequence += 1
         self._failed(f"the topic {self.topic} does not exist: run `streamguard topics create`")
         self.progress.reached({}, whole=True, changed=False)
         self._store.loaded(self.topic)
@@ -199,9 +201,10 @@ class Follower:
             self.caught_up.clear()
             self._store.follow(self.topic, state.id, self._clear)
             self._store.loading.add(self.topic)
+            self.progress.sequence += 1
             known = {}
-        elif self._trim is not None:
-            self._trim({partition: bounds.start for partition, bounds in state.bounds.items()})
+        else:
+            self._trim_to(state)
         return {
             partition: known.get(partition, (bounds.start, 0)) for partition, bounds in state.bounds.items()
         }
@@ -217,9 +220,14 @@ class Follower:
         self._known(now)
         if now is None or now.id != state.id or now.bounds.keys() != state.bounds.keys():
             return True
-        if self._trim is not None:
-            self._trim({partition: bounds.start for partition, bounds in now.bounds.items()})
+        self._trim_to(now)
         return False
+
+    def _trim_to(self, state: TopicState) -> None:
+        """Forget what the topic has no longer, which changes lists as a record does."""
+        if self._trim is not None:
+            starts = {partition: bounds.start for partition, bounds in state.bounds.items()}
+            self.progress.sequence += self._trim(starts)
 
     def _known(self, state: TopicState | None) -> None:
         """Remember what the brokers have answered."""

@@ -94,8 +94,8 @@ class Store(Database):
             self._compute(db, {one.incident.id for one in updates})
             self.move(db, topic, positions)
 
-    def drop_before(self, starts: Mapping[int, int]) -> None:
-        """Forget the updates that the topic has no longer.
+    def drop_before(self, starts: Mapping[int, int]) -> bool:
+        """Forget the updates that the topic has no longer; return whether there were any.
 
         Parameters
         ----------
@@ -112,6 +112,7 @@ class Store(Database):
             }
             db.executemany("DELETE FROM updates WHERE partition = ? AND offset < ?", starts.items())
             self._compute(db, touched)
+        return bool(touched)
 
     def clear_updates(self, db: sqlite3.Connection) -> None:
         """Forget every update, within a transaction."""

@@ -150,7 +150,7 @@ class Conditions:
         if wanted.event:
             self.chosen.append(of_event(wanted.event))
         if wanted.word:
-            quoted = wanted.word.replace('"', '""')
+            quoted = wanted.word.replace("\0", "").replace('"', '""')  # SQLite ends a search at a NUL
             self.chosen.append(Condition("SELECT rowid FROM words WHERE words MATCH ?", (f'"{quoted}"',)))
         if words := match(wanted.text):
             self.chosen.append(Condition("SELECT rowid FROM words WHERE words MATCH ?", (words,)))

@@ -507,6 +507,10 @@ def test_critical_incident_is_unmasked_at_once_and_looked_at_afterwards(site: Si
     assert notice["id"] == asked["id"]
     assert answer(site, asked["id"], granted=False).json()["until"] is None
     assert not names_seen(site)
+    again = unmask(site).json()
+    assert (again["state"], names_seen(site)) == ("open", False), "who was masked again waits for an answer"
+    answer(site, again["id"])
+    assert names_seen(site)
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,11 @@ def test_scrape_has_the_projection_and_its_topics(site: Site, tmp_path: Path) ->
     assert found['streamguard_serve_lag_records{topic="alerts"}'] == "12.0"
     assert found['streamguard_serve_trouble{topic="changelog"}'] == "0.0"
     replica._follower.trouble = "no broker answers"
+    alive = threads["changelog"]
+    threads["changelog"] = threading.Thread(name="state-changelog")  # as one that has ended
+    with urllib.request.urlopen(f"http://127.0.0.1:{health.port}/readyz", timeout=10) as answer:
+        assert b"state-changelog: not followed any more" in answer.read(), "incidents are still shown"
+    threads["changelog"] = alive
     threads["alerts"] = threading.Thread(name="security-alerts")  # as one that has ended
     found = scraped()
     assert found['streamguard_serve_trouble{topic="changelog"}'] == "1.0"

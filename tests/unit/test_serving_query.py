@@ -261,4 +261,5 @@ def test_any_text_may_be_searched_for(text: str) -> None:
 )
 def test_words_have_no_special_meaning_in_a_search(asked: IncidentQueries, text: str) -> None:
     assert asked.facets(IncidentFilter(text=text)).total >= 0
+    assert asked.facets(IncidentFilter(word=text)).total >= 0
     assert asked.facets(IncidentFilter()).total == 600

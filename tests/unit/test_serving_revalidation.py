@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from streamguard.kafka.connection import Brokers
 from streamguard.serving.api import revalidation
 from streamguard.serving.api.keys import Principal
+from streamguard.serving.log.reader import Bounds, TopicState
+from streamguard.serving.projection import projector
+from tests.serving_stores import ALERTS
 from tests.unit.test_serving_actions import Site
 
 LISTS = ("/v1/incidents", "/v1/incidents/facets", "/v1/ranking", "/v1/statistics")
@@ -45,6 +49,16 @@ def test_unchanged_list_is_answered_without_reading_it(
     site.act(site.ann, kind="close")
     changed = client.get(path, headers=known)
     assert changed.status_code == 200 and changed.headers["ETag"] != first.headers["ETag"]
+
+
+def test_list_changes_when_the_topic_has_lost_its_beginning(site: Site) -> None:
+    one = projector.incidents(Brokers("127.0.0.1:1"), ALERTS, site.store)
+    before = one.progress.sequence
+    one._trim_to(TopicState("id", {0: Bounds(0, 1000)}))
+    assert one.progress.sequence == before, "nothing is gone"
+    one._trim_to(TopicState("id", {0: Bounds(1000, 1000)}))
+    assert site.client().get("/v1/incidents").json()["incidents"] == []
+    assert one.progress.sequence == before + 1
 
 
 def test_tag_belongs_to_the_question_and_to_who_asks(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -150,6 +151,35 @@ def test_start_says_that_nobody_can_sign_in(tmp_path: Path, caplog: pytest.LogCa
     with pytest.raises(ConfigurationError, match=r"serve\.data_dir"):
         process.run(Settings(serve=own))
     assert "nobody" not in caplog.text
+
+
+def test_certificate_that_cannot_be_used_ends_the_start_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    own = Serve(
+        port=0, metrics_port=0, data_dir=str(tmp_path / "data"), certificate_file=str(tmp_path / "no.pem")
+    )
+    threads = threading.active_count()
+    with pytest.raises(ConfigurationError, match=r"serve\.certificate_file .*no\.pem .* cannot be used"):
+        process.run(Settings(serve=own))
+    assert threading.active_count() == threads
+    assert "sign-in?key=" not in capsys.readouterr().out
+    process._directory(tmp_path / "data").__enter__()  # the lock is free again
+
+
+def test_file_of_keys_that_is_damaged_while_the_server_runs_lets_nobody_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, stored = new_key("ann", "analyst", 60)
+    keys.write(tmp_path / "keys.json", [stored])
+    keyring = Keyring(tmp_path / "keys.json")
+    assert keyring.principal(key) is not None
+    (tmp_path / "keys.json").write_text("{")
+    assert keyring.principal(key) is None and keyring.principal(key) is None
+    assert caplog.text.count("no access key is valid until the file can be read") == 1
+    keys.write(tmp_path / "keys.json", [stored])
+    assert keyring.principal(key) is not None
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from streamguard.text import counted, printable, shortened
 
 MAX_FILE_BYTES = 4 << 20
 """Size up to which the file of the keys is read."""
-MIN_SESSION_KEY = 32
+MADE = {"session_key_file": 32, "pseudonym_key_file": 32, "peer_key_file": 16}
+"""Files of random bytes that an operator makes, and the fewest bytes of each."""
 _SHOWN = 5
 
 
@@ -32,7 +33,7 @@ def serving(settings: Settings) -> Iterator[Finding]:
     if problem := missing(serve):
         yield warn("serve", f"`serve` does not start: {problem}", "complete the settings")
     yield from _keys(serve)
-    for name in ("session_key_file", "oidc_client_secret_file", "private_key_file"):
+    for name in (*MADE, "oidc_client_secret_file", "private_key_file"):
         if path := getattr(serve, name):
             yield _secret(name, Path(path))
     found = place("serve.data_dir", serve.data_dir, needed_by="`serve` fails here")
@@ -87,13 +88,13 @@ def _secret(setting: str, path: Path) -> Finding:
     name = f"serve.{setting} {path}"
     try:
         with path.open("rb") as file:
-            start = file.read(MIN_SESSION_KEY)
+            start = file.read(max(MADE.values()))
         mode = path.stat().st_mode
     except OSError as error:
         return warn(
             "serve", f"{name} cannot be read: {error.strerror}; `serve` does not start", _readable(path)
         )
-    if not start or (setting == "session_key_file" and len(start) < MIN_SESSION_KEY):
+    if len(start) < MADE.get(setting, 1):
         return warn("serve", f"{name} is too short; `serve` does not start", _made(setting, path))
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
         return warn("serve", f"other users can read or change {name}", f"chmod 640 {path}")
@@ -101,9 +102,7 @@ def _secret(setting: str, path: Path) -> Finding:
 
 
 def _made(setting: str, path: Path) -> str:
-    return (
-        f"openssl rand -out {path} 32" if setting == "session_key_file" else f"write the secret into {path}"
-    )
+    return f"openssl rand -out {path} 32" if setting in MADE else f"write the secret into {path}"
 
 
 def _readable(path: Path) -> str:
