@@ -9,9 +9,8 @@ from typing import NamedTuple, Protocol
 from streamguard.serving.query.answers import Facets, IncidentAnswer, IncidentRow, Incidents, RankedUsers
 from streamguard.serving.query.events import IncidentEvents
 from streamguard.serving.query.filters import EntityKind, IncidentFilter, Sort
-from streamguard.serving.query.incidents import MAX_PAGE
 from streamguard.serving.query.mutes import MutePreview
-from streamguard.serving.query.reading import NotFoundError
+from streamguard.serving.query.reading import MAX_PAGE, NotFoundError
 from streamguard.serving.query.requests import ActionRequest
 from streamguard.serving.query.users import Timeline, UserAnswer
 

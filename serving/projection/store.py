@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.projection import forgetting, ranking, rows
 from streamguard.serving.projection.database import Database
 from streamguard.serving.projection.entry import event_id
+from streamguard.serving.projection.reader import DamagedStoreError
 from streamguard.serving.projection.update import Update
 
 Positions = Mapping[int, tuple[int, int]]
@@ -60,7 +62,8 @@ class Store(Database):
         super().__init__(directory)
         self.loading: set[str] = set()
         self._floor, self._pseudonym_of = floor, pseudonym_of
-        with self.transaction() as db:
+        # A damaged database is replaced before the first topic is followed.
+        with contextlib.suppress(DamagedStoreError), self.transaction() as db:
             rows.rename(db, pseudonym_of, fingerprint)
 
     def loaded(self, topic: str) -> None:

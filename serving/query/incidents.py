@@ -29,8 +29,6 @@ from streamguard.serving.query.filters import Conditions, IncidentFilter, Sort
 from streamguard.serving.query.matches import json_array, numbers, shape_counts
 from streamguard.serving.query.reading import NotFoundError, Reading
 
-MAX_PAGE = 200
-"""Rows of one page."""
 MAX_PUBLICATIONS = 2_000
 """Publications of one user that a preview looks at, the latest."""
 MAX_FACET_VALUES = 50
