@@ -134,7 +134,7 @@ def test_the_wheel_has_every_file_under_one_name(wheel: Path) -> None:
 
 def test_a_worker_and_replay_run_from_the_plain_wheel(wheel: Path, kafka: str, tmp_path: Path) -> None:
     programs = install(wheel, "", tmp_path)
-    check_imports(programs, tmp_path, "streamguard.batch", "streamguard.serving")
+    check_imports(programs, tmp_path, "streamguard.batch", "streamguard.serving", "streamguard.pictures")
     command, suffix, port = programs / "streamguard", uuid.uuid4().hex[:8], free_port()
     simulate = ("simulate", "--days", "3", "--attack", "brute_force", "--seed", "4")
     run(command, *simulate, "--output", "events.jsonl", cwd=tmp_path)

@@ -173,7 +173,7 @@ class PrivateSite(CampaignSite):
             "STREAMGUARD_SERVE_KEYS_FILE": str(self.file),
             "STREAMGUARD_SERVE_PSEUDONYM_KEY_FILE": str(self.secret),
         }
-        server = ServeProcess(self, name, environ=environ)
+        server = ServeProcess(self, name, **environ)
         self.servers.append(server)
         return server.await_serving()
 

@@ -112,6 +112,7 @@ class RunningWorker:
 
 def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
     """Run the demo and return its exit code: 0 if every attack was caught."""
+    signal.signal(signal.SIGTERM, _end)  # otherwise its processes and its directory would be left
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="streamguard-demo-")))
         began = time.perf_counter()
@@ -164,11 +165,15 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         if address:
             _where_to_click(address, keep)
         if keep:
-            _keep(settings, users, seed, rate, worker)
+            _keep(settings, users, seed, worker)
         click.echo(
             f"\nthe demo stops its broker and worker and removes {directory}; --keep keeps them until Ctrl-C"
         )
         return 0 if caught else 1
+
+
+def _end(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def _taken_over(worker: RunningWorker, outcome: dict[str, Any]) -> str:
@@ -284,12 +289,14 @@ def _worst(campaign: str, by_incident: dict[str, set[str | None]], seen: Seen) -
     return f"{worst.severity} {worst.risk}  {entity}  {worst.technique or ''}".rstrip()
 
 
-def _keep(settings: Settings, users: int, seed: int, rate: int, worker: RunningWorker) -> None:
+def _keep(settings: Settings, users: int, seed: int, worker: RunningWorker) -> None:
+    """Go on with the habits that were learned, of the same accounts, so that the attacks stay on top of the list."""
     click.echo(
         f"\nKafka at {settings.kafka.bootstrap_servers} and the worker with {worker.url}/metrics keep running;"
         " Ctrl-C stops them"
     )
-    _produce_live(settings, Simulation(users, seed + 1, int(time.time() * 1000) + 500, rate=rate))
+    now = int(time.time() * 1000) + 500
+    _produce_live(settings, Simulation(users, seed, now, events_per_day=HABITS_PER_DAY))
 
 
 def _sum(text: str, metric: str) -> float:
