@@ -188,8 +188,10 @@ def refused_when_forged(servers: Servers) -> None:
     target = f"{PROFILES_PATH}?{urlencode({'user': TWICE, 'partitions': '0-1'})}"
     other = target.replace(TWICE, "user-4")
     host = servers.low.address.partition("//")[2]
-    ann, now = Principal("ann", "viewer"), time.time()
+    ann, now = Principal("ann", "investigator"), time.time()
     key = PeerKey(SECRET)
+    code, found = status(servers.low, target, key.header(Principal("bob", "viewer"), host, target, now))
+    assert (code, found["type"]) == (403, "/problems/masked"), "the role decides here, too"
     good = key.header(ann, host, target, now)
     code, found = status(servers.low, target, good)
     assert code == 200 and len(found["profiles"]) == 1
