@@ -713,8 +713,9 @@ SERVE_PARTITIONS = _gauge(
 SERVE_PEER_REQUESTS = _counter(
     "streamguard_serve_peer_requests_total",
     "requests",
-    "Questions to other servers about profiles that are not held here; failures include those of the regular check.",
-    {"result": ("answered", "failed")},
+    "Questions to other servers about state that is not held here. A refusal concerns the caller or the question, such "
+    "as a name that is masked; failures include those of the regular check.",
+    {"result": ("answered", "refused", "failed")},
     SERVE,
 )
 SERVE_STREAMS = _gauge(

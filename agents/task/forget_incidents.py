@@ -102,7 +102,7 @@ def forget_incidents(settings: Settings, user: str) -> ForgottenIncidents | None
     shared -= {id for one in known for id in one.incidents}
     changes: list[tuple[bytes, bytes | None]] = []
     if fresh or shared:
-        salt = forgotten.new_salt()
+        salt = forgotten.salt_of(earlier.values())
         ordered = sorted(shared)
         for first in range(0, max(len(ordered), 1), MAX_INCIDENTS):
             record_of = Forgotten(

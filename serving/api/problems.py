@@ -15,6 +15,7 @@ from streamguard.serving.api.parameters import TimeError
 from streamguard.serving.audit.record import AuditError
 from streamguard.serving.decisions.codec import RecordError
 from streamguard.serving.masking.viewer import MaskedError
+from streamguard.serving.peers.client import PeerRefusedError
 from streamguard.serving.peers.profiles import PartitionUnavailableError
 from streamguard.serving.projection.reader import TooCostlyError
 from streamguard.serving.query.cases import NotUpToBoundError
@@ -98,6 +99,9 @@ def described(error: Exception) -> tuple[Problem, dict[str, str] | None]:
             errors = tuple(one for one in error.extra if isinstance(one, dict))
         headers = error.headers
         problem = Problem(_title(error.status_code), error.status_code, error.detail, errors=errors)
+    elif isinstance(error, PeerRefusedError):  # as if this server had refused it
+        kind = f"/problems/{error.kind}" if error.kind else "about:blank"
+        problem = Problem(_title(error.status), error.status, str(error), kind)
     elif isinstance(error, StreamGuardError):
         status, kind = next((status, kind) for known, status, kind in _KINDS if isinstance(error, known))
         problem = Problem(_title(status), status, str(error), f"/problems/{kind}")

@@ -108,9 +108,11 @@ class SeenIncidents(IncidentQueries):
         self._viewer.read_user(user)
         return self._inner.publications(user)
 
-    def published_for(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[str, ...]]:
+    def published_for(
+        self, topic: str, events: Sequence[tuple[int, int, str]]
+    ) -> dict[tuple[int, int], tuple[str, ...]]:
         """Ids of the incidents that were published for some events."""
-        return self._inner.published_for(places)
+        return self._inner.published_for(topic, events)
 
     def campaign(self, id: str) -> CampaignAnswer:
         """One campaign."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import re
 import ssl
 import time
 from typing import Any, NamedTuple, TypeVar
@@ -11,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from streamguard.errors import ConfigurationError, TemporaryError
+from streamguard.errors import ConfigurationError, DataError, TemporaryError
 from streamguard.serving.peers.signing import HEADER, Asker, PeerKey
 from streamguard.text import printable
 
@@ -22,12 +23,44 @@ MAX_ANSWER_BYTES = 8 << 20
 MAX_PEERS = 256
 """Number of peers that are asked."""
 _READ_BYTES = 1 << 16
+_OF_THE_PEER = (401, 421)
+"""Statuses by which a peer accepts no question at all: the signature is not one of its key, or its name is wrong."""
+_KIND = re.compile(r"/problems/([a-z-]{1,40})")
+_MAX_DETAIL = 1_000
 
 T = TypeVar("T")
 
 
 class PeerUnavailableError(TemporaryError):
     """A peer does not answer, or not as a peer answers."""
+
+
+class UnknownQuestionError(PeerUnavailableError):
+    """A peer does not know this question, although it may know others."""
+
+
+class PeerRefusedError(DataError):
+    """A peer refuses the question of this caller; others, and other questions, may be answered.
+
+    Attributes
+    ----------
+    status
+        HTTP status, 400 to 499.
+    kind
+        Kind of the problem: the last part of its `type`; empty if it has none.
+    """
+
+    def __init__(self, status: int, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.kind = status, kind
+
+
+class _Problem(msgspec.Struct):
+    """Of a problem detail, what is passed on."""
+
+    title: str
+    detail: str = ""
+    type: str = "about:blank"
 
 
 class Address(NamedTuple):
@@ -144,7 +177,9 @@ class Client:
         Raises
         ------
         PeerUnavailableError
-            If it does not answer in time, refuses, or answers with something else.
+            If it does not answer in time, does not accept the signature, or answers with something else.
+        PeerRefusedError
+            If it refuses what is asked for this caller.
         """
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         try:
@@ -159,7 +194,7 @@ class Client:
                 f"{address.text} does not answer ({printable(reason)[:200]})"
             ) from None
         if status != 200:
-            raise PeerUnavailableError(f"{address.text} answers {status}{_detail(body)}")
+            raise _error(address, status, body)
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -192,11 +227,17 @@ class Client:
             connection.close()
 
 
-def _detail(body: bytes) -> str:
-    """What a problem says, as a peer wrote it."""
+def _error(address: Address, status: int, body: bytes) -> PeerUnavailableError | PeerRefusedError:
+    """What another status than 200 is: the fault of the peer, or a refusal that concerns this question only."""
     try:
-        found = msgspec.json.decode(body)
+        found = msgspec.json.decode(body, type=_Problem)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
-    detail = found.get("detail") if isinstance(found, dict) else None
-    return f": {printable(detail[:300])}" if isinstance(detail, str) and detail else ""
+        return PeerUnavailableError(f"{address.text} answers {status}")
+    kind = _KIND.fullmatch(found.type)
+    detail = printable(found.detail[:_MAX_DETAIL])
+    text = f"{address.text} answers {status}" + (f": {detail}" if detail else "")
+    if status == 404 and kind is None:
+        return UnknownQuestionError(f"{text}: it does not know this question, so run one version")
+    if 400 <= status < 500 and status in http.client.responses and status not in _OF_THE_PEER:
+        return PeerRefusedError(status, kind[1] if kind is not None else "", detail or text)
+    return PeerUnavailableError(text)

@@ -12,7 +12,13 @@ from typing import NamedTuple, TypeVar
 from streamguard.errors import TemporaryError
 from streamguard.metrics import SERVE_PEER_REQUESTS
 from streamguard.serving.peers.answers import Held, PeerState
-from streamguard.serving.peers.client import Address, Client, PeerUnavailableError
+from streamguard.serving.peers.client import (
+    Address,
+    Client,
+    PeerRefusedError,
+    PeerUnavailableError,
+    UnknownQuestionError,
+)
 from streamguard.serving.peers.partitions import ranges
 from streamguard.serving.peers.signing import Asker
 
@@ -105,7 +111,7 @@ class PeerGroup:
     def _examine(self, address: Address) -> None:
         try:
             held = self._client.ask(address, HELD_PATH, {}, self._itself, Held)
-        except PeerUnavailableError as error:
+        except (PeerUnavailableError, PeerRefusedError) as error:
             self._failed(address, str(error))
             return
         if held.server == self.server:
@@ -154,6 +160,8 @@ class PeerGroup:
 
         Raises
         ------
+        PeerRefusedError
+            If a peer refuses the question for this caller. The peer counts as able to answer others.
         BusyError
             If too many questions wait already.
         """
@@ -185,9 +193,16 @@ class PeerGroup:
                     answer = self._client.ask(
                         address, path, {**parameters, "partitions": ranges(own)}, asker, kind
                     )
+                except PeerRefusedError:
+                    SERVE_PEER_REQUESTS.labels("refused").inc()
+                    raise
                 except PeerUnavailableError as error:
-                    self._failed(address, str(error))
+                    failed.add(address)
                     reasons.append(str(error))
+                    if isinstance(error, UnknownQuestionError):
+                        SERVE_PEER_REQUESTS.labels("failed").inc()
+                    else:
+                        self._failed(address, str(error))
                     return None
                 SERVE_PEER_REQUESTS.labels("answered").inc()
                 return answer

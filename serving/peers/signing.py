@@ -16,7 +16,7 @@ from streamguard.text import counted
 HEADER = "streamguard-peer"
 """Header of a request of one server to another."""
 MAX_HEADER = 2_000
-"""Characters of its value: names and roles are short."""
+"""Characters of its value: names, roles and hosts are short, and of the target it has a hash."""
 VALID_SECONDS = 60
 """By how much the clocks of two servers may differ, and so how long a request can be repeated."""
 MIN_KEY = 16
@@ -46,8 +46,10 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ----------
     name, role
         For whom it asks.
-    host, target
-        The server that it asks, and the path with its parameters.
+    host
+        The server that it asks.
+    sha256
+        Hash of the path with its parameters, which may be longer than a header.
     at
         Unix time.
     """
@@ -55,7 +57,7 @@ class Statement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     role: str
     host: str
-    target: str
+    sha256: str
     at: int
 
 
@@ -107,7 +109,7 @@ class PeerKey:
         now
             Unix time.
         """
-        statement = Statement(asker.name, asker.role, host.lower(), target, int(now))
+        statement = Statement(asker.name, asker.role, host.lower(), _hashed(target), int(now))
         body = base64.urlsafe_b64encode(msgspec.json.encode(statement)).decode()
         return f"{body}.{self._signature(body)}"
 
@@ -128,7 +130,7 @@ class PeerKey:
             found = _decode(base64.urlsafe_b64decode(body))
         except (ValueError, msgspec.MsgspecError):
             raise PeerError("it is not one that this version writes") from None
-        if (found.host, found.target) != (host.lower(), target):
+        if (found.host, found.sha256) != (host.lower(), _hashed(target)):
             raise PeerError("it was made for another request")
         if abs(found.at - now) > VALID_SECONDS:
             raise PeerError(
@@ -138,3 +140,7 @@ class PeerKey:
 
     def _signature(self, body: str) -> str:
         return hmac.new(self._key, body.encode(), hashlib.sha256).hexdigest()
+
+
+def _hashed(target: str) -> str:
+    return hashlib.sha256(target.encode()).hexdigest()

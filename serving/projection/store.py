@@ -15,6 +15,7 @@ from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.projection import forgetting, ranking, rows
 from streamguard.serving.projection.database import Database
 from streamguard.serving.projection.entry import event_id
+from streamguard.serving.projection.forgetting import ForgottenUsers
 from streamguard.serving.projection.reader import DamagedStoreError
 from streamguard.serving.projection.update import Update
 
@@ -62,6 +63,7 @@ class Store(Database):
         super().__init__(directory)
         self.loading: set[str] = set()
         self._floor, self._pseudonym_of = floor, pseudonym_of
+        self._forgotten: tuple[tuple[int, str | None], ForgottenUsers] | None = None
         # A damaged database is replaced before the first topic is followed.
         with contextlib.suppress(DamagedStoreError), self.transaction() as db:
             rows.rename(db, pseudonym_of, fingerprint)
@@ -81,7 +83,7 @@ class Store(Database):
         Updates that are to be forgotten are not added.
         """
         with self.transaction() as db:
-            updates = forgetting.kept(db, topic, updates)
+            updates = self._forgotten_users(db, topic).kept(updates)
             db.executemany(
                 "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET partition = "
                 "excluded.partition, offset = excluded.offset, value = excluded.value, event_id = excluded.event_id "
@@ -176,6 +178,7 @@ class Store(Database):
             (key, offset, record) of users who are forgotten.
         """
         with self.transaction() as db:
+            self._forgotten = None
             touched = set[str]()
             for key, (offset, action) in actions:
                 for incident, own in by_incident(action):
@@ -188,8 +191,7 @@ class Store(Database):
                 }
                 db.execute("DELETE FROM actions WHERE key = ?", (key,))
                 db.execute("DELETE FROM forgotten WHERE key = ?", (key,))
-            for key, offset, record in forgotten:
-                touched |= forgetting.forget(db, key, offset, record)
+            touched |= forgetting.forget(db, forgotten)
             rows.refresh_unmaskings(db, touched)
             touched |= rows.refresh_mutes(db, touched)
             self._compute(db, touched)
@@ -197,12 +199,21 @@ class Store(Database):
 
     def clear_actions(self, db: sqlite3.Connection) -> None:
         """Forget every action, within a transaction."""
+        self._forgotten = None
         touched = {row[0] for row in db.execute("SELECT DISTINCT incident FROM actions")}
         db.execute("DELETE FROM actions")
         db.execute("DELETE FROM forgotten")
         rows.refresh_unmaskings(db, touched)
         touched |= rows.refresh_mutes(db, touched)
         self._compute(db, touched)
+
+    def _forgotten_users(self, db: sqlite3.Connection, topic: str) -> ForgottenUsers:
+        """Who is forgotten, read again after a change: within a transaction, as every change is."""
+        row = db.execute("SELECT id FROM followed WHERE topic = ?", (topic,)).fetchone()
+        id = row[0] if row is not None else None
+        if self._forgotten is None or self._forgotten[0] != (self.generation, id):
+            self._forgotten = (self.generation, id), ForgottenUsers.read(db, id)
+        return self._forgotten[1]
 
     def export(self) -> Iterator[bytes]:
         """Lines that depend on the sets alone, see `rows.export`."""

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from streamguard.serving.log.freshness import AsOf
+from streamguard.serving.projection.entry import event_id
 from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.serving.results.answers import Unavailable
 from streamguard.serving.results.archive import ArchivedEvents, ArchivedPlace
@@ -76,8 +77,8 @@ class ArchivedQueries:
         as_of = self._archive.as_of()
         if isinstance(as_of, Unavailable):
             return as_of
-        places = [(one.partition, one.offset) for one in found.events]
-        published = self._incidents.published_for(places)
+        places = [(one.partition, one.offset, event_id(one.document)) for one in found.events]
+        published = self._incidents.published_for(found.topic, places)
         following = None
         if found.more and found.events:
             last = found.events[-1]

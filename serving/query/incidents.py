@@ -137,13 +137,27 @@ class IncidentQueries(Reading):
             as_of=as_of,
         )
 
-    def published_for(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[str, ...]]:
-        """Ids of the incidents that were published for some events, by the partition and offset of the event."""
+    def published_for(
+        self, topic: str, events: Sequence[tuple[int, int, str]]
+    ) -> dict[tuple[int, int], tuple[str, ...]]:
+        """Ids of the incidents that were published for some events, by the partition and offset of the event.
+
+        Parameters
+        ----------
+        topic
+            Name of the topic of the events.
+        events
+            (partition, offset, id that its sender has given it, or empty). A topic of this name that was deleted and
+            created again has other events at the same places, which differ by their ids if they have any.
+        """
         found: dict[tuple[int, int], tuple[str, ...]] = {}
         for partition, offset, incident in self._rows(
             "SELECT origin_partition, origin_offset, incident FROM json_each(?) AS wanted JOIN updates "
-            "ON origin_partition = wanted.value ->> 0 AND origin_offset = wanted.value ->> 1 ORDER BY incident",
-            msgspec.json.encode(places).decode(),
+            "ON origin_partition = wanted.value ->> 0 AND origin_offset = wanted.value ->> 1 "
+            "WHERE CAST(updates.value AS TEXT) ->> '$.origin.topic' = ? "
+            "AND (event_id = '' OR wanted.value ->> 2 IN ('', event_id)) ORDER BY incident",
+            msgspec.json.encode(events).decode(),
+            topic,
         ):
             found[partition, offset] = (*found.get((partition, offset), ()), incident)
         return found

@@ -9,6 +9,7 @@ import msgspec
 from streamguard.campaigns.record import decode as decode_campaign
 from streamguard.events.address import ADDRESS
 from streamguard.serving.log.freshness import AsOf
+from streamguard.serving.peers.partitions import ranges
 from streamguard.serving.projection.store import Store
 from streamguard.serving.query.answers import IncidentRow, RankedUser
 from streamguard.serving.query.filters import MAX_WORD, IncidentFilter
@@ -53,7 +54,10 @@ class SourceAnswer(msgspec.Struct, frozen=True):
         tuple[FailingSource, ...], _described("What each partition knows of its failures within hours")
     ]
     profiles: Annotated[tuple[UserProfile, ...], _described("What is usual for its events without a user")]
-    live_missing: Annotated[str, _described("Why both are not known now; empty if they are")]
+    live_missing: Annotated[
+        str,
+        _described("Why both are not known now, or in which partitions; empty if they are known in all"),
+    ]
     batch: Annotated[
         BatchUserAnswer | None, _described("What the latest run says of its events without a user")
     ]
@@ -77,7 +81,10 @@ class SourceList(msgspec.Struct, frozen=True):
     failing: Annotated[
         tuple[FailingSource, ...], _described("Addresses that fail now, those of the most users first")
     ]
-    live_missing: Annotated[str, _described("Why `failing` is not known now; empty if it is")]
+    live_missing: Annotated[
+        str,
+        _described("Why `failing` is not known now, or in which partitions; empty if it is known in all"),
+    ]
     as_of: tuple[AsOf, ...]
 
 
@@ -85,6 +92,9 @@ class CrowdAnswer(msgspec.Struct, frozen=True):
     """Everybody together, partition by partition."""
 
     partitions: tuple[Crowd, ...]
+    live_missing: Annotated[
+        str, _described("Which partitions are not among them, and why; empty if all with an event are")
+    ]
     incidents: Annotated[tuple[IncidentRow, ...], _described("The latest incidents of crowds")]
     as_of: tuple[AsOf, ...]
 
@@ -122,7 +132,7 @@ class SourceQueries:
         """Addresses with incidents, and addresses that fail now."""
         live = self._replica.as_of()
         failing: tuple[FailingSource, ...] = ()
-        missing = ""
+        missing = self._not_held()
         try:
             failing = self._replica.failing()[:FAILING_SHOWN]
         except ReplicaNotReadyError as error:
@@ -136,13 +146,13 @@ class SourceQueries:
         Raises
         ------
         NotFoundError
-            If nothing is known of it.
+            If nothing is known of it in any partition; a server that holds only some of them does not know that.
         """
         address = ADDRESS[address][0]
         live = self._replica.as_of()
         failing: tuple[FailingSource, ...] = ()
         profiles: tuple[UserProfile, ...] = ()
-        missing = ""
+        missing = self._not_held()
         try:
             failing, profiles = self._replica.failing(address), self._replica.source_profiles(address)
         except ReplicaNotReadyError as error:
@@ -189,11 +199,22 @@ class SourceQueries:
         Raises
         ------
         ReplicaNotReadyError
-            If a partition is not ready.
+            If a partition that is held here is not ready.
         """
-        live = self._replica.as_of()
+        live, missing = self._replica.as_of(), self._not_held()
         rows = self._incidents.page(IncidentFilter(kind=("crowd",)), "time", INCIDENTS_SHOWN)
-        return CrowdAnswer(self._replica.crowds(), rows.incidents, (*rows.as_of, live))
+        return CrowdAnswer(self._replica.crowds(), missing, rows.incidents, (*rows.as_of, live))
+
+    def _not_held(self) -> str:
+        """Which partitions this server cannot answer for, because others hold them; empty if it holds all."""
+        missing = frozenset(range(self._replica.partitions)) - self._replica.held
+        if not missing:
+            return ""
+        word = "partition" if len(missing) == 1 else "partitions"
+        return (
+            f"{word} {ranges(missing)} cannot be answered for here, because this server does not hold them, and others "
+            "are not asked about addresses and the crowd: ask the servers that /v1/partitions names, too"
+        )
 
     def _campaigns(self, address: str) -> tuple[SourceCampaign, ...]:
         rows = self._store.reader().execute(

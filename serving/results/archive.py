@@ -65,6 +65,7 @@ class ArchivedPage(msgspec.Struct, frozen=True):
     incomplete: Annotated[
         str, msgspec.Meta(description="What was not looked at, and what to do; empty if nothing was left out")
     ] = ""
+    topic: Annotated[str, msgspec.Meta(description="The topic that was archived; empty without events")] = ""
 
 
 class ArchivedPlace(NamedTuple):
@@ -218,7 +219,8 @@ class ArchivedEvents:
             if left_out > 0 and len(found) <= limit
             else ""
         )
-        return ArchivedPage(tuple(found[:limit]), len(found) > limit or left_out > 0, incomplete)
+        topic = str(manifest.source.get("topic", "")) if found else ""
+        return ArchivedPage(tuple(found[:limit]), len(found) > limit or left_out > 0, incomplete, topic)
 
     def close(self) -> None:
         """Release the memory."""

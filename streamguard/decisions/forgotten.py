@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -43,7 +44,8 @@ class Forgotten(
     ends
         By partition of the alerts topic, the offset from which on incidents of the user count again.
     salt, digest
-        The name, as `digest_of` hashes it.
+        The name, as `digest_of` hashes it. Records about one topic have one salt, see `salt_of`; those that earlier
+        versions have written have one each.
     incidents
         Ids of incidents of the user that records of decisions name together with those of others. These records
         stay, and what they say of these incidents is dropped.
@@ -72,16 +74,30 @@ class Forgotten(
 _decode = msgspec.json.Decoder(Forgotten).decode
 
 
-def new_salt() -> str:
-    """A random salt."""
-    return secrets.token_hex(_SALT_BYTES)
+def salt_of(earlier: Iterable[Forgotten]) -> str:
+    """The salt of a new record: that of the first record about the same topic, or a random one.
+
+    Servers look up the user of every incident among these records, and with one salt they hash the name once.
+
+    Parameters
+    ----------
+    earlier
+        Records about the same topic, the oldest first.
+
+    Examples
+    --------
+    >>> len(salt_of(()))
+    32
+    """
+    return next((one.salt for one in earlier), None) or secrets.token_hex(_SALT_BYTES)
 
 
 def digest_of(user: str, salt: str) -> str:
     """The hash of a name with a salt.
 
-    Whoever guesses the name can check the guess, as with every hash. The salt prevents that one table of hashes
-    serves for all records, and that two records show that they are about the same user.
+    Whoever guesses the name can check the guess, as with every hash. The salt is random, so a table of hashes that was
+    made before, or for another deployment, does not serve. It is common to the records about one topic: two of these
+    records show whether they are about the same user.
 
     Examples
     --------

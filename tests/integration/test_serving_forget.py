@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from streamguard.alerts.incident import Incident
-from streamguard.decisions.forgotten import KEY_PREFIX
+from streamguard.decisions.forgotten import KEY_PREFIX, decode
 from streamguard.kafka import control
 from streamguard.kafka.connection import Brokers
 from streamguard.polling import poll_until
@@ -36,9 +36,9 @@ class ForgetSite(CampaignSite):
         self.servers.append(server)
         return server.await_serving()
 
-    def forget(self) -> str:
+    def forget(self, user: str = USER) -> str:
         """Run `streamguard forget`; return its standard output."""
-        command = [sys.executable, "-m", "streamguard.cli", "forget", USER]
+        command = [sys.executable, "-m", "streamguard.cli", "forget", user]
         ran = subprocess.run(
             [*command, "--config", str(self.directory / "streamguard.toml")],
             capture_output=True,
@@ -126,3 +126,10 @@ def test_forgotten_user_leaves_running_restarted_and_rebuilt_servers(site: Forge
     assert export(running) == export(restarted) == export(rebuilt)
     names = [line for line in export(running) if USER.encode() in line]
     assert len(names) == 1 and again.id.encode() in names[0]
+
+    site.forget("bob")
+    records = [
+        decode(one.value or b"") for one in site.decisions() if (one.key or b"").startswith(KEY_PREFIX)
+    ]
+    assert len(records) == 2 and len({one.salt for one in records}) == 1
+    assert [one.is_about("bob") for one in records].count(True) == 1

@@ -129,6 +129,12 @@ def test_partial_servers_answer_as_a_full_one_until_a_holder_is_away(servers: Se
         assert answer(low, user) == answer(high, user) == expected, user
     assert len(answer(low, TWICE)["profiles"]) == 2
     assert low.ask("/v1/users/nobody")["status"] == high.ask("/v1/users/nobody")["status"] == 404
+    assert low.ask("/v1/users/" + quote("€" * 256))["status"] == 404, "the longest question is asked, too"
+    assert not low.ask("/v1/partitions")["missing"]
+    assert [one["partition"] for one in low.ask("/v1/crowd")["partitions"]] == [0, 1]
+    for path in ("/v1/crowd", "/v1/sources", "/v1/sources/192.0.2.1"):
+        assert low.ask(path)["live_missing"].startswith("partitions 2-3 "), path
+        assert full.ask(path).get("live_missing", "") == "", path
     assert low.metric('streamguard_serve_partitions{where="peer"}') == 2
 
     refused_when_forged(servers)
@@ -182,8 +188,10 @@ def refused_when_forged(servers: Servers) -> None:
     target = f"{PROFILES_PATH}?{urlencode({'user': TWICE, 'partitions': '0-1'})}"
     other = target.replace(TWICE, "user-4")
     host = servers.low.address.partition("//")[2]
-    ann, now = Principal("ann", "viewer"), time.time()
+    ann, now = Principal("ann", "investigator"), time.time()
     key = PeerKey(SECRET)
+    code, found = status(servers.low, target, key.header(Principal("bob", "viewer"), host, target, now))
+    assert (code, found["type"]) == (403, "/problems/masked"), "the role decides here, too"
     good = key.header(ann, host, target, now)
     code, found = status(servers.low, target, good)
     assert code == 200 and len(found["profiles"]) == 1

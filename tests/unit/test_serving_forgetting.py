@@ -24,14 +24,16 @@ TOPIC, ID = "streamguard-decisions", "topic-id"
 SALT = "5a" * 16
 
 
-def record(user: str, *ends: int, incidents: tuple[str, ...] = (), topic_id: str = ID) -> Forgotten:
+def record(
+    user: str, *ends: int, incidents: tuple[str, ...] = (), topic_id: str = ID, salt: str = SALT
+) -> Forgotten:
     return Forgotten(
         version=1,
         at="2026-11-30T09:00:00.000Z",
         topic_id=topic_id,
         ends=ends,
-        salt=SALT,
-        digest=digest_of(user, SALT),
+        salt=salt,
+        digest=digest_of(user, salt),
         incidents=incidents,
     )
 
@@ -147,6 +149,65 @@ def test_record_does_not_contain_the_name_and_is_read_within_bounds() -> None:
     ):
         with pytest.raises(ForgottenError):
             decode(wrong)
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that are hashed, one for each time."""
+    found: list[str] = []
+
+    def counting(user: str, salt: str) -> str:
+        found.append(user)
+        return digest_of(user, salt)
+
+    monkeypatch.setattr(forgotten, "digest_of", counting)
+    return found
+
+
+def test_name_is_hashed_once_whatever_the_number_of_forgotten_users(
+    tmp_path: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened(tmp_path)
+    salt = forgotten.salt_of(())
+    records = [record(f"user-{k}", 3, salt=salt) for k in range(300)] + [record("ann", 3, salt=salt)]
+    decisions(store, 0, [(b"\0forgotten/%d" % k, encode(one)) for k, one in enumerate(records)])
+    reads: list[bytes] = []
+    monkeypatch.setattr(forgotten, "decode", lambda value: reads.append(value) or decode(value))
+    for k, one in enumerate(UPDATES):
+        store.add_updates(ALERTS, [one], {0: (k + 1, 1)})
+    assert sorted(hashed) == sorted({one.incident.entity.value for one in UPDATES})
+    assert len(reads) == len(records), "records are read once"
+    shown = {row[0] for row in store.reader().execute("SELECT id FROM incidents")}
+    assert shown == {BOB.id, LONG.id, LATER.id}
+    # Users who are forgotten when their incidents are there already: each name is hashed once for a batch of records.
+    hashed.clear()
+    decisions(
+        store,
+        400,
+        [(b"\0forgotten/b%d" % k, encode(record(f"user-{k}", 9, salt=salt))) for k in range(300)]
+        + [(b"\0forgotten/bob", encode(record("bob", 9, salt=salt)))],
+    )
+    assert len(hashed) == 3
+    assert store.reader().execute("SELECT count(*) FROM incidents WHERE entity = 'bob'").fetchone()[0] == 0
+    store.close()
+
+
+def test_records_with_salts_of_their_own_hold_too_and_later_ones_take_the_first_salt(tmp_path: Path) -> None:
+    old = [record("bob", 9, salt="01" * 16), record("ann", 3, salt="02" * 16)]
+    assert forgotten.salt_of(old) == "01" * 16
+    assert forgotten.salt_of(()) != forgotten.salt_of(())
+    store = opened(tmp_path)
+    decisions(store, 0, [(b"\0forgotten/%d" % k, encode(one)) for k, one in enumerate(old)])
+    store.add_updates(ALERTS, UPDATES, {0: (5, 1)})
+    assert {row[0] for row in store.reader().execute("SELECT id FROM incidents")} == {LONG.id, LATER.id}
+    # A record that is deleted has no effect on what is read after it, nor has one of a topic that was followed before.
+    decisions(store, 2, [(b"\0forgotten/0", None)])
+    store.add_updates(ALERTS, UPDATES[1:2], {0: (6, 1)})
+    assert BOB.id in {row[0] for row in store.reader().execute("SELECT id FROM incidents")}
+    store.follow(ALERTS, "made-again", store.clear_updates)
+    store.add_updates(ALERTS, UPDATES[:1], {0: (1, 1)})
+    assert {row[0] for row in store.reader().execute("SELECT id FROM incidents")} == {ANN.id}
+    store.close()
 
 
 def test_record_of_a_later_version_is_passed_over_and_counted(tmp_path: Path) -> None:

@@ -17,13 +17,20 @@ import pytest
 from streamguard.errors import ConfigurationError
 from streamguard.serving.api.keys import Principal
 from streamguard.serving.api.peers import PeerAccess, peer_group, with_peers
+from streamguard.serving.api.problems import described
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.peers import client as module
-from streamguard.serving.peers.answers import Held, HeldNames
-from streamguard.serving.peers.client import Client, PeerUnavailableError, addresses, trusted
+from streamguard.serving.peers.answers import Held, HeldNames, HeldProfiles
+from streamguard.serving.peers.client import (
+    Client,
+    PeerRefusedError,
+    PeerUnavailableError,
+    addresses,
+    trusted,
+)
 from streamguard.serving.peers.group import HELD_PATH, MAX_WAITING, Asked, BusyError, PeerGroup
 from streamguard.serving.peers.partitions import parse, ranges
-from streamguard.serving.peers.profiles import NAMES_PATH
+from streamguard.serving.peers.profiles import NAMES_PATH, PROFILES_PATH
 from streamguard.serving.peers.signing import HEADER, VALID_SECONDS, PeerError, PeerKey
 from streamguard.settings.schema import Serve
 from tests.certificates import Authority
@@ -105,9 +112,11 @@ class Peer:
                 path, _, parameters = self.path.partition("?")
                 if path != HELD_PATH:
                     peer.asked.append(parameters)
-                found = answers.get(path)
+                status, found = 200, answers.get(path)
+                if isinstance(found, tuple):
+                    status, found = found
                 body = found if isinstance(found, bytes) else msgspec.json.encode(found)
-                self.send_response(503 if found is None else 200)
+                self.send_response(503 if found is None else status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -160,10 +169,81 @@ def test_overlapping_holders_are_asked_once_and_another_one_if_the_first_fails()
         assert high.asked == ["partitions=4", "partitions=2-3"]
         assert sorted(ranges(own) for own, _ in found.answers) == ["0-1", "2-3", "4"]
         assert found.missing == {5}
-        assert "answers 503" in found.reasons[0]
+        assert found.reasons == (f"{wide.address.text} answers 503",)
         assert "answers 503" in group.states()[0].trouble  # until it is checked again
         group.poll()
         assert [one.partitions for one in group.states()] == ["0-3", "0-1", "2-4"]
+
+
+MASKED = {"title": "Forbidden", "status": 403, "type": "/problems/masked", "detail": "it names people"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (403, MASKED, "/problems/masked"),
+        (404, MASKED | {"type": "/problems/not-found"}, "/problems/not-found"),
+        (403, {"title": "Forbidden", "detail": "it names people"}, "about:blank"),
+        (400, MASKED | {"type": "https://other.example.com/x"}, "about:blank"),
+    ],
+)
+def test_refusal_of_a_peer_reaches_the_caller_and_the_peer_answers_others(
+    status: int, body: dict[str, Any], kind: str
+) -> None:
+    answers: dict[str, Any] = {HELD_PATH: held(0, 1), NAMES_PATH: (status, body)}
+    with peers(Peer(answers)) as group:
+        with pytest.raises(PeerRefusedError) as refused:
+            group.ask({0}, NAMES_PATH, {}, ANN, HeldNames)
+        problem, _ = described(refused.value)
+        assert (problem.status, problem.type, problem.detail) == (status, kind, "it names people")
+        assert group.ready() == {0, 1} and not group.states()[0].trouble
+        answers[NAMES_PATH] = names("a")
+        assert not group.ask({0}, NAMES_PATH, {}, ANN, HeldNames).missing
+
+
+def test_question_that_a_peer_does_not_know_says_nothing_about_other_questions() -> None:
+    unknown = Peer({HELD_PATH: held(0, 1), NAMES_PATH: (404, {"title": "Not Found"})})
+    with peers(unknown) as group:
+        found = group.ask({0}, NAMES_PATH, {}, ANN, HeldNames)
+        assert found.missing == {0} and "run one version" in found.reasons[0]
+        assert group.ready() == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "answered", [(401, MASKED), (421, MASKED), (500, MASKED), (403, b"<html>"), (499, MASKED), (302, b"")]
+)
+def test_answers_that_concern_the_peer_itself(answered: tuple[int, Any]) -> None:
+    with peers(Peer({HELD_PATH: held(0), NAMES_PATH: answered})) as group:
+        found = group.ask({0}, NAMES_PATH, {}, ANN, HeldNames)
+        assert len(found.reasons) == 1 and f"answers {answered[0]}" in found.reasons[0]
+        assert group.ready() == frozenset()
+
+
+def test_peer_that_failed_is_not_asked_again_for_the_same_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Peer({HELD_PATH: held(0), NAMES_PATH: None})
+    with peers(failing) as group:
+        plain = PeerGroup._failed
+
+        def and_checked(self: PeerGroup, address: Any, reason: str) -> None:
+            plain(self, address, reason)
+            if len(failing.asked) < 3:
+                self._examine(address)  # as the regular check does at any moment
+
+        monkeypatch.setattr(PeerGroup, "_failed", and_checked)
+        found = group.ask({0}, NAMES_PATH, {}, ANN, HeldNames)
+        assert len(failing.asked) == len(found.reasons) == 1 and found.missing == {0}
+
+
+def test_longest_questions_are_asked() -> None:
+    many = frozenset(range(0, 768, 2))
+    peer = Peer(
+        {HELD_PATH: Held("other", "changelog", 768, tuple(many)), PROFILES_PATH: HeldProfiles((), NOWHERE)}
+    )
+    with peers(peer) as group:
+        asker = Principal("é" * 64, "privacy_officer")
+        found = group.ask(many, PROFILES_PATH, {"user": "€" * 256}, asker, HeldProfiles)
+        assert not found.missing, found.reasons
+        assert len(peer.asked[0]) > 4000
 
 
 def test_server_recognises_itself_and_refuses_one_of_other_topics() -> None:

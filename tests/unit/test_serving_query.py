@@ -219,7 +219,15 @@ def test_incident_is_found_by_its_event(tmp_path: Path) -> None:
     assert found("0:9") == [other.id] and found("security-events:0:11") == [bare.id]
     for event in ("", "2:5", "0:6", "other:0:5", "a:b", "0:5' OR 1", "9" * 600, "0:" + "9" * 18, "0:\u0665"):
         assert event == "" or found(event) == [], event
-    assert asked.published_for([(0, 5), (0, 7), (0, 6)]) == {(0, 5): (opened.id,), (0, 7): (opened.id,)}
+    both = {(0, 5): (opened.id,), (0, 7): (opened.id,)}
+    places = [(0, 5, "a:b 1"), (0, 7, ""), (0, 6, ""), (1, 5, "a:b 1")]
+    assert asked.published_for("security-events", places) == both
+    assert asked.published_for("other-events", places) == {}
+    # A topic of this name that was made again has other events at these places.
+    assert asked.published_for("security-events", [(0, 5, "other"), (0, 7, "2:7"), (0, 9, "other")]) == {
+        (0, 7): (opened.id,),
+        (0, 9): (other.id,),
+    }
     store.close()
 
 

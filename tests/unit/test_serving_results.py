@@ -698,8 +698,11 @@ def test_pages_of_archived_events_are_the_list_in_parts(archived: Path, topic: T
 class Unpublished:
     """Answers which incidents were published for events."""
 
-    def published_for(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], tuple[str, ...]]:
-        return {place: (f"of {place[1]}",) for place in places}
+    def published_for(
+        self, topic: str, events: Sequence[tuple[int, int, str]]
+    ) -> dict[tuple[int, int], tuple[str, ...]]:
+        assert topic == "events"
+        return {(partition, offset): (f"of {offset}",) for partition, offset, _ in events}
 
 
 def parsed(value: bytes | None) -> dict[str, Any] | None:

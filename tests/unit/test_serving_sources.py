@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from streamguard.serving.query.reading import NotFoundError
+from streamguard.serving.query.service import QueryService
+from streamguard.serving.query.sources import SourceQueries
 from streamguard.serving.replica.replica import Replica
+from streamguard.serving.results.batch import BatchResults
 from streamguard.state.partition import META
 from tests.changelogs import Cluster
+from tests.serving_stores import filled
 from tests.streams import DAY, HOUR, MINUTE, START, Partition, event
 from tests.unit.test_serving_replica_follow import cluster, followed, until
 
@@ -80,6 +85,34 @@ def test_crowd_has_every_event_and_its_hours(replica: Replica) -> None:
     busy = [hour for hour, share in enumerate(found.hours.shares) if share > 0.001]
     assert len(busy) >= len(hours) - 1
     assert 0 < found.failure_share < 18 / 299 + 0.01
+
+
+def test_partitions_that_others_hold_are_named(tmp_path: Path, cluster: Cluster) -> None:
+    for partition in cluster.partitions:
+        partition.commit(list(attacked().saved.items()))
+    store = filled(tmp_path / "store", ())
+    service = QueryService(store)
+    for held, missing in (([0], "partition 1 "), ([1], "partition 0 "), (None, "")):
+        with followed(tmp_path / "replica", held) as replica:
+            until(lambda: replica.ready)
+            sources = SourceQueries(store, service.incidents, service.totals, replica, BatchResults(None))
+            listed, found, crowd = sources.listed(), sources.source(ADDRESS), sources.crowd()
+            known = held or [0, 1]
+            for one in (listed, found, crowd):
+                assert one.live_missing.startswith(missing) and bool(one.live_missing) == bool(missing)
+            assert (
+                {one.partition for one in listed.failing}
+                == {one.partition for one in found.failing}
+                == {*known}
+            )
+            assert [one.partition for one in crowd.partitions] == known
+            if held is None:
+                with pytest.raises(NotFoundError):
+                    sources.source("192.0.2.1")
+            else:
+                unknown = sources.source("192.0.2.1")
+                assert not unknown.failing and unknown.live_missing.startswith(missing)
+    store.close()
 
 
 def test_state_of_another_version_is_an_answer(tmp_path: Path, cluster: Cluster) -> None:
