@@ -128,6 +128,7 @@ def incident_page(
         preview=None if found.masked else _preview(service, id),
         event=printable(event, keep="\n"),
         asked=asked,
+        earlier=service.incidents.earlier(id).earlier,
         undoable=[
             one
             for one in found.case.history
@@ -193,7 +194,20 @@ def act_on_list(
 ) -> Response[str]:
     """Act on all incidents of a list, and say what was done."""
     answer = desk(service).act_on_list(viewed(wanted, view), _wanted(data), request.user.name)
-    return html("done.html", caller=request.user, text=bulk_text(answer))
+    return html(
+        "done.html", caller=request.user, text=bulk_text(answer), undo=answer.accepted and answer.action
+    )
+
+
+@post(
+    "/act/{action:str}/undo", sync_to_thread=True, include_in_schema=False, guards=[requires("act")], status_code=200,
+)  # fmt: skip
+def undo_on_list(
+    request: Request[Any, Any, Any], service: NamedDependency[QueryService], action: Id
+) -> Response[str]:
+    """Undo the action on a list that a page has confirmed."""
+    answer = desk(service).undo_on_list(action, request.user.name)
+    return html("done.html", caller=request.user, text=f"undo: {bulk_text(answer)}", undo=None)
 
 
 def _exported(given: list[tuple[str, str]], view: View) -> list[tuple[str, str]]:
@@ -212,6 +226,10 @@ def _exported(given: list[tuple[str, str]], view: View) -> list[tuple[str, str]]
 def _wanted(form: dict[str, str]) -> ActionRequest:
     """The action that a form describes; empty fields are left out."""
     fields: dict[str, Any] = {name: value for name, value in form.items() if value}
+    # An id is copied from the address of the other incident, or is that address.
+    if "duplicate_of" in fields:
+        fields["duplicate_of"] = unquote(fields["duplicate_of"].strip().rpartition("/")[2])
+        fields["classification"] = "duplicate"
     if "expected" in form:
         fields["expected"] = form["expected"]
     try:
@@ -220,5 +238,5 @@ def _wanted(form: dict[str, str]) -> ActionRequest:
         raise ConflictError(f"the form is not complete: {error}") from None
 
 
-ROUTES = (incidents_page, rows_fragment, incident_page, act_on_incident, decide, act_on_list)
+ROUTES = (incidents_page, rows_fragment, incident_page, act_on_incident, decide, act_on_list, undo_on_list)
 """The routes."""

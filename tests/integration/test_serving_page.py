@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 
 from streamguard.polling import poll_until
@@ -27,12 +29,12 @@ def site(tmp_path: Path) -> Iterator[Listening]:
 
 
 @contextmanager
-def browser(site: Listening, name: str = "alice") -> Iterator[Page]:
+def browser(site: Listening, name: str = "alice", **options: Any) -> Iterator[Page]:
     """The list in Chromium, for somebody who has signed in with the form; an error of a script fails the test."""
     wrong: list[str] = []
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=binary("chromium"), args=["--no-sandbox"])
-        page = chromium.new_context().new_page()
+        page = chromium.new_context(**options).new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(f"{site.address}/sign-in")
         page.locator("input[name=key]").fill(site.keys[name])
@@ -90,7 +92,9 @@ def test_list_is_asked_for_at_most_every_two_seconds_and_not_while_it_is_hidden(
     with browser(site) as page:
         asked: list[str] = []
         page.clock.install()
-        page.goto(f"{site.address}/?view=open")
+        with page.expect_response(re.compile("/rows")):  # what has changed before the stream was open
+            page.goto(f"{site.address}/?view=open")
+        poll_until(lambda: not page.evaluate("busy || due"), 20.0)
         page.clock.pause_at(page.evaluate("Date.now() + 10_000"))
         page.on("request", lambda one: "/rows" in one.url and asked.append(one.url))
 
@@ -176,3 +180,54 @@ def test_viewer_learns_that_keys_need_another_role(site: Listening) -> None:
             page.keyboard.press(key)
             expect(page.locator("#said")).to_have_text("Your role may not act on incidents.")
         assert page.url == f"{site.address}/"
+
+
+def test_action_on_a_list_is_undone_with_one_key(site: Listening) -> None:
+    with browser(site) as page:
+        page.goto(f"{site.address}/?view=open&sort=time")
+        page.get_by_text(re.compile("^Act on all")).click()
+        page.get_by_role("button", name="Acknowledge all, assign me").click()
+        expect(page.locator("#done")).to_have_text("Done for 6 of 6 incidents.")
+        page.keyboard.press("u")
+        expect(page.locator("#done")).to_have_text("Undo: done for 6 of 6 incidents.")
+    assert {site.case(one.id).status for one in site.incidents} == {"new"}
+
+
+def test_incident_is_closed_as_a_duplicate_of_one_that_was_seen_before(site: Listening) -> None:
+    site.act(site.ann, by="carl", kind="close", classification="benign_positive", reason="a test")
+    again = incident("ann", NOON + 3_600_000, {"resource": 22.0}, "exfiltration")
+    add(site.store, [at(50, again)])
+    with browser(site) as page:
+        page.goto(f"{site.address}/incidents/{again.id}")
+        seen = page.locator(".earlier tbody tr")
+        for text in ("user ann", "user, kind", "benign positive", "carl", "a test"):
+            expect(seen).to_contain_text(text)
+        page.get_by_text("Close as duplicate", exact=True).first.click()
+        page.locator("input[name=duplicate_of]").fill(site.ann)
+        page.keyboard.press("Enter")
+        page.locator("#status", has_text="closed").wait_for()
+        page.get_by_role("link", name=site.ann, exact=True).click()
+        page.wait_for_url(f"{site.address}/incidents/{site.ann}")
+        assert page.locator("#id").inner_text() == site.ann
+
+
+def test_forms_and_notes_are_accessible_and_fit_a_phone(site: Listening) -> None:
+    site.act(site.ann, by="carl", kind="close", reason="a test")
+    again = incident("ann", NOON + 3_600_000, {"resource": 22.0}, "exfiltration")
+    add(site.store, [at(50, again)])
+    with browser(site, bypass_csp=True, viewport={"width": 390, "height": 800}) as page:
+
+        def check() -> None:
+            found = Axe().run(page)
+            assert found.violations_count == 0, found.generate_report()
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+        page.goto(f"{site.address}/incidents/{again.id}")
+        page.get_by_text("Close as duplicate", exact=True).first.click()
+        check()
+        page.goto(f"{site.address}/?view=open")
+        site.act(again.id, by="carl", kind="close")
+        page.get_by_text("no longer in this list", exact=True).wait_for()
+        page.locator("#rows tbody tr").first.focus()
+        page.keyboard.press("s")
+        check()
