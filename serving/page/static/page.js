@@ -78,10 +78,8 @@ async function actOn(about, fields) {
   showMarks();
   const done = about.length - refused.length;
   say([`Done for ${done} of ${about.length} incident${about.length === 1 ? "" : "s"}.`, ...refused].join(" "));
-  if (document.getElementById("new-rows")) {
-    next = 0;
-    await changed();
-  }
+  next = 0;
+  if (document.getElementById("new-rows")) await changed();
 }
 
 async function acknowledge() {
@@ -247,8 +245,7 @@ function showNew() {
   const ids = new Set(rows().map(idOf));
   for (const id of marked) if (!ids.has(id)) marked.delete(id);
   showMarks();
-  const row = rows().find((one) => idOf(one) === selected);
-  if (row) row.classList.add("selected");
+  rows().find((one) => idOf(one) === selected)?.classList.add("selected");
 }
 
 function follow(onChange) {
@@ -258,19 +255,21 @@ function follow(onChange) {
   channel.onmessage = () => onChange();
   const open = () => new Promise(() => {
     const source = new EventSource("/v1/stream");
-    source.addEventListener("changed", (event) => {
-      channel.postMessage(event.lastEventId);
-      onChange();
-    });
+    const changedNow = () => { channel.postMessage(1); onChange(); };
+    source.addEventListener("changed", changedNow);
+    source.addEventListener("open", changedNow); // what has changed between the list and the stream
   });
-  if (navigator.locks) navigator.locks.request("streamguard-stream", open);
+  if (navigator.locks) navigator.locks.request("streamguard-stream", { ifAvailable: true }, (lock) => {
+    if (lock) return open();
+    onChange();
+    return void navigator.locks.request("streamguard-stream", open);
+  });
   else open();
 }
 
 // A request at most every two seconds, and none while nobody looks: each person has a number of requests a minute for
 // all tabs together.
-const PAUSE_MS = 2000;
-const RETRY_MS = 10000;
+const [PAUSE_MS, RETRY_MS] = [2000, 10000];
 let due = false; // whether something has changed that the list may not show yet
 let busy = false;
 let next = 0; // time of the next request at the earliest
@@ -288,8 +287,7 @@ async function changed() {
     due = false;
     next = performance.now() + PAUSE_MS;
     if (!(await refresh().catch(() => false))) {
-      due = true;
-      next = performance.now() + RETRY_MS;
+      [due, next] = [true, performance.now() + RETRY_MS];
     }
   }
   busy = false;
