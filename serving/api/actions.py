@@ -95,6 +95,21 @@ def act_on_list(
     return desk(service).act_on_list(wanted, data, request.user.name, idempotency_key)
 
 
+@post(
+    "/actions/{action:str}/undo", sync_to_thread=True, guards=[requires("act")], tags=["Actions"],
+    operation_id="undoOnList", status_code=200,
+)  # fmt: skip
+def undo_on_list(
+    request: Request[Any, Any, Any],
+    service: NamedDependency[QueryService],
+    action: Id,
+    reason: Annotated[str, QueryParameter(max_length=2000)] = "",
+    idempotency_key: IdempotencyKey = "",
+) -> BulkAnswer:
+    """Undo an action on a list; it has no effect on incidents on which somebody has acted since."""
+    return desk(service).undo_on_list(action, request.user.name, reason, idempotency_key)
+
+
 @get(
     "/audit",
     sync_to_thread=True,
@@ -185,6 +200,7 @@ def router() -> Router:
         route_handlers=[
             act_on_incident,
             act_on_list,
+            undo_on_list,
             preview_mute,
             show_caller,
             preview_decision,

@@ -24,6 +24,7 @@ from streamguard.serving.api.revalidation import Known, unless_known
 from streamguard.serving.api.table import next_link, table
 from streamguard.serving.query.answers import (
     CampaignAnswer,
+    EarlierIncidents,
     Facets,
     IncidentAnswer,
     Incidents,
@@ -112,6 +113,20 @@ def show_incident(
     return Response(answer, headers={"ETag": tag(answer)})
 
 
+@get(
+    "/incidents/{id:str}/earlier",
+    sync_to_thread=True,
+    tags=["Incidents"],
+    operation_id="listEarlierIncidents",
+)
+def list_earlier(
+    service: NamedDependency[QueryService], id: Id, max_staleness: Staleness = None, at_least: Token = None
+) -> EarlierIncidents:
+    """List how earlier incidents of the entity, or with the same strongest pattern or reason, were closed."""
+    service.require_fresh(max_staleness, at_least)
+    return service.incidents.earlier(id)
+
+
 @get("/campaigns/{id:str}", sync_to_thread=True, tags=["Incidents"], operation_id="showCampaign")
 def show_campaign(
     service: NamedDependency[QueryService], id: Id, max_staleness: Staleness = None, at_least: Token = None
@@ -170,6 +185,7 @@ def router() -> Router:
             count_incidents,
             export_incidents,
             show_incident,
+            list_earlier,
             show_campaign,
             rank_entities,
             show_statistics,

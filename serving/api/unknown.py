@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 from litestar import Request
 from litestar.exceptions import ValidationException
 from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
 
-_KNOWN = "known_parameters"
+_KNOWN, _KNOWN_PAGES = "known_parameters", "known_parameters_of_pages"
+_OPEN = ("/sign-in", "/static/", "/v1/")
+"""Paths beside those of the document whose parameters select nothing: a provider of identities adds its own ones."""
 _SHOWN = 60
 """Characters of a name in the answer."""
 
@@ -22,7 +25,7 @@ class _Kind(NamedTuple):
 
 
 def refuse_unknown(request: Request[Any, Any, Any]) -> None:
-    """Check the names of the query parameters of a request to a route that the OpenAPI document describes.
+    """Check the names of the query parameters of a request to a route of the OpenAPI document, or of the page.
 
     Raises
     ------
@@ -33,6 +36,8 @@ def refuse_unknown(request: Request[Any, Any, Any]) -> None:
     if not isinstance(handler, HTTPRouteHandler) or not request.query_params:
         return
     known = _known(request).get(str(handler.operation_id))
+    if known is None and not request.url.path.startswith(_OPEN):
+        known = _known_pages(request).get(str(handler))
     if known is None:
         return
     unknown = sorted(set(request.query_params) - known.keys())
@@ -64,4 +69,25 @@ def _known(request: Request[Any, Any, Any]) -> dict[str, dict[str, _Kind]]:
             for operation in path.values()
         }
     found: dict[str, dict[str, _Kind]] = state[_KNOWN]
+    return found
+
+
+def _known_pages(request: Request[Any, Any, Any]) -> dict[str, dict[str, _Kind]]:
+    """The query parameters of each page, by its function; a parameter has the values that it has in the document."""
+    state = request.app.state
+    if _KNOWN_PAGES not in state:
+        kinds = {name: kind for own in _known(request).values() for name, kind in own.items()}
+        state[_KNOWN_PAGES] = {
+            str(handler): {
+                one.field_alias: _Kind(
+                    one.is_sequence, kinds[one.field_alias].textual if one.field_alias in kinds else True
+                )
+                for one in model.expected_query_params
+            }
+            for route in request.app.routes
+            if isinstance(route, HTTPRoute)
+            for handler, model in route.route_handler_map.values()
+            if not handler.resolve_include_in_schema()
+        }
+    found: dict[str, dict[str, _Kind]] = state[_KNOWN_PAGES]
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from streamguard.serving.decisions.record import Target
+from streamguard.serving.decisions.record import CaseAction, Target
 from streamguard.serving.decisions.transaction import Record
 from streamguard.serving.decisions.unmasking import State, Unmasking
 from streamguard.serving.log.freshness import AsOf
@@ -27,6 +27,7 @@ from streamguard.serving.query.answers import (
     Audit,
     BulkAnswer,
     CampaignAnswer,
+    EarlierIncidents,
     Facets,
     IncidentAnswer,
     Incidents,
@@ -103,6 +104,10 @@ class SeenIncidents(IncidentQueries):
         """One incident, masked unless it is unmasked for the caller."""
         return self._viewer.of_incident(id, lambda: self._inner.incident(id))
 
+    def earlier(self, id: str) -> EarlierIncidents:
+        """How incidents like one were closed: others than this one, so they are masked even if it is unmasked."""
+        return self._viewer.listed(lambda: self._inner.earlier(id), id)
+
     def publications(self, user: str) -> list[tuple[bytes, str]]:
         """Publications of a user's incidents."""
         self._viewer.read_user(user)
@@ -163,6 +168,10 @@ class SeenActions(ActionQueries):
         """The incidents that an action is about."""
         return self._inner.incidents_of(action)
 
+    def parts(self, action: str) -> list[tuple[str, CaseAction]]:
+        """The actions on single incidents of an action on a list; only the desk needs them, for all incidents."""
+        return self._viewer.listed(lambda: self._inner.parts(action))
+
     def accepted(self, action: str) -> int:
         """Number of incidents on which an action has an effect."""
         return self._inner.accepted(action)
@@ -209,6 +218,13 @@ class SeenCases(CaseDesk):
         own = self._viewer.wanted(filter)
         masked = masked or self._viewer.masked
         return self._inner.act_on_list(own, wanted, by, action_id, masked=masked)
+
+    def undo_on_list(
+        self, action: str, by: str, reason: str = "", action_id: str = "", *, masked: bool = False
+    ) -> BulkAnswer:
+        """Undo an action on a list."""
+        masked = masked or self._viewer.masked
+        return self._inner.undo_on_list(action, by, reason, action_id, masked=masked)
 
     def note(self, id: str, text: str, by: str, action_id: str, record: Record) -> int:
         """Write a record of another topic together with a comment on an incident that is not masked."""

@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.enums import RequestEncodingType
-from litestar.params import Body, FromQuery
+from litestar.params import Body, FromQuery, Parameter
 from litestar.response import Redirect
 
 from streamguard.events.event_time import epoch_ms
@@ -20,13 +20,21 @@ from streamguard.serving.page.render import html
 from streamguard.serving.query.cases import bulk_text
 from streamguard.serving.query.detection import DetectionPreview, DetectionRequest
 from streamguard.serving.query.filters import IncidentFilter, Sort
+from streamguard.serving.query.reading import MAX_PAGE
 from streamguard.serving.query.requests import ActionRequest, ConflictError
 from streamguard.serving.query.service import QueryService
 from streamguard.serving.query.views import OPEN, View, viewed
 from streamguard.text import printable
 
+Shown = Annotated[
+    list[Annotated[str, msgspec.Meta(max_length=200)]] | None,
+    Parameter(max_items=MAX_PAGE, description="Ids of the rows that are shown"),
+]
+
 NOT_UNDONE = ("undo", "unmask", "unmask_answer")
 """Kinds of actions that stay."""
+_ORDER = ("sort", "limit")
+"""Parameters that say how a list is shown, and not what is in it."""
 _SHOWN_IN_FORM = {"text", "event", "since", "until", "sort", "view", "cursor"}
 
 
@@ -69,7 +77,7 @@ def incidents_page(
         chosen=set(given),
         filtered=bool(given),
         with_filter=with_filter,
-        act="/act?" + urlencode(given),
+        act="/act?" + urlencode([pair for pair in given if pair[0] not in _ORDER]),
         export="/v1/incidents.csv?" + urlencode(_exported(given, view)),
         next_page="/?" + urlencode([*given, ("cursor", page.next)]) if page.next else None,
     )
@@ -83,10 +91,23 @@ def rows_fragment(
     view: FromQuery[View] = "raised",
     limit: Limit = 50,
     after: After = None,
+    shown: Shown = None,
 ) -> Response[str]:
-    """The rows of a list alone, with which a browser updates the list that it shows."""
-    page = service.incidents.page(viewed(wanted, view), sort, limit, after)
-    return html("rows.html", list=page)
+    """The rows of a list alone, with which a browser updates the list that it shows.
+
+    Of the rows that it shows, those that are on a later page now follow as a second part. A row that is in neither part
+    is no longer in the list.
+    """
+    listed = viewed(wanted, view)
+    page = service.incidents.page(listed, sort, limit, after)
+    first = {row.id for row in page.incidents}
+    missing = tuple(id for id in shown or () if id not in first)
+    later = (
+        service.incidents.page(msgspec.structs.replace(listed, id=missing), sort, len(missing)).incidents
+        if missing
+        else ()
+    )
+    return html("changed_rows.html", list=page, later=later)
 
 
 @get("/incidents/{id:str}", sync_to_thread=True, include_in_schema=False)
@@ -107,6 +128,7 @@ def incident_page(
         preview=None if found.masked else _preview(service, id),
         event=printable(event, keep="\n"),
         asked=asked,
+        earlier=service.incidents.earlier(id).earlier,
         undoable=[
             one
             for one in found.case.history
@@ -172,7 +194,20 @@ def act_on_list(
 ) -> Response[str]:
     """Act on all incidents of a list, and say what was done."""
     answer = desk(service).act_on_list(viewed(wanted, view), _wanted(data), request.user.name)
-    return html("done.html", caller=request.user, text=bulk_text(answer))
+    return html(
+        "done.html", caller=request.user, text=bulk_text(answer), undo=answer.accepted and answer.action
+    )
+
+
+@post(
+    "/act/{action:str}/undo", sync_to_thread=True, include_in_schema=False, guards=[requires("act")], status_code=200,
+)  # fmt: skip
+def undo_on_list(
+    request: Request[Any, Any, Any], service: NamedDependency[QueryService], action: Id
+) -> Response[str]:
+    """Undo the action on a list that a page has confirmed."""
+    answer = desk(service).undo_on_list(action, request.user.name)
+    return html("done.html", caller=request.user, text=f"undo: {bulk_text(answer)}", undo=None)
 
 
 def _exported(given: list[tuple[str, str]], view: View) -> list[tuple[str, str]]:
@@ -191,6 +226,10 @@ def _exported(given: list[tuple[str, str]], view: View) -> list[tuple[str, str]]
 def _wanted(form: dict[str, str]) -> ActionRequest:
     """The action that a form describes; empty fields are left out."""
     fields: dict[str, Any] = {name: value for name, value in form.items() if value}
+    # An id is copied from the address of the other incident, or is that address.
+    if "duplicate_of" in fields:
+        fields["duplicate_of"] = unquote(fields["duplicate_of"].strip().rpartition("/")[2])
+        fields["classification"] = "duplicate"
     if "expected" in form:
         fields["expected"] = form["expected"]
     try:
@@ -199,5 +238,5 @@ def _wanted(form: dict[str, str]) -> ActionRequest:
         raise ConflictError(f"the form is not complete: {error}") from None
 
 
-ROUTES = (incidents_page, rows_fragment, incident_page, act_on_incident, decide, act_on_list)
+ROUTES = (incidents_page, rows_fragment, incident_page, act_on_incident, decide, act_on_list, undo_on_list)
 """The routes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamguard.serving.decisions import codec
 from streamguard.serving.decisions.ledger import ledger
-from streamguard.serving.decisions.record import Target
+from streamguard.serving.decisions.record import CaseAction, Target
 from streamguard.serving.projection import rows
 from streamguard.serving.query.answers import Audit, AuditEntry
 from streamguard.serving.query.filters import Conditions, IncidentFilter
@@ -28,6 +28,21 @@ class ActionQueries(Reading):
         """The incidents that an action, or a part of it, is about."""
         found = self._rows("SELECT incident FROM actions WHERE key >= ? AND key < ?", *_keys(action))
         return {id for (id,) in found}
+
+    def parts(self, action: str) -> list[tuple[str, CaseAction]]:
+        """(incident, the action on this incident alone) of an action on a list, where it has an effect now."""
+        db = self._store.reader()
+        found = self._rows(
+            "SELECT incident, value FROM actions WHERE key >= ? AND key < ? ORDER BY offset, incident",
+            *_keys(action),
+        )
+        parts = {(incident, one.id): one for incident, value in found for one in [codec.decode(value)]}
+        in_force = {
+            (incident, one.action.id)
+            for incident in {incident for incident, _ in parts}
+            for one in ledger(incident, rows.actions(db, incident)).in_force
+        }
+        return [(incident, one) for (incident, id), one in parts.items() if (incident, id) in in_force]
 
     def accepted(self, action: str) -> int:
         """Number of incidents on which an action, or a part of it, has an effect."""

@@ -11,6 +11,7 @@ from streamguard.alerts.incident import Entity, Incident
 from streamguard.campaigns.budget import Decision
 from streamguard.campaigns.campaign import Campaign
 from streamguard.serving.decisions.case import Case
+from streamguard.serving.decisions.ledger import Entry
 from streamguard.serving.decisions.record import CaseAction
 from streamguard.serving.decisions.unmasking import Unmasking
 from streamguard.serving.log.freshness import AsOf
@@ -111,6 +112,22 @@ class IncidentAnswer(msgspec.Struct, frozen=True):
     masked: Annotated[
         bool, _described("Whether pseudonyms stand for names, and texts of events are left out")
     ] = False
+
+
+class EarlierIncident(msgspec.Struct, frozen=True):
+    """A closed incident that is like another one."""
+
+    incident: IncidentRow
+    closed: Annotated[Entry | None, _described("The action that has closed it: by whom, when, as what, why")]
+    same_entity: bool
+    same_kind: Annotated[bool, _described("Whether the strongest pattern or reason is the same")]
+
+
+class EarlierIncidents(msgspec.Struct, frozen=True):
+    """How incidents like one were closed: those of the entity first, the latest first."""
+
+    earlier: tuple[EarlierIncident, ...]
+    as_of: tuple[AsOf, ...]
 
 
 class BulkAnswer(msgspec.Struct, frozen=True):

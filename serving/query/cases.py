@@ -22,7 +22,9 @@ from streamguard.serving.query.actions import ActionQueries
 from streamguard.serving.query.answers import BulkAnswer, IncidentAnswer
 from streamguard.serving.query.filters import IncidentFilter
 from streamguard.serving.query.incidents import IncidentQueries
+from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.query.requests import ActionRequest, ConflictError, action_of
+from streamguard.serving.query.undoing import undoing
 from streamguard.text import counted
 
 WAIT_SECONDS = 2.0
@@ -95,6 +97,8 @@ class CaseDesk:
             if done.rejected:
                 raise ConflictError(_conflict(done.rejected, found.case))
             return found
+        if wanted.duplicate_of:
+            self._require_other(wanted.duplicate_of)
         target = Target(
             id=id,
             seen=found.row.alerts if wanted.seen is None else wanted.seen,
@@ -109,6 +113,15 @@ class CaseDesk:
         if entry is not None and entry.rejected:
             raise ConflictError(_conflict(entry.rejected, answer.case))
         return answer
+
+    def _require_other(self, id: str) -> None:
+        """Refuse an incident as the one that is repeated, if there is none of this id."""
+        try:
+            self._incidents.incident(id)
+        except NotFoundError:
+            raise ConflictError(
+                f"there is no incident {id[:100]!r} that this one could repeat: copy the id from its page"
+            ) from None
 
     def note(self, id: str, text: str, by: str, action_id: str, record: Record) -> int:
         """Write a record of another topic together with a comment on the incident, and return the record's offset.
@@ -181,6 +194,38 @@ class CaseDesk:
         self.wait_for(last + 1)
         accepted = self._actions.accepted(action.id)
         return BulkAnswer(action.id, len(action.incidents), accepted, f"d{last + 1}")
+
+    def undo_on_list(
+        self, action: str, by: str, reason: str = "", action_id: str = "", *, masked: bool = False
+    ) -> BulkAnswer:
+        """Undo an action on a list, on every incident on which it still has an effect.
+
+        Parameters
+        ----------
+        action_id
+            Id of the undo; a repeated request with the same id acts once. Empty: a new id.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such action.
+        ConflictError
+            If it is undone, or is an action that stays.
+        NotUpToBoundError
+            As `act_on_list`.
+        """
+        if action_id and (done := self._done(action_id)):
+            return done
+        if not self._actions.incidents_of(action):
+            raise NotFoundError(f"there is no action {action[:100]!r}")
+        parts = self._actions.parts(action)
+        if not parts:
+            raise ConflictError("the action has no effect any more")
+        records = undoing(parts, by, action_id or new_id(), reason, masked=masked)
+        with waiting():
+            last, _ = self._writer.write_together(records)
+        self.wait_for(last + 1)
+        return BulkAnswer(records[0].id, len(parts), self._actions.accepted(records[0].id), f"d{last + 1}")
 
     def _on_list(
         self, filter: IncidentFilter, wanted: ActionRequest, by: str, action_id: str, *, masked: bool

@@ -60,6 +60,8 @@ class IncidentFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
         One whole word that the incident contains, such as an address.
     event
         The event that it was published for: its id, or its place as `partition:offset` or `topic:partition:offset`.
+    id
+        Ids of incidents.
     """
 
     since: int | None = None
@@ -80,6 +82,7 @@ class IncidentFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     pseudonym: tuple[Name, ...] = ()
     word: Name = ""
     event: EventName = ""
+    id: tuple[Name, ...] = ()
 
 
 class Condition(NamedTuple):
@@ -108,7 +111,7 @@ class Conditions:
     outside
         Conditions of which an incident outside of the window fulfils one.
     chosen
-        Statements that select the numbers of incidents by entity, campaign or text; all must have an incident.
+        Statements that select the numbers of incidents by id, entity, campaign or text; all must have an incident.
     """
 
     def __init__(self, wanted: IncidentFilter) -> None:
@@ -142,6 +145,9 @@ class Conditions:
                 marks = _marks(wanted.pseudonym)
                 named += f" UNION SELECT number FROM incidents WHERE pseudonym IN ({marks})"  # noqa: S608 - marks only
             self.chosen.append(Condition(named, (*wanted.entity, *wanted.pseudonym)))
+        if wanted.id:
+            text = f"SELECT number FROM incidents WHERE id IN ({_marks(wanted.id)})"  # noqa: S608 - marks only
+            self.chosen.append(Condition(text, wanted.id))
         if wanted.campaign:
             text = (
                 "SELECT number FROM incidents WHERE id IN (SELECT incident FROM members WHERE campaign = ?)"

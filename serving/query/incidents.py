@@ -12,6 +12,7 @@ import msgspec
 from streamguard.alerts.incident import Entity, decode, rfc3339
 from streamguard.campaigns.record import decode as decode_campaign
 from streamguard.risk import SEVERITIES
+from streamguard.serving.decisions.ledger import Entry, ledger
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.projection import rows
 from streamguard.serving.projection.rows import CURRENT
@@ -19,13 +20,15 @@ from streamguard.serving.query import cursor
 from streamguard.serving.query.answers import (
     CampaignAnswer,
     Count,
+    EarlierIncident,
+    EarlierIncidents,
     Facets,
     IncidentAnswer,
     IncidentRow,
     Incidents,
     PublishedUpdate,
 )
-from streamguard.serving.query.filters import Conditions, IncidentFilter, Sort
+from streamguard.serving.query.filters import Condition, Conditions, IncidentFilter, Sort
 from streamguard.serving.query.matches import json_array, numbers, shape_counts
 from streamguard.serving.query.reading import NotFoundError, Reading
 
@@ -36,6 +39,8 @@ MAX_FACET_VALUES = 50
 MAX_EXPORT = 10_000
 """Rows of a table: as many as one action on a list reaches. They are read in one state of the projection, and take some
 megabytes of memory."""
+MAX_EARLIER = 5
+"""Earlier incidents that are shown with one: a person compares a few."""
 REASONS_SHOWN = 3
 """Reasons of an incident in a list."""
 _COLUMNS = {"evidence": "evidence", "time": "last_ms"}
@@ -136,6 +141,54 @@ class IncidentQueries(Reading):
             token=_token(as_of),
             as_of=as_of,
         )
+
+    def earlier(self, id: str) -> EarlierIncidents:
+        """How incidents before this one were closed that have the same entity, or the same strongest pattern or reason.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such incident.
+        """
+        as_of = self._as_of()
+        with self._one_state():
+            own = self._rows("SELECT entity_kind, entity, kind, last_ms FROM incidents WHERE id = ?", id)
+            if not own:
+                raise NotFoundError(
+                    f"there is no incident {id[:100]!r}: it may have expired with its records"
+                )
+            kind, name, reason, until = own[0]
+            before = IncidentFilter(status=("closed",), until=until)
+            of_entity = Conditions(msgspec.structs.replace(before, entity=(name,), kind=(kind,)))
+            of_kind = Conditions(before)
+            of_kind.shapes.append(Condition("kind = ?", (reason,)))
+            found = [
+                number
+                for where in (of_entity, of_kind)
+                for number in numbers(self._rows, where, "time", MAX_EARLIER, None)
+            ]
+            order = list(dict.fromkeys(found))[:MAX_EARLIER]
+            read = self._rows(
+                f"SELECT i.*, u.value FROM incidents i {CURRENT} WHERE i.number IN "  # noqa: S608
+                "(SELECT value FROM json_each(?))",
+                json_array(order),
+            )
+            earlier = [
+                EarlierIncident(
+                    incident=_row(row),
+                    closed=self._closing(row["id"]),
+                    same_entity=(row["entity_kind"], row["entity"]) == (kind, name),
+                    same_kind=row["kind"] == reason,
+                )
+                for row in sorted(read, key=lambda row: order.index(row["number"]))
+            ]
+        return EarlierIncidents(tuple(earlier), as_of)
+
+    def _closing(self, id: str) -> Entry | None:
+        """The action that has closed an incident."""
+        history = ledger(id, rows.actions(self._store.reader(), id)).history
+        closing = (one for one in history if one.kind == "close" and not one.rejected and not one.undone_by)
+        return max(closing, key=lambda one: one.offset, default=None)
 
     def published_for(
         self, topic: str, events: Sequence[tuple[int, int, str]]

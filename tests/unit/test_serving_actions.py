@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from streamguard.campaigns.sighting import HOUR
 from streamguard.errors import UnavailableError
 from streamguard.serving.api import keys
 from streamguard.serving.api.app import application
@@ -27,7 +28,7 @@ from streamguard.serving.query import cases
 from streamguard.serving.query.filters import IncidentFilter
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve
-from tests.serving_stores import ALERTS, at, filled, placed, privacy
+from tests.serving_stores import ALERTS, add, at, filled, placed, privacy
 from tests.unit.test_campaigns import NOON, incident, spray
 
 TOPIC = "streamguard-decisions"
@@ -243,10 +244,54 @@ def test_long_list_is_written_in_parts_and_counted_as_one(
     assert site.client().post("/v1/incidents/actions", json={"kind": "acknowledge"}).status_code == 409
 
 
+def test_action_on_a_list_is_undone_in_one_step_where_nobody_has_acted_since(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamguard.serving.decisions.bulk.MAX_INCIDENTS", 2)
+    client = site.client()
+    body = {"kind": "close", "classification": "benign_positive", "reason": "a test"}
+    done = client.post("/v1/incidents/actions", json=body).json()
+    site.act(site.bob, by="carl", kind="reopen")
+    undone = client.post(
+        f"/v1/actions/{done['action']}/undo?reason=wrong", headers={"Idempotency-Key": "undo-shift-1"}
+    ).json()
+    assert (undone["incidents"], undone["accepted"], undone["action"]) == (6, 5, "undo-shift-1")
+    cases_now = {id: site.service.incidents.incident(id).case for id in [one.id for one in site.incidents]}
+    assert {one.status for one in cases_now.values()} == {"new"}
+    assert [one.kind for one in cases_now[site.bob].history if not one.rejected] == ["close", "reopen"]
+    (closed, undo) = cases_now[site.ann].history
+    assert closed.undone_by == undo.id and undo.text == "wrong"
+    again = client.post(f"/v1/actions/{done['action']}/undo", headers={"Idempotency-Key": "undo-shift-1"})
+    assert again.json()["accepted"] == 5 and len(site.topic.written) == 3 + 1 + 3
+    for action, status in (("none", 404), (undone["action"], 409)):
+        assert client.post(f"/v1/actions/{action}/undo").status_code == status, action
+    assert site.client("vera").post(f"/v1/actions/{done['action']}/undo").status_code == 403
+
+
+def test_page_undoes_an_action_on_a_list(site: Site) -> None:
+    client = site.signed_in()
+    done = client.post("/act?view=open", data={"kind": "close", "reason": "a test"}).text
+    (address,) = re.findall(r'action="(/act/[^"]+/undo)"', done)
+    assert "Undo: done for 6 of 6 incidents." in client.post(address).text
+    assert len(client.get("/v1/incidents?status=new").json()["incidents"]) == 6
+
+
+def test_incident_is_closed_as_a_duplicate_from_its_page(site: Site) -> None:
+    client = site.signed_in()
+    for given in ("no-such-id", site.ann):
+        form = {"kind": "close", "duplicate_of": given, "reason": "same"}
+        assert client.post(f"/incidents/{site.ann}/act", data=form).status_code in (400, 409), given
+    form = {"kind": "close", "duplicate_of": f" http://localhost:8080/incidents/{site.bob}", "reason": "same"}
+    page = client.post(f"/incidents/{site.ann}/act", data=form).text
+    assert f'duplicate of <a href="/incidents/{site.bob}">' in page
+    assert site.service.incidents.incident(site.ann).case.duplicate_of == site.bob
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {"kind": "comment", "text": " "},
+        {"kind": "close", "classification": "duplicate", "duplicate_of": "no-such-id"},
         {"kind": "snooze", "until": "soon"},
         {"kind": "snooze"},
         {"kind": "close", "classification": "duplicate"},
@@ -429,3 +474,32 @@ def test_list_names_what_an_action_on_a_row_has_to_expect(site: Site) -> None:
     site.act(site.ann, kind="comment", text="hm")
     (now,) = site.client().get("/v1/incidents?entity=ann").json()["incidents"]
     assert now["last_action"] == action, "a comment conflicts with nothing"
+
+
+def test_incident_shows_how_earlier_ones_like_it_were_closed(site: Site) -> None:
+    same = [incident("ann", NOON + (k + 1) * HOUR, {"hour": 20.0}) for k in range(3)]
+    alike = [incident(f"u{k}", NOON + (k + 5) * HOUR, {"resource": 20.0}, "exfiltration") for k in range(4)]
+    still_open = incident("ann", NOON + 9 * HOUR, {"hour": 20.0})
+    now = incident("ann", NOON + 20 * HOUR, {"resource": 21.0}, "exfiltration", count=4)
+    later = incident("ann", NOON + 30 * HOUR, {"hour": 20.0})
+    add(site.store, [at(100 + k, one) for k, one in enumerate([*same, *alike, still_open, now, later])])
+    for one in (*same, *alike, later):
+        site.act(one.id, by="carl", kind="close", classification="benign_positive", reason="a test")
+    site.act(same[2].id, kind="reopen")
+    site.act(same[2].id, kind="close", classification="false_positive", reason="new office")
+    found = site.client().get(f"/v1/incidents/{now.id}/earlier").json()["earlier"]
+    assert [(one["incident"]["id"], one["same_entity"], one["same_kind"]) for one in found] == [
+        *((one.id, True, False) for one in same[::-1]),
+        *((one.id, False, True) for one in alike[:1:-1]),
+    ]
+    assert [(one["closed"]["by"], one["closed"]["value"], one["closed"]["text"]) for one in found[:2]] == [
+        ("alice", "false_positive", "new office"),
+        ("carl", "benign_positive", "a test"),
+    ]
+    page = site.signed_in().get(f"/incidents/{now.id}").text
+    section = page[page.index("<h2>Seen before</h2>") :]
+    assert re.findall(r'<td><a href="/incidents/([^"]+)"', section) == [
+        one["incident"]["id"] for one in found
+    ]
+    assert "new office" in section
+    assert site.client().get("/v1/incidents/none/earlier").status_code == 404

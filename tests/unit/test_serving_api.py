@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import time
@@ -196,6 +197,38 @@ def test_problem_says_what_was_wrong(site: Site, path: str, status: int, text: s
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     body = answer.json()
     assert body["status"] == status and body["title"] and text in body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/?statsu=new", "/ has no parameter 'statsu': it has assignee, campaign"),
+        ("/rows?foo=1", "/rows has no parameter 'foo': it has"),
+        ("/?view=all&view=open", "`view` has several values: state one"),
+        ("/?raised=null", "`raised` has no value: leave it out"),
+        ("/ranking?knid=user", "/ranking has no parameter 'knid': it has kind"),
+        ("/system?since=2026-11-30", "/system has no parameter 'since': it has none"),
+    ],
+)
+def test_page_refuses_a_parameter_that_it_does_not_have(site: Site, path: str, text: str) -> None:
+    client = site.client()
+    client.post("/sign-in", data={"key": site.key})
+    answer = client.get(path, headers={"Accept": "text/html"})
+    assert answer.status_code == 400 and answer.headers["content-type"].startswith("text/html")
+    assert text in html.unescape(answer.text)
+
+
+def test_action_on_a_list_refuses_a_parameter_that_it_does_not_have(site: Site) -> None:
+    client = site.client()
+    client.post("/sign-in", data={"key": site.key})
+    assert client.post("/act?statsu=new", data={"kind": "acknowledge"}).status_code == 400
+    page = client.get("/?view=all&sort=time&limit=20&kind=user&text=").text
+    assert 'action="/act?view=all&amp;kind=user"' in page
+
+
+def test_provider_may_add_parameters_to_the_way_back(site: Site) -> None:
+    answer = site.client().get("/sign-in/oidc/callback?state=a&code=b&iss=https://id.example")
+    assert answer.status_code == 404 and "no provider is set" in answer.text
 
 
 def test_unexpected_error_keeps_its_text(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ from streamguard.serving.results.dead_letters import DeadLetters, DeadLetterSumm
 from streamguard.serving.results.models import Models
 from streamguard.serving.results.run_answers import BatchTotals, RunEntry
 from streamguard.settings.schema import Serve, Settings
-from tests.serving_stores import ALERTS, PSEUDONYMS, filled, placed, privacy
+from tests.serving_stores import ALERTS, PSEUDONYMS, add, at, filled, placed, privacy
 from tests.unit.test_campaigns import NOON, incident, spray
 from tests.unit.test_serving_actions import Topic
 
@@ -359,7 +359,8 @@ def leaves_of(hint: Any) -> Iterator[Any]:
 def test_every_text_of_an_answer_is_classified() -> None:
     masked = (
         answers.Incidents, answers.Facets, answers.IncidentAnswer, answers.CampaignAnswer, answers.Statistics,
-        answers.BulkAnswer, answers.Audit, answers.Unmaskings, DeadLetterSummary, RunEntry, BatchTotals,
+        answers.BulkAnswer, answers.EarlierIncidents, answers.Audit, answers.Unmaskings, DeadLetterSummary,
+        RunEntry, BatchTotals,
         *CaseAction.__args__,
     )  # fmt: skip
     special = {("Entity", "value"), ("Scope", "entity")}
@@ -441,6 +442,25 @@ def names_seen(site: Site, by: str = "analyst") -> bool:
     found = site.client(by).get(f"/v1/incidents/{site.ann}").json()
     assert found["masked"] == (NAMES[0] not in str(found["incident"]))
     return not found["masked"]
+
+
+def test_earlier_incidents_stay_masked_beside_one_that_is_unmasked(site: Site) -> None:
+    other = msgspec.structs.replace(
+        incident("canary-other", NOON - 3_600_000, {"resource": 20.0}, "exfiltration"), id="0-90-18bcfe5687b"
+    )
+    add(site.store, [at(90, other)])
+    body = {"kind": "close", "classification": "false_positive", "reason": TEXTS[5]}
+    assert site.client("investigator").post(f"/v1/incidents/{other.id}/actions", json=body).status_code == 200
+    answer(site, unmask(site).json()["id"])
+    assert names_seen(site)
+    path = f"/v1/incidents/{site.ann}/earlier"
+    (shown,) = site.client("analyst").get(path).json()["earlier"]
+    assert shown["incident"]["entity"]["value"] == PSEUDONYMS.of("user", "canary-other")
+    assert shown["closed"]["text"] == "(masked)" and shown["closed"]["value"] == "false_positive"
+    page = site.client("analyst").get(f"/incidents/{site.ann}", headers={"Accept": "text/html"}).text
+    assert NAMES[0] in page and "canary-other" not in page
+    (named,) = site.client("investigator").get(path).json()["earlier"]
+    assert (named["incident"]["entity"]["value"], named["closed"]["text"]) == ("canary-other", TEXTS[5])
 
 
 def clock(site: Site, monkeypatch: pytest.MonkeyPatch, time: str) -> None:

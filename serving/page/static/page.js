@@ -30,46 +30,105 @@ function move(step) {
 }
 
 const marked = new Set();
+let anchor = null; // id of the row that was marked last: a range begins there
+
+function showMarks() {
+  for (const row of rows()) row.classList.toggle("marked", marked.has(idOf(row)));
+}
 
 function mark() {
   if (!selected) return;
   if (!marked.delete(selected)) marked.add(selected);
-  for (const row of rows()) row.classList.toggle("marked", marked.has(idOf(row)));
+  anchor = selected;
+  showMarks();
 }
 
-async function acknowledge() {
-  // On an incident's page, its form; in the list, the marked rows or the selected one.
-  const form = document.querySelector('form[data-key="a"]');
-  if (form) { form.requestSubmit(); return; }
-  const ids = marked.size ? [...marked] : selected ? [selected] : [];
-  const byId = new Map(rows().map((row) => [idOf(row), row.dataset]));
-  for (const id of ids) {
+function markRange() {
+  const ids = rows().map(idOf);
+  const to = ids.indexOf(selected);
+  if (to < 0) return;
+  const from = ids.includes(anchor) ? ids.indexOf(anchor) : to;
+  for (const id of ids.slice(Math.min(from, to), Math.max(from, to) + 1)) marked.add(id);
+  anchor = selected;
+  showMarks();
+}
+
+// The incidents that a key in a list is about: the marked rows, or else the row under the cursor.
+function chosen() {
+  const wanted = marked.size ? marked : new Set([selected]);
+  return rows().filter((row) => row.dataset.id && wanted.has(row.dataset.id));
+}
+
+function say(text) {
+  document.getElementById("said").textContent = text;
+}
+
+async function actOn(about, fields) {
+  const refused = [];
+  for (const { id, seen, expected } of about.map((row) => ({ ...row.dataset }))) {
     // As the person saw it: if somebody else was faster, the server answers who and what.
-    const { seen, expected } = byId.get(id) || {};
     const answer = await fetch(`/v1/incidents/${encodeURIComponent(id)}/actions`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({
-        kind: "acknowledge", assignee: document.body.dataset.caller,
-        ...(seen === undefined ? {} : { seen: Number(seen), expected }),
-      }),
+      body: JSON.stringify({ ...fields, seen: Number(seen), expected }),
     });
-    if (!answer.ok) alert(`${id}: ${(await answer.json()).detail}`);
+    if (!answer.ok) refused.push(`${id}: ${(await answer.json()).detail}`);
   }
   marked.clear();
-  for (const row of rows()) row.classList.remove("marked");
-  if (ids.length && document.getElementById("new-rows")) await refresh();
+  showMarks();
+  const done = about.length - refused.length;
+  say([`Done for ${done} of ${about.length} incident${about.length === 1 ? "" : "s"}.`, ...refused].join(" "));
+  next = 0;
+  if (document.getElementById("new-rows")) await changed();
 }
 
+async function acknowledge() {
+  // On an incident's page, its form; in a list, the chosen rows.
+  const form = document.querySelector('form[data-key="a"]');
+  if (form) { form.requestSubmit(); return; }
+  const about = chosen();
+  if (about.length) await actOn(about, { kind: "acknowledge", assignee: document.body.dataset.caller });
+}
+
+const FORMS = { c: "Comment", s: "Snooze", m: "Mute", e: "Expected", "!": "Attack" };
+
 function unfold(key) {
+  // On an incident's page, its form. In a list, a comment and a snooze have a form for all chosen rows; the others
+  // depend on what one incident has, so the incident is opened with its form.
   const part = document.querySelector(`details[data-key="${key}"]`);
-  if (!part) return;
-  part.open = true;
-  part.querySelector("input:not([type=hidden])").focus();
+  const about = chosen();
+  if (part) {
+    part.open = true;
+    part.querySelector("input:not([type=hidden])").focus();
+  } else if (document.body.dataset.page === "incident") {
+    say(`${FORMS[key]} is not possible for this incident, or not with your role.`);
+  } else if (!about.length) {
+    return;
+  } else if (document.body.dataset.acts === undefined) {
+    say("Your role may not act on incidents.");
+  } else if (document.getElementById(`form-${key}`)) {
+    askFor(document.getElementById(`form-${key}`), about);
+  } else if (about.length > 1) {
+    say(`${FORMS[key]} is about one incident: mark a single row, or none to take the one under the cursor.`);
+  } else {
+    location.href = `/incidents/${encodeURIComponent(about[0].dataset.id)}#do-${encodeURIComponent(key)}`;
+  }
+}
+
+function askFor(dialog, about) {
+  dialog.querySelector(".about").textContent = about.length === 1 ? "1 incident" : `${about.length} incidents`;
+  dialog.querySelector("form").reset();
+  dialog.returnValue = "";
+  dialog.onclose = () => {
+    const given = [...new FormData(dialog.querySelector("form"))].filter(([, value]) => value);
+    if (dialog.returnValue === "do") actOn(about, Object.fromEntries(given));
+  };
+  dialog.showModal();
 }
 
 const actions = {
   x: mark,
+  X: markRange,
   a: acknowledge,
   c: () => unfold("c"),
   s: () => unfold("s"),
@@ -105,9 +164,11 @@ document.addEventListener("keydown", (event) => {
   prefix = event.key === "g" && !prefix ? "g " : "";
   if (actions[key]) {
     event.preventDefault();
+    say("");
     actions[key]();
   }
 });
+document.addEventListener("click", () => say(""));
 
 if (body) body.addEventListener("focusin", (event) => {
   const row = event.target.closest("tr");
@@ -124,19 +185,28 @@ if (box) {
   box.addEventListener("change", () => localStorage.setItem("keys", box.checked ? "on" : "off"));
 }
 
-// Rows that the list shows are replaced in place; new rows wait behind a button, so that nothing moves by itself.
+// A key in a list has opened the incident with one of its forms.
+const asked = /^#do-(.+)$/.exec(location.hash);
+if (asked && decodeURIComponent(asked[1]) in FORMS) unfold(decodeURIComponent(asked[1]));
+
+// Rows that the list shows are replaced in place, and say so if they are no longer in it; new rows wait behind a button,
+// so that nothing moves by itself. The answer is false if it is worth another attempt.
 async function refresh() {
-  const answer = await fetch("/rows" + location.search, { headers: { Accept: "text/html" } });
-  if (!answer.ok) return;
+  const query = new URLSearchParams(location.search);
+  for (const row of rows()) query.append("shown", row.dataset.id);
+  const answer = await fetch(`/rows?${query}`, { headers: { Accept: "text/html" } });
+  if (!answer.ok) return answer.status < 429;
   const page = document.createElement("template");
-  page.innerHTML = "<table><tbody>" + (await answer.text()) + "</tbody></table>";
-  waiting = page.content.querySelector("tbody");
+  page.innerHTML = `<table>${await answer.text()}</table>`;
+  const [first, later] = page.content.querySelectorAll("tbody");
+  waiting = first;
   const shown = new Map(rows().map((row) => [row.dataset.id, row]));
-  let fresh = 0;
-  for (const row of waiting.querySelectorAll("tr[data-id]")) {
+  const fresh = [...first.querySelectorAll("tr[data-id]")].filter((row) => !shown.has(row.dataset.id)).length;
+  for (const row of [first, later].flatMap((part) => [...part.querySelectorAll("tr[data-id]")])) {
     const old = shown.get(row.dataset.id);
-    if (!old) fresh += 1;
-    else if (old.innerHTML === row.innerHTML) Object.assign(old.dataset, row.dataset);
+    shown.delete(row.dataset.id);
+    if (!old) continue;
+    if (old.innerHTML === row.innerHTML) Object.assign(old.dataset, row.dataset);
     else {
       for (const name of ["selected", "marked"]) if (old.classList.contains(name)) row.classList.add(name);
       old.className = row.className;
@@ -146,44 +216,85 @@ async function refresh() {
       }
     }
   }
+  for (const row of shown.values()) leave(row);
+  offer(fresh, shown.size);
+  return true;
+}
+
+function leave(row) {
+  if (row.querySelector(".left")) return;
+  const note = document.createElement("strong");
+  note.className = "left";
+  note.textContent = "no longer in this list";
+  row.classList.add("gone");
+  row.lastElementChild.append(note);
+}
+
+function offer(fresh, left) {
   const button = document.getElementById("new-rows");
-  button.hidden = fresh === 0;
-  button.textContent = fresh === 1 ? "1 new row: show it" : `${fresh} new rows: show them`;
+  button.hidden = !fresh && !left;
+  if (fresh) button.textContent = fresh === 1 ? "1 new row: show it" : `${fresh} new rows: show them`;
+  else if (left === 1) button.textContent = "1 row is no longer in this list: remove it";
+  else button.textContent = `${left} rows are no longer in this list: remove them`;
 }
 
 function showNew() {
   if (!waiting) return;
-  body.replaceChildren(...waiting.childNodes);
+  body.replaceChildren(...waiting.cloneNode(true).childNodes);
   document.getElementById("new-rows").hidden = true;
-  const row = rows().find((one) => idOf(one) === selected);
-  if (row) row.classList.add("selected");
+  const ids = new Set(rows().map(idOf));
+  for (const id of marked) if (!ids.has(id)) marked.delete(id);
+  showMarks();
+  rows().find((one) => idOf(one) === selected)?.classList.add("selected");
 }
 
-function follow(changed) {
+function follow(onChange) {
   // One stream for a browser: a seventh connection to one host would wait for ever. The tab that holds the lock has
   // the stream and informs the others.
   const channel = new BroadcastChannel("streamguard");
-  channel.onmessage = () => changed();
+  channel.onmessage = () => onChange();
   const open = () => new Promise(() => {
     const source = new EventSource("/v1/stream");
-    source.addEventListener("changed", (event) => {
-      channel.postMessage(event.lastEventId);
-      changed();
-    });
+    const changedNow = () => { channel.postMessage(1); onChange(); };
+    source.addEventListener("changed", changedNow);
+    source.addEventListener("open", changedNow); // what has changed between the list and the stream
   });
-  if (navigator.locks) navigator.locks.request("streamguard-stream", open);
+  if (navigator.locks) navigator.locks.request("streamguard-stream", { ifAvailable: true }, (lock) => {
+    if (lock) return open();
+    onChange();
+    return void navigator.locks.request("streamguard-stream", open);
+  });
   else open();
+}
+
+// A request at most every two seconds, and none while nobody looks: each person has a number of requests a minute for
+// all tabs together.
+const [PAUSE_MS, RETRY_MS] = [2000, 10000];
+let due = false; // whether something has changed that the list may not show yet
+let busy = false;
+let next = 0; // time of the next request at the earliest
+
+async function changed() {
+  due = true;
+  if (busy) return;
+  busy = true;
+  while (due && !document.hidden) {
+    const wait = next - performance.now();
+    if (wait > 0) {
+      await new Promise((done) => setTimeout(done, wait));
+      continue;
+    }
+    due = false;
+    next = performance.now() + PAUSE_MS;
+    if (!(await refresh().catch(() => false))) {
+      [due, next] = [true, performance.now() + RETRY_MS];
+    }
+  }
+  busy = false;
 }
 
 if (document.body.dataset.page === "incidents" && !new URLSearchParams(location.search).has("cursor")) {
   document.getElementById("new-rows").addEventListener("click", showNew);
-  let asked = false;
-  let again = false;
-  const changed = async () => {
-    if (asked) { again = true; return; }
-    asked = true;
-    try { await refresh(); } finally { asked = false; }
-    if (again) { again = false; setTimeout(changed, 500); }
-  };
+  document.addEventListener("visibilitychange", () => { if (due) changed(); });
   follow(changed);
 }
