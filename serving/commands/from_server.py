@@ -170,8 +170,8 @@ def parameters(wanted: IncidentFilter) -> list[tuple[str, str]]:
     """
     found = []
     for name, value in msgspec.structs.asdict(wanted).items():
-        if name == "pseudonym":
-            continue  # the server finds it among the entities
+        if name in ("pseudonym", "id"):
+            continue  # the server finds pseudonyms among the entities, and ids are those of rows that the page marks
         if isinstance(value, bool):
             if value or name != "grouped":
                 found.append((name, str(value).lower()))
