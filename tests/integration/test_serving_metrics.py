@@ -43,10 +43,15 @@ def test_an_outage_of_the_broker_shows_while_it_lasts(tmp_path: Path) -> None:
             stale = server.metric(STALE)
             assert stale is not None
             eventually("the projection grows stale", lambda: (server.metric(STALE) or 0) > stale + 3)
-            assert len(server.incidents()) == 1, "what was read is still served"
+            assert server.ask("/v1/statistics")["incidents"] == 1, "what was read is still served"
+            eventually(
+                "names are refused, because the audit log cannot be written",
+                lambda: server.ask("/v1/incidents").get("type") == "/problems/no-audit",
+            )
 
             broker.start()
             eventually("the topic is followed again", lambda: server.metric(TROUBLE) == 0)
+            eventually("names are shown again", lambda: "incidents" in server.ask("/v1/incidents"))
             site.publish([at(1, lone("bob", NOON)).incident])
             server.await_incidents(2)
             eventually("the projection is whole", lambda: (server.metric(STALE) or 0) < stale)
