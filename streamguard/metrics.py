@@ -647,8 +647,8 @@ SERVE_RECORDS = _counter(
 SERVE_AUDIT_WAITING = _gauge(
     "streamguard_serve_audit_waiting",
     "records",
-    "Records of the audit log that Kafka has not acknowledged. Names are shown to nobody while one waits for more than "
-    "five seconds.",
+    "Records of the audit log that Kafka has not acknowledged. Answers with names are refused while one waits for "
+    "more than five seconds.",
     registry=SERVE,
 )
 SERVE_AUDIT_REFUSED = _counter(

@@ -100,7 +100,7 @@ def _of_state(erased: dict[str, list[Erased]]) -> str:
 def _of_incidents(dropped: ForgottenIncidents | None) -> str:
     """What servers do not show any more."""
     if dropped is None:
-        return "there is no topic of decisions, so no server shows incidents"
+        return "the topic of decisions does not exist, and without it no server shows incidents"
     if not any(dropped):
         return "no incident of this user is shown by servers"
     text = (

@@ -65,7 +65,7 @@ def forget_incidents(settings: Settings, user: str) -> ForgottenIncidents | None
     Returns
     -------
     ForgottenIncidents or None
-        None if there is no topic of decisions: then no server follows these topics.
+        None if the topic of decisions does not exist: servers need it, so none is running.
 
     Raises
     ------

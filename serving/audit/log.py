@@ -31,7 +31,7 @@ from streamguard.text import counted
 MAX_WAITING = 10_000
 """Records that may wait for Kafka; some megabytes."""
 PATIENCE_SECONDS = 5.0
-"""How long the oldest record may wait until names are shown to nobody: a broker that restarts is back by then."""
+"""How long the oldest record may wait before the server refuses answers with names; a broker restarts within it."""
 ALIVE_SECONDS = 300.0
 """Interval of the records that say that the server runs, so that a chain whose end is missing is found soon."""
 REPEAT_SECONDS = 60.0

@@ -227,7 +227,7 @@ class SeenAddresses(SourceQueries):
 
 
 class SeenCompare(CompareQueries):
-    """Speed against batch in total, which counts people and names nobody."""
+    """Speed against batch in total: the answer has counts only."""
 
     def __init__(self, inner: CompareQueries) -> None:
         self._inner = inner

@@ -51,7 +51,7 @@ class Profiles:
     replica
         The partitions that are held here.
     group
-        The peers; None: this server asks nobody.
+        The peers; None: this server has no peers.
     """
 
     def __init__(self, replica: Replica, group: PeerGroup | None = None) -> None:
