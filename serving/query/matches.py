@@ -15,6 +15,9 @@ GATHERED = 10_000
 """A list of at most so many incidents is read as a whole and sorted. A longer one is read along its order: in a million
 incidents, it has one among a hundred, so that a page is found after a few thousand."""
 
+DAY_MS = 86_400_000
+"""Milliseconds of a day of the table `days`."""
+
 Rows = Callable[..., list[sqlite3.Row]]
 """Runs a statement with values."""
 
@@ -94,15 +97,13 @@ def _grouped(rows: Rows, index: str, condition: Condition) -> Counter[int]:
 
 
 def _mostly_inside(rows: Rows, where: Conditions) -> bool:
-    """Whether a window of time covers most of the time that there is, so that counting what is outside is faster."""
-    ((first, last),) = rows(
-        "SELECT (SELECT min(last_ms) FROM incidents), (SELECT max(last_ms) FROM incidents)"
+    """Whether most incidents are in a window of time, to a day, so that counting those outside is faster."""
+    since = 0 if where.since is None else where.since // DAY_MS
+    until = where.until // DAY_MS if where.until is not None else 1 << 40
+    ((inside, total),) = rows(
+        "SELECT sum(CASE WHEN day BETWEEN ? AND ? THEN incidents END), sum(incidents) FROM days", since, until
     )
-    if first is None:
-        return False
-    since = first if where.since is None else max(where.since, first)
-    until = last if where.until is None else min(where.until, last)
-    return bool(until - since > (last - first) / 2)
+    return bool((inside or 0) > (total or 0) / 2)
 
 
 def json_array(values: Sequence[int]) -> str:
