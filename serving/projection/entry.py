@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamguard.alerts.incident import Incident
-from streamguard.campaigns.budget import decide
+from streamguard.campaigns.budget import decide_one
 from streamguard.campaigns.campaign import alone
 from streamguard.campaigns.record import CampaignRecord
 from streamguard.events.event_time import epoch_ms
@@ -95,16 +95,23 @@ def current(updates: Iterable[Incident]) -> Incident:
     Two updates of one incident have different numbers of alerts, unless a worker that started again published one of
     them a second time with another model; then the stronger one counts.
     """
-    return max(updates, key=lambda one: (one.count, one.evidence_bits, _encoder.encode(one)))
+    known = list(updates)
+    if len(known) == 1:
+        return known[0]
+    return max(known, key=lambda one: (one.count, one.evidence_bits, _encoder.encode(one)))
 
 
-def entry(updates: list[Incident], case: Case, membership: Membership | None, floor: float) -> Entry:
+def entry(
+    updates: list[Incident], now: Incident, case: Case, membership: Membership | None, floor: float
+) -> Entry:
     """The columns of an incident.
 
     Parameters
     ----------
     updates
         Its updates, at least one, in any order.
+    now
+        The current one of them.
     case
         What people have made of it.
     membership
@@ -113,10 +120,9 @@ def entry(updates: list[Incident], case: Case, membership: Membership | None, fl
     floor
         Setting `detection.floor_bits`.
     """
-    now = current(updates)
     if membership is None:
-        row = alone(updates)
-        membership = Membership("", 1, row.accounts, True, decide([row], floor)[row.id].raised)
+        score, accounts = alone(updates)
+        membership = Membership("", 1, accounts, True, decide_one(score, accounts, floor=floor).raised)
     patterns = [pattern.name for pattern in now.patterns]
     kind = patterns[0] if patterns else now.reasons[0].feature if now.reasons else "none"
     return Entry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import NamedTuple
 
 EXPONENT = 1.5
 """How fast further incidents of an entity lose weight in its score: the second counts a third, the tenth a 30th."""
@@ -30,7 +31,37 @@ def scored(incidents: str) -> str:
     """  # noqa: S608 - names of our own tables, and marks
 
 
+class Ranked(NamedTuple):
+    """What the row of an entity takes from one of its incidents."""
+
+    kind: str
+    name: str
+    risk: float
+    severity: int
+    last_ms: int
+    open: bool
+
+
 _CHANGED = scored("changed_entities c CROSS JOIN incidents ON entity_kind = c.kind AND entity = c.name")
+
+
+def note(db: sqlite3.Connection, before: Ranked | None, after: Ranked | None) -> None:
+    """Note that the row of an incident is another one; None stands for no row.
+
+    What people decide changes no score, so that it is counted at once. After everything else, `compute` has to read
+    all incidents of the entity, of which there may be thousands.
+    """
+    if before is not None and after is not None and before[:-1] == after[:-1]:
+        if before.open != after.open:
+            db.execute(
+                "UPDATE entities SET open = open + ? WHERE kind = ? AND name = ?",
+                (after.open - before.open, after.kind, after.name),
+            )
+        return
+    db.executemany(
+        "INSERT OR IGNORE INTO changed_entities VALUES (?, ?)",
+        {(one.kind, one.name) for one in (before, after) if one is not None},
+    )
 
 
 def compute(db: sqlite3.Connection) -> None:

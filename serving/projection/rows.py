@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,8 +17,9 @@ from streamguard.serving.decisions.ledger import Logged, ledger
 from streamguard.serving.decisions.mute import MuteInForce
 from streamguard.serving.decisions.unmasking import unmaskings
 from streamguard.serving.decisions.update import Update as ReducedUpdate
-from streamguard.serving.projection import shapes
+from streamguard.serving.projection import ranking, shapes
 from streamguard.serving.projection.entry import Entry, Membership, current, entry, membership, texts
+from streamguard.serving.projection.ranking import Ranked
 
 CURRENT = (
     "JOIN updates u ON u.incident = i.id AND u.origin_partition = i.origin_partition "
@@ -39,6 +40,14 @@ class _Known(NamedTuple):
     case: Case
 
 
+class _Erased(NamedTuple):
+    """What the row of an incident was."""
+
+    number: int
+    shape: int
+    ranked: Ranked
+
+
 def compute(db: sqlite3.Connection, ids: Iterable[str], floor: float, pseudonym_of: PseudonymOf) -> None:
     """Replace the rows of incidents by what their sets say; an incident without updates has no row.
 
@@ -52,18 +61,28 @@ def compute(db: sqlite3.Connection, ids: Iterable[str], floor: float, pseudonym_
         Returns the pseudonym of an entity, given its kind and name.
     """
     found: dict[str, _Known] = {}
-    numbers: dict[str, int | None] = {}
+    erased: dict[str, _Erased | None] = {}
+    counting = shapes.Counting(db)
     for id in sorted(_with_relatives(db, set(ids))):
-        numbers[id] = _erase(db, id)
+        erased[id] = _erase(db, id)
         values = db.execute("SELECT value FROM updates WHERE incident = ?", (id,)).fetchall()
         if values:
             updates = [decode(value) for (value,) in values]
             now = current(updates)
             found[id] = _Known(updates, now, case(db, now, updates))
     leads: dict[str, tuple[CampaignRecord, str]] = {}
-    for id, one in found.items():
-        row = entry(one.updates, one.case, _membership(db, id, found, leads), floor)
-        _write(db, row, one.now, numbers[id], pseudonym_of(row.entity_kind, row.entity))
+    for id, before in erased.items():
+        number = None
+        if before is not None:
+            number = before.number
+            counting.leave(before.shape)
+        row = None
+        if (one := found.get(id)) is not None:
+            row = entry(one.updates, one.now, one.case, _membership(db, id, found, leads), floor)
+            shape = counting.join(row, one.now)
+            _write(db, (number, *row, shape, pseudonym_of(row.entity_kind, row.entity)), one.now)
+        ranking.note(db, before and before.ranked, row and _ranked(row))
+    counting.write()
 
 
 def case(db: sqlite3.Connection, incident: Incident, updates: Iterable[Incident]) -> Case:
@@ -180,22 +199,26 @@ def _rank(one: _Known) -> tuple[bool, float, str]:
     return one.case.status != "closed" and not one.case.muted, one.now.evidence_bits, one.now.id
 
 
-def _erase(db: sqlite3.Connection, id: str) -> int | None:
-    """Remove what lists and searches find of an incident, and return its number."""
-    row = db.execute("SELECT number, shape FROM incidents WHERE id = ?", (id,)).fetchone()
+def _ranked(row: Entry) -> Ranked:
+    return Ranked(row.entity_kind, row.entity, row.risk, row.severity, row.last_ms, row.status != "closed")
+
+
+def _erase(db: sqlite3.Connection, id: str) -> _Erased | None:
+    """Remove what lists and searches find of an incident, and return what it was."""
+    row = db.execute(
+        "SELECT number, shape, entity_kind, entity, risk, severity, last_ms, status <> 'closed' "
+        "FROM incidents WHERE id = ?",
+        (id,),
+    ).fetchone()
     if row is None:
         return None
-    number, shape = row
+    number, shape, *ranked = row
     db.execute("DELETE FROM incidents WHERE number = ?", (number,))
     db.execute("DELETE FROM words WHERE rowid = ?", (number,))
-    shapes.leave(db, shape)
-    return int(number)
+    return _Erased(number, shape, Ranked(*ranked))
 
 
-def _write(
-    db: sqlite3.Connection, row: Entry, incident: Incident, number: int | None, pseudonym: str
-) -> None:
-    values = (number, *row, shapes.join(db, row, incident), pseudonym)
+def _write(db: sqlite3.Connection, values: tuple[Any, ...], incident: Incident) -> None:
     marks = ", ".join("?" * len(values))
     place = db.execute(f"INSERT INTO incidents VALUES ({marks})", values).lastrowid  # noqa: S608 - marks only
     db.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (place, texts(incident)))

@@ -160,11 +160,9 @@ CREATE TABLE changed_entities (         -- whose row of `entities` has to be com
 CREATE TRIGGER incident_comes AFTER INSERT ON incidents BEGIN
     INSERT INTO days VALUES (new.last_ms / 86400000, 1, new.alerts)
         ON CONFLICT DO UPDATE SET incidents = incidents + 1, alerts = alerts + excluded.alerts;
-    INSERT OR IGNORE INTO changed_entities VALUES (new.entity_kind, new.entity);
 END;
 CREATE TRIGGER incident_goes AFTER DELETE ON incidents BEGIN
     UPDATE days SET incidents = incidents - 1, alerts = alerts - old.alerts WHERE day = old.last_ms / 86400000;
     DELETE FROM days WHERE day = old.last_ms / 86400000 AND incidents = 0;
-    INSERT OR IGNORE INTO changed_entities VALUES (old.entity_kind, old.entity);
 END;
 CREATE VIRTUAL TABLE words USING fts5 (text, tokenize = "unicode61 tokenchars '-_.@:'");

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
+from typing import Any
 
 import msgspec
 
@@ -14,25 +16,49 @@ COLUMNS = (
     "lead", "raised",
 )  # fmt: skip
 """Columns of `shapes` by which two shapes differ."""
-_JOIN = (
-    f"INSERT INTO shapes ({', '.join(COLUMNS)}, incidents) VALUES ({', '.join('?' * len(COLUMNS))}, 1) "  # noqa: S608
-    "ON CONFLICT DO UPDATE SET incidents = incidents + 1 RETURNING number"
+_NUMBER = (
+    f"INSERT INTO shapes ({', '.join(COLUMNS)}, incidents) VALUES ({', '.join('?' * len(COLUMNS))}, 0) "  # noqa: S608
+    "ON CONFLICT DO UPDATE SET incidents = incidents RETURNING number"
 )
 
 
-def join(db: sqlite3.Connection, row: Entry, incident: Incident) -> int:
-    """Count one more incident, and return the number of its shape."""
-    names = {one.name for one in incident.patterns}
-    techniques = {one.technique for one in incident.patterns} | ({row.technique} if row.technique else set())
-    values = row._asdict() | {"patterns": _array(names), "techniques": _array(techniques)}
-    ((number,),) = db.execute(_JOIN, [values[name] for name in COLUMNS]).fetchall()
-    return int(number)
+class Counting:
+    """Counts the incidents that come and go within one transaction; the table has the counts after `write`."""
 
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._numbers: dict[tuple[Any, ...], int] = {}
+        self._changes: Counter[int] = Counter()
 
-def leave(db: sqlite3.Connection, number: int) -> None:
-    """Count one incident of a shape less; a shape that no incident has is deleted."""
-    db.execute("UPDATE shapes SET incidents = incidents - 1 WHERE number = ?", (number,))
-    db.execute("DELETE FROM shapes WHERE number = ? AND incidents = 0", (number,))
+    def join(self, row: Entry, incident: Incident) -> int:
+        """Count one more incident, and return the number of its shape."""
+        names = {one.name for one in incident.patterns}
+        techniques = {one.technique for one in incident.patterns} | (
+            {row.technique} if row.technique else set()
+        )
+        found = row._asdict() | {"patterns": _array(names), "techniques": _array(techniques)}
+        values = tuple(found[name] for name in COLUMNS)
+        number = self._numbers.get(values)
+        if number is None:
+            ((number,),) = self._db.execute(_NUMBER, values).fetchall()
+            self._numbers[values] = number
+        self._changes[number] += 1
+        return number
+
+    def leave(self, number: int) -> None:
+        """Count one incident of a shape less."""
+        self._changes[number] -= 1
+
+    def write(self) -> None:
+        """Write the counts; a shape that no incident has is deleted."""
+        self._db.executemany(
+            "UPDATE shapes SET incidents = incidents + ? WHERE number = ?",
+            [(change, number) for number, change in self._changes.items() if change],
+        )
+        self._db.executemany(
+            "DELETE FROM shapes WHERE number = ? AND incidents = 0",
+            [(number,) for number, change in self._changes.items() if change <= 0],
+        )
 
 
 def _array(names: set[str]) -> str:

@@ -121,9 +121,8 @@ class Store(Database):
 
     def clear_updates(self, db: sqlite3.Connection) -> None:
         """Forget every update, within a transaction."""
-        for table in ("updates", "incidents", "shapes", "words"):
+        for table in ("updates", "incidents", "shapes", "words", "entities", "changed_entities"):
             db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own tables
-        ranking.compute(db)
 
     def put_campaigns(
         self,

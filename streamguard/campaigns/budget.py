@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -55,7 +55,7 @@ def decide(campaigns: Iterable[Campaign], floor: float = FLOOR_BITS) -> Mapping[
     today: dict[tuple[int, str], list[float]] = defaultdict(list)
     for campaign in sorted(campaigns, key=lambda one: (one.first_seen, one.id)):
         best = today[_day(campaign), campaign.kind]
-        decision = _decision(campaign, sorted(best)[-QUOTA:], floor)
+        decision = decide_one(campaign.score, campaign.accounts, sorted(best)[-QUOTA:], floor)
         if decision.raised:
             best.append(campaign.score)
         decisions[campaign.id] = decision
@@ -84,9 +84,20 @@ def _day(campaign: Campaign) -> int:
     return (epoch_ms(campaign.first_seen) or 0) // DAY
 
 
-def _decision(campaign: Campaign, best: list[float], floor: float) -> Decision:
-    """The decision for a campaign, given the best scores of its kind that were raised on its day, ascending."""
-    score = campaign.score
+def decide_one(
+    score: float, accounts: int, best: Sequence[float] = (), floor: float = FLOOR_BITS
+) -> Decision:
+    """The decision for a campaign.
+
+    Parameters
+    ----------
+    score, accounts
+        Those of the campaign.
+    best
+        The best scores of its kind that were raised on its day, ascending, at most `QUOTA`.
+    floor
+        Setting `detection.floor_bits`.
+    """
     if score < floor:
         return Decision(False, floor, "below the floor")
     if len(best) < QUOTA:
@@ -95,6 +106,6 @@ def _decision(campaign: Campaign, best: list[float], floor: float) -> Decision:
         return Decision(True, best[0], "stronger than others of its kind today")
     if score >= CERTAIN_BITS:
         return Decision(True, CERTAIN_BITS, "certain")
-    if campaign.accounts:  # few benign rows name an entry, and it is what planted rows would hide
+    if accounts:  # few benign rows name an entry, and it is what planted rows would hide
         return Decision(True, floor, "an account was entered")
     return Decision(False, best[0], "quota")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -118,8 +119,15 @@ def campaigns(incidents: Iterable[Incident]) -> list[Campaign]:
     return sorted(found, key=lambda one: (-one.score, -one.evidence_bits, one.first_seen, one.id))
 
 
-def alone(updates: Iterable[Incident]) -> Campaign:
-    """The campaign of one incident without others; `campaigns` finds the same for a set of this incident alone.
+class Alone(NamedTuple):
+    """What decides about the campaign of one incident."""
+
+    score: float
+    accounts: int
+
+
+def alone(updates: Iterable[Incident]) -> Alone:
+    """Score and entered accounts that `campaigns` finds for a set of one incident.
 
     Parameters
     ----------
@@ -127,11 +135,16 @@ def alone(updates: Iterable[Incident]) -> Campaign:
         The updates of the incident, at least one.
     """
     sightings = [Sighting(update) for update in updates]
-    *earlier, latest = sorted(sightings, key=_version)
+    if len(sightings) > 1:
+        sightings.sort(key=_version)
+    *earlier, latest = sightings
     participants = Participants()
     for update in sightings:
         update.show(participants)
-    return _campaign([Sighting(latest.incident, tuple(earlier))], [participants.involved()])
+    return Alone(
+        _score([Sighting(latest.incident, tuple(earlier))], in_wave=False),
+        participants.involved().entered.count,
+    )
 
 
 def _version(update: Sighting) -> tuple[int, float, bytes]:
@@ -142,8 +155,6 @@ def _version(update: Sighting) -> tuple[int, float, bytes]:
 def _campaign(group: Sequence[Sighting], involved: Sequence[Involved]) -> Campaign:
     wave = len({one.entity for one in group}) > 1 and any(one.in_wave for one in group)
     strongest = max(group, key=lambda one: (one.incident.evidence_bits, one.incident.id)).incident
-    own = max(one.incident.evidence_bits * (1.0 if wave else 1.0 - _of_the_crowd(one)) for one in group)
-    alerts = sum(one.incident.count for one in group)
     patterns = frozenset[str]().union(*(one.patterns for one in group))
     users = union(one.users for one in involved)
     entered = union(one.entered for one in involved)
@@ -154,11 +165,11 @@ def _campaign(group: Sequence[Sighting], involved: Sequence[Involved]) -> Campai
         technique=_technique(group, wave),
         first_seen=rfc3339(min(one.first_ms for one in group)),
         last_seen=rfc3339(max(one.last_ms for one in group)),
-        score=round(own + BITS_OF_PERSISTENCE * math.log2(min(alerts, PERSISTENT_ALERTS)), 2),
+        score=_score(group, wave),
         evidence_bits=strongest.evidence_bits,
         risk=strongest.risk,
         severity=strongest.severity,
-        alerts=alerts,
+        alerts=_alerts(group),
         users=users.count,
         accounts=entered.count,
         addresses=sources.count,
@@ -170,6 +181,15 @@ def _campaign(group: Sequence[Sighting], involved: Sequence[Involved]) -> Campai
         patterns=tuple(sorted(patterns)),
         reasons=strongest.reasons,
     )
+
+
+def _alerts(group: Sequence[Sighting]) -> int:
+    return sum(one.incident.count for one in group)
+
+
+def _score(group: Sequence[Sighting], in_wave: bool) -> float:
+    own = max(one.incident.evidence_bits * (1.0 if in_wave else 1.0 - _of_the_crowd(one)) for one in group)
+    return round(own + BITS_OF_PERSISTENCE * math.log2(min(_alerts(group), PERSISTENT_ALERTS)), 2)
 
 
 def _of_the_crowd(sighting: Sighting) -> float:

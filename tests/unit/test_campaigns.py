@@ -23,8 +23,8 @@ from streamguard.alerts.incident import (
     rfc3339,
 )
 from streamguard.campaigns import budget
-from streamguard.campaigns.budget import CERTAIN_BITS, FLOOR_BITS, QUOTA, busy_days, decide
-from streamguard.campaigns.campaign import Campaign, campaigns
+from streamguard.campaigns.budget import CERTAIN_BITS, FLOOR_BITS, QUOTA, busy_days, decide, decide_one
+from streamguard.campaigns.campaign import Campaign, alone, campaigns
 from streamguard.campaigns.name_set import MAX_NAMES, NameSet, union
 from streamguard.campaigns.participants import Participants
 from streamguard.campaigns.sighting import DAY, HOUR, MINUTE, Sighting
@@ -501,6 +501,15 @@ def test_campaigns_do_not_depend_on_the_order_or_repetition_of_updates(
     }
     assert {user for row in expected for user in row.tried} == named
     assert {id for row in expected for id in row.incidents} == {one.id for one in latest}
+
+
+@given(sets_of_incidents(), st.floats(0.0, 60.0))
+def test_an_incident_alone_is_decided_as_a_set_of_it(incidents: list[Incident], floor: float) -> None:
+    for id in {one.id for one in incidents}:
+        updates = [one for one in incidents if one.id == id]
+        (row,) = campaigns(updates)
+        assert alone(updates) == (row.score, row.accounts)
+        assert decide_one(*alone(updates), floor=floor) == decide([row], floor)[row.id]
 
 
 def test_an_earlier_update_joins_what_the_latest_would_not() -> None:
