@@ -62,7 +62,7 @@ def deed(entry: Entry, history: Iterable[Entry] = (), until: str = "") -> str:
 
 
 def effect(entry: Entry, history: Iterable[Entry]) -> str:
-    """Why an action has no effect, or who has undone it; empty if it is in force.
+    """Why an action has no effect, or by whom it was undone; empty if it is in force.
 
     Examples
     --------

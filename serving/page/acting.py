@@ -38,7 +38,9 @@ def act_on_incident(
             return _mute(request, service, id, wanted)
         desk(service).act(id, wanted, request.user.name, action)
     except StreamGuardError as error:
-        return _again(request, service, id, forms.refused(forms.name_of(data), data, error, action), error)
+        return _again(
+            request, service, id, forms.refused_form(forms.name_of(data), data, error, action), error
+        )
     return _back(id)
 
 
@@ -53,7 +55,7 @@ def decide(
         service.asked_detection().decide(id, wanted, request.user.name, action)
     except StreamGuardError as error:
         name = data.get("decision", "")
-        return _again(request, service, id, forms.refused(name, data, error, action), error)
+        return _again(request, service, id, forms.refused_form(name, data, error, action), error)
     return _back(id)
 
 
@@ -70,7 +72,7 @@ def ask_for_names(
     try:
         unmask_desk(service).ask(id, data.get("reason", ""), request.user.name, masked=True)
     except StreamGuardError as error:
-        return _again(request, service, id, forms.refused("unmask", data, error), error)
+        return _again(request, service, id, forms.refused_form("unmask", data, error), error)
     return _back(id)
 
 

@@ -17,7 +17,7 @@ from streamguard.serving.api.security import requires
 from streamguard.serving.decisions.record import new_id
 from streamguard.serving.page import forms
 from streamguard.serving.page.forms import Form
-from streamguard.serving.page.incidents import shown_list
+from streamguard.serving.page.incidents import parameters, shown_list
 from streamguard.serving.page.render import html
 from streamguard.serving.query.answers import BulkPreview
 from streamguard.serving.query.bulk import ChangedListError, bulk_text
@@ -55,12 +55,12 @@ def act_on_list(
             return _question(request, service, listed, data, asked, _previewed(service, listed, asked))
         answer = desk(service).act_on_list(listed, asked, request.user.name, action, confirmed=confirmed)
     except ChangedListError as error:
-        form = forms.refused("confirm", data, error)
+        form = forms.refused_form("confirm", data, error)
         if not error.found.incidents:
             return _list_again(request, service, wanted, view, form, error)
         return _question(request, service, listed, data, asked, error.found, form)
     except StreamGuardError as error:
-        form = forms.refused(f"all-{data.get('kind', '')}", data, error, action)
+        form = forms.refused_form(f"all-{data.get('kind', '')}", data, error, action)
         if (
             form.action and confirmed
         ):  # it may be done: the same question, and the answer repeats the same action
@@ -79,7 +79,7 @@ def undo_on_list(
     try:
         answer = desk(service).undo_on_list(action, request.user.name)
     except ConflictError as error:
-        form = forms.refused("undo", data, error)
+        form = forms.refused_form("undo", data, error)
         return form.on(_done(request, data, "Not undone", form.message))
     return _done(request, data, "Undone", f"undo: {bulk_text(answer)}")
 
@@ -123,7 +123,7 @@ def _question(
         grouped=listed.grouped,
         refused=refused,
         changed=refused is not None and refused.form == "confirm",
-        act="/act?" + urlencode(list(request.query_params.multi_items())),
+        act="/act?" + urlencode(parameters(request)),
         fields={
             **own,
             "confirmed": found.fingerprint,
@@ -146,7 +146,7 @@ def _list_again(
     """The list with the form as it was filled in; the error alone if the list cannot be shown."""
     order = _pairs(form.given)
     sort: Sort = "time" if ("sort", "time") in order else "evidence"
-    given = [*request.query_params.multi_items(), *(pair for pair in order if pair[0] == "sort")]
+    given = [*parameters(request), *(pair for pair in order if pair[0] == "sort")]
     try:
         return shown_list(request, service, wanted, view, given, sort, refused=form)
     except StreamGuardError:

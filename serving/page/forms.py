@@ -60,18 +60,24 @@ class Refused(msgspec.Struct, frozen=True):
         return answer
 
 
-def refused(form: str, given: Mapping[str, str], error: StreamGuardError, action: str = "") -> Refused:
+def refused_form(
+    form: str, given: Mapping[str, str], error: StreamGuardError, action: str = "", field: str = ""
+) -> Refused:
     """A form that was refused with an error.
 
     Parameters
     ----------
     action
         Id of the action that the form has asked for.
+    field
+        Name of the field that was wrong, if the error does not name it.
     """
     problem, headers = described(error)
-    field = error.field if isinstance(error, ConflictError) else ""
+    field = field or (error.field if isinstance(error, ConflictError) else "")
     again = action if problem.status == _UNSURE else ""
-    return Refused(form, given, problem.detail, problem.status, field, again, headers or {})
+    # A person sees the label of the field, which begins with its name, and not the name in the API.
+    message = problem.detail.replace(f"`{field}`", field.capitalize()) if field else problem.detail
+    return Refused(form, given, message, problem.status, field, again, headers or {})
 
 
 def action_id(form: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from litestar import Request, Response, get
@@ -21,8 +21,7 @@ from streamguard.serving.api.parameters import (
     milliseconds,
 )
 from streamguard.serving.decisions.wording import deeds
-from streamguard.serving.page.forms import Refused
-from streamguard.serving.page.forms import refused as refused_form
+from streamguard.serving.page.forms import Refused, refused_form
 from streamguard.serving.page.render import html
 from streamguard.serving.query.answers import Facets, Incidents
 from streamguard.serving.query.detection import DetectionPreview, DetectionRequest
@@ -60,17 +59,13 @@ def incidents_page(
     after: After = None,
 ) -> Response[str]:
     """The list of incidents with its filters."""
-    given = [
-        (name, value) for name, value in request.query_params.multi_items() if name != "cursor" and value
-    ]
+    given = [pair for pair in parameters(request) if pair[0] != "cursor"]
     for name in TIMES:
         try:
             milliseconds(name, request.query_params.get(name))
         except TimeError as error:
-            form = refused_form("filter", dict(request.query_params), error)
-            return shown_list(
-                request, service, wanted, view, given, sort, refused=msgspec.structs.replace(form, field=name)
-            )
+            form = refused_form("filter", dict(request.query_params), error, field=name)
+            return shown_list(request, service, wanted, view, given, sort, refused=form)
     return shown_list(request, service, wanted, view, given, sort, limit, after)
 
 
@@ -204,6 +199,11 @@ def _preview(service: QueryService, id: str) -> DetectionPreview | None:
         return service.asked_detection().preview(id, DetectionRequest(decision="expected"))
     except ConflictError:
         return None
+
+
+def parameters(request: Request[Any, Any, Any]) -> list[tuple[str, str]]:
+    """The parameters of an address that have a value, in its order: `multi_items` of Litestar has none."""
+    return parse_qsl(request.url.query)
 
 
 def _exported(given: list[tuple[str, str]], view: View) -> list[tuple[str, str]]:

@@ -65,7 +65,7 @@ def answer(
     except NotFoundError:
         raise
     except StreamGuardError as error:
-        return _shown(request, service, forms.refused(id, data, error))
+        return _shown(request, service, forms.refused_form(id, data, error))
     return Redirect("/privacy", status_code=303)
 
 

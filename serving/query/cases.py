@@ -120,7 +120,8 @@ class CaseDesk:
             self._incidents.incident(id)
         except NotFoundError:
             raise ConflictError(
-                f"there is no incident {id[:100]!r} that this one could repeat: copy the id from its page"
+                f"there is no incident {id[:100]!r} that this one could repeat: copy the id from its page",
+                "duplicate_of",
             ) from None
 
     def note(self, id: str, text: str, by: str, action_id: str, record: Record) -> int:
