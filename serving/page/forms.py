@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -17,6 +17,7 @@ from streamguard.serving.api.problems import described
 from streamguard.serving.query.detection import DetectionRequest
 from streamguard.serving.query.requests import ActionRequest, ConflictError
 
+T = TypeVar("T")
 Form = Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)]
 
 _OF_PAGE = ("action", "back", "confirmed", "count")
@@ -125,7 +126,7 @@ def decision_of_form(form: Mapping[str, str]) -> DetectionRequest:
     return _converted(fields | {"field": field, "value": unquote(value)}, DetectionRequest)
 
 
-def _converted(fields: Mapping[str, Any], kind: Any) -> Any:
+def _converted(fields: Mapping[str, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(fields, kind, strict=False)
     except msgspec.ValidationError as error:
