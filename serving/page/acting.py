@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from litestar import Request, Response, post
+from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency
 from litestar.response import Redirect
 
@@ -76,6 +76,16 @@ def ask_for_names(
     return _back(id)
 
 
+@get(
+    ["/incidents/{id:str}/act", "/incidents/{id:str}/decide", "/incidents/{id:str}/unmask"],
+    sync_to_thread=False,
+    include_in_schema=False,
+)
+def form_opened_again(id: Id) -> Redirect:
+    """The incident, for a browser that opens the address of an answer to a form again."""
+    return _back(id)
+
+
 def _mute(
     request: Request[Any, Any, Any], service: QueryService, id: str, wanted: ActionRequest
 ) -> Response[str]:
@@ -122,5 +132,5 @@ def _back(id: str) -> Redirect:
     return Redirect(f"/incidents/{quote(id, safe='')}", status_code=303)
 
 
-ROUTES = (act_on_incident, decide, ask_for_names)
-"""The routes."""
+ROUTES = (Router("/", route_handlers=[act_on_incident, decide, ask_for_names, form_opened_again]),)
+"""The routes. A router combines those of one address, which an application cannot: it would wrap a function twice."""

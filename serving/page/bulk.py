@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from litestar import Request, Response, post
+from litestar import Request, Response, Router, get, post
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromQuery
+from litestar.response import Redirect
 
 from streamguard.errors import StreamGuardError
 from streamguard.serving.api.actions import desk
@@ -82,6 +83,16 @@ def undo_on_list(
         form = forms.refused_form("undo", data, error)
         return form.on(_done(request, data, "Not undone", form.message))
     return _done(request, data, "Undone", f"undo: {bulk_text(answer)}")
+
+
+@get("/act", dependencies={"wanted": Provide(incident_filter)}, sync_to_thread=False, include_in_schema=False)
+def question_opened_again(
+    request: Request[Any, Any, Any],
+    wanted: NamedDependency[IncidentFilter],  # noqa: ARG001 - the parameters that the address may have
+    view: FromQuery[View] = "raised",  # noqa: ARG001
+) -> Redirect:
+    """The list, for a browser that opens the address of a question about it again."""
+    return Redirect("/?" + urlencode(parameters(request)), status_code=303)
 
 
 def _previewed(service: QueryService, listed: IncidentFilter, asked: ActionRequest) -> BulkPreview:
@@ -191,5 +202,5 @@ def _address(data: Mapping[str, str]) -> str:
     return "/?" + urlencode(_pairs(data))
 
 
-ROUTES = (act_on_list, undo_on_list)
-"""The routes."""
+ROUTES = (Router("/", route_handlers=[act_on_list, question_opened_again, undo_on_list]),)
+"""The routes, see those of `acting`."""

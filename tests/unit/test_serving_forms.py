@@ -193,6 +193,20 @@ def test_form_that_may_have_been_written_is_repeated_as_the_same_action(
     assert 'name="action"' not in refused.text
 
 
+def test_address_of_an_answer_to_a_form_leads_back_when_it_is_opened_again(site: Site) -> None:
+    client = site.signed_in()
+    for path, to in (
+        (f"/incidents/{site.ann}/act", f"/incidents/{site.ann}"),
+        (f"/incidents/{site.ann}/decide", f"/incidents/{site.ann}"),
+        ("/act?view=open&kind=user", "/?view=open&kind=user"),
+    ):
+        answer = client.get(path, follow_redirects=False)
+        assert (answer.status_code, answer.headers["Location"]) == (303, to)
+        assert client.get(path).status_code == 200
+    assert client.get("/act?statsu=new").status_code == 400
+    assert site.topic.written == []
+
+
 def test_error_is_shown_alone_if_the_incident_cannot_be(site: Site) -> None:
     client = site.signed_in()
     site.service.privacy.audit.broken = True
