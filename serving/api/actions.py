@@ -134,7 +134,11 @@ def preview_mute(
     service: NamedDependency[QueryService],
     id: Id,
     until: Annotated[
-        str, QueryParameter(max_length=40, description="Event time; 30 days after the incident without it")
+        str,
+        QueryParameter(
+            max_length=40,
+            description="Event time, or a duration such as `7d`; 30 days after the incident without it",
+        ),
     ] = "",
 ) -> MutePreview:
     """Show which incidents of the last 30 days a mute would hide."""

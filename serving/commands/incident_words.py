@@ -13,7 +13,7 @@ from streamguard.campaigns.campaign import Campaign
 from streamguard.cli.incident_text import COLOURS
 from streamguard.serving.commands.terminal import INDENT, columns, fitted, moment, named, plain, wrapped
 from streamguard.serving.decisions.case import Case
-from streamguard.serving.decisions.ledger import REJECTIONS
+from streamguard.serving.decisions.wording import deeds, effect
 from streamguard.serving.query.answers import IncidentAnswer, PublishedUpdate
 from streamguard.text import counted, printable, shortened
 
@@ -140,18 +140,9 @@ def _history(case: Case, width: int) -> Iterator[str]:
     """A line for each action, the oldest first."""
     if len(case.history) > MAX_UPDATES:
         yield f"{INDENT}... {len(case.history) - MAX_UPDATES:,} earlier actions: --json shows all"
-    ends = {one.id: f"until {moment(one.scope.until)} UTC" for one in case.own_mutes}
+    done = deeds(case)
     for one in case.history[-MAX_UPDATES:]:
-        effect = (
-            f" (no effect: {REJECTIONS[one.rejected]})"
-            if one.rejected
-            else " (undone)"
-            if one.undone_by
-            else ""
-        )
-        said = one.value or ends.get(one.id, "")
-        value = f" {shortened(said, MAX_TEXT)}" if said else ""
+        came = effect(one, case.history)
+        note = f" ({came})" if came else ""
         why = f": {shortened(one.text, MAX_TEXT)}" if one.text else ""
-        yield from wrapped(
-            f"{moment(one.at)}  {one.by} {one.kind}{value}{effect}{why}", width, INDENT, INDENT * 2
-        )
+        yield from wrapped(f"{moment(one.at)}  {one.by} {done[one.id]}{note}{why}", width, INDENT, INDENT * 2)

@@ -36,6 +36,7 @@ from streamguard.serving.log.freshness import AsOf, Position
 from streamguard.serving.query.answers import (
     AuditEntry,
     BulkAnswer,
+    BulkPreview,
     Count,
     IncidentAnswer,
     IncidentRow,
@@ -113,6 +114,7 @@ CLASSES: Mapping[type, Mapping[str, Kind]] = {
     UnmaskAnswer: _of(f"{_ACTION} request", written="reason"),
     Unmasking: _of("id incident by at state until answered_by answered_at", written="reason answer_reason"),
     AuditEntry: _of("incident"),
+    BulkPreview: _of("fingerprint"),
     BulkAnswer: _of("action token"),
     RunEntry: _of("run_id"),
     BatchPartition: _of("event_time"),

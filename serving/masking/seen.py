@@ -26,6 +26,7 @@ from streamguard.serving.query.actions import ActionQueries
 from streamguard.serving.query.answers import (
     Audit,
     BulkAnswer,
+    BulkPreview,
     CampaignAnswer,
     EarlierIncidents,
     Facets,
@@ -187,9 +188,9 @@ class SeenMutes(MuteQueries):
     def __init__(self, inner: MuteQueries, viewer: Viewer) -> None:
         self._inner, self._viewer = inner, viewer
 
-    def preview(self, id: str, until: str = "") -> MutePreview:
-        """What a mute of an incident, as it is now, would hide."""
-        return self._viewer.shown(self._inner.preview(id, until))
+    def preview(self, id: str, until: str = "", seen: int | None = None) -> MutePreview:
+        """What a mute of an incident would hide."""
+        return self._viewer.shown(self._inner.preview(id, until, seen))
 
 
 class SeenCases(CaseDesk):
@@ -212,12 +213,17 @@ class SeenCases(CaseDesk):
         by: str,
         action_id: str = "",
         *,
+        confirmed: str = "",
         masked: bool = False,
     ) -> BulkAnswer:
         """Act on all incidents of a list."""
         own = self._viewer.wanted(filter)
         masked = masked or self._viewer.masked
-        return self._inner.act_on_list(own, wanted, by, action_id, masked=masked)
+        return self._inner.act_on_list(own, wanted, by, action_id, confirmed=confirmed, masked=masked)
+
+    def preview_list(self, filter: IncidentFilter, wanted: ActionRequest) -> BulkPreview:
+        """What an action on a list would be about, which names nobody."""
+        return self._inner.preview_list(self._viewer.wanted(filter), wanted)
 
     def undo_on_list(
         self, action: str, by: str, reason: str = "", action_id: str = "", *, masked: bool = False

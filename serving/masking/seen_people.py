@@ -130,6 +130,10 @@ class SeenDetection(DetectionDesk):
         self._viewer.read_incident(id)
         return self._inner.decide(id, wanted, by, request)
 
+    def missing_key(self) -> str:
+        """What the server lacks to sign decisions, which names nobody."""
+        return self._inner.missing_key()
+
     def revoke(self, decision: str, reason: str, by: str) -> DetectionAnswer:
         """End a decision; the answer names the decision, and no value."""
         return self._inner.revoke(decision, reason, by)

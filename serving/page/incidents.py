@@ -1,27 +1,33 @@
-"""Pages of incidents: the list with its filters, one incident, and the forms by which people act."""
+"""Pages of incidents: the list with its filters, and one incident, each with a form that was refused if any."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, get
 from litestar.di import NamedDependency, Provide
-from litestar.enums import RequestEncodingType
-from litestar.params import Body, FromQuery, Parameter
-from litestar.response import Redirect
+from litestar.params import FromQuery, Parameter
 
 from streamguard.events.event_time import epoch_ms
-from streamguard.serving.api.actions import desk
-from streamguard.serving.api.parameters import After, Id, Limit, incident_filter
-from streamguard.serving.api.security import requires
+from streamguard.serving.api.parameters import (
+    After,
+    Id,
+    Limit,
+    TimeError,
+    incident_filter,
+    lenient_filter,
+    milliseconds,
+)
+from streamguard.serving.decisions.wording import deeds
+from streamguard.serving.page.forms import Refused, refused_form
 from streamguard.serving.page.render import html
-from streamguard.serving.query.cases import bulk_text
+from streamguard.serving.query.answers import Facets, Incidents
 from streamguard.serving.query.detection import DetectionPreview, DetectionRequest
 from streamguard.serving.query.filters import IncidentFilter, Sort
 from streamguard.serving.query.reading import MAX_PAGE
-from streamguard.serving.query.requests import ActionRequest, ConflictError
+from streamguard.serving.query.requests import ConflictError
 from streamguard.serving.query.service import QueryService
 from streamguard.serving.query.views import OPEN, View, viewed
 from streamguard.text import printable
@@ -31,6 +37,10 @@ Shown = Annotated[
     Parameter(max_items=MAX_PAGE, description="Ids of the rows that are shown"),
 ]
 
+TIMES = ("since", "until")
+"""Parameters of the list that people write by hand."""
+NO_COUNTS = Facets(0, (), (), (), (), (), (), ())
+"""Counts of a list that is not shown."""
 NOT_UNDONE = ("undo", "unmask", "unmask_answer")
 """Kinds of actions that stay."""
 _ORDER = ("sort", "limit")
@@ -38,7 +48,7 @@ _ORDER = ("sort", "limit")
 _SHOWN_IN_FORM = {"text", "event", "since", "until", "sort", "view", "cursor"}
 
 
-@get("/", dependencies={"wanted": Provide(incident_filter)}, sync_to_thread=True, include_in_schema=False)
+@get("/", dependencies={"wanted": Provide(lenient_filter)}, sync_to_thread=True, include_in_schema=False)
 def incidents_page(
     request: Request[Any, Any, Any],
     service: NamedDependency[QueryService],
@@ -49,11 +59,41 @@ def incidents_page(
     after: After = None,
 ) -> Response[str]:
     """The list of incidents with its filters."""
+    given = [pair for pair in parameters(request) if pair[0] != "cursor"]
+    for name in TIMES:
+        try:
+            milliseconds(name, request.query_params.get(name))
+        except TimeError as error:
+            form = refused_form("filter", dict(request.query_params), error, field=name)
+            return shown_list(request, service, wanted, view, given, sort, refused=form)
+    return shown_list(request, service, wanted, view, given, sort, limit, after)
+
+
+def shown_list(
+    request: Request[Any, Any, Any],
+    service: QueryService,
+    wanted: IncidentFilter,
+    view: View,
+    given: list[tuple[str, str]],
+    sort: Sort = "evidence",
+    limit: int = 50,
+    after: str | None = None,
+    refused: Refused | None = None,
+) -> Response[str]:
+    """The list of incidents, with a form that was refused if there is one.
+
+    Parameters
+    ----------
+    given
+        The parameters of the address of the list, without the cursor.
+    refused
+        The form. If it is that of the filters, no rows are shown: they would not be those that were asked for.
+    """
     listed = viewed(wanted, view)
-    page = service.incidents.page(listed, sort, limit, after)
-    given = [
-        (name, value) for name, value in request.query_params.multi_items() if name != "cursor" and value
-    ]
+    if refused is not None and refused.form == "filter":
+        page, facets = Incidents((), None, service.as_of()), NO_COUNTS
+    else:
+        page, facets = service.incidents.page(listed, sort, limit, after), service.incidents.facets(listed)
 
     # Who sees pseudonyms has a field for one instead of a search.
     in_form = _SHOWN_IN_FORM if request.user.may("see_people") else _SHOWN_IN_FORM | {"entity"}
@@ -63,14 +103,14 @@ def incidents_page(
         pairs = [pair for pair in given if pair != (name, value)]
         return "/?" + urlencode(pairs if len(pairs) < len(given) else [*given, (name, value)])
 
-    return html(
+    answer = html(
         "incidents.html",
         caller=request.user,
         as_of=page.as_of,
         list=page,
-        facets=service.incidents.facets(listed),
+        facets=facets,
         wanted=wanted,
-        query={name: request.query_params.get(name, "") for name in ("since", "until")},
+        query={name: request.query_params.get(name, "") for name in TIMES},
         sort=sort,
         view=view,
         kept=[(name, value) for name, value in given if name not in in_form],
@@ -78,9 +118,12 @@ def incidents_page(
         filtered=bool(given),
         with_filter=with_filter,
         act="/act?" + urlencode([pair for pair in given if pair[0] not in _ORDER]),
+        back=urlencode(given),
         export="/v1/incidents.csv?" + urlencode(_exported(given, view)),
         next_page="/?" + urlencode([*given, ("cursor", page.next)]) if page.next else None,
+        refused=refused,
     )
+    return refused.on(answer) if refused is not None else answer
 
 
 @get("/rows", dependencies={"wanted": Provide(incident_filter)}, sync_to_thread=True, include_in_schema=False)
@@ -115,60 +158,37 @@ def incident_page(
     request: Request[Any, Any, Any], service: NamedDependency[QueryService], id: Id
 ) -> Response[str]:
     """One incident."""
+    return shown_incident(request, service, id)
+
+
+def shown_incident(
+    request: Request[Any, Any, Any], service: QueryService, id: str, refused: Refused | None = None
+) -> Response[str]:
+    """One incident, with a form that was refused if there is one."""
     found = service.incidents.incident(id)
     points = [(epoch_ms(one.incident.last_seen) or 0, one.incident.evidence_bits) for one in found.updates]
     event = msgspec.json.format(msgspec.json.encode(found.incident.event), indent=2).decode()
-    asked = service.names.of_incident(id)
-    return html(
+    preview = None if found.masked else _preview(service, id)
+    answer = html(
         "incident.html",
         caller=request.user,
         as_of=found.as_of,
         found=found,
         points=sorted(points),
-        preview=None if found.masked else _preview(service, id),
+        preview=preview,
+        missing_key=service.asked_detection().missing_key() if preview is not None else "",
         event=printable(event, keep="\n"),
-        asked=asked,
+        asked=service.names.of_incident(id),
         earlier=service.incidents.earlier(id).earlier,
         undoable=[
             one
             for one in found.case.history
             if not one.rejected and not one.undone_by and one.kind not in NOT_UNDONE
         ],
+        deeds=deeds(found.case),
+        refused=refused,
     )
-
-
-@post("/incidents/{id:str}/act", sync_to_thread=True, include_in_schema=False, guards=[requires("act")])
-def act_on_incident(
-    request: Request[Any, Any, Any],
-    service: NamedDependency[QueryService],
-    id: Id,
-    data: Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)],
-) -> Redirect:
-    """Act on the incident of a page, and show it again."""
-    desk(service).act(id, _wanted(data), request.user.name)
-    return Redirect(f"/incidents/{quote(id, safe='')}", status_code=303)
-
-
-@post("/incidents/{id:str}/decide", sync_to_thread=True, include_in_schema=False, guards=[requires("act")])
-def decide(
-    request: Request[Any, Any, Any],
-    service: NamedDependency[QueryService],
-    id: Id,
-    data: Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)],
-) -> Redirect:
-    """Decide about a value of the user, and show the incident again."""
-    fields = {name: value for name, value in data.items() if value}
-    # The value that the person saw: that of the latest publication may have changed meanwhile.
-    field, _, value = fields.pop("field", "").partition("=")
-    if not value:
-        raise ConflictError("choose a value of the list")
-    fields |= {"field": field, "value": unquote(value)}
-    try:
-        wanted = msgspec.convert(fields, DetectionRequest, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConflictError(f"the form is not complete: {error}") from None
-    service.asked_detection().decide(id, wanted, request.user.name)
-    return Redirect(f"/incidents/{quote(id, safe='')}", status_code=303)
+    return refused.on(answer) if refused is not None else answer
 
 
 def _preview(service: QueryService, id: str) -> DetectionPreview | None:
@@ -181,33 +201,9 @@ def _preview(service: QueryService, id: str) -> DetectionPreview | None:
         return None
 
 
-@post(
-    "/act", dependencies={"wanted": Provide(incident_filter)}, sync_to_thread=True, include_in_schema=False,
-    guards=[requires("act")], status_code=200,
-)  # fmt: skip
-def act_on_list(
-    request: Request[Any, Any, Any],
-    service: NamedDependency[QueryService],
-    wanted: NamedDependency[IncidentFilter],
-    data: Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)],
-    view: FromQuery[View] = "raised",
-) -> Response[str]:
-    """Act on all incidents of a list, and say what was done."""
-    answer = desk(service).act_on_list(viewed(wanted, view), _wanted(data), request.user.name)
-    return html(
-        "done.html", caller=request.user, text=bulk_text(answer), undo=answer.accepted and answer.action
-    )
-
-
-@post(
-    "/act/{action:str}/undo", sync_to_thread=True, include_in_schema=False, guards=[requires("act")], status_code=200,
-)  # fmt: skip
-def undo_on_list(
-    request: Request[Any, Any, Any], service: NamedDependency[QueryService], action: Id
-) -> Response[str]:
-    """Undo the action on a list that a page has confirmed."""
-    answer = desk(service).undo_on_list(action, request.user.name)
-    return html("done.html", caller=request.user, text=f"undo: {bulk_text(answer)}", undo=None)
+def parameters(request: Request[Any, Any, Any]) -> list[tuple[str, str]]:
+    """The parameters of an address that have a value, in its order: `multi_items` of Litestar has none."""
+    return parse_qsl(request.url.query)
 
 
 def _exported(given: list[tuple[str, str]], view: View) -> list[tuple[str, str]]:
@@ -223,20 +219,5 @@ def _exported(given: list[tuple[str, str]], view: View) -> list[tuple[str, str]]
     return pairs
 
 
-def _wanted(form: dict[str, str]) -> ActionRequest:
-    """The action that a form describes; empty fields are left out."""
-    fields: dict[str, Any] = {name: value for name, value in form.items() if value}
-    # An id is copied from the address of the other incident, or is that address.
-    if "duplicate_of" in fields:
-        fields["duplicate_of"] = unquote(fields["duplicate_of"].strip().rpartition("/")[2])
-        fields["classification"] = "duplicate"
-    if "expected" in form:
-        fields["expected"] = form["expected"]
-    try:
-        return msgspec.convert(fields, ActionRequest, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConflictError(f"the form is not complete: {error}") from None
-
-
-ROUTES = (incidents_page, rows_fragment, incident_page, act_on_incident, decide, act_on_list, undo_on_list)
+ROUTES = (incidents_page, rows_fragment, incident_page)
 """The routes."""

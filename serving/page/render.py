@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from streamguard.alerts.incident import Entity
 from streamguard.pictures import templates, wording
-from streamguard.serving.decisions.ledger import REJECTIONS
 from streamguard.serving.decisions.mute import BREACHES
+from streamguard.serving.decisions.wording import effect
 from streamguard.serving.masking.mask import HIDDEN
 from streamguard.serving.masking.pseudonyms import is_pseudonym
 
@@ -28,13 +28,13 @@ def entity(one: Entity) -> str:
 
 
 _environment = templates.environment(PackageLoader("streamguard.serving.page"))
-_environment.filters["entity"] = entity
+_environment.filters.update(entity=entity, effect=effect)
 _environment.globals.update(
     caller=None,
     hidden=HIDDEN,
     as_of=None,
     breaches=BREACHES,
-    rejections=REJECTIONS,
+    refused=None,
 )
 
 

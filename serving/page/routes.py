@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from streamguard.serving.page import incidents, oidc, overview, privacy, session, sources
+from streamguard.serving.page import acting, bulk, incidents, oidc, overview, privacy, session, sources
 
 ROUTES = (
-    *incidents.ROUTES, *overview.ROUTES, *sources.ROUTES, *privacy.ROUTES, *session.ROUTES, *oidc.ROUTES,
+    *incidents.ROUTES, *acting.ROUTES, *bulk.ROUTES, *overview.ROUTES, *sources.ROUTES, *privacy.ROUTES,
+    *session.ROUTES, *oidc.ROUTES,
 )  # fmt: skip
 """All routes of the page."""
 problem_page = session.problem_page

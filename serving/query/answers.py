@@ -130,6 +130,21 @@ class EarlierIncidents(msgspec.Struct, frozen=True):
     as_of: tuple[AsOf, ...]
 
 
+class BulkPreview(msgspec.Struct, frozen=True):
+    """What an action on a list would be about.
+
+    Attributes
+    ----------
+    incidents
+        Incidents of the list.
+    fingerprint
+        The same for two lists with the same incidents, and for no others.
+    """
+
+    incidents: int
+    fingerprint: str
+
+
 class BulkAnswer(msgspec.Struct, frozen=True):
     """What an action on a list did.
 

@@ -9,23 +9,23 @@ from collections.abc import Callable
 
 from streamguard.errors import TemporaryError
 from streamguard.serving.decisions.bulk import split
-from streamguard.serving.decisions.case import Case
 from streamguard.serving.decisions.record import (
     CaseAction,
     Target,
     new_id,
 )
 from streamguard.serving.decisions.transaction import Record
+from streamguard.serving.decisions.wording import refusal
 from streamguard.serving.decisions.writer import ActionWriter
 from streamguard.serving.projection.reader import waiting
 from streamguard.serving.query.actions import ActionQueries
-from streamguard.serving.query.answers import BulkAnswer, IncidentAnswer
+from streamguard.serving.query.answers import BulkAnswer, BulkPreview, IncidentAnswer
+from streamguard.serving.query.bulk import ChangedListError, preview_of, require_many
 from streamguard.serving.query.filters import IncidentFilter
 from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.query.requests import ActionRequest, ConflictError, action_of
 from streamguard.serving.query.undoing import undoing
-from streamguard.text import counted
 
 WAIT_SECONDS = 2.0
 """How long an answer waits for the own projection; it has an action within a tenth of a second."""
@@ -95,7 +95,7 @@ class CaseDesk:
         done = next((entry for entry in found.case.history if action_id and entry.id == action_id), None)
         if done is not None:
             if done.rejected:
-                raise ConflictError(_conflict(done.rejected, found.case))
+                raise ConflictError(refusal(done.rejected, found.case))
             return found
         if wanted.duplicate_of:
             self._require_other(wanted.duplicate_of)
@@ -111,7 +111,7 @@ class CaseDesk:
         answer = self._incidents.incident(id)
         entry = next((one for one in answer.case.history if one.id == action.id), None)
         if entry is not None and entry.rejected:
-            raise ConflictError(_conflict(entry.rejected, answer.case))
+            raise ConflictError(refusal(entry.rejected, answer.case))
         return answer
 
     def _require_other(self, id: str) -> None:
@@ -120,7 +120,8 @@ class CaseDesk:
             self._incidents.incident(id)
         except NotFoundError:
             raise ConflictError(
-                f"there is no incident {id[:100]!r} that this one could repeat: copy the id from its page"
+                f"there is no incident {id[:100]!r} that this one could repeat: copy the id from its page",
+                "duplicate_of",
             ) from None
 
     def note(self, id: str, text: str, by: str, action_id: str, record: Record) -> int:
@@ -151,6 +152,7 @@ class CaseDesk:
         by: str,
         action_id: str = "",
         *,
+        confirmed: str = "",
         masked: bool = False,
     ) -> BulkAnswer:
         """Act on all incidents of a list, as the projection has them now.
@@ -159,17 +161,20 @@ class CaseDesk:
         ----------
         action_id
             Id of the action. A repeated request with the same id acts on the incidents of the first one, and once.
+        confirmed
+            Fingerprint of the list that a person has confirmed, see `preview_list`; empty: none has.
 
         Raises
         ------
         ConflictError
             If the list has more than `MAX_BULK` incidents, or the action needs a single incident.
+        ChangedListError
+            If the list does not have the incidents that were confirmed.
         NotUpToBoundError
             If the action is written, and the projection does not have it in time; or if other actions on lists are
             being written.
         """
-        if wanted.kind in ("mute", "undo") or (wanted.kind == "close" and wanted.duplicate_of):
-            raise ConflictError(f"{wanted.kind} is about a single incident: open it and act there")
+        require_many(wanted)
         with waiting():
             free = self._bulk.acquire(timeout=WAIT_SECONDS)
         if not free:
@@ -178,7 +183,7 @@ class CaseDesk:
             if action_id and (done := self._done(action_id)):
                 return done
             action = self._unsure.get(action_id) or self._on_list(
-                filter, wanted, by, action_id, masked=masked
+                filter, wanted, by, action_id, confirmed, masked=masked
             )
             if action is None:
                 return BulkAnswer("", 0, 0, "")
@@ -227,14 +232,38 @@ class CaseDesk:
         self.wait_for(last + 1)
         return BulkAnswer(records[0].id, len(parts), self._actions.accepted(records[0].id), f"d{last + 1}")
 
+    def preview_list(self, filter: IncidentFilter, wanted: ActionRequest) -> BulkPreview:
+        """What an action on a list would be about, as the projection has the list now.
+
+        Raises
+        ------
+        ConflictError
+            As `act_on_list`.
+        """
+        require_many(wanted)
+        return preview_of(self._targets(filter))
+
     def _on_list(
-        self, filter: IncidentFilter, wanted: ActionRequest, by: str, action_id: str, *, masked: bool
+        self,
+        filter: IncidentFilter,
+        wanted: ActionRequest,
+        by: str,
+        action_id: str,
+        confirmed: str,
+        *,
+        masked: bool,
     ) -> CaseAction | None:
         """The action on the incidents that the list has now; None if it has none."""
+        targets = self._targets(filter)
+        if confirmed and (found := preview_of(targets)).fingerprint != confirmed:
+            raise ChangedListError(found)
+        return action_of(wanted, tuple(targets), by, action_id or new_id(), None, masked) if targets else None
+
+    def _targets(self, filter: IncidentFilter) -> list[Target]:
         targets = self._actions.targets(filter, MAX_BULK + 1)
         if len(targets) > MAX_BULK:
             raise ConflictError(f"the list has more than {MAX_BULK:,} entries: narrow it by a filter")
-        return action_of(wanted, tuple(targets), by, action_id or new_id(), None, masked) if targets else None
+        return targets
 
     def _done(self, action_id: str) -> BulkAnswer | None:
         """The answer to an action that is in the topic; None if it is not."""
@@ -264,36 +293,3 @@ class CaseDesk:
                         "ask again in a moment; what was written is not lost"
                     )
                 time.sleep(_STEP_SECONDS)
-
-
-def _conflict(rejected: str, case: Case) -> str:
-    last = next((one for one in reversed(case.history) if one.id == case.last_action), None)
-    done = (
-        f"{last.by} has done {last.kind} at {last.at[:16].replace('T', ' ')} UTC"
-        if last
-        else "nothing was done"
-    )
-    reasons = {
-        "conflict": f"{done}: look at the incident again, and repeat the action if it is still right",
-        "unknown_action": "there is no such action on this incident",
-        "not_in_force": "the action has no effect any more",
-        "undo_of_undo": "an undo cannot be undone: repeat the action instead",
-        "about_names": "a request for names, or an answer to one, cannot be undone",
-    }
-    return reasons[rejected]
-
-
-def bulk_text(answer: BulkAnswer) -> str:
-    """What an action on a list did, in a sentence.
-
-    Examples
-    --------
-    >>> bulk_text(BulkAnswer("a", 3, 2, "d7"))
-    'done for 2 of 3 incidents; others were changed by somebody else meanwhile'
-    """
-    text = f"done for {answer.accepted:,} of {counted(answer.incidents, 'incident')}"
-    return (
-        text
-        if answer.accepted == answer.incidents
-        else f"{text}; others were changed by somebody else meanwhile"
-    )

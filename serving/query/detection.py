@@ -11,9 +11,8 @@ from streamguard.alerts.incident import decode, rfc3339
 from streamguard.decisions.choice import EXPECTED_DAYS, Chosen, choices, chosen_of, decision_about, revocation
 from streamguard.decisions.preview import preview
 from streamguard.decisions.signing import HEADER, Binding
-from streamguard.errors import ConfigurationError, DataError
+from streamguard.errors import ConfigurationError, DataError, StreamGuardError
 from streamguard.events.decision import Decision, DecisionError, Field, partition_of
-from streamguard.events.event_time import epoch_ms
 from streamguard.kafka import control
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.topics import names
@@ -22,12 +21,17 @@ from streamguard.serving.decisions.record import MAX_TEXT
 from streamguard.serving.decisions.transaction import Record
 from streamguard.serving.query.cases import CaseDesk
 from streamguard.serving.query.incidents import IncidentQueries
-from streamguard.serving.query.requests import ConflictError
+from streamguard.serving.query.requests import ConflictError, ends_at
 from streamguard.settings.schema import Settings
 
 _DAY_MS = 86_400_000
 
 Verdict = Literal["expected", "attack"]
+NO_KEY = (
+    "decisions are signed, and this server has no key: create one with `openssl rand -out models.key 32`, unless the "
+    "workers have one, and set models.key_file to it in the settings of workers, retrains and this server"
+)
+"""What a server without a key lacks, and how to get it."""
 
 
 def _described(text: str) -> msgspec.Meta:
@@ -45,7 +49,7 @@ class DetectionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     field, value
         The value; without them the strongest reason of the incident that is a value.
     until
-        For `expected`: event time at which it ends; without it 30 days after the incident.
+        For `expected`: event time at which it ends, or a duration such as `7d`; without it 30 days after the incident.
     reason
         Why, for other people.
     """
@@ -171,6 +175,14 @@ class DetectionDesk:
             raise ConflictError(str(error)) from None
         return self._write(revocation(decision, partition, reason, by), f"{decision} is revoked")
 
+    def missing_key(self) -> str:
+        """What this server lacks to sign decisions, and how to get it; empty if it can sign them."""
+        try:
+            key = key_of(self._settings.models)
+        except StreamGuardError as error:
+            return str(error)
+        return "" if key is not None else NO_KEY
+
     def _chosen(self, id: str, wanted: DetectionRequest) -> tuple[Chosen, int]:
         incident = self._incidents.incident(id).incident
         try:
@@ -179,9 +191,7 @@ class DetectionDesk:
             raise ConflictError(str(error)) from None
         if wanted.decision == "attack":
             return found, 0
-        until = epoch_ms(wanted.until) if wanted.until else found.at + EXPECTED_DAYS * _DAY_MS
-        if until is None:
-            raise ConflictError("`until` is not a time: write 2026-12-31 or 2026-12-31T08:00:00Z")
+        until = ends_at(wanted.until, found.at) if wanted.until else found.at + EXPECTED_DAYS * _DAY_MS
         return found, until
 
     def _write(self, made: Decision, message: str) -> DetectionAnswer:
@@ -193,9 +203,7 @@ class DetectionDesk:
         """The signed record of a decision."""
         key = key_of(self._settings.models)
         if key is None:
-            raise ConfigurationError(
-                "decisions are signed, and this server has no key: set models.key_file to the file of the workers"
-            )
+            raise ConfigurationError(NO_KEY)
         topic_id, partitions = control.described(self._brokers, self._topic)
         if made.partition >= partitions:
             raise ConflictError(f"{self._topic} has no partition {made.partition}")

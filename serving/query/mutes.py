@@ -60,25 +60,27 @@ class MuteQueries(Reading):
         super().__init__(store, as_of)
         self._incidents = incidents
 
-    def preview(self, id: str, until: str = "") -> MutePreview:
-        """What a mute of an incident, as it is now, would hide.
+    def preview(self, id: str, until: str = "", seen: int | None = None) -> MutePreview:
+        """What a mute of an incident would hide.
 
         Parameters
         ----------
         until
-            Event time at which it ends; empty: 30 days after the incident.
+            Event time at which it ends, or a duration; empty: 30 days after the incident.
+        seen
+            Number of alerts of the last update that its author has seen; None: the latest one.
 
         Raises
         ------
         NotFoundError
             If there is no such incident.
         ConflictError
-            If `until` is not a time.
+            If `until` is not an end after the incident.
         RecordError
             If nothing of the incident can be muted.
         """
         found = self._incidents.incident(id)
-        scope = scope_of_mute(found, found.row.alerts, until)
+        scope = scope_of_mute(found, found.row.alerts if seen is None else seen, until)
         since = (epoch_ms(found.incident.last_seen) or 0) - PREVIEW_DAYS * _DAY_MS
         rows = self._rows(
             "SELECT i.id, i.status, i.classification, u.value FROM incidents i JOIN updates u ON u.incident = i.id "

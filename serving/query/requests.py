@@ -9,6 +9,7 @@ import msgspec
 
 from streamguard.alerts.incident import rfc3339
 from streamguard.errors import DataError
+from streamguard.events.ending import EndError, end_ms
 from streamguard.events.event_time import epoch_ms
 from streamguard.serving.decisions.mute import scope_of
 from streamguard.serving.decisions.record import (
@@ -39,7 +40,17 @@ Kind = Literal["acknowledge", "assign", "comment", "snooze", "mute", "close", "r
 
 
 class ConflictError(DataError):
-    """Somebody else has acted on the incident meanwhile, or it is not as the request says."""
+    """Somebody else has acted on the incident meanwhile, or it is not as the request says.
+
+    Attributes
+    ----------
+    field
+        Name of the part of the request that is wrong; empty if it is not a single one.
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class PreconditionError(ConflictError):
@@ -58,7 +69,8 @@ class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     text
         For `comment`.
     until
-        For `snooze`: time at which notifications begin again. For `mute`: event time at which it ends.
+        For `snooze`: time at which notifications begin again. For `mute`: event time at which it ends. A date, a time,
+        or a duration such as `7d`, `12h` or `90m`, which begins now, or at the latest alert if that is later.
     classification, duplicate_of
         For `close`; `duplicate_of` names the other incident.
     undoes
@@ -83,7 +95,12 @@ class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 def now() -> str:
     """The time of the server's clock, as records state it."""
-    return rfc3339(int(datetime.now(UTC).timestamp() * 1000))
+    return rfc3339(now_ms())
+
+
+def now_ms() -> int:
+    """The time of the server's clock, epoch milliseconds."""
+    return int(datetime.now(UTC).timestamp() * 1000)
 
 
 def action_of(
@@ -132,10 +149,10 @@ def action_of(
             return Assign(**common, assignee=wanted.assignee)
         case "comment":
             if not wanted.text.strip():
-                raise ConflictError("a comment needs a `text`")
+                raise ConflictError("a comment needs a `text`", "text")
             return Comment(**common, text=wanted.text)
         case "snooze":
-            return Snooze(**common, until=_time(wanted.until, None))
+            return Snooze(**common, until=rfc3339(ends_at(wanted.until, now_ms())))
         case "mute":
             assert found is not None
             return Mute(**common, scope=scope_of_mute(found, targets[0].seen, wanted.until))
@@ -155,22 +172,30 @@ def scope_of_mute(found: IncidentAnswer, seen: int, until: str) -> Scope:
     seen
         Number of alerts of the last update that its author has seen.
     until
-        Event time at which it ends; empty: `MUTE_DAYS` after the incident.
+        Event time at which it ends, or a duration; empty: `MUTE_DAYS` after the incident.
 
     Raises
     ------
     ConflictError
-        If `until` is not a time.
+        If `until` is not an end after the incident.
     RecordError
         If nothing of the incident can be muted.
     """
     latest = epoch_ms(found.incident.last_seen) or 0
     updates = [Update.of(one.incident) for one in found.updates]
-    return scope_of(updates, seen, _time(until, latest + MUTE_DAYS * _DAY_MS))
+    end = ends_at(until, latest) if until else latest + MUTE_DAYS * _DAY_MS
+    return scope_of(updates, seen, rfc3339(end))
 
 
-def _time(text: str, otherwise: int | None) -> str:
-    ms = epoch_ms(text) if text else otherwise
-    if ms is None:
-        raise ConflictError("`until` is not a time: write 2026-12-31 or 2026-12-31T08:00:00Z")
-    return rfc3339(ms)
+def ends_at(until: str, latest: int) -> int:
+    """The end that a request states, epoch milliseconds, see `streamguard.events.ending.end_ms`.
+
+    Raises
+    ------
+    ConflictError
+        If it is none that is later than `latest`.
+    """
+    try:
+        return end_ms(until, latest, now_ms())
+    except EndError as error:
+        raise ConflictError(str(error), "until") from None

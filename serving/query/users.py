@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from streamguard.events.event_time import epoch_ms
+from streamguard.serving.decisions.wording import deed
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.peers.profiles import Profiles
 from streamguard.serving.peers.signing import Asker
@@ -190,7 +191,8 @@ def timeline_of(incidents: IncidentQueries, name: str) -> Timeline:
                 )
             )
         for entry in answer.case.history:
-            text = ": ".join(part for part in (entry.by, entry.value, entry.text) if part)
+            what = deed(entry, answer.case.history) if entry.kind == "undo" else entry.value
+            text = ": ".join(part for part in (entry.by, what, entry.text) if part)
             entries.append(TimelineEntry(entry.at, entry.kind, row.id, 0.0, row.severity, text))
     ordered = sorted(entries, key=lambda one: (epoch_ms(one.at) or 0, one.incident, one.kind), reverse=True)
     return Timeline(name, tuple(ordered), rows.as_of)

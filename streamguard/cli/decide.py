@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from streamguard.cli import options
 from streamguard.cli.decision_desk import Desk, person
 from streamguard.decisions.choice import EXPECTED_DAYS, revocation
 from streamguard.events.decision import FIELDS, partition_of
-from streamguard.events.event_time import epoch_ms
+from streamguard.events.ending import EndError, end_ms
 
 
 @click.group()
@@ -59,8 +60,8 @@ _common = (
 @_about_a_value
 @click.option(
     "--until",
-    help="Event time at which the expectation ends, such as 2026-12-31 (00:00 UTC).  [default: 30 days after the "
-    "incident, or after now]",
+    help="Event time at which the expectation ends, such as 2026-12-31 (00:00 UTC), or how long it lasts, such as 7d.  "
+    "[default: 30 days after the incident, or after now]",
 )
 def expected(
     incident: str | None, user: str | None, field: str | None, value: str | None, partition: int | None,
@@ -73,9 +74,12 @@ def expected(
     """
     desk = Desk(config, bootstrap_servers)
     found = desk.chosen(incident, user, field, value, partition)
-    end = epoch_ms(until) if until else found.at + EXPECTED_DAYS * 86_400_000
-    if end is None:
-        raise click.BadParameter("write 2026-12-31 or 2026-12-31T08:00:00Z", param_hint="--until")
+    try:
+        latest = found.at if incident else 0  # event time may be behind the clock
+        now = round(time.time() * 1000)
+        end = end_ms(until, latest, now) if until else found.at + EXPECTED_DAYS * 86_400_000
+    except EndError as error:
+        raise click.BadParameter(str(error), param_hint="--until") from None
     desk.decide(found, "expected", end, reason, yes)
 
 

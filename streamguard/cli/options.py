@@ -10,11 +10,10 @@ from typing import Any
 import click
 
 from streamguard.cli.main import BROKERS
+from streamguard.duration import seconds_of, written
 from streamguard.kafka.connection import Brokers
 from streamguard.settings.load import load, override
 from streamguard.settings.schema import Settings
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 config = click.option(
     "--config", type=click.Path(dir_okay=False, path_type=Path), help="Settings file in TOML."
@@ -55,28 +54,15 @@ class Duration(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", value, re.ASCII)
-        if not found:
+        seconds = seconds_of(value)
+        if seconds is None:
             self.fail(f"{value!r} is not a duration: write 90s, 15m, 2h or 30d", param, ctx)
-        seconds = float(found[1]) * _UNITS[found[2]]
         if not self._minimum <= seconds <= self._maximum:
-            limits = f"at least {_written(self._minimum)}"
+            limits = f"at least {written(self._minimum)}"
             if self._maximum < float("inf"):
-                limits += f" and at most {_written(self._maximum)}"
+                limits += f" and at most {written(self._maximum)}"
             self.fail(f"{value} is out of range: {limits}", param, ctx)
         return seconds
-
-
-def _written(seconds: float) -> str:
-    """A number of seconds in the notation that `Duration` reads.
-
-    Examples
-    --------
-    >>> _written(0.001), _written(1.0), _written(2_592_000.0)
-    ('1ms', '1s', '30d')
-    """
-    unit = next(unit for unit in ("d", "h", "m", "s", "ms") if seconds >= _UNITS[unit])
-    return f"{seconds / _UNITS[unit]:g}{unit}"
 
 
 class Time(click.ParamType):

@@ -187,9 +187,13 @@ def test_action_on_a_list_is_undone_with_one_key(site: Listening) -> None:
         page.goto(f"{site.address}/?view=open&sort=time")
         page.get_by_text(re.compile("^Act on all")).click()
         page.get_by_role("button", name="Acknowledge all, assign me").click()
+        expect(page.locator("#question")).to_have_text("Acknowledge 6 incidents, and assign to alice?")
+        page.get_by_role("button", name="Yes, for all 6 incidents").click()
         expect(page.locator("#done")).to_have_text("Done for 6 of 6 incidents.")
         page.keyboard.press("u")
         expect(page.locator("#done")).to_have_text("Undo: done for 6 of 6 incidents.")
+        page.keyboard.press("Escape")
+        page.wait_for_url(f"{site.address}/?view=open&sort=time")
     assert {site.case(one.id).status for one in site.incidents} == {"new"}
 
 

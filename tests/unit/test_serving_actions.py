@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from streamguard.serving.query import cases
 from streamguard.serving.query.filters import IncidentFilter
 from streamguard.serving.query.service import QueryService
 from streamguard.settings.schema import Serve
+from tests.serving_forms import confirmed, forms
 from tests.serving_stores import ALERTS, add, at, filled, placed, privacy
 from tests.unit.test_campaigns import NOON, incident, spray
 
@@ -270,9 +272,14 @@ def test_action_on_a_list_is_undone_in_one_step_where_nobody_has_acted_since(
 
 def test_page_undoes_an_action_on_a_list(site: Site) -> None:
     client = site.signed_in()
-    done = client.post("/act?view=open", data={"kind": "close", "reason": "a test"}).text
-    (address,) = re.findall(r'action="(/act/[^"]+/undo)"', done)
-    assert "Undo: done for 6 of 6 incidents." in client.post(address).text
+    back = "view=open&sort=time"
+    done = confirmed(client, "/act?view=open", kind="close", reason="a test", back=back).text
+    ((address, fields),) = forms(done, "/act/")
+    assert fields == {"back": back} and f'href="/?{html.escape(back)}"' in done
+    undone = client.post(address, data=fields)
+    assert (
+        "Undo: done for 6 of 6 incidents." in undone.text and f'href="/?{html.escape(back)}"' in undone.text
+    )
     assert len(client.get("/v1/incidents?status=new").json()["incidents"]) == 6
 
 
@@ -362,7 +369,7 @@ def test_page_acts_by_its_forms(site: Site) -> None:
         f"/incidents/{site.ann}/act", data=fields | {"kind": "close"}, headers={"Accept": "text/html"}
     )
     assert stale.status_code == 409 and "alice has done acknowledge" in stale.text
-    done = client.post("/act?view=all&entity=bob", data={"kind": "close", "reason": "a test"})
+    done = confirmed(client, "/act?view=all&entity=bob", kind="close", reason="a test")
     assert "Done for 1 of 1 incident." in done.text
 
 

@@ -174,8 +174,8 @@ def test_action_after_somebody_was_faster_names_who_and_what(
     """Between the preview and the answer to its question, another person closes the incident."""
     preview = MuteQueries.preview
 
-    def slow(queries: MuteQueries, id: str, until: str = "") -> Any:
-        shown = preview(queries, id, until)
+    def slow(queries: MuteQueries, id: str, until: str = "", seen: int | None = None) -> Any:
+        shown = preview(queries, id, until, seen)
         site.act(site.ann, by="carl", kind="close", reason="done")
         return shown
 

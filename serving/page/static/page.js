@@ -63,22 +63,25 @@ function say(text) {
   document.getElementById("said").textContent = text;
 }
 
-async function actOn(about, fields) {
-  const refused = [];
-  for (const { id, seen, expected } of about.map((row) => ({ ...row.dataset }))) {
+async function actOn(about, fields, refusedBy = () => {}) {
+  const [refused, left] = [[], []];
+  for (const [row, { id, seen, expected }] of about.map((row) => [row, { ...row.dataset }])) {
     // As the person saw it: if somebody else was faster, the server answers who and what.
     const answer = await fetch(`/v1/incidents/${encodeURIComponent(id)}/actions`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ ...fields, seen: Number(seen), expected }),
     });
-    if (!answer.ok) refused.push(`${id}: ${(await answer.json()).detail}`);
+    if (answer.ok) continue;
+    refused.push(`${id}: ${(await answer.json()).detail}`);
+    left.push(row);
   }
   marked.clear();
   showMarks();
   const done = about.length - refused.length;
   say([`Done for ${done} of ${about.length} incident${about.length === 1 ? "" : "s"}.`, ...refused].join(" "));
   next = 0;
+  if (left.length) refusedBy(left, refused.join(" "));
   if (document.getElementById("new-rows")) await changed();
 }
 
@@ -99,7 +102,7 @@ function unfold(key) {
   const about = chosen();
   if (part) {
     part.open = true;
-    part.querySelector("input:not([type=hidden])").focus();
+    (part.querySelector("input:not([type=hidden])") ?? part.querySelector("summary")).focus();
   } else if (document.body.dataset.page === "incident") {
     say(`${FORMS[key]} is not possible for this incident, or not with your role.`);
   } else if (!about.length) {
@@ -115,15 +118,20 @@ function unfold(key) {
   }
 }
 
-function askFor(dialog, about) {
+function askFor(dialog, about, wrong = "") {
+  // A form that was refused for some rows is open again for these, as it was filled in.
+  const [form, problem] = [dialog.querySelector("form"), dialog.querySelector(".notice")];
   dialog.querySelector(".about").textContent = about.length === 1 ? "1 incident" : `${about.length} incidents`;
-  dialog.querySelector("form").reset();
+  problem.textContent = wrong;
+  problem.hidden = !wrong;
+  if (!wrong) form.reset();
   dialog.returnValue = "";
   dialog.onclose = () => {
-    const given = [...new FormData(dialog.querySelector("form"))].filter(([, value]) => value);
-    if (dialog.returnValue === "do") actOn(about, Object.fromEntries(given));
+    const given = [...new FormData(form)].filter(([, value]) => value);
+    if (dialog.returnValue === "do") actOn(about, Object.fromEntries(given), (left, why) => askFor(dialog, left, why));
   };
   dialog.showModal();
+  if (wrong) problem.focus();
 }
 
 const actions = {
@@ -184,6 +192,9 @@ if (box) {
   box.checked = keysOn();
   box.addEventListener("change", () => localStorage.setItem("keys", box.checked ? "on" : "off"));
 }
+
+// What was wrong with the form that was sent.
+document.getElementById("problem")?.focus();
 
 // A key in a list has opened the incident with one of its forms.
 const asked = /^#do-(.+)$/.exec(location.hash);
