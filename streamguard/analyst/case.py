@@ -1,0 +1,78 @@
+"""An incident with all that its updates show: what facts, rules and narrative look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from streamguard.alerts.explain import MAX_REASONS, MIN_REASON_BITS
+from streamguard.alerts.incident import Incident, Involved
+from streamguard.campaigns.participants import Participants
+from streamguard.campaigns.sighting import Sighting
+from streamguard.events.event import Event
+
+MAX_UPDATES = 64
+"""Updates of an incident that are looked at, the latest ones. An incident is published when its alerts double in
+number or its evidence rises, so there are few."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An incident and its earlier updates.
+
+    Attributes
+    ----------
+    incident
+        As last published.
+    sighting
+        The same, as the rules of campaigns see it.
+    earlier
+        Its earlier updates.
+    """
+
+    incident: Incident
+    sighting: Sighting
+    earlier: tuple[Sighting, ...]
+
+    @classmethod
+    def of(cls, incident: Incident, updates: Sequence[Incident] = ()) -> Case:
+        """The case of an incident; updates of other incidents, and the incident itself, are left out."""
+        known = [one for one in updates if one.id == incident.id and one != incident]
+        known.sort(key=lambda one: (one.count, one.evidence_bits))
+        return cls(incident, Sighting(incident), tuple(map(Sighting, known[-MAX_UPDATES:])))
+
+    @property
+    def event(self) -> Event | None:
+        """The latest published event; None if it was too large to publish."""
+        return self.sighting.event
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from the first alert to the last."""
+        return (self.sighting.last_ms - self.sighting.first_ms) / 1000
+
+    @cached_property
+    def involved(self) -> Involved:
+        """Who was tried and entered, as far as the updates show it."""
+        participants = Participants()
+        for one in (*self.earlier, self.sighting):
+            one.show(participants)
+        return participants.involved()
+
+    @cached_property
+    def strongest(self) -> dict[str, float]:
+        """The largest weight of each reason over all updates, in bits."""
+        bits: dict[str, float] = {}
+        for one in (*self.earlier, self.sighting):
+            for feature, weight in one.bits.items():
+                bits[feature] = max(weight, bits.get(feature, 0.0))
+        return bits
+
+    @cached_property
+    def unshown_bits(self) -> float:
+        """Bits that a component of the latest alert can have at most if it is not among the reasons."""
+        reasons = self.incident.reasons
+        if len(reasons) < MAX_REASONS or any(reason.feature == "carried" for reason in reasons):
+            return MIN_REASON_BITS  # `carried` stands last, so all others are shown
+        return max(reasons[-1].bits, MIN_REASON_BITS)
