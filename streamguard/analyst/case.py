@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from streamguard.alerts.explain import MAX_REASONS, MIN_REASON_BITS
-from streamguard.alerts.incident import Incident, Involved
+from streamguard.alerts.explain import MAX_REASONS, MIN_REASON_BITS, Reason
+from streamguard.alerts.incident import Incident, Involved, PatternMatch
 from streamguard.campaigns.participants import Participants
 from streamguard.campaigns.sighting import Sighting
 from streamguard.events.event import Event
@@ -15,6 +15,11 @@ from streamguard.events.event import Event
 MAX_UPDATES = 64
 """Updates of an incident that are looked at, the latest ones. An incident is published when its alerts double in
 number or its evidence rises, so there are few."""
+
+MAX_FACTS = 12
+"""Reasons that become facts. Workers publish at most six; a record of another writer may have more."""
+MAX_PATTERNS = 24
+"""Patterns that become facts; more than exist."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,28 @@ class Case:
         for one in (*self.earlier, self.sighting):
             one.show(participants)
         return participants.involved()
+
+    @property
+    def patterns(self) -> tuple[PatternMatch, ...]:
+        """The patterns that become facts, the strongest first."""
+        return self.incident.patterns[:MAX_PATTERNS]
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The reasons that become facts, the strongest first."""
+        return self.incident.reasons[:MAX_FACTS]
+
+    @cached_property
+    def earlier_reasons(self) -> tuple[Reason, ...]:
+        """Reasons of earlier updates that the latest one does not state, each as it was strongest; these first."""
+        shown = {reason.feature for reason in self.reasons}
+        found: dict[str, Reason] = {}
+        for one in self.earlier:
+            for reason in one.incident.reasons:
+                kept = found.get(reason.feature)
+                if reason.feature not in shown and (kept is None or reason.bits > kept.bits):
+                    found[reason.feature] = reason
+        return tuple(sorted(found.values(), key=lambda reason: (-reason.bits, reason.feature))[:MAX_REASONS])
 
     @cached_property
     def strongest(self) -> dict[str, float]:

@@ -16,10 +16,6 @@ from streamguard.text import counted, printable, shortened
 
 MAX_VALUE = 120
 """Characters of a text of the event, and of the words of a reason, that a fact shows."""
-MAX_REASONS = 12
-"""Reasons that become facts. Workers publish at most six; a record of another writer may have more."""
-MAX_PATTERNS = 24
-"""Patterns that become facts; more than exist."""
 
 Kind = Literal[
     "user",
@@ -108,7 +104,7 @@ def facts_of(incident: Incident, updates: Sequence[Incident] = ()) -> tuple[Fact
     Notes
     -----
     `E1` is the entity, `T1` and `T2` are the first and the last alert, `C1` is their number, `V1` the risk, `N1` who
-    was tried and entered, `P1` ... are patterns, `R1` ... reasons, `S1` ... what the event states, `O1` is its outcome,
+    was tried and entered, `P1` ... are patterns, `R1` ... reasons, `H1` ... those of earlier alerts, `S1` ... what the event states, `O1` is its outcome,
     `Q1` are the peers, `M1` is the forest, `D1` is what was repaired.
     """
     return tuple(statement.fact() for statement in statements(Case.of(incident, updates)))
@@ -128,15 +124,17 @@ def statements(case: Case) -> Iterator[Statement]:
         "evidence.",
     )
     yield _participants(case)
-    for k, pattern in enumerate(incident.patterns[:MAX_PATTERNS], 1):
+    for k, pattern in enumerate(case.patterns, 1):
         use = technique_use(pattern.technique)
         description = _PATTERN_WORDS.get(pattern.name)
         words = description or "{}"
         shown = () if description else (Text("rule", clean(pattern.description or pattern.name)),)
         technique = (Text("words", clean(use.name)), Text("words", clean(use.id, 20)))
         yield Statement(f"P{k}", f"Pattern: {words} ({{}}, {{}}).", (*shown, *technique))
-    for k, reason in enumerate(incident.reasons[:MAX_REASONS], 1):
+    for k, reason in enumerate(case.reasons, 1):
         yield _reason(f"R{k}", reason)
+    for k, reason in enumerate(case.earlier_reasons, 1):
+        yield _reason(f"H{k}", reason, "In an earlier alert, ")
     yield from _of_the_event(case)
     if incident.peers is not None:
         peers = incident.peers

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from streamguard.alerts.usual import span
 from streamguard.analyst.analysis import MAX_TEXT, Claim
 from streamguard.analyst.case import Case
-from streamguard.analyst.facts import MAX_PATTERNS, clean, feature_words, moment, reason_texts
+from streamguard.analyst.facts import clean, feature_words, moment, reason_texts
 from streamguard.analyst.knowledge import technique_use
 from streamguard.analyst.verdict import Judgement
 from streamguard.text import counted, shortened
@@ -37,7 +37,7 @@ def _sentences(case: Case, judgement: Judgement) -> Iterator[tuple[str, tuple[st
     since = f"{counted(incident.count, 'alert')} since {moment(incident.first_seen)}"
     lasts = f", the last one {span(case.seconds)} after the first one" if incident.count > 1 else ""
     yield f"{_who(case)}: {since}{lasts}.", ("E1", "C1", "T1", *(("T2",) if lasts else ()))
-    if patterns := incident.patterns[: min(TOLD_PATTERNS, MAX_PATTERNS)]:
+    if patterns := incident.patterns[:TOLD_PATTERNS]:
         refs = tuple(f"P{k}" for k, _ in enumerate(patterns, 1))
         uses = [technique_use(pattern.technique) for pattern in patterns]
         shown = "; ".join(
