@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from streamguard.analyst.analysis import MAX_TEXT, Claim, Fact
 from streamguard.analyst.facts import Statement, Text, clean, feature_words, moment, reason_texts
 from streamguard.analyst.knowledge import technique_use
-from streamguard.analyst.narrative import STRONGEST
+from streamguard.analyst.narrative import STRONGEST, judged
 from streamguard.analyst.playbook import TECHNIQUE
 from streamguard.analyst.verdict import Judgement
 from streamguard.campaigns.record import CampaignRecord
@@ -63,14 +63,14 @@ def campaign_statements(record: CampaignRecord) -> Iterator[Statement]:
 def campaign_story(record: CampaignRecord, judgement: Judgement) -> tuple[Claim, ...]:
     """The sentences of a campaign: size and time, who was tried, who was entered, how, and the verdict."""
     facts = {fact.id: fact.text for fact in campaign_facts(record)}
-    told = [
+    made = [
         (f"{facts['E1']} {facts['C1']} {facts['T1']} {facts['T2']}", ("E1", "C1", "T1", "T2")),
         *((facts[id], (id,)) for id in ("U1", "N1", "A1")),
         *((facts[id], (id,)) for id in facts if id[0] == "P" and int(id[1:]) <= STRONGEST),
         *((facts[id], (id,)) for id in facts if id[0] == "R" and int(id[1:]) <= STRONGEST),
-        (judgement.reason, judgement.refs),
+        (judged(judgement), judgement.refs),
     ]
-    return tuple(Claim(shortened(text, MAX_TEXT), refs) for text, refs in told)
+    return tuple(Claim(shortened(text, MAX_TEXT), refs) for text, refs in made)
 
 
 def _names(id: str, words: str, count: int, names: Sequence[str], kind: str) -> Statement:

@@ -104,8 +104,8 @@ def facts_of(incident: Incident, updates: Sequence[Incident] = ()) -> tuple[Fact
     Notes
     -----
     `E1` is the entity, `T1` and `T2` are the first and the last alert, `C1` is their number, `V1` the risk, `N1` who
-    was tried and entered, `P1` ... are patterns, `R1` ... reasons, `H1` ... those of earlier alerts, `S1` ... what the event states, `O1` is its outcome,
-    `Q1` are the peers, `M1` is the forest, `D1` is what was repaired.
+    was tried and entered, `P1` ... are patterns, `R1` ... reasons, `H1` ... those of earlier alerts, `S1` ... what the
+    event states, `O1` is its outcome, `Q1` are the peers, `M1` is the forest, `D1` is what was repaired.
     """
     return tuple(statement.fact() for statement in statements(Case.of(incident, updates)))
 
@@ -222,13 +222,10 @@ def _participants(case: Case) -> Statement:
     )
 
 
-def _reason(id: str, reason: Reason) -> Statement:
-    words = feature_words(reason.feature)
-    return Statement(
-        id,
-        f"{words[:1].upper()}{words[1:]}: {{}}; usual: {{}} ({reason.bits:.1f} bits).",
-        reason_texts(reason),
-    )
+def _reason(id: str, reason: Reason, before: str = "") -> Statement:
+    words = before + feature_words(reason.feature)
+    sentence = f"{words[:1].upper()}{words[1:]}: {{}}; usual: {{}} ({reason.bits:.1f} bits)."
+    return Statement(id, sentence, reason_texts(reason))
 
 
 def _of_the_event(case: Case) -> Iterator[Statement]:

@@ -39,7 +39,7 @@ SHAPES = {
         r"|\b(?:verdict|severity|classification)\s*[:=]\s*[\"']?(?:\w+\s+)?(?:benign|safe|low|harmless|false)\b"
     ),
     "silence that is asked for": (
-        r"\b(?:do\s+not|don'?t|never)\s+(?:report|alert|flag|mention|escalate|analy[sz]e|warn|tell)\b"
+        r"\b(?:do\s+not|don'?t|never)\s+(?:report|alert|flag|mention|escalate|analy[sz]e|warn|inform)\b"
     ),
     "turns of a conversation": (
         r"(?:^|[\n>\]|])[ ]*(?:system|assistant|developer|human)[ ]*:[ ]"

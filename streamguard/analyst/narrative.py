@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamguard.alerts.usual import span
-from streamguard.analyst.analysis import MAX_TEXT, Claim
+from streamguard.analyst.analysis import MAX_TEXT, Claim, Verdict
 from streamguard.analyst.case import Case
 from streamguard.analyst.facts import clean, feature_words, moment, reason_texts
 from streamguard.analyst.knowledge import technique_use
@@ -13,11 +13,19 @@ from streamguard.analyst.verdict import Judgement
 from streamguard.text import counted, shortened
 
 STRONGEST = 3
-"""Reasons that the story tells; the facts hold all of them."""
+"""Reasons that the story contains; the facts hold all of them."""
 TOLD_PATTERNS = 4
-"""Patterns that the story tells."""
+"""Patterns that the story contains."""
 USUAL_BITS = 2.0
 """Bits up to which a value counts as usual: the user has it in at least one event of four."""
+
+VERDICTS: dict[Verdict, str] = {
+    "true_positive": "Probably an attack",
+    "suspicious": "Suspicious",
+    "benign": "Probably ordinary",
+    "insufficient_data": "Not enough data",
+}
+"""Verdict -> its words in a sentence."""
 
 _VALUES = (
     ("source", "The source address", "source_ip"),
@@ -34,7 +42,8 @@ def story(case: Case, judgement: Judgement) -> tuple[Claim, ...]:
 
 def _sentences(case: Case, judgement: Judgement) -> Iterator[tuple[str, tuple[str, ...]]]:
     incident = case.incident
-    since = f"{counted(incident.count, 'alert')} since {moment(incident.first_seen)}"
+    alerts = counted(incident.count, "alert")
+    since = f"{alerts} {'since' if incident.count > 1 else 'at'} {moment(incident.first_seen)}"
     lasts = f", the last one {span(case.seconds)} after the first one" if incident.count > 1 else ""
     yield f"{_who(case)}: {since}{lasts}.", ("E1", "C1", "T1", *(("T2",) if lasts else ()))
     if patterns := incident.patterns[:TOLD_PATTERNS]:
@@ -58,7 +67,12 @@ def _sentences(case: Case, judgement: Judgement) -> Iterator[tuple[str, tuple[st
         yield "None of the known alerts shows a stranger's login that succeeded.", ("N1",)
     if incident.peers is not None:
         yield f"Part of it is usual among {counted(incident.peers.users, 'peer')} of the user.", ("Q1",)
-    yield judgement.reason, judgement.refs
+    yield judged(judgement), judgement.refs
+
+
+def judged(judgement: Judgement) -> str:
+    """The verdict in words, with its rule and the reason."""
+    return f'{VERDICTS[judgement.verdict]}, by the rule "{judgement.rule}": {judgement.reason}'
 
 
 def _who(case: Case) -> str:

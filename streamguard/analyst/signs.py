@@ -8,9 +8,9 @@ from streamguard.analyst.case import Case
 from streamguard.campaigns.entry import FOOTHOLD_BITS
 
 IDENTITY = ("source", "location", "host", "agent")
-"""Components that tell who acts: an intruder brings an address, a place, a host and an agent."""
+"""Components that show who acts: an intruder brings an address, a place, a host and an agent."""
 DOING = ("resource", "action", "command", "unheard_actions", "volume")
-"""Components that tell what is done."""
+"""Components that show what is done."""
 WAVE = ("crowd_new_source_failure", "source_spread")
 """Components of an attack on many users."""
 WAVE_BITS = 8.0

@@ -203,7 +203,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "not enough stated", "insufficient_data", 0.5,
-        "The incident does not state enough to tell an attack from ordinary work.",
+        "The incident does not state enough to distinguish an attack from ordinary work.",
         ("V1",), lambda s: not s.stated or s.kind == "crowd",
     ),
     Rule(
@@ -214,7 +214,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "weak evidence", "benign", 0.6,
         "The evidence is weak and of no known form of attack.",
-        ("V1",), lambda s: True,
+        ("V1",), lambda _: True,
     ),
 )  # fmt: skip
 """The table, the strongest sign first. The last line applies to everything."""
