@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from streamguard.alerts.explain import MAX_REASONS, MIN_REASON_BITS, Reason
-from streamguard.alerts.incident import Incident, Involved, PatternMatch
+from streamguard.alerts.incident import Incident, Involved, PatternMatch, encode
 from streamguard.campaigns.participants import Participants
 from streamguard.campaigns.sighting import Sighting
 from streamguard.events.event import Event
@@ -44,7 +44,7 @@ class Case:
     def of(cls, incident: Incident, updates: Sequence[Incident] = ()) -> Case:
         """The case of an incident; updates of other incidents, and the incident itself, are left out."""
         known = [one for one in updates if one.id == incident.id and one != incident]
-        known.sort(key=lambda one: (one.count, one.evidence_bits))
+        known.sort(key=lambda one: (one.count, one.evidence_bits, encode(one)))
         return cls(incident, Sighting(incident), tuple(map(Sighting, known[-MAX_UPDATES:])))
 
     @property

@@ -42,7 +42,7 @@ SHAPES = {
         r"\b(?:do\s+not|don'?t|never)\s+(?:report|alert|flag|mention|escalate|analy[sz]e|warn|inform)\b"
     ),
     "turns of a conversation": (
-        r"(?:^|[\n>\]|])[ ]*(?:system|assistant|developer|human)[ ]*:[ ]"
+        r"(?:^|(?<=[\n>\]|]))[ ]*(?:system|assistant|developer|human)[ ]*:[ ]"
         r"|<\|?/?[ ]*(?:system|assistant|im[ ]start|im[ ]end|inst|sys|endoftext|start[ ]of[ ]turn|end[ ]of[ ]turn)\b"
         r"|\[/?(?:inst|sys|system)\]|\#{2,}[ ]*(?:system|instructions?|response|assistant)\b"
     ),
@@ -106,7 +106,6 @@ def _found(names: Sequence[str], texts: Sequence[str]) -> Iterator[str]:
     starts = [0, *accumulate(len(text) + 1 for text in texts)]
     for match in _SHAPES.finditer("\n".join(texts)):
         first, last = (bisect_right(starts, place) - 1 for place in (match.start(), match.end() - 1))
-        first += match.group()[:1] == "\n"  # the line end before a turn belongs to the text before
         yield from names[first : last + 1]
 
 

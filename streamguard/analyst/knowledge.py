@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from streamguard.analyst.analysis import TechniqueUse
+from streamguard.text import printable, shortened
 
 Stage = Literal["preparation", "identification", "containment", "eradication", "recovery", "lessons_learned"]
 """Stages of RE&CT."""
@@ -59,6 +60,8 @@ STEPS = msgspec.convert(_read("playbook.toml", "steps"), dict[str, Step])
 AFTER = msgspec.convert(_read("playbook.toml", "after"), dict[str, tuple[str, ...]])
 """Verdict, `entered` or id of a technique -> ids of steps, the most important first."""
 
+MAX_ID = 20
+"""Characters of an id of a technique that is not known here."""
 MAX_USES = 24
 """Techniques of an analysis."""
 
@@ -72,7 +75,8 @@ def technique_use(id: str) -> TechniqueUse:
     ('Password Guessing', 'Brute Force', 'T9999')
     """
     known = TECHNIQUES.get(id) or TECHNIQUES.get(id.partition(".")[0])
-    return TechniqueUse(id, known.name if known else id, known.tactic if known else "unknown")
+    shown = shortened(printable(id), MAX_ID)
+    return TechniqueUse(shown, known.name if known else shown, known.tactic if known else "unknown")
 
 
 def technique_uses(ids: Iterable[str]) -> tuple[TechniqueUse, ...]:

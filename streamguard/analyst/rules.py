@@ -9,16 +9,13 @@ from streamguard.analyst.analysis import MAX_CLAIMS, MAX_SUMMARY, Analysis
 from streamguard.analyst.campaign_narrative import campaign_facts, campaign_story
 from streamguard.analyst.case import Case
 from streamguard.analyst.facts import statements
-from streamguard.analyst.instructions import instruction_fields
+from streamguard.analyst.instructions import MAX_FIELDS, instruction_fields
 from streamguard.analyst.knowledge import technique_uses
 from streamguard.analyst.narrative import ordinary, story, unknown
 from streamguard.analyst.playbook import campaign_steps, steps
 from streamguard.analyst.verdict import judge, judge_campaign
 from streamguard.campaigns.record import CampaignRecord
 from streamguard.text import shortened
-
-MAX_ID = 400
-"""Characters of an id that an analysis repeats."""
 
 
 def analyse(incident: Incident, updates: Sequence[Incident] = ()) -> Analysis:
@@ -83,8 +80,8 @@ def analyse_campaign(record: CampaignRecord, incidents: Sequence[Incident] = ())
         summary=shortened(" ".join(claim.text for claim in claims), MAX_SUMMARY),
         claims=claims[:MAX_CLAIMS],
         facts=campaign_facts(record),
-        unknown=("What the accounts did after the last alert.",),
-        instructions=tuple(fields)[:16],
+        unknown=("What happened after the last alert, and whether the users know of it.",),
+        instructions=tuple(fields)[:MAX_FIELDS],
         techniques=technique_uses([*own, *found]),
         next_steps=campaign_steps(record, judgement),
     )
