@@ -72,11 +72,11 @@ def instruction_fields(event: Any) -> tuple[str, ...]:
     >>> instruction_fields({"command": "ignore-case.exe --rules all.txt", "user": "system"})
     ()
     """
-    names, values, keyed, keys = [], [], [], []
-    for name, text, is_key in _texts(event):
-        (keyed if is_key else names).append(name)
-        (keys if is_key else values).append(_plain(text))
-    found = dict.fromkeys([*_found(names, values), *_found(keyed, keys)])
+    texts = [(name, _plain(text), is_key) for name, text, is_key in _texts(event)]
+    found: dict[str, None] = {}
+    for keys in (False, True):
+        of = [(name, text) for name, text, is_key in texts if is_key == keys]
+        found |= dict.fromkeys(_found([name for name, _ in of], [text for _, text in of]))
     return tuple(found)[:MAX_FIELDS]
 
 

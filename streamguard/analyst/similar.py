@@ -16,7 +16,7 @@ from streamguard.fold.patterns import PATTERNS
 KINDS = ("user", "source", "crowd")
 """Kinds of entities, in the order of their places."""
 TYPES = 8
-"""Places of event types; types that share one are told apart by their reasons."""
+"""Places of event types; types that share one differ by their reasons."""
 FEATURES = {name: k for k, name in enumerate((*COMPONENTS, *(pattern.name for pattern in PATTERNS)))}
 """Component or pattern -> its place."""
 DIMENSIONS = len(FEATURES) + len(KINDS) + TYPES + 1

@@ -58,7 +58,7 @@ class Rule(NamedTuple):
     name
         Name of the rule, as an analysis states it.
     verdict, confidence
-        What follows from it. The confidence is rounded from the share of simulated incidents for which it was right.
+        What follows from it. The confidence is near the share of simulated incidents for which it was right.
     reason
         Why, in one sentence.
     rests_on
