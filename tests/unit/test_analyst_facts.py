@@ -170,6 +170,17 @@ def test_reason_of_an_earlier_alert_is_a_fact_and_decides_with_the_latest() -> N
     assert texts(facts_of(now, [before]))["H1"].startswith("In an earlier alert, place:")
 
 
+def test_order_of_updates_with_equal_evidence_does_not_matter() -> None:
+    now = msgspec.structs.replace(incident("ann", NOON, {"source": 12.0}), count=2)
+    first, second = (
+        msgspec.structs.replace(now, count=1, reasons=(Reason("location", place, "Rome", 9.0, 1.0),))
+        for place in ("Oslo", "Bern")
+    )
+    made = analyse(now, [first, second])
+    assert record.encode(made) == record.encode(analyse(now, [second, first]))
+    assert len([fact for fact in made.facts if fact.id[0] == "H"]) == 1
+
+
 def test_updates_of_another_incident_are_left_out() -> None:
     now, other = incident("ann", NOON, {"source": 12.0}), incident("bob", NOON, {"host": 30.0})
     assert analyse(now, [other]) == analyse(now)

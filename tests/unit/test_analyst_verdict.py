@@ -15,6 +15,7 @@ from streamguard.analyst.verdict import RULES, judge, judge_campaign, score
 from streamguard.campaigns.budget import Decision, decide
 from streamguard.campaigns.campaign import campaigns
 from streamguard.campaigns.record import CampaignRecord
+from tests.schema_page import ROOT
 from tests.unit.test_campaigns import NOON, incident, spray, users_of
 
 FOREIGN = {"source": 18.0, "location": 12.0, "host": 12.0, "agent": 9.0}
@@ -73,6 +74,15 @@ def test_rule_decides_its_case_and_rests_on_facts(rule: Any) -> None:
     ids = {fact.id for fact in facts_of(one)}
     assert judgement.refs and set(judgement.refs) <= ids
     assert not any(letter.isdigit() for letter in rule.reason)  # numbers come from facts alone
+
+
+def test_page_shows_the_table_in_its_order() -> None:
+    lines = (ROOT / "docs" / "analyst.md").read_text().splitlines()
+    rows = [
+        f"| {rule.name} | {rule.verdict.replace('_', ' ')} | {rule.confidence:.2f} | {rule.reason} |"
+        for rule in RULES
+    ]
+    assert [line for line in lines if line in rows] == rows
 
 
 def verdict(one: Incident) -> Verdict:
