@@ -17,7 +17,7 @@ from streamguard.text import counted
 
 NAMES = (
     "forest", "single", "metrics", "users", "startup", "backlog", "latency", "swap", "memory", "fuzz", "batch",
-    "retrain_users", "serving", "serving_cost", "detection", "situations",
+    "retrain_users", "serving", "serving_cost", "detection", "situations", "analyst",
 )  # fmt: skip
 """Modules of this package with a function `measure(*, quick)`; those that measure in this process come first."""
 

@@ -130,6 +130,8 @@ def test_the_wheel_has_every_file_under_one_name(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in packed} == {"streamguard"}
     assert {"streamguard/py.typed", "streamguard/alerts/incident.schema.json"} <= packed
     assert "streamguard/campaigns/campaign.schema.json" in packed
+    analyst = ("analysis.schema.json", "knowledge.toml", "playbook.toml")
+    assert {f"streamguard/analyst/{name}" for name in analyst} <= packed
 
 
 def test_a_worker_and_replay_run_from_the_plain_wheel(wheel: Path, kafka: str, tmp_path: Path) -> None:
