@@ -103,7 +103,7 @@ def _stops_held() -> Iterator[None]:
     """
     held: list[int] = []
     main = threading.current_thread() is threading.main_thread()
-    stops = (signal.SIGINT, signal.SIGTERM) if main else ()
+    stops: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM) if main else ()
     handlers = {number: signal.signal(number, lambda one, _: held.append(one)) for number in stops}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
