@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from streamguard.cli import options
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.errors import TemporaryError, UnavailableError
 from streamguard.risk import SEVERITIES
 from streamguard.serving.commands import incident_acts, incident_table, incident_words, source_options
@@ -34,7 +35,7 @@ RETRY_SECONDS = 2.0
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """List, show and watch incidents, and act on them.
 

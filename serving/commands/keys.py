@@ -14,6 +14,7 @@ import msgspec
 
 from streamguard.alerts.incident import rfc3339
 from streamguard.cli import options
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.errors import ConfigurationError, DataError, TemporaryError
 from streamguard.files import lock
 from streamguard.files.disk import cannot_write
@@ -30,7 +31,7 @@ _DAY = 86_400.0
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """Add, list and revoke the access keys of `streamguard serve`.
 

@@ -49,7 +49,8 @@ def ranking(found: RankedUsers, width: int, name: str) -> list[str]:
         )
         cells = [f"{value:{form}}" for value, (_, form) in zip(values, heads, strict=False)]
         lines.append(coloured(fitted(_GAP.join([*cells, one.entity.value]), width), one.severity))
-    below = f"{counted(len(found.users), kind.lower())}, the riskiest first; {age(found.as_of, name)}"
+    shown = f"{len(found.users):,} of {counted(found.total, kind.lower())}"
+    below = f"{shown}, the riskiest first; {age(found.as_of, name)}"
     return [*(lines if found.users else []), fitted(below, width)]
 
 

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from streamguard.cli import options
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.events.event_time import epoch_ms
 from streamguard.risk import SEVERITIES
 from streamguard.serving.commands import source_options, user_table
@@ -26,7 +27,7 @@ ROWS = 20
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """List users by risk, show what is usual for one, and how it went.
 

@@ -11,12 +11,13 @@ import click
 
 from streamguard.cli import options
 from streamguard.cli.decision_desk import Desk, person
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.decisions.choice import EXPECTED_DAYS, revocation
 from streamguard.events.decision import FIELDS, partition_of
 from streamguard.events.ending import EndError, end_ms
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """Decide about a value of a user: that it is expected, or that it is part of an attack.
 

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 import streamguard
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.errors import CannotWriteError, ExitCode, StreamGuardError
 from streamguard.text import printable
 
@@ -66,7 +67,7 @@ BROKERS = "streamguard.brokers"
 """Key of click's `Context.meta` for the brokers of a command, with which an error of a Kafka client is explained."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """A click group that imports a command's module when the command is used, and reports every error."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,9 +1,10 @@
-"""`streamguard incidents ack|mute|close|undo|events` against a server: what they do, print, and refuse."""
+"""`streamguard incidents ack|assign|comment|snooze|mute|close|undo|events` against a server: effect, text, refusals."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from streamguard.cli.main import main
 from streamguard.errors import ExitCode
+from streamguard.events.event_time import epoch_ms
 from streamguard.polling import poll_until
 from streamguard.serving.commands import incident_mute
 from streamguard.serving.query.filters import IncidentFilter
@@ -81,6 +83,44 @@ def test_incidents_are_acknowledged_assigned_and_commented_on(site: Listening) -
     text = site.run("ack", site.ann, "--assign", "bea", by="carl")
     assert text.stdout == f"{site.ann}  user ann: acknowledged, assigned to bea\n"
     assert site.case(site.ann).assignee == "bea"
+
+
+def test_incident_is_assigned_and_its_assignee_removed(site: Listening) -> None:
+    (done,) = site.done("assign", site.ann, "me")
+    assert (done["incident"]["assignee"], done["incident"]["status"]) == ("alice", "new")
+    assert site.run("assign", site.ann, "bea", by="carl").stdout == f"{site.ann}  user ann: assigned to bea\n"
+    removed = site.run("assign", site.ann, "--remove")
+    assert (removed.stdout, site.case(site.ann).assignee) == (
+        f"{site.ann}  user ann: without an assignee; new\n",
+        "",
+    )
+    for wrong in ([], ["ben", "--remove"], [" "]):
+        result = site.run("assign", site.ann, *wrong)
+        assert result.exit_code == ExitCode.USAGE and "--remove" in result.stderr
+
+
+def test_comment_is_added_below_an_incident(site: Listening) -> None:
+    assert site.run("comment", site.ann, "ticket 812").stdout == f"{site.ann}  user ann: comment added; new\n"
+    assert [(one.by, one.text) for one in site.case(site.ann).comments] == [("alice", "ticket 812")]
+    for wrong in (" ", "x" * 2001):
+        result = site.run("comment", site.ann, wrong)
+        assert result.exit_code == ExitCode.USAGE and "TEXT" in result.stderr
+    assert site.run("comment", site.ann, "t", by="vera").exit_code == ExitCode.UNAVAILABLE
+    assert len(site.case(site.ann).comments) == 1
+
+
+def test_incidents_are_snoozed_for_a_time(site: Listening) -> None:
+    before = time.time()
+    site.done("snooze", site.ann, site.bob, "--for", "12h", "--reason", "the owner is asked")
+    for id in (site.ann, site.bob):
+        end = epoch_ms(site.case(id).snoozed_until)
+        assert end is not None and before * 1000 - 1 <= end - 12 * 3_600_000 <= time.time() * 1000 + 1
+    text = site.run("snooze", site.ann, "--until", "2099-12-31")
+    assert text.stdout == f"{site.ann}  user ann: snoozed until 2099-12-31 00:00 UTC; new\n"
+    for wrong in ([], ["--for", "1h", "--until", "2099-12-31"], ["--until", "2020-01-01"], ["--for", "soon"]):
+        result = site.run("snooze", site.ann, *wrong)
+        assert result.exit_code == ExitCode.USAGE and "--" in result.stderr, result.output
+    assert site.case(site.ann).snoozed_until == "2099-12-31T00:00:00.000Z"
 
 
 def test_id_of_an_action_is_printed_for_undo(site: Listening) -> None:
