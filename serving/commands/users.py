@@ -13,7 +13,7 @@ from streamguard.cli import options
 from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.events.event_time import epoch_ms
 from streamguard.risk import SEVERITIES
-from streamguard.serving.commands import source_options, user_table
+from streamguard.serving.commands import source_options, unknown_names, user_table
 from streamguard.serving.commands.terminal import print_json, terminal_width
 from streamguard.serving.commands.user_words import words
 from streamguard.serving.query.filters import MAX_VALUES, EntityKind, IncidentFilter, Status
@@ -120,6 +120,8 @@ def list_(
     limit = (MAX_RANKED if as_json else ROWS) if top is None else top or MAX_RANKED
     with source_options.opened(config, bootstrap_servers, server, key_file, file) as source:
         found = source.users.ranked(kind, limit, wanted)
+        if not found.users:
+            unknown_names.name_unknown(source, users)
         if as_json:
             for row in found.users:
                 print_json(row)

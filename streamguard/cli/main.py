@@ -48,7 +48,7 @@ COMMANDS = {
         "Verify and show who has seen the names of people in `serve`.",
     ),
     "decide": (
-        "streamguard.cli.decide",
+        "streamguard.serving.commands.decide",
         "Accept or deny a value of a user, as a signed record of the events topic.",
     ),
     "forget": ("streamguard.agents.commands.forget", "Delete what was learned about a user."),
