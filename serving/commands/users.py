@@ -126,7 +126,7 @@ def list_(
             for row in found.users:
                 print_json(row)
             return
-        lines = user_table.ranking(found, terminal_width(), source.name)
+        lines = user_table.ranking(found, terminal_width(), source.name, kind)
         click.echo("\n".join(lines))
 
 

@@ -112,6 +112,8 @@ def test_users_are_ranked_as_the_api_ranks_them(file: str, tmp_path: Path) -> No
     high = ("users", "list", "--file", file, "--min", "high")
     last = run(*high, "--top", "1").stdout.splitlines()[-1]
     assert last.startswith(f"1 of {len(rows(run(*high, '--json')))} users,")
+    none = run("users", "list", "--file", file, "--kind", "crowd", "--since", "2099-01-01").stdout
+    assert none.startswith("0 of 0 crowds, ")
     table = run("users", "list", "--file", file, "--top", "2").stdout.splitlines()
     assert len(table) == 4 and names[0] in table[1]
     assert table[-1].startswith(f"2 of {len(names):,} users, the riskiest first; from ")
