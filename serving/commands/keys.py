@@ -116,7 +116,13 @@ def add(config: Path | None, file: Path | None, role: Role, days: float, name: s
 @_of_file
 @options.as_json
 def list_(config: Path | None, file: Path | None, as_json: bool) -> None:
-    """List names, roles and ends of all keys."""
+    """List names, roles and ends of all keys.
+
+    \b
+    Examples:
+      streamguard keys list
+      streamguard keys list --file keys.json --json
+    """
     path = _path(config, file)
     now = time.time()
     found = sorted(keys.read(path), key=lambda one: (one.name, one.expires))
@@ -142,7 +148,13 @@ def list_(config: Path | None, file: Path | None, as_json: bool) -> None:
 @_of_file
 @click.argument("name")
 def revoke(config: Path | None, file: Path | None, name: str) -> None:
-    """Remove the key of NAME; a running server refuses it from then on."""
+    """Remove the key of NAME; a running server refuses it from then on.
+
+    \b
+    Examples:
+      streamguard keys revoke ann
+      streamguard keys revoke ann --file keys.json
+    """
     path = _path(config, file)
     with _locked(path):
         known = keys.read(path)

@@ -9,6 +9,8 @@ import click
 SIMILAR = 0.6
 """Share of two names that has to be equal for one to be suggested, as `difflib` measures it."""
 MAX_SUGGESTED = 3
+EXIT_CODES = "Exit codes"
+"""How the list of exit codes begins in a help text."""
 MAX_COMPARED = 100
 """Characters of a name that are compared; a longer one is not a slip of the hand."""
 
@@ -42,7 +44,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class SuggestingGroup(click.Group):
-    """A click group that suggests a command for one that does not exist."""
+    """A click group that suggests a command for one that does not exist, and whose commands share its exit codes."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; the help of one that lists no exit codes says where they are."""
+        found = super().get_command(ctx, cmd_name)
+        if found is not None and EXIT_CODES in (self.help or "") and EXIT_CODES not in (found.help or ""):
+            found.epilog = f"{EXIT_CODES}: see `streamguard {ctx.info_name} --help`."
+        return found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -1,6 +1,9 @@
-"""Commands that do not exist are refused with the names that were perhaps meant."""
+"""Commands that do not exist are refused with the names that were perhaps meant; help has examples and exit codes."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -41,3 +44,22 @@ def test_every_group_suggests_commands() -> None:
     groups = [one for one in found if isinstance(one, click.Group)]
     assert len(groups) >= 7
     assert all(isinstance(one, SuggestingGroup) for one in groups)
+
+
+def commands_of_serving() -> Iterator[tuple[str, ...]]:
+    """The words of every command that asks the serving layer or belongs to it."""
+    for name in ("serve", "incidents", "users", "keys", "audit", "decide"):
+        found = main.get_command(click.Context(main), name)
+        yield (name,)
+        if isinstance(found, click.Group):
+            yield from ((name, verb) for verb in found.commands)
+
+
+@pytest.mark.parametrize("words", [*commands_of_serving()], ids=" ".join)
+def test_help_has_examples_and_exit_codes(words: tuple[str, ...]) -> None:
+    text = CliRunner().invoke(main, [*words, "--help"], prog_name="streamguard").stdout
+    assert f"streamguard {' '.join(words)} " in text.partition("Examples:")[2] or len(words) == 1
+    assert "Examples:" in text
+    assert len(re.findall(r"^ *Exit codes: ", text, re.MULTILINE)) == 1
+    if words[-1] in ("list", "show", "events", "timeline", "watch", "verify"):
+        assert "--json" in text
