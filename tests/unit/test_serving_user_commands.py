@@ -384,8 +384,8 @@ def test_long_texts_of_an_incident_are_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("group", "name"),
     [
-        *(("incidents", name) for name in sorted(incidents_command.commands)),  # type: ignore[attr-defined]
-        *(("users", name) for name in sorted(users_command.commands)),  # type: ignore[attr-defined]
+        *(("incidents", name) for name in sorted(incidents_command.commands)),
+        *(("users", name) for name in sorted(users_command.commands)),
         ("incidents", ""),
         ("users", ""),
     ],
