@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket as sockets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +68,8 @@ STOP_SECONDS = 5.0
 """How long open requests and streams may take to end after SIGTERM."""
 DEAD_LETTER_SECONDS = 5.0
 """How long the dead letters may be read for an answer, which then has those that were read."""
+KAFKA_SECONDS = 1.0
+"""How long Kafka may take to answer before the log says that the server waits for it."""
 THREADS = 40
 """Requests that are answered at the same time; each thread has a connection to the database."""
 
@@ -146,6 +148,10 @@ def run(settings: Settings) -> int:
             thread.start()
             used.callback(thread.join)
         used.callback(stop.set)
+        silence = threading.Timer(KAFKA_SECONDS, _note_silence, (followers, Brokers.of(settings)))
+        silence.daemon = True
+        silence.start()
+        used.callback(silence.cancel)
         health.start("health")
         scheme = "https" if own.certificate_file else "http"
         port = socket.getsockname()[1]
@@ -190,6 +196,12 @@ def _followers(settings: Settings, store: Store) -> tuple[Follower, ...]:
         projector.campaigns(brokers, names["campaigns"], store),
         projector.decisions(brokers, names["decisions"], store),
     )
+
+
+def _note_silence(followers: Sequence[Follower], brokers: Brokers) -> None:
+    """Say what the server waits for if Kafka has not answered; why it does not answer follows some seconds later."""
+    if not any(one.caught_up.is_set() or one.trouble or one.lag for one in followers):
+        _log.warning("waiting for Kafka at %s", brokers)
 
 
 def _follow(replica: Replica, stop: threading.Event) -> None:

@@ -304,7 +304,10 @@ def test_openapi_document_describes_every_route_of_the_api(site: Site) -> None:
     assert all(path.startswith("/v1/") for path in document["paths"])
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert len({one["operationId"] for one in operations}) == len(operations) >= 7
-    assert all(one.get("summary") or one.get("description") for one in operations)
+    for one in operations:
+        summary, description = one["summary"], one["description"]
+        assert description.startswith(summary) and " " in summary and len(summary) <= 100, summary
+        assert not re.search(r"[.;:]$", summary) and one["tags"], summary
     assert json.dumps(document).count("bearer")
     for operation in operations:
         for status in PROBLEMS:
