@@ -12,6 +12,7 @@ from streamguard.analyst import rules
 from streamguard.analyst.analysis import Analysis
 from streamguard.analyst.similar import Similarity
 from streamguard.errors import DataError
+from streamguard.text import counted
 
 MAX_INCIDENTS = 100_000
 """Incidents that are held; more of them are refused, because memory is bounded."""
@@ -39,10 +40,7 @@ class History:
         known = self._updates.get(update.id)
         if known is None:
             if len(self._updates) >= MAX_INCIDENTS:
-                raise DataError(
-                    f"there are more than {MAX_INCIDENTS:,} incidents: split the file, or name one incident with "
-                    "--incident"
-                )
+                raise DataError(f"there are more than {counted(MAX_INCIDENTS, 'incident')}: split the file")
             known = self._updates[update.id] = deque(maxlen=MAX_UPDATES + 1)
         if known and known[-1].count > update.count:
             latest = known.pop()
@@ -50,11 +48,21 @@ class History:
         else:
             known.append(update)
 
-    def analyses(self) -> Iterator[Analysis]:
-        """One analysis for each incident, in the order of their first alerts; similar ones are earlier ones."""
+    def __contains__(self, id: str) -> bool:
+        return id in self._updates
+
+    def analyses(self, wanted: str | None = None) -> Iterator[Analysis]:
+        """One analysis for each incident, in the order of their first alerts; similar ones are earlier ones.
+
+        Parameters
+        ----------
+        wanted
+            Id of the only incident to analyse; None: all.
+        """
         index = Similarity(max(len(self._updates), 1))
         for updates in sorted(self._updates.values(), key=lambda one: (one[-1].first_seen, one[-1].id)):
             latest = updates[-1]
-            analysis = rules.analyse(latest, tuple(updates)[:-1])
-            yield msgspec.structs.replace(analysis, similar=index.nearest(latest))
+            if wanted is None or latest.id == wanted:
+                analysis = rules.analyse(latest, tuple(updates)[:-1])
+                yield msgspec.structs.replace(analysis, similar=index.nearest(latest))
             index.add(latest.id, latest)

@@ -25,7 +25,7 @@ def read(file: Path, wanted: str | None = None) -> History:
     Parameters
     ----------
     wanted
-        Id of the only incident to keep; None: all.
+        Id of an incident that the file must have; None: any.
 
     Raises
     ------
@@ -43,13 +43,13 @@ def read(file: Path, wanted: str | None = None) -> History:
                         f"{file}, line {number:,}: the line is passed over, because {REFUSALS[found]}",
                         err=True,
                     )
-            elif wanted is None or found.id == wanted:
+            else:
                 history.add(found)
     except OSError as error:
         raise cannot_read(file, error) from None
     if refused:
         click.echo(f"{file}: {counted(refused.total(), 'line')} passed over", err=True)
-    if not len(history):
+    if not (len(history) if wanted is None else wanted in history):
         which = "no incident" if wanted is None else f"no incident {wanted[:200]!r}"
         raise DataError(f"{file} has {which}: give the output of `streamguard replay --json`")
     return history

@@ -51,7 +51,7 @@ def command(
         assert incident is not None
         settings = options.read_settings(config, kafka={"bootstrap_servers": bootstrap_servers})
         history = asyncio.run(incident_topic.read(settings, incident))
-    for number, analysis in enumerate(history.analyses()):
+    for number, analysis in enumerate(history.analyses(incident)):
         if as_json:
             click.echo(encode(analysis))
             continue

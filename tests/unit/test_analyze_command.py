@@ -13,9 +13,10 @@ from streamguard.alerts.incident import Incident, encode
 from streamguard.analyst import rules
 from streamguard.analyst.analysis import decode
 from streamguard.analyst.knowledge import STEPS
+from streamguard.campaigns.sighting import HOUR
 from streamguard.cli.main import main
 from streamguard.limits import MAX_INCIDENT_BYTES
-from tests.unit.test_campaigns import HOUR, NOON, lone, spray
+from tests.unit.test_campaigns import NOON, lone, spray
 
 
 def written(directory: Path, *lines: bytes) -> Path:
@@ -41,6 +42,8 @@ def test_latest_update_of_each_incident_is_analysed_and_similar_ones_are_earlier
     assert (one.incident_id, one.revision, one.similar) == (first.id, first.count + 1, ())
     assert (other.incident_id, other.revision) == (second.id, second.count)
     assert [like.incident_id for like in other.similar] == [first.id]
+    asked = analyze("--file", file, "--json", "--incident", second.id)
+    assert decode(asked.stdout.encode()).similar == other.similar
     alone = rules.analyse(later(first), (first,))
     assert (one.verdict, one.rule, one.claims) == (alone.verdict, alone.rule, alone.claims)
 
