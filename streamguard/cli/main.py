@@ -36,6 +36,10 @@ COMMANDS = {
         "streamguard.agents.commands.campaigns",
         "Publish one record for each attack instead of each incident.",
     ),
+    "analyze": (
+        "streamguard.agents.commands.analyze",
+        "Analyse an incident: verdict, facts, next steps.",
+    ),
     "serve": ("streamguard.serving.commands.serve", "Serve incidents in an API and on a page."),
     "incidents": (
         "streamguard.serving.commands.incidents",

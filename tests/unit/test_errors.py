@@ -85,6 +85,7 @@ def test_every_error_has_the_base_class() -> None:
 def command_lines() -> list[list[str]]:
     """Arguments that each command needs before it reads its settings."""
     given = {
+        "analyze": ["--incident", "3-7-1"],
         "forget": ["ann"],
         "archive": ["--output", "archive"],
         "replay": ["events.jsonl"],
