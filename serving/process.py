@@ -39,6 +39,7 @@ from streamguard.serving.masking.viewer import Privacy
 from streamguard.serving.page.routes import ROUTES, problem_page
 from streamguard.serving.peers.partitions import parse
 from streamguard.serving.peers.profiles import Profiles
+from streamguard.serving.peers.sources import SourceStates
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import Follower
 from streamguard.serving.projection.store import Store
@@ -118,7 +119,7 @@ def run(settings: Settings) -> int:
         replica = Replica(settings, directory / "replica", held)
         profiles = Profiles(replica, group)
         service = QueryService(store, followers, writer)
-        service.sources = _sources(settings, store, service, replica, profiles)
+        service.sources = _sources(settings, store, service, replica, profiles, SourceStates(replica, group))
         service.audit_log = lambda limit: latest(Brokers.of(settings), topics.names(settings)["audit"], limit)
         socket = _socket(own.host, own.port)
         used.callback(socket.close)
@@ -215,7 +216,12 @@ def _follow(replica: Replica, stop: threading.Event) -> None:
 
 
 def _sources(
-    settings: Settings, store: Store, service: QueryService, replica: Replica, profiles: Profiles
+    settings: Settings,
+    store: Store,
+    service: QueryService,
+    replica: Replica,
+    profiles: Profiles,
+    states: SourceStates,
 ) -> Sources:
     brokers, batch = Brokers.of(settings), BatchResults(settings.batch.output)
     archive = ArchivedEvents(settings.serve.archive_dir or None)
@@ -236,7 +242,7 @@ def _sources(
             service.totals, replica, batch, models.has_champion, settings.detection.forget_ms
         ),
         archived=ArchivedQueries(service.incidents, archive),
-        addresses=SourceQueries(store, service.incidents, service.totals, replica, batch),
+        addresses=SourceQueries(store, service.incidents, service.totals, states, batch),
         dead_letters=read_letters,
     )
 
