@@ -17,7 +17,7 @@ from streamguard.analyst.language.check import RejectedError, checked
 from streamguard.analyst.language.client import Client
 from streamguard.analyst.language.limits import Cache, Limits
 from streamguard.analyst.language.placeholders import Placeholders
-from streamguard.analyst.language.prompt import PROMPT_VERSION, messages
+from streamguard.analyst.language.prompt import PROMPT_VERSION, Messages, messages
 from streamguard.analyst.language.reply import Reply
 from streamguard.analyst.narrative import VERDICTS
 from streamguard.risk import SEVERITIES
@@ -72,7 +72,7 @@ class Analyst:
         try:
             if (reply := self._cache.get(key)) is None:
                 self.limits.begin()
-                text, finish, tokens = await self._asked(prompt)
+                text, finish, tokens = await self._asked(prompt, [line.id for line in made.lines])
                 reply = checked(text, finish, made)
                 self._cache.put(key, reply)
         except RejectedError as error:
@@ -87,10 +87,10 @@ class Analyst:
         names = list(SEVERITIES)
         return severity in names and names.index(severity) >= names.index(self._settings.min_severity)
 
-    async def _asked(self, prompt: list[dict[str, str]]) -> tuple[str, str, int]:
+    async def _asked(self, prompt: Messages, ids: Sequence[str]) -> tuple[str, str, int]:
         answered, tokens = False, 0
         try:
-            completion = await self._client.complete(prompt)
+            completion = await self._client.complete(prompt, ids)
             answered, tokens = True, completion.tokens
             return completion.text, completion.finish_reason, completion.tokens
         finally:

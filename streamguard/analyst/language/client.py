@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,8 +87,15 @@ class Client:
         self._environment = environment
         self._session: aiohttp.ClientSession | None = None
 
-    async def complete(self, messages: list[dict[str, Any]]) -> Completion:
+    async def complete(self, messages: list[dict[str, Any]], ids: Sequence[str] = ()) -> Completion:
         """Ask, and once more after a time-out, a lost connection, 429 or a fault of the server.
+
+        Parameters
+        ----------
+        messages
+            The chat.
+        ids
+            Ids that the answer may cite, for a server that is bound by a schema.
 
         Raises
         ------
@@ -96,10 +103,10 @@ class Client:
             If no usable answer came.
         """
         try:
-            return await self._attempt(messages)
+            return await self._attempt(self._body(messages, ids))
         except _RetryableError as error:
             await self._wait(min(error.wait, MAX_WAIT_SECONDS))
-        return await self._attempt(messages)
+        return await self._attempt(self._body(messages, ids))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -107,14 +114,14 @@ class Client:
             await self._session.close()
             self._session = None
 
-    async def _attempt(self, messages: list[dict[str, Any]]) -> Completion:
+    async def _attempt(self, body: dict[str, Any]) -> Completion:
         headers = {"Authorization": f"Bearer {key}"} if (key := self._key()) else {}
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=self._settings.timeout_seconds)
             self._session = aiohttp.ClientSession(timeout=timeout)
         try:
             async with self._session.post(
-                self._url, json=self._body(messages), headers=headers, allow_redirects=False
+                self._url, json=body, headers=headers, allow_redirects=False
             ) as response:
                 if 300 <= response.status < 400:
                     raise RejectedError("redirect")
@@ -130,7 +137,7 @@ class Client:
         except (aiohttp.ClientError, OSError):
             raise _RetryableError("connection") from None
 
-    def _body(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    def _body(self, messages: list[dict[str, Any]], ids: Sequence[str]) -> dict[str, Any]:
         body = {
             "model": self._settings.model,
             "messages": messages,
@@ -138,7 +145,7 @@ class Client:
             "temperature": 0,
         }
         if self._settings.structured == "schema":
-            form = {"name": "analysis", "strict": True, "schema": json_schema()}
+            form = {"name": "analysis", "strict": True, "schema": json_schema(ids)}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         elif self._settings.structured == "object":
             body["response_format"] = {"type": "json_object"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -45,15 +46,22 @@ def decode(text: str) -> Reply:
     return _decoder.decode(text)
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema(ids: Sequence[str] = ()) -> dict[str, Any]:
     """JSON Schema of `Reply` with an object as its root, as some servers accept no `$ref` there.
+
+    Parameters
+    ----------
+    ids
+        Ids that claims may cite; empty: any text.
 
     Examples
     --------
-    >>> json_schema()["type"], sorted(json_schema()["$defs"])
-    ('object', ['Sentence'])
+    >>> json_schema()["type"], json_schema(["R1"])["$defs"]["Sentence"]["properties"]["refs"]["items"]
+    ('object', {'type': 'string', 'enum': ['R1']})
     """
     schema = msgspec.json.schema(Reply)
     definitions = dict(schema["$defs"])
     root = definitions.pop("Reply")
+    if ids:
+        definitions["Sentence"]["properties"]["refs"]["items"]["enum"] = list(ids)
     return {**root, "$defs": definitions}
