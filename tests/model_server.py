@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -59,7 +59,7 @@ def replying(reply: Any, finish_reason: str = "stop", tokens: int = 100) -> Hand
     return handle
 
 
-def sending(status: int, body: bytes = b"", **headers: str) -> Handler:
+def sending(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Handler:
     """Answers this status, body and headers."""
 
     async def handle(_: web.Request) -> web.StreamResponse:

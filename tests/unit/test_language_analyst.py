@@ -139,7 +139,7 @@ async def _cut(request: web.Request) -> web.StreamResponse:
         ("status", sending(429), 2),
         ("status", sending(400, b"exceed_context_size_error"), 1),
         ("status", sending(401), 1),
-        ("redirect", sending(307, Location="http://127.0.0.1:1/v1"), 1),
+        ("redirect", sending(307, headers={"Location": "http://127.0.0.1:1/v1"}), 1),
         ("protocol", sending(200, b"\xff\x00garbage"), 1),
         ("protocol", sending(200, b'{"choices": []}'), 1),
         ("protocol", sending(200, b"[" * 100_000), 1),
@@ -156,7 +156,7 @@ def test_a_fault_of_the_server_leaves_the_words_of_the_rules(
 
 def test_a_second_attempt_waits_as_long_as_the_server_asks_within_bounds() -> None:
     for header, expected in (("7", 7.0), ("86400", MAX_WAIT_SECONDS), ("soon", 1.0), ("-5", 1.0)):
-        busy = sending(429, **{"Retry-After": header})
+        busy = sending(429, headers={"Retry-After": header})
         analysis, requests, waits = asked(busy, replying(GOOD))
         assert (analysis.rejected, requests, waits) == ("", 2, [expected])
 
