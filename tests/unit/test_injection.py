@@ -169,6 +169,7 @@ def test_no_byte_of_the_log_is_on_the_wire_and_no_verdict_and_no_markup_follows_
             expected.rule,
             expected.confidence,
         )
+        assert (analysis.verdict, analysis.rule) == (analyses[0].verdict, analyses[0].rule)
         assert analysis.disagreement == "The model says: probably ordinary; the rules decide."
         assert analysis.facts == expected.facts
         assert analysis.next_steps == expected.next_steps
