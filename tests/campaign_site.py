@@ -14,6 +14,8 @@ from streamguard.agents.campaigns.projection import project
 from streamguard.agents.campaigns.window import Update, Window
 from streamguard.alerts.incident import Incident, encode
 from streamguard.campaigns.record import decode
+from streamguard.decisions import forgotten
+from streamguard.decisions.forgotten_users import ForgottenUsers
 from streamguard.kafka import topics
 from streamguard.polling import poll_until
 from streamguard.records.record import Record
@@ -94,7 +96,7 @@ class CampaignSite:
         assert producer.flush(60) == 0
 
     def expected(self) -> Mapping[str, bytes]:
-        """Campaigns of all records that the alerts topic has, computed at once."""
+        """Campaigns of all records that the alerts topic has, without forgotten users, computed at once."""
         window = Window()
         for read in self._read("alerts"):
             record = Record(
@@ -103,7 +105,17 @@ class CampaignSite:
             update = update_of(record)
             if isinstance(update, Update):
                 window.add(update)
-        return project(window.updates()).records
+        return project(window.updates(), forgotten=self._forgotten()).records
+
+    def _forgotten(self) -> ForgottenUsers:
+        if self.names["decisions"] not in self.admin.list_topics(timeout=30).topics:
+            return ForgottenUsers()
+        latest = self.after([(read.key, read.value) for read in self._read("decisions")])
+        return ForgottenUsers(
+            forgotten.decode(value)
+            for key, value in latest.items()
+            if key.encode().startswith(forgotten.KEY_PREFIX)
+        )
 
     def published(self) -> dict[str, bytes]:
         """What a reader of the compacted topic sees: the last committed value of each key."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from streamguard.agents.campaigns.window import RETIRED_MS, Update
 from streamguard.alerts.incident import decode
 from streamguard.campaigns.budget import FLOOR_BITS, decide
-from streamguard.campaigns.campaign import campaigns
+from streamguard.campaigns.campaign import campaigns_of
 from streamguard.campaigns.record import encode
-from streamguard.campaigns.sighting import DAY
+from streamguard.campaigns.sighting import DAY, Sighting
+from streamguard.decisions.forgotten_users import ForgottenUsers
 from streamguard.events.event_time import epoch_ms
 
 OPEN_MS = 3 * DAY
@@ -43,7 +44,13 @@ class Projection(NamedTuple):
     span_ms: int = 0
 
 
-def project(updates: Sequence[Update], floor: float = FLOOR_BITS) -> Projection:
+NOBODY = ForgottenUsers()
+"""No user is forgotten."""
+
+
+def project(
+    updates: Sequence[Update], floor: float = FLOOR_BITS, forgotten: ForgottenUsers = NOBODY
+) -> Projection:
     """Compute the contents of the campaigns topic.
 
     Everything is computed again. Campaigns of the past cannot be set aside: whether an agent marks the rounds of an
@@ -55,11 +62,13 @@ def project(updates: Sequence[Update], floor: float = FLOOR_BITS) -> Projection:
         Those of `Window.updates`.
     floor
         Setting `detection.floor_bits`.
+    forgotten
+        Users who are forgotten. Their incidents do not count, and no other incident shows them as participants.
     """
     if not updates:
         return Projection({})
     latest = max(update.at for update in updates)
-    rows = campaigns(decode(update.value) for update in updates)
+    rows = campaigns_of(_seen(updates, forgotten))
     decisions = decide(rows, floor)
     kept = [row for row in rows if latest - _ms(row.last_seen) <= RETIRED_MS]
     raised = [row for row in kept if decisions[row.id].raised]
@@ -71,6 +80,21 @@ def project(updates: Sequence[Update], floor: float = FLOOR_BITS) -> Projection:
         raised_last_week=sum(latest - _ms(row.first_seen) < 7 * DAY for row in raised),
         span_ms=latest - min(update.at for update in updates),
     )
+
+
+def _seen(updates: Sequence[Update], forgotten: ForgottenUsers) -> Iterator[Sighting]:
+    """What is seen of the updates, without what is forgotten."""
+    for update in updates:
+        sighting = Sighting(decode(update.value))
+        if not forgotten:
+            yield sighting
+            continue
+        entity = sighting.incident.entity
+        place = update.partition, update.offset
+        if entity.kind == "user" and forgotten.has(entity.value, *place):
+            continue
+        unnamed = frozenset(user for user in sighting.shown_users() if forgotten.has(user, *place))
+        yield Sighting(sighting.incident, unnamed=unnamed) if unnamed else sighting
 
 
 def differences(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -10,15 +11,17 @@ from collections import Counter
 from aiokafka import errors as aiokafka
 from confluent_kafka import KafkaError, KafkaException
 
-from streamguard.agents.campaigns.alerts_log import AlertsLog
 from streamguard.agents.campaigns.campaigns_topic import CampaignsTopic, deleted, recreated
+from streamguard.agents.campaigns.forgotten_log import ForgottenLog
 from streamguard.agents.campaigns.incidents import REASONS, update_of
 from streamguard.agents.campaigns.progress import CampaignsProgress
 from streamguard.agents.campaigns.projection import Projection, project
 from streamguard.agents.campaigns.rounds import Rounds
+from streamguard.agents.campaigns.topic_log import TopicLog
 from streamguard.agents.campaigns.window import Window
 from streamguard.agents.consumer.liveness import GONE_SECONDS
 from streamguard.agents.task.identity import describe
+from streamguard.decisions.forgotten_users import ForgottenUsers
 from streamguard.errors import UnavailableError
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
@@ -103,21 +106,24 @@ class CampaignsService:
                 described = await self._described()
                 if described["campaigns"][0] != identity:
                     raise recreated(self._names["campaigns"])
-                alerts = AlertsLog(
-                    self._brokers,
-                    TopicIdentity(self._names["alerts"], described["alerts"][0]),
-                    described["alerts"][1],
-                )
-                await alerts.open()
-                try:
-                    await self._follow(alerts, topic, identity)
-                finally:
-                    await alerts.close()
+                async with contextlib.AsyncExitStack() as opened:
+                    id, partitions = described["alerts"]
+                    alerts = TopicLog(
+                        self._brokers, TopicIdentity(self._names["alerts"], id), partitions, "alerts"
+                    )
+                    await alerts.open()
+                    opened.push_async_callback(alerts.close)
+                    forgotten = ForgottenLog(self._brokers, self._names["decisions"])
+                    await forgotten.open()
+                    opened.push_async_callback(forgotten.close)
+                    await self._follow(alerts, forgotten, topic, identity)
         finally:
             await topic.close()
 
-    async def _follow(self, alerts: AlertsLog, topic: CampaignsTopic, identity: str) -> None:
-        """Read the alerts topic from its beginning and publish rounds; returns when it has to be read again."""
+    async def _follow(
+        self, alerts: TopicLog, forgotten: ForgottenLog, topic: CampaignsTopic, identity: str
+    ) -> None:
+        """Read incidents and forgotten users from the beginning and publish rounds; returns to read them again."""
         self._window.clear()
         self._rounds.changed()
         self._progress.reading(f"{alerts.topic.topic} is being read from its beginning")
@@ -125,18 +131,24 @@ class CampaignsService:
         async with asyncio.TaskGroup() as tasks:
             contact = tasks.create_task(self._contact(alerts))
             while True:
-                taken = await alerts.take(TAKE_SECONDS)
+                taken = await alerts.take(TAKE_SECONDS if forgotten.caught_up() else 0.0)
                 if taken is None:
                     _log.info("%s: Kafka deleted records while they were read", alerts.topic.topic)
                     break
                 self._add(taken)
+                another = await forgotten.take(TAKE_SECONDS)
+                if another is None:
+                    _log.info("%s: Kafka deleted records while they were read", self._names["decisions"])
+                    break
+                if another:
+                    self._rounds.changed()
                 CAMPAIGNS_LAG.set(alerts.lag())
-                caught_up = caught_up or alerts.caught_up()
+                caught_up = caught_up or (alerts.caught_up() and forgotten.caught_up())
                 if caught_up and self._rounds.due():
-                    await self._round(topic)
+                    await self._round(topic, forgotten.users(alerts.topic.id))
                     self._progress.reading(None)
                 if time.monotonic() - compared > COMPARE_SECONDS:
-                    if await self._differs(alerts, identity):
+                    if await self._differs(alerts, forgotten, identity):
                         break
                     compared = time.monotonic()
             contact.cancel()
@@ -163,11 +175,12 @@ class CampaignsService:
             ", ".join(f"{name} {number:,}" for name, number in sorted(self._passed.items())),
         )  # fmt: skip
 
-    async def _round(self, topic: CampaignsTopic) -> None:
+    async def _round(self, topic: CampaignsTopic, forgotten: ForgottenUsers) -> None:
         """Compute all campaigns, and publish those that have changed."""
         self._rounds.begin()
         updates = self._window.updates()
-        projection = await asyncio.to_thread(project, updates, self._settings.detection.floor_bits)
+        floor = self._settings.detection.floor_bits
+        projection = await asyncio.to_thread(project, updates, floor, forgotten)
         written = await topic.publish(projection.records)
         CAMPAIGN_ROUND_SECONDS.observe(self._rounds.end())
         CAMPAIGN_UPDATES.set(len(updates))
@@ -180,10 +193,11 @@ class CampaignsService:
                 self._rounds.duration,
             )  # fmt: skip
 
-    async def _differs(self, alerts: AlertsLog, identity: str) -> bool:
-        """Whether the alerts topic has to be read again, because Kafka deleted records or it is another topic."""
+    async def _differs(self, alerts: TopicLog, forgotten: ForgottenLog, identity: str) -> bool:
+        """Whether topics have to be read again, because Kafka deleted incidents or one of them is another topic."""
         try:
             described, now = await self._described(), await alerts.beginnings()
+            of_users = await forgotten.differs()
         except (KafkaException, aiokafka.KafkaError, UnavailableError) as error:
             _log.warning("the topics cannot be compared now (%s); the campaigns process tries again", error)
             return False
@@ -191,6 +205,9 @@ class CampaignsService:
             raise recreated(self._names["campaigns"])
         if described["alerts"] != (alerts.topic.id, alerts.partitions):
             _log.warning("%s is another topic, or has more partitions: it is read again", alerts.topic.topic)
+            return True
+        if of_users:
+            _log.info("%s is another topic, or is there now: it is read", self._names["decisions"])
             return True
         if moved := [tp.partition for tp, offset in now.items() if offset != alerts.starts[tp]]:
             _log.info(
@@ -213,7 +230,7 @@ class CampaignsService:
                 raise
         return found
 
-    async def _contact(self, alerts: AlertsLog) -> None:
+    async def _contact(self, alerts: TopicLog) -> None:
         """Ask whether a broker answers; ends the process if none has answered for `GONE_SECONDS`."""
         while True:
             if await alerts.reaches_broker():

@@ -76,7 +76,7 @@ def command(user: str, config: Path | None, bootstrap_servers: str | None) -> No
         )
     if any(erased.values()) or any(dropped or ()):
         click.echo(
-            "events, forwarded events, incidents, campaigns, dead letters and the records of decisions in the events "
+            "events, forwarded events, incidents, dead letters and the records of decisions in the events "
             "topic remain until the retention of their topics ends, runs and archives until you delete them: see "
             "docs/security.md"
         )
@@ -100,7 +100,10 @@ def _of_state(erased: dict[str, list[Erased]]) -> str:
 def _of_incidents(dropped: ForgottenIncidents | None) -> str:
     """What servers do not show any more."""
     if dropped is None:
-        return "the topic of decisions does not exist, and without it no server shows incidents"
+        return (
+            "the topic of decisions does not exist: without it no server shows incidents, and `streamguard campaigns` "
+            "does not know whom to leave out. If that runs, run `streamguard topics create`, then this command again"
+        )
     if not any(dropped):
         return "no incident of this user is shown by servers"
     text = (

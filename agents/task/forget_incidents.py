@@ -10,6 +10,7 @@ import msgspec
 
 from streamguard.alerts.incident import rfc3339
 from streamguard.alerts.published import published
+from streamguard.campaigns.sighting import Sighting
 from streamguard.decisions import forgotten
 from streamguard.decisions.forgotten import KEY_PREFIX, MAX_INCIDENTS, VERSION, Forgotten
 from streamguard.kafka import control, topics
@@ -60,6 +61,8 @@ _action = msgspec.json.Decoder(_Action).decode
 def forget_incidents(settings: Settings, user: str) -> ForgottenIncidents | None:
     """Delete decisions about a user's incidents, and record that servers drop the incidents published so far.
 
+    The record also makes the campaigns process drop them, and not name the user as tried or entered in other incidents.
+
     It may be repeated at any time, such as after an error: what is done already is not done again.
 
     Returns
@@ -86,22 +89,22 @@ def forget_incidents(settings: Settings, user: str) -> ForgottenIncidents | None
             latest[record.key] = record.value
     earlier = {key: found for key, found in _earlier(latest) if found.topic_id == topic_id}
     known = [one for one in earlier.values() if one.is_about(user)]
-    ids, fresh = set[str](), set[str]()
+    ids, fresh, named = set[str](), set[str](), False
     for record in control.records(brokers, names["alerts"]):
         incident = published(record.value)
-        if (
-            isinstance(incident, str)
-            or (incident.entity.kind, incident.entity.value) != ("user", user)
-            or record.offset >= ends[record.partition]
-        ):
+        if isinstance(incident, str) or record.offset >= ends[record.partition]:
             continue
-        ids.add(incident.id)
-        if not any(one.reaches(record.partition, record.offset) for one in known):
-            fresh.add(incident.id)
+        done = any(one.reaches(record.partition, record.offset) for one in known)
+        if (incident.entity.kind, incident.entity.value) == ("user", user):
+            ids.add(incident.id)
+            if not done:
+                fresh.add(incident.id)
+        elif not (named or done):
+            named = user in Sighting(incident).shown_users()
     deleted, shared, kept = _decided(latest, user, ids)
     shared -= {id for one in known for id in one.incidents}
     changes: list[tuple[bytes, bytes | None]] = []
-    if fresh or shared:
+    if fresh or shared or named:
         salt = forgotten.salt_of(earlier.values())
         ordered = sorted(shared)
         for first in range(0, max(len(ordered), 1), MAX_INCIDENTS):

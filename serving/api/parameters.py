@@ -92,7 +92,11 @@ async def incident_filter(
     raised: Annotated[bool | None, Parameter(description="Whether a person is called")] = None,
     muted: Annotated[bool | None, Parameter(description="Whether a mute hides it")] = None,
     grouped: Annotated[
-        bool, Parameter(description="One row for a campaign, that of its strongest incident")
+        bool,
+        Parameter(
+            description="One row for a campaign if any of its incidents matches all filters: that of the strongest of "
+            "these"
+        ),
     ] = False,
     text: Text = "",
     word: Annotated[

@@ -25,11 +25,11 @@ from streamguard.serving.page.forms import Refused, refused_form
 from streamguard.serving.page.render import html
 from streamguard.serving.query.answers import Facets, Incidents
 from streamguard.serving.query.detection import DetectionPreview, DetectionRequest
-from streamguard.serving.query.filters import IncidentFilter, Sort
+from streamguard.serving.query.filters import OPEN, IncidentFilter, Sort
 from streamguard.serving.query.reading import MAX_PAGE
 from streamguard.serving.query.requests import ConflictError
 from streamguard.serving.query.service import QueryService
-from streamguard.serving.query.views import OPEN, View, viewed
+from streamguard.serving.query.views import View, viewed
 from streamguard.text import printable
 
 Shown = Annotated[

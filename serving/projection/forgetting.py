@@ -4,62 +4,33 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from functools import lru_cache
 
 from streamguard.decisions import forgotten
 from streamguard.decisions.forgotten import Forgotten
+from streamguard.decisions.forgotten_users import ForgottenUsers
 from streamguard.serving.projection.update import Update
 
-MAX_NAMES = 16_384
-"""Users of whom an index remembers which records are about them: 1 MB of names."""
 
-
-class ForgottenUsers:
-    """Records of users who are forgotten, by the hash of the name.
-
-    The records about one topic have one salt, so a name is hashed once, whatever their number. Records of earlier
-    versions have a salt each, and a name is hashed with each of them, once for as long as the name is remembered.
+def forgotten_users(db: sqlite3.Connection, topic_id: str | None) -> ForgottenUsers:
+    """The users who are forgotten, as the store has them.
 
     Parameters
     ----------
-    records
-        Those about the alerts topic that is followed.
+    topic_id
+        Kafka's id of the alerts topic. A record about another topic of this name says nothing about it.
     """
+    found = (forgotten.decode(value) for (value,) in db.execute("SELECT value FROM forgotten"))
+    return ForgottenUsers([one for one in found if one.topic_id == topic_id])
 
-    def __init__(self, records: Iterable[Forgotten]) -> None:
-        self._of: dict[str, dict[str, list[Forgotten]]] = {}
-        for one in records:
-            self._of.setdefault(one.salt, {}).setdefault(one.digest, []).append(one)
-        self._about = lru_cache(MAX_NAMES)(self._looked_up)
 
-    @classmethod
-    def read(cls, db: sqlite3.Connection, topic_id: str | None) -> ForgottenUsers:
-        """The records that the store has.
-
-        Parameters
-        ----------
-        topic_id
-            Kafka's id of the alerts topic. A record about another topic of this name says nothing about it.
-        """
-        found = (forgotten.decode(value) for (value,) in db.execute("SELECT value FROM forgotten"))
-        return cls([one for one in found if one.topic_id == topic_id])
-
-    def kept(self, updates: Iterable[Update]) -> list[Update]:
-        """The updates that are not of a user who was forgotten after them."""
-        return [one for one in updates if not (self._of and self._is_dropped(one))]
-
-    def _is_dropped(self, one: Update) -> bool:
-        entity = one.incident.entity
-        return entity.kind == "user" and any(
-            record.reaches(one.partition, one.offset) for record in self._about(entity.value)
-        )
-
-    def _looked_up(self, user: str) -> tuple[Forgotten, ...]:
-        return tuple(
-            record
-            for salt, by_digest in self._of.items()
-            for record in by_digest.get(forgotten.digest_of(user, salt), ())
-        )
+def kept(updates: Iterable[Update], users: ForgottenUsers) -> list[Update]:
+    """The updates that are not of a user who was forgotten after them."""
+    return [
+        one
+        for one in updates
+        if one.incident.entity.kind != "user"
+        or not users.has(one.incident.entity.value, one.partition, one.offset)
+    ]
 
 
 def forget(db: sqlite3.Connection, records: Iterable[tuple[bytes, int, Forgotten]]) -> set[str]:

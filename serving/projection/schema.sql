@@ -114,7 +114,10 @@ CREATE INDEX incidents_by_severity ON incidents (severity, evidence DESC, id, sh
 CREATE INDEX incidents_by_time ON incidents (last_ms DESC, id, shape);
 CREATE INDEX incidents_by_shape ON incidents (shape, last_ms, evidence, id);
 CREATE INDEX incidents_by_entity ON incidents (entity, last_ms, shape, evidence, id);
-CREATE INDEX incidents_by_campaign ON incidents (campaign) WHERE campaign <> '';
+-- Of a campaign, the incident that its row in a list shows is among the first, and its shapes are counted without a table.
+CREATE INDEX incidents_by_campaign ON incidents (campaign, evidence DESC, id, shape, last_ms, status, muted)
+    WHERE campaign <> '';
+CREATE INDEX incidents_by_member ON incidents (shape, campaign, last_ms) WHERE campaign <> '';
 -- What lists are filtered and counted by, other than names and times: incidents with the same values share a shape. There
 -- are some thousand shapes whatever the number of incidents, so that counting a list reads these and no incident.
 CREATE TABLE shapes (
@@ -128,7 +131,7 @@ CREATE TABLE shapes (
     assignee TEXT NOT NULL,
     classification TEXT NOT NULL,
     muted INTEGER NOT NULL,
-    lead INTEGER NOT NULL,
+    lead INTEGER NOT NULL,              -- 2: alone; 1: stands for its campaign; 0: another one does
     raised INTEGER NOT NULL,
     incidents INTEGER NOT NULL,         -- how many have it; at least 1
     UNIQUE (

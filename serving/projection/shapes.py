@@ -16,6 +16,8 @@ COLUMNS = (
     "lead", "raised",
 )  # fmt: skip
 """Columns of `shapes` by which two shapes differ."""
+LONE = 2
+"""Value of the column `lead` for an incident without others of its campaign; of others, 1 stands for the campaign."""
 _NUMBER = (
     f"INSERT INTO shapes ({', '.join(COLUMNS)}, incidents) VALUES ({', '.join('?' * len(COLUMNS))}, 0) "  # noqa: S608
     "ON CONFLICT DO UPDATE SET incidents = incidents RETURNING number"
@@ -37,6 +39,8 @@ class Counting:
             {row.technique} if row.technique else set()
         )
         found = row._asdict() | {"patterns": _array(names), "techniques": _array(techniques)}
+        if not row.campaign:
+            found["lead"] = LONE
         values = tuple(found[name] for name in COLUMNS)
         number = self._numbers.get(values)
         if number is None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from streamguard.campaigns.record import CampaignRecord
 from streamguard.decisions.forgotten import Forgotten
+from streamguard.decisions.forgotten_users import ForgottenUsers
 from streamguard.serving.decisions import codec
 from streamguard.serving.decisions.bulk import by_incident
 from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.projection import forgetting, ranking, rows
 from streamguard.serving.projection.database import Database
 from streamguard.serving.projection.entry import event_id
-from streamguard.serving.projection.forgetting import ForgottenUsers
 from streamguard.serving.projection.reader import DamagedStoreError
 from streamguard.serving.projection.update import Update
 
@@ -83,7 +83,7 @@ class Store(Database):
         Updates that are to be forgotten are not added.
         """
         with self.transaction() as db:
-            updates = self._forgotten_users(db, topic).kept(updates)
+            updates = forgetting.kept(updates, self._forgotten_users(db, topic))
             db.executemany(
                 "INSERT INTO updates VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET partition = "
                 "excluded.partition, offset = excluded.offset, value = excluded.value, event_id = excluded.event_id "
@@ -211,7 +211,7 @@ class Store(Database):
         row = db.execute("SELECT id FROM followed WHERE topic = ?", (topic,)).fetchone()
         id = row[0] if row is not None else None
         if self._forgotten is None or self._forgotten[0] != (self.generation, id):
-            self._forgotten = (self.generation, id), ForgottenUsers.read(db, id)
+            self._forgotten = (self.generation, id), forgetting.forgotten_users(db, id)
         return self._forgotten[1]
 
     def export(self) -> Iterator[bytes]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from streamguard.risk import SEVERITIES
+from streamguard.serving.query import grouping
+from streamguard.serving.query.condition import Condition, both
 
 Name = Annotated[str, msgspec.Meta(max_length=256)]
 Severity = Literal["low", "medium", "high", "critical"]
@@ -16,6 +18,8 @@ Status = Literal["new", "acknowledged", "closed"]
 EntityKind = Literal["user", "source", "crowd"]
 Sort = Literal["evidence", "time"]
 
+OPEN: tuple[Status, ...] = ("new", "acknowledged")
+"""Statuses of incidents that still need somebody."""
 EventName = Annotated[str, msgspec.Meta(max_length=600)]
 _PLACE = re.compile(r"(?:(?P<topic>.+):)?(?P<partition>[0-9]{1,9}):(?P<offset>[0-9]{1,18})", re.ASCII)
 
@@ -51,7 +55,8 @@ class IncidentFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     muted
         Whether a mute hides it.
     grouped
-        Whether a campaign of several incidents has one row, that of its strongest incident.
+        Whether a campaign of several incidents has one row. It has one if any of its incidents matches all filters, and
+        the row is that of the strongest of these; open ones that are not hidden come before others.
     text
         Words that the incident contains; the last one may be incomplete.
     pseudonym
@@ -85,13 +90,6 @@ class IncidentFilter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     id: tuple[Name, ...] = ()
 
 
-class Condition(NamedTuple):
-    """A condition in SQL with marks, and the values for the marks."""
-
-    text: str
-    values: tuple[Any, ...] = ()
-
-
 class Conditions:
     """The WHERE clause of a filter, in the parts by which rows are found.
 
@@ -104,8 +102,10 @@ class Conditions:
     ----------
     shapes
         Conditions on the table `shapes`.
-    since, until
+    since, until, grouped
         As the filter has them.
+    lead_decides
+        Whether a campaign is selected if and only if the incident is that stands for it.
     window
         Conditions on the time of an incident.
     outside
@@ -120,6 +120,7 @@ class Conditions:
         self.chosen: list[Condition] = []
         self.outside: list[Condition] = []
         self.since, self.until = wanted.since, wanted.until
+        self.grouped, self.lead_decides = wanted.grouped, _lead_decides(wanted)
         if wanted.since is not None:
             self.window.append(Condition("last_ms >= ?", (wanted.since,)))
             self.outside.append(Condition("last_ms < ?", (wanted.since,)))
@@ -137,8 +138,6 @@ class Conditions:
             self.shapes.append(Condition("raised = ?", (wanted.raised,)))
         if wanted.muted is not None:
             self.shapes.append(Condition("muted = ?", (wanted.muted,)))
-        if wanted.grouped:
-            self.shapes.append(Condition("lead = 1"))
         if wanted.entity or wanted.pseudonym:
             named = f"SELECT number FROM incidents WHERE entity IN ({_marks(wanted.entity)})"  # noqa: S608 - marks only
             if wanted.pseudonym:
@@ -164,8 +163,13 @@ class Conditions:
     @property
     def rows(self) -> Condition:
         """The conditions on the table `incidents` as one."""
-        chosen = (Condition(f"number IN ({one.text})", one.values) for one in self.chosen)
-        return both(*self._of_shape(), *self.window, *chosen)
+        matching = both(*self._of_shape(), *self.window, *self.numbered)
+        return both(matching, grouping.shown(matching)) if self.grouped else matching
+
+    @property
+    def numbered(self) -> list[Condition]:
+        """The conditions on the numbers of incidents."""
+        return [Condition(f"number IN ({one.text})", one.values) for one in self.chosen]
 
     def _of_shape(self) -> list[Condition]:
         if not self.shapes:
@@ -208,16 +212,21 @@ def of_event(event: str) -> Condition:
     return Condition(f"SELECT number FROM incidents WHERE id IN ({by_id} UNION {by_place})", values)  # noqa: S608
 
 
-def both(*conditions: Condition) -> Condition:
-    """The condition that all of some conditions hold.
+def _lead_decides(wanted: IncidentFilter) -> bool:
+    """Whether an incident of a campaign is selected if and only if the lead of the campaign is.
+
+    All incidents of a campaign are raised or none is, and an open one that is not hidden leads if there is one.
 
     Examples
     --------
-    >>> both(Condition("a = ?", (1,)), Condition("b < ?", (2,)))
-    Condition(text='a = ? AND b < ?', values=(1, 2))
+    >>> _lead_decides(IncidentFilter(raised=True, status=("new", "acknowledged"), muted=False))
+    True
+    >>> _lead_decides(IncidentFilter(raised=True, muted=False)), _lead_decides(IncidentFilter(entity=("ann",)))
+    (False, False)
     """
-    text = " AND ".join(one.text for one in conditions) or "1"
-    return Condition(text, tuple(value for one in conditions for value in one.values))
+    rest = msgspec.structs.replace(wanted, raised=None, grouped=False, status=(), muted=None)
+    opened = set(wanted.status) == set(OPEN) and wanted.muted is False
+    return rest == IncidentFilter() and (opened or (not wanted.status and wanted.muted is None))
 
 
 def _marks(values: Sequence[Any]) -> str:

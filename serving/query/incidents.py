@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,10 +14,9 @@ from streamguard.serving.decisions.ledger import Entry, ledger
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.projection import rows
 from streamguard.serving.projection.rows import CURRENT
-from streamguard.serving.query import cursor
+from streamguard.serving.query import cursor, facets
 from streamguard.serving.query.answers import (
     CampaignAnswer,
-    Count,
     EarlierIncident,
     EarlierIncidents,
     Facets,
@@ -28,14 +25,13 @@ from streamguard.serving.query.answers import (
     Incidents,
     PublishedUpdate,
 )
-from streamguard.serving.query.filters import Condition, Conditions, IncidentFilter, Sort
-from streamguard.serving.query.matches import json_array, numbers, shape_counts
+from streamguard.serving.query.condition import Condition
+from streamguard.serving.query.filters import Conditions, IncidentFilter, Sort
+from streamguard.serving.query.matches import json_array, numbers
 from streamguard.serving.query.reading import NotFoundError, Reading
 
 MAX_PUBLICATIONS = 2_000
 """Publications of one user that a preview looks at, the latest."""
-MAX_FACET_VALUES = 50
-"""Values of one facet, the most frequent."""
 MAX_EXPORT = 10_000
 """Rows of a table: as many as one action on a list reaches. They are read in one state of the projection, and take some
 megabytes of memory."""
@@ -44,8 +40,6 @@ MAX_EARLIER = 5
 REASONS_SHOWN = 3
 """Reasons of an incident in a list."""
 _COLUMNS = {"evidence": "evidence", "time": "last_ms"}
-_ONE_VALUE = ("severity", "status", "kind", "assignee")
-_ARRAYS = {"pattern": "patterns", "technique": "techniques"}
 
 
 class IncidentQueries(Reading):
@@ -84,21 +78,14 @@ class IncidentQueries(Reading):
         return Incidents(tuple(_row(row) for row in rows[:limit]), following, as_of)
 
     def facets(self, wanted: IncidentFilter) -> Facets:
-        """Counts of a list, in total and by value."""
+        """Counts of a list, in total and by value.
+
+        In a list with one row for a campaign, the row counts for each value that one of its selected incidents has.
+        """
         as_of = self._as_of()
-        counts: dict[str, Counter[str]] = {name: Counter() for name in (*_ONE_VALUE, *_ARRAYS)}
         with self._one_state():
-            found = shape_counts(self._rows, Conditions(wanted))
-        for row, count in found:
-            counts["severity"][SEVERITIES[row["severity"]]] += count
-            for name in ("status", "kind", "assignee"):
-                counts[name][row[name]] += count
-            # An incident may have several of these, and a filter by one of them finds it.
-            for name, column in _ARRAYS.items():
-                for value in _names(row[column]):
-                    counts[name][value] += count
-        total = sum(count for _, count in found)
-        return Facets(total=total, as_of=as_of, **{name: _ranked(values) for name, values in counts.items()})
+            total, counts = facets.counted(self._rows, Conditions(wanted))
+        return Facets(total=total, as_of=as_of, **counts)
 
     def incident(self, id: str) -> IncidentAnswer:
         """One incident with every publication of it, the oldest first.
@@ -275,19 +262,7 @@ def _row(row: sqlite3.Row) -> IncidentRow:
     )
 
 
-@lru_cache(4096)
-def _names(array: str) -> tuple[str, ...]:
-    """The names of a JSON array; shapes have few different ones."""
-    return tuple(msgspec.json.decode(array, type=list[str]))
-
-
 def _token(as_of: tuple[AsOf, ...]) -> str:
     """The consistency token of the topic of decisions, which is followed last."""
     positions = as_of[-1].positions if as_of else ()
     return f"d{positions[0].offset}" if positions else "d0"
-
-
-def _ranked(counts: Mapping[str, int]) -> tuple[Count, ...]:
-    """The most frequent values, without the empty one."""
-    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    return tuple(Count(value, count) for value, count in ordered if value)[:MAX_FACET_VALUES]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from streamguard.risk import SEVERITIES
-from streamguard.serving.query.filters import Condition, Conditions, Sort, both
+from streamguard.serving.projection.shapes import LONE
+from streamguard.serving.query import grouping
+from streamguard.serving.query.condition import Condition, Rows, both
+from streamguard.serving.query.filters import Conditions, Sort
 
 GATHERED = 10_000
 """A list of at most so many incidents is read as a whole and sorted. A longer one is read along its order: in a million
@@ -17,9 +21,6 @@ incidents, it has one among a hundred, so that a page is found after a few thous
 
 DAY_MS = 86_400_000
 """Milliseconds of a day of the table `days`."""
-
-Rows = Callable[..., list[sqlite3.Row]]
-"""Runs a statement with values."""
 
 
 def numbers(
@@ -39,24 +40,29 @@ def numbers(
         Sort key and id of the incident that comes before them; None: the list begins.
     """
     shape = both(*where.shapes)
-    shapes = rows(f"SELECT number, severity, incidents FROM shapes WHERE {shape.text}", *shape.values)  # noqa: S608
-    chosen = [Condition(f"number IN ({one.text})", one.values) for one in where.chosen]
+    shapes = rows(f"SELECT number, severity, incidents, lead FROM shapes WHERE {shape.text}", *shape.values)  # noqa: S608
+    if where.grouped and where.lead_decides:
+        shapes = [row for row in shapes if row["lead"]]
+    chosen = where.numbered
     column = "evidence" if sort == "evidence" else "last_ms"
     start = [] if after is None else [_after(column, *after)]
-    rest = (*where.window, *chosen, *start)
     of_shape = _any_of([row["number"] for row in shapes])
+    narrowed = where.shapes or where.grouped
+    rest = [*where.window, *chosen, *start]
+    if where.grouped and not where.lead_decides:
+        rest.append(grouping.shown(both(of_shape, *where.window, *chosen)))
     if _few(rows, where, sum(row["incidents"] for row in shapes)):
         # A chosen incident is found by its number; otherwise the index by shape has all that is read.
-        parts = [("NOT INDEXED" if chosen else "INDEXED BY incidents_by_shape", both(*rest, of_shape))]
+        parts = [("NOT INDEXED" if chosen else "INDEXED BY incidents_by_shape", both(of_shape, *rest))]
     elif sort == "time":
-        parts = [("INDEXED BY incidents_by_time", both(*rest, *([of_shape] if where.shapes else [])))]
+        parts = [("INDEXED BY incidents_by_time", both(*([of_shape] if narrowed else []), *rest))]
     else:
         parts = []
         for severity in range(len(SEVERITIES)):
             own = [row["number"] for row in shapes if row["severity"] == severity]
             if own:
-                narrowed = [_any_of(own)] if where.shapes else []
-                condition = both(Condition("severity = ?", (severity,)), *rest, *narrowed)
+                of_these = [_any_of(own)] if narrowed else []
+                condition = both(Condition("severity = ?", (severity,)), *of_these, *rest)
                 parts.append(("INDEXED BY incidents_by_severity", condition))
     found: list[tuple[float, str, int]] = []
     for index, condition in parts:
@@ -68,29 +74,60 @@ def numbers(
     return [number for _, _, number in sorted(found)[:limit]]
 
 
-def shape_counts(rows: Rows, where: Conditions) -> list[tuple[sqlite3.Row, int]]:
-    """The shapes of a list, each with the number of its incidents."""
+class Counted(NamedTuple):
+    """The rows of a list.
+
+    Attributes
+    ----------
+    shapes
+        By number, the shapes that rows may have.
+    incidents
+        By number of the shape, how many rows are single incidents.
+    campaigns
+        Of each row that is a campaign, the numbers of the shapes of its selected incidents, separated by commas.
+    """
+
+    shapes: dict[int, sqlite3.Row]
+    incidents: Mapping[int, int]
+    campaigns: Sequence[str] = ()
+
+
+def shape_counts(rows: Rows, where: Conditions) -> Counted:
+    """The rows of a list, counted by shape."""
     shape = both(*where.shapes)
-    shapes = rows(f"SELECT * FROM shapes WHERE {shape.text}", *shape.values)  # noqa: S608
+    shapes = {
+        row["number"]: row
+        for row in rows(f"SELECT * FROM shapes WHERE {shape.text}", *shape.values)  # noqa: S608
+    }
+    if not where.grouped:
+        return Counted(shapes, _counted(rows, where, shapes))
+    lone = {number: row for number, row in shapes.items() if row["lead"] == LONE}
+    members = shapes.keys() - lone.keys()
+    if not members:
+        return Counted(shapes, _counted(rows, where, lone))
+    matching = both(_any_of(sorted(members)), *where.window, *where.numbered)
+    most = sum(shapes[number]["incidents"] for number in members)
+    campaigns = grouping.campaign_shapes(rows, matching, most, chosen=bool(where.chosen))
+    return Counted(shapes, _counted(rows, where, lone), campaigns)
+
+
+def _counted(rows: Rows, where: Conditions, shapes: Mapping[int, sqlite3.Row]) -> dict[int, int]:
+    """The incidents of some shapes, by shape."""
+    whole = {number: row["incidents"] for number, row in shapes.items()}
     if not (where.window or where.chosen):
-        return [(row, row["incidents"]) for row in shapes]
+        return whole
     if where.chosen:
-        chosen = (Condition(f"number IN ({one.text})", one.values) for one in where.chosen)
-        counts = _grouped(rows, "NOT INDEXED", both(*chosen, *where.window))
-        return [(row, counts[row["number"]]) for row in shapes if row["number"] in counts]
+        counts = _by_shape(rows, "NOT INDEXED", both(*where.numbered, *where.window))
+        return {number: count for number, count in counts.items() if number in shapes}
     outside = _mostly_inside(rows, where)
-    of_shape = _any_of([row["number"] for row in shapes])
     counts = Counter[int]()
     for condition in where.outside if outside else [both(*where.window)]:
-        counts += _grouped(rows, "INDEXED BY incidents_by_shape", both(of_shape, condition))
-    found = [
-        (row, row["incidents"] - counts[row["number"]] if outside else counts[row["number"]])
-        for row in shapes
-    ]
-    return [(row, count) for row, count in found if count]
+        counts += _by_shape(rows, "INDEXED BY incidents_by_shape", both(_any_of([*shapes]), condition))
+    found = {number: whole[number] - counts[number] for number in whole} if outside else counts
+    return {number: count for number, count in found.items() if count}
 
 
-def _grouped(rows: Rows, index: str, condition: Condition) -> Counter[int]:
+def _by_shape(rows: Rows, index: str, condition: Condition) -> Counter[int]:
     """Numbers of incidents by shape."""
     statement = f"SELECT shape, count(*) FROM incidents {index} WHERE {condition.text} GROUP BY shape"  # noqa: S608
     return Counter(dict(map(tuple, rows(statement, *condition.values))))

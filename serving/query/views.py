@@ -6,11 +6,9 @@ from typing import Literal
 
 import msgspec
 
-from streamguard.serving.query.filters import IncidentFilter, Status
+from streamguard.serving.query.filters import OPEN, IncidentFilter
 
 View = Literal["raised", "open", "all"]
-OPEN: tuple[Status, ...] = ("new", "acknowledged")
-"""Statuses of incidents that still need somebody."""
 
 
 def viewed(wanted: IncidentFilter, view: View) -> IncidentFilter:

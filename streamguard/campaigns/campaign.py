@@ -96,9 +96,14 @@ def campaigns(incidents: Iterable[Incident]) -> list[Campaign]:
     -----
     Incidents are linked by union-find over keys that neighbours in time share, which takes O(n log n).
     """
+    return campaigns_of(map(Sighting, incidents))
+
+
+def campaigns_of(seen: Iterable[Sighting]) -> list[Campaign]:
+    """The campaigns of a set of updates of incidents, as `campaigns`, given what is seen of each."""
     updates: dict[str, list[Sighting]] = defaultdict(list)
-    for incident in incidents:
-        updates[incident.id].append(Sighting(incident))
+    for sighting in seen:
+        updates[sighting.incident.id].append(sighting)
     sightings, involved = [], []
     for id in sorted(updates):
         *earlier, latest = sorted(updates[id], key=_version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
-from streamguard.alerts.incident import Involved
+from streamguard.alerts.incident import Involved, Names
 from streamguard.campaigns.entry import is_entry
 from streamguard.campaigns.name_set import NameSet
 from streamguard.events.address import ADDRESS
@@ -41,12 +41,24 @@ class Participants:
         """Add the user whose incident it is."""
         self._users.add(user)
 
-    def merge(self, other: Involved) -> None:
-        """Add the participants that an incident names."""
-        self._users.merge(other.users)
-        self._entered.merge(other.entered)
+    def merge(self, other: Involved, without: Set[str] = frozenset()) -> None:
+        """Add the participants that an incident names, except some users."""
+        self._users.merge(_rest(other.users, without))
+        self._entered.merge(_rest(other.entered, without))
         self._sources.merge(other.sources)
 
     def involved(self) -> Involved:
         """The participants, as an incident names them."""
         return Involved(self._users.names(), self._entered.names(), self._sources.names())
+
+
+def _rest(names: Names, without: Set[str]) -> Names:
+    """The names except some of them.
+
+    Examples
+    --------
+    >>> _rest(Names(2, ("ann", "bob")), {"ann", "eve"})
+    Names(count=1, names=('bob',))
+    """
+    kept = tuple(name for name in names.names if name not in without)
+    return Names(names.count - (len(names.names) - len(kept)), kept)

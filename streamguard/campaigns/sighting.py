@@ -59,10 +59,13 @@ class Sighting:
         As last published.
     earlier
         Its earlier updates; each shows what else the incident is about.
+    unnamed
+        Users who were forgotten after this update: it does not show them as participants.
     """
 
     incident: Incident
     earlier: tuple[Sighting, ...] = ()
+    unnamed: frozenset[str] = frozenset()
 
     @cached_property
     def first_ms(self) -> int:
@@ -189,13 +192,22 @@ class Sighting:
     def show(self, participants: Participants) -> None:
         """Add whom this update of the incident shows: the participants of its event, and those that it names."""
         if self.event is not None:
-            participants.add(self.event, self.kind, self.bits, self.patterns)
+            named = self.event.user not in self.unnamed
+            event = self.event if named else msgspec.structs.replace(self.event, user=None)
+            participants.add(event, self.kind, self.bits, self.patterns)
         if self.kind == "user":
             participants.add_user(self.user)
         elif self.kind == "source":
             participants.add_source(self.source)
         if self.incident.involved is not None:
-            participants.merge(self.incident.involved)
+            participants.merge(self.incident.involved, self.unnamed)
+
+    def shown_users(self) -> frozenset[str]:
+        """The users that this update shows as participants."""
+        named = {(self.event.user if self.event else None) or ""}
+        if self.incident.involved is not None:
+            named.update(self.incident.involved.users.names, self.incident.involved.entered.names)
+        return frozenset(named) - {""}
 
     def links(self) -> Iterator[Key]:
         """The keys by which incidents of one attack find each other."""

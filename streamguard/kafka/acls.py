@@ -90,6 +90,7 @@ def acls_of(settings: Settings) -> dict[Part, list[Acl]]:
         "campaigns": [
             Acl("topic", topics["alerts"], ("READ", "DESCRIBE_CONFIGS")),
             Acl("topic", topics["campaigns"], ("READ", "WRITE", "DESCRIBE_CONFIGS")),
+            Acl("topic", topics["decisions"], ("READ",)),  # which users are forgotten
             Acl("transactional-id", f"{app}-campaigns-0", ("WRITE", "DESCRIBE")),
         ],
         "serve": [

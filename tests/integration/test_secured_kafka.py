@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -331,3 +333,60 @@ def test_forget_reaches_incidents_with_its_rights(by_password: ByPassword) -> No
     assert "1 incident of the user dropped" in by_password.run("forget", "forget", "ann@example.org").stdout
     ran = by_password.run("decide", "forget", "bob", code=69)
     assert "streamguard topics acls worker" in ran.stderr or "uthoriz" in ran.stderr
+
+
+def test_campaigns_without_the_right_to_read_decisions_go_on_and_say_what_follows(
+    by_password: ByPassword,
+) -> None:
+    by_password.run("setup", "topics", "create")
+    worker = load(by_password.config("worker"), {})
+    secret = by_password.directory / "broker.password"
+    own = Security(ca_file=str(by_password.authority.file), username="broker", password_file=str(secret))
+    admin = AdminClient(Brokers(by_password.kafka.bootstrap_servers, own).librdkafka())
+    refusals = [
+        AclBinding(
+            ResourceType.TOPIC, worker.kafka.decisions_topic, ResourcePatternType.LITERAL, "User:campaigns", "*",
+            denied, AclPermissionType.DENY,
+        )
+        for denied in (AclOperation.READ, AclOperation.DESCRIBE)
+    ]  # fmt: skip
+    missing = f"may not read the topic {worker.kafka.decisions_topic}"
+    try:
+        for refusal in refusals:  # the first one lets the process find the topic, and read nothing of it
+            admin.create_acls([refusal])[refusal].result(30)
+            log = published_without_an_error(by_password, worker)
+            assert log.count(missing) == log.count("`streamguard topics acls campaigns`") == 1
+    finally:
+        for deleted in admin.delete_acls([_filter(refusal) for refusal in refusals]).values():
+            deleted.result(30)
+    assert missing not in published_without_an_error(by_password, worker)
+
+
+def published_without_an_error(secured: SecuredBroker, worker: Settings) -> str:
+    """The log of a campaigns process, from its start until it has published a new incident."""
+    name = f"zoe-{uuid.uuid4().hex[:8]}"
+    made = encode(at(0, incident(name, NOON, {"resource": 30.0})).incident)
+    control.write_all(Brokers.of(worker), worker.kafka.alerts_topic, 0, [(name.encode(), made)])
+    log = secured.directory / f"campaigns-{name}.log"
+    with log.open("wb") as out:
+        command = secured.command("campaigns", "campaigns", "--metrics-port", "0", "--log-format", "json")
+        campaigns = subprocess.Popen(command, stdout=out, stderr=out)
+    try:
+        eventually("campaigns are published", lambda: '"published ' in log.read_text())
+        assert campaigns.poll() is None, log.read_text()
+    finally:
+        campaigns.terminate()
+        assert campaigns.wait(20) == 0, log.read_text()
+    return log.read_text()
+
+
+def _filter(binding: AclBinding) -> AclBindingFilter:
+    return AclBindingFilter(
+        binding.restype,
+        binding.name,
+        binding.resource_pattern_type,
+        binding.principal,
+        binding.host,
+        binding.operation,
+        binding.permission_type,
+    )

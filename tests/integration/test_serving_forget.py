@@ -11,15 +11,18 @@ import msgspec
 import pytest
 
 from streamguard.alerts.incident import Incident
+from streamguard.campaigns.campaign import Campaign
+from streamguard.campaigns.record import decode as decode_campaign
 from streamguard.decisions.forgotten import KEY_PREFIX, decode
 from streamguard.kafka import control
 from streamguard.kafka.connection import Brokers
 from streamguard.polling import poll_until
 from streamguard.serving.projection.store import Store
-from tests.campaign_site import CampaignSite
+from tests.campaign_site import CampaignSite, CampaignsProcess
+from tests.harness import eventually
 from tests.serving_site import ServeProcess
 from tests.serving_stores import at
-from tests.unit.test_campaigns import NOON, incident
+from tests.unit.test_campaigns import NOON, incident, lone, spray
 
 pytestmark = pytest.mark.integration
 
@@ -133,3 +136,73 @@ def test_forgotten_user_leaves_running_restarted_and_rebuilt_servers(site: Forge
     ]
     assert len(records) == 2 and len({one.salt for one in records}) == 1
     assert [one.is_about("bob") for one in records].count(True) == 1
+
+
+def test_forgotten_user_leaves_campaigns_and_what_servers_show_of_them(site: ForgetSite) -> None:
+    tried = ["bob", USER, "cem", "dan"]
+    of_address = incident(
+        "eve@example.org", NOON + 100_000, {"source_spread": 15.0}, "password_spray", kind="source",
+        source="203.0.113.7",
+    )  # fmt: skip
+    also = incident(
+        USER, NOON + 101_000, {"source_spread": 16.0}, "password_spray", kind="source", source="203.0.113.7"
+    )
+    own = [*spray(NOON, tried, entered=USER), of_address, also, lone("zoe", NOON)]
+    site.publish([named(k, one) for k, one in enumerate(own)])
+    server, process = site.serve("running"), site.start().await_ready()
+    whole = site.await_published(process)
+    assert USER.encode() in b"".join(whole.values())
+    (spread,) = (id for id, value in whole.items() if b'"cem"' in value)
+    poll_until(lambda: USER in str(server.ask(f"/v1/campaigns/{spread}")), 60.0)
+
+    site.forget()
+    left = site.await_published(process)
+    assert USER.encode() not in b"".join(left.values())
+    assert {"bob", "cem", "dan", "eve@example.org"} <= {
+        name for value in left.values() for name in decode_campaign(value).campaign.tried
+    }
+    poll_until(
+        lambda: shown(server) == {id: decode_campaign(value).campaign for id, value in left.items()}, 60.0
+    )
+    listed = server.incidents()
+    assert len(listed) == len(own) - 2, "the two incidents of the user have left, and no other one"
+    assert USER not in str(listed) + str(server.ask("/v1/ranking"))
+
+    # A later process leaves out the same, and what is published after the record counts.
+    assert process.terminate(10) == 0
+    later = named(50, incident(USER, NOON + 400_000_000, {"resource": 31.0}))
+    site.publish([later])
+    again = site.start("again")
+    assert later.id in site.await_published(again), "new incidents count again"
+    site.forget()
+    assert USER.encode() not in b"".join(site.await_published(again).values())
+
+
+def shown(server: ServeProcess) -> dict[str, Campaign]:
+    """The campaigns that a server shows, of the incidents that it lists."""
+    found = {}
+    for one in server.incidents():
+        answer = server.ask(f"/v1/incidents/{one['id']}")
+        if (id := one["campaign"] or one["id"]) and id not in found:
+            campaign = server.ask(f"/v1/campaigns/{id}")["campaign"]
+            found[id] = msgspec.convert(campaign, Campaign)
+        assert answer["row"]["campaign_incidents"] == found[id].size
+    return found
+
+
+def test_campaigns_go_on_without_the_topic_of_decisions_and_follow_it_when_it_is_there(
+    site: ForgetSite,
+) -> None:
+    site.delete_topic("decisions")
+    process: CampaignsProcess = site.start().await_ready()
+    own = [named(0, incident(USER, NOON, {"resource": 30.0})), named(1, lone("bob", NOON))]
+    site.publish(own)
+    assert set(site.await_published(process)) == {one.id for one in own}
+    (line,) = [line["message"] for line in process.lines() if "users who are forgotten" in line["message"]]
+    assert site.names["decisions"] in line and "streamguard topics create" in line
+    site.create_topics()
+    site.forget()
+    assert set(site.await_published(process, timeout=90)) == {own[1].id}
+    eventually(
+        "the topic is named in the log", lambda: "is another topic, or is there now" in process.tail(400)
+    )

@@ -13,23 +13,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamguard.agents.campaigns import window as window_module
-from streamguard.agents.campaigns.alerts_log import AlertsLog
 from streamguard.agents.campaigns.incidents import REASONS, update_of
 from streamguard.agents.campaigns.progress import STALL_ROUNDS, STALL_SECONDS, CampaignsProgress
 from streamguard.agents.campaigns.projection import OPEN_MS, differences, project
 from streamguard.agents.campaigns.rounds import PAUSE_PER_ROUND, Rounds
+from streamguard.agents.campaigns.topic_log import TopicLog
 from streamguard.agents.campaigns.window import HORIZON_MS, RETIRED_MS, UPDATE_COST, Update, Window
 from streamguard.agents.consumer.liveness import BEAT_SECONDS, SILENT_SECONDS
 from streamguard.alerts.incident import Incident, decode, encode, rfc3339
 from streamguard.alerts.published import MAX_ENTRIES, MAX_TEXT
 from streamguard.campaigns.budget import decide
-from streamguard.campaigns.campaign import campaigns
+from streamguard.campaigns.campaign import Campaign, campaigns
 from streamguard.campaigns.record import decode as decode_record
 from streamguard.campaigns.sighting import DAY, HOUR
+from streamguard.decisions import forgotten
+from streamguard.decisions.forgotten import Forgotten
+from streamguard.decisions.forgotten_users import ForgottenUsers
 from streamguard.events.event import Withheld
 from streamguard.records.record import Record
 from streamguard.testing.clock import ManualClock
-from tests.unit.test_campaigns import NOON, lone, spray, users_of
+from tests.unit.test_campaigns import NOON, incident, lone, spray, users_of
 
 
 def record(value: Any, offset: int = 0, partition: int = 0, timestamp: int = -1) -> Record:
@@ -320,7 +323,7 @@ def test_question_to_a_broker_that_is_answered_while_it_is_cancelled_ends() -> N
 
     async def cancelled() -> bool:
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        log = AlertsLog.__new__(AlertsLog)
+        log = TopicLog.__new__(TopicLog)
         client = SimpleNamespace(force_metadata_update=lambda: answer)
         log._consumer = SimpleNamespace(_client=client)
         asking = asyncio.ensure_future(log.reaches_broker())
@@ -331,3 +334,41 @@ def test_question_to_a_broker_that_is_answered_while_it_is_cancelled_ends() -> N
         return asking.cancelled()
 
     assert asyncio.run(cancelled())
+
+
+def test_forgotten_user_is_neither_a_member_nor_a_participant_of_any_campaign() -> None:
+    tried = ["ann", "bob", "cem"]
+    made = [
+        *spray(NOON, tried, entered="ann"),
+        *(incident(who, NOON + 60_000, {"source": 9.0}, kind="source", status="success") for who in tried),
+    ]
+    own = {k for k, one in enumerate(made) if one.entity.value == "ann"}
+    updates = [Update(NOON, 0, k, encode(one)) for k, one in enumerate(made)]
+    salt = forgotten.salt_of(())
+    everything = Forgotten(
+        version=1, at=rfc3339(NOON), topic_id="id", ends=(len(made),), salt=salt,
+        digest=forgotten.digest_of("ann", salt),
+    )  # fmt: skip
+
+    def campaigns(*records: Forgotten) -> list[Campaign]:
+        found = project(updates, forgotten=ForgottenUsers(records)).records
+        return [decode_record(value).campaign for value in found.values()]
+
+    def names(found: list[Campaign]) -> set[str]:
+        return {name for one in found for name in (*one.tried, *one.entered)}
+
+    assert names(campaigns()) == set(tried)
+    left = campaigns(everything)
+    assert names(left) == {"bob", "cem"}
+    assert {id for one in left for id in one.incidents} == {
+        one.id for k, one in enumerate(made) if k not in own
+    }
+    assert sum(one.users for one in left) == sum(len(one.tried) for one in left)
+    without_own = [one for k, one in enumerate(updates) if k not in own]
+    assert [one.incidents for one in left] == [
+        decode_record(value).campaign.incidents for value in project(without_own).records.values()
+    ], "the campaigns are those of the other incidents"
+    # What was published after the record counts: here the last incident but two, of the address, and its participant.
+    earlier = msgspec.structs.replace(everything, ends=(len(made) - 3,))
+    assert names(campaigns(earlier)) == set(tried)
+    assert campaigns(msgspec.structs.replace(everything, ends=(0,))) == campaigns()

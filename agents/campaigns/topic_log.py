@@ -1,4 +1,4 @@
-"""Reads every committed record of the alerts topic, from its beginning, without a consumer group."""
+"""Reads every committed record of a topic, from its beginning, without a consumer group."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SETTLE_SECONDS = 30.0
 """How long the leaders of all partitions may take to answer at the start."""
 
 
-class AlertsLog:
-    """The alerts topic from the offsets at which its log begins.
+class TopicLog:
+    """A topic from the offsets at which its log begins.
 
     Parameters
     ----------
@@ -35,6 +35,8 @@ class AlertsLog:
         Name of the topic, and Kafka's id, with which it is compared later.
     partitions
         Number of its partitions.
+    role
+        What the brokers' logs call this client, after the name of the process.
 
     Attributes
     ----------
@@ -42,14 +44,14 @@ class AlertsLog:
         Offset at which the log of each partition begins, as it was when reading began.
     """
 
-    def __init__(self, brokers: Brokers, topic: TopicIdentity, partitions: int) -> None:
+    def __init__(self, brokers: Brokers, topic: TopicIdentity, partitions: int, role: str) -> None:
         reader.install()
         self.topic = topic
         self.partitions = partitions
         self._tps = [TopicPartition(topic.topic, partition) for partition in range(partitions)]
         self._consumer = AIOKafkaConsumer(
             **brokers.aiokafka(),
-            client_id="streamguard-campaigns-alerts",
+            client_id=f"streamguard-campaigns-{role}",
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
