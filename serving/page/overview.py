@@ -45,6 +45,7 @@ def user_page(
         found=found,
         list=found,
         timeline=users.timeline(name),
+        has_archive=request.app.state.has_archive,
     )
 
 
