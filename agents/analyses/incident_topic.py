@@ -10,7 +10,7 @@ import click
 from confluent_kafka import KafkaError, KafkaException
 
 from streamguard.agents.analyses.analyst import History
-from streamguard.agents.campaigns.alerts_log import AlertsLog
+from streamguard.agents.campaigns.topic_log import TopicLog
 from streamguard.agents.task.identity import describe
 from streamguard.alerts.published import REFUSALS, published
 from streamguard.errors import ConfigurationError, DataError, TemporaryError, UnavailableError
@@ -54,7 +54,7 @@ async def read(settings: Settings, wanted: str) -> History:
             f"the topic {name} does not exist at {brokers}: run `streamguard topics create`, or give the settings of "
             "the workers with --config"
         ) from None
-    alerts = AlertsLog(brokers, TopicIdentity(name, id), partitions)
+    alerts = TopicLog(brokers, TopicIdentity(name, id), partitions, "analyze")
     await alerts.open()
     try:
         history = await _to_the_end(alerts, wanted)
@@ -67,7 +67,7 @@ async def read(settings: Settings, wanted: str) -> History:
     return history
 
 
-async def _to_the_end(alerts: AlertsLog, wanted: str) -> History:
+async def _to_the_end(alerts: TopicLog, wanted: str) -> History:
     history, refused = History(), Counter[str]()
     arrived = time.monotonic()
     while not alerts.caught_up():

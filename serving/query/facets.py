@@ -72,8 +72,8 @@ def counted(rows: Rows, where: Conditions) -> tuple[int, dict[str, tuple[Count, 
     )
     for shapes, count in Counter(found.campaigns).items():
         own = 0
-        for number in shapes.split(","):
-            own |= of_text[number]
+        for shape in shapes.split(","):
+            own |= of_text[shape]
         alike[own] += count
     return alike.total(), {name: _ranked(counts) for name, counts in values.counts(alike).items()}
 
