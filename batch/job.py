@@ -155,7 +155,9 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
         scratch.mkdir()
         folded.mkdir()
         # The import takes a second, in which this process waits for the JVM or for the folding processes anyway.
-        threading.Thread(target=importlib.import_module, args=("sklearn.ensemble",), name="import").start()
+        threading.Thread(
+            target=importlib.import_module, args=("sklearn.ensemble",), name="import", daemon=True
+        ).start()
         spark = stack.enter_context(_session(settings, scratch))
         with steps.step("plan") as print_result:
             latest = runs.latest()

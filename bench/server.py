@@ -133,10 +133,14 @@ class RunningServer:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
-    def resident(self) -> int:
-        """Resident memory in bytes."""
+    def resident(self) -> tuple[int, int]:
+        """Resident memory in bytes, and how much of it is code of libraries, which processes of a machine share."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(re.findall(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[0]) << 10
+        total, code = (
+            int(re.findall(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)[0]) << 10
+            for name in ("VmRSS", "RssFile")
+        )
+        return total, code
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from streamguard.settings.sign_in import Network, networks
 
 MAX_CONNECTIONS = 1000
 """Concurrent connections. One more replaces an idle one; if none is idle, requests are answered with 503."""
-MAX_PEER_CONNECTIONS = 200
+MAX_CLIENT_CONNECTIONS = 200
 """Connections of one address, behind which there may be an office. One more replaces an idle one of the same address.
 Trusted proxies have no such limit."""
 READ_SECONDS = 15.0
@@ -35,7 +35,7 @@ _PREFIX = 64
 """A client with IPv6 usually has all addresses with the same first bits."""
 
 
-class Peers:
+class Clients:
     """The open connections by address.
 
     uvicorn counts every open connection, also one that has sent nothing, and refuses requests while there are too many.
@@ -52,26 +52,26 @@ class Peers:
         self._of: dict[str, dict[BoundedProtocol, None]] = {}
         self.total = 0
 
-    def add(self, connection: BoundedProtocol, host: str, peer: str) -> None:
+    def add(self, connection: BoundedProtocol, host: str, network: str) -> None:
         """Add a connection, and close an idle one if there are too many."""
-        own = self._of.setdefault(peer, {})
+        own = self._of.setdefault(network, {})
         own[connection] = None
         self.total += 1
-        if len(own) > MAX_PEER_CONNECTIONS and not self._is_proxy(host):
+        if len(own) > MAX_CLIENT_CONNECTIONS and not self._is_proxy(host):
             _close_idle(own, connection)
         elif self.total > MAX_CONNECTIONS:
             # Of the address with the most connections, or of the next one if all of them are busy.
             most = sorted(self._of.values(), key=len, reverse=True)
             any(_close_idle(connections, connection) for connections in most)
 
-    def remove(self, connection: BoundedProtocol, peer: str) -> None:
+    def remove(self, connection: BoundedProtocol, network: str) -> None:
         """Remove a connection that is closed; it may have been removed."""
-        own = self._of.get(peer, {})
+        own = self._of.get(network, {})
         if connection in own:
             del own[connection]
             self.total -= 1
             if not own:
-                del self._of[peer]
+                del self._of[network]
 
     def _is_proxy(self, host: str) -> bool:
         try:
@@ -92,22 +92,22 @@ def _close_idle(connections: Iterable[BoundedProtocol], new: BoundedProtocol) ->
 class BoundedProtocol(H11Protocol):
     """uvicorn's protocol with ends for clients that send slowly or not at all, or do not take answers."""
 
-    peers: Peers
+    clients: Clients
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin."""
         super().connection_made(transport)
         host = self.client[0] if self.client else ""
-        self._peer = _peer(host)
+        self._network = _network(host)
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._read_within()
-        self.peers.add(self, host, self._peer)
+        self.clients.add(self, host, self._network)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._cancel()
-        self.peers.remove(self, self._peer)
+        self.clients.remove(self, self._network)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -140,7 +140,7 @@ class BoundedProtocol(H11Protocol):
     def abort(self) -> None:
         """Close the connection at once."""
         self._cancel()
-        self.peers.remove(self, self._peer)
+        self.clients.remove(self, self._network)
         self.connections.discard(self)
         self.transport.abort()
 
@@ -200,7 +200,7 @@ def bounded_server(app: Any, settings: Serve, stop_seconds: float) -> Server:
             access_log=False,
             server_header=False,
             lifespan="on",
-            http=type("Connection", (BoundedProtocol,), {"peers": Peers(proxies)}),
+            http=type("Connection", (BoundedProtocol,), {"clients": Clients(proxies)}),
             ws="none",
             # Otherwise uvicorn believes programs on this machine, and those that the environment names.
             proxy_headers=bool(proxies),
@@ -231,12 +231,12 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _peer(host: str) -> str:
+def _network(host: str) -> str:
     """The address of a client, or its network with IPv6.
 
     Examples
     --------
-    >>> _peer("10.0.0.7"), _peer("2001:db8::1:2"), _peer("::ffff:10.0.0.7")
+    >>> _network("10.0.0.7"), _network("2001:db8::1:2"), _network("::ffff:10.0.0.7")
     ('10.0.0.7', '2001:db8::/64', '10.0.0.7')
     """
     try:

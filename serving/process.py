@@ -12,7 +12,7 @@ import secrets
 import signal
 import socket as sockets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,7 @@ from streamguard.serving.masking.viewer import Privacy
 from streamguard.serving.page.routes import ROUTES, problem_page
 from streamguard.serving.peers.partitions import parse
 from streamguard.serving.peers.profiles import Profiles
+from streamguard.serving.peers.sources import SourceStates
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import Follower
 from streamguard.serving.projection.store import Store
@@ -68,6 +69,8 @@ STOP_SECONDS = 5.0
 """How long open requests and streams may take to end after SIGTERM."""
 DEAD_LETTER_SECONDS = 5.0
 """How long the dead letters may be read for an answer, which then has those that were read."""
+KAFKA_SECONDS = 1.0
+"""How long Kafka may take to answer before the log says that the server waits for it."""
 THREADS = 40
 """Requests that are answered at the same time; each thread has a connection to the database."""
 
@@ -116,7 +119,7 @@ def run(settings: Settings) -> int:
         replica = Replica(settings, directory / "replica", held)
         profiles = Profiles(replica, group)
         service = QueryService(store, followers, writer)
-        service.sources = _sources(settings, store, service, replica, profiles)
+        service.sources = _sources(settings, store, service, replica, profiles, SourceStates(replica, group))
         service.audit_log = lambda limit: latest(Brokers.of(settings), topics.names(settings)["audit"], limit)
         socket = _socket(own.host, own.port)
         used.callback(socket.close)
@@ -146,6 +149,10 @@ def run(settings: Settings) -> int:
             thread.start()
             used.callback(thread.join)
         used.callback(stop.set)
+        silence = threading.Timer(KAFKA_SECONDS, _note_silence, (followers, Brokers.of(settings)))
+        silence.daemon = True
+        silence.start()
+        used.callback(silence.cancel)
         health.start("health")
         scheme = "https" if own.certificate_file else "http"
         port = socket.getsockname()[1]
@@ -192,6 +199,12 @@ def _followers(settings: Settings, store: Store) -> tuple[Follower, ...]:
     )
 
 
+def _note_silence(followers: Sequence[Follower], brokers: Brokers) -> None:
+    """Say what the server waits for if Kafka has not answered; why it does not answer follows some seconds later."""
+    if not any(one.caught_up.is_set() or one.trouble or one.lag for one in followers):
+        _log.warning("waiting for Kafka at %s", brokers)
+
+
 def _follow(replica: Replica, stop: threading.Event) -> None:
     """Follow the state changelog. An error that waiting does not remove leaves profiles unknown, and the rest works."""
     try:
@@ -203,7 +216,12 @@ def _follow(replica: Replica, stop: threading.Event) -> None:
 
 
 def _sources(
-    settings: Settings, store: Store, service: QueryService, replica: Replica, profiles: Profiles
+    settings: Settings,
+    store: Store,
+    service: QueryService,
+    replica: Replica,
+    profiles: Profiles,
+    states: SourceStates,
 ) -> Sources:
     brokers, batch = Brokers.of(settings), BatchResults(settings.batch.output)
     archive = ArchivedEvents(settings.serve.archive_dir or None)
@@ -224,7 +242,7 @@ def _sources(
             service.totals, replica, batch, models.has_champion, settings.detection.forget_ms
         ),
         archived=ArchivedQueries(service.incidents, archive),
-        addresses=SourceQueries(store, service.incidents, service.totals, replica, batch),
+        addresses=SourceQueries(store, service.incidents, service.totals, states, batch),
         dead_letters=read_letters,
     )
 

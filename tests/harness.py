@@ -421,17 +421,19 @@ class Site:
             consumer.close()
 
     def await_caught_up(self, timeout: float = 120.0, workers: Iterable[WorkerProcess] = ()) -> None:
-        """Wait until the committed offset of every partition that has had events is its end offset."""
-        goal = self.ends()
+        """Wait until the committed offset of every partition that has had events is its end offset.
+
+        The ends are read each time: the marker of a transaction may reach a partition after its offsets are committed.
+        """
 
         def done() -> bool:
             for worker in workers:
                 assert worker.alive, (
                     f"{worker.name} exited with {worker.process.returncode}:\n{worker.tail()}"
                 )
-            return self.committed() == goal
+            return self.committed() == self.ends()
 
-        eventually(f"the committed offsets are {goal}", done, timeout)
+        eventually(f"the committed offsets of {self.names['events']} are its ends", done, timeout)
 
     # Truth
 

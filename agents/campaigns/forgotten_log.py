@@ -68,7 +68,7 @@ class ForgottenLog:
         if missing:
             self._warn(*missing)
             return
-        log = TopicLog(self._brokers, TopicIdentity(self._topic, self.id), 1, "decisions")
+        log = TopicLog(self._brokers, TopicIdentity(self._topic, self.id), 1, "campaigns-decisions")
         try:
             await log.open()
         except aiokafka.TopicAuthorizationFailedError:

@@ -109,7 +109,10 @@ class CampaignsService:
                 async with contextlib.AsyncExitStack() as opened:
                     id, partitions = described["alerts"]
                     alerts = TopicLog(
-                        self._brokers, TopicIdentity(self._names["alerts"], id), partitions, "alerts"
+                        self._brokers,
+                        TopicIdentity(self._names["alerts"], id),
+                        partitions,
+                        "campaigns-alerts",
                     )
                     await alerts.open()
                     opened.push_async_callback(alerts.close)

@@ -36,7 +36,7 @@ class TopicLog:
     partitions
         Number of its partitions.
     role
-        What the brokers' logs call this client, after the name of the process.
+        What the brokers' logs call this client, after `streamguard-`.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class TopicLog:
         self._tps = [TopicPartition(topic.topic, partition) for partition in range(partitions)]
         self._consumer = AIOKafkaConsumer(
             **brokers.aiokafka(),
-            client_id=f"streamguard-campaigns-{role}",
+            client_id=f"streamguard-{role}",
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",

@@ -65,7 +65,7 @@ def fold(
         return
     with _pool(processes) as pool:
         longest_first = sorted(ranges, key=lambda s: s.start - s.end)
-        with _interrupts_held():
+        with _stops_held():
             waiting = {
                 pool.submit(read_and_work, work, source, s, settings, directory): s for s in longest_first
             }
@@ -92,17 +92,28 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
             yield pool
         finally:  # the work is done, and a regular shutdown of an interpreter takes half a second
             for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
+                process.kill()
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Block SIGINT for processes started meanwhile: a terminal sends it to them, too, but only this one handles it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _stops_held() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM while processes start: one that is half started would not end with the others.
+
+    The processes block SIGINT for good: a terminal sends it to them, too, but only this one handles it.
+    """
+    held: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    stops: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM) if main else ()
+    handlers = {number: signal.signal(number, lambda one, _: held.append(one)) for number in stops}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in held:
+            signal.raise_signal(number)
 
 
 def _begin() -> None:

@@ -136,6 +136,7 @@ def application(
                 "rates": Rates(settings.requests_per_minute),
                 "problem_page": problem_page,
                 "peer_access": peer_access or peers.PeerAccess(None),
+                "has_archive": bool(settings.archive_dir),
                 **(state or {}),
             }
         ),

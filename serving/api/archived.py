@@ -27,7 +27,7 @@ def list_user_events(
         str | None, QueryParameter(name="cursor", pattern=PLACE, description="`next` of the page before")
     ] = None,
 ) -> UserEvents:
-    """List the archived events of a user, the latest first, with the incidents that were published for them."""
+    """List the archived events of a user, the latest first; each names the incidents that were published for it."""
     times = milliseconds("since", since), milliseconds("until", until)
     return available(service.asked_archived().of_user(name, *times, limit, after))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -44,6 +45,8 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     content = {MEDIA_TYPE: {"schema": {"$ref": f"{_SCHEMAS}{Problem.__name__}"}}}
     for path in document["paths"].values():
         for operation in path.values():
+            if text := operation.get("description"):
+                operation["summary"] = _summary(text)
             operation["responses"] |= {
                 str(status): {"description": text, "content": content} for status, text in PROBLEMS.items()
             }
@@ -58,6 +61,17 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
                 if name:  # the structs of requests forbid unknown fields, which Litestar does not say
                     schemas[name]["additionalProperties"] = False
     return document
+
+
+def _summary(text: str) -> str:
+    """What an operation does in a line of a menu: the first line of its description up to its first pause.
+
+    Examples
+    --------
+    >>> _summary("Show one user: what is usual, and the incidents.\\n\\nMore."), _summary("List the runs.")
+    ('Show one user', 'List the runs')
+    """
+    return re.split(r"[;:] ", text.partition("\n")[0], maxsplit=1)[0].removesuffix(".")
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def show_statistics(
     at_least: Token = None,
     known: Known = "",
 ) -> Response[Statistics]:
-    """Totals of the live results."""
+    """Show the totals of the live results."""
     service.require_fresh(max_staleness, at_least)
     return unless_known(request, service, known, service.totals.statistics)
 

@@ -1,4 +1,4 @@
-"""Routes that servers ask each other: what one holds, and profiles that it holds. They never ask a further server."""
+"""Routes that servers ask each other: what one holds, and the state that it holds. They never ask a further server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from litestar.params import Parameter, QueryParameter
 from streamguard.errors import ConfigurationError
 from streamguard.serving.api.keys import Principal
 from streamguard.serving.api.security import requires
-from streamguard.serving.peers.answers import Held, HeldNames, HeldProfiles
+from streamguard.serving.peers.answers import Held, HeldCrowd, HeldNames, HeldProfiles, HeldSources
 from streamguard.serving.peers.client import Client, addresses, trusted
 from streamguard.serving.peers.group import PATH, PeerGroup
 from streamguard.serving.peers.partitions import PATTERN, parse
@@ -133,11 +133,27 @@ def held_names(
     return service.asked_users().profiles.held_names(after, limit, parse(partitions))
 
 
+@get("/sources", sync_to_thread=True)
+def held_sources(
+    service: NamedDependency[QueryService],
+    partitions: Partitions,
+    address: Annotated[str | None, QueryParameter(max_length=256)] = None,
+) -> HeldSources:
+    """Failing addresses of which this server holds the state, or one address."""
+    return service.asked_sources().states.held_sources(address, parse(partitions))
+
+
+@get("/crowd", sync_to_thread=True)
+def held_crowd(service: NamedDependency[QueryService], partitions: Partitions) -> HeldCrowd:
+    """Everybody together, in the partitions that this server holds."""
+    return service.asked_sources().states.held_crowd(parse(partitions))
+
+
 def router() -> Router:
     """The routes. What a person may see is decided here as it is for direct requests."""
     return Router(
         PATH.rstrip("/"),
-        route_handlers=[held_partitions, held_profiles, held_names],
+        route_handlers=[held_partitions, held_profiles, held_names, held_sources, held_crowd],
         include_in_schema=False,
         guards=[requires("read")],
     )

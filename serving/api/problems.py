@@ -16,7 +16,7 @@ from streamguard.serving.audit.record import AuditError
 from streamguard.serving.decisions.codec import RecordError
 from streamguard.serving.masking.viewer import MaskedError
 from streamguard.serving.peers.client import PeerRefusedError
-from streamguard.serving.peers.profiles import PartitionUnavailableError
+from streamguard.serving.peers.holders import PartitionUnavailableError
 from streamguard.serving.projection.reader import TooCostlyError
 from streamguard.serving.query.cases import NotUpToBoundError
 from streamguard.serving.query.cursor import CursorError

@@ -23,6 +23,9 @@ from streamguard.text import counted, printable
 MAX_IDS = 1000
 """Incidents of one command; the API acts on all incidents of a filter."""
 
+ME = "me"
+"""Stands for the name in which the actions of a command are written."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -63,8 +66,13 @@ def acted(desk: Desk, id: str, wanted: ActionRequest) -> Done:
     return Done(action, answer.token, answer.row)
 
 
-def each(ids: Sequence[str], act: Callable[[str], Done], as_json: bool) -> None:
+def each(ids: Sequence[str], act: Callable[[str], Done], as_json: bool, what: str = "") -> None:
     """Act on every incident, and print what was done. One that is refused does not keep the others from being done.
+
+    Parameters
+    ----------
+    what
+        What was done, of an action that the state of an incident does not show.
 
     Raises
     ------
@@ -91,11 +99,8 @@ def each(ids: Sequence[str], act: Callable[[str], Done], as_json: bool) -> None:
         else:
             row = done.incident
             state = described(msgspec.structs.replace(row, patterns=(), campaign_incidents=1, entered=0))
-            click.echo(
-                fitted(
-                    f"{row.id}  {row.entity.kind} {row.entity.value}: {state or row.status}", terminal_width()
-                )
-            )
+            text = "; ".join(part for part in (what, state or row.status) if part)
+            click.echo(fitted(f"{row.id}  {row.entity.kind} {row.entity.value}: {text}", terminal_width()))
     if refused:
         raise DataError(f"{counted(refused, 'incident')} of {len(distinct):,} not changed, see above")
 

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from streamguard.cli import options
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.errors import ExitCode
 from streamguard.events.event_time import epoch_ms
 from streamguard.kafka import topics
@@ -19,7 +20,7 @@ from streamguard.serving.audit.verification import Chain, Verification, verify
 from streamguard.text import counted, printable
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """Verify and show who has seen the names of people in `streamguard serve`.
 

@@ -12,7 +12,7 @@ import msgspec
 
 from streamguard.alerts.incident import rfc3339
 from streamguard.errors import StreamGuardError, TemporaryError, UnavailableError
-from streamguard.serving.commands.connection import Connection, RefusedError
+from streamguard.serving.commands.connection import Connection, RefusedError, T
 from streamguard.serving.commands.source import Source
 from streamguard.serving.query.answers import Facets, IncidentAnswer, Incidents, RankedUsers
 from streamguard.serving.query.events import IncidentEvents
@@ -61,11 +61,11 @@ class Server(Connection):
         NotFoundError
             If there is no such incident.
         """
-        return self.ask(_incident(id), IncidentAnswer)
+        return self.ask(incident_path(id), IncidentAnswer)
 
     def events(self, id: str) -> IncidentEvents:
         """The raw events of an incident."""
-        return self.ask(f"{_incident(id)}/events", IncidentEvents)
+        return self.ask(f"{incident_path(id)}/events", IncidentEvents)
 
     def ranked(self, kind: EntityKind, limit: int, wanted: IncidentFilter) -> RankedUsers:
         """Entities by the risk of their incidents; the filter selects which incidents count."""
@@ -86,7 +86,7 @@ class Server(Connection):
 
     def preview_mute(self, id: str, until: str) -> MutePreview:
         """What a mute would hide."""
-        return self.ask(f"{_incident(id)}/mute?{urlencode({'until': until})}", MutePreview)
+        return self.ask(f"{incident_path(id)}/mute?{urlencode({'until': until})}", MutePreview)
 
     def act(self, id: str, wanted: ActionRequest, action_id: str) -> IncidentAnswer:
         """Act on an incident. A request whose answer is lost is repeated: the server acts once.
@@ -96,9 +96,13 @@ class Server(Connection):
         ConflictError
             If somebody else has acted before.
         """
+        return self.written(f"{incident_path(id)}/actions", IncidentAnswer, wanted, action_id, id)
+
+    def written(self, path: str, answer: type[T], wanted: object, action_id: str, id: str) -> T:
+        """The answer to a request that writes something about an incident; see `act`."""
         for attempt in range(ATTEMPTS):
             try:
-                return self.ask(f"{_incident(id)}/actions", IncidentAnswer, wanted, action_id)
+                return self.ask(path, answer, wanted, action_id)
             except RefusedError:
                 raise
             except (TemporaryError, UnavailableError) as error:
@@ -156,7 +160,8 @@ def source(address: str, key: str) -> Source:
     return Source(server.address, server, server, server.events, server.changes, server)
 
 
-def _incident(id: str) -> str:
+def incident_path(id: str) -> str:
+    """The address of an incident below that of a server."""
     return f"/v1/incidents/{quote(id, safe='')}"
 
 

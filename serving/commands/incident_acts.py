@@ -1,4 +1,4 @@
-"""`streamguard incidents ack|close|undo`: people act on incidents, on a server or straight on the topic."""
+"""`streamguard incidents ack|close|undo`, and all commands by which people act, on a server or straight on Kafka."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import get_args
 import click
 
 from streamguard.errors import DataError
-from streamguard.serving.commands.acting import Done, acted, acting, bounded, desk_of, each
+from streamguard.serving.commands.acting import ME, Done, acted, acting, bounded, desk_of, each
 from streamguard.serving.commands.incident_mute import mute
+from streamguard.serving.commands.incident_notes import assign, comment, snooze
 from streamguard.serving.commands.source import ids_named
 from streamguard.serving.commands.terminal import fitted, moment, terminal_width
 from streamguard.serving.decisions.record import MAX_NAME, MAX_TEXT, Classification
 from streamguard.serving.query.requests import ActionRequest
-
-ME = "me"
-"""Stands for the name in which the actions of a command are written."""
 
 
 @click.command()
@@ -138,4 +136,4 @@ def undo(
         each((id,), lambda id: acted(desk, id, wanted), as_json)
 
 
-VERBS = (ack, close, mute, undo)
+VERBS = (ack, assign, comment, snooze, mute, close, undo)

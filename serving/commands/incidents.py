@@ -11,9 +11,16 @@ import click
 import msgspec
 
 from streamguard.cli import options
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.errors import TemporaryError, UnavailableError
 from streamguard.risk import SEVERITIES
-from streamguard.serving.commands import incident_acts, incident_table, incident_words, source_options
+from streamguard.serving.commands import (
+    incident_acts,
+    incident_table,
+    incident_words,
+    source_options,
+    unknown_names,
+)
 from streamguard.serving.commands.connection import RefusedError
 from streamguard.serving.commands.incident_events import events
 from streamguard.serving.commands.source import Questions, ids_named, rows
@@ -34,7 +41,7 @@ RETRY_SECONDS = 2.0
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """List, show and watch incidents, and act on them.
 
@@ -87,9 +94,17 @@ def _filters(function: Command) -> Command:
                 help="This severity; repeat it for alternatives.",
             ),
             click.option(
-                "--pattern", "patterns", multiple=True, help="Name of a pattern, such as brute_force."
+                "--pattern",
+                "patterns",
+                multiple=True,
+                help="Name of a pattern, such as brute_force.",
             ),
-            click.option("--technique", "techniques", multiple=True, help="ATT&CK technique, such as T1110."),
+            click.option(
+                "--technique",
+                "techniques",
+                multiple=True,
+                help="ATT&CK technique, such as T1110.001.",
+            ),
             click.option("--status", "statuses", multiple=True, type=click.Choice(get_args(Status))),
             click.option("--text", default="", help="Words that the incident contains."),
             click.option(
@@ -115,6 +130,7 @@ def _wanted(
     for name, values in several.items():
         if len(values) > MAX_VALUES:
             raise click.UsageError(f"{name} is given {len(values)} times: give it at most {MAX_VALUES} times")
+    unknown_names.check_patterns(patterns, techniques)
     given = {
         "entity": users,
         "severity": SEVERITIES[SEVERITIES.index(least) :] if least else severities,
@@ -160,7 +176,8 @@ def list_(
     """List incidents, the strongest first: those that are raised to a person and open.
 
     A campaign of several incidents has one row, that of its strongest incident; --all lists every incident. The line
-    below the table says how many rows match, and how old the answer is.
+    below the table says how many rows match, and how old the answer is. If the list is empty, the names of --user are
+    named of which there is no incident at all.
 
     \b
     Examples:
@@ -174,8 +191,11 @@ def list_(
     with source_options.opened(config, bootstrap_servers, server, key_file, file) as source:
         found = rows(source.questions, wanted, sort, limit)
         if as_json:
-            for row in found:
+            count = 0
+            for count, row in enumerate(found, 1):  # noqa: B007 - the last one counts
                 print_json(row)
+            if not count:
+                unknown_names.name_unknown(source, filters["users"])
             return
         listed = list(found)
         counts = source.questions.facets(wanted)
@@ -183,6 +203,8 @@ def list_(
         lines = incident_table.table(listed, width) if listed else []
         below = incident_table.summary(len(listed), counts.total, view, counts.as_of, source.name)
         click.echo("\n".join([*lines, fitted(below, width)]))
+        if not listed:
+            unknown_names.name_unknown(source, filters["users"])
 
 
 @command.command()

@@ -14,6 +14,7 @@ import msgspec
 
 from streamguard.alerts.incident import rfc3339
 from streamguard.cli import options
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.errors import ConfigurationError, DataError, TemporaryError
 from streamguard.files import lock
 from streamguard.files.disk import cannot_write
@@ -30,7 +31,7 @@ _DAY = 86_400.0
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """Add, list and revoke the access keys of `streamguard serve`.
 
@@ -115,7 +116,13 @@ def add(config: Path | None, file: Path | None, role: Role, days: float, name: s
 @_of_file
 @options.as_json
 def list_(config: Path | None, file: Path | None, as_json: bool) -> None:
-    """List names, roles and ends of all keys."""
+    """List names, roles and ends of all keys.
+
+    \b
+    Examples:
+      streamguard keys list
+      streamguard keys list --file keys.json --json
+    """
     path = _path(config, file)
     now = time.time()
     found = sorted(keys.read(path), key=lambda one: (one.name, one.expires))
@@ -141,7 +148,13 @@ def list_(config: Path | None, file: Path | None, as_json: bool) -> None:
 @_of_file
 @click.argument("name")
 def revoke(config: Path | None, file: Path | None, name: str) -> None:
-    """Remove the key of NAME; a running server refuses it from then on."""
+    """Remove the key of NAME; a running server refuses it from then on.
+
+    \b
+    Examples:
+      streamguard keys revoke ann
+      streamguard keys revoke ann --file keys.json
+    """
     path = _path(config, file)
     with _locked(path):
         known = keys.read(path)

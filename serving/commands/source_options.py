@@ -85,7 +85,7 @@ def opened(
     if server is not None:
         from streamguard.serving.commands import from_server
 
-        yield from_server.source(server, _key(key_file))
+        yield from_server.source(server, access_key(key_file))
     elif file is not None:
         from streamguard.serving.commands import from_file
 
@@ -98,7 +98,14 @@ def opened(
             yield found
 
 
-def _key(path: Path | None) -> str:
+def access_key(path: Path | None) -> str:
+    """The access key of a file, or of the environment.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is none.
+    """
     if path is None:
         if key := os.environ.get(KEY_VARIABLE, "").strip():
             return key

@@ -9,6 +9,7 @@ from streamguard.serving.commands.incident_table import coloured
 from streamguard.serving.commands.terminal import columns, fitted, moment, plain
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.query.answers import RankedUsers
+from streamguard.serving.query.filters import EntityKind
 from streamguard.serving.query.users import TimelineEntry
 from streamguard.text import counted
 
@@ -24,7 +25,7 @@ _GAP = "  "
 _HEADS = (("SCORE", ">7"), ("SEVERITY", "<8"), ("LAST SEEN", "<16"), ("INCIDENTS", ">9"), ("OPEN", ">5"))
 
 
-def ranking(found: RankedUsers, width: int, name: str) -> list[str]:
+def ranking(found: RankedUsers, width: int, name: str, kind: EntityKind = "user") -> list[str]:
     """Users in one line each: score, severity, latest alert, numbers of incidents, and name.
 
     Parameters
@@ -33,12 +34,13 @@ def ranking(found: RankedUsers, width: int, name: str) -> list[str]:
         Columns of the terminal; no line needs more.
     name
         Where the answer comes from, for one that does not say how old it is.
+    kind
+        What is ranked.
     """
     heads = list(_HEADS)
     while len(heads) > 2 and width - _columns(heads) < MIN_NAME:
         heads.pop()
-    kind = found.users[0].entity.kind.upper() if found.users else "USER"
-    lines = [fitted(_GAP.join([*(f"{head:{form}}" for head, form in heads), kind]), width)]
+    lines = [fitted(_GAP.join([*(f"{head:{form}}" for head, form in heads), kind.upper()]), width)]
     for one in found.users:
         values = (
             f"{one.score:.1f}",
@@ -49,7 +51,8 @@ def ranking(found: RankedUsers, width: int, name: str) -> list[str]:
         )
         cells = [f"{value:{form}}" for value, (_, form) in zip(values, heads, strict=False)]
         lines.append(coloured(fitted(_GAP.join([*cells, one.entity.value]), width), one.severity))
-    below = f"{counted(len(found.users), kind.lower())}, the riskiest first; {age(found.as_of, name)}"
+    shown = f"{len(found.users):,} of {counted(found.total, kind)}"
+    below = f"{shown}, the riskiest first; {age(found.as_of, name)}"
     return [*(lines if found.users else []), fitted(below, width)]
 
 

@@ -10,9 +10,10 @@ import click
 import msgspec
 
 from streamguard.cli import options
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.events.event_time import epoch_ms
 from streamguard.risk import SEVERITIES
-from streamguard.serving.commands import source_options, user_table
+from streamguard.serving.commands import source_options, unknown_names, user_table
 from streamguard.serving.commands.terminal import print_json, terminal_width
 from streamguard.serving.commands.user_words import words
 from streamguard.serving.query.filters import MAX_VALUES, EntityKind, IncidentFilter, Status
@@ -26,7 +27,7 @@ ROWS = 20
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """List users by risk, show what is usual for one, and how it went.
 
@@ -119,11 +120,13 @@ def list_(
     limit = (MAX_RANKED if as_json else ROWS) if top is None else top or MAX_RANKED
     with source_options.opened(config, bootstrap_servers, server, key_file, file) as source:
         found = source.users.ranked(kind, limit, wanted)
+        if not found.users:
+            unknown_names.name_unknown(source, users)
         if as_json:
             for row in found.users:
                 print_json(row)
             return
-        lines = user_table.ranking(found, terminal_width(), source.name)
+        lines = user_table.ranking(found, terminal_width(), source.name, kind)
         click.echo("\n".join(lines))
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.masking.viewer import Viewer
-from streamguard.serving.peers.answers import Coverage, Held, HeldNames, HeldProfiles
+from streamguard.serving.peers.answers import Coverage, Held, HeldCrowd, HeldNames, HeldProfiles, HeldSources
 from streamguard.serving.peers.profiles import FoundProfiles, Profiles
 from streamguard.serving.peers.signing import Asker
+from streamguard.serving.peers.sources import FoundCrowd, FoundSources, SourceStates
 from streamguard.serving.query.archived import ArchivedQueries, UserEvents
 from streamguard.serving.query.compare import CompareQueries, TotalsAnswer
 from streamguard.serving.query.detection import (
@@ -213,21 +214,53 @@ class SeenAddresses(SourceQueries):
 
     def __init__(self, inner: SourceQueries, viewer: Viewer) -> None:
         self._inner, self._viewer = inner, viewer
+        self.states = SeenSourceStates(inner.states, viewer)
 
-    def listed(self, limit: int = 50) -> SourceList:
+    def listed(self, limit: int = 50, asker: Asker | None = None) -> SourceList:
         """Addresses with incidents, and addresses that fail now."""
         self._viewer.read_people()
-        return self._inner.listed(limit)
+        return self._inner.listed(limit, asker)
 
-    def source(self, address: str) -> SourceAnswer:
+    def source(self, address: str, asker: Asker | None = None) -> SourceAnswer:
         """Everything about one address."""
         self._viewer.read_people()
-        return self._inner.source(address)
+        return self._inner.source(address, asker)
 
-    def crowd(self) -> CrowdAnswer:
+    def crowd(self, asker: Asker | None = None) -> CrowdAnswer:
         """Everybody together."""
         self._viewer.read_people()
-        return self._inner.crowd()
+        return self._inner.crowd(asker)
+
+
+class SeenSourceStates(SourceStates):
+    """State of addresses and the crowd as another server asks for it on behalf of a caller."""
+
+    def __init__(self, inner: SourceStates, viewer: Viewer) -> None:
+        self._inner, self._viewer = inner, viewer
+
+    def as_of(self) -> AsOf:
+        """How far the changelog is reflected."""
+        return self._inner.as_of()
+
+    def of(self, address: str | None, asker: Asker | None) -> FoundSources:
+        """What is known of one address, or which addresses fail."""
+        self._viewer.read_people()
+        return self._inner.of(address, asker)
+
+    def crowds(self, asker: Asker | None) -> FoundCrowd:
+        """All users together."""
+        self._viewer.read_people()
+        return self._inner.crowds(asker)
+
+    def held_sources(self, address: str | None, partitions: Collection[int]) -> HeldSources:
+        """What is held here of one address or of those that fail."""
+        self._viewer.read_people()
+        return self._inner.held_sources(address, partitions)
+
+    def held_crowd(self, partitions: Collection[int]) -> HeldCrowd:
+        """What is held here of everybody."""
+        self._viewer.read_people()
+        return self._inner.held_crowd(partitions)
 
 
 class SeenCompare(CompareQueries):

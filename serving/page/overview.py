@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -12,10 +13,13 @@ from litestar.params import FromQuery, PathParameter
 from streamguard.pictures.drawing import Bar
 from streamguard.pictures.tactics import rows
 from streamguard.serving.page.render import html
-from streamguard.serving.query.filters import EntityKind
+from streamguard.serving.query.filters import EntityKind, IncidentFilter
 from streamguard.serving.query.service import QueryService
 from streamguard.serving.replica.replica import ReplicaNotReadyError
 from streamguard.serving.results.answers import Unavailable
+
+MAX_DAYS = 366
+"""Longest time of a ranking other than all."""
 
 
 @get("/ranking", sync_to_thread=True, include_in_schema=False)
@@ -23,10 +27,13 @@ def ranking_page(
     request: Request[Any, Any, Any],
     service: NamedDependency[QueryService],
     kind: FromQuery[EntityKind] = "user",
+    days: FromQuery[int] = 0,
 ) -> Response[str]:
-    """Users or addresses by risk."""
-    ranked = service.totals.ranked(kind)
-    return html("ranking.html", caller=request.user, as_of=ranked.as_of, ranked=ranked, kind=kind)
+    """Users or addresses by risk, by all their incidents or by those of the latest days."""
+    days = max(0, min(days, MAX_DAYS))
+    since = int(time.time() * 1000) - days * 86_400_000
+    ranked = service.totals.ranked(kind, wanted=IncidentFilter(since=since) if days else None)
+    return html("ranking.html", caller=request.user, as_of=ranked.as_of, ranked=ranked, kind=kind, days=days)
 
 
 @get("/users/{name:str}", sync_to_thread=True, include_in_schema=False)
@@ -45,6 +52,7 @@ def user_page(
         found=found,
         list=found,
         timeline=users.timeline(name),
+        has_archive=request.app.state.has_archive,
     )
 
 

@@ -17,14 +17,14 @@ def source_page(
     request: Request[Any, Any, Any], service: NamedDependency[QueryService], address: Address
 ) -> Response[str]:
     """One address."""
-    found = service.asked_sources().source(address)
+    found = service.asked_sources().source(address, request.user)
     return html("source.html", caller=request.user, as_of=found.as_of, found=found, list=found)
 
 
 @get("/crowd", sync_to_thread=True, include_in_schema=False)
 def crowd_page(request: Request[Any, Any, Any], service: NamedDependency[QueryService]) -> Response[str]:
     """Everybody together."""
-    found = service.asked_sources().crowd()
+    found = service.asked_sources().crowd(request.user)
     return html("crowd.html", caller=request.user, as_of=found.as_of, found=found, list=found)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from streamguard.serving.log.freshness import AsOf
+from streamguard.serving.replica.crowd import Crowd, FailingSource
 from streamguard.serving.replica.profile import UserProfile
 
 
@@ -46,6 +47,21 @@ class HeldNames(msgspec.Struct, frozen=True):
     """Names of users in the partitions that were asked for, in the order of their bytes."""
 
     users: tuple[str, ...]
+    as_of: AsOf
+
+
+class HeldSources(msgspec.Struct, frozen=True):
+    """Failing addresses in the partitions that were asked for; of one address, its profiles, too."""
+
+    failing: tuple[FailingSource, ...]
+    profiles: tuple[UserProfile, ...]
+    as_of: AsOf
+
+
+class HeldCrowd(msgspec.Struct, frozen=True):
+    """All users together, for each of the partitions that were asked for."""
+
+    crowds: tuple[Crowd, ...]
     as_of: AsOf
 
 

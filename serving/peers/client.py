@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
+import io
 import ipaddress
 import re
+import socket
 import ssl
 import time
 from typing import Any, NamedTuple, TypeVar
@@ -171,8 +174,21 @@ class Client:
     def __init__(self, key: PeerKey, context: ssl.SSLContext) -> None:
         self._key, self._context = key, context
 
-    def ask(self, address: Address, path: str, parameters: dict[str, str], asker: Asker, kind: type[T]) -> T:
+    def ask(
+        self,
+        address: Address,
+        path: str,
+        parameters: dict[str, str],
+        asker: Asker,
+        kind: type[T],
+        seconds: float = TIMEOUT_SECONDS,
+    ) -> T:
         """The answer of a peer.
+
+        Parameters
+        ----------
+        seconds
+            How long the peer may take for the whole answer.
 
         Raises
         ------
@@ -183,7 +199,7 @@ class Client:
         """
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         try:
-            status, body = self._answered(address, target, asker)
+            status, body = self._answered(address, target, asker, seconds)
         except ssl.SSLCertVerificationError as error:
             raise PeerUnavailableError(
                 f"the certificate of {address.text} is not trusted ({error.verify_message}): see serve.peer_ca_file"
@@ -202,14 +218,15 @@ class Client:
                 f"{address.text} answers with something that this version does not know: run one version"
             ) from None
 
-    def _answered(self, address: Address, target: str, asker: Asker) -> tuple[int, bytes]:
-        ends = time.monotonic() + TIMEOUT_SECONDS
-        common: dict[str, Any] = {"host": address.host, "port": address.port, "timeout": TIMEOUT_SECONDS}
+    def _answered(self, address: Address, target: str, asker: Asker, seconds: float) -> tuple[int, bytes]:
+        ends = time.monotonic() + seconds
+        common: dict[str, Any] = {"host": address.host, "port": address.port, "timeout": seconds}
         connection = (
             http.client.HTTPSConnection(**common, context=self._context)
             if address.encrypted
             else http.client.HTTPConnection(**common)
         )
+        connection.response_class = functools.partial(_Answer, ends=ends)  # type: ignore[assignment]
         header = self._key.header(asker, address.authority, target, time.time())
         try:
             connection.request("GET", target, headers={"Host": address.authority, HEADER: header})
@@ -219,12 +236,42 @@ class Client:
                 size += len(part)
                 if size > MAX_ANSWER_BYTES:
                     raise http.client.HTTPException(f"the answer is larger than {MAX_ANSWER_BYTES:,} bytes")
-                if time.monotonic() > ends:
-                    raise TimeoutError(f"it takes longer than {TIMEOUT_SECONDS:g} s")
                 parts.append(part)
             return answer.status, b"".join(parts)
         finally:
             connection.close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer whose bytes have to arrive before a moment, also if they come one by one."""
+
+    def __init__(self, sock: socket.socket, *args: Any, ends: float, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Until(sock, ends))
+
+
+class _Until(io.RawIOBase):
+    """Reads a connection until a moment."""
+
+    def __init__(self, sock: socket.socket, ends: float) -> None:
+        self._sock, self._ends = sock, ends
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("it does not answer in time")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
 
 
 def _error(address: Address, status: int, body: bytes) -> PeerUnavailableError | PeerRefusedError:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple, TypeVar
 
 from streamguard.errors import TemporaryError
 from streamguard.metrics import SERVE_PEER_REQUESTS
 from streamguard.serving.peers.answers import Held, PeerState
 from streamguard.serving.peers.client import (
+    TIMEOUT_SECONDS,
     Address,
     Client,
     PeerRefusedError,
@@ -27,11 +29,16 @@ PATH = "/v1/peer/"
 HELD_PATH = PATH + "partitions"
 POLL_SECONDS = 2.0
 """Interval at which peers are asked what they hold."""
+ASK_SECONDS = 3.0
+"""How long a question may wait for peers, another holder of the same partitions included."""
 THREADS = 64
-"""Requests to peers at the same time."""
+"""Questions to peers at the same time. As many more threads ask them what they hold: neither waits for the other."""
 MAX_WAITING = 20
 """Questions that wait for peers at the same time. Each occupies a thread of the server, and answering a peer needs one,
 too: if all of them waited, two servers would wait for each other."""
+
+_MARGIN_SECONDS = 0.2
+"""How much longer than the limit of a request its thread is waited for: the thread knows the reason better."""
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -93,6 +100,8 @@ class PeerGroup:
         self._own: set[Address] = set()
         self._waiting = threading.BoundedSemaphore(MAX_WAITING)
         self._pool = ThreadPoolExecutor(THREADS, "peer")
+        self._check_pool = ThreadPoolExecutor(THREADS, "peer-check")
+        self._checks: dict[Address, Future[None]] = {}
 
     def watch(self, stop: threading.Event) -> None:
         """Ask the peers what they hold, again and again, until `stop` is set."""
@@ -102,11 +111,18 @@ class PeerGroup:
             except Exception:  # noqa: BLE001 - whatever it is, peers have to be asked again
                 _log.exception("peers cannot be asked what they hold; the server tries again")
             stop.wait(POLL_SECONDS)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._check_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def poll(self) -> None:
-        """Ask every peer once what it holds."""
-        list(self._pool.map(self._examine, [one for one in self._peers if one not in self._own]))
+        """Ask every peer once what it holds, unless it still owes the answer to the last time."""
+        for address in self._peers:
+            last = self._checks.get(address)
+            if address not in self._own and (last is None or last.done()):
+                self._checks[address] = self._check_pool.submit(self._examine, address)
+        done, _ = wait(self._checks.values(), TIMEOUT_SECONDS)
+        for check in done:
+            check.result()  # raises what was not expected
 
     def _examine(self, address: Address) -> None:
         try:
@@ -156,7 +172,8 @@ class PeerGroup:
     ) -> Asked:
         """Ask peers that together hold these partitions; another holder is asked if one fails.
 
-        Every partition is asked of one peer, also if several hold it.
+        Every partition is asked of one peer, also if several hold it. After 3 s in total, what has not been answered is
+        missing.
 
         Raises
         ------
@@ -183,15 +200,16 @@ class PeerGroup:
         left, answers = frozenset(partitions), list[tuple[frozenset[int], object]]()
         reasons: list[str] = []
         failed: set[Address] = set()
-        while left:
+        ends = time.monotonic() + ASK_SECONDS
+        while left and (seconds := ends - time.monotonic()) > 0:
             chosen = self._chosen(left, failed)
             if not chosen:
                 break
 
-            def one(address: Address, own: frozenset[int]) -> object | None:
+            def one(address: Address, own: frozenset[int], limit: float) -> object | None:
                 try:
                     answer = self._client.ask(
-                        address, path, {**parameters, "partitions": ranges(own)}, asker, kind
+                        address, path, {**parameters, "partitions": ranges(own)}, asker, kind, limit
                     )
                 except PeerRefusedError:
                     SERVE_PEER_REQUESTS.labels("refused").inc()
@@ -207,10 +225,15 @@ class PeerGroup:
                 SERVE_PEER_REQUESTS.labels("answered").inc()
                 return answer
 
-            for own, answer in zip(
-                chosen.values(), self._pool.map(one, chosen, chosen.values()), strict=True
-            ):
-                if answer is not None:
+            limit = min(seconds, TIMEOUT_SECONDS)
+            asked = {address: self._pool.submit(one, address, own, limit) for address, own in chosen.items()}
+            wait(asked.values(), limit + _MARGIN_SECONDS)
+            for address, own in chosen.items():
+                if not asked[address].done():
+                    asked[address].cancel()
+                    failed.add(address)
+                    reasons.append(f"{address.text} does not answer within {limit:.1f} s")
+                elif (answer := asked[address].result()) is not None:
                     answers.append((own, answer))
                     left -= own
         reasons += [

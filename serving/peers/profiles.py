@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from itertools import islice
 from typing import NamedTuple
 
-from streamguard.errors import TemporaryError
 from streamguard.history.partitioner import partition_of
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.peers.answers import Coverage, Held, HeldNames, HeldProfiles
 from streamguard.serving.peers.group import PATH, PeerGroup
+from streamguard.serving.peers.holders import Holders, PartitionUnavailableError, merged
 from streamguard.serving.peers.partitions import ranges
 from streamguard.serving.peers.signing import Asker
 from streamguard.serving.replica.profile import UserProfile
@@ -19,10 +19,6 @@ from streamguard.serving.replica.replica import Replica
 
 PROFILES_PATH = PATH + "profiles"
 NAMES_PATH = PATH + "users"
-
-
-class PartitionUnavailableError(TemporaryError):
-    """No server that holds a partition answers, and the partition may have what is asked for."""
 
 
 class FoundProfiles(NamedTuple):
@@ -56,6 +52,7 @@ class Profiles:
 
     def __init__(self, replica: Replica, group: PeerGroup | None = None) -> None:
         self._replica, self._group = replica, group
+        self._holders = Holders(replica, group)
 
     def of(self, user: str, asker: Asker | None) -> FoundProfiles:
         """The profiles of a user in all partitions; more than one reveals two partitioners.
@@ -72,17 +69,19 @@ class Profiles:
         PartitionUnavailableError
             If no server answers for a partition that may have the profile.
         """
-        here, elsewhere = self._places()
+        here, elsewhere = self._holders.places()
         as_of = self._replica.as_of()
         found = list(self._replica.profiles(user, here))
-        missing, reasons, answers = self._asked(elsewhere, PROFILES_PATH, {"user": user}, asker, HeldProfiles)
+        missing, reasons, answers = self._holders.ask(
+            elsewhere, PROFILES_PATH, {"user": user}, asker, HeldProfiles
+        )
         for own, answer in answers:
             assert isinstance(answer, HeldProfiles)
             found += [one for one in answer.profiles if one.partition in own]
-            as_of = _merged(as_of, answer.as_of, own)
+            as_of = merged(as_of, answer.as_of, own)
         not_asked = ""
         if missing:
-            not_asked = _unavailable(missing, self._replica.held, reasons)
+            not_asked = self._holders.unavailable(missing, reasons, "the profiles of ")
             home = partition_of(user.encode(errors="replace"), self._replica.partitions)
             if home in missing or not found:
                 self._replica.profiles(user, missing & self._replica.held)  # says that they are being read
@@ -91,20 +90,20 @@ class Profiles:
 
     def names(self, after: str, limit: int, asker: Asker | None) -> tuple[tuple[str, ...], AsOf]:
         """Names of users in the order of their bytes in UTF-8, at most `limit`; raises what `of` raises."""
-        here, elsewhere = self._places()
+        here, elsewhere = self._holders.places()
         as_of = self._replica.as_of()
         pages = [self._replica.users(after, limit, here)]
         parameters = {"after": after, "limit": str(limit)}
-        missing, reasons, answers = self._asked(elsewhere, NAMES_PATH, parameters, asker, HeldNames)
+        missing, reasons, answers = self._holders.ask(elsewhere, NAMES_PATH, parameters, asker, HeldNames)
         if missing:
             self._replica.users(after, 1, missing & self._replica.held)
-            raise PartitionUnavailableError(_unavailable(missing, self._replica.held, reasons))
+            raise PartitionUnavailableError(self._holders.unavailable(missing, reasons, "the profiles of "))
         for own, answer in answers:
             assert isinstance(answer, HeldNames)
             pages.append(answer.users)
-            as_of = _merged(as_of, answer.as_of, own)
-        merged = heapq.merge(*pages, key=str.encode)
-        return tuple(islice(dict.fromkeys(merged), limit)), as_of
+            as_of = merged(as_of, answer.as_of, own)
+        ordered = heapq.merge(*pages, key=str.encode)
+        return tuple(islice(dict.fromkeys(ordered), limit)), as_of
 
     def as_of(self) -> AsOf:
         """How far the changelog is reflected in what is held here."""
@@ -130,13 +129,13 @@ class Profiles:
         ReplicaNotReadyError
             If one of them is not ready.
         """
-        self._require(partitions)
+        self._holders.require(partitions)
         as_of = self._replica.as_of()
         return HeldProfiles(self._replica.profiles(user, partitions), as_of)
 
     def held_names(self, after: str, limit: int, partitions: Collection[int]) -> HeldNames:
         """Names of users that are held here, for a peer; raises what `held_profiles` raises."""
-        self._require(partitions)
+        self._holders.require(partitions)
         as_of = self._replica.as_of()
         return HeldNames(self._replica.users(after, limit, partitions), as_of)
 
@@ -153,50 +152,3 @@ class Profiles:
         here, every = self._replica.ready_partitions, frozenset(range(self._replica.partitions))
         peers = (self._group.ready() if self._group is not None else frozenset()) & every - here
         return len(here), len(peers), len(every - here - peers)
-
-    def _places(self) -> tuple[frozenset[int], frozenset[int]]:
-        """Partitions that are ready here, and all others."""
-        if not self._replica.partitions:
-            self._replica.profiles("-")  # says that the changelog has not been read
-        here = self._replica.ready_partitions
-        return here, frozenset(range(self._replica.partitions)) - here
-
-    def _require(self, partitions: Collection[int]) -> None:
-        if missing := frozenset(partitions) - self._replica.held:
-            raise PartitionUnavailableError(f"this server does not hold partitions {ranges(missing)}")
-
-    def _asked(
-        self,
-        partitions: frozenset[int],
-        path: str,
-        parameters: dict[str, str],
-        asker: Asker | None,
-        kind: type[object],
-    ) -> tuple[frozenset[int], tuple[str, ...], Iterable[tuple[frozenset[int], object]]]:
-        if self._group is None or asker is None or not partitions:
-            return partitions, (), ()
-        asked = self._group.ask(partitions, path, parameters, asker, kind)
-        return asked.missing, asked.reasons, asked.answers
-
-
-def _unavailable(missing: frozenset[int], held: frozenset[int], reasons: tuple[str, ...]) -> str:
-    if missing <= held:
-        return f"the profiles of partitions {ranges(missing)} are still being read: ask again in a moment"
-    why = f" ({'; '.join(dict.fromkeys(reasons))})" if reasons else ""
-    numbers = ranges(missing)
-    return (
-        f"the profiles of partitions {numbers} cannot be read now, because no server that holds them answers{why}: "
-        f"start one whose serve.partitions includes {numbers}, check serve.peers, and ask again; incidents are "
-        "complete here"
-    )[:2000]
-
-
-def _merged(one: AsOf, other: AsOf, partitions: frozenset[int]) -> AsOf:
-    """How far both are, of which the other one answers for these partitions."""
-    positions = [place for place in one.positions if place.partition not in partitions]
-    positions += [place for place in other.positions if place.partition in partitions]
-    return AsOf(
-        one.source,
-        tuple(sorted(positions, key=lambda place: place.partition)),
-        max(one.staleness_ms, other.staleness_ms),
-    )

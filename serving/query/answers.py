@@ -203,6 +203,9 @@ class RankedUsers(msgspec.Struct, frozen=True):
     """Entities by risk."""
 
     users: tuple[RankedUser, ...]
+    total: Annotated[
+        int, _described("Entities of the kind that have such incidents, also those beyond the limit")
+    ]
     as_of: tuple[AsOf, ...]
 
 

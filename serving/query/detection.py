@@ -19,6 +19,7 @@ from streamguard.kafka.topics import names
 from streamguard.models.key import key_of
 from streamguard.serving.decisions.record import MAX_TEXT
 from streamguard.serving.decisions.transaction import Record
+from streamguard.serving.projection.reader import waiting
 from streamguard.serving.query.cases import CaseDesk
 from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.serving.query.requests import ConflictError, ends_at
@@ -204,7 +205,8 @@ class DetectionDesk:
         key = key_of(self._settings.models)
         if key is None:
             raise ConfigurationError(NO_KEY)
-        topic_id, partitions = control.described(self._brokers, self._topic)
+        with waiting():
+            topic_id, partitions = control.described(self._brokers, self._topic)
         if made.partition >= partitions:
             raise ConflictError(f"{self._topic} has no partition {made.partition}")
         body = made.encoded()

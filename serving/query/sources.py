@@ -9,7 +9,8 @@ import msgspec
 from streamguard.campaigns.record import decode as decode_campaign
 from streamguard.events.address import ADDRESS
 from streamguard.serving.log.freshness import AsOf
-from streamguard.serving.peers.partitions import ranges
+from streamguard.serving.peers.signing import Asker
+from streamguard.serving.peers.sources import FoundSources, SourceStates
 from streamguard.serving.projection.store import Store
 from streamguard.serving.query.answers import IncidentRow, RankedUser
 from streamguard.serving.query.filters import MAX_WORD, IncidentFilter
@@ -18,7 +19,7 @@ from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.query.totals import Totals
 from streamguard.serving.replica.crowd import Crowd, FailingSource
 from streamguard.serving.replica.profile import UserProfile
-from streamguard.serving.replica.replica import Replica, ReplicaNotReadyError
+from streamguard.serving.replica.replica import ReplicaNotReadyError
 from streamguard.serving.results.answers import Unavailable
 from streamguard.serving.results.batch import BatchResults
 from streamguard.serving.results.run_answers import BatchUserAnswer
@@ -26,8 +27,6 @@ from streamguard.serving.results.users import SourceUser
 
 INCIDENTS_SHOWN = 50
 """Incidents of one answer, the latest."""
-FAILING_SHOWN = 50
-"""Failing sources of a list, those of the most users."""
 MAX_CAMPAIGNS = 50
 """Campaigns of an address in one answer, those with the most incidents."""
 
@@ -108,10 +107,15 @@ class SourceQueries:
         The projection.
     incidents, totals
         Answers about incidents.
-    replica
-        Live state.
+    states
+        Live state, here and at peers.
     batch
         Runs of the batch layer.
+
+    Attributes
+    ----------
+    states
+        See above.
     """
 
     def __init__(
@@ -119,44 +123,37 @@ class SourceQueries:
         store: Store,
         incidents: IncidentQueries,
         totals: Totals,
-        replica: Replica,
+        states: SourceStates,
         batch: BatchResults,
     ) -> None:
         self._store = store
         self._incidents = incidents
         self._totals = totals
-        self._replica = replica
+        self.states = states
         self._batch = batch
 
-    def listed(self, limit: int = 50) -> SourceList:
-        """Addresses with incidents, and addresses that fail now."""
-        live = self._replica.as_of()
-        failing: tuple[FailingSource, ...] = ()
-        missing = self._not_held()
-        try:
-            failing = self._replica.failing()[:FAILING_SHOWN]
-        except ReplicaNotReadyError as error:
-            missing = str(error)
+    def listed(self, limit: int = 50, asker: Asker | None = None) -> SourceList:
+        """Addresses with incidents, and addresses that fail now.
+
+        Parameters
+        ----------
+        asker
+            For whom peers are asked about partitions that are not held here; None: they are not asked.
+        """
+        failing, _, missing, live = self._live(None, asker)
         ranked = self._totals.ranked("source", limit)
         return SourceList(ranked.users, failing, missing, (*ranked.as_of, live))
 
-    def source(self, address: str) -> SourceAnswer:
-        """Everything about one address.
+    def source(self, address: str, asker: Asker | None = None) -> SourceAnswer:
+        """Everything about one address; for `asker` see `listed`.
 
         Raises
         ------
         NotFoundError
-            If nothing is known of it in any partition; a server that holds only some of them does not know that.
+            If nothing is known of it in any partition; if one is not answered for, that is not known.
         """
         address = ADDRESS[address][0]
-        live = self._replica.as_of()
-        failing: tuple[FailingSource, ...] = ()
-        profiles: tuple[UserProfile, ...] = ()
-        missing = self._not_held()
-        try:
-            failing, profiles = self._replica.failing(address), self._replica.source_profiles(address)
-        except ReplicaNotReadyError as error:
-            missing = str(error)
+        failing, profiles, missing, live = self._live(address, asker)
         row, used = self._batch.user(f"source {address}"), self._batch.of_source(address)
         batch = None if isinstance(row, Unavailable) or not row.entries else row
         users = () if isinstance(used, Unavailable) else used.users
@@ -193,28 +190,23 @@ class SourceQueries:
             (*own.as_of, live, *run),
         )
 
-    def crowd(self) -> CrowdAnswer:
-        """Everybody together.
+    def crowd(self, asker: Asker | None = None) -> CrowdAnswer:
+        """Everybody together; for `asker` see `listed`.
 
         Raises
         ------
         ReplicaNotReadyError
-            If a partition that is held here is not ready.
+            If the changelog has not been read.
         """
-        live, missing = self._replica.as_of(), self._not_held()
+        crowds, missing, live = self.states.crowds(asker)
         rows = self._incidents.page(IncidentFilter(kind=("crowd",)), "time", INCIDENTS_SHOWN)
-        return CrowdAnswer(self._replica.crowds(), missing, rows.incidents, (*rows.as_of, live))
+        return CrowdAnswer(crowds, missing, rows.incidents, (*rows.as_of, live))
 
-    def _not_held(self) -> str:
-        """Which partitions this server cannot answer for, because others hold them; empty if it holds all."""
-        missing = frozenset(range(self._replica.partitions)) - self._replica.held
-        if not missing:
-            return ""
-        word = "partition" if len(missing) == 1 else "partitions"
-        return (
-            f"{word} {ranges(missing)} cannot be answered for here, because this server does not hold them, and others "
-            "are not asked about addresses and the crowd: ask the servers that /v1/partitions names, too"
-        )
+    def _live(self, address: str | None, asker: Asker | None) -> FoundSources:
+        try:
+            return self.states.of(address, asker)
+        except ReplicaNotReadyError as error:
+            return FoundSources((), (), str(error), self.states.as_of())
 
     def _campaigns(self, address: str) -> tuple[SourceCampaign, ...]:
         rows = self._store.reader().execute(

@@ -31,13 +31,15 @@ class Totals(Reading):
             Which incidents count; None: all, whose scores are kept.
         """
         as_of = self._as_of()
-        entities, values = "entities", ()
+        entities, values, counting = "entities", (), "(SELECT count(*) FROM entities WHERE kind = ?)"
         if wanted is not None and wanted != IncidentFilter():
             where = Conditions(wanted).rows
             entities, values = f"({scored(f'incidents WHERE {where.text}')})", where.values
+            counting = "count(*) FILTER (WHERE kind = ?) OVER ()"
         found = self._rows(
-            f"SELECT * FROM {entities} WHERE kind = ? ORDER BY score DESC, name LIMIT ?",  # noqa: S608 - marks only
-            *values, kind, max(1, min(limit, MAX_RANKED)),
+            f"SELECT *, {counting} AS total FROM {entities} WHERE kind = ? "  # noqa: S608 - marks only
+            "ORDER BY score DESC, name LIMIT ?",
+            kind, *values, kind, max(1, min(limit, MAX_RANKED)),
         )  # fmt: skip
         return RankedUsers(
             tuple(
@@ -51,6 +53,7 @@ class Totals(Reading):
                 )
                 for row in found
             ),
+            found[0]["total"] if found else 0,
             as_of,
         )
 

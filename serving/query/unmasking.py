@@ -7,6 +7,7 @@ import msgspec
 from streamguard.serving.decisions.record import VERSION, Target, Unmask, UnmaskAnswer, new_id
 from streamguard.serving.decisions.unmasking import State, Unmasking
 from streamguard.serving.decisions.writer import ActionWriter
+from streamguard.serving.projection.reader import waiting
 from streamguard.serving.query.answers import Unmaskings
 from streamguard.serving.query.cases import CaseDesk, NotUpToBoundError
 from streamguard.serving.query.incidents import IncidentQueries
@@ -149,7 +150,9 @@ class UnmaskDesk:
         return known
 
     def _written(self, made: Unmask | UnmaskAnswer, request: str) -> Unmasking:
-        self._cases.wait_for(self._writer.write(made) + 1)
+        with waiting():
+            offset = self._writer.write(made)
+        self._cases.wait_for(offset + 1)
         try:
             return self._names.request(request)
         except NotFoundError:

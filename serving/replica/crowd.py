@@ -93,9 +93,9 @@ def described_source(one: Failing, of: Head, gap_ms: int) -> FailingSource:
         of.next_offset,
         one.text,
         round(float(record["failures"]), 2),
-        round(one.failed_users, 1),
+        round(max(one.failed_users, 0.0), 1),
         round(float(record["successes"]), 2),
-        round(one.welcome_users, 1),
+        round(max(one.welcome_users, 0.0), 1),
         rfc3339(int(record["last_ts"])),
         _open(record, of, gap_ms),
     )

@@ -122,7 +122,9 @@ def failing_sources(read: Read, of: Head, address: str | None = None) -> list[Fa
     records = np.concatenate(stored)
     records = records[(records["hash"] == wanted) if wanted is not None else (records["hash"] != 0)].copy()
     failed, welcome = np.zeros(len(records)), np.zeros(len(records))
+    seen = records["last_ts"].copy()
     bring_sources_to_clock(records, of.clock, failed, welcome)
+    records["last_ts"] = seen  # of the source's own event, and not the clock
     try:
         texts = texts_of(read, map(int, records["hash"].tolist())) if address is None else {}
     except msgspec.DecodeError as error:

@@ -131,9 +131,9 @@ class Replica:
         """
         return self._described(subject_of(user, ""), user, among) if user else ()
 
-    def source_profiles(self, address: str) -> tuple[UserProfile, ...]:
+    def source_profiles(self, address: str, among: Collection[int] | None = None) -> tuple[UserProfile, ...]:
         """The profiles of the events from an address that name no user; raises what `profiles` raises."""
-        return self._described(subject_of("", ADDRESS[address][0]), "")
+        return self._described(subject_of("", ADDRESS[address][0]), "", among)
 
     def users(self, after: str, limit: int, among: Collection[int] | None = None) -> tuple[str, ...]:
         """Names of users in the order of their bytes in UTF-8, at most `limit`.
@@ -157,8 +157,8 @@ class Replica:
         keys = dict.fromkeys(key for key in heapq.merge(*pages) if key[:1] == b"u")
         return tuple(key[1:].decode() for key in islice(keys, limit))
 
-    def crowds(self) -> tuple[Crowd, ...]:
-        """All users together, by partition; raises what `profiles` raises."""
+    def crowds(self, among: Collection[int] | None = None) -> tuple[Crowd, ...]:
+        """All users together, by partition; for `among` and errors see `profiles`."""
 
         def ask(copy: PartitionCopy) -> Crowd | None:
             with copy.snapshot() as read:
@@ -166,16 +166,20 @@ class Replica:
             return None if found is None else described_crowd(found, self._gap_ms)
 
         return tuple(
-            one for one in (self._asked(copy, ask) for copy in self._copies(None)) if one is not None
+            one for one in (self._asked(copy, ask) for copy in self._copies(among)) if one is not None
         )
 
-    def failing(self, address: str | None = None) -> tuple[FailingSource, ...]:
+    def failing(
+        self, address: str | None = None, among: Collection[int] | None = None
+    ) -> tuple[FailingSource, ...]:
         """Sources that have failed within hours, those of the most users first; raises what `profiles` raises.
 
         Parameters
         ----------
         address
             Only this one; None: all.
+        among
+            See `profiles`.
         """
         wanted = None if address is None else ADDRESS[address][0]
 
@@ -190,7 +194,7 @@ class Replica:
                     if one.record["failures"] >= NONE_LEFT
                 ]
 
-        found = [one for copy in self._copies(None) for one in self._asked(copy, ask)]
+        found = [one for copy in self._copies(among) for one in self._asked(copy, ask)]
         return tuple(sorted(found, key=lambda one: (-one.failed_users, -one.failures, one.partition)))
 
     def totals(self) -> tuple[PartitionTotals, ...]:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 import streamguard
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.errors import CannotWriteError, ExitCode, StreamGuardError
 from streamguard.text import printable
 
@@ -35,6 +36,10 @@ COMMANDS = {
         "streamguard.agents.commands.campaigns",
         "Publish one record for each attack instead of each incident.",
     ),
+    "analyze": (
+        "streamguard.agents.commands.analyze",
+        "Analyse an incident: verdict, facts, next steps.",
+    ),
     "serve": ("streamguard.serving.commands.serve", "Serve incidents in an API and on a page."),
     "incidents": (
         "streamguard.serving.commands.incidents",
@@ -47,7 +52,7 @@ COMMANDS = {
         "Verify and show who has seen the names of people in `serve`.",
     ),
     "decide": (
-        "streamguard.cli.decide",
+        "streamguard.serving.commands.decide",
         "Accept or deny a value of a user, as a signed record of the events topic.",
     ),
     "forget": ("streamguard.agents.commands.forget", "Delete what was learned about a user."),
@@ -66,7 +71,7 @@ BROKERS = "streamguard.brokers"
 """Key of click's `Context.meta` for the brokers of a command, with which an error of a Kafka client is explained."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(SuggestingGroup):
     """A click group that imports a command's module when the command is used, and reports every error."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from streamguard.cli import options
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.errors import ExitCode
 from streamguard.models import gate
 from streamguard.models.gate import Judgement
@@ -25,7 +26,7 @@ MAX_DRIFTS = 10
 """Maximum number of features in the table of `diff`; --json prints all features."""
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """List, verify, compare and promote the models of a registry."""
 

@@ -9,12 +9,13 @@ from typing import get_args
 import click
 
 from streamguard.cli import options
+from streamguard.cli.suggestions import SuggestingGroup
 from streamguard.kafka import topics
 from streamguard.kafka.acls import Part, acls_of
 from streamguard.settings.schema import Settings
 
 
-@click.group()
+@click.group(cls=SuggestingGroup)
 def command() -> None:
     """Create or check StreamGuard's topics, and print the access rights of each part."""
 

@@ -9,7 +9,7 @@ import msgspec
 
 from streamguard.errors import ConfigurationError
 from streamguard.risk import bits
-from streamguard.settings import sign_in
+from streamguard.settings import addresses, sign_in
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0.0, le=86_400.0)]
@@ -196,6 +196,37 @@ class Campaigns(_Section, frozen=True):
     metrics_allowed_hosts: str = ""
     """`name[,name]`: names with a dot, such as `campaigns.example.com`, under which the metrics port may be requested.
     IP addresses, names without a dot and the machine's own name are always allowed."""
+
+
+class Analyst(_Section, frozen=True):
+    """A language model that words analyses of incidents. Without one, rules word them; the verdict is always theirs."""
+
+    base_url: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    """Address of a server with the interface of OpenAI, such as `http://127.0.0.1:8000/v1`. Empty: no model is
+    asked."""
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] = "default"
+    """Name of the model at this server."""
+    key_file: str = ""
+    """File that contains only the key of the server. Empty: the environment variable `STREAMGUARD_ANALYST_KEY`; if it
+    is not set, no key is sent."""
+    structured: Literal["schema", "object", "words"] = "schema"
+    """How the server is bound to the form of the answer: by a JSON Schema, to any JSON object, or by the words of the
+    prompt alone. The answer is checked in any case."""
+    min_severity: Literal["low", "medium", "high", "critical"] = "high"
+    """Severity of an incident from which the model is asked."""
+    calls_per_hour: Count = 60
+    """Analyses an hour for which the model is asked; the rules word further ones."""
+    tokens_per_day: Count = 1_000_000
+    """Tokens a day, of prompts and answers, after which the model is no longer asked."""
+    timeout_seconds: Seconds = 30.0
+    """Time for one attempt; there are at most two."""
+    raw_command_lines: bool = False
+    """Whether the prompt contains command lines of events. An attacker may have written them."""
+    allow_http: bool = False
+    """Whether `base_url` may be http on another machine, where only the network encrypts."""
+
+    def __post_init__(self) -> None:
+        addresses.check_model_server(self.base_url, allow_http=self.allow_http)
 
 
 class Sources(_Section, frozen=True):
@@ -405,6 +436,7 @@ class Settings(_Section, frozen=True):
     detection: Detection = Detection()
     sources: Sources = Sources()
     campaigns: Campaigns = Campaigns()
+    analyst: Analyst = Analyst()
     serve: Serve = Serve()
     models: Models = Models()
     batch: Batch = Batch()

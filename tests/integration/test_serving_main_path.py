@@ -9,8 +9,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
 
 from streamguard.alerts.incident import decode
+from streamguard.cli.main import main
 from streamguard.polling import poll_until
 from streamguard.settings.schema import Models
 from tests.harness import Site, events
@@ -26,6 +28,14 @@ def site(kafka: str, tmp_path: Path) -> Iterator[Site]:
     site = Site(kafka, tmp_path, models=Models(key_file=str(key)))
     yield site
     site.close()
+
+
+def decide(server: ServeProcess, *words: str, code: int = 0) -> str:
+    """What `streamguard decide` prints that asks a server."""
+    environ = {"STREAMGUARD_SERVE_KEY": server.key, "COLUMNS": "200"}
+    done = CliRunner(env=environ).invoke(main, ["decide", *words, "--server", server.address])
+    assert done.exit_code == code, done.output
+    return done.stdout
 
 
 def test_user_events_and_decisions_are_those_of_the_topics(site: Site) -> None:
@@ -93,6 +103,18 @@ def test_user_events_and_decisions_are_those_of_the_topics(site: Site) -> None:
         server.ask(f"/v1/detection/{answer['id']}/revoke", reason="a mistake")
         site.await_caught_up(workers=[worker])
         assert worker.metric('streamguard_decisions_total{decision="revoke",outcome="applied"}') == 1
+
+        # The command asks the server for the same, and it is the key of the server that signs.
+        by_command = decide(server, "expected", decided.id, "--field", "action", "--until", "7d", "--yes")
+        assert "to end it: streamguard decide revoke" in by_command
+        site.await_caught_up(workers=[worker])
+        assert worker.metric('streamguard_decisions_total{decision="expected",outcome="applied"}') == 2
+        decide(server, "revoke", by_command.split()[0], "--yes", "--reason", "a mistake")
+        site.await_caught_up(workers=[worker])
+        assert worker.metric('streamguard_decisions_total{decision="revoke",outcome="applied"}') == 2
+        asked = decide(server, "attack", decided.id, "--field", "action", code=1)
+        assert f"of {decided.entity.value}: attack" in asked and "write it?" in asked
+        assert worker.metric('streamguard_decisions_total{decision="attack",outcome="applied"}') == 0
 
         with browser(server) as page:
             page.goto(f"{server.address}/incidents/{quote(decided.id)}")

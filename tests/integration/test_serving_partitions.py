@@ -28,6 +28,8 @@ pytestmark = pytest.mark.integration
 SECRET = b"p" * 32
 TWICE = "user-3"
 """A user whose events come from senders with two partitioners."""
+SPRAYING = "203.0.113.9"
+"""An address that fails in every partition."""
 
 
 class Servers(NamedTuple):
@@ -49,6 +51,17 @@ def servers(kafka: str, tmp_path: Path) -> Iterator[Servers]:
             user = ""
         home = partition_of(user.encode(), 4)
         made.append(((home + 2) % 4 if user == TWICE and number % 2 else home, value))
+    for number in range(48):  # one address fails in every partition, for users and without one
+        event = {
+            "event_id": f"spray-{number}",
+            "timestamp": 1_700_002_500_000 + number * 1000,
+            "event_type": "auth_attempt",
+            "source_ip": SPRAYING,
+            "user": (user := f"user-{100 + number}" if number >= 8 else None),
+            "status": "failed",
+        }
+        place = number % 4 if user is None else partition_of(user.encode(), 4)
+        made.append((place, json.dumps(event).encode()))
     site.produce(made)
     worker = site.start().await_ready()
     site.await_caught_up(workers=[worker])
@@ -103,6 +116,14 @@ def answer(server: ServeProcess, user: str) -> dict[str, Any]:
     return found
 
 
+def about(server: ServeProcess, path: str) -> dict[str, Any]:
+    """What a server says of addresses or the crowd, without how old it is."""
+    found: dict[str, Any] = server.ask(path)
+    for one in found["as_of"]:
+        del one["staleness_ms"]
+    return found
+
+
 def status(server: ServeProcess, path: str, header: str = "", host: str = "") -> tuple[int, dict[str, Any]]:
     """The answer to a request without a key, with the header of a peer."""
     request = urllib.request.Request(server.address + path, headers={HEADER: header} if header else {})
@@ -131,10 +152,17 @@ def test_partial_servers_answer_as_a_full_one_until_a_holder_is_away(servers: Se
     assert low.ask("/v1/users/nobody")["status"] == high.ask("/v1/users/nobody")["status"] == 404
     assert low.ask("/v1/users/" + quote("€" * 256))["status"] == 404, "the longest question is asked, too"
     assert not low.ask("/v1/partitions")["missing"]
-    assert [one["partition"] for one in low.ask("/v1/crowd")["partitions"]] == [0, 1]
-    for path in ("/v1/crowd", "/v1/sources", "/v1/sources/192.0.2.1"):
-        assert low.ask(path)["live_missing"].startswith("partitions 2-3 "), path
-        assert full.ask(path).get("live_missing", "") == "", path
+    crowd = about(full, "/v1/crowd")
+    assert [one["partition"] for one in crowd["partitions"]] == [0, 1, 2, 3]
+    spraying = about(full, f"/v1/sources/{SPRAYING}")
+    for part in ("failing", "profiles"):
+        assert {one["partition"] for one in spraying[part]} == {0, 1, 2, 3}, part
+    assert len(about(full, "/v1/sources")["failing"]) == 50, "the longest list is merged"
+    for path in ("/v1/crowd", "/v1/sources", f"/v1/sources/{SPRAYING}"):
+        expected = about(full, path)
+        assert expected.get("live_missing", "") == ""
+        assert about(low, path) == about(high, path) == expected, path
+    assert low.ask("/v1/sources/192.0.2.1")["status"] == 404
     assert low.metric('streamguard_serve_partitions{where="peer"}') == 2
 
     refused_when_forged(servers)
@@ -157,6 +185,11 @@ def test_partial_servers_answer_as_a_full_one_until_a_holder_is_away(servers: Se
     ready, body = low.get("/readyz")
     assert (ready, json.loads(body)["partitions_missing"]) == (200, "2-3")
     assert low.ask("/v1/incidents?limit=1")["incidents"]
+    for path in ("/v1/crowd", "/v1/sources", "/v1/sources/192.0.2.1"):
+        found = low.ask(path)
+        assert found["live_missing"].startswith("partitions 2-3 cannot be read now"), path
+        assert "does not answer" in found["live_missing"], path
+    assert low.ask("/v1/crowd")["partitions"] == crowd["partitions"][:2]
     code, page = shown(low, "/system")
     assert code == 200 and "No server answers for the profiles of partitions 2-3 now" in page
     assert high.address in page and "does not answer" in page
@@ -215,6 +248,16 @@ def refused_when_forged(servers: Servers) -> None:
     # A question that was forwarded is not forwarded again: this server does not hold the partitions.
     not_here = target.replace("0-1", "2-3")
     assert status(servers.low, not_here, key.header(ann, host, not_here, now))[0] == 503
+    # Addresses and the crowd are about people, and are asked under the same rules.
+    for path in ("/v1/peer/crowd", "/v1/peer/sources"):
+        for asker, held, expected in (
+            (ann, "0-1", 200),
+            (ann, "2-3", 503),
+            (Principal("bob", "viewer"), "0-1", 403),
+        ):
+            asked = f"{path}?partitions={held}"
+            code, found = status(servers.low, asked, key.header(asker, host, asked, now))
+            assert code == expected, (asked, found)
     # A key of a person does not open these routes, and the header opens no others.
     assert servers.low.ask(target)["status"] == 401
     assert status(servers.low, "/v1/users", key.header(ann, host, "/v1/users", now))[0] == 401

@@ -85,6 +85,7 @@ def test_every_error_has_the_base_class() -> None:
 def command_lines() -> list[list[str]]:
     """Arguments that each command needs before it reads its settings."""
     given = {
+        "analyze": ["--incident", "3-7-1"],
         "forget": ["ann"],
         "archive": ["--output", "archive"],
         "replay": ["events.jsonl"],
@@ -102,6 +103,9 @@ def command_lines() -> list[list[str]]:
                     "show": ["3-7-1"],
                     "events": ["3-7-1"],
                     "ack": ["3-7-1"],
+                    "assign": ["3-7-1", "ann"],
+                    "comment": ["3-7-1", "text"],
+                    "snooze": ["3-7-1", "--for", "1h"],
                     "close": ["3-7-1", "--as", "undetermined", "--reason", "r"],
                     "mute": ["3-7-1", "--for", "7d", "--reason", "r", "--yes"],
                     "undo": ["3-7-1"],

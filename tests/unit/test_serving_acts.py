@@ -1,9 +1,10 @@
-"""`streamguard incidents ack|mute|close|undo|events` against a server: what they do, print, and refuse."""
+"""`streamguard incidents ack|assign|comment|snooze|mute|close|undo|events` against a server: effect, text, refusals."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from streamguard.cli.main import main
 from streamguard.errors import ExitCode
+from streamguard.events.event_time import epoch_ms
 from streamguard.polling import poll_until
 from streamguard.serving.commands import incident_mute
 from streamguard.serving.query.filters import IncidentFilter
@@ -81,6 +83,44 @@ def test_incidents_are_acknowledged_assigned_and_commented_on(site: Listening) -
     text = site.run("ack", site.ann, "--assign", "bea", by="carl")
     assert text.stdout == f"{site.ann}  user ann: acknowledged, assigned to bea\n"
     assert site.case(site.ann).assignee == "bea"
+
+
+def test_incident_is_assigned_and_its_assignee_removed(site: Listening) -> None:
+    (done,) = site.done("assign", site.ann, "me")
+    assert (done["incident"]["assignee"], done["incident"]["status"]) == ("alice", "new")
+    assert site.run("assign", site.ann, "bea", by="carl").stdout == f"{site.ann}  user ann: assigned to bea\n"
+    removed = site.run("assign", site.ann, "--remove")
+    assert (removed.stdout, site.case(site.ann).assignee) == (
+        f"{site.ann}  user ann: without an assignee; new\n",
+        "",
+    )
+    for wrong in ([], ["ben", "--remove"], [" "]):
+        result = site.run("assign", site.ann, *wrong)
+        assert result.exit_code == ExitCode.USAGE and "--remove" in result.stderr
+
+
+def test_comment_is_added_below_an_incident(site: Listening) -> None:
+    assert site.run("comment", site.ann, "ticket 812").stdout == f"{site.ann}  user ann: comment added; new\n"
+    assert [(one.by, one.text) for one in site.case(site.ann).comments] == [("alice", "ticket 812")]
+    for wrong in (" ", "x" * 2001):
+        result = site.run("comment", site.ann, wrong)
+        assert result.exit_code == ExitCode.USAGE and "TEXT" in result.stderr
+    assert site.run("comment", site.ann, "t", by="vera").exit_code == ExitCode.UNAVAILABLE
+    assert len(site.case(site.ann).comments) == 1
+
+
+def test_incidents_are_snoozed_for_a_time(site: Listening) -> None:
+    before = time.time()
+    site.done("snooze", site.ann, site.bob, "--for", "12h", "--reason", "the owner is asked")
+    for id in (site.ann, site.bob):
+        end = epoch_ms(site.case(id).snoozed_until)
+        assert end is not None and before * 1000 - 1 <= end - 12 * 3_600_000 <= time.time() * 1000 + 1
+    text = site.run("snooze", site.ann, "--until", "2099-12-31")
+    assert text.stdout == f"{site.ann}  user ann: snoozed until 2099-12-31 00:00 UTC; new\n"
+    for wrong in ([], ["--for", "1h", "--until", "2099-12-31"], ["--until", "2020-01-01"], ["--for", "soon"]):
+        result = site.run("snooze", site.ann, *wrong)
+        assert result.exit_code == ExitCode.USAGE and "--" in result.stderr, result.output
+    assert site.case(site.ann).snoozed_until == "2099-12-31T00:00:00.000Z"
 
 
 def test_id_of_an_action_is_printed_for_undo(site: Listening) -> None:
@@ -235,3 +275,83 @@ def test_ranking_of_the_api_counts_the_incidents_that_its_filters_select(site: L
     assert client.get("/v1/me").json() == {"name": "alice", "role": "investigator"}
     wrong = client.get(f"/v1/incidents/{site.ann}/mute?until=soon")
     assert wrong.status_code == 409 and "is not a time" in wrong.json()["detail"]
+
+
+# Decisions that change detection
+
+
+def decide(site: Listening, *arguments: str, by: str = "alice") -> Result:
+    environ = {"STREAMGUARD_SERVE_KEY": site.keys[by], "COLUMNS": "200"}
+    return CliRunner(env=environ).invoke(main, ["decide", *arguments, "--server", site.address])
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ([], "give its id"),
+        (["--user", "ann", "--field", "resource", "--value", "x"], "give its id"),
+        (["ID", "--partition", "1"], "without --user and --partition"),
+        (["ID", "--reason", "x" * 1001], "the decision is not valid"),
+        (["ID", "--bootstrap-servers", "127.0.0.1:1"], "give one of them"),
+    ],
+)
+def test_decision_that_a_server_cannot_take_is_refused(
+    site: Listening, options: list[str], reason: str
+) -> None:
+    for verb in ("expected", "attack"):
+        words = [site.ann if word == "ID" else word for word in options]
+        result = decide(site, verb, *words, "--yes")
+        assert result.exit_code == ExitCode.USAGE and reason in result.stderr, result.output
+
+
+def test_key_file_of_no_server_is_refused() -> None:
+    result = CliRunner().invoke(main, ["decide", "revoke", "0-1", "--key-file", "key", "--yes"])
+    assert result.exit_code == ExitCode.USAGE and "give --server, too" in result.stderr
+
+
+def test_role_that_may_not_act_does_not_decide(site: Listening) -> None:
+    for words in (["expected", site.ann], ["attack", site.ann], ["revoke", "0-9f2c1a77d0b14e5f80c3a6d2"]):
+        result = decide(site, *words, "--yes", by="vera")
+        assert result.exit_code == ExitCode.UNAVAILABLE, result.output
+        assert "the role viewer may not do this" in result.stderr
+
+
+# Filters with names that do not exist
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--pattern", "brute_forse"], "there is no pattern 'brute_forse'. Did you mean 'brute_force'?"),
+        (["--pattern", "Exfiltration"], "Did you mean 'exfiltration'?"),
+        (["--pattern", "zzz"], "There are audit_tampering, brute_force, "),
+        (["--technique", "T1110.01"], "there is no technique 'T1110.01'. Did you mean 'T1110.001'"),
+        (["--technique", "t1110"], "Did you mean 'T1110'"),
+        (["--severity", "hgh"], "'high'"),
+    ],
+)
+def test_unknown_pattern_technique_or_severity_is_refused(
+    site: Listening, options: list[str], said: str
+) -> None:
+    for verb in ("list", "watch"):
+        result = site.run(verb, *options)
+        assert result.exit_code == ExitCode.USAGE, result.output
+        assert said in result.stderr
+
+
+def test_empty_list_names_the_users_without_an_incident_and_similar_names(site: Listening) -> None:
+    said = "no incident of 'anne'; known names that are similar: ann\n"
+    for options in ([], ["--all"], ["--json"]):
+        result = site.run("list", "--user", "anne", *options)
+        assert (result.exit_code, result.stderr) == (0, said)
+    assert site.run("list", "--user", "zzz").stderr == "no incident of 'zzz'\n"
+    assert "known" not in site.run("list", "--user", "\x1b[31m" + "x" * 250).stderr
+    # Names of which there are incidents, hidden by another filter or not, are not named.
+    for options in (["--user", "ann", "--status", "closed"], ["--user", "ann", "--all"]):
+        assert site.run("list", *options).stderr == ""
+
+
+def test_role_that_sees_pseudonyms_gets_no_names(site: Listening) -> None:
+    for options in ([], ["--json"]):
+        result = site.run("list", "--user", "anne", *options, by="vera")
+        assert (result.exit_code, result.stderr) == (0, "no incident of 'anne'\n")

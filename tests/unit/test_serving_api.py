@@ -17,6 +17,7 @@ from litestar.testing import TestClient
 from streamguard.alerts.explain import Reason
 from streamguard.alerts.incident import Entity
 from streamguard.errors import ConfigurationError
+from streamguard.events.event_time import epoch_ms
 from streamguard.fold.patterns import PATTERNS
 from streamguard.pictures.tactics import TACTICS
 from streamguard.serving.api import keys
@@ -206,7 +207,7 @@ def test_problem_says_what_was_wrong(site: Site, path: str, status: int, text: s
         ("/rows?foo=1", "/rows has no parameter 'foo': it has"),
         ("/?view=all&view=open", "`view` has several values: state one"),
         ("/?raised=null", "`raised` has no value: leave it out"),
-        ("/ranking?knid=user", "/ranking has no parameter 'knid': it has kind"),
+        ("/ranking?knid=user", "/ranking has no parameter 'knid': it has days, kind"),
         ("/system?since=2026-11-30", "/system has no parameter 'since': it has none"),
     ],
 )
@@ -257,6 +258,17 @@ def test_texts_of_an_attacker_are_shown_and_do_nothing(site: Site) -> None:
     assert body.json()["incident"]["entity"]["value"] == HOSTILE
 
 
+def test_ranking_counts_the_incidents_of_the_latest_days(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = site.client()
+    client.post("/sign-in", data={"key": site.key})
+    known = site.client(site.key).get("/v1/ranking").json()["users"]
+    latest = max(epoch_ms(one["last_seen"]) or 0 for one in known)
+    monkeypatch.setattr("streamguard.serving.page.overview.time.time", lambda: latest / 1000 + 3 * 86_400)
+    shown = {days: client.get(f"/ranking?days={days}").text.count("<tr tabindex") for days in (0, 2, 4)}
+    assert shown[0] == len(known) and shown[2] == 0 and shown[4] > 0
+    assert 'href="/ranking?kind=source&amp;days=4"' in client.get("/ranking?days=4").text
+
+
 def test_page_shows_the_numbers_of_the_api(site: Site) -> None:
     client = site.client()
     client.post("/sign-in", data={"key": site.key})
@@ -304,7 +316,10 @@ def test_openapi_document_describes_every_route_of_the_api(site: Site) -> None:
     assert all(path.startswith("/v1/") for path in document["paths"])
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert len({one["operationId"] for one in operations}) == len(operations) >= 7
-    assert all(one.get("summary") or one.get("description") for one in operations)
+    for one in operations:
+        summary, description = one["summary"], one["description"]
+        assert description.startswith(summary) and " " in summary and len(summary) <= 100, summary
+        assert not re.search(r"[.;:]$", summary) and one["tags"], summary
     assert json.dumps(document).count("bearer")
     for operation in operations:
         for status in PROBLEMS:

@@ -72,7 +72,7 @@ def test_more_silent_connections_than_are_possible_leave_the_page_usable(
 def test_idle_connections_make_room_and_busy_ones_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_PEER_CONNECTIONS", 100)
+    monkeypatch.setattr(connections, "MAX_CLIENT_CONNECTIONS", 100)
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 8)
     changes = [0]
     monkeypatch.setattr(QueryService, "sequence", property(lambda _: changes[0]))
@@ -94,7 +94,7 @@ def test_idle_connections_make_room_and_busy_ones_stay(
 
 
 def test_one_address_cannot_take_all_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "MAX_PEER_CONNECTIONS", 5)
+    monkeypatch.setattr(connections, "MAX_CLIENT_CONNECTIONS", 5)
     with HttpSite(tmp_path / "one").running() as site, contextlib.ExitStack() as stack:
         first, *_ = connected(site, 6, stack)
         await_end(first)

@@ -13,16 +13,21 @@ import msgspec
 import pytest
 from litestar.testing import TestClient
 
+from streamguard.kafka import control
 from streamguard.serving.api import app as app_module
 from streamguard.serving.api.limits import Limited
 from streamguard.serving.projection import reader as reader_module
 from streamguard.serving.projection.database import RebuiltError
 from streamguard.serving.projection.reader import DamagedStoreError, TooCostlyError, limited, waiting
 from streamguard.serving.projection.store import Store
+from streamguard.serving.query.detection import DetectionDesk, DetectionRequest
 from streamguard.serving.query.filters import IncidentFilter
+from streamguard.serving.query.service import QueryService
 from streamguard.serving.query.totals import Totals
+from streamguard.settings.schema import Models, Settings
 from tests.serving_stores import ALERTS, add, filled, placed, queries
 from tests.unit.test_campaigns import NOON, lone
+from tests.unit.test_serving_actions import Topic
 from tests.unit.test_serving_api import Site
 
 MANY = 4000
@@ -71,6 +76,41 @@ def test_limit_is_that_of_all_statements_together_and_waiting_is_free(
         now[0] = 103.1
         with pytest.raises(TooCostlyError):
             asked.facets(EVERYTHING)
+
+
+def test_time_that_kafka_takes_of_a_desk_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a request whose record is written would be answered as too costly."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(reader_module, "_STEPS", 1)  # every statement looks at the clock
+    (tmp_path / "models.key").write_bytes(bytes(range(32)))
+    store = filled(
+        tmp_path / "desks", placed([msgspec.structs.replace(lone("ann", NOON), id="0-7-18bcfe5687b")])
+    )
+    topic = Topic(store)
+    service = QueryService(store, [topic], topic)  # type: ignore[list-item, arg-type]
+    assert service.cases is not None and service.unmasking is not None
+    write = topic.write
+
+    def slowly(action: Any) -> int:
+        now[0] += 5.0
+        return write(action)
+
+    def described(*_: Any) -> tuple[str, int]:
+        now[0] += 5.0
+        return "topic-id", 4
+
+    monkeypatch.setattr(topic, "write", slowly)
+    monkeypatch.setattr(control, "described", described)
+    settings = Settings(models=Models(key_file=str(tmp_path / "models.key")))
+    wanted = DetectionRequest(decision="attack", field="source", value="203.0.113.9")
+    desk = DetectionDesk(settings, service.incidents, service.cases)
+    (row,) = service.incidents.page(IncidentFilter()).incidents
+    with limited(3.0):
+        assert service.unmasking.ask(row.id, "a mail was sent", "ann", masked=True).state == "open"
+    with limited(3.0):
+        assert desk.decide(row.id, wanted, "bob").partition == 0
+    store.close()
 
 
 def test_request_of_a_costly_question_is_answered_with_a_problem_of_its_own(
@@ -146,7 +186,7 @@ def test_value_that_is_no_json_any_more_is_damage_and_an_invalid_one_is_not() ->
 
 def test_thread_that_filled_the_former_database_cannot_leave_a_gap_in_the_new_one(tmp_path: Path) -> None:
     """Two followers share the store: one of them replaces it while the other one has a batch in its hands."""
-    store = filled(tmp_path, placed([lone("ann", NOON)]))
+    store = filled(tmp_path, placed([msgspec.structs.replace(lone("ann", NOON), id="0-7-18bcfe5687b")]))
     store.begin()
 
     def replace() -> None:

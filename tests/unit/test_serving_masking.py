@@ -30,6 +30,7 @@ from streamguard.serving.masking.pseudonyms import KEY_NAME, Pseudonyms, is_pseu
 from streamguard.serving.masking.roles import RIGHTS, ROLES, may
 from streamguard.serving.page.routes import ROUTES, problem_page
 from streamguard.serving.peers.profiles import Profiles
+from streamguard.serving.peers.sources import SourceStates
 from streamguard.serving.projection.store import Store
 from streamguard.serving.query import answers
 from streamguard.serving.query.archived import ArchivedQueries
@@ -132,7 +133,11 @@ class Site:
             ),
             archived=ArchivedQueries(self.service.incidents, ArchivedEvents(None)),
             addresses=SourceQueries(
-                self.store, self.service.incidents, self.service.totals, no_replica, BatchResults(None)
+                self.store,
+                self.service.incidents,
+                self.service.totals,
+                SourceStates(no_replica),
+                BatchResults(None),
             ),
             dead_letters=letters.summary,
         )

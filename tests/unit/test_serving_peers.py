@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import socket
 import ssl
 import threading
 import time
@@ -20,6 +22,7 @@ from streamguard.serving.api.peers import PeerAccess, peer_group, with_peers
 from streamguard.serving.api.problems import described
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.peers import client as module
+from streamguard.serving.peers import group as group_module
 from streamguard.serving.peers.answers import Held, HeldNames, HeldProfiles
 from streamguard.serving.peers.client import (
     Client,
@@ -99,6 +102,13 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
     assert names == ["guard.example.com", "b", "::1"]
 
 
+class Hanging:
+    """In place of an answer: the connection stays open, and nothing is sent until `let_go` is set."""
+
+    def __init__(self) -> None:
+        self.begun, self.let_go = threading.Event(), threading.Event()
+
+
 class Peer:
     """A server that answers with given bodies, and remembers what it was asked."""
 
@@ -113,6 +123,10 @@ class Peer:
                 if path != HELD_PATH:
                     peer.asked.append(parameters)
                 status, found = 200, answers.get(path)
+                if isinstance(found, Hanging):
+                    found.begun.set()
+                    found.let_go.wait(60)
+                    return
                 if isinstance(found, tuple):
                     status, found = found
                 body = found if isinstance(found, bytes) else msgspec.json.encode(found)
@@ -291,6 +305,8 @@ def test_certificate_of_a_peer_is_verified(tmp_path: Path) -> None:
 
 def test_questions_that_wait_leave_threads_for_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, let_go = threading.Barrier(MAX_WAITING + 1), threading.Event()
+    monkeypatch.setattr(group_module, "ASK_SECONDS", 60.0)
+    monkeypatch.setattr(group_module, "TIMEOUT_SECONDS", 60.0)
 
     def ask(self: Client, address: Any, path: str, *_: Any) -> Any:
         if path == HELD_PATH:
@@ -320,6 +336,93 @@ def test_questions_that_wait_leave_threads_for_answers(monkeypatch: pytest.Monke
     assert [one.missing for one in found] == [frozenset()] * MAX_WAITING
     monkeypatch.setattr(Client, "ask", lambda *_: names("a"))
     assert not group.ask({0}, NAMES_PATH, {}, ANN, HeldNames).missing, "questions that ended make room"
+
+
+def test_peer_that_hangs_is_missing_in_time_and_another_holder_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group_module, "TIMEOUT_SECONDS", 0.3)
+    hanging = Hanging()
+    slow = Peer({HELD_PATH: held(0, 1, 2), NAMES_PATH: hanging})
+    quick = Peer({HELD_PATH: held(1), NAMES_PATH: names("a")})
+    try:
+        with peers(slow, quick) as group:
+            found = group.ask({0, 1, 2}, NAMES_PATH, {}, ANN, HeldNames)
+            assert found.answers == [(frozenset({1}), names("a"))] and found.missing == {0, 2}
+            assert len(found.reasons) == 1 and f"{slow.address.text} does not answer" in found.reasons[0]
+            assert [one.partitions for one in group.states()] == ["", "1"]
+            hanging.let_go.set()
+    finally:
+        hanging.let_go.set()
+
+
+def test_question_that_hangs_delays_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ASK_SECONDS", "TIMEOUT_SECONDS"):
+        monkeypatch.setattr(group_module, name, 60.0)
+    monkeypatch.setattr(group_module, "THREADS", 1)
+    hanging = Hanging()
+    answers: dict[str, Any] = {HELD_PATH: held(0), NAMES_PATH: hanging}
+    found: list[Asked] = []
+    with peers(Peer(answers)) as group:
+        asking = threading.Thread(target=lambda: found.append(group.ask({0}, NAMES_PATH, {}, ANN, HeldNames)))
+        asking.start()
+        try:
+            assert hanging.begun.wait(30)
+            answers[HELD_PATH] = held(0, 1)
+            group.poll()
+            assert group.ready() == {0, 1} and not found
+        finally:
+            hanging.let_go.set()
+            asking.join()
+    assert found[0].missing == {0}
+
+
+def test_request_that_never_ends_holds_up_neither_questions_nor_checks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as the search for an address, which has no limit of its own."""
+    let_go, stuck, quick = threading.Event(), *addresses("http://127.0.0.1:1,http://127.0.0.1:2", plain=False)
+    ready, hangs = [held(1), held(1, 2)], [False]
+
+    def ask(self: Client, address: Any, path: str, *_: Any) -> Any:
+        if address == stuck and hangs[0]:
+            let_go.wait(60)
+        return (held(0) if address == stuck else ready.pop(0)) if path == HELD_PATH else names("a")
+
+    monkeypatch.setattr(Client, "ask", ask)
+    monkeypatch.setattr(group_module, "TIMEOUT_SECONDS", 0.3)
+    group = PeerGroup((stuck, quick), Client(KEY, trusted("")), "changelog", ANN)
+    try:
+        group.poll()
+        hangs[0] = True
+        found = group.ask({0, 1}, NAMES_PATH, {}, ANN, HeldNames)
+        assert found.missing == {0} and f"{stuck.text} does not answer within" in found.reasons[0]
+        group.poll()
+        assert group.ready() == {0, 1, 2}
+    finally:
+        let_go.set()
+
+
+def test_answer_that_comes_byte_by_byte_ends_in_time() -> None:
+    stop = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+            while not stop.wait(0.01):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        try:
+            (address,) = addresses(f"http://127.0.0.1:{listener.getsockname()[1]}", plain=False)
+            with pytest.raises(PeerUnavailableError, match=r"in time|timed out"):
+                Client(KEY, trusted("")).ask(address, NAMES_PATH, {}, ANN, HeldNames, 0.3)
+        finally:
+            stop.set()
+            thread.join()
 
 
 def test_peers_are_asked_again_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:

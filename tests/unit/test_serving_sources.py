@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from streamguard.serving.peers.sources import SourceStates
 from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.query.service import QueryService
 from streamguard.serving.query.sources import SourceQueries
@@ -95,7 +96,9 @@ def test_partitions_that_others_hold_are_named(tmp_path: Path, cluster: Cluster)
     for held, missing in (([0], "partition 1 "), ([1], "partition 0 "), (None, "")):
         with followed(tmp_path / "replica", held) as replica:
             until(lambda: replica.ready)
-            sources = SourceQueries(store, service.incidents, service.totals, replica, BatchResults(None))
+            sources = SourceQueries(
+                store, service.incidents, service.totals, SourceStates(replica), BatchResults(None)
+            )
             listed, found, crowd = sources.listed(), sources.source(ADDRESS), sources.crowd()
             known = held or [0, 1]
             for one in (listed, found, crowd):

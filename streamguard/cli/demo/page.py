@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from streamguard.cli.demo.surroundings import environment, variables
 from streamguard.errors import StreamGuardError
 from streamguard.polling import poll_until
 from streamguard.settings.schema import Settings
@@ -36,14 +37,9 @@ def page(settings: Settings, directory: Path) -> Iterator[str]:
         click.echo("no page: it needs the extra `serve` of StreamGuard")
         yield ""
         return
-    environ = {
-        **os.environ,
-        "STREAMGUARD_BATCH_OUTPUT": str(directory / "runs"),
-        "STREAMGUARD_MODELS_REGISTRY": settings.models.registry,
-        "STREAMGUARD_CAMPAIGNS_METRICS_PORT": "0",
-    }
+    environ = environment(settings)
     with ExitStack() as stack:
-        common = ["--bootstrap-servers", settings.kafka.bootstrap_servers, "--metrics-port", "0"]
+        common = ["--metrics-port", "0"]
         stack.enter_context(_running("campaigns", common, directory, environ))
         serve = [*common, "--port", "0", "--data-dir", str(directory / "serve")]
         process, out = stack.enter_context(_running("serve", serve, directory, environ))
@@ -57,6 +53,17 @@ def page(settings: Settings, directory: Path) -> Iterator[str]:
             return found[1] if found else ""
 
         yield poll_until(address, PATIENCE, 0.1)
+
+
+def in_a_terminal(settings: Settings, address: str) -> None:
+    """Print the commands that ask and act on the demo from another terminal."""
+    click.echo("\n  in another terminal")
+    for name, value in variables(settings).items():
+        click.echo(f"    export {name}={shlex.quote(value)}")
+    server, _, key = address.partition("/sign-in?key=")
+    if key:
+        click.echo(f"    export STREAMGUARD_SERVE_KEY={shlex.quote(key)}")
+        click.echo(f"    streamguard incidents list --server {server}")
 
 
 @contextmanager

@@ -20,14 +20,15 @@ import click
 import numpy as np
 
 from streamguard.cli.demo.learn import judgement, retrain
-from streamguard.cli.demo.page import WHERE, page
+from streamguard.cli.demo.page import WHERE, in_a_terminal, page
+from streamguard.cli.demo.surroundings import environment, settings_of
 from streamguard.cli.demo.watch import Seen, Watch
 from streamguard.errors import StreamGuardError
 from streamguard.kafka import topics
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.producer import EventProducer
 from streamguard.polling import poll_until
-from streamguard.settings.schema import Kafka, Models, Settings, Worker
+from streamguard.settings.schema import Settings
 from streamguard.simulate import Simulation
 from streamguard.simulate.pace import paced
 from streamguard.testing.broker import LocalKafka, free_port
@@ -118,13 +119,10 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         began = time.perf_counter()
         kafka = stack.enter_context(LocalKafka())
         click.echo(f"Apache Kafka on {kafka.bootstrap_servers} ({time.perf_counter() - began:.1f} s)")
-        settings = Settings(
-            kafka=Kafka(bootstrap_servers=kafka.bootstrap_servers),
-            worker=Worker(data_dir=str(directory / "data")),
-            models=Models(registry=str(directory / "registry")),
-        )
+        settings = settings_of(kafka.bootstrap_servers, directory)
         topics.create(settings)
-        worker = stack.enter_context(_worker(settings, directory))
+        click.echo("starting the worker (the first start on a machine compiles its kernels, about 20 s)")
+        worker = stack.enter_context(_worker(settings, directory, "worker"))
         click.echo(f"the worker is ready and serves /metrics, /healthz and /readyz on {worker.url}")
 
         now = int(time.time() * 1000)
@@ -139,7 +137,9 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
             f"({count / taken:,.0f} a second, {backlog_us:.1f} us CPU an event)"
         )
 
-        outcome = retrain(settings, directory / "runs")
+        stack.enter_context(_worker(settings, directory, "sources"))
+        click.echo("the sources process is ready: it judges each address over all partitions")
+        outcome = retrain(settings)
         click.echo(judgement(outcome))
         click.echo(_taken_over(worker, outcome))
         address = stack.enter_context(page(settings, directory))
@@ -165,6 +165,7 @@ def play(*, seconds: int, rate: int, users: int, seed: int, keep: bool) -> int:
         if address:
             _where_to_click(address, keep)
         if keep:
+            in_a_terminal(settings, address)
             _keep(settings, users, seed, worker)
         click.echo(
             f"\nthe demo stops its broker and worker and removes {directory}; --keep keeps them until Ctrl-C"
@@ -189,16 +190,12 @@ def _taken_over(worker: RunningWorker, outcome: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _worker(settings: Settings, directory: Path) -> Iterator[RunningWorker]:
+def _worker(settings: Settings, directory: Path, verb: str) -> Iterator[RunningWorker]:
     port = free_port()
-    log = directory / "worker.log"
-    command = [
-        sys.executable, "-m", "streamguard.cli", "worker", "--bootstrap-servers", settings.kafka.bootstrap_servers,
-        "--data-dir", settings.worker.data_dir, "--metrics-port", str(port), "--registry", settings.models.registry,
-    ]  # fmt: skip
-    click.echo("starting the worker (the first start on a machine compiles its kernels, about 20 s)")
+    log = directory / f"{verb}.log"
+    command = [sys.executable, "-m", "streamguard.cli", verb, "--metrics-port", str(port)]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out)
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment(settings))
     worker = RunningWorker(process, port, log)
     try:
         worker.await_ready()

@@ -1,0 +1,1 @@
+"""Analyses of incidents: from a file, or from the alerts topic."""
