@@ -13,7 +13,7 @@ from pathlib import Path
 from streamguard.errors import CannotWriteError, TemporaryError
 from streamguard.serving.projection.reader import DamagedStoreError, Reader, is_damage
 
-FORMAT = 5
+FORMAT = 6
 """Rises when the schema or the rules of the rows change; a database of another format is built again."""
 CACHE_KIB = 32_768
 """Page cache of the writer."""

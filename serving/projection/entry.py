@@ -155,13 +155,12 @@ def entry(
     )
 
 
-def membership(incident: str, record: CampaignRecord, lead: str) -> Membership:
-    """The place of an incident in a campaign, given the campaign's incident with the largest evidence."""
+def membership(record: CampaignRecord) -> Membership:
+    """The place of an incident in a campaign, for which it stands only if it is the only one."""
     campaign = record.campaign
     several = campaign.size > 1
-    leads = not several or incident == lead
     return Membership(
-        campaign.id if several else "", campaign.size, campaign.accounts, leads, record.decision.raised
+        campaign.id if several else "", campaign.size, campaign.accounts, not several, record.decision.raised
     )
 
 

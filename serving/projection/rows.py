@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from streamguard.alerts.incident import Incident, decode
-from streamguard.campaigns.record import CampaignRecord
-from streamguard.campaigns.record import decode as decode_campaign
 from streamguard.serving.decisions import codec
 from streamguard.serving.decisions.case import Case, case_of, own_mutes
 from streamguard.serving.decisions.ledger import Logged, ledger
@@ -18,7 +16,8 @@ from streamguard.serving.decisions.mute import MuteInForce
 from streamguard.serving.decisions.unmasking import unmaskings
 from streamguard.serving.decisions.update import Update as ReducedUpdate
 from streamguard.serving.projection import ranking, shapes
-from streamguard.serving.projection.entry import Entry, Membership, current, entry, membership, texts
+from streamguard.serving.projection.entry import Entry, current, entry, texts
+from streamguard.serving.projection.groups import Groups
 from streamguard.serving.projection.ranking import Ranked
 
 CURRENT = (
@@ -26,18 +25,8 @@ CURRENT = (
     "AND u.origin_offset = i.origin_offset"
 )
 """Joins the current update `u` of each incident `i`, which has its JSON."""
-_PARAMETERS = 500
-"""Ids of one statement; SQLite limits its parameters."""
 PseudonymOf = Callable[[str, str], str]
 _mute = msgspec.json.Decoder(MuteInForce)
-
-
-class _Known(NamedTuple):
-    """An incident with its updates, and what people have made of it."""
-
-    updates: list[Incident]
-    now: Incident
-    case: Case
 
 
 class _Erased(NamedTuple):
@@ -45,13 +34,20 @@ class _Erased(NamedTuple):
 
     number: int
     shape: int
+    campaign: str
     ranked: Ranked
 
 
-def compute(db: sqlite3.Connection, ids: Iterable[str], floor: float, pseudonym_of: PseudonymOf) -> None:
+def compute(
+    db: sqlite3.Connection,
+    ids: Iterable[str],
+    floor: float,
+    pseudonym_of: PseudonymOf,
+    regrouped: Iterable[str] = (),
+) -> None:
     """Replace the rows of incidents by what their sets say; an incident without updates has no row.
 
-    Other incidents of their campaigns are computed, too: one of them stands for the campaign, and which one may change.
+    Of others of their campaigns, only what depends on the campaign is changed, such as which one stands for it.
 
     Parameters
     ----------
@@ -59,29 +55,29 @@ def compute(db: sqlite3.Connection, ids: Iterable[str], floor: float, pseudonym_
         Setting `detection.floor_bits`, which decides about incidents without a campaign.
     pseudonym_of
         Returns the pseudonym of an entity, given its kind and name.
+    regrouped
+        Incidents of which nothing but the campaign has changed.
     """
-    found: dict[str, _Known] = {}
-    erased: dict[str, _Erased | None] = {}
     counting = shapes.Counting(db)
-    for id in sorted(_with_relatives(db, set(ids))):
-        erased[id] = _erase(db, id)
+    groups = Groups(db, counting)
+    whole = set(ids)
+    whole |= {id for id in sorted(set(regrouped) - whole) if not groups.moved(id)}
+    for id in sorted(whole):
+        before, row, number = _erase(db, id), None, None
+        if before is not None:
+            number = before.number
+            counting.leave(before.shape)
+            groups.changed(before.campaign)
         values = db.execute("SELECT value FROM updates WHERE incident = ?", (id,)).fetchall()
         if values:
             updates = [decode(value) for (value,) in values]
             now = current(updates)
-            found[id] = _Known(updates, now, case(db, now, updates))
-    leads: dict[str, tuple[CampaignRecord, str]] = {}
-    for id, before in erased.items():
-        number = None
-        if before is not None:
-            number = before.number
-            counting.leave(before.shape)
-        row = None
-        if (one := found.get(id)) is not None:
-            row = entry(one.updates, one.now, one.case, _membership(db, id, found, leads), floor)
-            shape = counting.join(row, one.now)
-            _write(db, (number, *row, shape, pseudonym_of(row.entity_kind, row.entity)), one.now)
+            row = entry(updates, now, case(db, now, updates), groups.of(id), floor)
+            groups.changed(row.campaign)
+            shape = counting.join(row, now)
+            _write(db, (number, *row, shape, pseudonym_of(row.entity_kind, row.entity)), now)
         ranking.note(db, before and before.ranked, row and _ranked(row))
+    groups.elect()
     counting.write()
 
 
@@ -155,50 +151,6 @@ def rename(db: sqlite3.Connection, pseudonym_of: PseudonymOf, fingerprint: str) 
     db.execute("INSERT OR REPLACE INTO about VALUES ('pseudonyms', ?)", (fingerprint,))
 
 
-def _with_relatives(db: sqlite3.Connection, ids: set[str]) -> set[str]:
-    """The incidents and all others of their campaigns."""
-    found, ordered = set(ids), sorted(ids)
-    for first in range(0, len(ordered), _PARAMETERS):
-        part = ordered[first : first + _PARAMETERS]
-        marks = ",".join("?" * len(part))
-        found |= {
-            row[0]
-            for row in db.execute(
-                "SELECT incident FROM members WHERE campaign IN "  # noqa: S608 - marks only
-                f"(SELECT campaign FROM members WHERE incident IN ({marks}))",
-                part,
-            )
-        }
-    return found
-
-
-def _membership(
-    db: sqlite3.Connection,
-    id: str,
-    found: dict[str, _Known],
-    leads: dict[str, tuple[CampaignRecord, str]],
-) -> Membership | None:
-    row = db.execute(
-        "SELECT c.id, c.value FROM members m JOIN campaigns c ON c.id = m.campaign WHERE m.incident = ? "
-        "ORDER BY c.id LIMIT 1",
-        (id,),
-    ).fetchone()
-    if row is None:
-        return None
-    name, value = row
-    if name not in leads:
-        record = decode_campaign(value)
-        present = [found[one] for one in record.campaign.incidents if one in found]
-        leads[name] = record, max(map(_rank, present))[-1]
-    record, lead = leads[name]
-    return membership(id, record, lead)
-
-
-def _rank(one: _Known) -> tuple[bool, float, str]:
-    """By what the incident that stands for a campaign is chosen: an open one that is not hidden, the strongest."""
-    return one.case.status != "closed" and not one.case.muted, one.now.evidence_bits, one.now.id
-
-
 def _ranked(row: Entry) -> Ranked:
     return Ranked(row.entity_kind, row.entity, row.risk, row.severity, row.last_ms, row.status != "closed")
 
@@ -206,16 +158,16 @@ def _ranked(row: Entry) -> Ranked:
 def _erase(db: sqlite3.Connection, id: str) -> _Erased | None:
     """Remove what lists and searches find of an incident, and return what it was."""
     row = db.execute(
-        "SELECT number, shape, entity_kind, entity, risk, severity, last_ms, status <> 'closed' "
+        "SELECT number, shape, campaign, entity_kind, entity, risk, severity, last_ms, status <> 'closed' "
         "FROM incidents WHERE id = ?",
         (id,),
     ).fetchone()
     if row is None:
         return None
-    number, shape, *ranked = row
+    number, shape, campaign, *ranked = row
     db.execute("DELETE FROM incidents WHERE number = ?", (number,))
     db.execute("DELETE FROM words WHERE rowid = ?", (number,))
-    return _Erased(number, shape, Ranked(*ranked))
+    return _Erased(number, shape, campaign, Ranked(*ranked))
 
 
 def _write(db: sqlite3.Connection, values: tuple[Any, ...], incident: Incident) -> None:

@@ -115,8 +115,9 @@ CREATE INDEX incidents_by_time ON incidents (last_ms DESC, id, shape);
 CREATE INDEX incidents_by_shape ON incidents (shape, last_ms, evidence, id);
 CREATE INDEX incidents_by_entity ON incidents (entity, last_ms, shape, evidence, id);
 -- Of a campaign, the incident that its row in a list shows is among the first, and its shapes are counted without a table.
-CREATE INDEX incidents_by_campaign ON incidents (campaign, evidence DESC, id, shape, last_ms, status, muted)
+CREATE INDEX incidents_by_campaign ON incidents (campaign, evidence DESC, id DESC, shape, last_ms, status, muted)
     WHERE campaign <> '';
+CREATE INDEX incidents_by_lead ON incidents (campaign) WHERE lead = 1 AND campaign <> '';
 CREATE INDEX incidents_by_member ON incidents (shape, campaign, last_ms) WHERE campaign <> '';
 -- What lists are filtered and counted by, other than names and times: incidents with the same values share a shape. There
 -- are some thousand shapes whatever the number of incidents, so that counting a list reads these and no incident.

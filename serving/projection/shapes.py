@@ -31,6 +31,7 @@ class Counting:
         self._db = db
         self._numbers: dict[tuple[Any, ...], int] = {}
         self._changes: Counter[int] = Counter()
+        self._moved: dict[tuple[int, int, bool], int] = {}
 
     def join(self, row: Entry, incident: Incident) -> int:
         """Count one more incident, and return the number of its shape."""
@@ -41,13 +42,32 @@ class Counting:
         found = row._asdict() | {"patterns": _array(names), "techniques": _array(techniques)}
         if not row.campaign:
             found["lead"] = LONE
-        values = tuple(found[name] for name in COLUMNS)
+        number = self._number(tuple(found[name] for name in COLUMNS))
+        self._changes[number] += 1
+        return number
+
+    def _number(self, values: tuple[Any, ...]) -> int:
+        """The number of a shape, which is added if it is new."""
         number = self._numbers.get(values)
         if number is None:
             ((number,),) = self._db.execute(_NUMBER, values).fetchall()
             self._numbers[values] = number
-        self._changes[number] += 1
         return number
+
+    def move(self, number: int, lead: bool, raised: bool, *, alone: bool) -> int:
+        """Count an incident of a shape as one with another place in its campaign, and return its shape."""
+        place = LONE if alone else int(lead)
+        if (number, place, raised) not in self._moved:
+            values = self._db.execute(
+                f"SELECT {', '.join(COLUMNS)} FROM shapes WHERE number = ?",  # noqa: S608 - our own names
+                (number,),
+            ).fetchone()
+            found = dict(zip(COLUMNS, values, strict=True)) | {"lead": place, "raised": int(raised)}
+            self._moved[number, place, raised] = self._number(tuple(found.values()))
+        self.leave(number)
+        now = self._moved[number, place, raised]
+        self._changes[now] += 1
+        return now
 
     def leave(self, number: int) -> None:
         """Count one incident of a shape less."""

@@ -16,6 +16,7 @@ from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.projection import forgetting, ranking, rows
 from streamguard.serving.projection.database import Database
 from streamguard.serving.projection.entry import event_id
+from streamguard.serving.projection.groups import put_campaign
 from streamguard.serving.projection.reader import DamagedStoreError
 from streamguard.serving.projection.update import Update
 
@@ -135,19 +136,8 @@ class Store(Database):
         with self.transaction() as db:
             touched = set[str]()
             for id, record in changes.items():
-                touched |= {
-                    r[0] for r in db.execute("SELECT incident FROM members WHERE campaign = ?", (id,))
-                }
-                db.execute("DELETE FROM members WHERE campaign = ?", (id,))
-                db.execute("DELETE FROM campaigns WHERE id = ?", (id,))
-                if record is not None:
-                    db.execute("INSERT INTO campaigns VALUES (?, ?)", (id, values[id]))
-                    db.executemany(
-                        "INSERT OR IGNORE INTO members VALUES (?, ?)",
-                        [(incident, id) for incident in record.campaign.incidents],
-                    )
-                    touched |= set(record.campaign.incidents)
-            self._compute(db, touched)
+                touched |= put_campaign(db, id, record, values.get(id))
+            self._compute(db, (), touched)
             self.move(db, topic, positions)
 
     def clear_campaigns(self, db: sqlite3.Connection) -> None:
@@ -155,7 +145,7 @@ class Store(Database):
         touched = {row[0] for row in db.execute("SELECT incident FROM members")}
         db.execute("DELETE FROM campaigns")
         db.execute("DELETE FROM members")
-        self._compute(db, touched)
+        self._compute(db, (), touched)
 
     def add_actions(
         self,
@@ -218,8 +208,10 @@ class Store(Database):
         """Lines that depend on the sets alone, see `rows.export`."""
         return rows.export(self.reader())
 
-    def _compute(self, db: sqlite3.Connection, incidents: Iterable[str]) -> None:
-        """Compute what follows from the sets of incidents."""
-        rows.compute(db, incidents, self._floor, self._pseudonym_of)
+    def _compute(
+        self, db: sqlite3.Connection, incidents: Iterable[str], regrouped: Iterable[str] = ()
+    ) -> None:
+        """Compute what follows from the sets of incidents, and of those whose campaigns alone have changed."""
+        rows.compute(db, incidents, self._floor, self._pseudonym_of, regrouped)
         if not self.loading:
             ranking.compute(db)

@@ -67,13 +67,13 @@ def counted(rows: Rows, where: Conditions) -> tuple[int, dict[str, tuple[Count, 
     values, alike = _Values(), Counter[int]()
     for number, count in found.incidents.items():
         alike[values.of(found.shapes[number])] += count
-    of_text = (
-        {str(number): values.of(shape) for number, shape in found.shapes.items()} if found.campaigns else {}
-    )
+    of_text = dict[str, int]()
     for shapes, count in Counter(found.campaigns).items():
         own = 0
-        for shape in shapes.split(","):
-            own |= of_text[shape]
+        for text in shapes.split(","):
+            if text not in of_text:
+                of_text[text] = values.of(found.shapes[int(text)])
+            own |= of_text[text]
         alike[own] += count
     return alike.total(), {name: _ranked(counts) for name, counts in values.counts(alike).items()}
 
