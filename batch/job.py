@@ -154,7 +154,8 @@ def retrain(settings: Settings, request: Request, say: Say) -> RetrainOutcome:
         scratch, folded = run.directory / "scratch", run.directory / "history"
         scratch.mkdir()
         folded.mkdir()
-        # The import takes a second, in which this process waits for the JVM or for the folding processes anyway.
+        # The import takes a second, in which this process waits for the JVM or for the folding processes anyway. It is
+        # a daemon, so that a stopped process ends without it.
         threading.Thread(
             target=importlib.import_module, args=("sklearn.ensemble",), name="import", daemon=True
         ).start()

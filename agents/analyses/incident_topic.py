@@ -36,7 +36,7 @@ async def read(settings: Settings, wanted: str) -> History:
     Raises
     ------
     ConfigurationError
-        If there is no topic of incidents.
+        If the topic of incidents does not exist.
     DataError
         If the topic does not have the incident.
     TemporaryError

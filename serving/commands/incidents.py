@@ -176,8 +176,8 @@ def list_(
     """List incidents, the strongest first: those that are raised to a person and open.
 
     A campaign of several incidents has one row, that of its strongest incident; --all lists every incident. The line
-    below the table says how many rows match, and how old the answer is. If the list is empty, the names of --user are
-    named of which there is no incident at all.
+    below the table says how many rows match, and how old the answer is. If the list is empty, the command
+    also says which users of --user have no incident.
 
     \b
     Examples:

@@ -15,6 +15,7 @@ from streamguard.kafka.connection import Brokers
 from streamguard.serving.commands.extra import of_serve
 from streamguard.serving.commands.progress import slow
 from streamguard.serving.log.reader import topic_state
+from streamguard.serving.peers.holders import Holders
 from streamguard.serving.peers.profiles import Profiles
 from streamguard.serving.query.answers import RankedUsers
 from streamguard.serving.query.filters import EntityKind, IncidentFilter
@@ -71,7 +72,7 @@ class ProfileUsers:
         """
         if self._queries is None:
             batch = BatchResults(self._settings.batch.output)
-            self._queries = UserQueries(self._service.incidents, Profiles(self._read()), batch)
+            self._queries = UserQueries(self._service.incidents, Profiles(Holders(self._read())), batch)
         with slow("the results of the latest retrain"), of_serve("the result of a retrain"):
             return self._queries.user(name)
 

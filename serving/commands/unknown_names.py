@@ -26,7 +26,7 @@ def check_patterns(patterns: Sequence[str], techniques: Sequence[str]) -> None:
     Raises
     ------
     UsageError
-        If there is no such pattern or technique.
+        If a pattern or a technique does not exist.
     """
     if not (patterns or techniques):
         return

@@ -222,7 +222,7 @@ class SeenCases(CaseDesk):
         return self._inner.act_on_list(own, wanted, by, action_id, confirmed=confirmed, masked=masked)
 
     def preview_list(self, filter: IncidentFilter, wanted: ActionRequest) -> BulkPreview:
-        """What an action on a list would be about, which names nobody."""
+        """What an action on a list would be about; the answer has no names."""
         return self._inner.preview_list(self._viewer.wanted(filter), wanted)
 
     def undo_on_list(

@@ -132,7 +132,7 @@ class SeenDetection(DetectionDesk):
         return self._inner.decide(id, wanted, by, request)
 
     def missing_key(self) -> str:
-        """What the server lacks to sign decisions, which names nobody."""
+        """What the server lacks to sign decisions; the answer has no names."""
         return self._inner.missing_key()
 
     def revoke(self, decision: str, reason: str, by: str) -> DetectionAnswer:

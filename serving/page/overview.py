@@ -10,6 +10,7 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, PathParameter
 
+from streamguard.events.event_time import DAY_MS
 from streamguard.pictures.drawing import Bar
 from streamguard.pictures.tactics import rows
 from streamguard.serving.page.render import html
@@ -31,7 +32,7 @@ def ranking_page(
 ) -> Response[str]:
     """Users or addresses by risk, by all their incidents or by those of the latest days."""
     days = max(0, min(days, MAX_DAYS))
-    since = int(time.time() * 1000) - days * 86_400_000
+    since = int(time.time() * 1000) - days * DAY_MS
     ranked = service.totals.ranked(kind, wanted=IncidentFilter(since=since) if days else None)
     return html("ranking.html", caller=request.user, as_of=ranked.as_of, ranked=ranked, kind=kind, days=days)
 

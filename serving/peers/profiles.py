@@ -10,12 +10,11 @@ from typing import NamedTuple
 from streamguard.history.partitioner import partition_of
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.peers.answers import Coverage, Held, HeldNames, HeldProfiles
-from streamguard.serving.peers.group import PATH, PeerGroup
+from streamguard.serving.peers.group import PATH
 from streamguard.serving.peers.holders import Holders, PartitionUnavailableError, merged
 from streamguard.serving.peers.partitions import ranges
 from streamguard.serving.peers.signing import Asker
 from streamguard.serving.replica.profile import UserProfile
-from streamguard.serving.replica.replica import Replica
 
 PROFILES_PATH = PATH + "profiles"
 NAMES_PATH = PATH + "users"
@@ -44,15 +43,13 @@ class Profiles:
 
     Parameters
     ----------
-    replica
-        The partitions that are held here.
-    group
-        The peers; None: this server has no peers.
+    holders
+        This server and its peers.
     """
 
-    def __init__(self, replica: Replica, group: PeerGroup | None = None) -> None:
-        self._replica, self._group = replica, group
-        self._holders = Holders(replica, group)
+    def __init__(self, holders: Holders) -> None:
+        self._holders = holders
+        self._replica, self._group = holders.replica, holders.group
 
     def of(self, user: str, asker: Asker | None) -> FoundProfiles:
         """The profiles of a user in all partitions; more than one reveals two partitioners.

@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.peers.answers import HeldCrowd, HeldSources
-from streamguard.serving.peers.group import PATH, BusyError, PeerGroup
+from streamguard.serving.peers.group import PATH, BusyError
 from streamguard.serving.peers.holders import Holders, Joined, merged
 from streamguard.serving.peers.signing import Asker
 from streamguard.serving.replica.crowd import Crowd, FailingSource
 from streamguard.serving.replica.profile import UserProfile
-from streamguard.serving.replica.replica import Replica
 
 SOURCES_PATH = PATH + "sources"
 CROWD_PATH = PATH + "crowd"
@@ -52,19 +51,16 @@ class FoundCrowd(NamedTuple):
 class SourceStates:
     """Answers about addresses and the crowd; every method may be called from any thread.
 
-    Partitions that nobody answers for are named in the answer: what is known of the others is not withheld.
+    An answer has what is known, and names the partitions for which no server has answered.
 
     Parameters
     ----------
-    replica
-        The partitions that are held here.
-    group
-        The peers; None: this server has no peers.
+    holders
+        This server and its peers.
     """
 
-    def __init__(self, replica: Replica, group: PeerGroup | None = None) -> None:
-        self._holders = Holders(replica, group)
-        self._replica = replica
+    def __init__(self, holders: Holders) -> None:
+        self._holders, self._replica = holders, holders.replica
 
     def as_of(self) -> AsOf:
         """How far the changelog is reflected in what is held here."""

@@ -120,7 +120,7 @@ class CaseDesk:
             self._incidents.incident(id)
         except NotFoundError:
             raise ConflictError(
-                f"there is no incident {id[:100]!r} that this one could repeat: copy the id from its page",
+                f"the incident {id[:100]!r}, which this one repeats, does not exist: copy the id from its page",
                 "duplicate_of",
             ) from None
 

@@ -13,6 +13,7 @@ from streamguard.decisions.preview import preview
 from streamguard.decisions.signing import HEADER, Binding
 from streamguard.errors import ConfigurationError, DataError, StreamGuardError
 from streamguard.events.decision import Decision, DecisionError, Field, partition_of
+from streamguard.events.event_time import DAY_MS
 from streamguard.kafka import control
 from streamguard.kafka.connection import Brokers
 from streamguard.kafka.topics import names
@@ -24,8 +25,6 @@ from streamguard.serving.query.cases import CaseDesk
 from streamguard.serving.query.incidents import IncidentQueries
 from streamguard.serving.query.requests import ConflictError, ends_at
 from streamguard.settings.schema import Settings
-
-_DAY_MS = 86_400_000
 
 Verdict = Literal["expected", "attack"]
 NO_KEY = (
@@ -192,7 +191,7 @@ class DetectionDesk:
             raise ConflictError(str(error)) from None
         if wanted.decision == "attack":
             return found, 0
-        until = ends_at(wanted.until, found.at) if wanted.until else found.at + EXPECTED_DAYS * _DAY_MS
+        until = ends_at(wanted.until, found.at) if wanted.until else found.at + EXPECTED_DAYS * DAY_MS
         return found, until
 
     def _write(self, made: Decision, message: str) -> DetectionAnswer:

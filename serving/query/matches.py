@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from streamguard.events.event_time import DAY_MS
 from streamguard.risk import SEVERITIES
 from streamguard.serving.projection.shapes import LONE
 from streamguard.serving.query import grouping
@@ -18,9 +19,6 @@ from streamguard.serving.query.filters import Conditions, Sort
 GATHERED = 10_000
 """A list of at most so many incidents is read as a whole and sorted. A longer one is read along its order: in a million
 incidents, it has one among a hundred, so that a page is found after a few thousand."""
-
-DAY_MS = 86_400_000
-"""Milliseconds of a day of the table `days`."""
 
 
 def numbers(

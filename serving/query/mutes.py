@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from streamguard.alerts.incident import decode
-from streamguard.events.event_time import epoch_ms
+from streamguard.events.event_time import DAY_MS, epoch_ms
 from streamguard.serving.decisions.mute import difference
 from streamguard.serving.decisions.update import Update
 from streamguard.serving.log.freshness import AsOf
@@ -22,7 +22,6 @@ PREVIEW_DAYS = 30
 """Event time before the incident that a preview looks at."""
 NAMED = 20
 """Hidden incidents that a preview names, the latest; it counts all."""
-_DAY_MS = 86_400_000
 
 
 def _described(text: str) -> msgspec.Meta:
@@ -81,7 +80,7 @@ class MuteQueries(Reading):
         """
         found = self._incidents.incident(id)
         scope = scope_of_mute(found, found.row.alerts if seen is None else seen, until)
-        since = (epoch_ms(found.incident.last_seen) or 0) - PREVIEW_DAYS * _DAY_MS
+        since = (epoch_ms(found.incident.last_seen) or 0) - PREVIEW_DAYS * DAY_MS
         rows = self._rows(
             "SELECT i.id, i.status, i.classification, u.value FROM incidents i JOIN updates u ON u.incident = i.id "
             "WHERE i.entity = ? AND i.entity_kind = ? AND i.last_ms >= ? ORDER BY i.last_ms DESC, i.id LIMIT ?",

@@ -10,7 +10,7 @@ import msgspec
 from streamguard.alerts.incident import rfc3339
 from streamguard.errors import DataError
 from streamguard.events.ending import EndError, end_ms
-from streamguard.events.event_time import epoch_ms
+from streamguard.events.event_time import DAY_MS, epoch_ms
 from streamguard.serving.decisions.mute import scope_of
 from streamguard.serving.decisions.record import (
     VERSION,
@@ -34,7 +34,6 @@ from streamguard.serving.query.answers import IncidentAnswer
 
 MUTE_DAYS = 30
 """Event time after the incident for which a mute holds unless the request says otherwise."""
-_DAY_MS = 86_400_000
 
 Kind = Literal["acknowledge", "assign", "comment", "snooze", "mute", "close", "reopen", "undo"]
 
@@ -183,7 +182,7 @@ def scope_of_mute(found: IncidentAnswer, seen: int, until: str) -> Scope:
     """
     latest = epoch_ms(found.incident.last_seen) or 0
     updates = [Update.of(one.incident) for one in found.updates]
-    end = ends_at(until, latest) if until else latest + MUTE_DAYS * _DAY_MS
+    end = ends_at(until, latest) if until else latest + MUTE_DAYS * DAY_MS
     return scope_of(updates, seen, rfc3339(end))
 
 

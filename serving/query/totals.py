@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from streamguard.alerts.incident import Entity, rfc3339
+from streamguard.events.event_time import DAY_MS
 from streamguard.risk import SEVERITIES
 from streamguard.serving.log.freshness import AsOf
 from streamguard.serving.projection.ranking import scored
@@ -14,7 +15,6 @@ from streamguard.serving.query.reading import Reading
 
 MAX_RANKED = 200
 """Entities of a ranking."""
-_DAY_MS = 86_400_000
 
 
 class Totals(Reading):
@@ -109,6 +109,6 @@ class Totals(Reading):
         return Statistics(
             incidents, open, raised, campaigns, alerts,
             tuple(Count(SEVERITIES[severity], count) for severity, count in severities),
-            tuple(Count(rfc3339(day * _DAY_MS)[:10], count) for day, count in reversed(days)),
+            tuple(Count(rfc3339(day * DAY_MS)[:10], count) for day, count in reversed(days)),
             as_of,
         )  # fmt: skip

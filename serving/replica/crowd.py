@@ -93,12 +93,16 @@ def described_source(one: Failing, of: Head, gap_ms: int) -> FailingSource:
         of.next_offset,
         one.text,
         round(float(record["failures"]), 2),
-        round(max(one.failed_users, 0.0), 1),
+        _users(one.failed_users),
         round(float(record["successes"]), 2),
-        round(max(one.welcome_users, 0.0), 1),
+        _users(one.welcome_users),
         rfc3339(int(record["last_ts"])),
         _open(record, of, gap_ms),
     )
+
+
+def _users(estimate: float) -> float:
+    return round(estimate, 1) + 0.0  # an empty bitmap is estimated as -0.0
 
 
 def _open(record: np.void, of: Head, gap_ms: int) -> OpenIncident | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
+DAY_MS = 86_400_000
+"""Milliseconds of a day."""
+
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _ZONE = re.compile(r"\s*(?:UTC|GMT|Z)\Z")
 _OFFSET = re.compile(r"\s+(?=[+-][0-9]{2}:?[0-9]{2}\Z)")

@@ -217,7 +217,7 @@ class Analyst(_Section, frozen=True):
     calls_per_hour: Count = 60
     """Analyses an hour for which the model is asked; the rules word further ones."""
     tokens_per_day: Count = 1_000_000
-    """Tokens a day, of prompts and answers, after which the model is no longer asked."""
+    """Tokens of the last 24 hours, of prompts and answers, from which on the rules alone word analyses."""
     timeout_seconds: Seconds = 30.0
     """Time for one attempt; there are at most two."""
     raw_command_lines: bool = False

@@ -87,3 +87,19 @@ def test_failed_attempt_leaves_no_file_of_the_partition(tmp_path: Path) -> None:
     assert not partition_file(tmp_path, 0).exists()
     remove_others(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_signals_wait_while_processes_start(number: signal.Signals) -> None:
+    seen: list[int] = []
+    before = signal.signal(number, lambda one, _: seen.append(one))
+    try:
+        with local._stops_held():
+            os.kill(os.getpid(), number)
+            assert not seen
+        assert seen == [number]
+        assert signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN)
+        signal.raise_signal(number)
+        assert seen == [number, number]
+    finally:
+        signal.signal(number, before)

@@ -29,6 +29,7 @@ from streamguard.serving.masking import classification, seen, seen_people
 from streamguard.serving.masking.pseudonyms import KEY_NAME, Pseudonyms, is_pseudonym, key_of
 from streamguard.serving.masking.roles import RIGHTS, ROLES, may
 from streamguard.serving.page.routes import ROUTES, problem_page
+from streamguard.serving.peers.holders import Holders
 from streamguard.serving.peers.profiles import Profiles
 from streamguard.serving.peers.sources import SourceStates
 from streamguard.serving.projection.store import Store
@@ -119,7 +120,7 @@ class Site:
         assert cases is not None
         no_replica: Any = NoReplica()
         return Sources(
-            users=UserQueries(self.service.incidents, Profiles(no_replica), BatchResults(None)),
+            users=UserQueries(self.service.incidents, Profiles(Holders(no_replica)), BatchResults(None)),
             events=EventQueries(self.service.incidents, Brokers("127.0.0.1:1"), ArchivedEvents(None)),
             batch=BatchResults(None),
             models=Models(settings),
@@ -136,7 +137,7 @@ class Site:
                 self.store,
                 self.service.incidents,
                 self.service.totals,
-                SourceStates(no_replica),
+                SourceStates(Holders(no_replica)),
                 BatchResults(None),
             ),
             dead_letters=letters.summary,

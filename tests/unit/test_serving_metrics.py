@@ -24,6 +24,7 @@ from streamguard.serving.decisions.ledger import Logged
 from streamguard.serving.decisions.record import VERSION, Close, Target
 from streamguard.serving.log.reader import Bounds, TopicState
 from streamguard.serving.log.record import LogRecord
+from streamguard.serving.peers.holders import Holders
 from streamguard.serving.peers.profiles import Profiles
 from streamguard.serving.projection import projector
 from streamguard.serving.projection.projector import REASONS, Follower
@@ -138,7 +139,9 @@ def test_scrape_has_the_projection_and_its_topics(site: Site, tmp_path: Path) ->
     }
     for thread in threads.values():
         thread.start()
-    health = health_module.server(settings, service, site.store, (one,), replica, Profiles(replica), threads)
+    health = health_module.server(
+        settings, service, site.store, (one,), replica, Profiles(Holders(replica)), threads
+    )
     health.start("health")
 
     def scraped() -> dict[str, str]:
@@ -189,14 +192,14 @@ def test_closed_incidents_are_not_open_and_an_unreadable_store_has_no_number(
         at="2026-01-01T00:00:00.000Z", classification="benign_positive",
     )  # fmt: skip
     site.store.add_actions("streamguard-decisions", [(b"1", Logged(0, close))], [], {})
-    health_module.observe(site.store, (), replica, Profiles(replica))
+    health_module.observe(site.store, (), replica, Profiles(Holders(replica)))
     assert value("open_incidents") == value("incidents") - 1
 
     def gone(self: Store) -> sqlite3.Connection:
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(Store, "reader", gone)
-    health_module.observe(site.store, (), replica, Profiles(replica))
+    health_module.observe(site.store, (), replica, Profiles(Holders(replica)))
     assert math.isnan(value("incidents")) and math.isnan(value("open_incidents"))
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from streamguard.events.event_time import epoch_ms
+from streamguard.serving.peers.holders import Holders
 from streamguard.serving.peers.sources import SourceStates
 from streamguard.serving.query.reading import NotFoundError
 from streamguard.serving.query.service import QueryService
@@ -25,8 +28,14 @@ ADDRESS = "2001:db8::7"
 SPELLED = "2001:0DB8:0:0::7"
 
 
-def attacked() -> Partition:
-    """A day of habits from other addresses; then one address fails for six users, and succeeds for one of them."""
+def attacked(then: Sequence[bytes] = ()) -> Partition:
+    """A day of habits from other addresses; then one address fails for six users, and succeeds for one of them.
+
+    Parameters
+    ----------
+    then
+        Events that follow.
+    """
     values = [
         event(START + k * 5 * MINUTE, f"user-{k % 9}", source_ip=f"10.0.0.{k % 9}", status="success")
         for k in range(280)
@@ -40,7 +49,7 @@ def attacked() -> Partition:
         event(late + 18_000, "user-1", source_ip=SPELLED, status="success", event_type="auth_attempt")
     )
     partition = Partition()
-    partition.run(values)
+    partition.run([*values, *then])
     return partition
 
 
@@ -73,6 +82,24 @@ def test_failing_address_is_found_in_any_spelling_with_its_users(replica: Replic
     assert replica.failing("10.0.0.1") == replica.failing("no address") == replica.failing("") == ()
 
 
+def test_failing_address_was_seen_at_its_own_event_and_has_no_negative_users(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    failed = START + DAY + 10 * MINUTE
+    partition = attacked(
+        [
+            event(failed, "user-1", source_ip="192.0.2.9", status="failed", event_type="auth_attempt"),
+            event(failed + 5 * MINUTE, "user-2", source_ip="10.0.0.2", status="success"),
+        ]
+    )
+    cluster.partitions[0].commit(list(partition.saved.items()))
+    with followed(tmp_path) as replica:
+        until(lambda: replica.ready)
+        (found,) = replica.failing("192.0.2.9")
+    assert epoch_ms(found.last_seen) == failed
+    assert str(found.succeeded_users) == "0.0"
+
+
 def test_crowd_has_every_event_and_its_hours(replica: Replica) -> None:
     (found,) = replica.crowds()
     assert (found.partition, found.source_offset, found.events) == (0, 299, 299)
@@ -97,7 +124,7 @@ def test_partitions_that_others_hold_are_named(tmp_path: Path, cluster: Cluster)
         with followed(tmp_path / "replica", held) as replica:
             until(lambda: replica.ready)
             sources = SourceQueries(
-                store, service.incidents, service.totals, SourceStates(replica), BatchResults(None)
+                store, service.incidents, service.totals, SourceStates(Holders(replica)), BatchResults(None)
             )
             listed, found, crowd = sources.listed(), sources.source(ADDRESS), sources.crowd()
             known = held or [0, 1]
