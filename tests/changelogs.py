@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,10 +14,12 @@ State = dict[bytes, bytes]
 
 
 class Changelog:
-    """One partition.
+    """One partition. A reader in another thread sees a transaction as a whole, as `read_committed` has it.
 
     Attributes
     ----------
+    lock
+        Held by each method, and by a reader while it takes records.
     records
         Committed records in offset order.
     end
@@ -26,41 +29,46 @@ class Changelog:
     """
 
     def __init__(self, start: int = 0) -> None:
+        self.lock = threading.Lock()
         self.records: list[LogRecord] = []
         self.start = self.end = start
         self.exact: list[State] = [{}]
 
     def commit(self, changes: Iterable[Change]) -> None:
         """Append one transaction and its marker."""
-        state = dict(self.exact[-1])
-        for key, value in changes:
-            self.records.append(LogRecord(0, self.end, 1_700_000_000_000 + self.end, key, value))
+        with self.lock:
+            state = dict(self.exact[-1])
+            for key, value in changes:
+                self.records.append(LogRecord(0, self.end, 1_700_000_000_000 + self.end, key, value))
+                self.end += 1
+                if value is None:
+                    state.pop(key, None)
+                else:
+                    state[key] = value
+                if key == b"m":
+                    self.exact.append(dict(state))
+            self.exact.append(state)
             self.end += 1
-            if value is None:
-                state.pop(key, None)
-            else:
-                state[key] = value
-            if key == b"m":
-                self.exact.append(dict(state))
-        self.exact.append(state)
-        self.end += 1
 
     def abort(self, count: int) -> None:
         """Append a transaction that readers do not see."""
-        self.end += count + 1
+        with self.lock:
+            self.end += count + 1
 
     def compact(self, limit: int) -> None:
         """Remove records before `limit` whose key occurs again before it; deletions stay."""
-        last = {r.key: r.offset for r in self.records if r.offset < limit}
-        self.records = [r for r in self.records if r.offset >= limit or last[r.key] == r.offset]
+        with self.lock:
+            last = {r.key: r.offset for r in self.records if r.offset < limit}
+            self.records = [r for r in self.records if r.offset >= limit or last[r.key] == r.offset]
 
     def delete(self, before: int) -> None:
         """Delete all records before an offset, as nobody may do."""
-        self.start = before
-        self.records = [r for r in self.records if r.offset >= before]
+        with self.lock:
+            self.start = before
+            self.records = [r for r in self.records if r.offset >= before]
 
     def after(self, position: int, count: int) -> tuple[list[LogRecord], bool]:
-        """The next records, and whether they reach the end."""
+        """The next records, and whether they reach the end; the lock is held."""
         left = [r for r in self.records if r.offset >= position]
         return left[:count], len(left) <= count
 
@@ -113,15 +121,16 @@ class Reader:
         found, ended = [], set()
         for number, position in self.positions.items():
             log = self._cluster.partitions[number]
-            if not log.start <= position <= log.end:
-                raise DeletedError("Kafka has deleted records that were not read yet")
-            part, last = log.after(position, 3)
-            found += [record._replace(partition=number) for record in part]
-            if last:
-                ended.add(number)
-                self.positions[number] = log.end
-            else:
-                self.positions[number] = part[-1].offset + 1
+            with log.lock:
+                if not log.start <= position <= log.end:
+                    raise DeletedError("Kafka has deleted records that were not read yet")
+                part, last = log.after(position, 3)
+                found += [record._replace(partition=number) for record in part]
+                if last:
+                    ended.add(number)
+                    self.positions[number] = log.end
+                else:
+                    self.positions[number] = part[-1].offset + 1
         self.ended = frozenset(ended)
         return found
 
